@@ -1,0 +1,1 @@
+"""An adapter as data: reading and writing files. No linear algebra, no torch."""

@@ -1,0 +1,66 @@
+"""What an adapter was made of: names, sizes and SHA-256 of its files."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.tensors import MappedFile
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """One file: its name without folder, its size in bytes and its SHA-256 in hexadecimal."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a result comes from.
+
+    `sha256` is that of the weights file, as `sha256sum` prints it; for a sharded adapter, that of the lines
+    `<sha256>  <name>` of its shards in order of name. It is None for a model in memory.
+    """
+
+    name: str
+    format: str
+    sha256: str | None
+    files: tuple[FileDigest, ...]
+    base_model: str | None
+
+
+def source_of(adapter: Adapter) -> Source:
+    """Read all files of the adapter once and return their digests."""
+    weights = tuple(FileDigest(file.name, file.file.size, file.file.sha256()) for file in adapter.files)
+    config = () if adapter.config_file is None else (file_digest(adapter.config_file),)
+    return Source(
+        name=adapter.name,
+        format=adapter.format,
+        sha256=combined(weights),
+        files=weights + config,
+        base_model=adapter.base_model,
+    )
+
+
+def combined(weights: tuple[FileDigest, ...]) -> str | None:
+    """Return one digest for all weights files."""
+    if not weights:
+        return None
+    if len(weights) == 1:
+        return weights[0].sha256
+    lines = "".join(f"{file.sha256}  {file.name}\n" for file in sorted(weights, key=lambda file: file.name))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> FileDigest:
+    """Return the digest of one file."""
+    file = MappedFile(path)
+    try:
+        return FileDigest(path.name, file.size, file.sha256())
+    finally:
+        file.close()

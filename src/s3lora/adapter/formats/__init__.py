@@ -1,0 +1,20 @@
+"""One file a format. Each has a `Format`: how to recognise its tensors, and how to read them.
+
+To add a format, write one file with a `Format`, and name it in `FORMATS` below; the first that recognises wins.
+"""
+
+from __future__ import annotations
+
+from s3lora.adapter.formats import custom, diffusers, kohya, mlx, peft
+from s3lora.adapter.formats.base import Format, Reading, Source
+
+__all__ = ["FORMATS", "Format", "Reading", "Source"]
+
+FORMATS: tuple[Format, ...] = (
+    peft.FORMAT,
+    kohya.FORMAT,
+    diffusers.FORMAT,
+    mlx.FORMAT,
+    custom.STABLE_DIFFUSION,
+    custom.SEGMENT_ANYTHING,
+)

@@ -1,0 +1,129 @@
+"""What a format is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from s3lora.adapter.model import Array, Factor, LoraModule, Scaling, Tensor
+from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """All tensors of an adapter by name, with its configuration if it has one; `label` is for messages."""
+
+    label: str
+    tensors: Mapping[str, Tensor]
+    config: Mapping[str, Any] | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The modules found, the tensors that are none of theirs, and what the user should be told."""
+
+    modules: tuple[LoraModule, ...]
+    other_tensors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A key scheme: `recognises` looks at names and configuration only, `read` may look at shapes.
+
+    `removable` is False where loaders of this format fail when a module is missing.
+    """
+
+    name: str
+    recognises: Callable[[Source], bool]
+    read: Callable[[Source], Reading]
+    removable: bool = True
+
+
+def transposed(stored: Array) -> Array:
+    """View (a, b) as (b, a)."""
+    return stored.T
+
+
+def flattened(stored: Array) -> Array:
+    """View a convolution kernel (a, b, h, w) as the matrix (a, b·h·w)."""
+    return stored.reshape(stored.shape[0], -1)
+
+
+def matrix(tensor: Tensor, label: str, *, transpose: bool = False) -> Factor:
+    """Return the tensor as a factor: 2-D as it is (or transposed), 4-D flattened.
+
+    Raises UnsupportedAdapterError for any other number of dimensions: what a 3-D factor means differs by its writer.
+    """
+    shape = tensor.shape
+    if len(shape) == 2:
+        if transpose:
+            return Factor(tensor, (shape[1], shape[0]), transposed)
+        return Factor(tensor, (shape[0], shape[1]))
+    if len(shape) >= 4 and not transpose:
+        columns = 1
+        for size in shape[1:]:
+            columns *= size
+        return Factor(tensor, (shape[0], columns), flattened)
+    raise UnsupportedAdapterError(
+        f"a LoRA factor with {len(shape)} dimensions is not one matrix (merged or grouped projections are stored so)",
+        file=label,
+        module=tensor.name,
+        shape=shape,
+        fix="split it into one lora_A and lora_B for each projection",
+    )
+
+
+def check_pair(path: str, a: Factor, b: Factor, label: str) -> None:
+    """Raise AdapterFileError unless B·A is defined and not empty."""
+    if a.shape[0] != b.shape[1]:
+        raise AdapterFileError(
+            f"the factors do not fit: A is {a.shape[0]} × {a.shape[1]}, B is {b.shape[0]} × {b.shape[1]}",
+            file=label,
+            module=path,
+            fix="the inner sizes must be equal; the file is damaged or of another format",
+        )
+    if 0 in a.shape or 0 in b.shape:
+        raise AdapterFileError("a factor is empty", file=label, module=path, shape=(*b.shape, *a.shape))
+
+
+def positive(config: Mapping[str, Any], field: str, label: str) -> float | None:
+    """Return the positive number that `config` gives for `field`, None where it gives nothing.
+
+    Raises AdapterFileError if what it gives is no positive number.
+    """
+    value = config.get(field)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
+        raise AdapterFileError(f"`{field}` is {printable(value, 40)}, not a positive number", file=label)
+    return float(value)
+
+
+def alpha_scaling(alpha: Tensor, rank: int, label: str) -> Scaling:
+    """Return alpha / r from a tensor that holds alpha (0-d, or one element)."""
+    if any(size != 1 for size in alpha.shape):
+        raise AdapterFileError("alpha must be one number", file=label, module=alpha.name, shape=alpha.shape)
+    value = float(alpha.array().reshape(()))
+    if not 0 < value < 1e12:
+        raise AdapterFileError(f"alpha is {value:g}, not a positive number", file=label, module=alpha.name)
+    return Scaling(value / rank, "alpha tensor")
+
+
+def missing_half(path: str, has: str, lacks: str, label: str) -> AdapterFileError:
+    """Return the error for a module with only one of its two factors."""
+    return AdapterFileError(f"has {has} but no {lacks}", file=label, module=path, fix="the file is incomplete")
+
+
+def rank_warning(modules: tuple[LoraModule, ...], configured: Mapping[str, int]) -> tuple[str, ...]:
+    """Return a warning if the shapes contradict the configured ranks (by module path)."""
+    wrong = [module for module in modules if configured.get(module.path, module.rank) != module.rank]
+    if not wrong:
+        return ()
+    first = wrong[0]
+    return (
+        f"the configuration says rank {configured[first.path]} where the tensors have {first.rank} "
+        f"({len(wrong)} of {len(modules)} modules, first {first.path}); the shapes decide",
+    )

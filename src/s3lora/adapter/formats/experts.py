@@ -1,0 +1,136 @@
+"""Fused mixture-of-experts LoRA: one tensor pair holds the factors of all experts.
+
+PEFT's `target_parameters` stores, for E experts, lora_A as (r·E, n), expert by expert, and lora_B as (m, r·E) with
+the expert running fastest (`peft.tuners.lora.layer.ParamWrapper.get_delta_weight`). Other writers store (E, r, n)
+and (E, m, r). Each expert becomes a module of its own; all modules of one container share a `group`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from s3lora.adapter.formats.base import check_pair
+from s3lora.adapter.model import Array, Factor, LoraModule, Tensor, place
+from s3lora.errors import AdapterFileError
+
+if TYPE_CHECKING:
+    from s3lora.adapter.formats.peft import Parts, Scalings
+
+BASE = ".base_layer"
+
+
+def fused(
+    part: Parts, parts: Mapping[str, Parts], config: Mapping[str, Any], scaling: Scalings, label: str
+) -> list[LoraModule] | None:
+    """Return one module for each expert if `part` holds several, else None."""
+    assert part.A is not None and part.B is not None
+    container = part.path
+    while container.endswith(BASE):
+        container = container.removesuffix(BASE)
+    names = _parameters(container, config)
+    if len(part.A.shape) == 3 and len(part.B.shape) == 3 and part.A.shape[0] == part.B.shape[0] and _is_moe(container):
+        factors = [_stacked(part.A, part.B, expert) for expert in range(part.A.shape[0])]
+    elif names:
+        rank = scaling.rank(f"{container}.{names[0]}") or part.A.shape[0]
+        factors = _interleaved(part.A, part.B, rank, container, label)
+    else:
+        return None
+    name = _which(part, parts, container, names)
+    modules = []
+    for expert, (a, b) in enumerate(factors):
+        path = f"{container}.{expert}.{name}" if name else f"{container}.{expert}"
+        check_pair(path, a, b, label)
+        modules.append(
+            LoraModule(
+                path=path,
+                A=a,
+                B=b,
+                scaling=scaling.of(f"{container}.{name}", a.shape[0]),
+                layer=place(container)[0],
+                projection=name or place(container)[1],
+                expert=expert,
+                extras=tuple(part.extras),
+                group=container,
+            )
+        )
+    return modules
+
+
+def notes(modules: Iterable[LoraModule]) -> tuple[str, ...]:
+    """Return what the user should know about fused experts."""
+    if any(module.group for module in modules):
+        return ("experts are fused: an expert pruned by itself is zeroed in place, only a whole container is removed",)
+    return ()
+
+
+def _is_moe(container: str) -> bool:
+    return "experts" in container.split(".")
+
+
+def _parameters(container: str, config: Mapping[str, Any]) -> list[str]:
+    """Return the parameters of `container` that the configuration targets, in the order PEFT sorts them."""
+    targets = config.get("target_parameters") or ()
+    if not isinstance(targets, list | tuple):
+        return []
+    found = []
+    for target in sorted(str(target) for target in targets):
+        owner, _, name = target.rpartition(".")
+        if container == owner or container.endswith(f".{owner}") or not owner:
+            found.append(name)
+    return found
+
+
+def _which(part: Parts, parts: Mapping[str, Parts], container: str, names: list[str]) -> str:
+    """Return which targeted parameter `part` belongs to.
+
+    Two parameters of one module are told apart by nesting only: the one wrapped first, in the order the model
+    defines them, lies under `.base_layer`. Models define the gate and up projections before the down projection.
+    """
+    if len(names) <= 1:
+        return names[0] if names else ""
+    siblings = sorted((p for p in parts if _container(parts[p].path) == container), key=lambda p: -p.count(BASE))
+    ordered = sorted(names, key=lambda name: ("down" in name or "w2" in name, name))
+    position = siblings.index(part.key)
+    return ordered[position] if position < len(ordered) else f"parameter_{position}"
+
+
+def _container(path: str) -> str:
+    while path.endswith(BASE):
+        path = path.removesuffix(BASE)
+    return path
+
+
+def _interleaved(a: Tensor, b: Tensor, rank: int, path: str, label: str) -> list[tuple[Factor, Factor]]:
+    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] % rank:
+        raise AdapterFileError(
+            f"fused experts of rank {rank} do not fit", file=label, module=path, shape=(*b.shape, *a.shape)
+        )
+    count = a.shape[0] // rank
+    return [
+        (
+            Factor(a, (rank, a.shape[1]), partial(_rows, rank=rank, expert=expert)),
+            Factor(b, (b.shape[0], rank), partial(_strided_columns, rank=rank, expert=expert)),
+        )
+        for expert in range(count)
+    ]
+
+
+def _stacked(a: Tensor, b: Tensor, expert: int) -> tuple[Factor, Factor]:
+    return (
+        Factor(a, (a.shape[1], a.shape[2]), partial(_slab, expert=expert)),
+        Factor(b, (b.shape[1], b.shape[2]), partial(_slab, expert=expert)),
+    )
+
+
+def _rows(stored: Array, *, rank: int, expert: int) -> Array:
+    return stored[expert * rank : (expert + 1) * rank]  # (r·E, n) -> (r, n)
+
+
+def _strided_columns(stored: Array, *, rank: int, expert: int) -> Array:
+    return stored.reshape(stored.shape[0], rank, -1)[:, :, expert]  # (m, r·E) -> (m, r, E) -> (m, r)
+
+
+def _slab(stored: Array, *, expert: int) -> Array:
+    return stored[expert]  # (E, a, b) -> (a, b)

@@ -1,0 +1,93 @@
+"""A PEFT model in memory → Adapter, by duck typing: nothing is imported, so torch is there only if the caller has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from s3lora.adapter.formats.peft import PREFIX
+from s3lora.adapter.model import Adapter, Array, ArrayTensor, Factor, LoraModule, Scaling, natural_key, place
+from s3lora.errors import NothingToAuditError, UnsupportedAdapterError, UsageError
+
+
+def from_model(model: Any, adapter_name: str | None = None) -> Adapter:
+    """Return the LoRA adapter that is loaded in a PEFT model.
+
+    Parameters:
+        model: anything with `named_modules()` whose LoRA layers have `lora_A`, `lora_B` and `scaling` by adapter
+            name, as PEFT's do.
+        adapter_name: which adapter; by default the only one, or the active one.
+
+    Raises UsageError if `model` is no such thing or has no adapter of that name, NothingToAuditError without LoRA
+    layers.
+    """
+    if not callable(getattr(model, "named_modules", None)):
+        raise UsageError(f"cannot scan a {type(model).__name__}", fix="give a path, an opened adapter or a PEFT model")
+    layers = [(name, layer) for name, layer in model.named_modules() if _is_lora(layer)]
+    if not layers:
+        raise NothingToAuditError("the model holds no LoRA layer")
+    names = sorted({key for _, layer in layers for role in ("lora_A", "lora_embedding_A") for key in _keys(layer, role)})
+    chosen = adapter_name or _active(model, names)
+    if chosen not in names:
+        raise UsageError(f"no adapter named {chosen!r} in the model", fix=f"there are: {', '.join(names)}")
+    modules = [module for name, layer in layers if (module := _module(name, layer, chosen)) is not None]
+    modules.sort(key=lambda module: natural_key(module.path))
+    return Adapter(name=chosen, format="memory", modules=tuple(modules))
+
+
+def _is_lora(layer: Any) -> bool:
+    return all(hasattr(layer, name) for name in ("lora_A", "lora_B", "scaling"))
+
+
+def _keys(layer: Any, role: str) -> list[str]:
+    return list(getattr(layer, role, {}).keys())
+
+
+def _active(model: Any, names: list[str]) -> str:
+    active = getattr(model, "active_adapter", None)
+    if callable(active):
+        active = active()
+    return active if isinstance(active, str) and active in names else names[0]
+
+
+def _module(name: str, layer: Any, adapter: str) -> LoraModule | None:
+    path = name.removeprefix(PREFIX)
+    if type(layer).__name__ == "ParamWrapper":
+        raise UnsupportedAdapterError(
+            "fused experts cannot be scanned in memory", module=path, fix="save the adapter and scan the folder"
+        )
+    embedding = adapter in _keys(layer, "lora_embedding_A")
+    if embedding:
+        a, b = layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
+    elif adapter in _keys(layer, "lora_A"):
+        a, b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+    else:
+        return None
+    first, second = _factor(f"{path}.lora_A", a), _factor(f"{path}.lora_B", b)
+    number, projection, expert = place(path)
+    return LoraModule(
+        path=path,
+        A=first,
+        B=second,
+        scaling=Scaling(float(layer.scaling[adapter]), "memory"),
+        layer=number,
+        projection=projection,
+        expert=expert,
+        kind="embedding" if embedding else "conv" if len(a.shape) > 2 else "linear",
+        dora=bool(getattr(layer, "use_dora", {}).get(adapter, False)),
+    )
+
+
+def _factor(name: str, tensor: Any) -> Factor:
+    values: Array = _numpy(tensor)
+    matrix = values.reshape(values.shape[0], -1)
+    return Factor(ArrayTensor(name, matrix), (matrix.shape[0], matrix.shape[1]))
+
+
+def _numpy(tensor: Any) -> Array:
+    """Return the tensor's values; float32 holds every bf16 and fp8 value exactly, and NumPy has neither."""
+    detached = tensor.detach().cpu()
+    if "float16" not in str(detached.dtype) or "bfloat16" in str(detached.dtype):
+        detached = detached.double() if "float64" in str(detached.dtype) else detached.float()
+    return np.asarray(detached.numpy())

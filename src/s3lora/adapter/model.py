@@ -1,0 +1,251 @@
+"""What an adapter is, once its file format no longer matters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from s3lora.adapter.tensors import WeightsFile
+
+Array = NDArray[Any]
+
+ScalingOrigin = Literal[
+    "alpha/r",
+    "alpha/sqrt(r)",
+    "alpha_pattern",
+    "alpha tensor",
+    "config scale",
+    "memory",
+    "ambiguous",
+    "unknown",
+]
+
+
+class Tensor(Protocol):
+    """A named array that is read only when asked for."""
+
+    @property
+    def name(self) -> str:
+        """Return the key in the file."""
+
+    @property
+    def dtype(self) -> str:
+        """Return the NumPy / ml_dtypes name, e.g. `bfloat16`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape as stored."""
+
+    def array(self) -> Array:
+        """Return a read-only view of the values in their stored dtype."""
+
+    def release(self) -> None:
+        """Let the operating system take the memory behind the views back."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayTensor:
+    """A tensor that is in memory already."""
+
+    name: str
+    values: Array
+
+    @property
+    def dtype(self) -> str:
+        """Return the NumPy name of the dtype."""
+        return self.values.dtype.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape."""
+        return self.values.shape
+
+    def array(self) -> Array:
+        """Return the values."""
+        return self.values
+
+    def release(self) -> None:
+        """Do nothing: the caller owns the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """The factor s in ΔW = s·B·A, and how it is known.
+
+    `origin` is `unknown` where no configuration says anything (the value is then 1) and `ambiguous` where writers of
+    this format disagree about the meaning of what it says.
+    """
+
+    value: float
+    origin: ScalingOrigin
+
+
+def as_stored(stored: Array) -> Array:
+    """Return the stored array: the layout of most factors."""
+    return stored
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """One of the two low-rank factors, as a matrix, whatever its layout in the file.
+
+    `view` turns the stored array into the matrix of shape `shape` without copying, so that assigning to the view of
+    a copy writes the factor back in the file's own layout.
+    """
+
+    tensor: Tensor
+    shape: tuple[int, int]
+    view: Callable[[Array], Array] = as_stored
+
+    def array(self) -> Array:
+        """Return the factor as a read-only matrix view in its stored dtype."""
+        return self.view(self.tensor.array())
+
+    def release(self) -> None:
+        """Give the pages behind the views back."""
+        self.tensor.release()
+
+
+@dataclass(frozen=True, slots=True)
+class LoraModule:
+    """One weight's low-rank update ΔW = s·B·A, with A of shape (r, n) and B of shape (m, r).
+
+    `path` is the module's full path in the base model, without `base_model.model.`, and unique in an adapter.
+    `extras` names further tensors that belong to this module alone (DoRA magnitude, alpha, bias of lora_B) and leave
+    with it. Modules that share a `group` share their tensors (fused experts): they can only be removed together.
+    """
+
+    path: str
+    A: Factor
+    B: Factor
+    scaling: Scaling
+    layer: int | None = None
+    projection: str = ""
+    expert: int | None = None
+    kind: Literal["linear", "conv", "embedding"] = "linear"
+    dora: bool = False
+    extras: tuple[str, ...] = ()
+    group: str | None = None
+
+    @property
+    def m(self) -> int:
+        """Return the number of output features, the rows of ΔW."""
+        return self.B.shape[0]
+
+    @property
+    def n(self) -> int:
+        """Return the number of input features, the columns of ΔW."""
+        return self.A.shape[1]
+
+    @property
+    def rank(self) -> int:
+        """Return r as the shapes say it; a configured rank can be wrong."""
+        return self.A.shape[0]
+
+    @property
+    def dtype(self) -> str:
+        """Return the dtype of lora_B, or `A/B` dtypes joined where they differ."""
+        a, b = self.A.tensor.dtype, self.B.tensor.dtype
+        return b if a == b else f"{a}/{b}"
+
+    @property
+    def parameters(self) -> int:
+        """Return r·(m + n): the parameters of this update, and its multiply-adds for one token."""
+        return self.rank * (self.m + self.n)
+
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """Return the names of all tensors that leave the file with this module."""
+        return (self.A.tensor.name, self.B.tensor.name, *self.extras)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An opened adapter: its modules, what else is in its files, and where it came from.
+
+    `path` is the folder (or the single file) it was opened from, None for a model in memory. `other_tensors` are
+    carried along untouched: heads, embeddings of new tokens, anything that is not a LoRA factor.
+    """
+
+    name: str
+    format: str
+    modules: tuple[LoraModule, ...]
+    path: Path | None = None
+    files: tuple[WeightsFile, ...] = ()
+    config: Mapping[str, Any] | None = None
+    config_file: Path | None = None
+    other_tensors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    # False where the loaders of this format need every module present, so that pruned modules stay as zeros.
+    removable: bool = True
+
+    @property
+    def base_model(self) -> str | None:
+        """Return `base_model_name_or_path` as the configuration has it; it need not resolve to anything."""
+        value = (self.config or {}).get("base_model_name_or_path")
+        return value if isinstance(value, str) else None
+
+    def close(self) -> None:
+        """Close the memory maps; arrays taken from this adapter must no longer be used."""
+        for file in self.files:
+            file.close()
+
+    def __enter__(self) -> Adapter:
+        """Return the adapter itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the adapter's files."""
+        self.close()
+
+
+_LAYER = re.compile(
+    r"(?:^|[._])(?:layers|h|blocks?|layer|transformer_blocks|single_transformer_blocks|resblocks)[._](\d+)(?=[._]|$)"
+)
+_EXPERT = re.compile(r"(?:^|\.)experts\.(\d+)(?=\.|$)")
+_DIGITS = re.compile(r"(\d+)")
+
+
+def place(path: str) -> tuple[int | None, str, int | None]:
+    """Return (layer, projection, expert) as the module's path says them.
+
+    >>> place("model.layers.3.self_attn.q_proj")
+    (3, 'q_proj', None)
+    >>> place("model.layers.3.mlp.experts.7.gate_proj")
+    (3, 'gate_proj', 7)
+    """
+    layers = _LAYER.search(path)
+    layer = int(layers[1]) if layers else next((int(part) for part in path.split(".") if part.isdecimal()), None)
+    expert = _EXPERT.search(path)
+    names = [part for part in path.split(".") if not part.isdecimal()]
+    return layer, names[-1] if names else path, int(expert[1]) if expert else None
+
+
+def block(path: str) -> str:
+    """Return the path up to and including its layer number: what the modules of one layer share.
+
+    >>> block("model.layers.3.self_attn.q_proj")
+    'model.layers.3'
+    """
+    found = _LAYER.search(path)
+    if found:
+        return path[: found.end(1)]
+    parts = path.split(".")
+    number = next((i for i, part in enumerate(parts) if part.isdecimal()), None)
+    return path if number is None else ".".join(parts[: number + 1])
+
+
+def natural_key(path: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key that puts layer 2 before layer 10: the order of modules in the model."""
+    parts = _DIGITS.split(path)
+    return tuple((0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts))
+

@@ -1,0 +1,309 @@
+"""Lazy, bounded, strict reading of safetensors files.
+
+A file is mapped, never loaded: a tensor is a view of the map until it is used, and its pages are handed back
+afterwards, so that memory does not grow with the file. The header is checked in full before any tensor is believed
+(format: github.com/huggingface/safetensors, "Format").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import msgspec
+import numpy as np
+
+from s3lora.adapter.model import Array
+from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
+
+#: Largest header read, in bytes; about 200,000 tensors. Real adapters stay under 6 MB.
+MAX_HEADER = 32 * 1024 * 1024
+MAX_NAME = 512
+MAX_DIMENSIONS = 8
+CHUNK = 4 * 1024 * 1024
+
+#: safetensors dtype → (bits an element, NumPy or ml_dtypes name; None where no array type exists).
+DTYPES: dict[str, tuple[int, str | None]] = {
+    "F64": (64, "float64"),
+    "F32": (32, "float32"),
+    "F16": (16, "float16"),
+    "BF16": (16, "bfloat16"),
+    "F8_E4M3": (8, "float8_e4m3fn"),
+    "F8_E5M2": (8, "float8_e5m2"),
+    "F8_E4M3FNUZ": (8, "float8_e4m3fnuz"),
+    "F8_E5M2FNUZ": (8, "float8_e5m2fnuz"),
+    "F8_E8M0": (8, "float8_e8m0fnu"),
+    "F6_E2M3": (6, None),
+    "F6_E3M2": (6, None),
+    "F4": (4, None),
+    "C64": (64, "complex64"),
+    "I64": (64, "int64"),
+    "U64": (64, "uint64"),
+    "I32": (32, "int32"),
+    "U32": (32, "uint32"),
+    "I16": (16, "int16"),
+    "U16": (16, "uint16"),
+    "I8": (8, "int8"),
+    "U8": (8, "uint8"),
+    "BOOL": (8, "bool"),
+}
+SAFETENSORS_NAME = {name: code for code, (_, name) in DTYPES.items() if name}
+FLOATING = frozenset(name for name in SAFETENSORS_NAME if name.startswith(("float", "bfloat")))
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """Return the NumPy dtype called `name`, from ml_dtypes where NumPy has none."""
+    return np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
+
+
+class MappedFile:
+    """A regular file mapped read-only, whose pages can be handed back."""
+
+    def __init__(self, path: Path) -> None:
+        """Map `path`; raise AdapterFileError if it is missing, unreadable or no regular file."""
+        try:
+            # O_NONBLOCK: opening a named pipe must not wait for a writer.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise AdapterFileError(f"cannot be opened ({error.strerror})", file=path.name) from None
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise AdapterFileError("is not a regular file", file=path.name, fix="give a weights file or its folder")
+            self.path = path
+            self.size = status.st_size
+            try:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size else None
+            except (OSError, ValueError) as error:
+                raise AdapterFileError(f"cannot be read ({error})", file=path.name) from None
+
+    def bytes(self, offset: int, count: int) -> bytes:
+        """Return a copy of `count` bytes from `offset`, fewer at the end of the file."""
+        return b"" if self._map is None else self._map[offset : offset + count]
+
+    def view(self, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+        """Return a read-only array over the mapped bytes."""
+        if self._map is None or 0 in shape:
+            return np.zeros(shape, dtype)
+        count = int(np.prod(shape, dtype=np.int64))
+        return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
+
+    def chunks(self, offset: int, count: int) -> Iterator[bytes]:
+        """Yield `count` bytes from `offset` in bounded pieces, handing the pages back behind them."""
+        end = offset + count
+        for start in range(offset, end, CHUNK):
+            piece = self.bytes(start, min(CHUNK, end - start))
+            self.release(start, len(piece))
+            yield piece
+
+    def release(self, offset: int, count: int) -> None:
+        """Tell the system that these pages are not needed now; touching them again reads them again."""
+        if self._map is None or count <= 0 or not hasattr(self._map, "madvise"):
+            return
+        start = offset - offset % mmap.PAGESIZE
+        self._map.madvise(mmap.MADV_DONTNEED, start, offset + count - start)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the whole file, in hexadecimal."""
+        digest = hashlib.sha256()
+        for chunk in self.chunks(0, self.size):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        """Unmap the file, unless arrays still look at it; then the last of them unmaps it."""
+        if self._map is not None:
+            try:
+                self._map.close()
+            except BufferError:
+                return
+            self._map = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor inside a mapped file: contiguous, little-endian, row-major.
+
+    `dtype` is the NumPy or ml_dtypes name; `code` is the safetensors name.
+    """
+
+    name: str
+    code: str
+    shape: tuple[int, ...]
+    file: MappedFile
+    offset: int
+    nbytes: int
+
+    @property
+    def dtype(self) -> str:
+        """Return the NumPy name of the dtype, or the safetensors name where NumPy has none."""
+        return DTYPES[self.code][1] or self.code
+
+    def array(self) -> Array:
+        """Return a read-only view of the values."""
+        name = DTYPES[self.code][1]
+        if name is None:
+            raise UnsupportedAdapterError(
+                f"dtype {self.code} has no array type", file=self.file.path.name, module=self.name
+            )
+        return self.file.view(self.offset, numpy_dtype(name), self.shape)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the stored bytes in bounded pieces."""
+        return self.file.chunks(self.offset, self.nbytes)
+
+    def release(self) -> None:
+        """Hand the pages behind this tensor back."""
+        self.file.release(self.offset, self.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """One opened weights file: its tensors in file order, and its `__metadata__`."""
+
+    name: str
+    file: MappedFile
+    tensors: dict[str, StoredTensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self.file.close()
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
+def read_safetensors(path: Path) -> WeightsFile:
+    """Open a safetensors file and check its whole header.
+
+    Raises AdapterFileError if the file is a Git LFS pointer, truncated, larger than its header says, or if its
+    header is malformed, oversized, names a tensor twice or lets tensors overlap.
+    """
+    file = MappedFile(path)
+    try:
+        return _read(file, path)
+    except Exception:
+        file.close()
+        raise
+
+
+def _read(file: MappedFile, path: Path) -> WeightsFile:
+    def broken(reason: str, **where: Any) -> AdapterFileError:
+        return AdapterFileError(reason, file=path.name, **where)
+
+    refuse_pointer(file.bytes(0, 200), path)
+    if file.size < 8:
+        raise broken(f"is no safetensors file: {file.size} bytes cannot hold a header", fix="fetch the file again")
+    length = int.from_bytes(file.bytes(0, 8), "little")
+    if length > MAX_HEADER:
+        raise broken(
+            f"claims a header of {length:,} bytes, more than the {MAX_HEADER:,} that s3lora reads",
+            fix="it is no safetensors file, or a hostile one",
+        )
+    if length > file.size - 8:
+        raise broken(
+            f"is truncated: its header should have {length:,} bytes, the file has {file.size - 8:,} after the length",
+            fix="fetch the file again",
+        )
+    entries, metadata = _header(file.bytes(8, length), broken)
+    tensors = {}
+    start = 8 + length
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        tensor = _tensor(name, entry, file, start, broken)
+        if entry.data_offsets[0] != end:
+            how = "overlaps the one before it" if entry.data_offsets[0] < end else "leaves a hole before it"
+            raise broken(f"tensor {how} (data_offsets {list(entry.data_offsets)})", module=name)
+        end = entry.data_offsets[1]
+        if start + end > file.size:
+            raise broken(
+                f"is truncated: it should have {start + end:,} bytes or more and has {file.size:,}",
+                fix="fetch the file again",
+            )
+        tensors[name] = tensor
+    if start + end != file.size:
+        raise broken(f"has {file.size - start - end:,} bytes after its last tensor", fix="fetch the file again")
+    return WeightsFile(path.name, file, tensors, metadata)
+
+
+def refuse_pointer(head: bytes, path: Path) -> None:
+    """Raise AdapterFileError if the file begins as a Git LFS pointer or as a web page does."""
+    if head.startswith(b"version https://git-lfs"):
+        raise AdapterFileError(
+            "is a Git LFS pointer, not the file itself",
+            file=path.name,
+            fix="run `git lfs pull` in the repository, or download the file again",
+        )
+    if head.lstrip()[:9].lower() in (b"<!doctype", b"<html><he") or head.lstrip()[:5].lower() == b"<html":
+        raise AdapterFileError("is a web page, not a weights file", file=path.name, fix="download the file again")
+
+
+def _header(raw: bytes, broken: Any) -> tuple[dict[str, _Entry], dict[str, str]]:
+    try:
+        parts = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        metadata = msgspec.json.decode(parts.pop("__metadata__", msgspec.Raw(b"{}")), type=dict[str, str] | None) or {}
+        entries = {name: msgspec.json.decode(part, type=_Entry) for name, part in parts.items()}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise broken(f"its header is not valid: {printable(error)}", fix="fetch the file again") from None
+    # The decoder keeps the last of two equal keys. Each tensor has one data_offsets, so a difference in number means
+    # a name twice, or a name that contains the word; only then is it worth looking closely.
+    if raw.count(b'"data_offsets"') != len(entries) and (name := _twice(raw)) is not None:
+        raise broken("names this tensor twice in its header", module=name)
+    return entries, metadata
+
+
+def _twice(raw: bytes) -> str | None:
+    import json
+
+    seen: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in items]
+        seen.extend(key for key in set(keys) if keys.count(key) > 1) if len(set(keys)) < len(keys) else None
+        return dict(items)
+
+    json.loads(raw, object_pairs_hook=pairs)
+    return seen[0] if seen else None
+
+
+def _tensor(name: str, entry: _Entry, file: MappedFile, start: int, broken: Any) -> StoredTensor:
+    check_name(name, file.path)
+    if entry.dtype not in DTYPES:
+        raise broken(f"has dtype {printable(entry.dtype)}, which no safetensors release defines", module=name)
+    if len(entry.shape) > MAX_DIMENSIONS or any(n < 0 or n >= 2**48 for n in entry.shape):
+        raise broken("has an impossible shape", module=name, shape=entry.shape[:MAX_DIMENSIONS])
+    elements = 1
+    for n in entry.shape:
+        elements *= n
+    first, last = entry.data_offsets
+    bits = elements * DTYPES[entry.dtype][0]
+    if first < 0 or last < first or (last - first) * 8 != bits:
+        raise broken(
+            f"needs {bits / 8:,.0f} bytes as {entry.dtype}, its data_offsets give {last - first:,}",
+            module=name,
+            shape=entry.shape,
+        )
+    return StoredTensor(name, entry.dtype, tuple(entry.shape), file, start + first, last - first)
+
+
+def check_name(name: str, path: Path) -> None:
+    """Raise AdapterFileError unless `name` can be the name of a tensor in a model."""
+    parts = name.replace("\\", "/").split("/")
+    if not name or len(name) > MAX_NAME or ".." in parts or name.startswith("/") or not name.isprintable():
+        raise AdapterFileError(
+            "holds a tensor whose name no model can have",
+            file=path.name,
+            module=repr(printable(name)),
+            fix="do not load this file",
+        )

@@ -1,0 +1,104 @@
+"""Everything s3lora raises on purpose.
+
+    S3LoRAError                 exit status 2
+    ├── UsageError              an option or argument that cannot be meant
+    ├── AdapterFileError        the bytes are not a readable adapter (pointer, truncated, hostile, missing)
+    ├── UnsupportedAdapterError readable, but of a kind s3lora does not analyse (IA³, 3-D lora_B, PiSSA for pruning)
+    ├── NonFiniteError          a module holds NaN or infinity, so no spectrum exists
+    ├── NothingToAuditError     exit status 3: no LoRA module, or nothing a rule may choose from
+    ├── SelectionError          a ranking or rule that does not apply to this scan
+    └── OutputError             the result cannot be written, or did not verify
+
+Each message is one sentence that names, where they are known, the file, the module, its shape, the reason and what
+to do; none of them leaves anything half-written behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "AdapterFileError",
+    "NonFiniteError",
+    "NothingToAuditError",
+    "OutputError",
+    "S3LoRAError",
+    "SelectionError",
+    "UnsupportedAdapterError",
+    "UsageError",
+    "printable",
+]
+
+
+def printable(text: object, limit: int = 160) -> str:
+    """Return `text` on one line, without control characters, at most `limit` characters long.
+
+    Names come from untrusted files: a terminal must never see their escape sequences.
+    """
+    clean = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+class S3LoRAError(Exception):
+    """Base of every error s3lora raises on purpose.
+
+    Parameters: `problem` says what is wrong; `file`, `module` and `shape` say where; `fix` says what to do.
+    """
+
+    exit_status = 2
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: object | None = None,
+        module: str | None = None,
+        shape: Sequence[int] | None = None,
+        fix: str | None = None,
+    ) -> None:
+        where = []
+        if file is not None:
+            where.append(printable(file, 240))
+        if module is not None:
+            where.append(printable(module))
+        if shape is not None:
+            where.append("(" + " × ".join(str(n) for n in shape) + ")")
+        sentence = f"{' '.join(where)}: {problem}" if where else problem
+        if fix:
+            sentence += f"; {fix}"
+        super().__init__(sentence)
+        self.problem = problem
+        self.file = None if file is None else str(file)
+        self.module = module
+        self.shape = None if shape is None else tuple(shape)
+        self.fix = fix
+
+
+class UsageError(S3LoRAError):
+    """An option or argument that cannot be meant."""
+
+
+class AdapterFileError(S3LoRAError):
+    """A file that cannot be read as an adapter: missing, truncated, malformed or hostile."""
+
+
+class UnsupportedAdapterError(S3LoRAError):
+    """A readable adapter of a kind that s3lora does not analyse, or must not prune."""
+
+
+class NonFiniteError(S3LoRAError):
+    """A module that holds NaN or infinity."""
+
+
+class NothingToAuditError(S3LoRAError):
+    """No LoRA module was found, or none that a rule may choose from."""
+
+    exit_status = 3
+
+
+class SelectionError(S3LoRAError):
+    """A ranking or a rule that does not apply to this scan."""
+
+
+class OutputError(S3LoRAError):
+    """A result that could not be written, or that did not verify after writing."""

@@ -1,0 +1,45 @@
+"""The index of random Gaussian updates: what sharpness chance alone gives, for each shape and rank."""
+
+from __future__ import annotations
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from s3lora.errors import SelectionError
+from s3lora.rules import Context
+from s3lora.spectrum import indices as ix
+from s3lora.spectrum.factored import FactoredUpdate
+from s3lora.spectrum.methods import METHODS, Options
+
+
+def null_sharpness(shape: tuple[int, int, int], context: Context, q: float, draws: int, seed: int) -> float:
+    """Return the q-quantile of the sharpness (index, signed so that sharp is high) of seeded Gaussian factors.
+
+    `shape` is (m, n, rank). Each shape has a stream of random numbers of its own, so that the result for one shape
+    does not depend on which others are asked for.
+    """
+    if context.index is None or context.method == "released":
+        raise SelectionError("the null rule needs a spectral index of mas-svd, svd or spsvd")
+    m, n, rank = shape
+    random = np.random.default_rng((seed, m, n, rank))
+    options = Options(rank=context.components)
+    values = np.zeros(draws)
+    with threadpool_limits(limits=1, user_api="blas"):
+        for draw in range(draws):
+            update = FactoredUpdate(random.standard_normal((rank, n)), random.standard_normal((m, rank)))
+            values[draw] = _index(context.index.name, update, METHODS[context.method](update, options))
+    sign = 1.0 if context.index.sharp == "high" else -1.0
+    # "higher" takes a value that was drawn: no interpolation towards what was not seen.
+    return float(np.quantile(sign * values, q, method="higher"))
+
+
+def _index(name: str, update: FactoredUpdate, sigma: ix.Float) -> float:
+    if name in ("ssi", "normalised_ssi"):
+        return ix.ssi(sigma) if name == "ssi" else ix.normalised_ssi(sigma)
+    plain = {
+        "stable_rank": ix.stable_rank,
+        "effective_rank": ix.effective_rank,
+        "spectral_entropy": ix.spectral_entropy,
+        "energy": ix.energy,
+    }
+    return plain[name](update.singular_values)

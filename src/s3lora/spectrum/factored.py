@@ -1,0 +1,259 @@
+"""Norms and spectra of ΔW = s·B·A from the factors, without ever forming ΔW.
+
+Write A = L·Q_A and B = Q_B·R with orthonormal rows of Q_A and columns of Q_B. Then ΔW = s·Q_B·(R·L)·Q_A, and
+
+    singular values of ΔW               = s·σ(R·L)
+    row norms ρ of ΔW                   = s·row norms of B·L
+    column norms γ of ΔW                = s·column norms of R·A
+    singular values of D_ρ⁻¹·ΔW         = σ of B·L with its rows set to length 1
+    singular values of ΔW·D_γ⁻¹         = σ of R·A with its columns set to length 1
+
+so that all work is on r × r matrices and on tall blocks of (at most) `BLOCK` numbers. L and R come from an
+eigendecomposition of the r × r Gram matrices. Squaring loses what lies below √ε of the largest singular value, so a
+factor whose Gram matrix has a condition above 1 / `GRAM_CONDITION` takes a blockwise QR instead. The error of the
+Gram path on σ_k is at most about r·ε·σ_1²/σ_k ≤ r·ε·σ_1 / √GRAM_CONDITION, in all sums about 1e-10·σ_1; that of QR is
+of the order of ε·‖A‖·‖B‖.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float = NDArray[np.float64]
+
+#: Smallest ratio of eigenvalues for which the Gram matrix is believed.
+GRAM_CONDITION = 1e-10
+#: Numbers in one block: 512 KB in float64, so that block, product and Gram matrix stay in the second-level cache.
+BLOCK = 65536
+#: Traces of Gram matrices outside this range are rescaled by a power of two before they are used.
+SAFE = (1e-100, 1e100)
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+class Root(NamedTuple):
+    """A root of a Gram matrix: `matrix` (r × k) with matrix·matrixᵀ = TᵀT for the tall factor T (N × r).
+
+    T is multiplied by 2**-exponent first. `exact` tells that T is so well conditioned that a product with
+    `matrix` cannot cancel.
+    """
+
+    matrix: Float
+    exponent: int
+    exact: bool
+
+
+class FactoredUpdate:
+    """The update ΔW = s·B·A of one module, known by its factors.
+
+    Parameters:
+        A: (r, n) lora_A, any real dtype.
+        B: (m, r) lora_B, any real dtype.
+        scaling: s; its sign does not matter for any quantity here.
+
+    Every property is computed in float64 when first asked for. Raises ValueError where shapes do not fit, and
+    FloatingPointError where a factor holds NaN or infinity.
+    """
+
+    def __init__(self, A: ArrayLike, B: ArrayLike, scaling: float = 1.0) -> None:
+        """Keep the factors; nothing is computed or copied."""
+        self.A: NDArray[Any] = np.asarray(A)
+        self.B: NDArray[Any] = np.asarray(B)
+        if self.A.ndim != 2 or self.B.ndim != 2 or self.A.shape[0] != self.B.shape[1]:
+            raise ValueError(f"B {self.B.shape} · A {self.A.shape} is not defined")
+        if not math.isfinite(scaling):
+            raise FloatingPointError("the scaling is not finite")
+        self.scaling = abs(float(scaling))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (m, n), the shape of ΔW."""
+        return self.B.shape[0], self.A.shape[1]
+
+    @property
+    def rank(self) -> int:
+        """Return r, the inner size of the factors."""
+        return int(self.A.shape[0])
+
+    @cached_property
+    def root_a(self) -> Root:
+        """Return L (r × k) with L·Lᵀ = A·Aᵀ."""
+        return _root(self.A.T)
+
+    @cached_property
+    def root_b(self) -> Root:
+        """Return Rᵀ (r × k) with RᵀR = Bᵀ·B."""
+        return _root(self.B)
+
+    @cached_property
+    def core(self) -> Float:
+        """Return R·L (k × k), whose singular values times `unit` are those of ΔW."""
+        return self.root_b.matrix.T @ self.root_a.matrix
+
+    @cached_property
+    def unit(self) -> float:
+        """Return the factor between the scaled core and ΔW: s and the powers of two taken out of A and B."""
+        return math.ldexp(self.scaling, self.root_a.exponent + self.root_b.exponent)
+
+    @cached_property
+    def is_zero(self) -> bool:
+        """Return whether ΔW = 0: never trained, or already pruned."""
+        return self.scaling == 0.0 or not self.core.any() or self.singular_values[0] == 0.0
+
+    @cached_property
+    def singular_values(self) -> Float:
+        """Return the min(m, n, r) leading singular values of ΔW, descending."""
+        return self.unit * np.linalg.svd(self.core, compute_uv=False)
+
+    @cached_property
+    def frobenius(self) -> float:
+        """Return ‖ΔW‖_F."""
+        return self.unit * float(np.linalg.norm(self.core))
+
+    @cached_property
+    def row_norms(self) -> Float:
+        """Return the m row norms ρ of ΔW."""
+        return self.unit * self._rows.norms
+
+    @cached_property
+    def column_norms(self) -> Float:
+        """Return the n column norms γ of ΔW."""
+        return self.unit * self._columns.norms
+
+    @cached_property
+    def row_normalised(self) -> Float:
+        """Return the singular values of X_r = D_ρ⁻¹·ΔW, descending; zero rows stay zero."""
+        return self._rows.singular_values
+
+    @cached_property
+    def column_normalised(self) -> Float:
+        """Return the singular values of X_c = ΔW·D_γ⁻¹, descending; zero columns stay zero."""
+        return self._columns.singular_values
+
+    def row_normalised_basis(self) -> Float:
+        """Return Z (k × k): the right singular vectors of X_r are Q_Aᵀ·Z, in descending order."""
+        return _basis(self.B, self.root_a, self.root_b.exponent, self._rows.gram)
+
+    def column_normalised_basis(self) -> Float:
+        """Return W (k × k): the left singular vectors of X_c are Q_B·W, in descending order."""
+        return _basis(self.A.T, self.root_b, self.root_a.exponent, self._columns.gram)
+
+    @cached_property
+    def _rows(self) -> Normalised:
+        return _normalised(self.B, self.root_a, self.root_b.exponent)
+
+    @cached_property
+    def _columns(self) -> Normalised:
+        return _normalised(self.A.T, self.root_b, self.root_a.exponent)
+
+
+class Normalised(NamedTuple):
+    """The product T·root (N × k), row by row: its norms, and Gram matrix and σ after setting each row to length 1."""
+
+    norms: Float
+    gram: Float
+    singular_values: Float
+
+
+def blocks(tall: NDArray[Any], exponent: int = 0) -> Iterator[Float]:
+    """Yield the rows of `tall` (N × r) in float64, times 2**-exponent, at most `BLOCK` numbers at a time."""
+    step = max(1, BLOCK // max(1, tall.shape[1]))
+    for start in range(0, tall.shape[0], step):
+        block = tall[start : start + step].astype(np.float64)
+        yield np.ldexp(block, -exponent) if exponent else block
+
+
+def _root(tall: NDArray[Any]) -> Root:
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        gram = _gram(tall, 0)
+    exponent = 0
+    trace = float(np.trace(gram))
+    if not SAFE[0] < trace < SAFE[1]:
+        peak = _peak(tall)
+        if peak == 0.0:
+            return Root(np.zeros((tall.shape[1], min(tall.shape))), 0, exact=True)
+        exponent = math.frexp(peak)[1]
+        gram = _gram(tall, exponent)
+    values, vectors = np.linalg.eigh(gram)
+    if values[0] > GRAM_CONDITION * values[-1]:
+        return Root(vectors * np.sqrt(values), exponent, exact=True)
+    return Root(_triangle(blocks(tall, exponent), tall.shape[1]).T, exponent, exact=False)
+
+
+def _gram(tall: NDArray[Any], exponent: int) -> Float:
+    gram = np.zeros((tall.shape[1], tall.shape[1]))
+    for block in blocks(tall, exponent):
+        gram += block.T @ block
+    return gram
+
+
+def _peak(tall: NDArray[Any]) -> float:
+    peak = 0.0
+    for block in blocks(tall):
+        peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        if not math.isfinite(peak) or np.isnan(block).any():
+            raise FloatingPointError("a factor holds NaN or infinity")
+    return peak
+
+
+def _triangle(tall_blocks: Iterator[Float], columns: int) -> Float:
+    """Return the triangle of a QR decomposition (k × columns) of the stacked blocks, one block at a time."""
+    triangle = np.zeros((0, columns))
+    for block in tall_blocks:
+        triangle = np.linalg.qr(np.vstack((triangle, block)), mode="r")
+    return triangle
+
+
+def _products(tall: NDArray[Any], root: Root, exponent: int) -> Iterator[tuple[Float, Float]]:
+    """Yield blocks of T·root with their row norms; rows that are zero but for rounding are set to zero."""
+    size = float(np.linalg.norm(root.matrix))
+    for block in blocks(tall, exponent):
+        product = block @ root.matrix
+        norms = np.sqrt(np.einsum("ij,ij->i", product, product))
+        if not root.exact:
+            lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
+            noise = norms <= 4 * block.shape[1] * EPSILON * size * lengths
+            product[noise] = 0.0
+            norms[noise] = 0.0
+        yield product, norms
+
+
+def _units(tall: NDArray[Any], root: Root, exponent: int) -> Iterator[tuple[Float, Float]]:
+    """Yield blocks of T·root with each row set to length 1, with the norms they had."""
+    for product, norms in _products(tall, root, exponent):
+        # A zero row has no direction: its inverse norm is taken as 0 (METHOD: "a zero row stays zero").
+        with np.errstate(divide="ignore"):
+            inverse = np.where(norms > 0, 1.0 / norms, 0.0)
+        product *= inverse[:, None]
+        yield product, norms
+
+
+def _normalised(tall: NDArray[Any], root: Root, exponent: int) -> Normalised:
+    inner = root.matrix.shape[1]
+    gram = np.zeros((inner, inner))
+    norms = np.zeros(tall.shape[0])
+    start = 0
+    for unit, part in _units(tall, root, exponent):
+        gram += unit.T @ unit
+        norms[start : start + len(part)] = part
+        start += len(part)
+    values = np.linalg.eigvalsh(gram)[::-1]
+    if values[-1] > GRAM_CONDITION * values[0]:
+        spectrum = np.sqrt(values)
+    else:
+        triangle = _triangle((unit for unit, _ in _units(tall, root, exponent)), inner)
+        spectrum = np.linalg.svd(triangle, compute_uv=False)
+    return Normalised(norms, gram, spectrum[: min(len(spectrum), tall.shape[0])])
+
+
+def _basis(tall: NDArray[Any], root: Root, exponent: int, gram: Float) -> Float:
+    values, vectors = np.linalg.eigh(gram)
+    if values[0] > GRAM_CONDITION * values[-1]:
+        return vectors[:, ::-1]
+    triangle = _triangle((unit for unit, _ in _units(tall, root, exponent)), root.matrix.shape[1])
+    return np.linalg.svd(triangle)[2].T

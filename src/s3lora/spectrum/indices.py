@@ -1,0 +1,99 @@
+"""Indices: one number a module, from σ̃ or from the singular values of ΔW.
+
+To add one, write a function and name it in `INDICES`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from s3lora.spectrum.factored import Float
+
+__all__ = ["INDICES", "Index", "effective_rank", "energy", "normalised_ssi", "spectral_entropy", "ssi", "weighted_ssi"]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What a ranking must know of an index.
+
+    `sharp` tells which end is the suspicious one; `scale_free` whether multiplying ΔW by a factor leaves the index
+    unchanged; `costly` whether it is computed only on request.
+    """
+
+    name: str
+    meaning: str
+    sharp: Literal["high", "low"] = "high"
+    scale_free: bool = True
+    costly: bool = False
+
+
+INDICES: dict[str, Index] = {
+    index.name: index
+    for index in (
+        Index("ssi", "Spectral Sharpness Index, σ̃_1 / Σσ̃, in [1/M, 1]"),
+        Index("normalised_ssi", "(SSI − 1/M) / (1 − 1/M), in [0, 1], for modules of different rank"),
+        Index("weighted_ssi", "σ̃_1 · SSI: sharp and large", scale_free=False),
+        Index("magnitude", "σ̃_1", scale_free=False),
+        Index("frobenius", "‖ΔW‖_F", scale_free=False),
+        Index("stable_rank", "‖ΔW‖_F² / σ_1², in [1, r]", sharp="low"),
+        Index("effective_rank", "exp of the spectral entropy, in [1, r]", sharp="low"),
+        Index("spectral_entropy", "−Σ p·ln p with p = σ / Σσ, in nats", sharp="low"),
+        Index("energy", "σ_1² / Σσ², the share of the first direction, in [1/r, 1]"),
+        Index("kurtosis", "excess kurtosis of the entries of ΔW", costly=True),
+    )
+}
+
+
+def ssi(sigma: Float) -> float:
+    """Return the Spectral Sharpness Index σ̃_1 / Σσ̃ in [1/M, 1] (arXiv 2508.15068); NaN for a zero update."""
+    total = float(np.sum(sigma))
+    return float(sigma[0]) / total if total > 0 else math.nan
+
+
+def normalised_ssi(sigma: Float) -> float:
+    """Return (SSI − 1/M) / (1 − 1/M) in [0, 1]; NaN where M = 1, since SSI is then 1 whatever the update."""
+    count = len(sigma)
+    return (ssi(sigma) - 1 / count) / (1 - 1 / count) if count > 1 else math.nan
+
+
+def weighted_ssi(sigma: Float) -> float:
+    """Return σ̃_1 · SSI = σ̃_1² / Σσ̃, in the unit of ΔW."""
+    return float(sigma[0]) * ssi(sigma) if len(sigma) else math.nan
+
+
+def magnitude(sigma: Float) -> float:
+    """Return σ̃_1, in the unit of ΔW."""
+    return float(sigma[0]) if len(sigma) else math.nan
+
+
+def _shares(values: Float) -> Float:
+    return values[values > 0] / np.sum(values)
+
+
+def spectral_entropy(values: Float) -> float:
+    """Return −Σ p·ln p in nats, p = σ / Σσ, in [0, ln r]."""
+    if not len(values) or values[0] <= 0:
+        return math.nan
+    p = _shares(values)
+    return max(0.0, -float(np.sum(p * np.log(p))))
+
+
+def effective_rank(values: Float) -> float:
+    """Return exp(spectral entropy), in [1, r]."""
+    return math.exp(spectral_entropy(values)) if len(values) else math.nan
+
+
+def stable_rank(values: Float) -> float:
+    """Return Σσ² / σ_1², in [1, r]."""
+    if not len(values) or values[0] <= 0:
+        return math.nan
+    return float(np.sum((values / values[0]) ** 2))
+
+
+def energy(values: Float) -> float:
+    """Return σ_1² / Σσ², in [1/r, 1]."""
+    return 1.0 / stable_rank(values)
