@@ -56,6 +56,7 @@ class S3LoRAError(Exception):
         shape: Sequence[int] | None = None,
         fix: str | None = None,
     ) -> None:
+        """Compose the sentence."""
         where = []
         if file is not None:
             where.append(printable(file, 240))

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 from s3lora.errors import SelectionError
 from s3lora.rules import Context
 from s3lora.spectrum import indices as ix
-from s3lora.spectrum.factored import FactoredUpdate
+from s3lora.spectrum.factored import FactoredUpdate, Float
 from s3lora.spectrum.methods import METHODS, Options
 
 
@@ -33,7 +33,7 @@ def null_sharpness(shape: tuple[int, int, int], context: Context, q: float, draw
     return float(np.quantile(sign * values, q, method="higher"))
 
 
-def _index(name: str, update: FactoredUpdate, sigma: ix.Float) -> float:
+def _index(name: str, update: FactoredUpdate, sigma: Float) -> float:
     if name in ("ssi", "normalised_ssi"):
         return ix.ssi(sigma) if name == "ssi" else ix.normalised_ssi(sigma)
     plain = {

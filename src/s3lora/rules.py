@@ -78,7 +78,7 @@ class Top:
         """Take the leading `count`, capped."""
         cap = len(ranked) if self.share == 1 else max(1, int(self.share * len(ranked)))
         count = min(self.count, cap)
-        notes = ()
+        notes: tuple[str, ...] = ()
         if count < self.count:
             notes = (f"top {self.count} is capped at {count}: there are only {len(ranked)} candidates",)
         return Verdict(tuple(range(count)), f"among the {count} sharpest", notes)
@@ -138,7 +138,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Outlier:
-    """Units whose robust z-score 0.6745·(x − median)/MAD, over units of the same kind, exceeds `z` on the sharp side."""
+    """Units whose robust z-score 0.6745·(x − median)/MAD within their kind exceeds `z` on the sharp side."""
 
     z: float = 3.5
     #: Fewer units of a kind than this have no meaningful spread.

@@ -254,7 +254,7 @@ def warnings_of(records: Sequence[ModuleScan], configuration: Configuration) -> 
     """Yield what a reader of the numbers must know before believing them."""
     zeros = sum(record.zero for record in records)
     if zeros:
-        yield f"{zeros} of {len(records)} modules are zero updates (B = 0: never trained, or pruned); they have no index"
+        yield f"{zeros} of {len(records)} modules are zero updates (B = 0: never trained, or pruned): no index"
     undefined = sum(not record.zero and not record.sigma for record in records)
     if undefined:
         yield f"`released` is undefined for {undefined} modules with m > n, as the script itself fails there"

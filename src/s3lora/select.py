@@ -215,9 +215,7 @@ def _units(modules: Sequence[ModuleScan], index: str, unit: UnitKind, combine: C
     return units
 
 
-def _matched(
-    scan: Scan, rule: Rule, match: str, only: Filter, unit: UnitKind, combine: Combine, seed: int
-) -> Plan:
+def _matched(scan: Scan, rule: Rule, match: str, only: Filter, unit: UnitKind, combine: Combine, seed: int) -> Plan:
     """Draw at random as many modules of each projection as the ranking `match` takes."""
     if match in CONTROLS:
         raise UsageError("random-matched must match a ranking that is not random itself")

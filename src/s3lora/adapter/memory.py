@@ -1,4 +1,4 @@
-"""A PEFT model in memory → Adapter, by duck typing: nothing is imported, so torch is there only if the caller has it."""
+"""A PEFT model in memory → Adapter, by duck typing: torch is not imported, the caller has it or not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def from_model(model: Any, adapter_name: str | None = None) -> Adapter:
     layers = [(name, layer) for name, layer in model.named_modules() if _is_lora(layer)]
     if not layers:
         raise NothingToAuditError("the model holds no LoRA layer")
-    names = sorted({key for _, layer in layers for role in ("lora_A", "lora_embedding_A") for key in _keys(layer, role)})
+    names = sorted(
+        {key for _, layer in layers for role in ("lora_A", "lora_embedding_A") for key in _keys(layer, role)}
+    )
     chosen = adapter_name or _active(model, names)
     if chosen not in names:
         raise UsageError(f"no adapter named {chosen!r} in the model", fix=f"there are: {', '.join(names)}")

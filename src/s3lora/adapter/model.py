@@ -170,14 +170,16 @@ class LoraModule:
 class Adapter:
     """An opened adapter: its modules, what else is in its files, and where it came from.
 
-    `path` is the folder (or the single file) it was opened from, None for a model in memory. `other_tensors` are
-    carried along untouched: heads, embeddings of new tokens, anything that is not a LoRA factor.
+    `path` is the folder (or the single file) it was opened from and `entry` the weights file or index of shards that
+    was read; both are None for a model in memory. `other_tensors` are carried along untouched: heads, embeddings
+    of new tokens, anything that is not a LoRA factor.
     """
 
     name: str
     format: str
     modules: tuple[LoraModule, ...]
     path: Path | None = None
+    entry: Path | None = None
     files: tuple[WeightsFile, ...] = ()
     config: Mapping[str, Any] | None = None
     config_file: Path | None = None
@@ -248,4 +250,3 @@ def natural_key(path: str) -> tuple[tuple[int, int, str], ...]:
     """Return a sort key that puts layer 2 before layer 10: the order of modules in the model."""
     parts = _DIGITS.split(path)
     return tuple((0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts))
-

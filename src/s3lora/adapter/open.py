@@ -12,7 +12,7 @@ import msgspec
 from s3lora.adapter.formats import FORMATS, Source
 from s3lora.adapter.formats.peft import refuse_other_types
 from s3lora.adapter.model import Adapter, Tensor
-from s3lora.adapter.tensors import WeightsFile, read_safetensors, refuse_pointer
+from s3lora.adapter.tensors import MappedFile, WeightsFile, read_safetensors, refuse_pointer
 from s3lora.errors import AdapterFileError, NothingToAuditError, UnsupportedAdapterError, printable
 
 CONFIG = "adapter_config.json"
@@ -89,6 +89,7 @@ def _assemble(
         format=format.name,
         modules=reading.modules,
         path=location,
+        entry=weights,
         files=files,
         config=config,
         config_file=config_file,
@@ -130,11 +131,9 @@ def _config_file(folder: Path) -> Path | None:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_CONFIG + 1)
-    except OSError as error:
-        raise AdapterFileError(f"cannot be read ({error.strerror})", file=path.name) from None
+    file = MappedFile(path)  # and not path.open: a named pipe of this name would wait for ever
+    raw = file.bytes(0, MAX_CONFIG + 1)
+    file.close()
     refuse_pointer(raw[:200], path)
     if len(raw) > MAX_CONFIG:
         raise AdapterFileError(f"is larger than {MAX_CONFIG:,} bytes", file=path.name)
@@ -167,7 +166,7 @@ def _open_shards(folder: Path, index: Path) -> tuple[WeightsFile, ...]:
     if len(names) > MAX_SHARDS:
         raise AdapterFileError(f"names {len(names)} shards", file=index.name)
     for name in names:
-        if Path(name).name != name or name in ("", ".", ".."):
+        if Path(name).name != name or not name.isprintable() or name in ("", ".", ".."):
             raise AdapterFileError(f"names a shard outside the folder: {printable(name)}", file=index.name)
     files = []
     try:
@@ -179,5 +178,7 @@ def _open_shards(folder: Path, index: Path) -> tuple[WeightsFile, ...]:
         raise
     present = {tensor for file in files for tensor in file.tensors}
     if missing := sorted(set(table) - present):
-        raise AdapterFileError(f"{len(missing)} tensors of the index are in no shard", file=index.name, module=missing[0])
+        for file in files:
+            file.close()
+        raise AdapterFileError(f"lists {len(missing)} tensors that are in no shard", file=index.name, module=missing[0])
     return tuple(files)

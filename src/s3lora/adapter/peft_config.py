@@ -27,7 +27,9 @@ def refuse_changed_base(adapter: Adapter) -> None:
         )
 
 
-def without_modules(config: Mapping[str, Any], removed: Sequence[LoraModule], kept: Sequence[LoraModule]) -> dict[str, Any]:
+def without_modules(
+    config: Mapping[str, Any], removed: Sequence[LoraModule], kept: Sequence[LoraModule]
+) -> dict[str, Any]:
     """Return the configuration that excludes `removed`: full paths in `exclude_modules`, every other field as it was.
 
     A projection type that is gone altogether also leaves `target_modules`, and fused experts leave
@@ -42,7 +44,8 @@ def without_modules(config: Mapping[str, Any], removed: Sequence[LoraModule], ke
         if gone:
             result["target_modules"] = [target for target in targets if target not in gone]
             # What is no longer targeted needs no exclusion, and PEFT warns of exclusions that match nothing.
-            plain = [module for module in plain if not any(_names(target, module.path) for target in gone)]
+            left = [str(target) for target in result["target_modules"]]
+            plain = [module for module in plain if any(_names(target, module.path) for target in left)]
     if plain:
         paths = [module.path for module in plain]
         result["exclude_modules"] = _excluded(config.get("exclude_modules"), paths, kept_plain)
@@ -88,17 +91,25 @@ def _parameters(config: Mapping[str, Any], gone: set[str | None], kept: Sequence
     ]
 
 
-def baked(config: Mapping[str, Any], kept: Sequence[LoraModule]) -> dict[str, Any]:
-    """Return the configuration under which every scaling is 1, for loaders that read `lora_alpha / r` only.
+def baked(config: Mapping[str, Any], kept: Sequence[LoraModule], *, by_tensor: bool) -> dict[str, Any]:
+    """Return the configuration that goes with scalings baked into lora_B: `lora_alpha` = `r` = the largest rank.
 
-    `r` and `lora_alpha` become the largest rank; PEFT, which reads the patterns, gets alpha = rank for each module.
+    Loaders that read `lora_alpha / r` once then scale by 1. PEFT reads the patterns as well and gets alpha = rank for
+    each module, unless `by_tensor`: llama.cpp divides the one `lora_alpha` by each tensor's own rank, which
+    `baked_factor` has made up for, and PEFT does the same without an `alpha_pattern`.
     """
     largest = max(module.rank for module in kept)
-    others = {module.path: module.rank for module in kept if module.rank != largest}
+    others = {re.escape(module.path): module.rank for module in kept if module.rank != largest}
     result = dict(config, r=largest, lora_alpha=largest, use_rslora=False)
-    result["rank_pattern"] = {re.escape(path): rank for path, rank in others.items()}
-    result["alpha_pattern"] = dict(result["rank_pattern"])
+    result["rank_pattern"] = others
+    result["alpha_pattern"] = {} if by_tensor else dict(others)
     return result
+
+
+def baked_factor(module: LoraModule, kept: Sequence[LoraModule], *, by_tensor: bool) -> float:
+    """Return what lora_B is multiplied by so that the update stays the same under `baked`."""
+    largest = max(other.rank for other in kept)
+    return module.scaling.value * (module.rank / largest if by_tensor else 1.0)
 
 
 def has_patterns(config: Mapping[str, Any]) -> bool:

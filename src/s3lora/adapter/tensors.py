@@ -7,11 +7,16 @@ afterwards, so that memory does not grow with the file. The header is checked in
 
 from __future__ import annotations
 
+import builtins
+import contextlib
 import hashlib
+import json
+import math
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +63,12 @@ SAFETENSORS_NAME = {name: code for code, (_, name) in DTYPES.items() if name}
 FLOATING = frozenset(name for name in SAFETENSORS_NAME if name.startswith(("float", "bfloat")))
 
 
+# O_NONBLOCK: opening a named pipe must not wait for a writer. Windows has no such flag, and needs O_BINARY.
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+#: Beyond this offset lies no file; without a bound, a header of digits makes numbers too long to print.
+_MAX_OFFSET = 2**63
+
+
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """Return the NumPy dtype called `name`, from ml_dtypes where NumPy has none."""
     return np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
@@ -69,20 +80,20 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         """Map `path`; raise AdapterFileError if it is missing, unreadable or no regular file."""
         try:
-            # O_NONBLOCK: opening a named pipe must not wait for a writer.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+            descriptor = os.open(path, _OPEN_FLAGS)
         except OSError as error:
             raise AdapterFileError(f"cannot be opened ({error.strerror})", file=path.name) from None
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise AdapterFileError("is not a regular file", file=path.name, fix="give a weights file or its folder")
             self.path = path
             self.size = status.st_size
-            try:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size else None
-            except (OSError, ValueError) as error:
-                raise AdapterFileError(f"cannot be read ({error})", file=path.name) from None
+            self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) if self.size else None
+        except (OSError, ValueError) as error:
+            raise AdapterFileError(f"cannot be read ({error})", file=path.name) from None
+        finally:
+            os.close(descriptor)  # the map does not need it
 
     def bytes(self, offset: int, count: int) -> bytes:
         """Return a copy of `count` bytes from `offset`, fewer at the end of the file."""
@@ -90,12 +101,14 @@ class MappedFile:
 
     def view(self, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
         """Return a read-only array over the mapped bytes."""
-        if self._map is None or 0 in shape:
+        if 0 in shape:
             return np.zeros(shape, dtype)
+        if self._map is None:
+            raise AdapterFileError("was closed before this tensor was read", file=self.path.name)
         count = int(np.prod(shape, dtype=np.int64))
         return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
 
-    def chunks(self, offset: int, count: int) -> Iterator[bytes]:
+    def chunks(self, offset: int, count: int) -> Iterator[builtins.bytes]:
         """Yield `count` bytes from `offset` in bounded pieces, handing the pages back behind them."""
         end = offset + count
         for start in range(offset, end, CHUNK):
@@ -120,10 +133,9 @@ class MappedFile:
     def close(self) -> None:
         """Unmap the file, unless arrays still look at it; then the last of them unmaps it."""
         if self._map is not None:
-            try:
+            # BufferError: arrays still look at it; without our reference the last of them unmaps it.
+            with contextlib.suppress(BufferError):
                 self._map.close()
-            except BufferError:
-                return
             self._map = None
 
 
@@ -256,22 +268,29 @@ def _header(raw: bytes, broken: Any) -> tuple[dict[str, _Entry], dict[str, str]]
         entries = {name: msgspec.json.decode(part, type=_Entry) for name, part in parts.items()}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise broken(f"its header is not valid: {printable(error)}", fix="fetch the file again") from None
-    # The decoder keeps the last of two equal keys. Each tensor has one data_offsets, so a difference in number means
-    # a name twice, or a name that contains the word; only then is it worth looking closely.
-    if raw.count(b'"data_offsets"') != len(entries) and (name := _twice(raw)) is not None:
-        raise broken("names this tensor twice in its header", module=name)
+    if _may_repeat(raw, len(entries)) and (name := _twice(raw)) is not None:
+        raise broken("names this twice in its header", module=name)
     return entries, metadata
 
 
-def _twice(raw: bytes) -> str | None:
-    import json
+def _may_repeat(raw: bytes, count: int) -> bool:
+    """Return whether a key may stand twice in the header of `count` tensors, where the decoder keeps the last.
 
+    Each tensor has one of three keys, so another number of them means a repetition, or a name that contains the word;
+    and a backslash may hide a word. Only then is it worth looking closely.
+    """
+    keys = (b'"data_offsets"', b'"dtype"', b'"shape"')
+    return b"\\" in raw or raw.count(b'"__metadata__"') > 1 or any(raw.count(key) != count for key in keys)
+
+
+def _twice(raw: bytes) -> str | None:
     seen: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in items]
-        seen.extend(key for key in set(keys) if keys.count(key) > 1) if len(set(keys)) < len(keys) else None
-        return dict(items)
+        found = dict(items)
+        if len(found) < len(items):
+            seen.append(Counter(key for key, _ in items).most_common(1)[0][0])
+        return found
 
     json.loads(raw, object_pairs_hook=pairs)
     return seen[0] if seen else None
@@ -281,14 +300,14 @@ def _tensor(name: str, entry: _Entry, file: MappedFile, start: int, broken: Any)
     check_name(name, file.path)
     if entry.dtype not in DTYPES:
         raise broken(f"has dtype {printable(entry.dtype)}, which no safetensors release defines", module=name)
-    if len(entry.shape) > MAX_DIMENSIONS or any(n < 0 or n >= 2**48 for n in entry.shape):
+    if not possible_shape(entry.shape):
         raise broken("has an impossible shape", module=name, shape=entry.shape[:MAX_DIMENSIONS])
-    elements = 1
-    for n in entry.shape:
-        elements *= n
+    elements = math.prod(entry.shape)
     first, last = entry.data_offsets
+    if not 0 <= first <= last < _MAX_OFFSET:
+        raise broken("has impossible data_offsets", module=name)
     bits = elements * DTYPES[entry.dtype][0]
-    if first < 0 or last < first or (last - first) * 8 != bits:
+    if (last - first) * 8 != bits:
         raise broken(
             f"needs {bits / 8:,.0f} bytes as {entry.dtype}, its data_offsets give {last - first:,}",
             module=name,
@@ -297,10 +316,15 @@ def _tensor(name: str, entry: _Entry, file: MappedFile, start: int, broken: Any)
     return StoredTensor(name, entry.dtype, tuple(entry.shape), file, start + first, last - first)
 
 
+def possible_shape(shape: Sequence[int]) -> bool:
+    """Return whether an array can have this shape: even an empty one may not have sizes of any product."""
+    return len(shape) <= MAX_DIMENSIONS and all(n >= 0 for n in shape) and math.prod(n or 1 for n in shape) < 2**56
+
+
 def check_name(name: str, path: Path) -> None:
     """Raise AdapterFileError unless `name` can be the name of a tensor in a model."""
     parts = name.replace("\\", "/").split("/")
-    if not name or len(name) > MAX_NAME or ".." in parts or name.startswith("/") or not name.isprintable():
+    if len(name) > MAX_NAME or ".." in parts or not parts[0] or not name.isprintable():
         raise AdapterFileError(
             "holds a tensor whose name no model can have",
             file=path.name,

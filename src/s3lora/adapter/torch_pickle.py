@@ -16,6 +16,8 @@ from typing import Any
 from s3lora.errors import printable
 
 MAX_OPCODES = 2_000_000
+MAX_ARGUMENTS = 9
+MAX_DIMENSIONS = 8
 
 #: Storage classes of torch → safetensors dtype. Untyped storages count bytes and leave the dtype to the tensor.
 STORAGES: dict[str, str] = {
@@ -262,7 +264,8 @@ class _Machine:
 
 
 def _called(function: str, arguments: tuple[Any, ...]) -> Any:
-    match function, arguments:
+    # A long tuple can be recalled and passed again and again: matching it each time would be quadratic.
+    match function, arguments[:MAX_ARGUMENTS]:
         case ("collections.OrderedDict", () | ([],)):
             return {}
         case ("torch.Size", (tuple(sizes),)):
@@ -278,8 +281,9 @@ def _called(function: str, arguments: tuple[Any, ...]) -> Any:
 
 
 def _record(storage: Storage, code: str, offset: Any, shape: Any, strides: Any) -> TensorRecord:
-    numbers = (offset, *shape, *strides) if type(shape) is tuple and type(strides) is tuple else (None,)
-    if any(type(number) is not int or not 0 <= number < 2**63 for number in numbers):
+    if type(shape) is not tuple or type(strides) is not tuple or not len(shape) == len(strides) <= MAX_DIMENSIONS:
+        raise PickleError("describes a tensor of no possible shape")
+    if any(type(number) is not int or not 0 <= number < 2**63 for number in (offset, *shape, *strides)):
         raise PickleError("describes a tensor whose shape, strides or offset are no sizes")
     return TensorRecord(storage, code, offset, shape, strides)
 

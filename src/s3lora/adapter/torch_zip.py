@@ -15,11 +15,11 @@ from typing import Any
 
 from s3lora.adapter.tensors import (
     DTYPES,
-    MAX_DIMENSIONS,
     MappedFile,
     StoredTensor,
     WeightsFile,
     check_name,
+    possible_shape,
     refuse_pointer,
 )
 from s3lora.adapter.torch_pickle import PickleError, Storage, TensorRecord, read_pickle
@@ -57,7 +57,7 @@ def _read(file: MappedFile, path: Path) -> WeightsFile:
         raise _not_zip(head, path)
     members = _members(file, path)
     root = _root(members, path)
-    if (order := members.get(f"{root}/byteorder")) is not None and file.bytes(*order) != b"little":
+    if (order := members.get(f"{root}/byteorder")) is not None and file.bytes(order[0], min(order[1], 8)) != b"little":
         raise AdapterFileError("is not little-endian", file=path.name, fix=CONVERT)
     offset, size = members[f"{root}/data.pkl"]
     if size > MAX_PICKLE:
@@ -114,7 +114,7 @@ class _Window(io.RawIOBase):
 def _members(file: MappedFile, path: Path) -> dict[str, tuple[int, int]]:
     """Return (offset, size) of the data of each member, after checking that it lies in the file as it is stored."""
     try:
-        with zipfile.ZipFile(_Window(file)) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(_Window(file)) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, LookupError, OSError, struct.error) as error:
         reason = f"is no readable zip archive ({printable(error, 80)})"
@@ -177,7 +177,7 @@ def _tensor(
     name: str, record: TensorRecord, members: dict[str, tuple[int, int]], root: str, file: MappedFile
 ) -> StoredTensor:
     check_name(name, file.path)
-    if len(record.shape) > MAX_DIMENSIONS or len(record.shape) != len(record.strides):
+    if not possible_shape(record.shape):
         raise AdapterFileError("has an impossible shape", file=file.path.name, module=name)
     itemsize = DTYPES[record.code][0] // 8
     start, size = _storage(name, record.storage, members, root, file)

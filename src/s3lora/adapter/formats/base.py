@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3lora.adapter.model import Array, Factor, LoraModule, Scaling, Tensor
+from s3lora.adapter.tensors import FLOATING
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 
@@ -52,11 +53,25 @@ def flattened(stored: Array) -> Array:
     return stored.reshape(stored.shape[0], -1)
 
 
+def require_floating(tensor: Tensor, label: str) -> None:
+    """Raise UnsupportedAdapterError unless the tensor holds floating-point numbers."""
+    if tensor.dtype not in FLOATING:
+        raise UnsupportedAdapterError(
+            f"a LoRA factor of dtype {tensor.dtype} has no spectrum by itself (quantised factors are stored so)",
+            file=label,
+            module=tensor.name,
+            shape=tensor.shape,
+            fix="give the adapter in a floating-point dtype",
+        )
+
+
 def matrix(tensor: Tensor, label: str, *, transpose: bool = False) -> Factor:
     """Return the tensor as a factor: 2-D as it is (or transposed), 4-D flattened.
 
-    Raises UnsupportedAdapterError for any other number of dimensions: what a 3-D factor means differs by its writer.
+    Raises UnsupportedAdapterError for any other number of dimensions (what a 3-D factor means differs by its writer)
+    and for numbers that are not floating-point.
     """
+    require_floating(tensor, label)
     shape = tensor.shape
     if len(shape) == 2:
         if transpose:

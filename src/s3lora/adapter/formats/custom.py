@@ -64,9 +64,7 @@ def _has(key: re.Pattern[str], source: Source) -> bool:
     return any(key.match(name) for name in source.tensors)
 
 
-STABLE_DIFFUSION = Format(
-    "stable-diffusion-numbered", lambda source: _has(_SD_KEY, source), _read_sd, removable=False
-)
+STABLE_DIFFUSION = Format("stable-diffusion-numbered", lambda source: _has(_SD_KEY, source), _read_sd, removable=False)
 SEGMENT_ANYTHING = Format(
     "segment-anything-numbered", lambda source: _has(_SAM_KEY, source), _read_sam, removable=False
 )

@@ -11,33 +11,31 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from s3lora.adapter.formats.base import check_pair
+from s3lora.adapter.formats.base import check_pair, require_floating
 from s3lora.adapter.model import Array, Factor, LoraModule, Tensor, place
-from s3lora.errors import AdapterFileError
+from s3lora.errors import AdapterFileError, UnsupportedAdapterError
 
 if TYPE_CHECKING:
     from s3lora.adapter.formats.peft import Parts, Scalings
 
 BASE = ".base_layer"
+#: Most parameters of one module that are targeted at once; models have three or fewer.
+MAX_NESTING = 8
 
 
 def fused(
     part: Parts, parts: Mapping[str, Parts], config: Mapping[str, Any], scaling: Scalings, label: str
 ) -> list[LoraModule] | None:
     """Return one module for each expert if `part` holds several, else None."""
-    assert part.A is not None and part.B is not None
-    container = part.path
-    while container.endswith(BASE):
-        container = container.removesuffix(BASE)
-    names = _parameters(container, config)
-    if len(part.A.shape) == 3 and len(part.B.shape) == 3 and part.A.shape[0] == part.B.shape[0] and _is_moe(container):
-        factors = [_stacked(part.A, part.B, expert) for expert in range(part.A.shape[0])]
-    elif names:
-        rank = scaling.rank(f"{container}.{names[0]}") or part.A.shape[0]
-        factors = _interleaved(part.A, part.B, rank, container, label)
-    else:
+    assert part.A is not None
+    assert part.B is not None
+    container = _container(part.path)
+    targets = _parameters(container, config)
+    name = _which(part, parts, targets)
+    rank = scaling.rank(f"{container}.{name}")
+    factors = _factors(part.A, part.B, container, rank, bool(targets), label)
+    if factors is None:
         return None
-    name = _which(part, parts, container, names)
     modules = []
     for expert, (a, b) in enumerate(factors):
         path = f"{container}.{expert}.{name}" if name else f"{container}.{expert}"
@@ -52,10 +50,33 @@ def fused(
                 projection=name or place(container)[1],
                 expert=expert,
                 extras=tuple(part.extras),
-                group=container,
+                group=_group(container),
             )
         )
     return modules
+
+
+def _factors(
+    a: Tensor, b: Tensor, container: str, rank: int | None, targeted: bool, label: str
+) -> list[tuple[Factor, Factor]] | None:
+    """Return the factors of each expert, None where the pair is of one matrix; `rank` is the configured one."""
+    for tensor in (a, b):
+        require_floating(tensor, label)
+    if len(a.shape) == 3 and len(b.shape) == 3 and a.shape[0] == b.shape[0] and _is_moe(container):
+        return [_stacked(a, b, expert) for expert in range(a.shape[0])]
+    if len(a.shape) != 2 or rank == a.shape[0]:
+        return None
+    if targeted and rank:
+        return _interleaved(a, b, rank, container, label)
+    if container.endswith(".experts"):
+        raise UnsupportedAdapterError(
+            "holds the factors of several experts, and nothing says how many",
+            file=label,
+            module=container,
+            shape=a.shape,
+            fix="put the adapter_config.json with `target_parameters` and `r` beside it",
+        )
+    return None
 
 
 def notes(modules: Iterable[LoraModule]) -> tuple[str, ...]:
@@ -69,6 +90,12 @@ def _is_moe(container: str) -> bool:
     return "experts" in container.split(".")
 
 
+def _group(container: str) -> str:
+    """Return the path up to `experts`: loaders that read one projection of it fused read all of them so."""
+    names = container.split(".")
+    return ".".join(names[: names.index("experts") + 1]) if "experts" in names else container
+
+
 def _parameters(container: str, config: Mapping[str, Any]) -> list[str]:
     """Return the parameters of `container` that the configuration targets, in the order PEFT sorts them."""
     targets = config.get("target_parameters") or ()
@@ -77,22 +104,23 @@ def _parameters(container: str, config: Mapping[str, Any]) -> list[str]:
     found = []
     for target in sorted(str(target) for target in targets):
         owner, _, name = target.rpartition(".")
-        if container == owner or container.endswith(f".{owner}") or not owner:
+        if container == owner or container.endswith(f".{owner}") or (not owner and _is_moe(container)):
             found.append(name)
-    return found
+    return list(dict.fromkeys(found))
 
 
-def _which(part: Parts, parts: Mapping[str, Parts], container: str, names: list[str]) -> str:
-    """Return which targeted parameter `part` belongs to.
+def _which(part: Parts, parts: Mapping[str, Parts], names: list[str]) -> str:
+    """Return which targeted parameter `part` belongs to, "" where none is targeted and none lies in another.
 
     Two parameters of one module are told apart by nesting only: the one wrapped first, in the order the model
     defines them, lies under `.base_layer`. Models define the gate and up projections before the down projection.
     """
-    if len(names) <= 1:
+    root = _container(part.key)
+    siblings = [key for key in (root + BASE * depth for depth in range(MAX_NESTING, -1, -1)) if key in parts]
+    if len(names) <= 1 and len(siblings) == 1:
         return names[0] if names else ""
-    siblings = sorted((p for p in parts if _container(parts[p].path) == container), key=lambda p: -p.count(BASE))
     ordered = sorted(names, key=lambda name: ("down" in name or "w2" in name, name))
-    position = siblings.index(part.key)
+    position = siblings.index(part.key) if part.key in siblings else len(siblings)
     return ordered[position] if position < len(ordered) else f"parameter_{position}"
 
 
@@ -103,7 +131,7 @@ def _container(path: str) -> str:
 
 
 def _interleaved(a: Tensor, b: Tensor, rank: int, path: str, label: str) -> list[tuple[Factor, Factor]]:
-    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] % rank:
+    if len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] % rank:
         raise AdapterFileError(
             f"fused experts of rank {rank} do not fit", file=label, module=path, shape=(*b.shape, *a.shape)
         )
@@ -125,12 +153,16 @@ def _stacked(a: Tensor, b: Tensor, expert: int) -> tuple[Factor, Factor]:
 
 
 def _rows(stored: Array, *, rank: int, expert: int) -> Array:
-    return stored[expert * rank : (expert + 1) * rank]  # (r·E, n) -> (r, n)
+    rows: Array = stored[expert * rank : (expert + 1) * rank]  # (r·E, n) -> (r, n)
+    return rows
 
 
 def _strided_columns(stored: Array, *, rank: int, expert: int) -> Array:
-    return stored.reshape(stored.shape[0], rank, -1)[:, :, expert]  # (m, r·E) -> (m, r, E) -> (m, r)
+    by_expert: Array = stored.reshape(stored.shape[0], rank, -1)  # (m, r·E) -> (m, r, E)
+    columns: Array = by_expert[:, :, expert]  # (m, r)
+    return columns
 
 
 def _slab(stored: Array, *, expert: int) -> Array:
-    return stored[expert]  # (E, a, b) -> (a, b)
+    slab: Array = stored[expert]  # (E, a, b) -> (a, b)
+    return slab

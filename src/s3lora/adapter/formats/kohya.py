@@ -15,7 +15,7 @@ from s3lora.adapter.model import place
 from s3lora.errors import UnsupportedAdapterError
 
 _ROLES = {".lora_down.weight": "down", ".lora_up.weight": "up", ".alpha": "alpha"}
-#: Tensors of other update rules that the same tools write, by the start of the last parts of the key.
+#: Tensors of other update rules that the same tools write, by the end of the key.
 _OTHER_KINDS = (
     (re.compile(r"\.lora_mid\.weight$"), "LoCon with a Tucker core (lora_mid)"),
     (re.compile(r"\.hada_[wt]\d(_[ab])?$"), "LoHa"),
@@ -24,7 +24,10 @@ _OTHER_KINDS = (
     (re.compile(r"\.[ab][12]\.weight$"), "GLoRA"),
     (re.compile(r"\.on_input$"), "IA³"),
 )
-_BLOCK_NUMBER = re.compile(r"(?:^|_)(?:layers|h|blocks?|layer|resblocks|resnets|attentions)_\d+_(?!.*(?:layers|blocks?)_\d+_)")
+_AFTER_BLOCK = re.compile(
+    r"^.*_(?:blocks?|layers?|h|attentions|resnets|downsamplers|upsamplers|resblocks)(?:_\d+)+_(?P<projection>.+)$"
+)
+_PREFIX = re.compile(r"^lora_(?:unet|te\d?|transformer)_")
 
 
 def _recognises(source: Source) -> bool:
@@ -66,14 +69,20 @@ def _split(name: str) -> tuple[str, str | None]:
 
 
 def locate(path: str) -> tuple[int | None, str]:
-    """Return (layer, projection): the projection is what follows the last block number.
+    """Return (layer, projection): the number of the first block, and what follows the number of the last.
 
     >>> locate("lora_unet_down_blocks_0_attentions_1_transformer_blocks_0_attn1_to_q")
     (0, 'attn1_to_q')
     >>> locate("lora_te_text_model_encoder_layers_3_self_attn_q_proj")
     (3, 'self_attn_q_proj')
+    >>> locate("lora_unet_double_blocks_7_img_attn_proj")
+    (7, 'img_attn_proj')
     """
-    return place(path)[0], path
+    layer, projection, _ = place(path)
+    if "." in path:
+        return layer, projection
+    match = _AFTER_BLOCK.match(path)
+    return layer, match["projection"] if match else _PREFIX.sub("", path)
 
 
 def refuse_other_kinds(names: Iterable[str], label: str) -> None:

@@ -13,9 +13,11 @@ from s3lora.adapter.formats.base import (
     Format,
     Reading,
     Source,
+    alpha_scaling,
     check_pair,
     matrix,
     missing_half,
+    positive,
     rank_warning,
 )
 from s3lora.adapter.formats.patterns import Pattern
@@ -40,6 +42,7 @@ class Parts:
     B: Tensor | None = None
     embedding: bool = False
     magnitude: Tensor | None = None
+    alpha: Tensor | None = None
     extras: list[str] = field(default_factory=list)
 
 
@@ -69,7 +72,7 @@ def _read(source: Source) -> Reading:
         modules.extend(found)
     ordered = tuple(sorted(modules, key=lambda module: natural_key(module.path)))
     _refuse_equal_paths(ordered, source.label)
-    if source.config is None and ordered:
+    if any(module.scaling.origin == "unknown" for module in ordered):
         notes.append("no adapter_config.json: the scaling is unknown and taken as 1, so magnitudes are relative")
     if any(module.dora for module in ordered):
         notes.append("DoRA: the spectra are of B·A alone; the magnitude vectors are carried along unread")
@@ -81,13 +84,13 @@ def _read(source: Source) -> Reading:
 def _collect(source: Source) -> tuple[dict[str, Parts], tuple[str, ...]]:
     parts: dict[str, Parts] = {}
     others: list[str] = []
-    adapters: set[str] = set()
-    for name, tensor in source.tensors.items():
-        match = _KEY.match(name)
+    matches = {name: _KEY.match(name) for name in source.tensors}
+    _refuse_several({match["adapter"] or "default" for match in matches.values() if match}, source.label)
+    for name, match in matches.items():
         if match is None:
             others.append(name)
             continue
-        adapters.add(match["adapter"] or "default")
+        tensor = source.tensors[name]
         key = match["path"]
         part = parts.setdefault(key, Parts(key.removeprefix(PREFIX), key))
         role = match["part"]
@@ -102,16 +105,31 @@ def _collect(source: Source) -> tuple[dict[str, Parts], tuple[str, ...]]:
             if getattr(part, letter) is not None:
                 raise AdapterFileError(f"has two lora_{letter} tensors", file=source.label, module=part.path)
             setattr(part, letter, tensor)
-    if len(adapters) > 1:
-        names = ", ".join(sorted(printable(adapter, 40) for adapter in adapters))
-        raise UnsupportedAdapterError(
-            f"holds several adapters in one file ({names})", file=source.label, fix="save each adapter by itself"
-        )
+    others = [name for name in others if not _take_alpha(name, parts, source)]
     return parts, tuple(others)
 
 
+def _refuse_several(adapters: set[str], label: str) -> None:
+    if len(adapters) > 1:
+        names = printable(", ".join(sorted(adapters)[:8]))
+        raise UnsupportedAdapterError(
+            f"holds several adapters in one file ({names})", file=label, fix="save each adapter by itself"
+        )
+
+
+def _take_alpha(name: str, parts: Mapping[str, Parts], source: Source) -> bool:
+    """Give `PATH.alpha` to its module: diffusers writes it where no configuration holds the scaling."""
+    part = parts.get(name.removesuffix(".alpha")) if name.endswith(".alpha") else None
+    if part is None or source.config is not None:
+        return False
+    part.alpha = source.tensors[name]
+    part.extras.append(name)
+    return True
+
+
 def _module(part: Parts, scaling: Scalings, label: str) -> LoraModule:
-    assert part.A is not None and part.B is not None
+    assert part.A is not None
+    assert part.B is not None
     a, b = matrix(part.A, label), matrix(part.B, label)
     check_pair(part.path, a, b, label)
     layer, projection, expert = place(part.path)
@@ -119,7 +137,7 @@ def _module(part: Parts, scaling: Scalings, label: str) -> LoraModule:
         path=part.path,
         A=a,
         B=b,
-        scaling=scaling.of(part.path, a.shape[0]),
+        scaling=alpha_scaling(part.alpha, a.shape[0], label) if part.alpha else scaling.of(part.path, a.shape[0]),
         layer=layer,
         projection=projection,
         expert=expert,
@@ -147,8 +165,8 @@ class Scalings:
         """Check the numbers in `config` (None: no configuration)."""
         self._known = config is not None
         values = config or {}
-        self._alpha = _number(values, "lora_alpha", 8.0, label)
-        self._rank = _number(values, "r", 0.0, label)
+        self._alpha = positive(values, "lora_alpha", label) or 8.0  # PEFT's default
+        self._rank = positive(values, "r", label)
         self._rslora = bool(values.get("use_rslora", False))
         self._alphas = Pattern(values.get("alpha_pattern"), "alpha_pattern", label)
         self._ranks = Pattern(values.get("rank_pattern"), "rank_pattern", label)
@@ -170,15 +188,6 @@ class Scalings:
         return Scaling(value, "alpha/sqrt(r)" if self._rslora else "alpha/r")
 
 
-def _number(config: Mapping[str, Any], field: str, default: float, label: str) -> float:
-    value = config.get(field)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
-        raise AdapterFileError(f"`{field}` is {printable(value, 40)}, not a positive number", file=label)
-    return float(value)
-
-
 def refuse_other_types(config: Mapping[str, Any], label: str) -> None:
     """Raise UnsupportedAdapterError if the configuration is of a PEFT method other than LoRA."""
     kind = config.get("peft_type", "LORA")
@@ -188,8 +197,8 @@ def refuse_other_types(config: Mapping[str, Any], label: str) -> None:
             file=label,
             fix="its update is no product of two low-rank factors in one file",
         )
-    for field, method in (("use_qalora", "QALoRA"), ("use_bdlora", "BD-LoRA")):
-        if config.get(field):
+    for switch, method in (("use_qalora", "QALoRA"), ("use_bdlora", "BD-LoRA"), ("kasa_config", "KaSA")):
+        if config.get(switch):
             raise UnsupportedAdapterError(f"is a {method} adapter, whose update is not B·A", file=label)
 
 

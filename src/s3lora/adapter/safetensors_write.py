@@ -1,0 +1,99 @@
+"""Writing safetensors: kept tensors are copied byte by byte in bounded pieces, changed ones are made one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from s3lora.adapter.digest import FileDigest
+from s3lora.adapter.model import Array, Factor
+from s3lora.adapter.tensors import CHUNK, StoredTensor, numpy_dtype
+from s3lora.errors import OutputError
+
+#: New values of one factor, in float64 or any real dtype.
+Change = tuple[Factor, Callable[[], Array]]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A tensor whose values change: for each factor that lies in it, a function that makes the new matrix.
+
+    `scale` multiplies the whole tensor; it is for bias vectors, which are no factor.
+    """
+
+    changes: tuple[Change, ...] = ()
+    scale: float | None = None
+
+    def apply(self, tensor: StoredTensor) -> Array:
+        """Return the new values in the tensor's layout and dtype; raise OutputError if the dtype cannot hold them."""
+        values = tensor.array().copy()
+        if self.scale is not None:
+            values = _cast(values.astype(np.float64) * self.scale, tensor)
+        for factor, make in self.changes:
+            factor.view(values)[...] = _cast(make(), tensor)
+        return values
+
+
+def _cast(values: Array, tensor: StoredTensor) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = values.astype(numpy_dtype(tensor.dtype))
+    if not np.isfinite(result.astype(np.float64)).all():
+        raise OutputError(
+            f"the new values do not fit into {tensor.dtype}",
+            module=tensor.name,
+            shape=tensor.shape,
+            fix="save the adapter in float32 or bfloat16 first",
+        )
+    return result
+
+
+def write_safetensors(
+    path: Path, tensors: Sequence[StoredTensor], edits: Mapping[str, Edit], metadata: Mapping[str, str]
+) -> FileDigest:
+    """Write the tensors in the given order, flush them to disk, and return the digest of the file."""
+    digest = hashlib.sha256()
+    with path.open("xb") as file:
+        size = 0
+        for piece in _pieces(tensors, edits, metadata):
+            file.write(piece)
+            digest.update(piece)
+            size += len(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileDigest(path.name, size, digest.hexdigest())
+
+
+def _pieces(
+    tensors: Sequence[StoredTensor], edits: Mapping[str, Edit], metadata: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
+    yield _header(tensors, metadata)
+    for tensor in tensors:
+        edit = edits.get(tensor.name)
+        if edit is None:
+            yield from tensor.chunks()
+            continue
+        raw = np.ascontiguousarray(edit.apply(tensor)).reshape(-1).view(np.uint8).data
+        for start in range(0, len(raw), CHUNK):
+            yield raw[start : start + CHUNK]
+        tensor.release()
+
+
+def _header(tensors: Sequence[StoredTensor], metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for tensor in tensors:
+        entries[tensor.name] = {
+            "dtype": tensor.code,
+            "shape": list(tensor.shape),
+            "data_offsets": [end, end + tensor.nbytes],
+        }
+        end += tensor.nbytes
+    header = msgspec.json.encode(entries)
+    header += b" " * (-len(header) % 8)  # so that the data begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header

@@ -1,0 +1,138 @@
+"""Rewrite → folder: written beside the target, verified by opening it again, then put in place in one step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from s3lora.adapter.digest import FileDigest
+from s3lora.adapter.folder import check_target, copy_companions, replacing
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.open import CONFIG, INDEX, PROVENANCE, open_adapter
+from s3lora.adapter.safetensors_write import Edit, write_safetensors
+from s3lora.adapter.tensors import StoredTensor, WeightsFile
+from s3lora.errors import OutputError, S3LoRAError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What is to become of an adapter's files.
+
+    `dropped` names tensors that leave, `edits` those that change; all others are copied bit by bit. `config` is the
+    new configuration, None where there is none. `metadata` is added to `__metadata__` of each weights file.
+    """
+
+    adapter: Adapter
+    dropped: frozenset[str] = frozenset()
+    edits: Mapping[str, Edit] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+#: Makes the content of `s3lora.json` out of the digests of the weights written.
+Provenance = Callable[[tuple[FileDigest, ...]], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written: the files with their digests, and which files of the source stayed behind."""
+
+    files: tuple[FileDigest, ...]
+    left_behind: tuple[str, ...]
+
+
+def write_adapter(rewrite: Rewrite, out: Path, *, provenance: Provenance, force: bool = False) -> Written:
+    """Write the adapter to the folder `out`, whole or not at all.
+
+    Raises OutputError if `out` must not or cannot be written, or if what was written does not verify.
+    """
+    adapter = rewrite.adapter
+    if adapter.path is None or not adapter.files:
+        raise UsageError("an adapter in memory has no files to rewrite", fix="save it first")
+    check_target(out, adapter.path, force=force)
+    with replacing(out) as partial:
+        files = tuple(_write_weights(rewrite, partial))
+        if adapter.config_file is not None:
+            _write_json(partial / CONFIG, rewrite.config, indent=2)
+        left: tuple[str, ...] = ()
+        if adapter.path.is_dir():
+            sources = {file.name for file in adapter.files}
+            names = {path.name for path in partial.iterdir()} | sources
+            left = copy_companions(adapter.path, partial, written=names)
+        _write_json(partial / PROVENANCE, provenance(files), indent=2)
+        _verify(rewrite, partial, files)
+    return Written(files, left)
+
+
+def _write_weights(rewrite: Rewrite, folder: Path) -> list[FileDigest]:
+    digests = []
+    table: dict[str, str] = {}
+    for file in rewrite.adapter.files:
+        kept = [tensor for tensor in file.tensors.values() if tensor.name not in rewrite.dropped]
+        if not kept:
+            continue
+        name = _output_name(file)
+        metadata = {**file.metadata, **rewrite.metadata}
+        if name != file.name:
+            metadata = {"format": "pt", **metadata}
+        digests.append(write_safetensors(folder / name, kept, rewrite.edits, dict(sorted(metadata.items()))))
+        table.update((tensor.name, name) for tensor in kept)
+    if (index := _index_name(rewrite.adapter)) is not None:
+        size = sum(t.nbytes for file in rewrite.adapter.files for t in file.tensors.values() if t.name in table)
+        content = {"metadata": {"total_size": size}, "weight_map": dict(sorted(table.items()))}
+        _write_json(folder / index, content, indent=2)
+    return digests
+
+
+def _output_name(file: WeightsFile) -> str:
+    # A pickled file cannot be written without torch, and should not be: loaders prefer safetensors anyway.
+    return file.name if file.name.endswith(".safetensors") else f"{Path(file.name).stem}.safetensors"
+
+
+def _index_name(adapter: Adapter) -> str | None:
+    """Return the name of the index of shards, None where the weights are one file."""
+    return adapter.entry.name if adapter.entry is not None and adapter.entry.name.endswith(INDEX) else None
+
+
+def _write_json(path: Path, content: Any, *, indent: int) -> None:
+    raw = msgspec.json.format(msgspec.json.encode(content), indent=indent) + b"\n"
+    with path.open("xb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _verify(rewrite: Rewrite, folder: Path, files: tuple[FileDigest, ...]) -> None:
+    """Open what was written; raise OutputError unless it holds just what it should."""
+    entry = _index_name(rewrite.adapter) or files[0].name
+    try:
+        with open_adapter(folder / entry) as result:
+            found = {tensor.name: tensor for file in result.files for tensor in file.tensors.values()}
+            expected = [
+                tensor
+                for file in rewrite.adapter.files
+                for tensor in file.tensors.values()
+                if tensor.name not in rewrite.dropped
+            ]
+            if set(found) != {tensor.name for tensor in expected}:
+                raise OutputError("did not verify: it holds other tensors than it should", file=entry)
+            for tensor in expected:
+                _verify_tensor(tensor, found[tensor.name], changed=tensor.name in rewrite.edits)
+    except OutputError:
+        raise
+    except S3LoRAError as error:
+        raise OutputError(f"did not verify: {error}", file=entry) from None
+
+
+def _verify_tensor(before: StoredTensor, after: StoredTensor, *, changed: bool) -> None:
+    if (before.code, before.shape) != (after.code, after.shape):
+        raise OutputError("did not verify: its type or shape changed", module=before.name, shape=after.shape)
+    if changed:
+        return
+    if any(a != b for a, b in zip(before.chunks(), after.chunks(), strict=True)):
+        raise OutputError("did not verify: it should be unchanged", module=before.name, shape=before.shape)

@@ -1,0 +1,66 @@
+"""The command group, and the exit status of everything that can happen.
+
+0 done; 1 findings, with --fail-on only; 2 wrong use or an error; 3 nothing to audit; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from s3lora._version import __version__
+from s3lora.cli.compare import compare_command
+from s3lora.cli.demo import demo_command
+from s3lora.cli.output import complain
+from s3lora.cli.prune import prune_command
+from s3lora.cli.restore import restore_command
+from s3lora.cli.scan import scan_command
+from s3lora.errors import S3LoRAError
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="s3lora", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Audit a LoRA adapter from its file alone, and prune its sharpest modules.
+
+    \b
+    s3lora demo                          see it work on the built-in example
+    s3lora scan  ADAPTER                 which modules are sharp?
+    s3lora prune ADAPTER -o PRUNED       write the adapter without them
+    """
+
+
+for command in (scan_command, prune_command, restore_command, compare_command, demo_command):
+    cli.add_command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status; nothing but an exit status comes out of it."""
+    try:
+        status = cli.main(list(arguments), prog_name="s3lora", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except S3LoRAError as error:
+        return complain(str(error), error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        return complain("interrupted; nothing was written", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except MemoryError:
+        return complain("out of memory", 2)
+    except OSError as error:
+        return complain(f"{error.filename or 'output'}: {error.strerror or error}", 2)
+    except Exception as error:
+        if os.environ.get("S3LORA_DEBUG"):
+            raise
+        return complain(f"internal error ({type(error).__name__}: {error}); set S3LORA_DEBUG=1 and report the trace", 2)

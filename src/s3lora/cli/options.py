@@ -1,0 +1,128 @@
+"""Options that several commands share, and what they mean to the library."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from s3lora.adapter.model import Adapter
+from s3lora.cli.output import progress_line
+from s3lora.errors import UsageError, printable
+from s3lora.rules import DEFAULT_RULE, Fraction, Gap, Null, Outlier, Rule, Threshold, Top
+from s3lora.scan import Scan, scan
+from s3lora.select import CONTROLS, Filter, Plan, select
+from s3lora.spectrum.indices import INDICES
+from s3lora.spectrum.methods import METHODS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+#: Rows and columns drawn for the robust fit unless asked otherwise: seconds instead of hours.
+SAMPLE = 256
+RANKINGS = [name.replace("_", "-") for name in (*INDICES, *CONTROLS)]
+
+
+def _all(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+scan_options = _all(
+    click.option("--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True,
+                 help="Spectral method."),
+    click.option("--rank", type=click.IntRange(min=1), metavar="M", help="Components kept  [default: all]."),
+    click.option("--fit", type=click.Choice(["l2", "l1"]), default="l2", show_default=True, help="Fit of spsvd."),
+    click.option("--sample", type=click.IntRange(min=0), default=SAMPLE, show_default=True, metavar="N",
+                 help="Rows and columns drawn for --fit l1; 0 takes all."),
+    click.option("--kurtosis", is_flag=True, help="Also compute the kurtosis of the entries (costly)."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."),
+)  # fmt: skip
+
+rule_options = _all(
+    click.option("--index", type=click.Choice(RANKINGS), default="ssi", show_default=True, help="Ranking."),
+    click.option("--match", type=click.Choice(RANKINGS[: len(INDICES)]), default="ssi", show_default=True,
+                 help="Ranking whose projections random-matched copies."),
+    click.option("--top", type=click.IntRange(min=0), metavar="N",
+                 help="Choose the N sharpest  [default: 10, at most half]."),
+    click.option("--fraction", type=click.FloatRange(0, 1), metavar="F", help="Choose this share of the modules."),
+    click.option("--threshold", type=float, metavar="X", help="Choose modules at least as sharp as X."),
+    click.option("--rule", type=click.Choice(["outlier", "gap", "null"]), help="Choose by a rule that adapts."),
+    click.option("--z", type=float, default=3.5, show_default=True, help="Robust z-score of --rule outlier."),
+    click.option("--quantile", type=float, default=0.99, show_default=True, help="Quantile of --rule null."),
+    click.option("--draws", type=int, default=200, show_default=True, help="Random updates of --rule null."),
+    click.option("--projection", metavar="NAMES", help="Only these projections, e.g. q_proj,v_proj."),
+    click.option("--layers", metavar="A-B", help="Only these layers, both ends included."),
+    click.option("--only", metavar="REGEX", help="Only module paths in which this expression is found."),
+    click.option("--unit", type=click.Choice(["module", "layer"]), default="module", show_default=True,
+                 help="Choose single modules or whole layers."),
+    click.option("--combine", type=click.Choice(["mean", "max"]), default="mean", show_default=True,
+                 help="Index of a layer from those of its modules."),
+)  # fmt: skip
+
+format_option = click.option(
+    "--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True
+)
+
+
+def scan_with(adapter: Adapter | str, options: dict[str, Any], label: str) -> Scan:
+    """Scan with the values of `scan_options` (and of --index, which may ask for a costly index)."""
+    return scan(
+        adapter,
+        options["method"],
+        options["rank"],
+        fit=options["fit"],
+        sample=(options["sample"] or None) if options["fit"] == "l1" else None,
+        seed=options["seed"],
+        kurtosis=options["kurtosis"] or "kurtosis" in (options["index"], options["match"]),
+        progress=progress_line(label),
+    )
+
+
+def run_select(measured: Scan, options: dict[str, Any]) -> Plan:
+    """Select from a scan with the values of `rule_options`."""
+    return select(
+        measured,
+        _rule(options),
+        index=options["index"],
+        only=_filter(options),
+        unit=options["unit"],
+        combine=options["combine"],
+        seed=options["seed"],
+        match=options["match"],
+    )
+
+
+def _rule(options: dict[str, Any]) -> Rule:
+    given = [name for name in ("top", "fraction", "threshold", "rule") if options[name] is not None]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0]} and --{given[1]} exclude each other", fix="give one rule")
+    if not given:
+        return DEFAULT_RULE
+    if options["top"] is not None:
+        return Top(options["top"])
+    if options["fraction"] is not None:
+        return Fraction(options["fraction"])
+    if options["threshold"] is not None:
+        return Threshold(options["threshold"])
+    if options["rule"] == "null":
+        return Null(options["quantile"], options["draws"], options["seed"])
+    return Gap() if options["rule"] == "gap" else Outlier(options["z"])
+
+
+def _filter(options: dict[str, Any]) -> Filter:
+    projections = tuple(name.strip() for name in options["projection"].split(",")) if options["projection"] else None
+    return Filter(projections, _layers(options["layers"]), options["only"])
+
+
+def _layers(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text.strip())
+    if match is None:
+        raise UsageError(f"--layers {printable(text, 40)} is no range", fix="write for example 8-15, or 8")
+    return int(match[1]), int(match[2] or match[1])

@@ -1,0 +1,120 @@
+"""Two adapters of one base model, or two checkpoints of one run: what changed, module by module."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from s3lora.adapter.digest import Source
+from s3lora.adapter.model import LoraModule
+from s3lora.adapter.open import open_adapter
+from s3lora.errors import NothingToAuditError
+from s3lora.scan import SCHEMA_VERSION, Configuration, Scan, Tool, scan
+from s3lora.spectrum.difference import inner_product
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleChange:
+    """One module in both adapters.
+
+    `distance` is ‖ΔW_b − ΔW_a‖_F / ‖ΔW_a‖_F, None where ΔW_a is zero; `cosine` is ⟨ΔW_a, ΔW_b⟩ over the product of
+    the norms, in [−1, 1], None where either is zero.
+    """
+
+    path: str
+    layer: int | None
+    projection: str
+    ssi: tuple[float | None, float | None]
+    frobenius: tuple[float, float]
+    distance: float | None
+    cosine: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What differs between adapter a and adapter b; `reshaped` modules have different shapes and are not compared."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool = field(default_factory=Tool)
+    configuration: Configuration
+    sources: tuple[Source, Source]
+    modules: tuple[ModuleChange, ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    reshaped: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def compare(a: str | os.PathLike[str], b: str | os.PathLike[str], method: str = "mas-svd") -> Comparison:
+    """Compare two adapters module by module.
+
+    Raises NothingToAuditError if they have no module path in common, and whatever `open_adapter` and `scan` raise.
+    """
+    with open_adapter(a) as first, open_adapter(b) as second:
+        scans = scan(first, method), scan(second, method)
+        modules_a = {module.path: module for module in first.modules}
+        modules_b = {module.path: module for module in second.modules}
+        common = [path for path in modules_a if path in modules_b]
+        if not common:
+            raise NothingToAuditError(f"{first.name} and {second.name} have no module in common")
+        same = [path for path in common if _shape(modules_a[path]) == _shape(modules_b[path])]
+        with threadpool_limits(limits=1, user_api="blas"):
+            changes = tuple(_change(modules_a[path], modules_b[path], scans) for path in same)
+    notes = {
+        note: [side for side, measured in zip("ab", scans, strict=True) if note in measured.warnings]
+        for measured in scans
+        for note in measured.warnings
+    }
+    return Comparison(
+        configuration=scans[0].configuration,
+        sources=(scans[0].source, scans[1].source),
+        modules=changes,
+        only_a=tuple(path for path in modules_a if path not in modules_b),
+        only_b=tuple(path for path in modules_b if path not in modules_a),
+        reshaped=tuple(path for path in common if path not in same),
+        warnings=tuple(f"{' and '.join(sides)}: {note}" for note, sides in notes.items()),
+    )
+
+
+def _shape(module: LoraModule) -> tuple[int, int]:
+    return module.m, module.n
+
+
+def _change(a: LoraModule, b: LoraModule, scans: tuple[Scan, Scan]) -> ModuleChange:
+    before, after = scans[0].module(a.path), scans[1].module(b.path)
+    norm_a, norm_b = before.indices["frobenius"] or 0.0, after.indices["frobenius"] or 0.0
+    try:
+        distance, cosine = _relation(a, b, norm_a, norm_b)
+    finally:
+        for module in (a, b):
+            module.A.release()
+            module.B.release()
+    return ModuleChange(
+        path=a.path,
+        layer=a.layer,
+        projection=a.projection,
+        ssi=(before.indices["ssi"], after.indices["ssi"]),
+        frobenius=(norm_a, norm_b),
+        distance=distance,
+        cosine=cosine,
+    )
+
+
+def _relation(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> tuple[float | None, float | None]:
+    if norm_a == 0.0:
+        return None, None
+    if norm_b == 0.0:
+        return 1.0, None
+    first = a.A.array(), a.B.array()
+    second = b.A.array(), b.B.array()
+    if all(np.array_equal(x, y) for x, y in zip(first, second, strict=True)) and a.scaling.value == b.scaling.value:
+        return 0.0, 1.0
+    unit = a.scaling.value * b.scaling.value / (norm_a * norm_b)
+    cosine = max(-1.0, min(1.0, inner_product(first, second) * unit))
+    # ‖b − a‖² = ‖a‖² + ‖b‖² − 2⟨a, b⟩, relative to ‖a‖²; good to about 1e-8, far below what matters here.
+    ratio = norm_b / norm_a
+    return math.sqrt(max(0.0, 1 + ratio**2 - 2 * ratio * cosine)), cosine

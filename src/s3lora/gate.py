@@ -1,0 +1,69 @@
+"""`--fail-on` rules: turn a scan into a finding or none."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from s3lora.errors import UsageError, printable
+from s3lora.rules import Outlier
+from s3lora.scan import Scan
+from s3lora.select import Plan, select
+from s3lora.spectrum.indices import INDICES
+
+_RULE = re.compile(r"\s*([a-z_-]+)\s*(?:(>=|<=|>|<|==)\s*([-+]?[0-9.]+(?:e[-+]?[0-9]+)?))?\s*")
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+}
+COUNTS = ("selected", "outliers", "zero_updates")
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One rule: an index that any module may meet (`ssi > 0.8`), or a count (`selected > 0`, `outliers > 3`)."""
+
+    metric: str
+    comparison: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Gate:
+        """Read a rule; a count alone means more than 0. Raise UsageError if it is none."""
+        match = _RULE.fullmatch(text)
+        metric = match[1].replace("-", "_") if match else ""
+        fix = f"write for example 'ssi > 0.8'; metrics are {', '.join((*INDICES, *COUNTS))}"
+        if match is None or metric not in (*INDICES, *COUNTS) or (match[2] is None and metric not in COUNTS):
+            raise UsageError(f"no rule to fail on: {printable(text, 60)!r}", fix=fix)
+        try:
+            return cls(metric, match[2] or ">", float(match[3] or 0))
+        except ValueError:
+            raise UsageError(f"{printable(match[3], 40)!r} is no number", fix=fix) from None
+
+    def findings(self, scan: Scan, plan: Plan) -> tuple[str, ...]:
+        """Return a sentence for each finding, none if the rule holds nowhere."""
+        holds = _COMPARE[self.comparison]
+        if self.metric in COUNTS:
+            count = self._count(scan, plan)
+            return (f"{self.metric} is {count}",) if holds(count, self.limit) else ()
+        return tuple(
+            f"{printable(module.path)}: {self.metric} is {value:.4g}"
+            for module in scan.modules
+            if (value := module.indices.get(self.metric)) is not None and holds(value, self.limit)
+        )
+
+    def _count(self, scan: Scan, plan: Plan) -> int:
+        if self.metric == "selected":
+            return len(plan.chosen)
+        if self.metric == "zero_updates":
+            return sum(module.zero for module in scan.modules)
+        return len(select(scan, Outlier(), index=plan.index if plan.index in INDICES else "ssi").chosen)
+
+    def __str__(self) -> str:
+        """Return the rule as it is written."""
+        return f"{self.metric} {self.comparison} {self.limit:g}"

@@ -1,0 +1,1 @@
+"""Results → something to read: terminal text, JSON, CSV. Renders, computes nothing."""

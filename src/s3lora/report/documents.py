@@ -1,0 +1,104 @@
+"""The JSON documents that commands print, and their JSON Schemas."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from s3lora.adapter.digest import Source
+from s3lora.compare import Comparison
+from s3lora.provenance import Provenance
+from s3lora.scan import Configuration, ModuleScan, Scan, Tool
+from s3lora.select import Plan
+from s3lora.spectrum.indices import INDICES
+
+#: Spreadsheets run cells that begin so; names come from untrusted files.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanDocument:
+    """What `s3lora scan --format json` prints for one adapter: the scan, and the plan that marked `selected`."""
+
+    schema_version: int
+    tool: Tool
+    configuration: Configuration
+    source: Source
+    warnings: tuple[str, ...]
+    modules: tuple[ModuleScan, ...]
+    plan: Plan | None
+
+
+#: Name of the schema file → type of the document.
+DOCUMENTS: dict[str, Any] = {"scan": ScanDocument, "prune": Provenance, "compare": Comparison}
+
+
+def scan_document(scan: Scan, plan: Plan | None) -> ScanDocument:
+    """Join a scan with its plan; the scan's modules are marked."""
+    marked = scan if plan is None else plan.mark(scan)
+    notes = scan.warnings if plan is None else tuple(dict.fromkeys((*scan.warnings, *plan.warnings)))
+    return ScanDocument(
+        schema_version=scan.schema_version,
+        tool=scan.tool,
+        configuration=scan.configuration,
+        source=scan.source,
+        warnings=notes,
+        modules=marked.modules,
+        plan=plan,
+    )
+
+
+def to_json(document: object) -> str:
+    """Return the document as indented JSON with a final newline; equal documents give equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
+
+
+def schema(name: str) -> str:
+    """Return the JSON Schema (2020-12) of a document as indented JSON."""
+    content = msgspec.json.schema(DOCUMENTS[name])
+    content = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"s3lora {name}", **content}
+    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
+
+
+def scan_csv(documents: Sequence[ScanDocument]) -> str:
+    """Return one row a module: names, shape, scaling, all indices, `selected`, and σ̃ joined by spaces."""
+    names = [name for name in INDICES if any(name in m.indices for d in documents for m in d.modules)]
+    head = ["adapter", "path", "layer", "projection", "expert", "m", "n", "rank", "dtype", "scaling", "scaling_origin"]
+    rows = [[*head, "zero", *names, "selected", "sigma"]]
+    for document in documents:
+        for module in document.modules:
+            cells: list[object] = [document.source.name, module.path, module.layer, module.projection, module.expert]
+            cells += [*module.shape, module.rank, module.dtype, module.scaling, module.scaling_origin, module.zero]
+            cells += [module.indices.get(name) for name in names]
+            rows.append([_cell(cell) for cell in (*cells, module.selected, " ".join(map(repr, module.sigma)))])
+    return _csv(rows)
+
+
+def compare_csv(comparison: Comparison) -> str:
+    """Return one row a module that both adapters have."""
+    rows = [["path", "layer", "projection", "ssi_a", "ssi_b", "frobenius_a", "frobenius_b", "distance", "cosine"]]
+    for change in comparison.modules:
+        cells = [change.path, change.layer, change.projection, *change.ssi, *change.frobenius]
+        rows.append([_cell(cell) for cell in (*cells, change.distance, change.cosine)])
+    return _csv(rows)
+
+
+def _csv(rows: list[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return repr(value)

@@ -1,0 +1,139 @@
+"""Layer × projection heat map for a terminal: projections down, layers across, so that 80 columns hold 32 layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.style import Style
+from rich.text import Text
+
+from s3lora.adapter.model import natural_key
+from s3lora.errors import printable
+from s3lora.scan import ModuleScan
+
+#: Blue to yellow by way of grey: told apart by colour-blind readers, and in order of brightness (after cividis).
+COLOURS = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838")
+SHADES = "░▒▓█"
+#: Rows in the order in which a transformer uses them; others follow by name.
+ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MARK = "×"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The sharpest module of one layer and projection; `value` is None where all are undefined."""
+
+    value: float | None
+    selected: bool
+    count: int
+
+
+def grid(modules: Sequence[ModuleScan], index: str) -> tuple[list[str], list[int], dict[tuple[str, int], Cell]]:
+    """Return (row labels, layers, cells): the modules that have a layer, by projection and layer."""
+    labels = _labels(modules)
+    members: dict[tuple[str, int], list[ModuleScan]] = {}
+    for module in modules:
+        if module.layer is not None:
+            members.setdefault((labels[module.path], module.layer), []).append(module)
+    cells = {}
+    for place, found in members.items():
+        values = [value for module in found if (value := module.indices.get(index)) is not None]
+        cells[place] = Cell(max(values, default=None), any(module.selected for module in found), len(found))
+    rows = list(dict.fromkeys(label for label, _ in members))
+    return rows, sorted({layer for _, layer in members}), cells
+
+
+def _labels(modules: Sequence[ModuleScan]) -> dict[str, str]:
+    """Return a row label for each path: the projection, with its parent where one name stands for two things."""
+    parents: dict[str, set[str]] = {}
+    split = {}
+    for module in modules:
+        names = [part for part in module.path.split(".") if not part.isdecimal()]
+        parent = names[-2] if len(names) > 1 else ""
+        split[module.path] = (parent, module.projection)
+        parents.setdefault(module.projection, set()).add(parent)
+    return {
+        path: f"{parent}.{name}" if parent and len(parents[name]) > 1 else name
+        for path, (parent, name) in split.items()
+    }
+
+
+def heat_map(modules: Sequence[ModuleScan], index: str, *, width: int, colour: bool) -> Text | None:
+    """Return the map as rich text, or None where fewer than two modules have a layer and a value."""
+    rows, layers, cells = grid(modules, index)
+    values = [cell.value for cell in cells.values() if cell.value is not None]
+    if len(values) < 2 or len(rows) > 40:
+        return None
+    low, high = min(values), max(values)
+    margin = min(max(len(row) for row in rows), 20)
+    fraction = all(0 <= value <= 1 for value in values)
+    sizes = (5, 2, 1) if fraction else (2, 1)
+    size = next((size for size in sizes if len(layers) * size + margin + 2 <= width), 1)
+    fit = max(1, (width - margin - 2) // size)
+    text = Text()
+    for start in range(0, len(layers), fit):
+        part = layers[start : start + fit]
+        text.append(" " * (margin + 2) + _axis(part, size) + "\n", style="dim")
+        for row in sorted(rows, key=_row_key):
+            text.append(f"{printable(row, margin):>{margin}}  ")
+            for layer in part:
+                _append(text, cells.get((row, layer)), low, high, size, colour=colour)
+            text.append("\n")
+    text.append_text(_legend(low, high, margin, cells, index, colour=colour))
+    return text
+
+
+def _row_key(row: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
+    return (ORDER.index(row) if row in ORDER else len(ORDER), natural_key(row))
+
+
+def _axis(layers: Sequence[int], size: int) -> str:
+    line = [" "] * (len(layers) * size + 4)
+    for i, layer in enumerate(layers):
+        if layer % 4 == 0 or size > 2:
+            label = str(layer) if size <= 2 else f" {layer}"
+            line[i * size : i * size + len(label)] = label
+    return "".join(line).rstrip()
+
+
+def _append(text: Text, cell: Cell | None, low: float, high: float, size: int, *, colour: bool) -> None:
+    if cell is None:
+        text.append(" " * size)
+    elif cell.value is None:
+        text.append("·" * size, style="dim")
+    else:
+        level = (cell.value - low) / (high - low) if high > low else 0.0
+        _append_level(text, level, size, selected=cell.selected, colour=colour, value=cell.value)
+
+
+def _append_level(
+    text: Text, level: float, size: int, *, selected: bool, colour: bool, value: float | None = None
+) -> None:
+    mark = MARK if selected else " "
+    label = f"{value:.2f}".removeprefix("0").ljust(3) if value is not None and size > 2 else ""
+    if colour:
+        background = COLOURS[min(int(level * len(COLOURS)), len(COLOURS) - 1)]
+        ink = "#000000" if level > 0.5 else "#ffffff"
+        text.append((mark + label).ljust(size), style=Style(color=ink, bgcolor=background))
+    else:
+        if label:
+            text.append((mark + label).ljust(size), style="bold" if selected else "")
+            return
+        shade = SHADES[min(int(level * len(SHADES)), len(SHADES) - 1)]
+        text.append((MARK if selected else shade) + shade * (size - 1))
+
+
+def _legend(
+    low: float, high: float, margin: int, cells: dict[tuple[str, int], Cell], index: str, *, colour: bool
+) -> Text:
+    text = Text(" " * (margin + 2) + f"{index} {low:.3g} ")
+    steps = len(COLOURS) if colour else len(SHADES)
+    for i in range(steps):
+        _append_level(text, (i + 0.5) / steps, 2, selected=False, colour=colour)
+    text.append(f" {high:.3g}   {MARK} selected")
+    if any(cell.value is None for cell in cells.values()):
+        text.append("   · no index")
+    if any(cell.count > 1 for cell in cells.values()):
+        text.append("\n" + " " * (margin + 2) + "where a cell stands for several modules, it shows the highest")
+    return text

@@ -1,0 +1,27 @@
+"""The inner product of two updates, from their factors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3lora.spectrum.factored import Float
+
+Pair = tuple[NDArray[Any], NDArray[Any]]
+
+
+def inner_product(first: Pair, second: Pair) -> float:
+    """Return ⟨B₁A₁, B₂A₂⟩ = ⟨B₁ᵀB₂, A₁A₂ᵀ⟩, each pair being (A of shape (r, n), B of shape (m, r))."""
+    return float(np.sum(_cross(first[1], second[1]) * _cross(first[0].T, second[0].T)))
+
+
+def _cross(first: NDArray[Any], second: NDArray[Any]) -> Float:
+    """Return T₁ᵀT₂ (r₁ × r₂) of two tall factors, block by block."""
+    result = np.zeros((first.shape[1], second.shape[1]))
+    step = 4096
+    for start in range(0, first.shape[0], step):
+        rows = slice(start, start + step)
+        result += first[rows].astype(np.float64).T @ second[rows].astype(np.float64)
+    return result

@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s3lora.adapter.formats.patterns import Pattern
+from s3lora.adapter.model import Adapter, Scaling
+from s3lora.adapter.open import open_adapter
+from s3lora.errors import AdapterFileError, NothingToAuditError, UnsupportedAdapterError
+from tests.support import factors, make_adapter, write_safetensors
+
+Q0 = "model.layers.0.self_attn.q_proj"
+CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 8}
+
+
+def opened(
+    folder: Path, tensors: Mapping[str, np.ndarray[Any, Any]], config: Mapping[str, Any] | None = CONFIG
+) -> Adapter:
+    write_safetensors(folder / "adapter_model.safetensors", tensors)
+    if config is not None:
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+    return open_adapter(folder)
+
+
+def product(adapter: Adapter, path: str) -> np.ndarray[Any, Any]:
+    module = next(module for module in adapter.modules if module.path == path)
+    return module.scaling.value * np.asarray(module.B.array(), np.float64) @ np.asarray(module.A.array(), np.float64)
+
+
+@pytest.mark.parametrize("prefix", ["base_model.model.", ""])
+@pytest.mark.parametrize("inner", ["model.", ""])
+@pytest.mark.parametrize("adapter_name", ["", ".default", ".my-adapter"])
+def test_every_form_of_the_key(tmp_path: Path, prefix: str, inner: str, adapter_name: str) -> None:
+    a, b = factors(5, 7, 2)
+    path = f"{inner}layers.3.mlp.experts.11.gate_proj"
+    adapter = opened(
+        tmp_path,
+        {
+            f"{prefix}{path}.lora_A{adapter_name}.weight": a,
+            f"{prefix}{path}.lora_B{adapter_name}.weight": b,
+            f"{prefix}{inner}norm.weight": np.ones(7, np.float32),
+        },
+    )
+    (module,) = adapter.modules
+    assert (module.path, module.layer, module.projection, module.expert) == (path, 3, "gate_proj", 11)
+    assert (module.m, module.n, module.rank, module.kind, module.dora) == (5, 7, 2, "linear", False)
+    assert module.scaling == Scaling(4.0, "alpha/r")
+    assert adapter.other_tensors == (f"{prefix}{inner}norm.weight",)
+    assert (adapter.format, adapter.removable, adapter.warnings) == ("peft", True, ())
+    np.testing.assert_allclose(product(adapter, path), 4.0 * b.astype(float) @ a)
+
+
+def test_modules_come_in_the_order_of_the_model(tmp_path: Path) -> None:
+    paths = [f"model.layers.{i}.self_attn.{p}_proj" for i in (10, 2, 1) for p in "vq"]
+    adapter = open_adapter(make_adapter(tmp_path / "a", {path: (4, 4, 2) for path in paths}))
+    assert [(module.layer, module.projection) for module in adapter.modules] == [
+        (layer, f"{p}_proj") for layer in (1, 2, 10) for p in "qv"
+    ]
+
+
+def test_transposed_bases_embeddings_and_convolutions(tmp_path: Path) -> None:
+    # A GPT-2 base keeps its weights transposed; the factors are as everywhere, fan_in_fan_out or not.
+    c_attn = factors(2304, 768, 2)
+    embedding = factors(6, 50, 2, seed=1)
+    conv_a, conv_b = np.ones((2, 3, 3, 3), np.float32), np.ones((8, 2, 1, 1), np.float32)
+    adapter = opened(
+        tmp_path,
+        {
+            "base_model.model.transformer.h.0.attn.c_attn.lora_A.weight": c_attn[0],
+            "base_model.model.transformer.h.0.attn.c_attn.lora_B.weight": c_attn[1],
+            "base_model.model.transformer.wte.lora_embedding_A": embedding[0],
+            "base_model.model.transformer.wte.lora_embedding_B": embedding[1],
+            "base_model.model.vision.conv.lora_A.weight": conv_a,
+            "base_model.model.vision.conv.lora_B.weight": conv_b,
+        },
+        {**CONFIG, "fan_in_fan_out": True},
+    )
+    shapes = {module.path: (module.m, module.n, module.kind) for module in adapter.modules}
+    assert shapes == {
+        "transformer.h.0.attn.c_attn": (2304, 768, "linear"),
+        "transformer.wte": (6, 50, "embedding"),
+        "vision.conv": (8, 27, "conv"),
+    }
+    assert product(adapter, "vision.conv").tolist() == [[8.0] * 27] * 8
+    np.testing.assert_allclose(product(adapter, "transformer.wte"), 4.0 * embedding[1].astype(float) @ embedding[0])
+
+
+def test_heads_and_saved_modules_pass_through(tmp_path: Path) -> None:
+    heads = {
+        "score.weight": np.ones((2, 4), np.float32),
+        "score.bias": np.ones(2, np.float16),
+        "model.embed_tokens.token_adapter.trainable_tokens_delta": np.ones((1, 4), np.float32),
+    }
+    adapter = open_adapter(make_adapter(tmp_path / "a", {Q0: (4, 4, 2)}, heads=heads, config={"modules_to_save": []}))
+    assert set(adapter.other_tensors) == {f"base_model.model.{name}" for name in heads}
+    assert len(adapter.modules) == 1
+
+
+def test_dora_magnitudes_biases_and_mixed_dtypes_belong_to_their_module(tmp_path: Path) -> None:
+    a, b = factors(5, 7, 2)
+    key = f"base_model.model.{Q0}"
+    adapter = opened(
+        tmp_path,
+        {
+            f"{key}.lora_A.weight": a,
+            f"{key}.lora_B.weight": b.astype(np.float16),
+            f"{key}.lora_B.bias": np.ones(5, np.float32),
+            f"{key}.lora_magnitude_vector": np.ones(5, np.float32),
+        },
+        {**CONFIG, "use_dora": True},
+    )
+    (module,) = adapter.modules
+    assert module.dora
+    assert module.extras == (f"{key}.lora_B.bias", f"{key}.lora_magnitude_vector")
+    assert set(module.tensor_names) == set(adapter.files[0].tensors)
+    assert (module.dtype, adapter.other_tensors) == ("float32/float16", ())
+    assert any("DoRA" in warning for warning in adapter.warnings)
+
+
+def test_rslora_and_patterns_decide_each_modules_scaling(tmp_path: Path) -> None:
+    modules = {f"model.layers.{i}.self_attn.{p}_proj": (6, 6, 4 if i else 2) for i in (0, 1) for p in "qv"}
+    config = {"r": 2, "lora_alpha": 6.0, "rank_pattern": {"layers.1": 9, r"layers\.1\..*": 4}}
+    config["alpha_pattern"] = {"v_proj": 10, "layers.1.self_attn.v_proj": 99}
+    plain = open_adapter(make_adapter(tmp_path / "plain", modules, config=config))
+    root = open_adapter(make_adapter(tmp_path / "rs", modules, config={**config, "use_rslora": True}))
+    assert [module.scaling for module in plain.modules] == [
+        Scaling(3.0, "alpha/r"),
+        Scaling(5.0, "alpha_pattern"),
+        Scaling(1.5, "alpha/r"),
+        Scaling(2.5, "alpha_pattern"),
+    ]
+    assert [module.scaling for module in root.modules] == [
+        Scaling(6 / math.sqrt(2), "alpha/sqrt(r)"),
+        Scaling(10 / math.sqrt(2), "alpha_pattern"),
+        Scaling(3.0, "alpha/sqrt(r)"),
+        Scaling(5.0, "alpha_pattern"),
+    ]
+    assert plain.warnings == root.warnings == ()  # the patterns' ranks are those of the shapes
+
+
+def test_the_shapes_decide_where_the_configured_rank_is_wrong(tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "a", {Q0: (6, 6, 4)}, config={"r": 8, "lora_alpha": 16})
+    adapter = open_adapter(folder)
+    assert adapter.modules[0].scaling == Scaling(4.0, "alpha/r")
+    assert "says rank 8 where the tensors have 4 (1 of 1 modules" in adapter.warnings[0]
+
+
+def test_a_configuration_may_lack_fields_and_have_new_ones(tmp_path: Path) -> None:
+    config = {"peft_type": "LORA", "from_the_future": {"x": [1]}, "base_model_name_or_path": None, "r": None}
+    a, b = factors(4, 4, 2)
+    adapter = opened(tmp_path, {"x.lora_A.weight": a, "x.lora_B.weight": b}, config)
+    assert adapter.modules[0].scaling == Scaling(4.0, "alpha/r")  # PEFT's default alpha is 8
+    assert adapter.base_model is None
+
+
+def test_without_a_configuration_the_scaling_is_unknown(tmp_path: Path) -> None:
+    a, b = factors(4, 4, 2)
+    path = write_safetensors(tmp_path / "x.safetensors", {"x.lora_A.weight": a, "x.lora_B.weight": b})
+    adapter = open_adapter(path)
+    assert adapter.modules[0].scaling == Scaling(1.0, "unknown")
+    assert "no adapter_config.json" in adapter.warnings[0]
+    assert adapter.config is None
+
+
+def test_diffusers_alpha_tensors_count_only_without_a_configuration(tmp_path: Path) -> None:
+    a, b = factors(4, 4, 2)
+    key = "transformer.blocks.0.attn.to_q"
+    tensors = {f"{key}.lora_A.weight": a, f"{key}.lora_B.weight": b, f"{key}.alpha": np.array(5.0, np.float32)}
+    bare = open_adapter(write_safetensors(tmp_path / "x.safetensors", tensors))
+    assert bare.modules[0].scaling == Scaling(2.5, "alpha tensor")
+    assert (bare.modules[0].extras, bare.other_tensors, bare.warnings) == ((f"{key}.alpha",), (), ())
+    (tmp_path / "peft").mkdir()
+    configured = opened(tmp_path / "peft", tensors)
+    assert configured.modules[0].scaling == Scaling(4.0, "alpha/r")
+    assert configured.other_tensors == (f"{key}.alpha",)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"peft_type": "IA3"}, "is a IA3 adapter"),
+        ({"peft_type": "LOHA"}, "is a LOHA adapter"),
+        ({"peft_type": "PREFIX_TUNING"}, "is a PREFIX_TUNING adapter"),
+        ({"peft_type": "LORA", "use_qalora": True}, "is a QALoRA adapter"),
+        ({"peft_type": "LORA", "kasa_config": {}}, None),
+        ({"peft_type": "LORA", "kasa_config": {"beta": 1}}, "is a KaSA adapter"),
+    ],
+)
+def test_other_methods_are_refused_by_name(tmp_path: Path, config: dict[str, Any], reason: str | None) -> None:
+    a, b = factors(4, 4, 2)
+    tensors = {"x.lora_A.weight": a, "x.lora_B.weight": b}
+    if reason is None:
+        assert opened(tmp_path, tensors, config).modules
+        return
+    with pytest.raises(UnsupportedAdapterError, match=reason):
+        opened(tmp_path, tensors, config)
+
+
+A, B = factors(4, 6, 2)
+BROKEN: list[tuple[str, dict[str, np.ndarray[Any, Any]], dict[str, Any], type[Exception], str]] = [
+    ("lone A", {"x.lora_A.weight": A}, CONFIG, AdapterFileError, "x: has lora_A but no lora_B"),
+    ("lone B", {"x.lora_B.weight": B}, CONFIG, AdapterFileError, "x: has lora_B but no lora_A"),
+    (
+        "inner sizes",
+        {"x.lora_A.weight": A, "x.lora_B.weight": B.T.copy()},
+        CONFIG,
+        AdapterFileError,
+        "A is 2 × 6, B is 2 × 4",
+    ),
+    ("empty", {"x.lora_A.weight": A[:, :0], "x.lora_B.weight": B}, CONFIG, AdapterFileError, "a factor is empty"),
+    (
+        "3-D",
+        {"x.lora_A.weight": A, "x.lora_B.weight": B[..., None]},
+        CONFIG,
+        UnsupportedAdapterError,
+        "3 dimensions is not one matrix",
+    ),
+    (
+        "quantised",
+        {"x.lora_A.weight": A.astype(np.int8), "x.lora_B.weight": B},
+        CONFIG,
+        UnsupportedAdapterError,
+        "dtype int8 has no spectrum",
+    ),
+    (
+        "two adapters",
+        {f"x.lora_{f}.{n}.weight": A if f == "A" else B for f in "AB" for n in ("default", "other")},
+        CONFIG,
+        UnsupportedAdapterError,
+        "several adapters in one file",
+    ),
+    (
+        "twice",
+        {
+            "base_model.model.x.lora_A.weight": A,
+            "base_model.model.x.lora_B.weight": B,
+            "x.lora_A.weight": A,
+            "x.lora_B.weight": B,
+        },
+        CONFIG,
+        AdapterFileError,
+        "x: appears twice",
+    ),
+    ("heads only", {"score.weight": A}, CONFIG, NothingToAuditError, "holds no LoRA module"),
+    *(
+        (f"{field}={value}", {"x.lora_A.weight": A, "x.lora_B.weight": B}, {**CONFIG, field: value}, AdapterFileError, m)
+        for field, value, m in [
+            ("lora_alpha", "16", "`lora_alpha` is 16, not a positive number"),
+            ("lora_alpha", True, "`lora_alpha` is True"),
+            ("r", -1, "`r` is -1"),
+            ("r", 10**400, "`r` is 1000"),
+            ("alpha_pattern", {"x": 10**400}, "`alpha_pattern` gives 1000"),
+            ("alpha_pattern", {"x": 0}, "`alpha_pattern` gives 0 for x"),
+            ("rank_pattern", [1], "`rank_pattern` must be an object"),
+            ("rank_pattern", {"(": 1}, "no valid pattern"),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize(("tensors", "config", "error", "reason"), [r[1:] for r in BROKEN], ids=[r[0] for r in BROKEN])
+def test_what_cannot_be_meant_is_refused(
+    tmp_path: Path,
+    tensors: dict[str, np.ndarray[Any, Any]],
+    config: dict[str, Any],
+    error: type[Exception],
+    reason: str,
+) -> None:
+    with pytest.raises(error) as caught:
+        opened(tmp_path, tensors, config)
+    assert reason in str(caught.value)
+    assert type(caught.value) is error
+
+
+PATHS = [
+    "model.layers.0.self_attn.q_proj",
+    "model.layers.10.self_attn.q_proj",
+    "model.layers.1.self_attn.q_proj",
+    "model.layers.1.self_attn.qkv_proj",
+    "layers.1.mlp.gate_proj",
+    "transformer.h.11.attn.c_attn",
+    "transformer.h.1.mlp_c_fc",
+    "score",
+]
+KEYS = [
+    "q_proj",
+    "self_attn.q_proj",
+    "layers.1.self_attn.q_proj",
+    "model.layers.1.self_attn.q_proj",
+    "attn.q_proj",
+    "proj",
+    "mlp.c_fc",  # the dot is any character
+    "model.layers...self_attn.q_proj",
+    "c_attn.",
+    "score",
+    "",
+    r"layers\.1\..*",
+    r".*\.(q|v)_proj",
+    r"model\.layers\.\d+\.self_attn\.q(kv)?_proj",
+    r"^model\.layers\.1\.self_attn\.q_proj",
+    r"h.1[01].attn.c_attn",
+    r"(layers|h)\.\d+\..+\..*",
+    r"[^.]*_proj",
+    r"score|q_proj",
+]
+
+
+@settings(deadline=None)
+@given(keys=st.lists(st.sampled_from(KEYS), unique=True), path=st.sampled_from(PATHS))
+def test_patterns_match_as_in_peft(keys: list[str], path: str) -> None:
+    get_pattern_key = pytest.importorskip("peft.utils.other").get_pattern_key
+    table = {key: place + 1 for place, key in enumerate(keys)}
+    assert Pattern(table, "rank_pattern", "f").find(path) == table.get(get_pattern_key(table.keys(), path))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "(a+)+b",
+        "(a|aa)+b",
+        "(a?){30}a{30}",
+        "a?" * 30 + "a" * 30,
+        ".*.*.*.*.*b",
+        "(?>(a+)+b)",
+        "((a+)+b)?+",
+        r"(a+)\1b",
+        "(?=(a+)+b)a",
+        "a" * 1025,
+    ],
+)
+def test_patterns_that_could_take_hours_are_refused_before_use(key: str) -> None:
+    with pytest.raises(AdapterFileError, match="`alpha_pattern` has"):
+        Pattern({key: 1}, "alpha_pattern", "f")
+
+
+def test_many_slow_patterns_stop_in_time() -> None:
+    path = "a." * 60 + "a" * 200 + "!"
+    pattern = Pattern({f".*.*{i}q": 1 for i in range(100)}, "rank_pattern", "f")
+    with pytest.raises(AdapterFileError, match="could take hours"):
+        for _ in range(100_000):
+            pattern.find(path)
+
+
+def test_a_long_table_of_names_is_quick() -> None:
+    names = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(400) for p in "qkvo"]
+    pattern = Pattern({name: place + 1 for place, name in enumerate(names)}, "rank_pattern", "f")
+    assert [pattern.find(name) for name in names] == list(range(1, len(names) + 1))
