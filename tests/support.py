@@ -63,9 +63,7 @@ def safetensors_bytes(tensors: Tensors, metadata: Mapping[str, str] | None = Non
     return struct.pack("<Q", len(text)) + text + data
 
 
-def write_safetensors(
-    path: Path, tensors: Tensors, metadata: Mapping[str, str] | None = None, *, pad: int = 8
-) -> Path:
+def write_safetensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | None = None, *, pad: int = 8) -> Path:
     """Write a safetensors file by hand and return its path."""
     path.write_bytes(safetensors_bytes(tensors, metadata, pad))
     return path

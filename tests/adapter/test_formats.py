@@ -17,10 +17,15 @@ Tensors = Mapping[str, np.ndarray[Any, Any]]
 A, B = factors(6, 8, 2)
 
 
-def opened(folder: Path, tensors: Tensors, config: Mapping[str, Any] | None = None, **metadata: str) -> Adapter:
+def opened(
+    folder: Path,
+    tensors: Tensors,
+    config: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Adapter:
     if config is not None:
         (folder / "adapter_config.json").write_text(json.dumps(config))
-    return open_adapter(write_safetensors(folder / "x.safetensors", tensors, metadata or None))
+    return open_adapter(write_safetensors(folder / "x.safetensors", tensors, metadata))
 
 
 def product(module: LoraModule) -> np.ndarray[Any, Any]:
@@ -234,7 +239,7 @@ def test_numbered_stable_diffusion_pairs(tmp_path: Path) -> None:
                (("up", B), ("down", A))}  # fmt: skip
     tensors["<s1>"] = np.ones(8, np.float32)
     metadata = {f"unet:{i}:rank": "2" for i in (0, 9)} | {"unet:10:rank": "4", "unet": '["Attention"]'}
-    adapter = opened(tmp_path, tensors, **metadata)
+    adapter = opened(tmp_path, tensors, metadata=metadata)
     assert [(m.path, m.layer, m.projection) for m in adapter.modules] == [
         (f"{model}:{i}", i, model) for model in ("text_encoder", "unet") for i in (0, 9, 10)
     ]

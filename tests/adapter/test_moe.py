@@ -36,17 +36,18 @@ def fused(path: str, rank: int = R, m: int = M, n: int = N, seed: int = 0) -> di
     }
 
 
-def deltas(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], count: int = E) -> np.ndarray[Any, Any]:
+def deltas(tensors: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
     """PEFT's own arithmetic for the experts of one parameter, without the scaling."""
-    by_a = a.reshape(count, -1, a.shape[1])
-    by_b = b.reshape(b.shape[0], -1, count)
+    a, b = tensors.values()
+    by_a = a.reshape(E, -1, a.shape[1])
+    by_b = b.reshape(b.shape[0], -1, E)
     return np.asarray(np.einsum("o r e, e r i -> e o i", by_b, by_a))
 
 
 def test_each_expert_of_a_fused_parameter_is_a_module(tmp_path: Path) -> None:
     tensors = fused(EXPERTS)
     adapter = opened(tmp_path, tensors, CONFIG)
-    expected = deltas(*tensors.values())
+    expected = deltas(tensors)
     assert [module.path for module in adapter.modules] == [f"{EXPERTS}.{e}.down_proj" for e in range(E)]
     for e, module in enumerate(adapter.modules):
         assert (module.layer, module.projection, module.expert, module.group) == (1, "down_proj", e, EXPERTS)
@@ -79,7 +80,7 @@ def test_two_parameters_are_told_apart_by_nesting_and_may_differ_in_rank(tmp_pat
         ("gate_up_proj", inner, 2, Scaling(5.0, "alpha_pattern")),
         ("down_proj", outer, 3, Scaling(2.0, "alpha/r")),
     ]:
-        for e, delta in enumerate(deltas(*tensors.values())):
+        for e, delta in enumerate(deltas(tensors)):
             module = found[f"{EXPERTS}.{e}.{name}"]
             assert (module.rank, module.scaling, module.group) == (rank, scaling, EXPERTS)
             np.testing.assert_allclose(module.B.array() @ module.A.array(), delta, rtol=1e-5, atol=1e-6)

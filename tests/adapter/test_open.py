@@ -122,9 +122,7 @@ def test_a_bare_file_uses_the_configuration_beside_it(tmp_path: Path) -> None:
         (b" " * (4 * 1024 * 1024 + 1), "is larger than 4,194,304 bytes"),
     ],
 )
-def test_an_unreadable_configuration_is_an_error_and_not_a_default(
-    tmp_path: Path, content: bytes, reason: str
-) -> None:
+def test_an_unreadable_configuration_is_an_error_and_not_a_default(tmp_path: Path, content: bytes, reason: str) -> None:
     folder = make_adapter(tmp_path / "a", {"x": (4, 4, 2)})
     (folder / "adapter_config.json").write_bytes(content)
     with pytest.raises(AdapterFileError, match=r"^adapter_config\.json") as caught:

@@ -60,7 +60,7 @@ def test_every_form_of_the_key(tmp_path: Path, prefix: str, inner: str, adapter_
 
 def test_modules_come_in_the_order_of_the_model(tmp_path: Path) -> None:
     paths = [f"model.layers.{i}.self_attn.{p}_proj" for i in (10, 2, 1) for p in "vq"]
-    adapter = open_adapter(make_adapter(tmp_path / "a", {path: (4, 4, 2) for path in paths}))
+    adapter = open_adapter(make_adapter(tmp_path / "a", dict.fromkeys(paths, (4, 4, 2))))
     assert [(module.layer, module.projection) for module in adapter.modules] == [
         (layer, f"{p}_proj") for layer in (1, 2, 10) for p in "qv"
     ]
@@ -94,7 +94,7 @@ def test_transposed_bases_embeddings_and_convolutions(tmp_path: Path) -> None:
 
 
 def test_heads_and_saved_modules_pass_through(tmp_path: Path) -> None:
-    heads = {
+    heads: dict[str, np.ndarray[Any, Any]] = {
         "score.weight": np.ones((2, 4), np.float32),
         "score.bias": np.ones(2, np.float16),
         "model.embed_tokens.token_adapter.trainable_tokens_delta": np.ones((1, 4), np.float32),
@@ -249,9 +249,22 @@ BROKEN: list[tuple[str, dict[str, np.ndarray[Any, Any]], dict[str, Any], type[Ex
         AdapterFileError,
         "x: appears twice",
     ),
+    (
+        "two spellings of one factor",
+        {"x.lora_A.weight": A, "x.lora_A.default.weight": A, "x.lora_B.weight": B},
+        CONFIG,
+        AdapterFileError,
+        "x: has two lora_A tensors",
+    ),
     ("heads only", {"score.weight": A}, CONFIG, NothingToAuditError, "holds no LoRA module"),
     *(
-        (f"{field}={value}", {"x.lora_A.weight": A, "x.lora_B.weight": B}, {**CONFIG, field: value}, AdapterFileError, m)
+        (
+            f"{field}={value}",
+            {"x.lora_A.weight": A, "x.lora_B.weight": B},
+            {**CONFIG, field: value},
+            AdapterFileError,
+            m,
+        )
         for field, value, m in [
             ("lora_alpha", "16", "`lora_alpha` is 16, not a positive number"),
             ("lora_alpha", True, "`lora_alpha` is True"),
@@ -345,8 +358,7 @@ def test_many_slow_patterns_stop_in_time() -> None:
     path = "a." * 60 + "a" * 200 + "!"
     pattern = Pattern({f".*.*{i}q": 1 for i in range(100)}, "rank_pattern", "f")
     with pytest.raises(AdapterFileError, match="could take hours"):
-        for _ in range(100_000):
-            pattern.find(path)
+        list(map(pattern.find, [path] * 100_000))
 
 
 def test_a_long_table_of_names_is_quick() -> None:

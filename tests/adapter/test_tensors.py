@@ -58,7 +58,11 @@ def test_the_dtype_table_agrees_with_the_one_of_the_tests() -> None:
 
 
 def test_several_dtypes_and_metadata_in_file_order(tmp_path: Path) -> None:
-    tensors = {"b": np.ones(3, np.float16), "a": np.zeros((2, 2), np.float64), "c": np.array(7.0, np.float32)}
+    tensors: dict[str, np.ndarray[Any, Any]] = {
+        "b": np.ones(3, np.float16),
+        "a": np.zeros((2, 2), np.float64),
+        "c": np.array(7.0, np.float32),
+    }
     file = read_safetensors(write_safetensors(tmp_path / "w.safetensors", tensors, {"format": "pt"}))
     assert list(file.tensors) == ["b", "a", "c"]
     assert [tensor.dtype for tensor in file.tensors.values()] == ["float16", "float64", "float32"]
@@ -218,7 +222,10 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
 def test_damaged_files_raise_our_errors_or_are_read(
     tmp_path_factory: pytest.TempPathFactory, cut: int, flip: int, value: int
 ) -> None:
-    tensors = {"a.lora_A.weight": np.ones((2, 3), np.float32), "b": np.ones(2, np.float16)}
+    tensors: dict[str, np.ndarray[Any, Any]] = {
+        "a.lora_A.weight": np.ones((2, 3), np.float32),
+        "b": np.ones(2, np.float16),
+    }
     content = bytearray(safetensors_bytes(tensors, {"format": "pt"}))
     content[flip % len(content)] = value
     path = tmp_path_factory.getbasetemp() / "damaged.safetensors"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.tensors import MappedFile
+from s3lora.errors import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Source:
 
 def source_of(adapter: Adapter) -> Source:
     """Read all files of the adapter once and return their digests."""
-    weights = tuple(FileDigest(file.name, file.file.size, file.file.sha256()) for file in adapter.files)
+    weights = tuple(FileDigest(printable(file.name, 255), file.file.size, file.file.sha256()) for file in adapter.files)
     config = () if adapter.config_file is None else (file_digest(adapter.config_file),)
     return Source(
         name=adapter.name,

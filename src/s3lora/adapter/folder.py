@@ -8,13 +8,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from s3lora.adapter.open import CONFIG, INDEX, PROVENANCE, WEIGHTS
-from s3lora.errors import OutputError, printable
+from s3lora.adapter.tensors import read_safetensors
+from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 
 #: Not part of an adapter: version control, caches, other checkpoints of the run.
 SKIPPED_FOLDERS = (".git", ".cache", "runs", "wandb")
+#: Endings of the folders that exist while another one is replaced.
+PARTIAL, OLD = ".partial", ".old"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -25,12 +29,31 @@ def check_target(out: Path, source: Path | None, *, force: bool) -> None:
     A new or empty folder always may. An existing adapter folder, the input included, needs `force`. Anything else
     never: replacing a folder removes what it holds.
     """
+    try:
+        _check_target(out, source, force=force)
+    except OSError as error:
+        raise OutputError(f"cannot be looked into ({error.strerror or error})", file=out) from None
+
+
+def refuse_nesting(out: Path, source: Path) -> None:
+    """Raise OutputError if `out` lies in the folder that is read, or would replace one that holds what is read."""
+    # realpath, for resolve() raises on a loop of links
+    target, read = Path(os.path.realpath(out)), Path(os.path.realpath(source))
+    if read.is_dir() and read in target.parents:
+        raise OutputError(f"lies in {printable(source)}, which is read", file=out, fix="give -o a folder outside it")
+    if target in read.parents and out.is_dir() and any(out.iterdir()):
+        raise OutputError(f"holds {printable(source)}, which is read", file=out, fix="give -o a new folder")
+
+
+def _check_target(out: Path, source: Path | None, *, force: bool) -> None:
+    if not out.name and str(out) in ("", "."):
+        raise UsageError("the folder to write has no name", fix="give -o a new folder")
+    if source is not None:
+        refuse_nesting(out, source)
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError("is not a folder", file=out, fix="give -o a new folder")
     if not out.is_dir() or not any(out.iterdir()):
         return
-    if source is not None and source.is_file() and out.samefile(source.parent):
-        raise OutputError("is the folder that the input file lies in", file=out, fix="give -o a new folder")
     if not force:
         same = source is not None and source.exists() and out.samefile(source)
         what = "is the input itself" if same else "exists and is not empty"
@@ -45,11 +68,12 @@ def replacing(out: Path) -> Iterator[Path]:
 
     If the block fails, or the process dies, `out` is as it was. Raises OutputError where the system refuses.
     """
-    out = out.absolute()
+    out = Path(os.path.abspath(out))  # without "..", whose name could not be that of a new folder
     partial: Path | None = None
+    made = [folder for folder in out.parents if not folder.exists()]  # innermost first
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL, dir=out.parent))
         yield partial
         partial.chmod(0o777 & ~_umask())
         _sync(partial)
@@ -60,6 +84,9 @@ def replacing(out: Path) -> Iterator[Path]:
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):  # which says that they are not empty
+            for folder in made:
+                folder.rmdir()
 
 
 def _swap(new: Path, out: Path) -> None:
@@ -70,9 +97,14 @@ def _swap(new: Path, out: Path) -> None:
     if _exchange(new, out):
         return
     # Without an atomic exchange there is a moment without `out`; the old folder then lies beside it, whole.
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=OLD, dir=out.parent))
+    old.rmdir()  # only its name is needed: not every system renames onto an empty folder
     out.rename(old)
-    new.rename(out)
+    try:
+        new.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -99,37 +131,68 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def copy_companions(source: Path, target: Path, *, written: set[str]) -> tuple[str, ...]:
-    """Copy heads of folders: tokenizer, chat templates, model card; return what was left behind, in words.
+def copy_companions(
+    source: Path,
+    target: Path,
+    *,
+    written: AbstractSet[str],
+    tensors: AbstractSet[str] = frozenset(),
+    root: Path | None = None,
+) -> tuple[str, ...]:
+    """Copy what lies beside the weights: tokenizer, chat templates, model card; return what was left behind, in words.
 
-    Left behind are weights that still hold the pruned modules, other checkpoints, links that lead out of the folder,
-    and whatever is no file. `written` names what the target has already.
+    Left behind are weights that still hold the pruned modules (files of known names, and safetensors that hold one
+    of `tensors`), other adapters and checkpoints, links that lead out of the folder, and whatever is no file.
+    `written` names what the target has already; `root` is the folder that links may not leave.
     """
     left: list[str] = []
-    root = source.resolve()
-    # A model hub's cache keeps a snapshot's files as links into a folder of blobs beside it.
-    blobs = root.parent.parent / "blobs"
+    root = Path(os.path.realpath(source)) if root is None else root
     for entry in sorted(source.iterdir()):
         name = printable(entry.name, 60)
         if entry.name in written or entry.name == PROVENANCE:
             continue
-        if _is_weights(entry.name):
-            left.append(f"{name} (weights with the pruned modules)")
-            continue
         if entry.is_dir() and not entry.is_symlink():
-            if entry.name in SKIPPED_FOLDERS or entry.name.startswith("checkpoint-"):
-                left.append(f"{name}/ (not part of the adapter)")
-            else:
-                (target / entry.name).mkdir()
-                left.extend(f"{name}/{inner}" for inner in copy_companions(entry, target / entry.name, written=set()))
+            if reason := _skipped(entry):
+                left.append(f"{name}/ ({reason})")
+                continue
+            (target / entry.name).mkdir()
+            inner = copy_companions(entry, target / entry.name, written=frozenset(), tensors=tensors, root=root)
+            left.extend(f"{name}/{item}" for item in inner)
             continue
-        real = entry.resolve()
-        if not real.is_file() or not (real.is_relative_to(root) or real.parent == blobs):
+        real = Path(os.path.realpath(entry))  # and not resolve(), which raises on links that lead in a circle
+        if not real.is_file() or not (real.is_relative_to(root) or _is_blob(real, root)):
             left.append(f"{name} (no file inside the folder)")
-            continue
-        shutil.copyfile(real, target / entry.name)
+        elif _is_weights(entry, tensors):
+            left.append(f"{name} (weights with the pruned modules)")
+        else:
+            shutil.copyfile(real, target / entry.name)
     return tuple(left)
 
 
-def _is_weights(name: str) -> bool:
-    return name in WEIGHTS or name.endswith((INDEX, ".gguf")) or name.startswith("adapter_model")
+def _skipped(folder: Path) -> str | None:
+    """Return why a folder stays behind, None if it comes along."""
+    if folder.name in SKIPPED_FOLDERS or folder.name.startswith("checkpoint-"):
+        return "not part of the adapter"
+    if folder.name.startswith(".") and folder.name.endswith((PARTIAL, OLD)):
+        return "being written"
+    if any((folder / name).exists() for name in (CONFIG, *WEIGHTS)):
+        return "another adapter"
+    return None
+
+
+def _is_blob(real: Path, root: Path) -> bool:
+    """Return whether a model hub's cache keeps the file: a snapshot's files are links into a folder of blobs."""
+    return root.parent.name == "snapshots" and real.parent == root.parent.parent / "blobs"
+
+
+def _is_weights(file: Path, tensors: AbstractSet[str]) -> bool:
+    if file.name in WEIGHTS or file.name.endswith((INDEX, ".gguf")) or file.name.startswith("adapter_model"):
+        return True
+    if not tensors or file.suffix != ".safetensors":
+        return False
+    try:
+        weights = read_safetensors(file)
+    except S3LoRAError:
+        return False
+    weights.close()
+    return not tensors.isdisjoint(weights.tensors)

@@ -226,10 +226,15 @@ def place(path: str) -> tuple[int | None, str, int | None]:
     (3, 'gate_proj', 7)
     """
     layers = _LAYER.search(path)
-    layer = int(layers[1]) if layers else next((int(part) for part in path.split(".") if part.isdecimal()), None)
+    number = layers[1] if layers else next((part for part in path.split(".") if part.isdecimal()), None)
     expert = _EXPERT.search(path)
     names = [part for part in path.split(".") if not part.isdecimal()]
-    return layer, names[-1] if names else path, int(expert[1]) if expert else None
+    return _count(number), names[-1] if names else path, _count(expert[1] if expert else None)
+
+
+def _count(digits: str | None) -> int | None:
+    # No model has a layer of more digits; a number of hundreds fits into no result.
+    return int(digits) if digits is not None and len(digits) <= 9 else None
 
 
 def block(path: str) -> str:

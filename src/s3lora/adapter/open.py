@@ -13,7 +13,7 @@ from s3lora.adapter.formats import FORMATS, Source
 from s3lora.adapter.formats.peft import refuse_other_types
 from s3lora.adapter.model import Adapter, Tensor
 from s3lora.adapter.tensors import MappedFile, WeightsFile, read_safetensors, refuse_pointer
-from s3lora.errors import AdapterFileError, NothingToAuditError, UnsupportedAdapterError, printable
+from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UnsupportedAdapterError, printable
 
 CONFIG = "adapter_config.json"
 INDEX = ".safetensors.index.json"
@@ -40,7 +40,16 @@ def open_adapter(path: str | os.PathLike[str]) -> Adapter:
         UnsupportedAdapterError: the adapter is not LoRA, or a kind of LoRA whose update is not one B·A a module.
         NothingToAuditError: no weights, or no LoRA tensors among them.
     """
-    location = Path(path)
+    if not os.fspath(path):
+        raise AdapterFileError("no adapter has an empty path", fix="an unset variable in a shell gives one")
+    try:
+        return _open(Path(path))
+    except S3LoRAError as error:
+        error.adapter = os.fspath(path)
+        raise
+
+
+def _open(location: Path) -> Adapter:
     folder, weights = _locate(location)
     config_file = _config_file(folder)
     config = None if config_file is None else _config(config_file)
@@ -85,7 +94,7 @@ def _assemble(
     if not reading.modules:
         raise NothingToAuditError("holds no LoRA module", file=weights.name)
     return Adapter(
-        name=location.resolve().name,
+        name=printable(location.resolve().name, 255),
         format=format.name,
         modules=reading.modules,
         path=location,

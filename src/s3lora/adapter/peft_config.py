@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from s3lora.adapter.formats.patterns import Pattern
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.errors import UnsupportedAdapterError, printable
 
@@ -32,26 +33,56 @@ def without_modules(
 ) -> dict[str, Any]:
     """Return the configuration that excludes `removed`: full paths in `exclude_modules`, every other field as it was.
 
-    A projection type that is gone altogether also leaves `target_modules`, and fused experts leave
-    `target_parameters`.
+    A projection type that is gone altogether also leaves `target_modules`, fused experts leave `target_parameters`,
+    and patterns that are left without a module leave `rank_pattern` and `alpha_pattern`: PEFT warns of all three.
     """
     result = dict(config)
-    plain = [module for module in removed if module.group is None]
-    kept_plain = [module.path for module in kept if module.group is None]
+    by_parameter = bool(config.get("target_parameters"))
+    plain = [place_of(module) for module in removed if module.group is None or not by_parameter]
+    kept_plain = [place_of(module) for module in kept if module.group is None or not by_parameter]
+    plain, kept_plain = list(dict.fromkeys(plain)), list(dict.fromkeys(kept_plain))
     targets = config.get("target_modules")
+    if isinstance(targets, str) and plain and not kept_plain:
+        result["target_modules"], plain = [], []
     if isinstance(targets, list):
-        gone = _gone([str(target) for target in targets], [module.path for module in plain], kept_plain)
+        gone = _gone([str(target) for target in targets], plain, kept_plain)
         if gone:
             result["target_modules"] = [target for target in targets if target not in gone]
             # What is no longer targeted needs no exclusion, and PEFT warns of exclusions that match nothing.
             left = [str(target) for target in result["target_modules"]]
-            plain = [module for module in plain if any(_names(target, module.path) for target in left)]
+            plain = [path for path in plain if any(_names(target, path) for target in left)]
     if plain:
-        paths = [module.path for module in plain]
-        result["exclude_modules"] = _excluded(config.get("exclude_modules"), paths, kept_plain)
-    if any(module.group for module in removed):
-        result["target_parameters"] = _parameters(config, {m.group for m in removed}, kept)
+        result["exclude_modules"] = _excluded(config.get("exclude_modules"), plain, kept_plain)
+    if by_parameter and any(module.group for module in removed):
+        result["target_parameters"] = _parameters(config, kept)
+    for field in ("rank_pattern", "alpha_pattern"):
+        if config.get(field):
+            result[field] = _patterns(config[field], field, removed, kept)
     return result
+
+
+def place_of(module: LoraModule) -> str:
+    """Return the path that PEFT knows the module by: fused experts are one parameter, `….experts.gate_up_proj`."""
+    if module.group is None:
+        return module.path
+    head, _, name = module.path.rpartition(".")
+    if name == str(module.expert):
+        return head
+    return f"{head.removesuffix(f'.{module.expert}')}.{name}"
+
+
+def _patterns(
+    table: Mapping[str, Any], field: str, removed: Sequence[LoraModule], kept: Sequence[LoraModule]
+) -> dict[str, Any]:
+    """Return the entries of `table` but for those that match removed modules and no others."""
+    gone = dict.fromkeys(place_of(module) for module in removed)
+    stay = dict.fromkeys(place_of(module) for module in kept)
+
+    def needed(key: str) -> bool:
+        pattern = Pattern({key: 1.0}, field, "adapter_config.json")
+        return any(pattern.find(path) for path in stay) or not any(pattern.find(path) for path in gone)
+
+    return {key: value for key, value in table.items() if needed(key)}
 
 
 def _names(target: str, path: str) -> bool:
@@ -79,16 +110,11 @@ def _excluded(before: Any, paths: list[str], kept: list[str]) -> list[str] | str
     return earlier + [path for path in paths if path not in earlier]
 
 
-def _parameters(config: Mapping[str, Any], gone: set[str | None], kept: Sequence[LoraModule]) -> list[str]:
-    """Return `target_parameters` with full paths of the containers that are still there."""
+def _parameters(config: Mapping[str, Any], kept: Sequence[LoraModule]) -> list[str]:
+    """Return `target_parameters` with the full paths of the parameters that are still there."""
     names = [str(name) for name in config.get("target_parameters") or ()]
-    containers = sorted({module.group for module in kept if module.group and module.group not in gone})
-    return [
-        f"{container}.{name.rpartition('.')[2]}"
-        for container in containers
-        for name in names
-        if f"{container}.{name.rpartition('.')[2]}".endswith(name)
-    ]
+    paths = dict.fromkeys(place_of(module) for module in kept if module.group is not None)
+    return [path for path in paths if any(_names(name, path) for name in names)]
 
 
 def baked(config: Mapping[str, Any], kept: Sequence[LoraModule], *, by_tensor: bool) -> dict[str, Any]:
@@ -99,7 +125,7 @@ def baked(config: Mapping[str, Any], kept: Sequence[LoraModule], *, by_tensor: b
     `baked_factor` has made up for, and PEFT does the same without an `alpha_pattern`.
     """
     largest = max(module.rank for module in kept)
-    others = {re.escape(module.path): module.rank for module in kept if module.rank != largest}
+    others = {re.escape(place_of(module)): module.rank for module in kept if module.rank != largest}
     result = dict(config, r=largest, lora_alpha=largest, use_rslora=False)
     result["rank_pattern"] = others
     result["alpha_pattern"] = {} if by_tensor else dict(others)

@@ -15,6 +15,7 @@ import math
 import mmap
 import os
 import stat
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 MAX_HEADER = 32 * 1024 * 1024
 MAX_NAME = 512
 MAX_DIMENSIONS = 8
-CHUNK = 4 * 1024 * 1024
+CHUNK = 1024 * 1024
 
 #: safetensors dtype → (bits an element, NumPy or ml_dtypes name; None where no array type exists).
 DTYPES: dict[str, tuple[int, str | None]] = {
@@ -91,9 +92,13 @@ class MappedFile:
             self.size = status.st_size
             self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) if self.size else None
         except (OSError, ValueError) as error:
+            os.close(descriptor)
             raise AdapterFileError(f"cannot be read ({error})", file=path.name) from None
-        finally:
-            os.close(descriptor)  # the map does not need it
+        except AdapterFileError:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        self._close_descriptor = weakref.finalize(self, os.close, descriptor)
 
     def bytes(self, offset: int, count: int) -> bytes:
         """Return a copy of `count` bytes from `offset`, fewer at the end of the file."""
@@ -108,13 +113,21 @@ class MappedFile:
         count = int(np.prod(shape, dtype=np.int64))
         return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
 
-    def chunks(self, offset: int, count: int) -> Iterator[builtins.bytes]:
-        """Yield `count` bytes from `offset` in bounded pieces, handing the pages back behind them."""
+    def chunks(self, offset: int, count: int) -> Iterator[memoryview]:
+        """Yield `count` bytes from `offset` in bounded pieces; the next piece overwrites the one before it.
+
+        They are read, not mapped: touching every page of a map once costs more than copying it.
+        """
+        if not self._close_descriptor.alive:
+            raise AdapterFileError("was closed before it was read", file=self.path.name)
+        buffer = memoryview(bytearray(min(CHUNK, count)))
         end = offset + count
-        for start in range(offset, end, CHUNK):
-            piece = self.bytes(start, min(CHUNK, end - start))
-            self.release(start, len(piece))
-            yield piece
+        while offset < end:
+            length = os.preadv(self._descriptor, [buffer[: min(CHUNK, end - offset)]], offset)
+            if length == 0:
+                raise AdapterFileError("became shorter while it was read", file=self.path.name)
+            yield buffer[:length]
+            offset += length
 
     def release(self, offset: int, count: int) -> None:
         """Tell the system that these pages are not needed now; touching them again reads them again."""
@@ -137,6 +150,7 @@ class MappedFile:
             with contextlib.suppress(BufferError):
                 self._map.close()
             self._map = None
+        self._close_descriptor()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +181,7 @@ class StoredTensor:
             )
         return self.file.view(self.offset, numpy_dtype(name), self.shape)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[memoryview]:
         """Yield the stored bytes in bounded pieces."""
         return self.file.chunks(self.offset, self.nbytes)
 

@@ -211,6 +211,8 @@ def _storage(
 
 def _contiguous(name: str, record: TensorRecord, file: MappedFile) -> int:
     """Return the number of elements; raise unless they lie row by row without gaps."""
+    if 0 in record.shape:
+        return 0  # nothing lies anywhere; torch keeps any strides
     elements = 1
     for size, stride in zip(reversed(record.shape), reversed(record.strides), strict=True):
         if size > 1 and stride != elements:

@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from s3lora.adapter.digest import FileDigest
+from s3lora.adapter.digest import FileDigest, file_digest
 from s3lora.adapter.folder import check_target, copy_companions, replacing
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import CONFIG, INDEX, PROVENANCE, open_adapter
 from s3lora.adapter.safetensors_write import Edit, write_safetensors
-from s3lora.adapter.tensors import StoredTensor, WeightsFile
-from s3lora.errors import OutputError, S3LoRAError, UsageError
+from s3lora.adapter.tensors import DTYPES, StoredTensor, WeightsFile
+from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,15 @@ def write_adapter(rewrite: Rewrite, out: Path, *, provenance: Provenance, force:
         if adapter.path.is_dir():
             sources = {file.name for file in adapter.files}
             names = {path.name for path in partial.iterdir()} | sources
-            left = copy_companions(adapter.path, partial, written=names)
+            left = copy_companions(adapter.path, partial, written=names, tensors=tensor_names(adapter))
         _write_json(partial / PROVENANCE, provenance(files), indent=2)
         _verify(rewrite, partial, files)
     return Written(files, left)
+
+
+def tensor_names(adapter: Adapter) -> frozenset[str]:
+    """Return the names of all LoRA tensors of the adapter."""
+    return frozenset(name for module in adapter.modules for name in module.tensor_names)
 
 
 def _write_weights(rewrite: Rewrite, folder: Path) -> list[FileDigest]:
@@ -76,6 +81,8 @@ def _write_weights(rewrite: Rewrite, folder: Path) -> list[FileDigest]:
         kept = [tensor for tensor in file.tensors.values() if tensor.name not in rewrite.dropped]
         if not kept:
             continue
+        # Wide numbers first, as the format's own writer has it: torch reads only what lies at multiples of its size.
+        kept.sort(key=lambda tensor: -DTYPES[tensor.code][0])
         name = _output_name(file)
         metadata = {**file.metadata, **rewrite.metadata}
         if name != file.name:
@@ -91,7 +98,8 @@ def _write_weights(rewrite: Rewrite, folder: Path) -> list[FileDigest]:
 
 def _output_name(file: WeightsFile) -> str:
     # A pickled file cannot be written without torch, and should not be: loaders prefer safetensors anyway.
-    return file.name if file.name.endswith(".safetensors") else f"{Path(file.name).stem}.safetensors"
+    name = printable(file.name, 255)  # a name that is no text cannot be written into s3lora.json
+    return name if name.endswith(".safetensors") else f"{Path(name).stem}.safetensors"
 
 
 def _index_name(adapter: Adapter) -> str | None:
@@ -110,6 +118,9 @@ def _write_json(path: Path, content: Any, *, indent: int) -> None:
 def _verify(rewrite: Rewrite, folder: Path, files: tuple[FileDigest, ...]) -> None:
     """Open what was written; raise OutputError unless it holds just what it should."""
     entry = _index_name(rewrite.adapter) or files[0].name
+    for written in files:
+        if file_digest(folder / written.name) != written:
+            raise OutputError("did not verify: the file is not what was written", file=written.name)
     try:
         with open_adapter(folder / entry) as result:
             found = {tensor.name: tensor for file in result.files for tensor in file.tensors.values()}

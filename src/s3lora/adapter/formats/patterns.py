@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     import sre_parse
 
 MAX_PATTERN = 1024
-#: Most ways in which a key may try to match a path of TYPICAL characters: three times `.*` and some choices stay below it.
+#: Most ways in which a key may try to match TYPICAL characters: three times `.*` and some choices stay below it.
 MAX_WAYS = 20_000_000
 TYPICAL = 96
 #: Most steps for a whole table: seconds at worst, because the count is far above what a match takes.

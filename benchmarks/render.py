@@ -1,0 +1,119 @@
+"""`results.json` → `docs/benchmarks.md` and the plot of growth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+NAMES = {
+    "8b": "8B: 224 modules, r 16, bf16",
+    "1b": "1B: 112 modules, r 16, fp32",
+    "70b": "70B: 560 modules, r 64, bf16",
+}
+
+
+def write(results: dict[str, Any], docs: Path) -> None:
+    """Write the page; parts that were not measured are left out."""
+    m = results["machine"]
+    lines = [
+        "# Speed and memory",
+        "",
+        f"Measured on {m['date']}, {m['cpu']}, {m['cores']} cores, Python {m['python']}, NumPy {m['numpy']}, by",
+        "`python benchmarks/run.py`. Runs alternate; figures are medians, ratios are medians of paired ratios. CPU is",
+        "user and system time of all threads of the whole process, start of the interpreter included.",
+        "",
+    ]
+    if "scan" in results:
+        lines += _scan([*results["scan"], *([results["large"]] if "large" in results else [])])
+    if "module" in results:
+        lines += _module(results["module"])
+    if "prune" in results:
+        lines += _prune(results["prune"])
+    if "imports" in results:
+        parts = results["imports"]
+        lines += ["## Import", "", f"`import s3lora` takes {parts['s3lora']:.3f} s of CPU in a fresh interpreter, of"]
+        lines += [f"which NumPy is {parts['numpy'] - parts['nothing']:.3f} s. It loads no torch.", ""]
+    if "growth" in results:
+        lines += _growth(results["growth"], docs)
+    (docs / "benchmarks.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+def _scan(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Scan",
+        "",
+        "`s3lora scan --format json`, the whole process, against `benchmarks/floor.py`, a minimal single-threaded",
+        "script that only reads the file and takes singular values through float64 Gram matrices. The scan computes",
+        "four Gram matrices a module instead of two, all indices, the plan, and the SHA-256 of the file. *Plain* is",
+        "the script as anyone would write it first; *tuned* is the same in mapped blocks of 1,024 rows.",
+        "",
+        "| adapter | file | plain floor, CPU / wall | tuned floor | scan | CPU, × plain | wall, × plain "
+        "| CPU, × tuned | scan, peak memory |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        times = [f"{row[key]['cpu']:.2f} / {row[key]['wall']:.2f} s" for key in ("floor", "tuned", "scan")]
+        ratios = [f"{row[key]:.2f}" for key in ("cpu_ratio", "wall_ratio", "cpu_ratio_tuned")]
+        cells = [NAMES[row["shape"]], f"{row['megabytes']:,.0f} MB", *times, *ratios]
+        lines.append(f"| {' | '.join(cells)} | {row['scan']['peak_mb']:.0f} MB |")
+    return [*lines, ""]
+
+
+def _module(part: dict[str, Any]) -> list[str]:
+    return [
+        "## One module, 4096 × 4096, r 8",
+        "",
+        "| | seconds | factored MAS-SVD is faster by |",
+        "|---|---|---|",
+        f"| MAS-SVD from the factors, one thread | {part['mas_svd_seconds']:.6f} | |",
+        f"| MAS-SVD on the dense ΔW | {part['dense_mas_svd_seconds']:.1f} | {part['times_faster_than_dense']:,.0f} × |",
+        f"| `released` | {part['released_seconds']:.1f} | {part['times_faster_than_released']:,.0f} × |",
+        "",
+        f"Largest relative difference of σ̃ to the dense result: {part['largest_relative_difference_to_dense']:.1e}.",
+        "",
+    ]
+
+
+def _prune(part: dict[str, Any]) -> list[str]:
+    return [
+        "## Prune, 70B shape",
+        "",
+        "`s3lora prune` scans, writes, flushes to disk, and compares what it wrote with the source bit by bit.",
+        "",
+        "| | wall | CPU | peak memory |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {part[key]['wall']:.2f} s | {part[key]['cpu']:.2f} s | {part[key]['peak_mb']:.0f} MB |"
+            for key, name in (("copy", "copying the file"), ("scan", "scan"), ("prune", "prune"))
+        ),
+        "",
+        f"Prune takes {part['wall_ratio']:.2f} × the wall time of copying and scanning together.",
+        "",
+    ]
+
+
+def _growth(part: dict[str, Any], docs: Path) -> list[str]:
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "s3lora"
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(part), figsize=(9, 3), constrained_layout=True)
+    for axis, (name, values) in zip(axes, part.items(), strict=True):
+        axis.loglog(values["x"], [1e3 * s for s in values["seconds"]], "o-", color="#3b496c")
+        axis.set(xlabel=name, ylabel="ms", title=f"exponent {values['exponent']:.2f}")
+        axis.grid(visible=True, which="both", alpha=0.3)
+    (docs / "images").mkdir(exist_ok=True)
+    figure.savefig(docs / "images" / "growth.svg", metadata={"Date": None})
+    plt.close(figure)
+    exponents = ", ".join(f"{values['exponent']:.2f} in {name}" for name, values in part.items())
+    return [
+        "## Growth",
+        "",
+        f"Fitted exponents over a decade each: {exponents}. The method is linear in modules and in m + n and",
+        "quadratic in the rank.",
+        "",
+        "![Time of a scan against modules, m + n and rank](images/growth.svg)",
+        "",
+    ]

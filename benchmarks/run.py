@@ -1,0 +1,160 @@
+"""Measure speed and memory, and write `benchmarks/results.json` and the table in `docs/benchmarks.md`.
+
+    python benchmarks/run.py [--work FOLDER] [--only scan,large,module,prune,growth,imports] [--repeats N]
+
+Runs are paired and alternate; figures are medians, ratios are medians of paired ratios. It needs about 6 GB of disk
+and, for the dense `released` script, some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import growth
+import render
+import shapes
+from measure import median, paired, ratio, seconds
+
+HERE = Path(__file__).parent
+FLOOR = str(HERE / "floor.py")
+
+
+def scan(folder: Path, name: str, repeats: int) -> dict[str, object]:
+    """Compare a whole `scan --format json` with the plain floor and with the tuned one."""
+    adapter = shapes.model(folder, name)
+    weights = str(adapter / "adapter_model.safetensors")
+    costs = paired(
+        {
+            "floor": [FLOOR, weights],
+            "tuned": [FLOOR, weights, "blocks"],
+            "scan": ["-m", "s3lora", "scan", "--format", "json", str(adapter)],
+        },
+        repeats,
+    )
+    return {
+        "shape": name,
+        "megabytes": round(os.path.getsize(weights) / 1e6, 1),
+        "repeats": repeats,
+        **{key: median(cost)._asdict() for key, cost in costs.items()},
+        "cpu_ratio": ratio(costs["scan"], costs["floor"], "cpu"),
+        "wall_ratio": ratio(costs["scan"], costs["floor"], "wall"),
+        "cpu_ratio_tuned": ratio(costs["scan"], costs["tuned"], "cpu"),
+        "wall_ratio_tuned": ratio(costs["scan"], costs["tuned"], "wall"),
+    }
+
+
+def module() -> dict[str, object]:
+    """Compare one 4096 × 4096 module of rank 8 with `released` and with MAS-SVD on the dense ΔW."""
+    from s3lora.spectrum.factored import FactoredUpdate
+    from s3lora.spectrum.methods import mas_svd, released
+
+    random = np.random.default_rng(0)
+    a = random.standard_normal((8, 4096), dtype=np.float32)
+    b = random.standard_normal((4096, 8), dtype=np.float32)
+
+    def dense() -> np.ndarray:
+        delta = b.astype(np.float64) @ a.astype(np.float64)
+        rows, columns = np.linalg.norm(delta, axis=1), np.linalg.norm(delta, axis=0)
+        s_r = np.linalg.svd(delta / rows[:, None], compute_uv=False)[:8]
+        s_c = np.linalg.svd(delta / columns, compute_uv=False)[:8]
+        return np.sqrt(rows.mean() * s_r * columns.mean() * s_c)
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        ours = seconds(lambda: mas_svd(FactoredUpdate(a, b)), 200)
+    # The dense ones may use all cores: that is how they are run.
+    error = float(np.max(np.abs(mas_svd(FactoredUpdate(a, b)) / dense() - 1)))
+    theirs = seconds(dense, 1)
+    script = seconds(lambda: released(FactoredUpdate(a, b)), 1)
+    return {
+        "mas_svd_seconds": ours,
+        "dense_mas_svd_seconds": theirs,
+        "released_seconds": script,
+        "times_faster_than_dense": theirs / ours,
+        "times_faster_than_released": script / ours,
+        "largest_relative_difference_to_dense": error,
+    }
+
+
+def prune(folder: Path, repeats: int) -> dict[str, object]:
+    """Compare `prune` of the 70B shape with copying the file and scanning it."""
+    adapter = shapes.model(folder, "70b")
+    out, copy = folder / "pruned", folder / "copy.safetensors"
+    source = str(adapter / "adapter_model.safetensors")
+    copier = "import shutil, sys; shutil.copyfile(*sys.argv[1:])"
+    commands = {
+        "copy": ["-c", copier, source, str(copy)],
+        "scan": ["-m", "s3lora", "scan", "--format", "json", str(adapter)],
+        "prune": ["-m", "s3lora", "prune", str(adapter), "-o", str(out), "--force", "--force-flat"],
+    }
+    costs = paired(commands, repeats)
+    shutil.rmtree(out)
+    copy.unlink()
+    sums = [a.wall + b.wall for a, b in zip(costs["copy"], costs["scan"], strict=True)]
+    ratios = sorted(p.wall / total for p, total in zip(costs["prune"], sums, strict=True))
+    return {
+        **{key: median(cost)._asdict() for key, cost in costs.items()},
+        "repeats": repeats,
+        "wall_ratio": ratios[len(ratios) // 2],
+    }
+
+
+def imports(repeats: int) -> dict[str, object]:
+    """Take the CPU time of `import s3lora` in a fresh interpreter, and of its NumPy alone."""
+    costs = paired({"nothing": ["-c", ""], "numpy": ["-c", "import numpy"], "s3lora": ["-c", "import s3lora"]}, repeats)
+    return {name: median(cost).cpu for name, cost in costs.items()}
+
+
+def machine() -> dict[str, object]:
+    """Describe the machine without naming it."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, help="folder for the adapters (kept); by default a temporary one")
+    parser.add_argument("--only", default="scan,large,module,prune,growth,imports")
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    path = HERE / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.work or Path(temporary)
+        parts = {
+            "scan": lambda: [scan(folder, name, options.repeats) for name in ("8b", "1b")],
+            "large": lambda: scan(folder, "70b", max(1, options.repeats // 2)),
+            "module": module,
+            "prune": lambda: prune(folder, max(1, options.repeats // 2)),
+            "growth": lambda: growth.measure(),
+            "imports": lambda: imports(options.repeats),
+        }
+        for name in options.only.split(","):
+            results[name] = parts[name]()
+            print(name, json.dumps(results[name], indent=1), flush=True)
+    results["machine"] = machine()
+    path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    render.write(results, HERE.parent / "docs")
+
+
+if __name__ == "__main__":
+    main()
