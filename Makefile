@@ -1,0 +1,75 @@
+# `make demo` and `make test` need nothing but Python 3.10 or newer: each sets up what it lacks in .venv, once.
+# .venv grows in layers, and a stamp file records each: core (the program), dev (its tools), full (torch and PEFT).
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet
+TORCH := torch==2.13.0
+WORKERS ?= 2
+
+# Each worker gets one thread: spinning threads on busy cores cost more than they compute.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.PHONY: help demo test test-slow lint types format bench picture clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       scan and prune the built-in example"
+	@echo "make test       run the tests, with coverage"
+	@echo "make test-slow  run the tests that need minutes"
+	@echo "make lint       check the style"
+	@echo "make types      check the types"
+	@echo "make format     mend the style"
+	@echo "make bench      measure speed and memory"
+	@echo "make picture    draw docs/images/scan.svg again"
+	@echo "make clean      remove everything that make made"
+
+demo: $(VENV)/.core
+	$(BIN)/s3lora demo
+
+test: $(VENV)/.full
+	$(BIN)/python -m pytest -n $(WORKERS) --cov
+
+test-slow: $(VENV)/.full
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.full
+	$(BIN)/python benchmarks/run.py
+
+picture: $(VENV)/.core
+	$(BIN)/python docs/images/make.py
+
+$(VENV)/.core: pyproject.toml
+	@for python in python3.11 python3 python; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+	    echo "setting up $(VENV) with $$python"; $$python -m venv $(VENV) && exit 0 || exit 1; \
+	  fi; \
+	done; echo "Python 3.10 or newer is needed" >&2; exit 1
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+# torch comes by itself and first, so that nothing else chooses which build of it is installed.
+$(VENV)/.full: $(VENV)/.dev
+	$(INSTALL) $(TORCH)
+	$(INSTALL) --editable '.[dev,eval]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist build s3lora-demo .coverage coverage.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis
