@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    from s3lora.cli.main import run
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without × shows a question mark, and no error
+    from s3lora.cli.main import INTERRUPTED, run
 
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if status == INTERRUPTED:
+        os._exit(status)  # a module may still be measured by another thread, which sys.exit would wait for
+    sys.exit(status)
 
 
 if __name__ == "__main__":

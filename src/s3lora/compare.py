@@ -13,7 +13,7 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.model import LoraModule
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NothingToAuditError
-from s3lora.scan import SCHEMA_VERSION, Configuration, Scan, Tool, scan
+from s3lora.scan import SCHEMA_VERSION, Configuration, ModuleScan, Tool, scan
 from s3lora.spectrum.difference import inner_product
 
 
@@ -61,9 +61,12 @@ def compare(a: str | os.PathLike[str], b: str | os.PathLike[str], method: str = 
         common = [path for path in modules_a if path in modules_b]
         if not common:
             raise NothingToAuditError(f"{first.name} and {second.name} have no module in common")
-        same = [path for path in common if _shape(modules_a[path]) == _shape(modules_b[path])]
+        same = {path for path in common if _shape(modules_a[path]) == _shape(modules_b[path])}
+        before, after = ({record.path: record for record in measured.modules} for measured in scans)
         with threadpool_limits(limits=1, user_api="blas"):
-            changes = tuple(_change(modules_a[path], modules_b[path], scans) for path in same)
+            changes = tuple(
+                _change(modules_a[path], modules_b[path], before[path], after[path]) for path in common if path in same
+            )
     notes = {
         note: [side for side, measured in zip("ab", scans, strict=True) if note in measured.warnings]
         for measured in scans
@@ -84,8 +87,7 @@ def _shape(module: LoraModule) -> tuple[int, int]:
     return module.m, module.n
 
 
-def _change(a: LoraModule, b: LoraModule, scans: tuple[Scan, Scan]) -> ModuleChange:
-    before, after = scans[0].module(a.path), scans[1].module(b.path)
+def _change(a: LoraModule, b: LoraModule, before: ModuleScan, after: ModuleScan) -> ModuleChange:
     norm_a, norm_b = before.indices["frobenius"] or 0.0, after.indices["frobenius"] or 0.0
     try:
         distance, cosine = _relation(a, b, norm_a, norm_b)
@@ -113,7 +115,7 @@ def _relation(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> tup
     second = b.A.array(), b.B.array()
     if all(np.array_equal(x, y) for x, y in zip(first, second, strict=True)) and a.scaling.value == b.scaling.value:
         return 0.0, 1.0
-    unit = a.scaling.value * b.scaling.value / (norm_a * norm_b)
+    unit = (a.scaling.value / norm_a) * (b.scaling.value / norm_b)  # the product of the norms could underflow
     cosine = max(-1.0, min(1.0, inner_product(first, second) * unit))
     # ‖b − a‖² = ‖a‖² + ‖b‖² − 2⟨a, b⟩, relative to ‖a‖²; good to about 1e-8, far below what matters here.
     ratio = norm_b / norm_a

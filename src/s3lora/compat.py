@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Literal
 
+from s3lora.adapter.formats.peft import PREFIX
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.peft_config import has_patterns
 from s3lora.errors import UnsupportedAdapterError
@@ -38,7 +39,8 @@ def _problems(adapter: Adapter, compat: Compat) -> list[tuple[str, str]]:
         found.append(("is no PEFT adapter with an adapter_config.json", "convert it to PEFT's format first"))
     if any(module.dora for module in adapter.modules):
         found.append(("uses DoRA, which it rejects", "merge it into the base model instead"))
-    if compat in ("vllm", "sglang") and (config.get("lora_bias") or config.get("bias") not in (None, "none")):
+    # Of `bias`, llama.cpp minds the tensors only, which are looked for below.
+    if config.get("lora_bias") or (compat != "llamacpp" and config.get("bias") not in (None, "none")):
         found.append(("trains bias vectors, which it rejects", "merge it into the base model instead"))
     if compat == "sglang" and isinstance(config.get("target_modules"), str):
         found.append(
@@ -59,24 +61,45 @@ def _problems(adapter: Adapter, compat: Compat) -> list[tuple[str, str]]:
 
 
 def kept_as_zeros(adapter: Adapter, removed: set[str], compat: Compat) -> dict[str, str]:
-    """Return which of the `removed` paths must stay as zero tensors, with the reason.
+    """Return which of the `removed` paths must stay as zero tensors, with the reason (said of "it").
 
-    Experts that share tensors can only leave together; some formats' loaders read every module; and SGLang fuses
-    q, k, v and gate, up, and fails where v or gate is missing beside q or up, or q beside k or v.
+    Experts that share tensors, or that a loader stacks into one, can only leave together; a base layer's tensor that
+    was saved under the wrapped module's name is found only while the module is wrapped; some formats' loaders read
+    every module; and SGLang fuses q, k, v and gate, up, and fails where v or gate is missing beside q or up, or q
+    beside k or v.
     """
     zeros: dict[str, str] = {}
-    groups: dict[str, list[str]] = defaultdict(list)
+    if not adapter.removable:
+        zeros.update((path, f"must stay: {adapter.format} loaders read every module") for path in removed)
+    zeros.update((path, "shares its tensors with experts that stay") for path in _shared(adapter, removed))
+    zeros.update(
+        (path, "is an expert that newer loaders stack with those that stay") for path in _stacked(adapter, removed)
+    )
+    wrapped = {name.rpartition(".base_layer.")[0].removeprefix(PREFIX) for name in adapter.other_tensors}
+    zeros.update((path, "holds a tensor of its base layer, which would be lost") for path in removed & wrapped)
+    if compat == "sglang":
+        gone = removed - zeros.keys()
+        zeros.update((path, "is fused with its neighbours by SGLang") for path in _sglang(adapter, gone))
+    return zeros
+
+
+def _shared(adapter: Adapter, removed: set[str]) -> set[str]:
+    groups: dict[str, set[str]] = defaultdict(set)
     for module in adapter.modules:
         if module.group is not None:
-            groups[module.group].append(module.path)
-    for paths in groups.values():
-        if not removed.issuperset(paths):
-            zeros.update((path, "shares its tensors with experts that stay") for path in paths if path in removed)
-    if not adapter.removable:
-        zeros.update((path, f"{adapter.format} loaders read every module") for path in removed)
-    if compat == "sglang":
-        zeros.update((path, "SGLang fuses it with its neighbours") for path in _sglang(adapter, removed))
-    return zeros
+            groups[module.group].add(module.path)
+    return {path for paths in groups.values() if not paths <= removed for path in paths & removed}
+
+
+def _stacked(adapter: Adapter, removed: set[str]) -> set[str]:
+    """Return the removed experts with tensors of their own, unless all of the adapter's experts go.
+
+    From transformers 5 on, PEFT stacks them into one parameter: it fails if one expert is missing, and cannot leave
+    one layer out, since its configuration names the stacked parameter of all layers.
+    """
+    experts = {module.path for module in adapter.modules if module.expert is not None and module.group is None}
+    by_name = isinstance((adapter.config or {}).get("target_modules"), list)
+    return set() if by_name and experts <= removed else experts & removed
 
 
 def _sglang(adapter: Adapter, removed: set[str]) -> set[str]:
@@ -86,17 +109,13 @@ def _sglang(adapter: Adapter, removed: set[str]) -> set[str]:
         layers[parent][name] = module.path
     needed = set()
     for names in layers.values():
-
-        def stays(name: str, names: dict[str, str] = names) -> bool:
-            return name in names and names[name] not in removed
-
-        def leaves(name: str, names: dict[str, str] = names) -> bool:
-            return name in names and names[name] in removed
-
-        if leaves("v_proj") and stays("q_proj"):
-            needed.add(names["v_proj"])
-        if leaves("q_proj") and (stays("k_proj") or stays("v_proj")):
+        stay = {name for name, path in names.items() if path not in removed}
+        leave = names.keys() - stay
+        if "q_proj" in leave and stay & {"k_proj", "v_proj"}:
             needed.add(names["q_proj"])
-        if leaves("gate_proj") and stays("up_proj"):
+            stay.add("q_proj")
+        if "v_proj" in leave and "q_proj" in stay:
+            needed.add(names["v_proj"])
+        if "gate_proj" in leave and "up_proj" in stay:
             needed.add(names["gate_proj"])
     return needed

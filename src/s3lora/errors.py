@@ -15,7 +15,9 @@ to do; none of them leaves anything half-written behind.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 __all__ = [
     "AdapterFileError",
@@ -73,6 +75,22 @@ class S3LoRAError(Exception):
         self.module = module
         self.shape = None if shape is None else tuple(shape)
         self.fix = fix
+        #: The adapter as the caller named it; set where an adapter is opened or scanned.
+        self.adapter: str | None = None
+
+    def located(self) -> str:
+        """Return the sentence with the file named from where the caller stands, so that several adapters differ."""
+        if not self.adapter:
+            return str(self)
+        given = Path(self.adapter)
+        place: Path | None = None
+        if self.file is None or self.file in (given.name, os.path.basename(os.path.realpath(given))):
+            place = given
+        elif Path(self.file).name == self.file:
+            place = (given if given.is_dir() else given.parent) / self.file
+        if place is None:
+            return str(self)
+        return str(S3LoRAError(self.problem, file=place, module=self.module, shape=self.shape, fix=self.fix))
 
 
 class UsageError(S3LoRAError):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from s3lora.errors import UsageError, printable
+from s3lora.errors import SelectionError, UsageError, printable
 from s3lora.rules import Outlier
 from s3lora.scan import Scan
 from s3lora.select import Plan, select
@@ -45,23 +45,31 @@ class Gate:
         except ValueError:
             raise UsageError(f"{printable(match[3], 40)!r} is no number", fix=fix) from None
 
-    def findings(self, scan: Scan, plan: Plan) -> tuple[str, ...]:
-        """Return a sentence for each finding, none if the rule holds nowhere."""
+    def findings(self, scan: Scan, plan: Plan | None) -> tuple[str, ...]:
+        """Return a sentence for each finding, none if the rule holds nowhere.
+
+        `plan` is None where all updates are zero, so that none could be made.
+        Raises SelectionError if the scan did not measure what the rule asks for.
+        """
         holds = _COMPARE[self.comparison]
         if self.metric in COUNTS:
             count = self._count(scan, plan)
-            return (f"{self.metric} is {count}",) if holds(count, self.limit) else ()
+            return (f"{self.metric} is {count}, rule {self}",) if holds(count, self.limit) else ()
+        if all(self.metric not in module.indices for module in scan.modules):
+            raise SelectionError(f"the scan has no {self.metric}", fix=f"scan with {self.metric} switched on")
         return tuple(
-            f"{printable(module.path)}: {self.metric} is {value:.4g}"
+            f"{printable(module.path)}: {self.metric} is {value:.4g}, rule {self}"
             for module in scan.modules
             if (value := module.indices.get(self.metric)) is not None and holds(value, self.limit)
         )
 
-    def _count(self, scan: Scan, plan: Plan) -> int:
-        if self.metric == "selected":
-            return len(plan.chosen)
+    def _count(self, scan: Scan, plan: Plan | None) -> int:
         if self.metric == "zero_updates":
             return sum(module.zero for module in scan.modules)
+        if plan is None:
+            return 0
+        if self.metric == "selected":
+            return len(plan.chosen)
         return len(select(scan, Outlier(), index=plan.index if plan.index in INDICES else "ssi").chosen)
 
     def __str__(self) -> str:

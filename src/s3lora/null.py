@@ -20,6 +20,8 @@ def null_sharpness(shape: tuple[int, int, int], context: Context, q: float, draw
     """
     if context.index is None or context.method == "released":
         raise SelectionError("the null rule needs a spectral index of mas-svd, svd or spsvd")
+    if context.method == "spsvd" and context.fit != "l2":
+        raise SelectionError(f"the null rule is not simulated for the fit {context.fit}", fix="scan with the fit l2")
     m, n, rank = shape
     random = np.random.default_rng((seed, m, n, rank))
     options = Options(rank=context.components)

@@ -12,15 +12,18 @@ from pathlib import Path
 import msgspec
 
 from s3lora.adapter.digest import FileDigest, Source, file_digest, source_of
-from s3lora.adapter.folder import check_target, copy_companions, replacing
+from s3lora.adapter.folder import check_target, copy_companions, refuse_nesting, replacing
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import PROVENANCE, open_adapter
-from s3lora.adapter.write import Written, write_adapter
+from s3lora.adapter.tensors import MappedFile
+from s3lora.adapter.write import Written, tensor_names, write_adapter
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
 from s3lora.prune import Action, Pruned, Settings, prune
 from s3lora.scan import SCHEMA_VERSION, Scan, Tool, scan
 from s3lora.select import Choice, Plan, Share, share_of
 
+#: Between why a module was chosen and why it was not removed.
+ZEROED = "; zeroed because it "
 MAX_PROVENANCE = 64 * 1024 * 1024
 
 
@@ -100,7 +103,7 @@ def write_pruned(
 
 def _why(pruned: Pruned, choice: Choice) -> str:
     kept = pruned.reasons.get(choice.path)
-    return choice.reason if kept is None else f"{choice.reason}; zeroed because it {kept}"
+    return choice.reason if kept is None else f"{choice.reason}{ZEROED}{kept}"
 
 
 def _metadata(pruned: Pruned, scan: Scan, modules: Sequence[Removal]) -> dict[str, str]:
@@ -120,17 +123,16 @@ def read_provenance(folder: str | os.PathLike[str]) -> Provenance:
     """Return the content of `s3lora.json` in `folder`; raise AdapterFileError if there is none of that form."""
     path = Path(folder) / PROVENANCE
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_PROVENANCE + 1)
-    except OSError as error:
-        raise AdapterFileError(
-            f"cannot be read ({error.strerror})", file=path, fix="only what s3lora pruned can be restored"
-        ) from None
+        file = MappedFile(path)  # and not path.open: a named pipe of this name would wait for ever
+    except AdapterFileError as error:
+        raise AdapterFileError(error.problem, file=path, fix="only what s3lora pruned can be restored") from None
+    raw = file.bytes(0, MAX_PROVENANCE + 1)
+    file.close()
     if len(raw) > MAX_PROVENANCE:
         raise AdapterFileError(f"is larger than {MAX_PROVENANCE:,} bytes", file=path.name)
     try:
         return msgspec.json.decode(raw, type=Provenance)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UsageError) as error:
         raise AdapterFileError(f"is not what s3lora writes: {printable(error)}", file=path.name) from None
 
 
@@ -153,6 +155,8 @@ def restore(
     Raises OutputError if `original` is not the adapter that was pruned, UsageError for a module that was not pruned.
     """
     record = read_provenance(pruned)
+    if os.path.realpath(out) != os.path.realpath(pruned):
+        refuse_nesting(Path(out), Path(pruned))
     with open_adapter(original) as adapter:
         _prove(source_of(adapter), record.source, original)
         there = [module.path for module in record.modules]
@@ -181,11 +185,14 @@ def _restore_all(adapter: Adapter, pruned: Path, out: Path, *, force: bool) -> N
     check_target(out, adapter.path, force=force)
     originals = [file.file.path for file in adapter.files]
     originals += [path for path in (adapter.config_file, adapter.entry) if path and path not in originals]
+    earlier = originals[0].with_name(PROVENANCE)  # of an adapter that had been pruned before
+    originals += [earlier] if earlier.is_file() else []
     with replacing(out) as partial:
         for path in originals:
             shutil.copyfile(path, partial / path.name)
-        copy_companions(pruned, partial, written={path.name for path in originals})
-        with open_adapter(partial / originals[0].name) as result:
+        names = {path.name for path in originals}
+        copy_companions(pruned, partial, written=names, tensors=tensor_names(adapter))
+        with open_adapter(partial / (adapter.entry or originals[0]).name) as result:
             for file in result.files:
                 _same(file.file.path, adapter)
 
@@ -199,7 +206,7 @@ def _same(copy: Path, adapter: Adapter) -> None:
 def _restore_some(adapter: Adapter, record: Provenance, back: set[str], out: Path, *, force: bool) -> None:
     measured = scan(adapter, record.method, record.components)
     chosen = tuple(
-        Choice(module.path, module.value, module.position, module.reason)
+        Choice(module.path, module.value, module.position, module.reason.partition(ZEROED)[0])
         for module in record.modules
         if module.path not in back
     )

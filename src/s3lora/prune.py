@@ -95,13 +95,15 @@ def prune(adapter: Adapter, plan: Plan, settings: Settings = DEFAULT, *, flat: b
     _refuse_dora([module for module in chosen if actions[module.path] != "removed"])
     if settings.bake and (adapter.format != "peft" or adapter.config is None):
         raise UsageError("--bake-scaling needs a PEFT adapter with its adapter_config.json")
+    config = _config(adapter, removed, kept, settings)
     rewrite = Rewrite(
         adapter,
         dropped=frozenset(name for module in removed for name in module.tensor_names),
         edits=_edits(kept, actions, settings),
-        config=_config(adapter, removed, kept, settings),
+        config=config,
     )
-    return Pruned(plan, settings, actions, rewrite, tuple(_warnings(adapter, reasons, removed, settings)), reasons)
+    notes = (*_removal_notes(adapter, removed, config, settings), *_other_notes(chosen, reasons, settings))
+    return Pruned(plan, settings, actions, rewrite, notes, reasons)
 
 
 def _chosen(adapter: Adapter, plan: Plan, *, flat: bool) -> list[LoraModule]:
@@ -162,12 +164,13 @@ def _edits(kept: Sequence[LoraModule], actions: Mapping[str, Action], settings: 
             baked = peft_config.baked_factor(module, kept, by_tensor=settings.compat == "llamacpp")
         if action is None and baked == 1.0:
             continue
+        times = {"zeroed": 0.0, "scaled": settings.factor}.get(action or "", 1.0) * baked
         if action == "clipped":
             changes[module.A.tensor.name].append((module.A, partial(_clipped, module, settings.component, 0, 1.0)))
             changes[module.B.tensor.name].append((module.B, partial(_clipped, module, settings.component, 1, baked)))
         else:
-            times = {"zeroed": 0.0, "scaled": settings.factor}.get(action or "", 1.0) * baked
             changes[module.B.tensor.name].append((module.B, partial(_scaled, module, times)))
+        if times != 1.0:
             edits.update((name, Edit(scale=times)) for name in module.extras if name.endswith("bias"))
     return edits | {name: Edit(changes=tuple(made)) for name, made in changes.items()}
 
@@ -183,15 +186,26 @@ def _clipped(module: LoraModule, component: int, which: int, times: float) -> Ar
     return clip_factors(module.A.array(), module.B.array(), component)[which] * times
 
 
-def _warnings(
-    adapter: Adapter, reasons: Mapping[str, str], removed: Sequence[LoraModule], settings: Settings
+def _removal_notes(
+    adapter: Adapter, removed: Sequence[LoraModule], config: Mapping[str, Any] | None, settings: Settings
 ) -> list[str]:
+    if not removed or adapter.format != "peft":
+        return []
+    if config is None or adapter.config is None:
+        return ["no adapter_config.json: a loader that builds modules from its own list will build these again"]
+    if settings.compat == "peft" and config.get("exclude_modules") != adapter.config.get("exclude_modules"):
+        return [f"excluded modules need PEFT {peft_config.FIRST_PEFT} or newer to load"]
+    return []
+
+
+def _other_notes(chosen: Sequence[LoraModule], reasons: Mapping[str, str], settings: Settings) -> list[str]:
     notes = []
     for reason in sorted(set(reasons.values())):
         count = sum(given == reason for given in reasons.values())
-        notes.append(f"{count} modules stay as zero tensors instead of leaving: {reason}")
-    if removed and adapter.format == "peft" and adapter.config is None:
-        notes.append("no adapter_config.json: a loader that builds modules from its own list will build these again")
-    if removed and adapter.format == "peft" and adapter.config is not None and settings.compat == "peft":
-        notes.append(f"excluded modules need PEFT {peft_config.FIRST_PEFT} or newer to load")
+        notes.append(f"{count} modules stay as zero tensors instead of leaving: it {reason}")
+    small = sum(min(module.m, module.n, module.rank) < settings.component for module in chosen)
+    if settings.mode == "clip" and small:
+        notes.append(
+            f"{small} modules have fewer than {settings.component} components: clipping leaves them as they are"
+        )
     return notes

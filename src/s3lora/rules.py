@@ -50,6 +50,7 @@ class Context:
     index: Index | None
     method: str
     components: int | None
+    fit: str = "l2"
 
 
 class Rule(Protocol):
@@ -185,6 +186,8 @@ class Gap:
         values = [unit.sharpness for unit in ranked]
         drops = [values[i] - values[i + 1] for i in range(half)]
         cut = int(np.argmax(drops)) + 1
+        if drops[cut - 1] == 0.0:
+            return Verdict((), "before the largest drop", ("the sharper half is all equal, so it has no gap",))
         return Verdict(tuple(range(cut)), f"before the largest drop, {drops[cut - 1]:.3g} wide")
 
     def __str__(self) -> str:

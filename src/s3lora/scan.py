@@ -17,7 +17,7 @@ from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.memory import from_model
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.open import open_adapter
-from s3lora.errors import NonFiniteError, UnsupportedAdapterError, UsageError
+from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, UsageError
 from s3lora.spectrum import indices as ix
 from s3lora.spectrum.factored import FactoredUpdate, Float
 from s3lora.spectrum.methods import METHODS, Options
@@ -149,16 +149,21 @@ def _configuration(
 def _scan(adapter: Adapter, configuration: Configuration, progress: Progress | None) -> Scan:
     records: list[ModuleScan] = []
     # One BLAS thread a call and one module a worker: two spinning BLAS threads on busy cores cost a factor of ten.
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(_workers()) as pool:
+    with threadpool_limits(limits=1, user_api="blas"):
+        pool = ThreadPoolExecutor(_workers())
         source = pool.submit(source_of, adapter)
         try:
             for record in pool.map(lambda module: scan_module(module, configuration, adapter.name), adapter.modules):
                 records.append(record)
                 if progress:
                     progress(len(records), len(adapter.modules))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
+        except BaseException as error:
+            # One robust fit may need hours, which an interruption must not wait for; see `__main__`.
+            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+            if isinstance(error, S3LoRAError) and adapter.path is not None:
+                error.adapter = str(adapter.path)
             raise
+        pool.shutdown()
         return Scan(
             configuration=configuration,
             source=source.result(),
@@ -270,4 +275,4 @@ def warnings_of(records: Sequence[ModuleScan], configuration: Configuration) -> 
 def is_flat(values: Sequence[float], *, scale_free: bool) -> bool:
     """Return whether the spread (max − min, relative to max where the index has a unit) is below `FLAT`."""
     spread = max(values) - min(values)
-    return spread < (FLAT if scale_free else FLAT * max(abs(value) for value in values))
+    return spread == 0 or spread < (FLAT if scale_free else FLAT * max(abs(value) for value in values))

@@ -148,6 +148,10 @@ def select(
     Raises UsageError for an unknown ranking, NothingToAuditError if there is nothing to choose from, SelectionError
     if the rule does not apply to the ranking.
     """
+    if unit not in ("module", "layer") or combine not in ("mean", "max"):
+        raise UsageError(f"no unit {unit!r} by {combine!r}", fix="choose module or layer, by mean or max")
+    if seed < 0:
+        raise UsageError(f"seed must be 0 or more, not {seed}")
     index = _canonical(index)
     if index == "random-matched":
         return _matched(scan, rule, _canonical(match), only or Filter(), unit, combine, seed)
@@ -155,7 +159,7 @@ def select(
     units = _units(modules, index, unit, combine, seed)
     ranked = sorted(units, key=lambda item: -item.sharpness)  # sorted() is stable: ties keep the model's order
     spec = INDICES.get(index)
-    context = Context(spec, scan.configuration.method, scan.configuration.rank)
+    context = Context(spec, scan.configuration.method, scan.configuration.rank, scan.configuration.fit)
     verdict = rule.choose(ranked, context)
     values = [item.value for item in ranked]
     flat = spec is not None and len(values) > 1 and is_flat(values, scale_free=spec.scale_free)

@@ -7,7 +7,6 @@ afterwards, so that memory does not grow with the file. The header is checked in
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import hashlib
 import json

@@ -29,6 +29,10 @@ def demo_command(output: str) -> None:
     """Scan and prune the built-in example: a LoRA adapter of SmolLM2-135M-Instruct that was trained to write plans.
 
     It needs neither torch nor the model.
+
+    \b
+    s3lora demo
+    s3lora demo -o example
     """  # fmt: skip
     from s3lora.report.text import console_for, prune_text, scan_text
 

@@ -42,25 +42,38 @@ for command in (scan_command, prune_command, restore_command, compare_command, d
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; nothing but an exit status comes out of it."""
     try:
-        status = cli.main(list(arguments), prog_name="s3lora", standalone_mode=False)
-        sys.stdout.flush()
+        # Not cli.main(): it turns a broken pipe into exit status 1, which means a finding here.
+        with cli.make_context("s3lora", list(arguments)) as context:
+            status = cli.invoke(context)
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except S3LoRAError as error:
-        return complain(str(error), error.exit_status)
+        return complain(error.located(), error.exit_status)
     except click.ClickException as error:
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort):
-        return complain("interrupted; nothing was written", INTERRUPTED)
+        return complain("interrupted", INTERRUPTED)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except BrokenPipeError:
-        # The reader has gone. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
+        _silence_stdout()
+        return 2  # the reader has gone, and with it any point in a message
     except MemoryError:
         return complain("out of memory", 2)
     except OSError as error:
-        return complain(f"{error.filename or 'output'}: {error.strerror or error}", 2)
+        _silence_stdout()
+        return complain(f"{error.filename or 'standard output'}: {error.strerror or error}", 2)
     except Exception as error:
         if os.environ.get("S3LORA_DEBUG"):
             raise
         return complain(f"internal error ({type(error).__name__}: {error}); set S3LORA_DEBUG=1 and report the trace", 2)
+
+
+def _silence_stdout() -> None:
+    """Send what is still buffered nowhere if it cannot be written: Python would complain again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -23,6 +24,14 @@ SAMPLE = 256
 RANKINGS = [name.replace("_", "-") for name in (*INDICES, *CONTROLS)]
 
 
+class _Ranking(click.Choice[str]):
+    """The name of a ranking, with hyphens or underscores."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name with hyphens."""
+        return super().convert(str(value).replace("_", "-"), param, ctx)
+
+
 def _all(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -40,21 +49,26 @@ scan_options = _all(
     click.option("--sample", type=click.IntRange(min=0), default=SAMPLE, show_default=True, metavar="N",
                  help="Rows and columns drawn for --fit l1; 0 takes all."),
     click.option("--kurtosis", is_flag=True, help="Also compute the kurtosis of the entries (costly)."),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+                 help="Of everything random."),
 )  # fmt: skip
 
 rule_options = _all(
-    click.option("--index", type=click.Choice(RANKINGS), default="ssi", show_default=True, help="Ranking."),
-    click.option("--match", type=click.Choice(RANKINGS[: len(INDICES)]), default="ssi", show_default=True,
-                 help="Ranking whose projections random-matched copies."),
+    click.option("--index", type=_Ranking(RANKINGS), default="ssi", show_default=True, metavar="INDEX",
+                 help=f"Ranking: {', '.join(RANKINGS)}."),
+    click.option("--match", type=_Ranking(RANKINGS[: len(INDICES)]), default="ssi", show_default=True,
+                 metavar="INDEX", help="Ranking whose projections random-matched copies."),
     click.option("--top", type=click.IntRange(min=0), metavar="N",
                  help="Choose the N sharpest  [default: 10, at most half]."),
     click.option("--fraction", type=click.FloatRange(0, 1), metavar="F", help="Choose this share of the modules."),
     click.option("--threshold", type=float, metavar="X", help="Choose modules at least as sharp as X."),
     click.option("--rule", type=click.Choice(["outlier", "gap", "null"]), help="Choose by a rule that adapts."),
-    click.option("--z", type=float, default=3.5, show_default=True, help="Robust z-score of --rule outlier."),
-    click.option("--quantile", type=float, default=0.99, show_default=True, help="Quantile of --rule null."),
-    click.option("--draws", type=int, default=200, show_default=True, help="Random updates of --rule null."),
+    click.option("--z", type=float, metavar="Z", default=3.5, show_default=True,
+                 help="Robust z-score of --rule outlier."),
+    click.option("--quantile", type=float, metavar="Q", default=0.99, show_default=True,
+                 help="Quantile of --rule null."),
+    click.option("--draws", type=int, metavar="N", default=200, show_default=True,
+                 help="Random updates of --rule null."),
     click.option("--projection", metavar="NAMES", help="Only these projections, e.g. q_proj,v_proj."),
     click.option("--layers", metavar="A-B", help="Only these layers, both ends included."),
     click.option("--only", metavar="REGEX", help="Only module paths in which this expression is found."),
@@ -65,8 +79,24 @@ rule_options = _all(
 )  # fmt: skip
 
 format_option = click.option(
-    "--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "csv"]),
+    default="text",
+    show_default=True,
+    help="A report to read, or data on standard output alone.",
 )
+
+
+def given_options(context: click.Context, besides: Container[str]) -> list[str]:
+    """Return the options that were written on the command line, to be written again; `besides` names the others."""
+    words = []
+    for option in context.command.params:
+        name = option.name or ""
+        written = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if isinstance(option, click.Option) and written and name not in besides:
+            words += [option.opts[0]] if option.is_flag else [option.opts[0], str(context.params[name])]
+    return words
 
 
 def scan_with(adapter: Adapter | str, options: dict[str, Any], label: str) -> Scan:
@@ -83,18 +113,10 @@ def scan_with(adapter: Adapter | str, options: dict[str, Any], label: str) -> Sc
     )
 
 
-def run_select(measured: Scan, options: dict[str, Any]) -> Plan:
-    """Select from a scan with the values of `rule_options`."""
-    return select(
-        measured,
-        _rule(options),
-        index=options["index"],
-        only=_filter(options),
-        unit=options["unit"],
-        combine=options["combine"],
-        seed=options["seed"],
-        match=options["match"],
-    )
+def selector(options: dict[str, Any]) -> Callable[[Scan], Plan]:
+    """Return what selects from a scan with the values of `rule_options`; raise UsageError if they cannot be meant."""
+    names = ("index", "unit", "combine", "seed", "match")
+    return partial(select, rule=_rule(options), only=_filter(options), **{name: options[name] for name in names})
 
 
 def _rule(options: dict[str, Any]) -> Rule:

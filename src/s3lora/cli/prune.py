@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from s3lora.adapter.open import open_adapter
-from s3lora.cli.options import rule_options, run_select, scan_options, scan_with
+from s3lora.cli.options import rule_options, scan_options, scan_with, selector
 from s3lora.cli.output import emit, show
 from s3lora.compat import COMPATS
 from s3lora.provenance import write_pruned
@@ -33,19 +33,28 @@ from s3lora.report.documents import to_json
     metavar="K",
     help="Singular value that --mode clip lowers the larger ones to.",
 )
-@click.option("--factor", type=float, default=0.5, show_default=True, help="Factor of --mode scale, between 0 and 1.")
+@click.option(
+    "--factor", type=float, metavar="F", default=0.5, show_default=True, help="Factor of --mode scale, between 0 and 1."
+)
 @click.option("--compat", type=click.Choice(COMPATS), default="peft", show_default=True, help="Loader to write for.")
 @click.option("--bake-scaling", is_flag=True, help="Multiply the scaling into lora_B and write alpha = r.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder, the input included.")
 @click.option("--force-flat", is_flag=True, help="Prune even where the index does not tell modules apart.")
 @scan_options
 @rule_options
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="A report to read, or the content of s3lora.json.",
+)
 def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     """Choose modules by a rule and write an adapter without them, that PEFT, vLLM, SGLang and llama.cpp load.
 
     The result is written whole or not at all, read again and compared; s3lora.json in it says what was done. The
-    input is never changed.
+    input stays as it is, unless -o and --force name it.
 
     \b
     s3lora prune my-adapter -o pruned
@@ -55,9 +64,10 @@ def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     settings = Settings(
         options["mode"], options["clip_to"], options["factor"], options["compat"], options["bake_scaling"]
     )
+    choose = selector(options)
     with open_adapter(path) as adapter:
         measured = scan_with(adapter, options, path)
-        pruned = prune(adapter, run_select(measured, options), settings, flat=options["force_flat"])
+        pruned = prune(adapter, choose(measured), settings, flat=options["force_flat"])
         provenance, written = write_pruned(pruned, measured, output, force=options["force"])
     if form == "json":
         emit(to_json(provenance), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from s3lora.cli.output import show
+from s3lora.errors import printable
 from s3lora.provenance import restore
 
 
@@ -12,16 +13,18 @@ from s3lora.provenance import restore
 @click.argument("pruned", metavar="PRUNED")
 @click.option("--from", "original", required=True, metavar="ORIGINAL", help="The adapter that was pruned.")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
-@click.option("--module", "modules", multiple=True, metavar="PATH", help="Put back this module only; repeatable.")
+@click.option("--module", "only", multiple=True, metavar="PATH", help="Put back this module only; repeatable.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder.")
-def restore_command(pruned: str, original: str, output: str, modules: tuple[str, ...], force: bool) -> None:
+def restore_command(pruned: str, original: str, output: str, only: tuple[str, ...], force: bool) -> None:
     """Put removed modules back, after proving by SHA-256 that ORIGINAL is the adapter PRUNED was made from.
 
     \b
     s3lora restore pruned --from my-adapter -o restored
-    s3lora restore pruned --from my-adapter -o partly --module model.layers.3.self_attn.q_proj
+    s3lora restore pruned --from my-adapter -o partly \\
+        --module model.layers.3.self_attn.q_proj
     """
-    back = restore(pruned, original, output, modules=modules or None, force=force)
+    back = restore(pruned, original, output, modules=only or None, force=force)
     from rich.text import Text
 
-    show(Text(f"wrote {output}: {len(back)} modules back; the original is proved by its SHA-256"), None)
+    modules = "module" if len(back) == 1 else "modules"
+    show(Text(f"wrote {printable(output)}: {len(back)} {modules} back; the original is proved by its SHA-256"), None)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from s3lora.cli.options import format_option, rule_options, run_select, scan_options, scan_with
-from s3lora.cli.output import complain, emit, show
-from s3lora.errors import NothingToAuditError, S3LoRAError
+from s3lora.cli.options import format_option, given_options, rule_options, scan_options, scan_with, selector
+from s3lora.cli.output import check_output, complain, emit, show
+from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
 from s3lora.gate import Gate
 from s3lora.report.documents import ScanDocument, scan_csv, scan_document, to_json
 from s3lora.scan import Scan
 from s3lora.select import Plan
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @click.command("scan", short_help="Score every module of an adapter.")
@@ -37,55 +41,60 @@ def scan_command(
     s3lora scan my-adapter --method svd --rule outlier
     s3lora scan my-adapter --format json --output scan.json
     """
+    check_output(output)
+    choose = selector(options)
     gates = [Gate.parse(rule) for rule in fail_on]
+    options["kurtosis"] = options["kurtosis"] or any(gate.metric == "kurtosis" for gate in gates)
+    repeated = given_options(click.get_current_context(), besides=("fail_on", "form", "output"))
     documents: list[ScanDocument] = []
+    commands: list[str] = []
     statuses = [0]
     for path in paths:
         try:
             measured = scan_with(path, options, path)
-            plan = _plan(measured, options)
+            plan = _plan(measured, choose)
+            findings = [text for gate in gates for text in gate.findings(measured, plan)]
+        except UsageError:
+            raise  # it is the same for every path
         except S3LoRAError as error:
-            statuses.append(complain(str(error), error.exit_status))
+            error.adapter = path
+            statuses.append(complain(error.located(), error.exit_status))
             continue
         documents.append(scan_document(measured, plan))
-        if plan is not None:
-            for finding in (text for gate in gates for text in gate.findings(measured, plan)):
-                statuses.append(complain(f"{measured.source.name}: finding: {finding}", 1))
+        commands.append(shlex.join(["s3lora", "prune", path, *repeated, "-o", "PRUNED"]))
+        statuses += [complain(f"{path}: finding: {text}", 1) for text in findings]
         if form == "text" and output is None:
-            _show(documents[-1:], [path], None)
-    if documents:
-        _emit(documents, paths, form, output)
+            _show(documents[-1:], commands[-1:], None, first=len(documents) == 1)
+    if documents and form == "json":
+        emit(to_json(documents[0] if len(paths) == 1 else documents), output)
+    elif documents and form == "csv":
+        emit(scan_csv(documents), output)
+    elif documents and output is not None:
+        _show(documents, commands, output)
     # An error outranks nothing to audit, which outranks a finding: an incomplete scan never looks like a verdict.
     return max(statuses, key=lambda status: (0, 1, 3, 2).index(status))
 
 
-def _plan(measured: Scan, options: dict[str, Any]) -> Plan | None:
+def _plan(measured: Scan, choose: Callable[[Scan], Plan]) -> Plan | None:
     """Return the plan; None for an adapter of zero updates only, which is a complete scan with nothing to choose."""
     try:
-        return run_select(measured, options)
+        return choose(measured)
     except NothingToAuditError:
         if all(module.zero for module in measured.modules):
             return None
         raise
 
 
-def _emit(documents: list[ScanDocument], paths: tuple[str, ...], form: str, output: str | None) -> None:
-    if form == "csv":
-        emit(scan_csv(documents), output)
-    elif form == "json":
-        emit(to_json(documents[0] if len(paths) == 1 else documents), output)
-    elif output is not None:
-        _show(documents, [document.source.name for document in documents], output)
-
-
-def _show(documents: list[ScanDocument], paths: list[str], output: str | None) -> None:
+def _show(documents: list[ScanDocument], commands: list[str], output: str | None, *, first: bool = True) -> None:
     from rich.console import Group
+    from rich.text import Text
 
     from s3lora.report.text import console_for, scan_text
 
     console = None if output is not None else console_for(sys.stdout)
-    shown = [
-        scan_text(document, f"s3lora prune {shlex.quote(path)} -o PRUNED", console)
-        for document, path in zip(documents, paths, strict=True)
-    ]
-    show(Group(*shown), output)
+    parts: list[RenderableType] = []
+    for document, command in zip(documents, commands, strict=True):
+        if parts or not first:
+            parts.append(Text())
+        parts.append(scan_text(document, command, console))
+    show(Group(*parts), output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ import msgspec
 
 from s3lora.adapter.digest import Source
 from s3lora.compare import Comparison
+from s3lora.errors import printable
 from s3lora.provenance import Provenance
 from s3lora.scan import Configuration, ModuleScan, Scan, Tool
 from s3lora.select import Plan
 from s3lora.spectrum.indices import INDICES
 
 #: Spreadsheets run cells that begin so; names come from untrusted files.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +61,29 @@ def to_json(document: object) -> str:
 
 
 def schema(name: str) -> str:
-    """Return the JSON Schema (2020-12) of a document as indented JSON."""
+    """Return the JSON Schema (2020-12) of a document as indented JSON.
+
+    Every field is required, because every field is written. Several adapters scanned at once give an array.
+    """
     content = msgspec.json.schema(DOCUMENTS[name])
-    content = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"s3lora {name}", **content}
-    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
+    one = {"$ref": content["$ref"]}
+    body = {"anyOf": [one, {"type": "array", "items": one}]} if name == "scan" else one
+    definitions = {key: _as_written(part) for key, part in content["$defs"].items()}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"s3lora {name}"}
+    return msgspec.json.format(msgspec.json.encode({**head, **body, "$defs": definitions}), indent=2).decode() + "\n"
+
+
+def _as_written(definition: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of what is written, which is stricter than that of what can be read: nothing is left out."""
+    fields = definition.get("properties", {})
+    return {
+        **definition,
+        "description": inspect.cleandoc(definition.get("description", "")),
+        "properties": {
+            name: {key: value for key, value in part.items() if key != "default"} for name, part in fields.items()
+        },
+        "required": list(fields),
+    }
 
 
 def scan_csv(documents: Sequence[ScanDocument]) -> str:
@@ -100,5 +121,6 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        clean = printable(value, 1024)
+        return f"'{clean}" if clean.startswith(_FORMULA) else clean
     return repr(value)

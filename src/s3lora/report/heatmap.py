@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
 from s3lora.adapter.model import natural_key
 from s3lora.errors import printable
+from s3lora.report.names import tail
 from s3lora.scan import ModuleScan
 
 #: Blue to yellow by way of grey: told apart by colour-blind readers, and in order of brightness (after cividis).
@@ -18,6 +20,9 @@ SHADES = "░▒▓█"
 #: Rows in the order in which a transformer uses them; others follow by name.
 ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 MARK = "×"
+MAX_LABEL = 20
+#: A longer map is no overview any more.
+MAX_LINES = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +65,36 @@ def _labels(modules: Sequence[ModuleScan]) -> dict[str, str]:
 
 
 def heat_map(modules: Sequence[ModuleScan], index: str, *, width: int, colour: bool) -> Text | None:
-    """Return the map as rich text, or None where fewer than two modules have a layer and a value."""
+    """Return the map as rich text, no line wider than `width` columns if those are 40 or more.
+
+    None where fewer than two modules have a layer and a value, and where the map would be longer than a screen or two.
+    """
     rows, layers, cells = grid(modules, index)
     values = [cell.value for cell in cells.values() if cell.value is not None]
-    if len(values) < 2 or len(rows) > 40:
+    if len(values) < 2:
         return None
     low, high = min(values), max(values)
-    margin = min(max(len(row) for row in rows), 20)
-    fraction = all(0 <= value <= 1 for value in values)
-    sizes = (5, 2, 1) if fraction else (2, 1)
-    size = next((size for size in sizes if len(layers) * size + margin + 2 <= width), 1)
-    fit = max(1, (width - margin - 2) // size)
-    text = Text()
+    margin = min(max(cell_len(printable(row)) for row in rows), MAX_LABEL)
+    room = max(width - margin - 2, 8)
+    sizes = (5, 2, 1) if all(0 <= value <= 1 for value in values) else (2, 1)
+    size = next((size for size in sizes if len(layers) * size <= room), 1)
+    fit = room // size
+    if -(-len(layers) // fit) * (len(rows) + 2) > MAX_LINES:
+        return None
+    text = Text(no_wrap=True)
     for start in range(0, len(layers), fit):
         part = layers[start : start + fit]
-        text.append(" " * (margin + 2) + _axis(part, size) + "\n", style="dim")
-        for row in sorted(rows, key=_row_key):
-            text.append(f"{printable(row, margin):>{margin}}  ")
+        text.append(("\n" if start else "") + " " * (margin + 2) + _axis(part, size) + "\n", style="dim")
+        for row in sorted((row for row in rows if any((row, layer) in cells for layer in part)), key=_row_key):
+            label = tail(row, margin)
+            text.append(" " * (margin - cell_len(label)) + label + "  ")
             for layer in part:
                 _append(text, cells.get((row, layer)), low, high, size, colour=colour)
             text.append("\n")
-    text.append_text(_legend(low, high, margin, cells, index, colour=colour))
+    legend = _legend(low, high, cells, index, room, shaded=size <= 2, colour=colour)
+    indent = margin + 2 if all(line.cell_len <= room for line in legend) else 0
+    for i, line in enumerate(legend):
+        text.append(("\n" if i else "") + " " * indent).append_text(line)
     return text
 
 
@@ -89,12 +103,14 @@ def _row_key(row: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
 
 
 def _axis(layers: Sequence[int], size: int) -> str:
-    line = [" "] * (len(layers) * size + 4)
+    """Return the numbers of the layers above their cells, as many as fit."""
+    line = ""
     for i, layer in enumerate(layers):
-        if layer % 4 == 0 or size > 2:
-            label = str(layer) if size <= 2 else f" {layer}"
-            line[i * size : i * size + len(label)] = label
-    return "".join(line).rstrip()
+        label = f" {layer}" if size > 2 else str(layer)
+        apart = not line or len(line) < i * size
+        if (layer % 4 == 0 or size > 2) and apart and i * size + len(label) <= max(len(layers) * size, 4):
+            line = line.ljust(i * size) + label
+    return line
 
 
 def _append(text: Text, cell: Cell | None, low: float, high: float, size: int, *, colour: bool) -> None:
@@ -125,15 +141,30 @@ def _append_level(
 
 
 def _legend(
-    low: float, high: float, margin: int, cells: dict[tuple[str, int], Cell], index: str, *, colour: bool
-) -> Text:
-    text = Text(" " * (margin + 2) + f"{index} {low:.3g} ")
-    steps = len(COLOURS) if colour else len(SHADES)
-    for i in range(steps):
-        _append_level(text, (i + 0.5) / steps, 2, selected=False, colour=colour)
-    text.append(f" {high:.3g}   {MARK} selected")
+    low: float, high: float, cells: dict[tuple[str, int], Cell], index: str, room: int, *, shaded: bool, colour: bool
+) -> list[Text]:
+    """Return what the map's signs mean, in lines of at most `room` columns where that can be."""
+    scale = Text(f"{index} {low:.3g} ")
+    if high > low and not (shaded or colour):
+        scale.append(f"to {high:.3g}")  # the numbers stand in the cells
+    elif high > low:
+        steps = len(COLOURS) if colour else len(SHADES)
+        for i in range(steps):
+            _append_level(scale, (i + 0.5) / steps, 1 if colour else 2, selected=False, colour=colour)
+        scale.append(f" {high:.3g}")
+    else:
+        scale.append("everywhere")
+    parts = [scale]
+    if any(cell.selected for cell in cells.values()):
+        parts.append(Text(f"{MARK} selected"))
     if any(cell.value is None for cell in cells.values()):
-        text.append("   · no index")
+        parts.append(Text("· no index"))
     if any(cell.count > 1 for cell in cells.values()):
-        text.append("\n" + " " * (margin + 2) + "where a cell stands for several modules, it shows the highest")
-    return text
+        parts.append(Text("highest of several modules"))
+    lines: list[Text] = []
+    for part in parts:
+        if lines and lines[-1].cell_len + 3 + part.cell_len <= room:
+            lines[-1].append("   ").append_text(part)
+        else:
+            lines.append(part)
+    return lines

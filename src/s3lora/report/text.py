@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -18,6 +20,7 @@ from s3lora.errors import printable
 from s3lora.provenance import Provenance
 from s3lora.report.documents import ScanDocument
 from s3lora.report.heatmap import heat_map
+from s3lora.report.names import Name, tail
 from s3lora.scan import ModuleScan
 from s3lora.select import Plan, Share
 from s3lora.spectrum.indices import INDICES
@@ -28,7 +31,8 @@ SHOWN = 10
 
 def console_for(stream: TextIO) -> Console:
     """Return a console: as wide as the terminal up to `MAX_WIDTH`, 80 columns elsewhere. NO_COLOR is respected."""
-    console = Console(file=stream, highlight=False, soft_wrap=False)
+    # Names come from untrusted files: no markup, no emoji codes, no highlighting in them.
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
     console.width = min(console.width, MAX_WIDTH) if console.is_terminal else 80
     return console
 
@@ -36,8 +40,19 @@ def console_for(stream: TextIO) -> Console:
 def to_text(renderable: RenderableType) -> str:
     """Return what a file gets: 80 columns, no colour."""
     stream = io.StringIO()
-    Console(file=stream, width=80, color_system=None, highlight=False).print(renderable)
-    return stream.getvalue()
+    return render(
+        renderable,
+        Console(
+            file=stream, width=80, color_system=None, force_terminal=False, highlight=False, markup=False, emoji=False
+        ),
+    )
+
+
+def render(renderable: RenderableType, console: Console) -> str:
+    """Return what the console would print, without spaces at the ends of lines."""
+    with console.capture() as captured:
+        console.print(renderable)
+    return "".join(f"{line.rstrip(' ')}\n" for line in captured.get().split("\n")[:-1])
 
 
 def _coloured(console: Console | None) -> bool:
@@ -48,7 +63,7 @@ def scan_text(document: ScanDocument, command: str | None, console: Console | No
     """Return the report of one scan; `command` is shown as the next step."""
     width = 80 if console is None else console.width
     index = document.plan.index if document.plan is not None and document.plan.index in INDICES else "ssi"
-    parts: list[RenderableType] = [_title(document), Text()]
+    parts: list[RenderableType] = [_title(document, width), Text()]
     drawn = heat_map(document.modules, index, width=width - 2, colour=_coloured(console))
     if drawn is not None:
         parts += [Padding(drawn, (0, 0, 0, 1)), Text()]
@@ -56,29 +71,62 @@ def scan_text(document: ScanDocument, command: str | None, console: Console | No
     if document.plan is not None:
         parts.append(_plan_line(document.plan))
     parts += _notes(document.warnings)
-    if command is not None and document.plan is not None and document.plan.chosen:
-        parts += [Text(), Text.assemble(("next  ", "dim"), (command, "bold"))]
+    if command is not None and document.plan is not None and _prunable(document.plan):
+        parts += [Text(), _next(command, width)]
     return Group(*parts)
 
 
-def _title(document: ScanDocument) -> Text:
+def _prunable(plan: Plan) -> bool:
+    """Return whether `prune` would do what this plan says without being forced."""
+    return 0 < len(plan.chosen) < plan.share.modules_total and not plan.flat
+
+
+def _next(command: str, width: int) -> Text:
+    """Return the command over as many lines as it needs, so that it can be copied into a shell."""
+    words: list[str] = []
+    for word in shlex.split(command):
+        quoted = printable(shlex.quote(word), 400)
+        if words and words[-1].startswith("-") and not word.startswith("-"):
+            words[-1] += f" {quoted}"  # an option and its value stay together
+        else:
+            words.append(quoted)
+    lines = [""]
+    for word in words:
+        if lines[-1] and cell_len(f"next  {lines[-1]} {word} \\") > width:
+            lines[-1] += " \\"
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return Text.assemble(("next  ", "dim"), ("\n      ".join(lines), "bold"))
+
+
+def _title(document: ScanDocument, width: int) -> Text:
     source, modules = document.source, document.modules
     ranks = sorted({module.rank for module in modules})
     facts = [
         source.format,
-        f"{len(modules)} modules",
+        f"{len(modules)} module{'' if len(modules) == 1 else 's'}",
         f"rank {ranks[0]}" if len(ranks) == 1 else f"rank {ranks[0]}-{ranks[-1]}",
         ", ".join(sorted({module.dtype for module in modules})),
     ]
-    text = Text.assemble((printable(source.name, 60), "bold"), "  ", (" · ".join(facts), "dim"))
-    lines = []
-    if source.base_model:
-        lines.append(f"base {printable(source.base_model, 60)}")
+    more = [f"method {document.configuration.method}"]
     if source.sha256:
-        lines.append(f"sha256 {source.sha256[:16]}…")
-    lines.append(f"method {document.configuration.method}")
-    text.append("\n" + " · ".join(lines), style="dim")
-    return text
+        more.append(f"sha256 {source.sha256[:12]}…")
+    if source.base_model:
+        more.append(f"base {printable(source.base_model, 60)}")
+    name = tail(source.name, 60)
+    lines = _packed(facts, width, used=cell_len(name) + 2) + _packed(more, width)
+    return Text.assemble((name, "bold"), ("  " + "\n".join(lines), "dim"))
+
+
+def _packed(facts: Sequence[str], width: int, used: int = 0) -> list[str]:
+    """Return the facts in as few lines as hold them, none of them broken; `used` columns of the first are taken."""
+    lines = [""]
+    for fact in facts:
+        if lines[-1] and used + cell_len(f"{lines[-1]} · {fact}") > width:
+            lines.append("")
+            used = 0
+        lines[-1] += f" · {fact}" if lines[-1] else fact
+    return lines
 
 
 def _ranking(modules: Sequence[ModuleScan], index: str, width: int) -> Table:
@@ -89,17 +137,15 @@ def _ranking(modules: Sequence[ModuleScan], index: str, width: int) -> Table:
     )
     table = Table(box=None, padding=(0, 1), width=min(width, 100), header_style="dim")
     table.add_column("", width=1)
-    table.add_column(
-        "sharpest modules" if index == "ssi" else f"by {index}", ratio=1, no_wrap=True, overflow="ellipsis"
-    )
+    table.add_column("sharpest modules" if index == "ssi" else f"by {index}", ratio=1, no_wrap=True)
     columns = list(dict.fromkeys((index, "ssi", "magnitude", "frobenius")))[:3]
     for name in (*columns, "m × n"):
         table.add_column({"frobenius": "‖ΔW‖"}.get(name, name), justify="right", no_wrap=True)
     for module in ranked[:SHOWN]:
         cells = [_number(module.indices[name]) for name in columns]
         style = "bold" if module.selected else ""
-        path = printable(module.path)
-        table.add_row("×" if module.selected else "", path, *cells, f"{module.shape[0]}×{module.shape[1]}", style=style)
+        shape = f"{module.shape[0]}×{module.shape[1]}"
+        table.add_row("×" if module.selected else "", Name(module.path), *cells, shape, style=style)
     if len(ranked) > SHOWN:
         table.add_row("", f"… and {len(ranked) - SHOWN} more", *[""] * (len(columns) + 1), style="dim")
     return table
@@ -108,6 +154,8 @@ def _ranking(modules: Sequence[ModuleScan], index: str, width: int) -> Table:
 def _number(value: float | None) -> str:
     if value is None:
         return "–"
+    if value == 0:
+        return "0"
     return f"{value:.3f}" if 1e-3 <= abs(value) < 1e3 else f"{value:.2e}"
 
 
@@ -152,11 +200,11 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
     text.append_text(_share(provenance.share))
     table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("", justify="right")
-    table.add_column("module", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("module", no_wrap=True)
     table.add_column(provenance.index if provenance.index in INDICES else "", justify="right")
     table.add_column("")
     for module in provenance.modules[:SHOWN]:
-        table.add_row(str(module.position), printable(module.path), _number(module.value), module.action)
+        table.add_row(str(module.position), Name(module.path), _number(module.value), module.action)
     if len(provenance.modules) > SHOWN:
         table.add_row("", f"… and {len(provenance.modules) - SHOWN} more, all in s3lora.json", "", "", style="dim")
     left = [f"left behind: {name}" for name in written.left_behind]
@@ -166,23 +214,24 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
 def compare_text(comparison: Comparison) -> RenderableType:
     """Return the modules that changed most, and which are in one adapter only."""
     a, b = comparison.sources
-    ranked = sorted(comparison.modules, key=lambda change: -_distance(change))
-    changed = sum(_distance(change) > 0 for change in ranked)
+    ranked = sorted(
+        (change for change in comparison.modules if _distance(change) > 0), key=lambda change: -_distance(change)
+    )
     head = Text.assemble(
         (printable(a.name, 40), "bold"),
         " → ",
         (printable(b.name, 40), "bold"),
-        (f"  {len(ranked)} modules in both, {changed} changed", "dim"),
+        (f"  {len(comparison.modules)} modules in both, {len(ranked)} changed", "dim"),
     )
     table = Table(box=None, padding=(0, 1), header_style="dim", width=80)
-    table.add_column("changed most", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("changed most", ratio=1, no_wrap=True)
     for name in ("distance", "cosine", "ssi", "‖ΔW‖"):
         table.add_column(name, justify="right", no_wrap=True)
     for change in ranked[:SHOWN]:
         norms = f"{_number(change.frobenius[0])} → {_number(change.frobenius[1])}"
         sharp = f"{_number(change.ssi[0])} → {_number(change.ssi[1])}"
         distance = "new" if change.distance is None and change.frobenius[1] else _number(change.distance)
-        table.add_row(printable(change.path), distance, _number(change.cosine), sharp, norms)
+        table.add_row(Name(change.path), distance, _number(change.cosine), sharp, norms)
     if len(ranked) > SHOWN:
         table.add_row(f"… and {len(ranked) - SHOWN} more", *[""] * 4, style="dim")
     only = [
@@ -191,7 +240,8 @@ def compare_text(comparison: Comparison) -> RenderableType:
         if paths
     ]
     reshaped = [f"of other shape, not compared: {_some(comparison.reshaped)}"] if comparison.reshaped else []
-    return Group(head, Text(), table, *_notes([*only, *reshaped, *comparison.warnings]))
+    body: list[RenderableType] = [Text(), table] if ranked else []
+    return Group(head, *body, *_notes([*only, *reshaped, *comparison.warnings]))
 
 
 def _distance(change: ModuleChange) -> float:
@@ -202,4 +252,4 @@ def _distance(change: ModuleChange) -> float:
 
 def _some(paths: Sequence[str]) -> str:
     shown = ", ".join(printable(path, 80) for path in paths[:3])
-    return f"{len(paths)} modules ({shown}{', …' if len(paths) > 3 else ''})"
+    return f"{len(paths)} module{'' if len(paths) == 1 else 's'} ({shown}{', …' if len(paths) > 3 else ''})"

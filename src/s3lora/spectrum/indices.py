@@ -13,7 +13,18 @@ import numpy as np
 
 from s3lora.spectrum.factored import Float
 
-__all__ = ["INDICES", "Index", "effective_rank", "energy", "normalised_ssi", "spectral_entropy", "ssi", "weighted_ssi"]
+__all__ = [
+    "INDICES",
+    "Index",
+    "effective_rank",
+    "energy",
+    "magnitude",
+    "normalised_ssi",
+    "spectral_entropy",
+    "ssi",
+    "stable_rank",
+    "weighted_ssi",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,10 @@ def ssi(sigma: Float) -> float:
 def normalised_ssi(sigma: Float) -> float:
     """Return (SSI − 1/M) / (1 − 1/M) in [0, 1]; NaN where M = 1, since SSI is then 1 whatever the update."""
     count = len(sigma)
-    return (ssi(sigma) - 1 / count) / (1 - 1 / count) if count > 1 else math.nan
+    if count < 2:
+        return math.nan
+    value = (ssi(sigma) - 1 / count) / (1 - 1 / count)
+    return 0.0 if value < 0 else value  # rounding below 1/M; NaN stays NaN
 
 
 def weighted_ssi(sigma: Float) -> float:
@@ -71,7 +85,8 @@ def magnitude(sigma: Float) -> float:
 
 
 def _shares(values: Float) -> Float:
-    return values[values > 0] / np.sum(values)
+    shares: Float = values / np.sum(values)
+    return shares[shares > 0]  # a share may underflow to zero
 
 
 def spectral_entropy(values: Float) -> float:

@@ -10,6 +10,7 @@ To add one, write a function with the signature of `svd` and name it in `METHODS
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -31,6 +32,8 @@ class Options:
     fit: how `spsvd` fits a pair of directions, by least squares or by least absolute deviations.
     sample: rows and columns drawn for `fit="l1"`, which needs entries of ΔW; None uses all of them.
     seed: of that draw.
+
+    Raises ValueError where rank or sample is below 1.
     """
 
     rank: int | None = None
@@ -38,13 +41,19 @@ class Options:
     sample: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse a number of components or of samples that would mean nothing."""
+        for name, value in (("rank", self.rank), ("sample", self.sample)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, not {value}")
+
 
 DEFAULT = Options()
 
 
 def svd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
     """Return the first M singular values of ΔW (the first baseline of arXiv 2508.15068)."""
-    return update.singular_values[: options.rank]
+    return np.zeros(0) if update.is_zero else update.singular_values[: options.rank]
 
 
 def mas_svd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
@@ -56,10 +65,11 @@ def mas_svd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
     """
     if update.is_zero:
         return np.zeros(0)
-    rows, columns = update.row_normalised, update.column_normalised
-    count = min(len(rows), len(columns))
-    scale = float(np.mean(update.row_norms)) * float(np.mean(update.column_norms))
-    return np.sqrt(scale * rows[:count] * columns[:count])[: options.rank]
+    rows, columns = update.row_normalised, update.column_normalised  # min(m, n, r) each
+    with np.errstate(over="raise"):
+        # Roots first: ρ̄·γ̄ leaves the range of float64 long before σ̃ does.
+        scale = math.sqrt(np.mean(update.row_norms)) * math.sqrt(np.mean(update.column_norms))
+        return (scale * np.sqrt(rows * columns))[: options.rank]
 
 
 def spsvd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
@@ -85,7 +95,7 @@ def spsvd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
         found[k] = remaining[i, j]
         remaining[i, :] = -1.0
         remaining[:, j] = -1.0
-    return update.unit * found
+    return update.scaled(found)
 
 
 def released(update: FactoredUpdate, options: Options = DEFAULT) -> Float:

@@ -1,76 +1,107 @@
-"""Kurtosis of the entries of ΔW = s·B·A, from the factors."""
+"""Kurtosis of the entries of ΔW = s·B·A, from the factors.
+
+With b̄ the mean row of B and ā the mean column of A, the mean entry of B·A is b̄·ā, and
+
+    (B·A)_ij − b̄·ā = (b_i − b̄)·ā + b̄·(a_j − ā) + (b_i − b̄)·(a_j − ā)
+
+is a product of factors of rank r + 2. Its moments are central ones by construction: raw moments, subtracted
+afterwards, would lose (mean / deviation)⁴ of their digits.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s3lora.spectrum.factored import FactoredUpdate, Float, blocks
 
-#: Above this rank the r(r+1)/2-dimensional products of `_fourth` cost more than blocks of ΔW do.
-EXACT_RANK = 32
-#: Entries of ΔW made at a time above it.
+#: Above this rank the products of `_fourth_from_moments`, r⁴/4 for each row, cost more than blocks of ΔW do (measured).
+EXACT_RANK = 20
+#: Largest Σ_k ‖b_k‖·‖a_k‖ / ‖ΔW‖ for which the moments are believed: they lose its fourth power times ε.
+CANCELLATION = 30.0
+#: Deviations below this share of the terms that make an entry are rounding, and have no shape.
+ROUNDING = 1e-12
+#: Numbers made at a time.
 ENTRIES = 1 << 20
+
+
+class _Centred(NamedTuple):
+    """Factors of (ΔW − mean) / deviation: b (m × (r + 2)) and a (n × (r + 2)), and whether their terms cancel."""
+
+    b: Float
+    a: Float
+    cancels: bool
 
 
 def kurtosis(update: FactoredUpdate) -> float:
     """Return the excess kurtosis (0 for a normal distribution) of the m·n entries of ΔW; NaN where they are all equal.
 
-    Up to rank 32 it is exact without an entry of ΔW: Σ_ij (b_i·a_j)^k is the inner product of the k-th moment tensors
-    of the rows of B and the columns of A. Above, ΔW is made in blocks of rows.
+    Up to rank 20 it needs no entry of ΔW: Σ_ij (b_i·a_j)⁴ is the inner product of the fourth moment tensors of the
+    rows of B and the columns of A. Above, and where these tensors cancel, ΔW is made in blocks of rows.
     """
-    if update.is_zero:
+    centred = None if update.is_zero else _centred(update)
+    if centred is None:
         return math.nan
-    mean, sums = _entry_mean(update), (_from_moments if update.rank <= EXACT_RANK else _from_blocks)(update)
-    second, third, fourth = sums
-    count = update.shape[0] * update.shape[1]
-    m2, m3, m4 = second / count, third / count, fourth / count
-    variance = m2 - mean**2
-    central = m4 - 4 * mean * m3 + 6 * mean**2 * m2 - 3 * mean**4
-    # Entries that differ by rounding only have no shape.
-    return central / variance**2 - 3.0 if variance > 1e-14 * m2 else math.nan
+    from_moments = update.rank <= EXACT_RANK and not centred.cancels
+    fourth = (_fourth_from_moments if from_moments else _fourth_from_blocks)(centred.b, centred.a)
+    return fourth / (update.shape[0] * update.shape[1]) - 3.0
 
 
-def _tall(update: FactoredUpdate) -> tuple[Float, Float]:
-    """Return B and Aᵀ in float64, scaled into range by powers of two (kurtosis does not depend on scale)."""
-    b = np.concatenate(list(blocks(update.B, update.root_b.exponent)))
-    a = np.concatenate(list(blocks(update.A.T, update.root_a.exponent)))
-    return b, a
+def _centred(update: FactoredUpdate) -> _Centred | None:
+    """Return the centred factors; None where all entries of ΔW are equal."""
+    b, a = _tall(update.B), _tall(update.A.T)
+    size = float(_root_mean_square(b) @ _root_mean_square(a))
+    mean_b, mean_a = b.mean(axis=0), a.mean(axis=0)
+    b -= mean_b
+    a -= mean_a
+    b = np.column_stack((b @ mean_a, np.ones(len(b)), b))
+    a = np.column_stack((np.ones(len(a)), a @ mean_b, a))
+    terms = float(_root_mean_square(b) @ _root_mean_square(a))
+    second = float(np.sum((b.T @ b) * (a.T @ a)))  # loses the square of what cancels
+    cancels = second * CANCELLATION**2 < terms**2 * len(b) * len(a)
+    if cancels:
+        second = _second_from_blocks(b, a)
+    deviation = math.sqrt(second / (len(b) * len(a)))
+    return _Centred(b / deviation, a, cancels) if deviation > ROUNDING * size else None
 
 
-def _entry_mean(update: FactoredUpdate) -> float:
-    b, a = _tall(update)
-    return float(b.mean(axis=0) @ a.mean(axis=0))
+def _tall(tall: NDArray[Any]) -> Float:
+    """Return a factor (N × r) in float64, its largest entry brought near 1 by a power of two; kurtosis has no scale."""
+    whole = np.concatenate(list(blocks(tall)))
+    return np.asarray(np.ldexp(whole, -math.frexp(float(np.abs(whole).max()))[1]))
 
 
-def _from_moments(update: FactoredUpdate) -> tuple[float, float, float]:
-    b, a = _tall(update)
-    second = float(np.sum((b.T @ b) * (a.T @ a)))
-    pairs_b, pairs_a = _pairs(b), _pairs(a)
+def _root_mean_square(tall: Float) -> Float:
+    return np.asarray(np.sqrt(np.mean(tall * tall, axis=0)))
+
+
+def _fourth_from_moments(b: Float, a: Float) -> float:
     # Off-diagonal products occur twice in b bᵀ; each pair (k ≤ l) carries that multiplicity.
-    times = _multiplicity(b.shape[1])
-    third = float(np.sum((pairs_b.T @ b) * (pairs_a.T @ a) * times[:, None]))
-    fourth = float(np.sum((pairs_b.T @ pairs_b) * (pairs_a.T @ pairs_a) * np.outer(times, times)))
-    return second, third, fourth
+    first, second = np.triu_indices(b.shape[1])
+    times = np.where(first == second, 1.0, 2.0)
+    return float(np.sum(_pair_gram(b) * _pair_gram(a) * np.outer(times, times)))
 
 
-def _pairs(tall: Float) -> Float:
+def _pair_gram(tall: Float) -> Float:
+    """Return Σ_i p_i·p_iᵀ, p_i being the products of two entries of row i of `tall`."""
     first, second = np.triu_indices(tall.shape[1])
-    return tall[:, first] * tall[:, second]  # (N, r(r+1)/2)
+    result = np.zeros((len(first), len(first)))
+    step = max(1, ENTRIES // len(first))
+    for start in range(0, len(tall), step):
+        rows = tall[start : start + step]
+        pairs = rows[:, first] * rows[:, second]
+        result += pairs.T @ pairs
+    return result
 
 
-def _multiplicity(rank: int) -> Float:
-    first, second = np.triu_indices(rank)
-    return np.where(first == second, 1.0, 2.0)
+def _second_from_blocks(b: Float, a: Float) -> float:
+    step = max(1, ENTRIES // len(a))
+    return sum(float(np.sum((b[start : start + step] @ a.T) ** 2)) for start in range(0, len(b), step))
 
 
-def _from_blocks(update: FactoredUpdate) -> tuple[float, float, float]:
-    b, a = _tall(update)
-    step = max(1, ENTRIES // a.shape[0])
-    sums = np.zeros(3)
-    for start in range(0, b.shape[0], step):
-        entries = b[start : start + step] @ a.T
-        squares = entries * entries
-        sums += (squares.sum(), (squares * entries).sum(), (squares * squares).sum())
-    return float(sums[0]), float(sums[1]), float(sums[2])
+def _fourth_from_blocks(b: Float, a: Float) -> float:
+    step = max(1, ENTRIES // len(a))
+    return sum(float(np.sum((b[start : start + step] @ a.T) ** 4)) for start in range(0, len(b), step))

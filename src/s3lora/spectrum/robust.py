@@ -15,6 +15,8 @@ from s3lora.spectrum.factored import FactoredUpdate, Float
 #: Entries of ΔW made at a time: 8 MB in float64.
 ENTRIES = 1 << 20
 BINS = 4096
+#: Singular values of a root, its rows brought to one length, below this share of the largest are rounding.
+RANK = 1e-13
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,18 @@ def robust_scales(update: FactoredUpdate, left: Float, right: Float, sample: int
         free_u.remove(i)
         free_v.remove(j)
         found.append(abs(d))
-    return update.unit * np.sort(np.array(found))[::-1]
+    return update.scaled(np.sort(np.array(found))[::-1])
 
 
 def _directions(tall: Float, root: Float, coordinates: Float) -> Float:
     """Return `tall`·root⁻ᵀ·coordinates, the directions at these rows; those outside the span of `tall` are zero."""
-    inverse = np.linalg.pinv(root)
-    outside = np.linalg.norm(inverse @ root @ coordinates, axis=0) < 0.5
-    return np.where(outside, 0.0, tall @ inverse.T @ coordinates)
+    # Components of very different size (a gauge) are no loss of rank: bring the rows of the root to one length first.
+    lengths = np.linalg.norm(root, axis=1)
+    scale = np.where(lengths > 0, lengths, 1.0)
+    even = root / scale[:, None]
+    inverse = np.linalg.pinv(even, rcond=RANK)
+    outside = np.linalg.norm(inverse @ even @ coordinates, axis=0) < 0.5
+    return np.where(outside, 0.0, (tall / scale) @ inverse.T @ coordinates)
 
 
 def _draw(shape: tuple[int, int], sample: int | None, seed: int) -> tuple[Float | slice, Float | slice]:
@@ -95,12 +101,17 @@ def weighted_median(residual: _Residual, u: Float, v: Float) -> float:
             order = np.argsort(ratios, kind="stable")
             reached = np.cumsum(weights[order]) + below
             return float(ratios[order][min(int(np.searchsorted(reached, half)), count - 1)])
-        edges = np.linspace(low, high, BINS + 1)
+        # Halves, because high − low may exceed float64.
+        edges = 2 * np.linspace(low / 2, high / 2, BINS + 1)
+        edges[0], edges[-1] = low, high
         mass = np.zeros(BINS)
         for values, part in _pieces(residual, u, v, low, high):
             where = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, BINS - 1)
             mass += np.bincount(where, part, BINS)
-        chosen = min(int(np.searchsorted(np.cumsum(mass) + below, half)), BINS - 1)
+        # Only bins that hold something: rounding in `below` may put the half a hair outside of [low, high].
+        held = np.flatnonzero(mass)
+        reached = np.cumsum(mass)[held] + below
+        chosen = int(held[min(int(np.searchsorted(reached, half)), len(held) - 1)])
         below += float(mass[:chosen].sum())
         if (edges[chosen], edges[chosen + 1]) == (low, high):
             break

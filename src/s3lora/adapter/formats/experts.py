@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from s3lora.adapter.formats.base import check_pair, require_floating
+from s3lora.adapter.formats.parts import Parts, Scalings
 from s3lora.adapter.model import Array, Factor, LoraModule, Tensor, place
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError
-
-if TYPE_CHECKING:
-    from s3lora.adapter.formats.peft import Parts, Scalings
 
 BASE = ".base_layer"
 #: Most parameters of one module that are targeted at once; models have three or fewer.

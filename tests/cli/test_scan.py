@@ -1,0 +1,325 @@
+"""`s3lora scan`: its options, formats and exit status."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3lora.errors import SelectionError, UsageError
+from s3lora.gate import Gate
+from s3lora.scan import scan
+from s3lora.select import select
+from tests.command import Result, call
+from tests.hostile import bad_files as bad
+from tests.support import make_adapter, shared
+
+LAYERS = {f"model.layers.{i}.self_attn.{name}": (16, 12, 4) for i in range(6) for name in ("q_proj", "v_proj")}
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_adapter(tmp_path_factory.mktemp("scan") / "adapter", LAYERS)
+
+
+@pytest.fixture(scope="module")
+def zeros(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_adapter(tmp_path_factory.mktemp("zeros") / "zeros", LAYERS, zero_b=LAYERS)
+
+
+def document(result: Result) -> Any:
+    """Return the JSON that a command printed, having checked that nothing else was printed."""
+    assert result.out.startswith(("{", "["))
+    return json.loads(result.out)
+
+
+def next_step(result: Result) -> list[str]:
+    """Return the words of the command that a report ends with, as a shell would read them."""
+    return shlex.split(result.out.partition("\nnext  ")[2].replace("\\\n", ""))
+
+
+def selected(result: Result) -> list[str]:
+    return [module["path"] for module in document(result)["modules"] if module["selected"]]
+
+
+def test_text(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "scan", adapter)
+    assert (result.status, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[0] == "adapter  peft · 12 modules · rank 4 · float32"
+    assert re.fullmatch(r"method mas-svd · sha256 [0-9a-f]{12}… · base some/base-model", lines[1])
+    assert "\x1b" not in result.out
+    assert all(len(line) <= 80 and line == line.rstrip() for line in lines)
+    assert "top 10 by ssi would prune 6 of 12 modules: 50.0% of LoRA parameters" in result.out
+    assert "note top 10 is capped at 6: there are only 12 candidates" in result.out
+    assert next_step(result) == ["s3lora", "prune", str(adapter), "-o", "PRUNED"]
+
+
+def test_the_next_step_repeats_the_options(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed as the next step must prune what the report has marked."""
+    options = ("--top", "2", "--index", "weighted-ssi", "--only", "q_proj|v_proj", "--kurtosis", "--layers", "1-4")
+    result = call(capsys, "scan", adapter, *options)
+    told = ["--kurtosis", "--index", "weighted-ssi", "--top", "2", "--layers", "1-4", "--only", "q_proj|v_proj"]
+    assert next_step(result) == ["s3lora", "prune", str(adapter), *told, "-o", "PRUNED"]
+
+
+@pytest.mark.parametrize("options", [("--rank", "1"), ("--top", "0"), ("--fraction", "1")])
+def test_no_next_step_that_would_be_refused(
+    options: tuple[str, ...], adapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "next  " not in call(capsys, "scan", adapter, *options).out
+
+
+def test_json(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "scan", adapter, "--format", "json", "--kurtosis", "--seed", "7")
+    assert (result.status, result.err) == (0, "")
+    content = document(result)
+    assert list(content)[:6] == ["schema_version", "tool", "configuration", "source", "warnings", "modules"]
+    assert content["tool"]["name"] == "s3lora"
+    assert content["configuration"] == {
+        "method": "mas-svd", "rank": None, "fit": "l2", "sample": None, "seed": 7, "kurtosis": True,
+    }  # fmt: skip
+    assert re.fullmatch("[0-9a-f]{64}", content["source"]["sha256"])
+    first = content["modules"][0]
+    assert first["path"] == "model.layers.0.self_attn.q_proj"
+    assert (first["layer"], first["projection"], first["rank"], first["dtype"]) == (0, "q_proj", 4, "float32")
+    assert (first["shape"], first["scaling"], len(first["sigma"])) == ([16, 12], 2.0, 4)
+    assert {"ssi", "normalised_ssi", "magnitude", "frobenius", "stable_rank", "kurtosis"} <= set(first["indices"])
+    assert len(selected(result)) == 6
+    assert call(capsys, "scan", adapter, "--format", "json", "--kurtosis", "--seed", "7").out == result.out
+
+
+def test_undefined_values_are_null(zeros: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "scan", zeros, "--format", "json")
+    content = document(result)
+    assert result.status == 0, "an adapter of zeros is a complete scan"
+    assert content["plan"] is None
+    assert {module["indices"]["ssi"] for module in content["modules"]} == {None}
+    assert {module["indices"]["frobenius"] for module in content["modules"]} == {0.0}
+
+
+def test_several_give_an_array(adapter: Path, zeros: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "scan", adapter, zeros, "--format", "json")
+    assert result.status == 0
+    assert [one["source"]["name"] for one in document(result)] == ["adapter", "zeros"]
+    text = call(capsys, "scan", adapter, zeros).out
+    assert "\n\nzeros  peft" in text, "a blank line between two reports"
+
+
+@pytest.mark.parametrize("form", ["text", "json", "csv"])
+def test_output_is_what_would_be_printed(
+    form: str, adapter: Path, zeros: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = call(capsys, "scan", adapter, zeros, "--format", form)
+    written = call(capsys, "scan", adapter, zeros, "--format", form, "--output", tmp_path / "result")
+    assert (written.status, written.out, written.err) == (0, "", "")
+    assert (tmp_path / "result").read_text(encoding="utf-8") == printed.out
+
+
+def test_csv_reads_back(adapter: Path, zeros: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "scan", adapter, zeros, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(result.out)))
+    assert len(rows) == 24
+    first = scan(adapter).modules[0]
+    assert rows[0]["path"] == first.path
+    assert (int(rows[0]["m"]), int(rows[0]["n"]), int(rows[0]["rank"])) == (16, 12, 4)
+    assert float(rows[0]["ssi"]) == first.indices["ssi"], "every digit"
+    assert tuple(map(float, rows[0]["sigma"].split())) == first.sigma
+    assert sum(row["selected"] == "true" for row in rows) == 6
+    assert rows[12] | {"adapter": "zeros", "ssi": "", "sigma": "", "zero": "true"} == rows[12]
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (("--top", "3"), 3),
+        (("--top", "0"), 0),
+        (("--fraction", "0.25"), 3),
+        (("--threshold", "0"), 12),
+        (("--projection", "v_proj", "--top", "99"), 6),
+        (("--projection", "q_proj, v_proj", "--top", "99"), 12),
+        (("--layers", "2-3", "--top", "99"), 4),
+        (("--layers", "2", "--top", "99"), 2),
+        (("--only", r"layers\.[01]\.", "--top", "99"), 4),
+        (("--unit", "layer", "--top", "2"), 4),
+        (("--unit", "layer", "--combine", "max", "--top", "1"), 2),
+        (("--index", "random", "--top", "5"), 5),
+        (("--index", "random-matched", "--match", "frobenius", "--top", "5"), 5),
+        (("--index", "kurtosis", "--top", "4"), 4),
+        (("--index", "weighted_ssi", "--top", "4"), 4),
+        (("--index", "stable-rank", "--top", "4"), 4),
+        (("--method", "svd", "--top", "1"), 1),
+        (("--method", "spsvd", "--fit", "l1", "--sample", "8", "--top", "1"), 1),
+        (("--method", "spsvd", "--fit", "l1", "--sample", "0", "--top", "1"), 1),
+    ],
+)
+def test_selection_options(
+    options: tuple[str, ...], count: int, adapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(selected(call(capsys, "scan", adapter, "--format", "json", *options))) == count
+
+
+def test_adaptive_rules(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def plan(*options: str) -> Any:
+        return document(call(capsys, "scan", adapter, "--format", "json", *options))["plan"]
+
+    assert plan("--rule", "gap")["rule"] == "gap"
+    assert plan("--rule", "outlier", "--z", "1")["rule"] == "outlier 1"
+    assert plan("--rule", "outlier", "--z", "99")["chosen"] == []
+    assert plan("--rule", "null", "--quantile", "0.9", "--draws", "50")["rule"] == "null 0.9"
+
+
+def test_seed_and_rank(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def random(seed: int) -> list[str]:
+        return selected(call(capsys, "scan", adapter, "--format", "json", "--index", "random", "--seed", seed))
+
+    assert random(1) == random(1)
+    assert any(random(1) != random(seed) for seed in range(2, 6))
+    content = document(call(capsys, "scan", adapter, "--format", "json", "--rank", "2"))
+    assert {len(module["sigma"]) for module in content["modules"]} == {2}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--top", "3", "--fraction", "0.1"), "--top and --fraction exclude each other; give one rule"),
+        (("--threshold", "1", "--rule", "gap"), "--threshold and --rule exclude each other"),
+        (("--fraction", "nan"), "fraction nan cannot be meant"),
+        (("--threshold", "inf"), "must be a finite number"),
+        (("--rule", "outlier", "--z", "0"), "must be above 0"),
+        (("--rule", "null", "--quantile", "1"), "0 < q < 1"),
+        (("--rule", "null", "--draws", "1000000000"), "20 to 100,000 draws"),
+        (("--rule", "null", "--index", "magnitude"), "cannot judge magnitude"),
+        (("--layers", "5-2"), "layers 5-2 is no range"),
+        (("--layers", "-1"), "--layers -1 is no range; write for example 8-15, or 8"),
+        (("--layers", "\x1b[2J"), "is no range"),
+        (("--only", "("), "( is no regular expression"),
+        (("--method", "spsvd", "--fit", "l1", "--sample", "1"), "sample must be 2 or more, not 1"),
+        (("--fail-on", "sharp > 1"), "no rule to fail on: 'sharp > 1'; write for example 'ssi > 0.8'"),
+    ],
+)
+def test_options_that_cannot_be_meant(
+    options: tuple[str, ...], says: str, adapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = call(capsys, "scan", adapter, *options)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith("s3lora: ")
+    assert result.err.endswith("\n")
+    assert says in result.err
+    assert result.err[:-1].isprintable()
+
+
+@pytest.mark.parametrize("options", [("--index", "sharpness"), ("--format", "xml"), ("--top", "-1"), ("--nope",), ()])
+def test_wrong_use_is_told_with_the_usage(options: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "scan", *options)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith("Usage: s3lora scan [OPTIONS] PATH...\n")
+    assert "Error: " in result.err
+
+
+def test_nothing_passes_the_filter(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "scan", adapter, "--projection", "k_proj")
+    assert result.status == 3
+    assert result.err == f"s3lora: {adapter}: no module passes the filter (projection k_proj)\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "status"),
+    [
+        ("ssi > 0.01", 1),
+        ("ssi>0.01", 1),
+        ("  ssi  >=  0.01 ", 1),
+        ("ssi > 1", 0),
+        ("ssi > 1e-3", 1),
+        ("stable-rank < 100", 1),
+        ("stable_rank < 1", 0),
+        ("magnitude > -1", 1),
+        ("selected", 1),
+        ("selected > 6", 0),
+        ("selected == 6", 1),
+        ("selected <= 5", 0),
+        ("zero_updates", 0),
+        ("zero-updates == 0", 1),
+        ("outliers >= 0", 1),
+        ("outliers > 12", 0),
+        ("kurtosis > -10", 1),
+        ("kurtosis < -10", 0),
+    ],
+)
+def test_fail_on(rule: str, status: int, adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "scan", adapter, "--fail-on", rule, "--format", "json")
+    assert result.status == status
+    assert len(document(result)["modules"]) == 12, "a finding is no error: the result is whole"
+    found = [line for line in result.err.splitlines() if line.startswith(f"s3lora: {adapter}: finding: ")]
+    assert bool(found) == (status == 1)
+    assert len(found) == len(result.err.splitlines())
+    assert all(line.endswith(f", rule {Gate.parse(rule)}") for line in found)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "",
+        "ssi",
+        "ssi >",
+        "> 0.8",
+        "ssi > x",
+        "ssi > 1.2.3",
+        "ssi = 1",
+        "ssi > 0.8 or 1",
+        "SSI > 1",
+        "sigma > 1",
+        "a\nb",
+    ],
+)
+def test_rules_that_are_none(rule: str) -> None:
+    with pytest.raises(UsageError, match=r"is no number|no rule to fail on"):
+        Gate.parse(rule)
+
+
+def test_findings_name_modules_and_values(adapter: Path, zeros: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "scan", adapter, "--fail-on", "ssi > 0.01", "--fail-on", "selected")
+    lines = result.err.splitlines()
+    assert len(lines) == 13
+    assert re.fullmatch(
+        rf"s3lora: {adapter}: finding: model\.layers\.0\.self_attn\.q_proj: ssi is 0\.\d+, rule ssi > 0\.01", lines[0]
+    )
+    assert lines[-1] == f"s3lora: {adapter}: finding: selected is 6, rule selected > 0"
+    result = call(capsys, "scan", zeros, "--fail-on", "zero_updates", "--fail-on", "ssi > 0", "--fail-on", "outliers")
+    assert result.status == 1, "an adapter that was never trained has findings, though nothing can be selected"
+    assert result.err == f"s3lora: {zeros}: finding: zero_updates is 12, rule zero_updates > 0\n"
+
+
+def test_a_rule_about_what_was_not_measured(adapter: Path) -> None:
+    measured = scan(adapter)
+    with pytest.raises(SelectionError, match="the scan has no kurtosis"):
+        Gate.parse("kurtosis > 3").findings(measured, select(measured))
+
+
+def test_the_gravest_status_counts(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """2 before 3 before 1 before 0, in whatever order the paths are given."""
+    empty, broken = bad.empty_folder(tmp_path / "empty"), bad.weights(bad.POINTER)(tmp_path / "broken")
+    finding = ("--fail-on", "selected")
+    for paths, options, status in (
+        ((adapter,), (), 0),
+        ((adapter, adapter), finding, 1),
+        ((adapter, empty), finding, 3),
+        ((empty, adapter), (), 3),
+        ((broken, adapter, empty), finding, 2),
+        ((empty, adapter, broken), (), 2),
+    ):
+        assert call(capsys, "scan", *paths, *options).status == status, (paths, options)
+
+
+def test_real_adapters(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shared() / "adapters"
+    result = call(capsys, "scan", *sorted(path for path in folder.iterdir() if path.is_dir()))
+    assert result.status == 2, "among them are a pointer, two checkpoints in one folder, and a 3-D factor"
+    assert len(result.err.splitlines()) == 3
+    assert all(len(line) <= 80 and line == line.rstrip() for line in result.out.splitlines())

@@ -1,0 +1,112 @@
+"""Made-up scans and plans, and an oracle: the dense updates of an adapter folder, read without the code under test."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from s3lora import Choice, ModuleScan, Plan, Scan, Settings, open_adapter, prune, scan, write_pruned
+from s3lora.adapter.digest import Source
+from s3lora.adapter.model import place
+from s3lora.scan import Configuration
+from s3lora.select import share_of
+
+PREFIX = "base_model.model."
+
+
+def record(path: str, value: float | None = 0.5, *, rank: int = 4, zero: bool = False, **indices: float) -> ModuleScan:
+    """Return a module's record whose SSI is `value`, with further indices by name."""
+    layer, projection, expert = place(path)
+    return ModuleScan(
+        path=path,
+        layer=layer,
+        projection=projection,
+        expert=expert,
+        kind="linear",
+        shape=(16, 12),
+        rank=rank,
+        dtype="float32",
+        scaling=1.0,
+        scaling_origin="alpha/r",
+        dora=False,
+        parameters=rank * 28,
+        zero=zero,
+        sigma=() if zero else (1.0,) * rank,
+        indices={"ssi": None if zero else value, "frobenius": 0.0 if zero else 1.0, **indices},
+    )
+
+
+def scan_of(records: Iterable[ModuleScan], **configuration: Any) -> Scan:
+    """Return a scan of these records."""
+    return Scan(
+        configuration=Configuration(**configuration),
+        source=Source("made-up", "peft", None, (), None),
+        warnings=(),
+        modules=tuple(records),
+    )
+
+
+def plan_of(measured: Scan, paths: Iterable[str], *, flat: bool = False) -> Plan:
+    """Return a plan that chooses `paths`, for whatever reason."""
+    chosen = tuple(Choice(path, 0.5, i + 1, "by hand") for i, path in enumerate(paths))
+    return Plan(
+        index="ssi",
+        rule="by hand",
+        unit="module",
+        only="",
+        seed=0,
+        candidates=len(measured.modules),
+        flat=flat,
+        chosen=chosen,
+        share=share_of(measured, {choice.path for choice in chosen}),
+        warnings=(),
+    )
+
+
+def prune_to(source: Path, out: Path, paths: Iterable[str], settings: Settings | None = None, **keywords: Any) -> Path:
+    """Prune `paths` from the adapter at `source` into the folder `out` and return it."""
+    with open_adapter(source) as adapter:
+        measured = scan(adapter)
+        pruned = prune(adapter, plan_of(measured, paths), settings or Settings())
+        write_pruned(pruned, measured, out, **keywords)
+    return out
+
+
+def tensors_of(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Return all tensors of a folder's safetensors files, read by the safetensors library."""
+    return {name: value for file in sorted(folder.glob("*.safetensors")) for name, value in load_file(file).items()}
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """Return the configuration of an adapter folder."""
+    config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text())
+    return config
+
+
+def dense(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Return ΔW = s·B·A by module path in float64, the scaling computed as PEFT documents it."""
+    config, tensors = config_of(folder), tensors_of(folder)
+    updates = {}
+    for name, a in tensors.items():
+        if not name.endswith(".lora_A.weight"):
+            continue
+        path = name.removeprefix(PREFIX).removesuffix(".lora_A.weight")
+        b = tensors[name.replace("lora_A", "lora_B")]
+        rank = _matching(config.get("rank_pattern"), path, config["r"])
+        alpha = _matching(config.get("alpha_pattern"), path, config["lora_alpha"])
+        scaling = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        if len(a) != rank:
+            raise ValueError(f"PEFT would not load {path}: rank {len(a)}, configured {rank}")
+        updates[path] = scaling * b.astype(np.float64) @ a.astype(np.float64)
+    return updates
+
+
+def _matching(table: Mapping[str, float] | None, path: str, default: float) -> float:
+    return next((value for key, value in (table or {}).items() if re.match(rf"(.*\.)?({key})$", path)), default)

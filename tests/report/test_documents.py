@@ -1,0 +1,147 @@
+"""JSON and CSV: the committed schemas are current, and what the commands write is what they say."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from s3lora.compare import compare
+from s3lora.errors import printable
+from s3lora.report.documents import DOCUMENTS, compare_csv, scan_csv, scan_document, schema, to_json
+from s3lora.scan import Scan, scan
+from s3lora.select import select
+from tests.command import call
+from tests.report.test_text import document, layers, module
+from tests.support import make_adapter, shared
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
+MODULES = {f"h.{i}.q_proj": (8, 6, 2) for i in range(4)}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_committed_schema_is_current(name: str) -> None:
+    """If this fails: write `s3lora.report.documents.schema(name)` to the file, and tell it in the changelog."""
+    assert (SCHEMAS / f"{name}.json").read_text(encoding="utf-8") == schema(name)
+
+
+def validator(name: str) -> Any:
+    content = json.loads(schema(name))
+    jsonschema.Draft202012Validator.check_schema(content)
+    return jsonschema.Draft202012Validator(content)
+
+
+def adapters() -> list[Path]:
+    """Return everything under the real adapters that can be given to `scan`."""
+    found = []
+    for folder in sorted((shared() / "adapters").iterdir()):
+        weights = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+        found += weights if len(weights) > 1 else [folder] if folder.is_dir() else []
+    return found
+
+
+def test_real_scans_are_valid(capsys: pytest.CaptureFixture[str]) -> None:
+    check = validator("scan")
+    valid = 0
+    for path in adapters():
+        result = call(capsys, "scan", path, "--format", "json", "--kurtosis")
+        if result.status == 0:
+            check.validate(json.loads(result.out))
+            valid += 1
+        else:
+            assert result.out == ""
+    assert valid >= 9
+    check.validate(json.loads(call(capsys, "scan", *adapters(), "--format", "json").out))
+
+
+def test_real_prunings_are_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check = validator("prune")
+    valid = 0
+    for i, path in enumerate(adapters()):
+        result = call(capsys, "prune", path, "-o", tmp_path / str(i), "--format", "json", "--force-flat")
+        if result.status == 0:
+            check.validate(json.loads(result.out))
+            check.validate(json.loads((tmp_path / str(i) / "s3lora.json").read_text()))
+            valid += 1
+        else:
+            assert not (tmp_path / str(i)).exists()
+    assert valid >= 8
+
+
+def test_comparisons_are_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check = validator("compare")
+    a = make_adapter(tmp_path / "a", {**MODULES, "only.a": (4, 4, 2)}, zero_b=["h.0.q_proj"])
+    b = make_adapter(tmp_path / "b", {**MODULES, "h.3.q_proj": (6, 6, 2)}, seed=1)
+    content = json.loads(call(capsys, "compare", a, b, "--format", "json").out)
+    check.validate(content)
+    assert (content["only_a"], content["reshaped"]) == (["only.a"], ["h.3.q_proj"])
+    first, second = (shared() / "adapters" / "qwen25-mlx" / f"0000{i}00_adapters.safetensors" for i in (1, 2))
+    check.validate(json.loads(to_json(compare(first, second))))
+
+
+def test_the_schemas_reject_what_is_not_written() -> None:
+    content = json.loads(to_json(document(layers(3))))
+    check = validator("scan")
+    check.validate(content)
+    for field in ("schema_version", "source", "modules", "plan"):
+        broken = {key: value for key, value in content.items() if key != field}
+        assert not check.is_valid(broken), field
+    assert not check.is_valid({**content, "modules": [{**content["modules"][0], "shape": [1, 2, 3]}]})
+    assert not check.is_valid({**content, "modules": [{**content["modules"][0], "indices": {"ssi": "high"}}]})
+
+
+def test_json_reads_back(tmp_path: Path) -> None:
+    measured = scan(make_adapter(tmp_path / "adapter", MODULES))
+    assert msgspec.json.decode(msgspec.json.encode(measured), type=Scan) == measured
+    written = to_json(scan_document(measured, select(measured)))
+    assert written == to_json(scan_document(measured, select(measured)))
+    assert written.endswith("}\n")
+    assert all(not value for value in ("NaN" in written, "Infinity" in written))
+
+
+def test_warnings_are_told_once() -> None:
+    made = document(layers(3))
+    again = scan_document(
+        Scan(
+            configuration=made.configuration,
+            source=made.source,
+            warnings=("one", *(made.plan.warnings if made.plan else ())),
+            modules=made.modules,
+        ),
+        made.plan,
+    )
+    assert len(set(again.warnings)) == len(again.warnings)
+
+
+def test_csv_cells_are_no_formulas() -> None:
+    names = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "a,b", 'say "x"', "two\nlines", "plain"]
+    made = dataclasses.replace(document([module(name, 0.5) for name in names]))
+    rows = list(csv.reader(io.StringIO(scan_csv([made]))))
+    column = rows[0].index("path")
+    for name, row in zip(names, rows[1:], strict=True):
+        assert row[column] == (f"'{name}" if name[0] in "=+-@" else printable(name))
+        assert len(row) == len(rows[0])
+
+
+def test_csv_of_undefined_values_and_negative_numbers() -> None:
+    low = dataclasses.replace(module("h.0.q", 0.5), indices={"ssi": 0.5, "frobenius": 1.0, "kurtosis": -1.25})
+    made = document([low, module("h.1.q", None)])
+    rows = list(csv.DictReader(io.StringIO(scan_csv([made]))))
+    assert float(rows[0]["kurtosis"]) == -1.25, "a negative number is a number, not a formula"
+    assert (rows[1]["ssi"], rows[1]["kurtosis"], rows[1]["sigma"]) == ("", "", "")
+
+
+def test_compare_csv(tmp_path: Path) -> None:
+    a = make_adapter(tmp_path / "a", MODULES, zero_b=["h.0.q_proj"])
+    b = make_adapter(tmp_path / "b", MODULES, seed=1)
+    rows = list(csv.DictReader(io.StringIO(compare_csv(compare(a, b)))))
+    assert [row["path"] for row in rows] == list(MODULES)
+    assert (rows[0]["distance"], rows[0]["cosine"], rows[0]["ssi_a"]) == ("", "", "")
+    assert -1 <= float(rows[1]["cosine"]) <= 1

@@ -1,0 +1,166 @@
+"""The walls between the parts, and what is public."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import s3lora
+from tests.command import SOURCE, environment
+from tests.hostile import bad_files as bad
+
+PACKAGE = SOURCE / "s3lora"
+FILES = sorted(PACKAGE.rglob("*.py"))
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+#: Costly or optional: neither importing s3lora nor scanning and pruning may need them.
+HEAVY = ("torch", "transformers", "peft", "ray", "pyarrow", "matplotlib", "scipy", "pandas", "huggingface_hub")
+
+#: A report may know the table of indices, and nothing that computes one.
+COMPUTING = ("factored", "methods", "moments", "robust", "released", "repair", "difference")
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path, *, nested: bool = True) -> Iterator[str]:
+    """Yield the full name of each module a file imports; `nested` includes imports within functions."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if nested else tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative imports hide where things come from"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, *parts: str) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+def files_in(*parts: str) -> list[Path]:
+    """Return the files of the given modules and packages of s3lora."""
+    found = [path for path in FILES if within(module_name(path), *(f"s3lora.{part}" for part in parts))]
+    assert found
+    return found
+
+
+def test_spectrum_knows_nothing_of_adapters() -> None:
+    for path in files_in("spectrum"):
+        for name in imports(path):
+            top = name.partition(".")[0]
+            assert top == "numpy" or top in sys.stdlib_module_names or within(name, "s3lora.spectrum"), (path, name)
+
+
+@pytest.mark.parametrize(
+    ("part", "others"),
+    [
+        ("adapter", ("spectrum", "report", "cli", "scan", "select", "prune", "gate")),
+        ("report", ("cli", "adapter.open", *(f"spectrum.{name}" for name in COMPUTING))),
+        ("scan", ("select", "prune", "report", "cli")),
+        ("select", ("adapter.open", "prune", "report", "cli")),
+        ("prune", ("report", "cli")),
+        ("provenance", ("report", "cli")),
+        ("compare", ("report", "cli")),
+        ("errors", ("adapter", "spectrum", "scan", "report", "cli")),
+    ],
+)  # fmt: skip
+def test_parts_do_not_reach_forward(part: str, others: tuple[str, ...]) -> None:
+    for path in files_in(part):
+        for name in imports(path):
+            assert not within(name, *(f"s3lora.{other}" for other in others)), f"{path.name} imports {name}"
+
+
+def test_only_evaluation_may_import_torch() -> None:
+    for path in FILES:
+        if not within(module_name(path), "s3lora.evaluate"):
+            assert not [name for name in imports(path) if within(name, *HEAVY)], path
+
+
+def loaded_after(statement: str, *arguments: object) -> set[str]:
+    """Return the modules that a fresh interpreter has loaded after `statement`."""
+    code = f"import sys\n{statement}\nprint('loaded', *sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, env=environment(), check=True
+    )
+    found = re.search(r"loaded (.*)", done.stderr.decode())
+    assert found is not None
+    return set(found[1].split())
+
+
+def test_importing_is_light() -> None:
+    loaded = loaded_after("import s3lora")
+    assert not loaded.intersection(HEAVY)
+    assert not loaded.intersection(("rich", "click", "s3lora.cli", "s3lora.report"))
+
+
+def test_scanning_and_pruning_are_light(tmp_path: Path) -> None:
+    adapter = bad.good(tmp_path / "adapter")
+    run = "from s3lora.cli.main import run\nassert run(sys.argv[1:]) == 0"
+    for command in (
+        ("scan", adapter),
+        ("scan", adapter, "--kurtosis", "--rule", "null", "--draws", "100"),
+        ("scan", adapter, "--method", "spsvd", "--fit", "l1"),
+        ("prune", adapter, "-o", tmp_path / "out", "--mode", "clip"),
+    ):
+        assert not loaded_after(run, *command).intersection(HEAVY), command
+    assert "rich" not in loaded_after(run, "scan", adapter, "--format", "json"), "which costs a third of the start"
+
+
+def test_every_module_imports_by_itself() -> None:
+    for path in FILES:
+        if path.name != "__main__.py":
+            importlib.import_module(module_name(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_files_are_short_and_explained(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 400
+    assert ast.get_docstring(ast.parse(text)), "every file says what it is for"
+
+
+def test_nothing_prints_but_the_command_line() -> None:
+    for path in FILES:
+        if path == PACKAGE / "cli" / "output.py":
+            continue
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        assert not [call.lineno for call in calls if getattr(call.func, "id", "") == "print"], path
+
+
+def documented() -> dict[str, str]:
+    """Return the names in the tables of docs/api.md, with what is said of each."""
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) == len(dict(rows)), "a name is listed twice"
+    return dict(rows)
+
+
+def test_public_names_are_documented() -> None:
+    assert sorted([*documented(), "__version__"]) == sorted(s3lora.__all__)
+    assert "`__version__`" in (DOCS / "api.md").read_text(encoding="utf-8")
+    for name, meaning in documented().items():
+        assert re.fullmatch(r"[A-Z].*\.", meaning), name
+        assert getattr(s3lora, name).__doc__, name
+
+
+def test_public_names_are_exported_explicitly() -> None:
+    assert list(s3lora.__all__) == sorted(s3lora.__all__)
+    public = {name for name in vars(s3lora) if not name.startswith("_")}
+    modules = {name for name in public if isinstance(getattr(s3lora, name), type(sys))}
+    assert public - modules == set(s3lora.__all__) - {"__version__"}
+
+
+def test_errors_have_an_exit_status() -> None:
+    errors = [getattr(s3lora, name) for name in s3lora.__all__ if name.endswith("Error")]
+    assert all(issubclass(error, s3lora.S3LoRAError) for error in errors)
+    assert {error.__name__: error.exit_status for error in errors if error.exit_status != 2} == {
+        "NothingToAuditError": 3
+    }
