@@ -10,7 +10,8 @@ import pytest
 
 from s3lora import Fraction, Gap, Null, Outlier, SelectionError, Threshold, Top, UsageError, scan, select
 from s3lora.null import null_sharpness
-from s3lora.rules import DEFAULT_RULE, Context, Unit
+from s3lora.ranking import Context, Unit
+from s3lora.rules import DEFAULT_RULE
 from s3lora.spectrum.indices import INDICES
 from tests.support import make_adapter
 

@@ -6,7 +6,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from s3lora.errors import SelectionError
-from s3lora.rules import Context
+from s3lora.ranking import Context
 from s3lora.spectrum import indices as ix
 from s3lora.spectrum.factored import FactoredUpdate, Float
 from s3lora.spectrum.methods import METHODS, Options

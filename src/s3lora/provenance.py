@@ -19,7 +19,7 @@ from s3lora.adapter.tensors import MappedFile
 from s3lora.adapter.write import Written, tensor_names, write_adapter
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
 from s3lora.prune import Action, Pruned, Settings, prune
-from s3lora.scan import SCHEMA_VERSION, Scan, Tool, scan
+from s3lora.scan import SCHEMA_VERSION, Configuration, Scan, Tool, scan
 from s3lora.select import Choice, Plan, Share, share_of
 
 #: Between why a module was chosen and why it was not removed.
@@ -44,9 +44,8 @@ class Provenance:
 
     schema_version: int = SCHEMA_VERSION
     tool: Tool = field(default_factory=Tool)
+    configuration: Configuration
     source: Source
-    method: str
-    components: int | None
     index: str
     rule: str
     unit: str
@@ -79,9 +78,8 @@ def write_pruned(
     def provenance(files: tuple[FileDigest, ...]) -> Provenance:
         made.append(
             Provenance(
+                configuration=scan.configuration,
                 source=scan.source,
-                method=scan.configuration.method,
-                components=scan.configuration.rank,
                 index=plan.index,
                 rule=plan.rule,
                 unit=plan.unit,
@@ -204,7 +202,7 @@ def _same(copy: Path, adapter: Adapter) -> None:
 
 
 def _restore_some(adapter: Adapter, record: Provenance, back: set[str], out: Path, *, force: bool) -> None:
-    measured = scan(adapter, record.method, record.components)
+    measured = scan(adapter, **dataclasses.asdict(record.configuration))
     chosen = tuple(
         Choice(module.path, module.value, module.position, module.reason.partition(ZEROED)[0])
         for module in record.modules

@@ -10,57 +10,12 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from s3lora.errors import SelectionError, UsageError
-from s3lora.spectrum.indices import Index
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """What is ranked: a module, or a whole layer.
-
-    `value` is the index; `sharpness` is the same number with the sign that puts sharp units first. `kind` is the
-    projection (or `layer`), within which outliers are looked for; `shapes` are (m, n, rank) of its modules.
-    """
-
-    name: str
-    value: float
-    sharpness: float
-    kind: str
-    paths: tuple[str, ...]
-    shapes: tuple[tuple[int, int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a rule chose: positions in the ranked list, why, and what the user should be told."""
-
-    chosen: tuple[int, ...]
-    reason: str
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a rule may need besides the ranked units: the index and how the scan computed it."""
-
-    index: Index | None
-    method: str
-    components: int | None
-    fit: str = "l2"
-
-
-class Rule(Protocol):
-    """Anything that chooses among ranked units."""
-
-    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
-        """Return the positions chosen from `ranked`, which is sorted sharpest first."""
-
-    def __str__(self) -> str:
-        """Return the rule as the user would write it."""
+from s3lora.null import null_sharpness
+from s3lora.ranking import Context, Unit, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +167,6 @@ class Null:
 
     def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
         """Simulate each shape once and take the units beyond it."""
-        from s3lora.null import null_sharpness
-
         if context.index is None or not context.index.scale_free or context.index.costly:
             name = "a random ranking" if context.index is None else context.index.name
             raise SelectionError(
@@ -224,9 +177,10 @@ class Null:
             shape: null_sharpness(shape, context, self.q, self.draws, self.seed)
             for shape in sorted({shape for unit in ranked for shape in unit.shapes})
         }
-        # A whole layer is beyond the null if it is beyond that of its modules on average.
+        # A whole layer is compared with the limits of its modules, combined as its index is.
+        combine = np.max if context.combine == "max" else np.mean
         chosen = tuple(
-            i for i, unit in enumerate(ranked) if unit.sharpness > float(np.mean([limits[s] for s in unit.shapes]))
+            i for i, unit in enumerate(ranked) if unit.sharpness > float(combine([limits[s] for s in unit.shapes]))
         )
         return Verdict(chosen, f"beyond the {self.q:g} quantile of {self.draws} random updates of its shape")
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from s3lora.adapter.model import block
 from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
-from s3lora.rules import DEFAULT_RULE, Context, Rule, Unit
+from s3lora.ranking import Context, Rule, Unit
+from s3lora.rules import DEFAULT_RULE
 from s3lora.scan import SCHEMA_VERSION, ModuleScan, Scan, Tool, is_flat
 from s3lora.spectrum.indices import INDICES
 
@@ -159,7 +160,8 @@ def select(
     units = _units(modules, index, unit, combine, seed)
     ranked = sorted(units, key=lambda item: -item.sharpness)  # sorted() is stable: ties keep the model's order
     spec = INDICES.get(index)
-    context = Context(spec, scan.configuration.method, scan.configuration.rank, scan.configuration.fit)
+    how = scan.configuration
+    context = Context(spec, how.method, how.rank, how.fit, combine)
     verdict = rule.choose(ranked, context)
     values = [item.value for item in ranked]
     flat = spec is not None and len(values) > 1 and is_flat(values, scale_free=spec.scale_free)

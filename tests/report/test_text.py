@@ -279,7 +279,7 @@ def everything(name: str) -> list[str]:
     scan_doc = dataclasses.replace(scan_doc, source=dataclasses.replace(scan_doc.source, base_model=name))
     share = Share(1, 8, 28, 224, 0.1, 0.1)
     provenance = Provenance(
-        source=source(name), method="mas-svd", components=None, index="ssi", rule="top 10", unit="module", only=name,
+        configuration=Configuration(), source=source(name), index="ssi", rule="top 10", unit="module", only=name,
         seed=0, settings=Settings(), modules=(Removal(path, "removed", 0.9, 1, "why"),), share=share,
         warnings=(name,), written=(),
     )  # fmt: skip

@@ -37,9 +37,9 @@ def test_every_index_is_its_definition(name: str) -> None:
         assert _function(index)(update.singular_values) == pytest.approx(getattr(dense, index)(matrix), rel=1e-9, abs=0)
 
 
-@pytest.mark.parametrize("count", [2, 3, 8, 64])
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 64])
 def test_ends_of_the_ranges(count: int) -> None:
-    flat = np.full(count, 0.1)  # 0.1 is not exact: rounding must not push an index out of its range
+    flat = np.full(count, 0.3)  # five of them add up to more than 1.5: rounding must not leave the range
     single = np.zeros(count)
     single[0] = 0.3
     for sigma, ssi, rank, entropy in ((flat, 1 / count, count, math.log(count)), (single, 1.0, 1.0, 0.0)):
@@ -60,6 +60,7 @@ def test_one_component_is_always_sharp_and_has_no_normalised_index() -> None:
     assert math.isnan(ix.normalised_ssi(sigma))
     assert ix.weighted_ssi(sigma) == 0.7
     assert ix.effective_rank(sigma) == ix.stable_rank(sigma) == ix.energy(sigma) == 1.0
+    assert str(ix.spectral_entropy(sigma)) == "0.0"  # not −0.0, which a report would show
 
 
 @pytest.mark.parametrize("index", [*SHARPNESS, *PLAIN])

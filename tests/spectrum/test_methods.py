@@ -117,6 +117,16 @@ def test_spsvd_l1_is_the_greedy_loop_of_weighted_medians(
     np.testing.assert_allclose(found, dense.spsvd_l1(dense.delta(A, B, SCALING), components), rtol=1e-9)
 
 
+def test_l1_finds_nothing_in_directions_that_do_not_exist() -> None:
+    """ΔW has rank 2, its factors r = 3: the third direction on either side is rounding, and must not be scaled up."""
+    for seed in range(10):
+        A, B = (np.round(factor * 64) / 64 for factor in gaussian(13, 11, 3, seed))
+        A[2], B[:, 2] = A[0] + A[1], B[:, 1] - B[:, 0]
+        found = spsvd(FactoredUpdate(A, B), Options(fit="l1"))
+        np.testing.assert_allclose(found[:2], dense.spsvd_l1(dense.delta(A, B), 2), rtol=1e-9)
+        assert found[2] == 0.0
+
+
 @pytest.mark.parametrize("entries", [1 << 20, 64, 5, 1])
 def test_weighted_median_streams_to_what_sorting_finds(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(robust, "ENTRIES", entries)

@@ -81,7 +81,7 @@ def _write_weights(rewrite: Rewrite, folder: Path) -> list[FileDigest]:
         kept = [tensor for tensor in file.tensors.values() if tensor.name not in rewrite.dropped]
         if not kept:
             continue
-        # Wide numbers first, as the format's own writer has it: readers map the file and use the numbers where they lie.
+        # Wide numbers first, as the format's own writer has it: readers use them where they lie in the mapped file.
         kept.sort(key=lambda tensor: -DTYPES[tensor.code][0])
         name = _output_name(file)
         metadata = {**file.metadata, **rewrite.metadata}

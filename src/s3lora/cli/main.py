@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 import click
@@ -41,6 +43,7 @@ for command in (scan_command, prune_command, restore_command, compare_command, d
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; nothing but an exit status comes out of it."""
+    _end_on_sigterm()
     try:
         # Not cli.main(): it turns a broken pipe into exit status 1, which means a finding here.
         with cli.make_context("s3lora", list(arguments)) as context:
@@ -69,6 +72,12 @@ def run(arguments: Sequence[str]) -> int:
         if os.environ.get("S3LORA_DEBUG"):
             raise
         return complain(f"internal error ({type(error).__name__}: {error}); set S3LORA_DEBUG=1 and report the trace", 2)
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM end a command as Ctrl-C does, so that no half-written folder stays behind."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _silence_stdout() -> None:

@@ -124,16 +124,13 @@ class FactoredUpdate:
         if not self.core.any() or float(self.singular_values[0]) == 0.0:
             return True
         if self.root_a.exact or self.root_b.exact:
-            return False  # one factor has full rank, so it sends nothing but zero to zero
-        lengths = _lengths(self.root_b.matrix) @ _lengths(self.root_a.matrix)
-        if np.linalg.norm(self.core) <= _noise(self.rank) * lengths:
-            return True
+            return False  # a factor of full rank sends nothing but zero to zero
         return not (self._rows.norms.any() and self._columns.norms.any())
 
     @cached_property
     def singular_values(self) -> Float:
         """Return the min(m, n, r) leading singular values of ΔW, descending."""
-        return self.scaled(np.linalg.svd(self.core, compute_uv=False))
+        return self.scaled(np.asarray(np.linalg.svd(self.core, compute_uv=False), dtype=np.float64))
 
     @cached_property
     def frobenius(self) -> float:
@@ -271,8 +268,8 @@ def _noise(inner: int) -> float:
 def _products(tall: NDArray[Any], root: Root, exponent: int) -> Iterator[tuple[Float, Float]]:
     """Yield blocks of (T·root)ᵀ, k × N, with the norms of their columns.
 
-    The block is overwritten by the next. Lying on its side, it is scaled along its contiguous axis, which is twice as fast. Columns that are zero but
-    for rounding are set to zero.
+    The block is overwritten by the next. Lying on its side, it is scaled along its contiguous axis, which is twice
+    as fast. Columns that are zero but for rounding are set to zero.
     """
     lengths = _lengths(root.matrix)
     for block in _fleeting_blocks(tall, exponent):
