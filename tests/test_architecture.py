@@ -96,7 +96,8 @@ def loaded_after(statement: str, *arguments: object) -> set[str]:
 
 
 def test_importing_is_light() -> None:
-    loaded = loaded_after("import s3lora")
+    loaded = loaded_after("from s3lora import *")
+    assert "s3lora.provenance" in loaded
     assert not loaded.intersection(HEAVY)
     assert not loaded.intersection(("rich", "click", "s3lora.cli", "s3lora.report"))
 
@@ -152,10 +153,27 @@ def test_public_names_are_documented() -> None:
 
 
 def test_public_names_are_exported_explicitly() -> None:
+    """What type checkers see, what is found at run time, and `__all__` are one list."""
     assert list(s3lora.__all__) == sorted(s3lora.__all__)
-    public = {name for name in vars(s3lora) if not name.startswith("_")}
-    modules = {name for name in public if isinstance(getattr(s3lora, name), type(sys))}
-    assert public - modules == set(s3lora.__all__) - {"__version__"}
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    typed = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    names = {
+        alias.name: node.module for block in typed for node in block.body if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }  # fmt: skip
+    assert sorted([*names, "__version__"]) == s3lora.__all__
+    for name, module in names.items():
+        value = getattr(s3lora, name)
+        assert value is getattr(importlib.import_module(str(module)), name)
+        assert not isinstance(value, type(sys)), f"s3lora.{name} is the module of that name"
+    assert set(names) <= set(dir(s3lora))
+    with pytest.raises(AttributeError, match="nothing_of_this_name"):
+        _ = s3lora.nothing_of_this_name
+
+
+def test_importing_s3lora_alone_imports_no_numpy() -> None:
+    """Only so can the command line tell BLAS not to start threads."""
+    assert not loaded_after("import s3lora").intersection(("numpy",))
 
 
 def test_errors_have_an_exit_status() -> None:

@@ -27,7 +27,8 @@ from s3lora.spectrum.released import released_index
 SCHEMA_VERSION = 1
 #: A smaller spread (max − min) of a scale-free index over the modules does not tell them apart.
 FLAT = 0.01
-#: More threads than this gain nothing: small modules spend their time in the interpreter.
+#: Below this many parameters a second thread costs more than it gains: the interpreter's lock changes hands too often.
+SMALL = 64_000_000
 MAX_WORKERS = 8
 
 Progress = Callable[[int, int], None]
@@ -150,8 +151,9 @@ def _scan(adapter: Adapter, configuration: Configuration, progress: Progress | N
     records: list[ModuleScan] = []
     # One BLAS thread a call and one module a worker: two spinning BLAS threads on busy cores cost a factor of ten.
     with threadpool_limits(limits=1, user_api="blas"):
-        pool = ThreadPoolExecutor(_workers())
-        source = pool.submit(source_of, adapter)
+        pool = ThreadPoolExecutor(_workers(adapter))
+        hashing = ThreadPoolExecutor(1)
+        source = hashing.submit(source_of, adapter)
         try:
             for record in pool.map(lambda module: scan_module(module, configuration, adapter.name), adapter.modules):
                 records.append(record)
@@ -160,10 +162,12 @@ def _scan(adapter: Adapter, configuration: Configuration, progress: Progress | N
         except BaseException as error:
             # One robust fit may need hours, which an interruption must not wait for; see `__main__`.
             pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+            hashing.shutdown(wait=isinstance(error, Exception))
             if isinstance(error, S3LoRAError) and adapter.path is not None:
                 error.adapter = str(adapter.path)
             raise
         pool.shutdown()
+        hashing.shutdown()
         return Scan(
             configuration=configuration,
             source=source.result(),
@@ -172,7 +176,9 @@ def _scan(adapter: Adapter, configuration: Configuration, progress: Progress | N
         )
 
 
-def _workers() -> int:
+def _workers(adapter: Adapter) -> int:
+    if sum(module.parameters for module in adapter.modules) < SMALL:
+        return 1
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(available, MAX_WORKERS))
 

@@ -147,6 +147,16 @@ class FactoredUpdate:
         """Return the n column norms γ of ΔW."""
         return self.scaled(self._columns.norms)
 
+    @property
+    def mean_row_norm(self) -> float:
+        """Return ρ̄, the mean of the m row norms of ΔW."""
+        return float(self.scaled(np.mean(self._rows.norms, keepdims=True))[0])
+
+    @property
+    def mean_column_norm(self) -> float:
+        """Return γ̄, the mean of the n column norms of ΔW."""
+        return float(self.scaled(np.mean(self._columns.norms, keepdims=True))[0])
+
     @cached_property
     def row_normalised(self) -> Float:
         """Return the singular values of X_r = D_ρ⁻¹·ΔW, descending; zero rows stay zero."""
@@ -271,11 +281,11 @@ def _products(tall: NDArray[Any], root: Root, exponent: int) -> Iterator[tuple[F
     The block is overwritten by the next. Lying on its side, it is scaled along its contiguous axis, which is twice
     as fast. Columns that are zero but for rounding are set to zero.
     """
-    lengths = _lengths(root.matrix)
+    lengths = None if root.exact else _lengths(root.matrix)
     for block in _fleeting_blocks(tall, exponent):
         product = np.matmul(root.matrix.T, block.T, out=_buffer("product", root.matrix.shape[1], len(block)))
         norms = np.sqrt(np.einsum("ij,ij->j", product, product))
-        if not root.exact:
+        if lengths is not None:
             noise = norms <= _noise(block.shape[1]) * (np.abs(block) @ lengths)
             product[:, noise] = 0.0
             norms[noise] = 0.0

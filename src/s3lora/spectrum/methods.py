@@ -68,7 +68,7 @@ def mas_svd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
     rows, columns = update.row_normalised, update.column_normalised  # min(m, n, r) each
     with np.errstate(over="raise"):
         # Roots first: ρ̄·γ̄ leaves the range of float64 long before σ̃ does.
-        scale = math.sqrt(np.mean(update.row_norms)) * math.sqrt(np.mean(update.column_norms))
+        scale = math.sqrt(update.mean_row_norm) * math.sqrt(update.mean_column_norm)
         return (scale * np.sqrt(rows * columns))[: options.rank]
 
 
