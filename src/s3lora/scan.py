@@ -238,6 +238,7 @@ def _measure(
         except ValueError as error:
             raise UnsupportedAdapterError(str(error), file=label, module=module.path) from None
     plain = np.zeros(0) if update.is_zero else update.singular_values
+    entropy, stable_rank = ix.spectral_entropy(plain), ix.stable_rank(plain)
     sharpness = ix.ssi(sigma)
     if configuration.method == "released" and len(sigma):
         sharpness = released_index(float(sigma[0]))
@@ -247,10 +248,10 @@ def _measure(
         "weighted_ssi": ix.magnitude(sigma) * sharpness,
         "magnitude": ix.magnitude(sigma),
         "frobenius": 0.0 if update.is_zero else update.frobenius,
-        "stable_rank": ix.stable_rank(plain),
-        "effective_rank": ix.effective_rank(plain),
-        "spectral_entropy": ix.spectral_entropy(plain),
-        "energy": ix.energy(plain),
+        "stable_rank": stable_rank,
+        "effective_rank": math.exp(entropy),
+        "spectral_entropy": entropy,
+        "energy": 1.0 / stable_rank,
     }
     if configuration.kurtosis:
         values["kurtosis"] = entry_kurtosis(update)

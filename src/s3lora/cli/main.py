@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -14,18 +15,27 @@ from collections.abc import Sequence
 import click
 
 from s3lora._version import __version__
-from s3lora.cli.compare import compare_command
-from s3lora.cli.demo import demo_command
 from s3lora.cli.output import complain
-from s3lora.cli.prune import prune_command
-from s3lora.cli.restore import restore_command
-from s3lora.cli.scan import scan_command
 from s3lora.errors import S3LoRAError
 
 INTERRUPTED = 130
+COMMANDS = ("scan", "prune", "restore", "compare", "demo")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Imports a command when it is called: scanning must not wait for what only pruning needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"s3lora.cli.{cmd_name}"), f"{cmd_name}_command")
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="s3lora", message="%(prog)s %(version)s")
 def cli() -> None:
     """Audit a LoRA adapter from its file alone, and prune its sharpest modules.
@@ -35,10 +45,6 @@ def cli() -> None:
     s3lora scan  ADAPTER                 which modules are sharp?
     s3lora prune ADAPTER -o PRUNED       write the adapter without them
     """
-
-
-for command in (scan_command, prune_command, restore_command, compare_command, demo_command):
-    cli.add_command(command)
 
 
 def run(arguments: Sequence[str]) -> int:

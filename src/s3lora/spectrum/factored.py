@@ -114,8 +114,10 @@ class FactoredUpdate:
         Raises FloatingPointError where that exceeds float64.
         """
         mantissa, exponent = math.frexp(self.scaling)
+        shift = exponent + self.root_a.exponent + self.root_b.exponent
+        if abs(shift) < 512:  # within `SAFE`, no product can leave the range
+            return values * math.ldexp(mantissa, shift)
         with np.errstate(over="raise"):
-            shift = exponent + self.root_a.exponent + self.root_b.exponent
             return np.asarray(np.ldexp(values * mantissa, shift), dtype=np.float64)
 
     @cached_property
