@@ -74,14 +74,18 @@ def _pieces(
 ) -> Iterator[bytes | memoryview]:
     yield _header(tensors, metadata)
     for tensor in tensors:
-        edit = edits.get(tensor.name)
-        if edit is None:
-            yield from tensor.chunks()
-            continue
-        raw = np.ascontiguousarray(edit.apply(tensor)).reshape(-1).view(np.uint8).data
-        for start in range(0, len(raw), CHUNK):
-            yield raw[start : start + CHUNK]
-        tensor.release()
+        yield from content(tensor, edits.get(tensor.name))
+
+
+def content(tensor: StoredTensor, edit: Edit | None) -> Iterator[memoryview]:
+    """Yield the bytes of a tensor, changed by `edit` if there is one, in pieces of `CHUNK`."""
+    if edit is None:
+        yield from tensor.chunks()
+        return
+    raw = np.ascontiguousarray(edit.apply(tensor)).reshape(-1).view(np.uint8).data
+    for start in range(0, len(raw), CHUNK):
+        yield raw[start : start + CHUNK]
+    tensor.release()
 
 
 def _header(tensors: Sequence[StoredTensor], metadata: Mapping[str, str]) -> bytes:

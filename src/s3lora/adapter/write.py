@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from s3lora.adapter.digest import FileDigest, file_digest
+from s3lora.adapter.digest import FileDigest
 from s3lora.adapter.folder import check_target, copy_companions, replacing
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import CONFIG, INDEX, PROVENANCE, open_adapter
-from s3lora.adapter.safetensors_write import Edit, write_safetensors
+from s3lora.adapter.safetensors_write import Edit, content, write_safetensors
 from s3lora.adapter.tensors import DTYPES, StoredTensor, WeightsFile
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 
@@ -84,16 +85,20 @@ def _write_weights(rewrite: Rewrite, folder: Path) -> list[FileDigest]:
         # Wide numbers first, as the format's own writer has it: readers use them where they lie in the mapped file.
         kept.sort(key=lambda tensor: -DTYPES[tensor.code][0])
         name = _output_name(file)
-        metadata = {**file.metadata, **rewrite.metadata}
-        if name != file.name:
-            metadata = {"format": "pt", **metadata}
-        digests.append(write_safetensors(folder / name, kept, rewrite.edits, dict(sorted(metadata.items()))))
+        digests.append(write_safetensors(folder / name, kept, rewrite.edits, _metadata(rewrite, file)))
         table.update((tensor.name, name) for tensor in kept)
     if (index := _index_name(rewrite.adapter)) is not None:
         size = sum(t.nbytes for file in rewrite.adapter.files for t in file.tensors.values() if t.name in table)
         content = {"metadata": {"total_size": size}, "weight_map": dict(sorted(table.items()))}
         _write_json(folder / index, content, indent=2)
     return digests
+
+
+def _metadata(rewrite: Rewrite, file: WeightsFile) -> dict[str, str]:
+    metadata = {**file.metadata, **rewrite.metadata}
+    if _output_name(file) != file.name:
+        metadata = {"format": "pt", **metadata}
+    return dict(sorted(metadata.items()))
 
 
 def _output_name(file: WeightsFile) -> str:
@@ -118,9 +123,6 @@ def _write_json(path: Path, content: Any, *, indent: int) -> None:
 def _verify(rewrite: Rewrite, folder: Path, files: tuple[FileDigest, ...]) -> None:
     """Open what was written; raise OutputError unless it holds just what it should."""
     entry = _index_name(rewrite.adapter) or files[0].name
-    for written in files:
-        if file_digest(folder / written.name) != written:
-            raise OutputError("did not verify: the file is not what was written", file=written.name)
     try:
         with open_adapter(folder / entry) as result:
             found = {tensor.name: tensor for file in result.files for tensor in file.tensors.values()}
@@ -132,18 +134,22 @@ def _verify(rewrite: Rewrite, folder: Path, files: tuple[FileDigest, ...]) -> No
             ]
             if set(found) != {tensor.name for tensor in expected}:
                 raise OutputError("did not verify: it holds other tensors than it should", file=entry)
+            wanted = {_output_name(file): _metadata(rewrite, file) for file in rewrite.adapter.files}
+            if any(file.metadata != wanted[file.name] for file in result.files):
+                raise OutputError("did not verify: it holds other metadata than it should", file=entry)
             for tensor in expected:
-                _verify_tensor(tensor, found[tensor.name], changed=tensor.name in rewrite.edits)
+                _verify_tensor(tensor, found[tensor.name], rewrite.edits.get(tensor.name))
     except OutputError:
         raise
     except S3LoRAError as error:
         raise OutputError(f"did not verify: {error}", file=entry) from None
 
 
-def _verify_tensor(before: StoredTensor, after: StoredTensor, *, changed: bool) -> None:
+def _verify_tensor(before: StoredTensor, after: StoredTensor, edit: Edit | None) -> None:
     if (before.code, before.shape) != (after.code, after.shape):
         raise OutputError("did not verify: its type or shape changed", module=before.name, shape=after.shape)
-    if changed:
-        return
-    if any(a != b for a, b in zip(before.chunks(), after.chunks(), strict=True)):
-        raise OutputError("did not verify: it should be unchanged", module=before.name, shape=before.shape)
+    for wanted, got in zip(content(before, edit), after.chunks(), strict=True):
+        # As arrays: memoryviews are compared one element at a time.
+        if not np.array_equal(np.frombuffer(wanted, np.uint8), np.frombuffer(got, np.uint8)):
+            what = "it should be unchanged" if edit is None else "it is not what it was changed to"
+            raise OutputError(f"did not verify: {what}", module=before.name, shape=before.shape)
