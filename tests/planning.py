@@ -60,6 +60,7 @@ def plan_of(measured: Scan, paths: Iterable[str], *, flat: bool = False) -> Plan
         index="ssi",
         rule="by hand",
         unit="module",
+        combine="mean",
         only="",
         seed=0,
         candidates=len(measured.modules),

@@ -9,8 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3lora import AdapterFileError, OutputError, Settings, UsageError, read_provenance, restore
-from tests.planning import PREFIX, config_of, prune_to, tensors_of
+from s3lora import (
+    AdapterFileError,
+    OutputError,
+    Settings,
+    UsageError,
+    open_adapter,
+    prune,
+    read_provenance,
+    restore,
+    scan,
+    select,
+    write_pruned,
+)
+from tests.planning import PREFIX, config_of, plan_of, prune_to, tensors_of
 from tests.support import make_adapter
 from tests.test_write import PATHS, beside, listing, sharded
 
@@ -138,3 +150,31 @@ def test_some_back_of_zeroed_modules(source: Path, tmp_path: Path):
     after = tensors_of(tmp_path / "back")
     assert after[f"{PREFIX}{Q0}.lora_B.weight"].any()
     assert not after[f"{PREFIX}{V0}.lora_B.weight"].any()
+
+
+def test_a_renamed_original_is_called_renamed(source: Path, tmp_path: Path):
+    out = prune_to(source, tmp_path / "out", PATHS[:1])
+    (source / "adapter_model.safetensors").rename(source / "model.safetensors")
+    with pytest.raises(OutputError, match=r"it has no adapter_model\.safetensors"):
+        restore(out, source, tmp_path / "back")
+
+
+def test_a_scan_of_another_adapter_is_refused(source: Path, tmp_path: Path):
+    other = make_adapter(tmp_path / "other", dict.fromkeys(PATHS, (10, 6, 2)))
+    with open_adapter(source) as adapter:
+        pruned = prune(adapter, plan_of(scan(adapter), PATHS[:1]))
+        with pytest.raises(UsageError, match="the scan is of other"):
+            write_pruned(pruned, scan(other), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_scan_and_plan_warn_of_is_recorded(tmp_path: Path):
+    source = make_adapter(tmp_path / "source", {"layers.0.q_proj": (9, 8, 1), "layers.1.q_proj": (9, 8, 3)})
+    with open_adapter(source) as adapter:
+        measured = scan(adapter)
+        plan = select(measured, unit="layer", combine="max")
+        record, _ = write_pruned(prune(adapter, plan), measured, tmp_path / "out")
+    assert read_provenance(tmp_path / "out") == record
+    assert any("different ranks" in warning for warning in record.warnings)
+    assert any("capped at 1" in warning for warning in record.warnings)
+    assert (record.unit, record.combine) == ("layer", "max")

@@ -25,11 +25,11 @@ def check_loader(adapter: Adapter, compat: Compat, *, bake: bool) -> None:
     config = adapter.config or {}
     problems = _problems(adapter, compat)
     if not bake and has_patterns(config) and compat in ("sglang", "llamacpp", "vllm"):
-        # Some releases of vLLM read the patterns; none of them minds a uniform scaling.
-        problems.append(("scales modules by use_rslora or patterns, which it ignores", "add --bake-scaling"))
+        what = "scales modules by use_rslora or patterns, which not every release of it reads"
+        problems.append((what, "add --bake-scaling"))
     if problems:
-        what, fix = problems[0]
-        raise UnsupportedAdapterError(f"{compat} cannot load this adapter: it {what}", file=adapter.name, fix=fix)
+        problem, fix = problems[0]
+        raise UnsupportedAdapterError(f"{compat} cannot load this adapter: it {problem}", file=adapter.name, fix=fix)
 
 
 def _problems(adapter: Adapter, compat: Compat) -> list[tuple[str, str]]:

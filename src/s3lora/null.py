@@ -7,8 +7,8 @@ from threadpoolctl import threadpool_limits
 
 from s3lora.errors import SelectionError
 from s3lora.ranking import Context
-from s3lora.spectrum import indices as ix
-from s3lora.spectrum.factored import FactoredUpdate, Float
+from s3lora.spectrum.factored import FactoredUpdate
+from s3lora.spectrum.indices import Measured
 from s3lora.spectrum.methods import METHODS, Options
 
 
@@ -29,19 +29,7 @@ def null_sharpness(shape: tuple[int, int, int], context: Context, q: float, draw
     with threadpool_limits(limits=1, user_api="blas"):
         for draw in range(draws):
             update = FactoredUpdate(random.standard_normal((rank, n)), random.standard_normal((m, rank)))
-            values[draw] = _index(context.index.name, update, METHODS[context.method](update, options))
+            values[draw] = context.index.of(Measured(METHODS[context.method](update, options), update))
     sign = 1.0 if context.index.sharp == "high" else -1.0
     # "higher" takes a value that was drawn: no interpolation towards what was not seen.
     return float(np.quantile(sign * values, q, method="higher"))
-
-
-def _index(name: str, update: FactoredUpdate, sigma: Float) -> float:
-    if name in ("ssi", "normalised_ssi"):
-        return ix.ssi(sigma) if name == "ssi" else ix.normalised_ssi(sigma)
-    plain = {
-        "stable_rank": ix.stable_rank,
-        "effective_rank": ix.effective_rank,
-        "spectral_entropy": ix.spectral_entropy,
-        "energy": ix.energy,
-    }
-    return plain[name](update.singular_values)

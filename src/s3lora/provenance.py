@@ -49,6 +49,7 @@ class Provenance:
     index: str
     rule: str
     unit: str
+    combine: str
     only: str
     seed: int
     settings: Settings
@@ -66,9 +67,11 @@ def write_pruned(
     Kept tensors are bit-identical, heads and other files of the folder come along, and the result is opened again
     and compared before it takes its place. Same input and version, same bytes.
 
-    Raises OutputError if `out` exists (without `force`), cannot be written, or does not verify.
+    Raises UsageError if `scan` is of another adapter, OutputError if `out` exists (without `force`), cannot be
+    written, or does not verify.
     """
     plan = pruned.plan
+    _same_adapter(pruned.rewrite.adapter, scan)
     modules = tuple(
         Removal(choice.path, pruned.actions[choice.path], choice.value, choice.position, _why(pruned, choice))
         for choice in plan.chosen
@@ -83,12 +86,13 @@ def write_pruned(
                 index=plan.index,
                 rule=plan.rule,
                 unit=plan.unit,
+                combine=plan.combine,
                 only=plan.only,
                 seed=plan.seed,
                 settings=pruned.settings,
                 modules=modules,
                 share=plan.share,
-                warnings=pruned.warnings,
+                warnings=tuple(dict.fromkeys((*scan.warnings, *plan.warnings, *pruned.warnings))),
                 written=files,
             )
         )
@@ -97,6 +101,15 @@ def write_pruned(
     rewrite = dataclasses.replace(pruned.rewrite, metadata=_metadata(pruned, scan, modules))
     written = write_adapter(rewrite, Path(out), provenance=provenance, force=force)
     return made[0], written
+
+
+def _same_adapter(adapter: Adapter, scan: Scan) -> None:
+    """Raise UsageError if name or size of the weights show that the scan is of another adapter."""
+    scanned = {(file.name, file.bytes) for file in scan.source.files}
+    if not {(file.name, file.file.size) for file in adapter.files} <= scanned:
+        raise UsageError(
+            f"the scan is of {printable(scan.source.name)}, not of the adapter to write", file=adapter.name
+        )
 
 
 def _why(pruned: Pruned, choice: Choice) -> str:
@@ -170,13 +183,15 @@ def restore(
 
 def _prove(found: Source, recorded: Source, label: object) -> None:
     if found.files != recorded.files:
-        expected = {file.name: file.sha256 for file in recorded.files}
-        wrong = next((file.name for file in found.files if expected.get(file.name) != file.sha256), "a file")
-        raise OutputError(
-            f"is not the adapter that was pruned: {printable(wrong)} differs by its SHA-256",
-            file=label,
-            fix="give the original",
-        )
+        there = {file.name: file.sha256 for file in found.files}
+        missing = next((file.name for file in recorded.files if file.name not in there), None)
+        if missing is not None:
+            what = f"it has no {printable(missing)}"
+        else:
+            recordeds = {file.name: file.sha256 for file in recorded.files}
+            wrong = next((name for name, digest in there.items() if recordeds.get(name) != digest), "its list of files")
+            what = f"{printable(wrong)} differs by its SHA-256"
+        raise OutputError(f"is not the adapter that was pruned: {what}", file=label, fix="give the original")
 
 
 def _restore_all(adapter: Adapter, pruned: Path, out: Path, *, force: bool) -> None:
@@ -212,6 +227,7 @@ def _restore_some(adapter: Adapter, record: Provenance, back: set[str], out: Pat
         index=record.index,
         rule=record.rule,
         unit=record.unit,
+        combine=record.combine,
         only=record.only,
         seed=record.seed,
         candidates=len(measured.modules),

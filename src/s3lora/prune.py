@@ -157,11 +157,12 @@ def _config(
 def _edits(kept: Sequence[LoraModule], actions: Mapping[str, Action], settings: Settings) -> dict[str, Edit]:
     changes: dict[str, list[Change]] = defaultdict(list)
     edits: dict[str, Edit] = {}
+    largest = max(module.rank for module in kept)
     for module in kept:
         action = actions.get(module.path)
         baked = 1.0
         if settings.bake:
-            baked = peft_config.baked_factor(module, kept, by_tensor=settings.compat == "llamacpp")
+            baked = peft_config.baked_factor(module, largest, by_tensor=settings.compat == "llamacpp")
         if action is None and baked == 1.0:
             continue
         times = {"zeroed": 0.0, "scaled": settings.factor}.get(action or "", 1.0) * baked

@@ -18,11 +18,10 @@ from s3lora.adapter.memory import from_model
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, UsageError
-from s3lora.spectrum import indices as ix
 from s3lora.spectrum.factored import FactoredUpdate, Float
+from s3lora.spectrum.indices import INDICES, Measured
 from s3lora.spectrum.methods import METHODS, Options
-from s3lora.spectrum.moments import kurtosis as entry_kurtosis
-from s3lora.spectrum.released import released_index
+from s3lora.spectrum.released import INDEX_EPSILON
 
 SCHEMA_VERSION = 1
 #: A smaller spread (max − min) of a scale-free index over the modules does not tell them apart.
@@ -215,7 +214,7 @@ def scan_module(module: LoraModule, configuration: Configuration, label: str) ->
         parameters=module.parameters,
         zero=zero,
         sigma=tuple(float(value) for value in sigma),
-        indices={name: None if value is None or not math.isfinite(value) else value for name, value in values.items()},
+        indices={name: value if math.isfinite(value) else None for name, value in values.items()},
     )
 
 
@@ -228,7 +227,7 @@ def _where(module: LoraModule) -> str:
 
 def _measure(
     module: LoraModule, update: FactoredUpdate, configuration: Configuration, label: str
-) -> tuple[Float, dict[str, float | None]]:
+) -> tuple[Float, dict[str, float]]:
     """Return (σ̃, indices). Where the method is undefined for this shape, σ̃ is empty and its indices are None."""
     options = Options(configuration.rank, configuration.fit, configuration.sample, configuration.seed)
     sigma: Float = np.zeros(0)
@@ -237,25 +236,10 @@ def _measure(
             sigma = METHODS[configuration.method](update, options)
         except ValueError as error:
             raise UnsupportedAdapterError(str(error), file=label, module=module.path) from None
-    plain = np.zeros(0) if update.is_zero else update.singular_values
-    entropy, stable_rank = ix.spectral_entropy(plain), ix.stable_rank(plain)
-    sharpness = ix.ssi(sigma)
-    if configuration.method == "released" and len(sigma):
-        sharpness = released_index(float(sigma[0]))
-    values: dict[str, float | None] = {
-        "ssi": sharpness,
-        "normalised_ssi": ix.normalised_ssi(sigma) if len(sigma) else None,
-        "weighted_ssi": ix.magnitude(sigma) * sharpness,
-        "magnitude": ix.magnitude(sigma),
-        "frobenius": 0.0 if update.is_zero else update.frobenius,
-        "stable_rank": stable_rank,
-        "effective_rank": math.exp(entropy),
-        "spectral_entropy": entropy,
-        "energy": 1.0 / stable_rank,
-    }
-    if configuration.kurtosis:
-        values["kurtosis"] = entry_kurtosis(update)
-    return sigma, values
+    epsilon = INDEX_EPSILON if configuration.method == "released" else 0.0
+    measured = Measured(sigma, update, epsilon)
+    wanted = (index for index in INDICES.values() if not index.costly or configuration.kurtosis)
+    return sigma, {index.name: index.of(measured) for index in wanted}
 
 
 def _undefined(module: LoraModule, configuration: Configuration) -> bool:

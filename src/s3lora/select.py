@@ -102,6 +102,7 @@ class Plan:
     index: str
     rule: str
     unit: str
+    combine: str
     only: str
     seed: int
     candidates: int
@@ -175,7 +176,19 @@ def select(
         for i in verdict.chosen
         for path in ranked[i].paths
     )
-    return _plan(scan, chosen, index, str(rule), unit, str(only or ""), seed, len(ranked), flat, notes)
+    return Plan(
+        index=index,
+        rule=str(rule),
+        unit=unit,
+        combine=combine,
+        only=str(only or ""),
+        seed=seed,
+        candidates=len(ranked),
+        flat=flat,
+        chosen=chosen,
+        share=share_of(scan, {choice.path for choice in chosen}),
+        warnings=tuple(notes),
+    )
 
 
 def _canonical(index: str) -> str:
@@ -235,34 +248,12 @@ def _matched(scan: Scan, rule: Rule, match: str, only: Filter, unit: UnitKind, c
     order = {module.path: i for i, module in enumerate(scan.modules)}
     chosen.sort(key=order.__getitem__)
     reason = f"drawn at random, as many of each projection as {match} takes"
-    choices = tuple(Choice(path, None, i + 1, reason) for i, path in enumerate(chosen))
-    name = f"random-matched to {match}"
-    return _plan(scan, choices, name, str(rule), unit, str(only), seed, model.candidates, False, list(model.warnings))
-
-
-def _plan(
-    scan: Scan,
-    chosen: tuple[Choice, ...],
-    index: str,
-    rule: str,
-    unit: str,
-    only: str,
-    seed: int,
-    candidates: int,
-    flat: bool,
-    notes: list[str],
-) -> Plan:
-    return Plan(
-        index=index,
-        rule=rule,
-        unit=unit,
-        only=only,
-        seed=seed,
-        candidates=candidates,
-        flat=flat,
-        chosen=chosen,
-        share=share_of(scan, {choice.path for choice in chosen}),
-        warnings=tuple(notes),
+    return dataclasses.replace(
+        model,
+        index=f"random-matched to {match}",
+        flat=False,
+        chosen=tuple(Choice(path, None, i + 1, reason) for i, path in enumerate(chosen)),
+        share=share_of(scan, set(chosen)),
     )
 
 

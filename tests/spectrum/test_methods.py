@@ -13,7 +13,7 @@ from s3lora.spectrum import robust
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import ssi
 from s3lora.spectrum.methods import METHODS, Options, mas_svd, released, spsvd, svd
-from s3lora.spectrum.released import released_index, released_value
+from s3lora.spectrum.released import INDEX_EPSILON, released_value
 from tests.reference import dense
 from tests.spectrum.cases import ILL, SCALING, WELL, Bounds, gaussian, spearman
 
@@ -198,7 +198,7 @@ def test_what_orders_the_released_index_is_magnitude() -> None:
         sigma = released(update)
         assert len(sigma) == 1  # a matrix of rank one: its sharpness is 1 by construction
         assert ssi(sigma) == 1.0
-        values.append(released_index(float(sigma[0])))
+        values.append(ssi(sigma, INDEX_EPSILON))
         sizes.append(magnitude := float(svd(update)[0]))
         sharpness.append(magnitude / float(svd(update).sum()))
     assert spearman(np.array(values), np.array(sizes)) > 0.9
@@ -214,7 +214,7 @@ def test_released_is_what_the_script_does(m: int, n: int, r: int) -> None:
         A, B = np.round(A * 16) / 16, np.round(B * 16) / 16
         value = released_value(FactoredUpdate(A, B, SCALING))
         assert value == pytest.approx(dense.released(dense.delta(A, B)), rel=1e-9)
-        assert released_index(value) == pytest.approx(value / (value + 1e-6), rel=1e-15)
+        assert ssi(np.array([value]), INDEX_EPSILON) == pytest.approx(value / (value + 1e-6), rel=1e-15)
 
 
 def test_released_depends_on_the_order_of_rows_as_no_spectrum_does() -> None:

@@ -132,9 +132,8 @@ def baked(config: Mapping[str, Any], kept: Sequence[LoraModule], *, by_tensor: b
     return result
 
 
-def baked_factor(module: LoraModule, kept: Sequence[LoraModule], *, by_tensor: bool) -> float:
+def baked_factor(module: LoraModule, largest: int, *, by_tensor: bool) -> float:
     """Return what lora_B is multiplied by so that the update stays the same under `baked`."""
-    largest = max(other.rank for other in kept)
     return module.scaling.value * (module.rank / largest if by_tensor else 1.0)
 
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -49,7 +50,7 @@ def cli() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; nothing but an exit status comes out of it."""
-    _end_on_sigterm()
+    _end_on_signals()
     try:
         # Not cli.main(): it turns a broken pipe into exit status 1, which means a finding here.
         with cli.make_context("s3lora", list(arguments)) as context:
@@ -80,10 +81,20 @@ def run(arguments: Sequence[str]) -> int:
         return complain(f"internal error ({type(error).__name__}: {error}); set S3LORA_DEBUG=1 and report the trace", 2)
 
 
-def _end_on_sigterm() -> None:
-    """Let SIGTERM end a command as Ctrl-C does, so that no half-written folder stays behind."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, so that no half-written folder stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # nohup ignores it, and so shall we
+        signal.signal(hangup, _hang_up)
+
+
+def _hang_up(number: int, _: FrameType | None) -> None:
+    """Interrupt once: a closed terminal and its shell both send SIGHUP, and the second must not stop the cleaning."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _silence_stdout() -> None:

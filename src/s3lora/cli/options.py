@@ -23,6 +23,18 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 #: Rows and columns drawn for the robust fit unless asked otherwise: seconds instead of hours.
 SAMPLE = 256
 RANKINGS = [name.replace("_", "-") for name in (*INDICES, *CONTROLS)]
+#: Option → the choices, as (option, value), that it needs all of to do anything.
+OWNERS = {
+    "fit": (("method", "spsvd"),),
+    "sample": (("method", "spsvd"), ("fit", "l1")),
+    "match": (("index", "random-matched"),),
+    "z": (("rule", "outlier"),),
+    "quantile": (("rule", "null"),),
+    "draws": (("rule", "null"),),
+    "combine": (("unit", "layer"),),
+    "clip_to": (("mode", "clip"),),
+    "factor": (("mode", "scale"),),
+}
 
 
 class _Ranking(click.Choice[str]):
@@ -65,7 +77,7 @@ rule_options = _all(
     click.option("--threshold", type=float, metavar="X", help="Choose modules at least as sharp as X."),
     click.option("--rule", type=click.Choice(["outlier", "gap", "null"]), help="Choose by a rule that adapts."),
     click.option("--z", type=float, metavar="Z", default=3.5, show_default=True,
-                 help="Robust z-score of --rule outlier."),
+                 help="Robust z-score of --rule outlier, and of --fail-on outliers."),
     click.option("--quantile", type=float, metavar="Q", default=0.99, show_default=True,
                  help="Quantile of --rule null."),
     click.option("--draws", type=int, metavar="N", default=200, show_default=True,
@@ -94,10 +106,23 @@ def given_options(context: click.Context, besides: Container[str]) -> list[str]:
     words = []
     for option in context.command.params:
         name = option.name or ""
-        written = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if isinstance(option, click.Option) and written and name not in besides:
+        if isinstance(option, click.Option) and _written(context, name) and name not in besides:
             words += [option.opts[0]] if option.is_flag else [option.opts[0], str(context.params[name])]
     return words
+
+
+def refuse_idle(context: click.Context, besides: Container[str] = ()) -> None:
+    """Raise UsageError if an option was written that does nothing without another; `besides` names what has a use."""
+    for name, owners in OWNERS.items():
+        if name in besides or not _written(context, name):
+            continue
+        for owner, value in owners:
+            if context.params[owner] != value:
+                raise UsageError(f"--{name.replace('_', '-')} does nothing without --{owner} {value}")
+
+
+def _written(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def scan_with(adapter: Adapter | str, options: dict[str, Any], label: str) -> Scan:
@@ -117,7 +142,7 @@ def scan_with(adapter: Adapter | str, options: dict[str, Any], label: str) -> Sc
 def selector(options: dict[str, Any]) -> Callable[[Scan], Plan]:
     """Return what selects from a scan with the values of `rule_options`; raise UsageError if they cannot be meant."""
     names = ("index", "unit", "combine", "seed", "match")
-    return partial(select, rule=_rule(options), only=_filter(options), **{name: options[name] for name in names})
+    return partial(select, rule=_rule(options), only=module_filter(options), **{name: options[name] for name in names})
 
 
 def _rule(options: dict[str, Any]) -> Rule:
@@ -137,7 +162,8 @@ def _rule(options: dict[str, Any]) -> Rule:
     return Gap() if options["rule"] == "gap" else Outlier(options["z"])
 
 
-def _filter(options: dict[str, Any]) -> Filter:
+def module_filter(options: dict[str, Any]) -> Filter:
+    """Return which modules the values of `rule_options` let a rule choose from."""
     projections = tuple(name.strip() for name in options["projection"].split(",")) if options["projection"] else None
     return Filter(projections, _layers(options["layers"]), options["only"])
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from s3lora.adapter.open import open_adapter
-from s3lora.cli.options import rule_options, scan_options, scan_with, selector
+from s3lora.cli.options import refuse_idle, rule_options, scan_options, scan_with, selector
 from s3lora.cli.output import emit, show
 from s3lora.compat import COMPATS
 from s3lora.provenance import write_pruned
@@ -61,6 +61,7 @@ def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     s3lora prune my-adapter -o pruned --fraction 0.25 --index weighted-ssi
     s3lora prune my-adapter -o pruned --compat sglang --bake-scaling
     """  # fmt: skip
+    refuse_idle(click.get_current_context())
     settings = Settings(
         options["mode"], options["clip_to"], options["factor"], options["compat"], options["bake_scaling"]
     )

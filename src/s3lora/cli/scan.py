@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from s3lora.cli.options import format_option, given_options, rule_options, scan_options, scan_with, selector
+from s3lora.cli.options import (
+    format_option,
+    given_options,
+    module_filter,
+    refuse_idle,
+    rule_options,
+    scan_options,
+    scan_with,
+    selector,
+)
 from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
 from s3lora.gate import Gate
 from s3lora.report.documents import ScanDocument, scan_csv, scan_document, to_json
+from s3lora.rules import Outlier
 from s3lora.scan import Scan
-from s3lora.select import Plan
+from s3lora.select import Filter, Plan
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,7 +35,12 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @scan_options
 @rule_options
-@click.option("--fail-on", multiple=True, metavar="RULE", help="Exit 1 if this holds, e.g. 'ssi > 0.8'.")
+@click.option(
+    "--fail-on",
+    multiple=True,
+    metavar="RULE",
+    help="Exit 1 if this holds, e.g. 'ssi > 0.8'; of the modules that the filters let pass.",
+)
 @format_option
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
 def scan_command(
@@ -42,18 +57,21 @@ def scan_command(
     s3lora scan my-adapter --format json --output scan.json
     """
     check_output(output)
-    choose = selector(options)
+    context = click.get_current_context()
     gates = [Gate.parse(rule) for rule in fail_on]
+    refuse_idle(context, besides=("z",) if any(gate.metric == "outliers" for gate in gates) else ())
+    choose, only, outlier = selector(options), module_filter(options), Outlier(options["z"])
     options["kurtosis"] = options["kurtosis"] or any(gate.metric == "kurtosis" for gate in gates)
-    repeated = given_options(click.get_current_context(), besides=("fail_on", "form", "output"))
+    unused = () if options["rule"] == "outlier" else ("z",)  # of --fail-on, which prune has not
+    repeated = given_options(context, besides=("fail_on", "form", "output", *unused))
     documents: list[ScanDocument] = []
     commands: list[str] = []
     statuses = [0]
     for path in paths:
         try:
             measured = scan_with(path, options, path)
-            plan = _plan(measured, choose)
-            findings = [text for gate in gates for text in gate.findings(measured, plan)]
+            plan = _plan(measured, choose, only)
+            findings = [text for gate in gates for text in gate.findings(measured, plan, only, outlier)]
         except UsageError:
             raise  # it is the same for every path
         except S3LoRAError as error:
@@ -75,12 +93,12 @@ def scan_command(
     return max(statuses, key=lambda status: (0, 1, 3, 2).index(status))
 
 
-def _plan(measured: Scan, choose: Callable[[Scan], Plan]) -> Plan | None:
+def _plan(measured: Scan, choose: Callable[[Scan], Plan], only: Filter) -> Plan | None:
     """Return the plan; None for an adapter of zero updates only, which is a complete scan with nothing to choose."""
     try:
         return choose(measured)
     except NothingToAuditError:
-        if all(module.zero for module in measured.modules):
+        if all(module.zero for module in measured.modules) and any(map(only.allows, measured.modules)):
             return None
         raise
 

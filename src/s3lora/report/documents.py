@@ -87,13 +87,14 @@ def _as_written(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def scan_csv(documents: Sequence[ScanDocument]) -> str:
-    """Return one row a module: names, shape, scaling, all indices, `selected`, and σ̃ joined by spaces."""
+    """Return one row a module: names, digest of the weights, shape, scaling, all indices, `selected`, and σ̃."""
     names = [name for name in INDICES if any(name in m.indices for d in documents for m in d.modules)]
-    head = ["adapter", "path", "layer", "projection", "expert", "m", "n", "rank", "dtype", "scaling", "scaling_origin"]
-    rows = [[*head, "zero", *names, "selected", "sigma"]]
+    head = ["adapter", "sha256", "path", "layer", "projection", "expert", "m", "n", "rank", "dtype"]
+    rows = [[*head, "scaling", "scaling_origin", "zero", *names, "selected", "sigma"]]
     for document in documents:
         for module in document.modules:
-            cells: list[object] = [document.source.name, module.path, module.layer, module.projection, module.expert]
+            cells: list[object] = [document.source.name, document.source.sha256]
+            cells += [module.path, module.layer, module.projection, module.expert]
             cells += [*module.shape, module.rank, module.dtype, module.scaling, module.scaling_origin, module.zero]
             cells += [module.indices.get(name) for name in names]
             rows.append([_cell(cell) for cell in (*cells, module.selected, " ".join(map(repr, module.sigma)))])

@@ -27,6 +27,8 @@ from s3lora.spectrum.indices import INDICES
 
 MAX_WIDTH = 110
 SHOWN = 10
+#: How the notes of `scan` and `select` on a flat index go on after its name.
+_FLAT = "does not discriminate here"
 
 
 def console_for(stream: TextIO) -> Console:
@@ -70,7 +72,7 @@ def scan_text(document: ScanDocument, command: str | None, console: Console | No
     parts += [_ranking(document.modules, index, width), Text()]
     if document.plan is not None:
         parts.append(_plan_line(document.plan))
-    parts += _notes(document.warnings)
+    parts += _notes(_without_repetition(document))
     if command is not None and document.plan is not None and _prunable(document.plan):
         parts += [Text(), _next(command, width)]
     return Group(*parts)
@@ -161,17 +163,28 @@ def _number(value: float | None) -> str:
 
 def _plan_line(plan: Plan) -> Text:
     only = f" ({printable(plan.only)})" if plan.only else ""
-    text = Text.assemble((f"{plan.rule} by {plan.index}{only}", "bold"), " would prune ")
-    return text.append_text(_share(plan.share))
+    refused = plan.flat and bool(plan.chosen)
+    does = " chooses " if refused else " would prune "
+    text = Text.assemble((f"{plan.rule} by {plan.index}{only}", "bold"), does, _share(plan.share))
+    if refused:
+        text.append("\nprune will refuse", "bold")
+        text.append(f", as {plan.index} does not tell these modules apart; --force-flat insists.")
+    return text
 
 
-def _share(share: Share) -> Text:
+def _share(share: Share, *, compute: bool = True) -> Text:
+    """Return the share in words; `compute` is saved only where modules leave."""
     parameters = share.parameters / share.parameters_total if share.parameters_total else 0.0
-    return Text.assemble(
-        (f"{share.modules} of {share.modules_total} modules", "bold"),
-        f": {parameters:.1%} of LoRA parameters, {share.frobenius_energy:.1%} of Frobenius energy, "
-        f"{share.compute:.1%} of LoRA compute.",
-    )
+    parts = [f"{parameters:.1%} of LoRA parameters", f"{share.frobenius_energy:.1%} of Frobenius energy"]
+    if compute:
+        parts.append(f"{share.compute:.1%} of LoRA compute")
+    return Text.assemble((f"{share.modules} of {share.modules_total} modules", "bold"), f": {', '.join(parts)}.")
+
+
+def _without_repetition(document: ScanDocument) -> Sequence[str]:
+    """Return the warnings without that of the scan on a flat SSI where the plan says the same of its candidates."""
+    said = document.plan is not None and any(note.startswith(f"ssi {_FLAT}") for note in document.plan.warnings)
+    return [note for note in document.warnings if not (said and note.startswith(f"the SSI {_FLAT}"))]
 
 
 def _notes(notes: Sequence[str]) -> list[RenderableType]:
@@ -194,10 +207,10 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
     text = Text.assemble(
         ("wrote ", "green"),
         (printable(out), "bold"),
-        f"  {done}; {before / 1e6:.2f} MB → {size / 1e6:.2f} MB, verified by reading it again\n",
+        f"  {done}; {_size(before)} → {_size(size)}, verified by reading it again\n",
         (f"{provenance.rule} by {provenance.index} took ", "dim"),
     )
-    text.append_text(_share(provenance.share))
+    text.append_text(_share(provenance.share, compute=set(actions) == {"removed"}))
     table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("", justify="right")
     table.add_column("module", no_wrap=True)
@@ -209,6 +222,11 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
         table.add_row("", f"… and {len(provenance.modules) - SHOWN} more, all in s3lora.json", "", "", style="dim")
     left = [f"left behind: {name}" for name in written.left_behind]
     return Group(text, Text(), table, *_notes([*provenance.warnings, *left]))
+
+
+def _size(count: int) -> str:
+    # From 999,950 bytes on, kB would be rounded to 1000.0.
+    return f"{count / 1e6:.2f} MB" if count >= 999_950 else f"{count / 1e3:.1f} kB"
 
 
 def compare_text(comparison: Comparison) -> RenderableType:

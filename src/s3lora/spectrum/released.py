@@ -48,11 +48,6 @@ def released_value(update: FactoredUpdate) -> float:
     return value
 
 
-def released_index(value: float) -> float:
-    """Return σ / (σ + 1e-6): the script's sharpness of a matrix with one non-zero singular value."""
-    return value / (value + INDEX_EPSILON)
-
-
 def _lower_median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
     """Return the lower of the two middle values, as torch.median does."""
     return float(np.sort(values)[(len(values) - 1) // 2])
