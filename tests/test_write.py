@@ -270,6 +270,32 @@ def test_the_rest_of_the_folder(source: Path, tmp_path: Path):
     }
 
 
+def test_weights_of_every_kind_stay_behind(source: Path, tmp_path: Path):
+    hidden = ["pytorch_lora_weights.bin", "adapters.npz", "model.onnx", "x.gguf", "last.CKPT", "a.pt", "b.pth", "c.bin"]
+    state = ["optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth", "rng_state_0.pth"]
+    (source / "tokenizer").mkdir()
+    for name in (*hidden, *state, "training_args.bin", "tokenizer.model", "tokenizer/weights.pt", "tokenizer/vocab"):
+        (source / name).write_bytes(b"whatever")
+    with open_adapter(source) as adapter:
+        measured = scan(adapter)
+        _, written = write_pruned(prune(adapter, plan_of(measured, PATHS[:1])), measured, tmp_path / "out")
+    assert sorted(listing(tmp_path / "out")) == [
+        *("adapter_config.json", "adapter_model.safetensors", "s3lora.json"),
+        *("tokenizer.model", "tokenizer/vocab", "training_args.bin"),
+    ]
+    left = dict(item.split(" ", 1) for item in written.left_behind)
+    assert left.keys() == {*hidden, *state, "tokenizer/weights.pt"}
+    assert {name for name, why in left.items() if "state of the training" in why} == set(state)
+
+
+def test_a_module_leaves_no_orphan(tmp_path: Path):
+    heads = {f"{PATHS[0]}.alpha": np.array(4.0, np.float32), "score.weight": np.ones(3, np.float32)}
+    source = make_adapter(tmp_path / "a", dict.fromkeys(PATHS, (8, 8, 2)), heads=heads)
+    after = tensors_of(prune_to(source, tmp_path / "b", PATHS[:1]))
+    assert not any(PATHS[0] in name for name in after)
+    assert "base_model.model.score.weight" in after
+
+
 def test_a_hub_cache_snapshot_comes_along(source: Path, tmp_path: Path):
     cache = tmp_path / "models--a--b"
     (cache / "blobs").mkdir(parents=True)

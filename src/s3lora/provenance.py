@@ -106,7 +106,7 @@ def write_pruned(
 def _same_adapter(adapter: Adapter, scan: Scan) -> None:
     """Raise UsageError if name or size of the weights show that the scan is of another adapter."""
     scanned = {(file.name, file.bytes) for file in scan.source.files}
-    if not {(file.name, file.file.size) for file in adapter.files} <= scanned:
+    if not {(printable(file.name, 255), file.file.size) for file in adapter.files} <= scanned:
         raise UsageError(
             f"the scan is of {printable(scan.source.name)}, not of the adapter to write", file=adapter.name
         )

@@ -172,7 +172,9 @@ def _edits(kept: Sequence[LoraModule], actions: Mapping[str, Action], settings: 
         else:
             changes[module.B.tensor.name].append((module.B, partial(_scaled, module, times)))
         if times != 1.0:
-            edits.update((name, Edit(scale=times)) for name in module.extras if name.endswith("bias"))
+            edits.update(
+                (name, Edit(scale=times)) for name in module.extras if ".lora_B." in name and name.endswith("bias")
+            )
     return edits | {name: Edit(changes=tuple(made)) for name, made in changes.items()}
 
 

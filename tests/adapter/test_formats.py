@@ -91,7 +91,7 @@ def test_mlx_incomplete_stacked_or_senseless(tmp_path: Path) -> None:
     stacked = {f"x.switch_mlp.up_proj.lora_{f}": np.ones((3, 2, 2), np.float32) for f in "ab"}
     with pytest.raises(UnsupportedAdapterError, match=r"switch_mlp.*3 dimensions is not one matrix"):
         opened(tmp_path, stacked)
-    with pytest.raises(AdapterFileError, match="`scale` is -1, not a positive number"):
+    with pytest.raises(AdapterFileError, match=r"^adapter_config\.json: `scale` is -1, not a positive number"):
         opened(tmp_path, mlx(), {"lora_parameters": {"scale": -1}})
 
 
@@ -176,6 +176,11 @@ def test_kohya_names_and_alphas(tmp_path: Path) -> None:
         np.testing.assert_array_equal(product(module), B @ A)
 
 
+def test_kohya_beside_a_configuration_of_peft(tmp_path: Path) -> None:
+    adapter = opened(tmp_path, kohya("lora_unet_x", np.array(4.0)), {"peft_type": "LORA", "r": 8})
+    assert (adapter.format, adapter.modules[0].scaling) == ("kohya", Scaling(2.0, "alpha tensor"))
+
+
 def test_kohya_convolutions_are_flattened(tmp_path: Path) -> None:
     down = np.arange(2 * 5 * 9, dtype=np.float32).reshape(2, 5, 3, 3)
     up = np.ones((7, 2, 1, 1), np.float32)
@@ -250,6 +255,14 @@ def test_numbered_stable_diffusion_pairs(tmp_path: Path) -> None:
     np.testing.assert_array_equal(product(adapter.modules[0]), B @ A)
     with pytest.raises(AdapterFileError, match="unet:3: has down but no up"):
         opened(tmp_path, {"unet:3:down": A})
+
+
+def test_numbers_no_layer_can_have(tmp_path: Path) -> None:
+    number = "9" * 30
+    adapter = opened(tmp_path, {f"unet:{number}:down": A, f"unet:{number}:up": B})
+    assert [(m.path, m.layer, m.projection) for m in adapter.modules] == [(f"unet:{number}", None, "unet")]
+    tensors = {f"w_{half}_{n}": x for n in (number, number[:-1] + "8") for half, x in (("a", A), ("b", B))}
+    assert [(m.layer, m.projection) for m in opened(tmp_path, tensors).modules] == [(None, "q"), (None, "v")]
 
 
 def test_numbered_segment_anything_pairs_alternate_q_and_v(tmp_path: Path) -> None:

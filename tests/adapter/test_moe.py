@@ -96,6 +96,14 @@ def test_stacked_experts_have_three_dimensions(tmp_path: Path) -> None:
         np.testing.assert_array_equal(module.B.array() @ module.A.array(), b[e] @ a[e])
 
 
+def test_patterns_decide_for_stacked_experts_too(tmp_path: Path) -> None:
+    key = f"base_model.model.{EXPERTS}.gate_up_proj"
+    tensors = {f"{key}.lora_A.weight": random(E, R, N), f"{key}.lora_B.weight": random(E, M, R, seed=1)}
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 6, "alpha_pattern": {"experts.gate_up_proj": 10}}
+    adapter = opened(tmp_path, tensors, config)
+    assert {module.scaling for module in adapter.modules} == {Scaling(5.0, "alpha_pattern")}
+
+
 def test_experts_of_unknown_number_are_not_taken_for_one_matrix(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedAdapterError, match="several experts, and nothing says how many"):
         opened(tmp_path, fused(EXPERTS), None)

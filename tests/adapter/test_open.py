@@ -96,6 +96,10 @@ def test_nothing_to_open(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "model.safetensors", {"model.layers.0.q_proj.weight": np.ones((4, 4), np.float32)})
     with pytest.raises(NothingToAuditError, match="none of its 1 tensors is a LoRA factor"):
         open_adapter(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(NothingToAuditError, match=r"adapter_config\.json is of a PEFT adapter: none of its 1 tensors"):
+        open_adapter(tmp_path)
+    (tmp_path / "adapter_config.json").unlink()
     (tmp_path / "adapter.gguf").write_bytes(b"GGUF")
     with pytest.raises(UnsupportedAdapterError, match="is a GGUF file"):
         open_adapter(tmp_path / "adapter.gguf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -10,15 +11,17 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from s3lora.cli.main import run
 from s3lora.errors import SelectionError, UsageError
 from s3lora.gate import Gate
 from s3lora.scan import scan
 from s3lora.select import select
 from tests.command import Result, call
 from tests.hostile import bad_files as bad
-from tests.support import make_adapter, shared
+from tests.support import make_adapter, shared, write_safetensors
 
 LAYERS = {f"model.layers.{i}.self_attn.{name}": (16, 12, 4) for i in range(6) for name in ("q_proj", "v_proj")}
 
@@ -76,6 +79,33 @@ def test_no_next_step_that_would_be_refused(
     assert "next  " not in call(capsys, "scan", adapter, *options).out
 
 
+def test_a_flat_plan_is_said_to_be_refused(adapter: Path, tmp_path: Path, capsys: Any) -> None:
+    modules = [f"model.layers.{i}.self_attn.q_proj" for i in range(4)]
+    b = np.diag([2.0, 1.0]).astype("float32")
+    tensors = {
+        f"base_model.model.{path}.lora_{letter}.weight": np.eye(2, dtype="float32") if letter == "A" else b
+        for path in modules
+        for letter in "AB"
+    }
+    flat = make_adapter(tmp_path / "flat", dict.fromkeys(modules, (2, 2, 2)))
+    write_safetensors(flat / "adapter_model.safetensors", tensors)
+    words = " ".join(call(capsys, "scan", flat).out.split())
+    assert "top 10 by ssi chooses 2 of 4 modules: " in words
+    assert "prune will refuse, as ssi does not tell these modules apart; --force-flat insists." in words
+    assert "would prune" not in words
+    assert words.count("does not discriminate here") == 1
+    assert "note ssi does not discriminate here: its spread over the candidates is below 0.01" in words
+    written = document(call(capsys, "scan", flat, "--format", "json"))["warnings"]
+    assert sum("does not discriminate here" in note for note in written) == 2, "data keep both"
+    other = " ".join(call(capsys, "scan", flat, "--index", "random").out.split())
+    assert "note the SSI does not discriminate here" in other, "which no plan says"
+    assert "would prune 2 of 4" in other
+    assert call(capsys, "prune", flat, "-o", tmp_path / "out").status == 2
+    forced = call(capsys, "prune", flat, "-o", tmp_path / "out", "--force-flat")
+    assert (forced.status, forced.out.count("does not discriminate")) == (0, 1)
+    assert "prune will refuse" not in call(capsys, "scan", adapter).out
+
+
 def test_json(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = call(capsys, "scan", adapter, "--format", "json", "--kurtosis", "--seed", "7")
     assert (result.status, result.err) == (0, "")
@@ -127,7 +157,9 @@ def test_csv_reads_back(adapter: Path, zeros: Path, capsys: pytest.CaptureFixtur
     rows = list(csv.DictReader(io.StringIO(result.out)))
     assert len(rows) == 24
     first = scan(adapter).modules[0]
+    assert list(rows[0])[:3] == ["adapter", "sha256", "path"]
     assert rows[0]["path"] == first.path
+    assert rows[0]["sha256"] == hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
     assert (int(rows[0]["m"]), int(rows[0]["n"]), int(rows[0]["rank"])) == (16, 12, 4)
     assert float(rows[0]["ssi"]) == first.indices["ssi"], "every digit"
     assert tuple(map(float, rows[0]["sigma"].split())) == first.sigma
@@ -196,6 +228,18 @@ def test_seed_and_rank(adapter: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (("--rule", "null", "--quantile", "1"), "0 < q < 1"),
         (("--rule", "null", "--draws", "1000000000"), "20 to 100,000 draws"),
         (("--rule", "null", "--index", "magnitude"), "cannot judge magnitude"),
+        (("--z", "2"), "s3lora: --z does nothing without --rule outlier\n"),
+        (("--rule", "gap", "--z", "3.5"), "--z does nothing without --rule outlier"),
+        (("--z", "2", "--fail-on", "selected"), "--z does nothing without --rule outlier"),
+        (("--z", "0", "--fail-on", "outliers"), "must be above 0"),
+        (("--quantile", "0.9"), "--quantile does nothing without --rule null"),
+        (("--rule", "outlier", "--draws", "50"), "--draws does nothing without --rule null"),
+        (("--match", "frobenius"), "--match does nothing without --index random-matched"),
+        (("--index", "random", "--match", "ssi"), "--match does nothing without --index random-matched"),
+        (("--combine", "max"), "--combine does nothing without --unit layer"),
+        (("--fit", "l1"), "--fit does nothing without --method spsvd"),
+        (("--sample", "8"), "--sample does nothing without --method spsvd"),
+        (("--method", "spsvd", "--sample", "8"), "--sample does nothing without --fit l1"),
         (("--layers", "5-2"), "layers 5-2 is no range"),
         (("--layers", "-1"), "--layers -1 is no range; write for example 8-15, or 8"),
         (("--layers", "\x1b[2J"), "is no range"),
@@ -296,6 +340,43 @@ def test_findings_name_modules_and_values(adapter: Path, zeros: Path, capsys: py
     assert result.err == f"s3lora: {zeros}: finding: zero_updates is 12, rule zero_updates > 0\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "passing"),
+    [
+        (("--layers", "0-0"), r"layers\.0\."),
+        (("--projection", "v_proj"), "v_proj"),
+        (("--only", r"\.[01]\..*q_"), r"\.[01]\..*q_proj"),
+    ],
+)
+def test_rules_are_about_what_the_filters_let_pass(
+    options: tuple[str, ...], passing: str, adapter: Path, zeros: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [path for path in LAYERS if re.search(passing, path)]
+    result = call(capsys, "scan", adapter, *options, "--fail-on", "ssi > 0.01")
+    assert result.status == 1
+    assert [line.split(": ")[3] for line in result.err.splitlines()] == paths
+    result = call(capsys, "scan", zeros, *options, "--fail-on", "zero-updates")
+    assert result.err == f"s3lora: {zeros}: finding: zero_updates is {len(paths)}, rule zero_updates > 0\n"
+
+
+def test_a_filter_that_nothing_passes_is_no_verdict(zeros: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "scan", zeros, "--projection", "k_proj", "--fail-on", "zero_updates")
+    assert result.status == 3
+    assert "no module passes the filter" in result.err
+
+
+def test_outliers_are_counted_as_they_are_chosen(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options in (("--z", "0.5"), ("--z", "0.5", "--projection", "v_proj"), ("--z", "1.5", "--layers", "0-4")):
+        chosen = len(selected(call(capsys, "scan", adapter, "--rule", "outlier", *options, "--format", "json")))
+        for rule in (("--rule", "outlier"), ()):
+            result = call(capsys, "scan", adapter, *rule, *options, "--fail-on", "outliers >= 0")
+            assert result.err == f"s3lora: {adapter}: finding: outliers is {chosen}, rule outliers >= 0\n"
+            told = next_step(result)
+            assert ("--z" in told) == bool(rule and told), "prune would refuse a --z without its rule"
+    assert call(capsys, "scan", adapter, "--z", "0.5", "--fail-on", "outliers").status == 1
+    assert call(capsys, "scan", adapter, "--z", "99", "--fail-on", "outliers").status == 0
+
+
 def test_a_rule_about_what_was_not_measured(adapter: Path) -> None:
     measured = scan(adapter)
     with pytest.raises(SelectionError, match="the scan has no kurtosis"):
@@ -323,3 +404,13 @@ def test_real_adapters(capsys: pytest.CaptureFixture[str]) -> None:
     assert result.status == 2, "among them are a pointer, two checkpoints in one folder, and a 3-D factor"
     assert len(result.err.splitlines()) == 3
     assert all(len(line) <= 80 and line == line.rstrip() for line in result.out.splitlines())
+
+
+def test_a_method_that_cannot_score_every_module_never_exits_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    wide, tall = {"layers.0.q_proj": (8, 12, 2)}, {"layers.1.q_proj": (12, 8, 2)}
+    source = make_adapter(tmp_path / "source", wide | tall)
+    assert run(["scan", str(source), "--method", "released", "--format", "json"]) == 2
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["modules"][1]["indices"]["ssi"] is None
+    assert shown.err == f"s3lora: {source}: the scan is incomplete: 1 of 2 modules have no index\n"
+    assert run(["scan", str(make_adapter(tmp_path / "wide", wide)), "--method", "released"]) == 0

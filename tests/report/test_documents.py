@@ -15,7 +15,8 @@ import pytest
 
 from s3lora.compare import compare
 from s3lora.errors import printable
-from s3lora.report.documents import DOCUMENTS, compare_csv, scan_csv, scan_document, schema, to_json
+from s3lora.report.documents import compare_csv, scan_csv, scan_document, to_json
+from s3lora.report.schemas import DOCUMENTS, schema
 from s3lora.scan import Scan, scan
 from s3lora.select import select
 from tests.command import call
@@ -28,7 +29,7 @@ MODULES = {f"h.{i}.q_proj": (8, 6, 2) for i in range(4)}
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_committed_schema_is_current(name: str) -> None:
-    """If this fails: write `s3lora.report.documents.schema(name)` to the file, and tell it in the changelog."""
+    """If this fails: write `s3lora.report.schemas.schema(name)` to the file, and tell it in the changelog."""
     assert (SCHEMAS / f"{name}.json").read_text(encoding="utf-8") == schema(name)
 
 
@@ -128,6 +129,15 @@ def test_csv_cells_are_no_formulas() -> None:
     for name, row in zip(names, rows[1:], strict=True):
         assert row[column] == (f"'{name}" if name[0] in "=+-@" else printable(name))
         assert len(row) == len(rows[0])
+
+
+def test_csv_tells_apart_adapters_of_one_name(tmp_path: Path) -> None:
+    paths = [make_adapter(tmp_path / run / "adapter", MODULES, seed=seed) for seed, run in enumerate("ab")]
+    made = [scan_document(measured, None) for measured in map(scan, paths)]
+    unknown = dataclasses.replace(made[0], source=dataclasses.replace(made[0].source, sha256=None))
+    rows = list(csv.DictReader(io.StringIO(scan_csv([*made, unknown]))))
+    assert {row["adapter"] for row in rows} == {"adapter"}
+    assert list(dict.fromkeys(row["sha256"] for row in rows)) == [*(one.source.sha256 for one in made), ""]
 
 
 def test_csv_of_undefined_values_and_negative_numbers() -> None:

@@ -17,7 +17,7 @@ from s3lora.adapter.model import place
 from s3lora.adapter.write import Written
 from s3lora.compare import Comparison, ModuleChange
 from s3lora.provenance import Provenance, Removal
-from s3lora.prune import Settings
+from s3lora.prune import Action, Settings
 from s3lora.report import text
 from s3lora.report.documents import ScanDocument, scan_document
 from s3lora.report.heatmap import COLOURS, MARK, heat_map
@@ -226,6 +226,29 @@ def test_the_plan_in_numbers() -> None:
     assert nothing.startswith("0 of 0 modules: 0.0% of LoRA parameters")
 
 
+@pytest.mark.parametrize(
+    ("actions", "told"), [(("removed", "removed"), True), (("removed", "zeroed"), False), (("scaled",), False)]
+)
+def test_compute_is_told_where_all_modules_leave(actions: tuple[Action, ...], told: bool) -> None:
+    provenance = Provenance(
+        configuration=Configuration(), source=source(), index="ssi", rule="top 10", unit="module", combine="mean",
+        only="", seed=0, settings=Settings(), share=Share(2, 8, 28, 224, 0.1, 0.1), warnings=(), written=(),
+        modules=tuple(Removal(f"h.{i}.q", action, 0.9, i + 1, "why") for i, action in enumerate(actions)),
+    )  # fmt: skip
+    shown = " ".join(text.to_text(text.prune_text(provenance, Written((), ()), "out")).split())
+    assert "10.0% of Frobenius energy" in shown
+    assert ("of LoRA compute" in shown) == told
+    assert "1.0 kB → 0.0 kB" in shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(3, "0.0 kB"), (12_345, "12.3 kB"), (999_949, "999.9 kB"), (999_950, "1.00 MB"), (84_000_000, "84.00 MB")],
+)
+def test_sizes(count: int, shown: str) -> None:
+    assert text._size(count) == shown
+
+
 def test_the_sharpest_ten_are_listed_and_the_others_counted() -> None:
     lines = text.to_text(text.scan_text(document(layers(13)), None)).splitlines()
     listed = [line for line in lines if "model.layers." in line]
@@ -279,8 +302,8 @@ def everything(name: str) -> list[str]:
     scan_doc = dataclasses.replace(scan_doc, source=dataclasses.replace(scan_doc.source, base_model=name))
     share = Share(1, 8, 28, 224, 0.1, 0.1)
     provenance = Provenance(
-        configuration=Configuration(), source=source(name), index="ssi", rule="top 10", unit="module", only=name,
-        seed=0, settings=Settings(), modules=(Removal(path, "removed", 0.9, 1, "why"),), share=share,
+        configuration=Configuration(), source=source(name), index="ssi", rule="top 10", unit="module", combine="mean",
+        only=name, seed=0, settings=Settings(), modules=(Removal(path, "removed", 0.9, 1, "why"),), share=share,
         warnings=(name,), written=(),
     )  # fmt: skip
     change = ModuleChange(

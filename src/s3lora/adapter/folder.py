@@ -19,6 +19,11 @@ from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 SKIPPED_FOLDERS = (".git", ".cache", "runs", "wandb")
 #: Endings of the folders that exist while another one is replaced.
 PARTIAL, OLD = ".partial", ".old"
+#: Endings of files that hold weights in ways not looked into; the one such file that an adapter keeps; and what only
+#: resumes a training, by the beginning of its name.
+OPAQUE = (".bin", ".pt", ".pth", ".ckpt", ".npz", ".gguf", ".onnx")
+HARMLESS = ("training_args.bin",)
+TRAINING_STATE = ("optimizer.", "scheduler.", "rng_state")
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -141,8 +146,9 @@ def copy_companions(
 ) -> tuple[str, ...]:
     """Copy what lies beside the weights: tokenizer, chat templates, model card; return what was left behind, in words.
 
-    Left behind are weights that still hold the pruned modules (files of known names, and safetensors that hold one
-    of `tensors`), other adapters and checkpoints, links that lead out of the folder, and whatever is no file.
+    Left behind are weights that hold or may hold the pruned modules (files of known names, safetensors that hold one
+    of `tensors`, and every other kind of weights file), the state of the training, other adapters and checkpoints,
+    links that lead out of the folder, and whatever is no file.
     `written` names what the target has already; `root` is the folder that links may not leave.
     """
     left: list[str] = []
@@ -162,8 +168,8 @@ def copy_companions(
         real = Path(os.path.realpath(entry))  # and not resolve(), which raises on links that lead in a circle
         if not real.is_file() or not (real.is_relative_to(root) or _is_blob(real, root)):
             left.append(f"{name} (no file inside the folder)")
-        elif _is_weights(entry, tensors):
-            left.append(f"{name} (weights with the pruned modules)")
+        elif reason := _held_back(entry, tensors):
+            left.append(f"{name} ({reason})")
         else:
             shutil.copyfile(real, target / entry.name)
     return tuple(left)
@@ -185,8 +191,19 @@ def _is_blob(real: Path, root: Path) -> bool:
     return root.parent.name == "snapshots" and real.parent == root.parent.parent / "blobs"
 
 
+def _held_back(file: Path, tensors: AbstractSet[str]) -> str | None:
+    """Return why a file stays behind, None if it comes along."""
+    if _is_weights(file, tensors):
+        return "weights with the pruned modules"
+    if file.suffix.lower() not in OPAQUE or file.name in HARMLESS:
+        return None
+    if file.name.startswith(TRAINING_STATE):
+        return "state of the training, not of the adapter"
+    return "may hold weights with the pruned modules"
+
+
 def _is_weights(file: Path, tensors: AbstractSet[str]) -> bool:
-    if file.name in WEIGHTS or file.name.endswith((INDEX, ".gguf")) or file.name.startswith("adapter_model"):
+    if file.name in WEIGHTS or file.name.endswith(INDEX) or file.name.startswith("adapter_model"):
         return True
     if not tensors or file.suffix != ".safetensors":
         return False

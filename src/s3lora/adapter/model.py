@@ -171,8 +171,8 @@ class Adapter:
     """An opened adapter: its modules, what else is in its files, and where it came from.
 
     `path` is the folder (or the single file) it was opened from and `entry` the weights file or index of shards that
-    was read; both are None for a model in memory. `other_tensors` are carried along untouched: heads, embeddings
-    of new tokens, anything that is not a LoRA factor.
+    was read; both are None for a model in memory. `other_tensors` are no parts of LoRA: heads, embeddings of new
+    tokens, anything else. They are carried along untouched, but for those that a module names among its extras.
     """
 
     name: str
@@ -229,10 +229,11 @@ def place(path: str) -> tuple[int | None, str, int | None]:
     number = layers[1] if layers else next((part for part in path.split(".") if part.isdecimal()), None)
     expert = _EXPERT.search(path)
     names = [part for part in path.split(".") if not part.isdecimal()]
-    return _count(number), names[-1] if names else path, _count(expert[1] if expert else None)
+    return layer_number(number), names[-1] if names else path, layer_number(expert[1] if expert else None)
 
 
-def _count(digits: str | None) -> int | None:
+def layer_number(digits: str | None) -> int | None:
+    """Return the number of a layer or of an expert, None where the path gives none that a model can have."""
     # No model has a layer of more digits; a number of hundreds fits into no result.
     return int(digits) if digits is not None and len(digits) <= 9 else None
 

@@ -80,17 +80,13 @@ def _assemble(
                 raise AdapterFileError("this tensor is in two shards", file=file.name, module=name)
             tensors[name] = tensor
         metadata.update(file.metadata)
-    source = Source(weights.name, tensors, config, metadata)
+    source = Source(weights.name, tensors, config, config_file.name if config_file else CONFIG, metadata)
     for format in FORMATS:
         if format.recognises(source):
             reading = format.read(source)
             break
     else:
-        raise NothingToAuditError(
-            f"none of its {len(tensors)} tensors is a LoRA factor",
-            file=weights.name,
-            fix="give a LoRA adapter, not a whole model",
-        )
+        raise _nothing(source)
     if not reading.modules:
         raise NothingToAuditError("holds no LoRA module", file=weights.name)
     return Adapter(
@@ -106,6 +102,15 @@ def _assemble(
         warnings=reading.warnings,
         removable=format.removable,
     )
+
+
+def _nothing(source: Source) -> NothingToAuditError:
+    """Return the error for weights that no format recognises."""
+    none = f"none of its {len(source.tensors)} tensors is a LoRA factor"
+    if source.config is not None and "peft_type" in source.config:
+        what = f"holds no LoRA module, though {source.config_label} is of a PEFT adapter: {none}"
+        return NothingToAuditError(what, file=source.label, fix="the file is incomplete, or not that adapter's")
+    return NothingToAuditError(none, file=source.label, fix="give a LoRA adapter, not a whole model")
 
 
 def _locate(location: Path) -> tuple[Path, Path]:

@@ -63,8 +63,8 @@ SAFETENSORS_NAME = {name: code for code, (_, name) in DTYPES.items() if name}
 FLOATING = frozenset(name for name in SAFETENSORS_NAME if name.startswith(("float", "bfloat")))
 
 
-# O_NONBLOCK: opening a named pipe must not wait for a writer. Windows has no such flag, and needs O_BINARY.
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# O_NONBLOCK: opening a named pipe must not wait for a writer.
+_OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 #: Beyond this offset lies no file; without a bound, a header of digits makes numbers too long to print.
 _MAX_OFFSET = 2**63
 
@@ -130,7 +130,7 @@ class MappedFile:
 
     def release(self, offset: int, count: int) -> None:
         """Tell the system that these pages are not needed now; touching them again reads them again."""
-        if self._map is None or count <= 0 or not hasattr(self._map, "madvise"):
+        if self._map is None or count <= 0:
             return
         start = offset - offset % mmap.PAGESIZE
         self._map.madvise(mmap.MADV_DONTNEED, start, offset + count - start)

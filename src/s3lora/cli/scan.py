@@ -81,6 +81,12 @@ def scan_command(
         documents.append(scan_document(measured, plan))
         commands.append(shlex.join(["s3lora", "prune", path, *repeated, "-o", "PRUNED"]))
         statuses += [complain(f"{path}: finding: {text}", 1) for text in findings]
+        if missing := sum(not (module.zero or module.sigma) for module in measured.modules):
+            statuses.append(
+                complain(
+                    f"{path}: the scan is incomplete: {missing} of {len(measured.modules)} modules have no index", 2
+                )
+            )
         if form == "text" and output is None:
             _show(documents[-1:], commands[-1:], None, first=len(documents) == 1)
     if documents and form == "json":

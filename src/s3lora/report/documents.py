@@ -1,23 +1,23 @@
-"""The JSON documents that commands print, and their JSON Schemas."""
+"""The JSON and CSV that commands print."""
 
 from __future__ import annotations
 
 import csv
-import inspect
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from s3lora.adapter.digest import Source
-from s3lora.compare import Comparison
 from s3lora.errors import printable
-from s3lora.provenance import Provenance
 from s3lora.scan import Configuration, ModuleScan, Scan, Tool
 from s3lora.select import Plan
 from s3lora.spectrum.indices import INDICES
+
+if TYPE_CHECKING:
+    from s3lora.compare import Comparison
 
 #: Spreadsheets run cells that begin so; names come from untrusted files.
 _FORMULA = ("=", "+", "-", "@")
@@ -34,10 +34,6 @@ class ScanDocument:
     warnings: tuple[str, ...]
     modules: tuple[ModuleScan, ...]
     plan: Plan | None
-
-
-#: Name of the schema file → type of the document.
-DOCUMENTS: dict[str, Any] = {"scan": ScanDocument, "prune": Provenance, "compare": Comparison}
 
 
 def scan_document(scan: Scan, plan: Plan | None) -> ScanDocument:
@@ -58,32 +54,6 @@ def scan_document(scan: Scan, plan: Plan | None) -> ScanDocument:
 def to_json(document: object) -> str:
     """Return the document as indented JSON with a final newline; equal documents give equal bytes."""
     return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
-
-
-def schema(name: str) -> str:
-    """Return the JSON Schema (2020-12) of a document as indented JSON.
-
-    Every field is required, because every field is written. Several adapters scanned at once give an array.
-    """
-    content = msgspec.json.schema(DOCUMENTS[name])
-    one = {"$ref": content["$ref"]}
-    body = {"anyOf": [one, {"type": "array", "items": one}]} if name == "scan" else one
-    definitions = {key: _as_written(part) for key, part in content["$defs"].items()}
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"s3lora {name}"}
-    return msgspec.json.format(msgspec.json.encode({**head, **body, "$defs": definitions}), indent=2).decode() + "\n"
-
-
-def _as_written(definition: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of what is written, which is stricter than that of what can be read: nothing is left out."""
-    fields = definition.get("properties", {})
-    return {
-        **definition,
-        "description": inspect.cleandoc(definition.get("description", "")),
-        "properties": {
-            name: {key: value for key, value in part.items() if key != "default"} for name, part in fields.items()
-        },
-        "required": list(fields),
-    }
 
 
 def scan_csv(documents: Sequence[ScanDocument]) -> str:

@@ -72,7 +72,7 @@ def scan_text(document: ScanDocument, command: str | None, console: Console | No
     parts += [_ranking(document.modules, index, width), Text()]
     if document.plan is not None:
         parts.append(_plan_line(document.plan))
-    parts += _notes(_without_repetition(document))
+    parts += _notes(_without_repetition(document.warnings))
     if command is not None and document.plan is not None and _prunable(document.plan):
         parts += [Text(), _next(command, width)]
     return Group(*parts)
@@ -181,10 +181,10 @@ def _share(share: Share, *, compute: bool = True) -> Text:
     return Text.assemble((f"{share.modules} of {share.modules_total} modules", "bold"), f": {', '.join(parts)}.")
 
 
-def _without_repetition(document: ScanDocument) -> Sequence[str]:
-    """Return the warnings without that of the scan on a flat SSI where the plan says the same of its candidates."""
-    said = document.plan is not None and any(note.startswith(f"ssi {_FLAT}") for note in document.plan.warnings)
-    return [note for note in document.warnings if not (said and note.startswith(f"the SSI {_FLAT}"))]
+def _without_repetition(notes: Sequence[str]) -> list[str]:
+    """Return the notes without that of the scan on a flat SSI where the plan says the same of its candidates."""
+    said = any(note.startswith(f"ssi {_FLAT}") for note in notes)
+    return [note for note in notes if not (said and note.startswith(f"the SSI {_FLAT}"))]
 
 
 def _notes(notes: Sequence[str]) -> list[RenderableType]:
@@ -221,7 +221,7 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
     if len(provenance.modules) > SHOWN:
         table.add_row("", f"… and {len(provenance.modules) - SHOWN} more, all in s3lora.json", "", "", style="dim")
     left = [f"left behind: {name}" for name in written.left_behind]
-    return Group(text, Text(), table, *_notes([*provenance.warnings, *left]))
+    return Group(text, Text(), table, *_notes([*_without_repetition(provenance.warnings), *left]))
 
 
 def _size(count: int) -> str:

@@ -13,11 +13,15 @@ from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """All tensors of an adapter by name, with its configuration if it has one; `label` is for messages."""
+    """All tensors of an adapter by name, with its configuration if it has one.
+
+    `label` and `config_label` name the weights file and the configuration in messages.
+    """
 
     label: str
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any] | None
+    config_label: str
     metadata: Mapping[str, str]
 
 

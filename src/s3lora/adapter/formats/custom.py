@@ -15,6 +15,7 @@ import re
 
 from s3lora.adapter.formats.base import Format, Reading, Source, rank_warning
 from s3lora.adapter.formats.pairs import Pair, read_pairs
+from s3lora.adapter.model import layer_number
 
 _SD_KEY = re.compile(r"^(?P<path>\w+:\d+):(?P<half>down|up)$")
 _SAM_KEY = re.compile(r"^w_(?P<half>[ab])_(?P<number>\d+)$")
@@ -46,7 +47,7 @@ def _read_sd(source: Source) -> Reading:
 
 def _sd_place(path: str) -> tuple[int | None, str]:
     model, _, number = path.rpartition(":")
-    return int(number), model
+    return layer_number(number), model
 
 
 def _read_sam(source: Source) -> Reading:
@@ -56,8 +57,9 @@ def _read_sam(source: Source) -> Reading:
 
 
 def _sam_place(path: str) -> tuple[int | None, str]:
-    block, value = divmod(int(path.removeprefix("w_")), 2)
-    return block, "v" if value else "q"
+    digits = path.removeprefix("w_")
+    number = layer_number(digits)
+    return None if number is None else number // 2, "v" if int(digits[-1]) % 2 else "q"
 
 
 def _has(key: re.Pattern[str], source: Source) -> bool:

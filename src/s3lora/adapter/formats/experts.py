@@ -30,7 +30,8 @@ def fused(
     container = _container(part.path)
     targets = _parameters(container, config)
     name = _which(part, parts, targets)
-    rank = scaling.rank(f"{container}.{name}")
+    configured = f"{container}.{name}" if name else container
+    rank = scaling.rank(configured)
     factors = _factors(part.A, part.B, container, rank, bool(targets), label)
     if factors is None:
         return None
@@ -43,7 +44,7 @@ def fused(
                 path=path,
                 A=a,
                 B=b,
-                scaling=scaling.of(f"{container}.{name}", a.shape[0]),
+                scaling=scaling.of(configured, a.shape[0]),
                 layer=place(container)[0],
                 projection=name or place(container)[1],
                 expert=expert,

@@ -33,13 +33,13 @@ def _read(source: Source) -> Reading:
     modules: list[LoraModule] = []
     taken: set[str] = set()
     for path in _paths(source.tensors):
-        module = _module(path, source, _scaling(parameters, source.label))
+        module = _module(path, source, _scaling(parameters, source.config_label))
         modules.append(module)
         taken.update(module.tensor_names)
     ordered = tuple(sorted(modules, key=lambda module: natural_key(module.path)))
-    rank = positive(parameters, "rank", source.label)
+    rank = positive(parameters, "rank", source.config_label)
     configured = {module.path: int(rank) for module in ordered} if rank else {}
-    notes = (_scaling_note(parameters, source.label), _dora_note(ordered))
+    notes = (_scaling_note(parameters, source.config_label), _dora_note(ordered))
     return Reading(
         ordered,
         tuple(name for name in source.tensors if name not in taken),

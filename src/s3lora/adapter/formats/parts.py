@@ -33,7 +33,7 @@ class Scalings:
     """
 
     def __init__(self, config: Mapping[str, Any] | None, label: str) -> None:
-        """Check the numbers in `config` (None: no configuration)."""
+        """Check the numbers in `config` (None: no configuration); `label` is the name of its file."""
         self._known = config is not None
         values = config or {}
         self._alpha = positive(values, "lora_alpha", label) or 8.0  # PEFT's default

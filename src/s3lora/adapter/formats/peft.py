@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from s3lora.adapter.formats import experts
@@ -26,20 +26,24 @@ _KEY = re.compile(
     r"^(?P<path>.+?)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
     r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?(?:\.(?P<leaf>weight|bias))?$"
 )
+#: Parts of other methods beside lora_A and lora_B, which change the product B·A.
+_OTHER_PARTS = {"lora_E": "AdaLoRA", "ranknum": "AdaLoRA", "lora_diag": "KaSA", "lora_mid": "LoCon with a Tucker core"}
+#: Parts that do not change it once the training is over.
+_HARMLESS = ("lora_dropout", "lora_alpha", "lora_monteclora_sampler")
+#: Parts of a wrapped layer that belong to the base model or to a wrapper of its own, and stay when the LoRA leaves.
+_NOT_OF_LORA = (".base_layer.", ".token_adapter.", ".modules_to_save.")
 _EMBEDDING = {"lora_embedding_A": "lora_A", "lora_embedding_B": "lora_B"}
 
 
 def _recognises(source: Source) -> bool:
-    if source.config is not None and "peft_type" in source.config:
-        return True
     return any(_KEY.match(name) for name in source.tensors)
 
 
 def _read(source: Source) -> Reading:
     config = source.config or {}
-    refuse_other_types(config, source.label)
+    refuse_other_types(config, source.config_label)
     parts, others = _collect(source)
-    scaling = Scalings(source.config, source.label)
+    scaling = Scalings(source.config, source.config_label)
     modules: list[LoraModule] = []
     notes: list[str] = []
     configured: dict[str, int] = {}
@@ -88,8 +92,7 @@ def _collect(source: Source) -> tuple[dict[str, Parts], tuple[str, ...]]:
             if getattr(part, letter) is not None:
                 raise AdapterFileError(f"has two lora_{letter} tensors", file=source.label, module=part.path)
             setattr(part, letter, tensor)
-    others = [name for name in others if not _take_alpha(name, parts, source)]
-    return parts, tuple(others)
+    return parts, tuple(_give_to_modules(others, parts, source))
 
 
 def _refuse_several(adapters: set[str], label: str) -> None:
@@ -100,14 +103,51 @@ def _refuse_several(adapters: set[str], label: str) -> None:
         )
 
 
-def _take_alpha(name: str, parts: Mapping[str, Parts], source: Source) -> bool:
-    """Give `PATH.alpha` to its module: diffusers writes it where no configuration holds the scaling."""
-    part = parts.get(name.removesuffix(".alpha")) if name.endswith(".alpha") else None
-    if part is None or source.config is not None:
-        return False
-    part.alpha = source.tensors[name]
-    part.extras.append(name)
-    return True
+def _give_to_modules(names: Iterable[str], parts: Mapping[str, Parts], source: Source) -> Iterator[str]:
+    """Give each module whatever else lies under its path, and yield the names that are no parts of LoRA.
+
+    A name can be both: a trained bias leaves with its module, and loaders that know LoRA alone reject it.
+    Raises UnsupportedAdapterError for a part that changes the update: then B·A alone would have a wrong spectrum.
+    """
+    containers = {owner for key in parts for owner in _owners(key) if owner in parts}
+    for name in names:
+        key = None if any(inner in name for inner in _NOT_OF_LORA) else _owner(name, parts)
+        rest = name[len(key) + 1 :] if key is not None else ""
+        # What lies deeper in a module that has modules within may be of one that LoRA did not touch.
+        if key is None or (key in containers and "." in rest and not rest.startswith("lora_")):
+            yield name
+            continue
+        part = parts[key]
+        _refuse_other_part(rest, part.path, source)
+        part.extras.append(name)
+        if rest == "alpha" and source.config is None:  # diffusers writes it where no configuration holds the scaling
+            part.alpha = source.tensors[name]
+            continue
+        if rest == "dora_scale":  # another name of the magnitude vector
+            part.magnitude = source.tensors[name]
+        yield name
+
+
+def _owners(key: str) -> Iterator[str]:
+    """Yield the paths above `key`, the nearest first."""
+    while "." in key:
+        key = key.rpartition(".")[0]
+        yield key
+
+
+def _owner(name: str, parts: Mapping[str, Parts]) -> str | None:
+    return next((key for key in _owners(name) if key in parts), None)
+
+
+def _refuse_other_part(rest: str, path: str, source: Source) -> None:
+    part = rest.partition(".")[0]
+    if method := _OTHER_PARTS.get(part):
+        what = f"is {method} (it holds {part}), whose update is not B·A"
+    elif part.startswith("lora_") and part not in _HARMLESS:
+        what = f"holds {printable(rest, 60)} besides its two factors, so its update may not be B·A"
+    else:
+        return
+    raise UnsupportedAdapterError(what, file=source.label, module=path, fix="s3lora reads LoRA only")
 
 
 def _module(part: Parts, scaling: Scalings, label: str) -> LoraModule:
