@@ -46,7 +46,7 @@ def process(
     program: Sequence[str] = ["-m", "s3lora"]
     if before or after:
         # An exit status is what main() leaves behind, whatever `after` does.
-        program = ["-c", f"import atexit, sys\n{before}\n{after}\nfrom s3lora.__main__ import main\nmain()"]
+        program = ["-c", f"import os, sys\n{before}\n{after}\nfrom s3lora.__main__ import main\nmain()"]
     done = subprocess.run(
         [sys.executable, *program, *map(str, arguments)],
         capture_output=True,

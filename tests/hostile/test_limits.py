@@ -30,7 +30,9 @@ def peak():
     with open("/proc/self/status") as status:
         kilobytes = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
     sys.stderr.write(f"peak {kilobytes // 1024} MB")
-atexit.register(peak)
+    sys.stderr.flush()
+leave = os._exit
+os._exit = lambda status: (peak(), leave(status))
 """
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc, or sets Linux limits")
 

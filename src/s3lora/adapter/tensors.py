@@ -33,6 +33,8 @@ MAX_HEADER = 32 * 1024 * 1024
 MAX_NAME = 512
 MAX_DIMENSIONS = 8
 CHUNK = 1024 * 1024
+#: Files up to this size are mapped whole at once and kept so: page by page costs more than it saves.
+SMALL_FILE = 96 * 1024 * 1024
 
 #: safetensors dtype → (bits an element, NumPy or ml_dtypes name; None where no array type exists).
 DTYPES: dict[str, tuple[int, str | None]] = {
@@ -89,7 +91,7 @@ class MappedFile:
                 raise AdapterFileError("is not a regular file", file=path.name, fix="give a weights file or its folder")
             self.path = path
             self.size = status.st_size
-            self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) if self.size else None
+            self._map = _map(descriptor, self.size) if self.size else None
         except (OSError, ValueError) as error:
             os.close(descriptor)
             raise AdapterFileError(f"cannot be read ({error})", file=path.name) from None
@@ -130,13 +132,15 @@ class MappedFile:
 
     def release(self, offset: int, count: int) -> None:
         """Tell the system that these pages are not needed now; touching them again reads them again."""
-        if self._map is None or count <= 0:
+        if self._map is None or count <= 0 or self.size <= SMALL_FILE:
             return
         start = offset - offset % mmap.PAGESIZE
         self._map.madvise(mmap.MADV_DONTNEED, start, offset + count - start)
 
     def sha256(self) -> str:
         """Return the SHA-256 of the whole file, in hexadecimal."""
+        if self._map is not None and self.size <= SMALL_FILE:
+            return hashlib.sha256(self._map).hexdigest()
         digest = hashlib.sha256()
         for chunk in self.chunks(0, self.size):
             digest.update(chunk)
@@ -150,6 +154,11 @@ class MappedFile:
                 self._map.close()
             self._map = None
         self._close_descriptor()
+
+
+def _map(descriptor: int, size: int) -> mmap.mmap:
+    populate = getattr(mmap, "MAP_POPULATE", 0) if size <= SMALL_FILE else 0
+    return mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED | populate, prot=mmap.PROT_READ)
 
 
 @dataclass(frozen=True, slots=True)

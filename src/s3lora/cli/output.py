@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -89,6 +88,8 @@ def _write(path: Path, text: str) -> None:
                 device.write(text)
             return
         path = Path(os.path.realpath(path))  # the file that a link leads to, not the link
+        import tempfile  # only here, and slow to import
+
         descriptor, partial = tempfile.mkstemp(prefix=".s3lora.", dir=path.parent)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
