@@ -70,7 +70,7 @@ def kept_as_zeros(adapter: Adapter, removed: set[str], compat: Compat) -> dict[s
     """
     zeros: dict[str, str] = {}
     if not adapter.removable:
-        zeros.update((path, f"must stay: {adapter.format} loaders read every module") for path in removed)
+        zeros.update((path, f"is needed by loaders of {adapter.format}, which read them all") for path in removed)
     zeros.update((path, "shares its tensors with experts that stay") for path in _shared(adapter, removed))
     zeros.update(
         (path, "is an expert that newer loaders stack with those that stay") for path in _stacked(adapter, removed)

@@ -205,7 +205,8 @@ def _other_notes(chosen: Sequence[LoraModule], reasons: Mapping[str, str], setti
     notes = []
     for reason in sorted(set(reasons.values())):
         count = sum(given == reason for given in reasons.values())
-        notes.append(f"{count} modules stay as zero tensors instead of leaving: it {reason}")
+        subject = "1 module stays as a zero tensor" if count == 1 else f"{count} modules stay as zero tensors"
+        notes.append(f"{subject} instead of leaving: each {reason}")
     small = sum(min(module.m, module.n, module.rank) < settings.component for module in chosen)
     if settings.mode == "clip" and small:
         notes.append(
