@@ -62,6 +62,16 @@ def test_prune_as_json_is_its_provenance(adapter: Path, tmp_path: Path, capsys: 
     assert re.fullmatch("[0-9a-f]{64}", printed["source"]["sha256"])
 
 
+def test_prune_as_csv_has_a_row_for_each_chosen_module(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = call(capsys, "prune", adapter, "-o", tmp_path / "out", "--format", "csv", "--top", "2")
+    record = json.loads((tmp_path / "out" / "s3lora.json").read_text())
+    rows = list(csv.DictReader(io.StringIO(result.out)))
+    assert [(row["path"], float(row["value"])) for row in rows] == [(m["path"], m["value"]) for m in record["modules"]]
+    assert {row["action"] for row in rows} == {"removed"}
+
+
 @pytest.mark.parametrize(
     ("options", "action", "modules"),
     [

@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from s3lora.adapter.open import open_adapter
-from s3lora.cli.options import refuse_idle, rule_options, scan_options, scan_with, selector
+from s3lora.cli.options import format_option, refuse_idle, rule_options, scan_options, scan_with, selector
 from s3lora.cli.output import emit, show
 from s3lora.compat import COMPATS
 from s3lora.provenance import write_pruned
 from s3lora.prune import MODES, Settings, prune
-from s3lora.report.documents import to_json
+from s3lora.report.documents import prune_csv, to_json
 
 
 @click.command("prune", short_help="Write the adapter without its sharpest modules.")
@@ -42,18 +42,12 @@ from s3lora.report.documents import to_json
 @click.option("--force-flat", is_flag=True, help="Prune even where the index does not tell modules apart.")
 @scan_options
 @rule_options
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="A report to read, or the content of s3lora.json.",
-)
+@format_option
 def prune_command(path: str, output: str, form: str, **options: Any) -> None:
-    """Choose modules by a rule and write an adapter without them, that PEFT, vLLM, SGLang and llama.cpp load.
+    """Choose modules by a rule and write an adapter without them, for PEFT, vLLM, SGLang or llama.cpp.
 
-    The result is written whole or not at all, read again and compared; s3lora.json in it says what was done. The
+    What was done is printed: as a report, as JSON (the content of s3lora.json), or as CSV with one row a module.
+    The adapter is written whole or not at all, read again and compared; s3lora.json in it says what was done. The
     input stays as it is, unless -o and --force name it.
 
     \b
@@ -72,6 +66,8 @@ def prune_command(path: str, output: str, form: str, **options: Any) -> None:
         provenance, written = write_pruned(pruned, measured, output, force=options["force"])
     if form == "json":
         emit(to_json(provenance), None)
+    elif form == "csv":
+        emit(prune_csv(provenance), None)
     else:
         from s3lora.report.text import prune_text
 

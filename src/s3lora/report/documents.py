@@ -18,6 +18,7 @@ from s3lora.spectrum.indices import INDICES
 
 if TYPE_CHECKING:
     from s3lora.compare import Comparison
+    from s3lora.provenance import Provenance
 
 #: Spreadsheets run cells that begin so; names come from untrusted files.
 _FORMULA = ("=", "+", "-", "@")
@@ -68,6 +69,15 @@ def scan_csv(documents: Sequence[ScanDocument]) -> str:
             cells += [*module.shape, module.rank, module.dtype, module.scaling, module.scaling_origin, module.zero]
             cells += [module.indices.get(name) for name in names]
             rows.append([_cell(cell) for cell in (*cells, module.selected, " ".join(map(repr, module.sigma)))])
+    return _csv(rows)
+
+
+def prune_csv(provenance: Provenance) -> str:
+    """Return one row a module that was chosen: what was done to it, and why."""
+    rows = [["path", "action", "index", "value", "position", "reason"]]
+    for module in provenance.modules:
+        cells = [module.path, module.action, provenance.index, module.value, module.position, module.reason]
+        rows.append([_cell(cell) for cell in cells])
     return _csv(rows)
 
 
