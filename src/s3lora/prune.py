@@ -160,6 +160,8 @@ def _edits(kept: Sequence[LoraModule], actions: Mapping[str, Action], settings: 
     largest = max(module.rank for module in kept)
     for module in kept:
         action = actions.get(module.path)
+        if action == "clipped" and not _has_component(module, settings.component):
+            action = None  # there is nothing to clip, and writing it anew would only round it
         baked = 1.0
         if settings.bake:
             baked = peft_config.baked_factor(module, largest, by_tensor=settings.compat == "llamacpp")
@@ -207,9 +209,12 @@ def _other_notes(chosen: Sequence[LoraModule], reasons: Mapping[str, str], setti
         count = sum(given == reason for given in reasons.values())
         subject = "1 module stays as a zero tensor" if count == 1 else f"{count} modules stay as zero tensors"
         notes.append(f"{subject} instead of leaving: each {reason}")
-    small = sum(min(module.m, module.n, module.rank) < settings.component for module in chosen)
+    small = sum(not _has_component(module, settings.component) for module in chosen)
     if settings.mode == "clip" and small:
-        notes.append(
-            f"{small} modules have fewer than {settings.component} components: clipping leaves them as they are"
-        )
+        which = f"{small} of the {len(chosen)} modules clipped"
+        notes.append(f"fewer than {settings.component} components in {which}: these stay as they are")
     return notes
+
+
+def _has_component(module: LoraModule, component: int) -> bool:
+    return min(module.m, module.n, module.rank) >= component

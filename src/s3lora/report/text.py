@@ -69,7 +69,8 @@ def scan_text(document: ScanDocument, command: str | None, console: Console | No
     drawn = heat_map(document.modules, index, width=width - 2, colour=_coloured(console))
     if drawn is not None:
         parts += [Padding(drawn, (0, 0, 0, 1)), Text()]
-    parts += [_ranking(document.modules, index, width), Text()]
+    if any(module.indices.get(index) is not None for module in document.modules):
+        parts += [_ranking(document.modules, index, width), Text()]
     if document.plan is not None:
         parts.append(_plan_line(document.plan))
     parts += _notes(_without_repetition(document.warnings))
