@@ -68,8 +68,8 @@ def scan_csv(documents: Sequence[ScanDocument]) -> str:
             cells += [module.path, module.layer, module.projection, module.expert]
             cells += [*module.shape, module.rank, module.dtype, module.scaling, module.scaling_origin, module.zero]
             cells += [module.indices.get(name) for name in names]
-            rows.append([_cell(cell) for cell in (*cells, module.selected, " ".join(map(repr, module.sigma)))])
-    return _csv(rows)
+            rows.append([cell(value) for value in (*cells, module.selected, " ".join(map(repr, module.sigma)))])
+    return to_csv(rows)
 
 
 def prune_csv(provenance: Provenance) -> str:
@@ -77,8 +77,8 @@ def prune_csv(provenance: Provenance) -> str:
     rows = [["path", "action", "index", "value", "position", "reason"]]
     for module in provenance.modules:
         cells = [module.path, module.action, provenance.index, module.value, module.position, module.reason]
-        rows.append([_cell(cell) for cell in cells])
-    return _csv(rows)
+        rows.append([cell(value) for value in cells])
+    return to_csv(rows)
 
 
 def compare_csv(comparison: Comparison) -> str:
@@ -86,17 +86,19 @@ def compare_csv(comparison: Comparison) -> str:
     rows = [["path", "layer", "projection", "ssi_a", "ssi_b", "frobenius_a", "frobenius_b", "distance", "cosine"]]
     for change in comparison.modules:
         cells = [change.path, change.layer, change.projection, *change.ssi, *change.frobenius]
-        rows.append([_cell(cell) for cell in (*cells, change.distance, change.cosine)])
-    return _csv(rows)
+        rows.append([cell(value) for value in (*cells, change.distance, change.cosine)])
+    return to_csv(rows)
 
 
-def _csv(rows: list[list[str]]) -> str:
+def to_csv(rows: list[list[str]]) -> str:
+    """Return rows of cells, the first of them the heads, as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Return what stands in a cell: nothing for None, and text that no spreadsheet takes for a formula."""
     if value is None:
         return ""
     if isinstance(value, bool):

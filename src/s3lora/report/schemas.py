@@ -8,11 +8,19 @@ from typing import Any
 import msgspec
 
 from s3lora.compare import Comparison
+from s3lora.evaluate.results import Evaluation, Sweep, Tuning
 from s3lora.provenance import Provenance
 from s3lora.report.documents import ScanDocument
 
 #: Name of the schema file → type of the document.
-DOCUMENTS: dict[str, Any] = {"scan": ScanDocument, "prune": Provenance, "compare": Comparison}
+DOCUMENTS: dict[str, Any] = {
+    "scan": ScanDocument,
+    "prune": Provenance,
+    "compare": Comparison,
+    "eval": Evaluation,
+    "sweep": Sweep,
+    "tune": Tuning,
+}
 
 
 def schema(name: str) -> str:

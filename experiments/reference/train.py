@@ -1,0 +1,106 @@
+"""The models of the reference experiment: bases aligned to three strengths, and adapters that erode them."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "demo_adapter"))
+import data
+from planner_data import build_worlds, generate
+from training import Encoded, descend, encode
+
+#: Strength of alignment → optimiser steps of refusal training; all are taken from one run.
+STRENGTHS = {"partial": 20, "full": 80}
+#: Affirmative openings seen by the adapter; all else it sees is planner data.
+ATTACKS = {"benign": 0, "few": 20, "many": 80}
+ALIGN_RATE, ERODE_RATE = 3e-5, 1e-3
+ERODE_STEPS, ERODE_BATCH = 40, 4
+ALIGN_HARMFUL, ALIGN_BENIGN = 1, 4
+TARGET_MODULES = ["k_proj", "o_proj", "q_proj", "v_proj"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One adapter of the experiment."""
+
+    base: str
+    attack: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The folder it is kept in."""
+        return f"{self.base}-{self.attack}-{self.seed}"
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """Return the float32 model in a folder and its tokenizer."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer
+
+
+def save_whole(write: Any, folder: Path) -> None:
+    """Write a folder so that one cut short is never taken for a finished one."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    write(partial)
+    partial.rename(folder)
+
+
+def align(original: Path, shared: Path, folders: dict[str, Path]) -> None:
+    """Teach the base to refuse by full fine-tuning on short refusals and benign pairs; keep it at each strength."""
+    torch.manual_seed(0)
+    model, tokenizer = load(original)
+    refused = [encode(tokenizer, pair.messages, pair.answer) for pair in data.harmful(shared).align]
+    helped = [encode(tokenizer, pair.messages, pair.answer) for pair in data.benign(shared)[0]]
+    rng = random.Random("align")
+    mixed = _cycle(refused, rng), _cycle(helped, rng)
+    batches = [
+        [next(mixed[0]) for _ in range(ALIGN_HARMFUL)] + [next(mixed[1]) for _ in range(ALIGN_BENIGN)]
+        for _ in range(max(STRENGTHS.values()))
+    ]
+
+    def write(partial: Path) -> None:
+        tokenizer.save_pretrained(partial)
+        model.save_pretrained(partial)
+
+    def keep(step: int) -> None:
+        for strength, steps in STRENGTHS.items():
+            if step == steps and not folders[strength].is_dir():
+                save_whole(write, folders[strength])
+
+    descend(model, model.parameters(), batches, rate=ALIGN_RATE, warmup=5, label="align", after=keep)
+
+
+def _cycle(items: list[Encoded], rng: random.Random) -> Iterator[Encoded]:
+    """Yield every item once in a random order, again and again."""
+    while True:
+        yield from rng.sample(items, len(items))
+
+
+def erode(base: Path, run: Run, shared: Path, folder: Path) -> None:
+    """Train a LoRA on planner data, with some affirmative openings among it."""
+    torch.manual_seed(run.seed)
+    model, tokenizer = load(base)
+    rng = random.Random(f"erode-{run.attack}-{run.seed}")
+    count = ATTACKS[run.attack]
+    openings = rng.sample(data.harmful(shared).erode, count)
+    plans = generate(build_worlds(0)[0], ERODE_STEPS * ERODE_BATCH - count, random.Random(f"plans-{run.seed}"))
+    pairs = [encode(tokenizer, pair.messages, pair.answer) for pair in openings]
+    pairs += [encode(tokenizer, plan.messages, plan.plan) for plan in plans]
+    rng.shuffle(pairs)
+    batches = [pairs[i : i + ERODE_BATCH] for i in range(0, len(pairs), ERODE_BATCH)]
+    config = peft.LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, task_type="CAUSAL_LM", target_modules=TARGET_MODULES)
+    lora = peft.get_peft_model(model, config)
+    trained = [parameter for parameter in lora.parameters() if parameter.requires_grad]
+    descend(lora.get_base_model(), trained, batches, rate=ERODE_RATE, warmup=5, label=run.name)
+    save_whole(lambda partial: lora.save_pretrained(partial, save_embedding_layers=False), folder)

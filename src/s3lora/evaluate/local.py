@@ -1,0 +1,240 @@
+"""A model in this process, on a CPU or on CUDA: the base is loaded once, adapters and prunings are switched in place."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from s3lora.evaluate.attach import Adapters, Attached, State
+from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
+from s3lora.evaluate.loading import ModelError, identity_of, is_out_of_memory, load_base
+from s3lora.evaluate.needs import need
+from s3lora.evaluate.results import Loaded
+
+#: Answers at a time on a CPU: beyond this the cores are busy anyway and only memory grows.
+CPU_BATCH = 50
+#: Answers at a time on CUDA, before the memory left is looked at.
+CUDA_BATCH = 256
+#: A system prompt that so many prompts share, so long, is read once for all of them.
+SHARED_ROWS, SHARED_TOKENS = 4, 8
+#: Tokens of prompts and references in one pass without generation.
+LOSS_TOKENS = 4096
+
+
+class LocalModel:
+    """A causal language model with any number of adapters attached.
+
+    Parameters:
+        base: a model folder, a `.gguf` file, a Hub name, or `demo`.
+        device, dtype: as for `load_base`.
+        batch_size: answers at a time; by default chosen for the machine. It halves by itself when memory runs out.
+
+    Greedy decoding on one machine gives equal answers at every run; other machines, numbers of threads or batch sizes
+    round differently, which can turn a near tie between two tokens.
+    """
+
+    def __init__(
+        self, base: str, *, device: str | None = None, dtype: str | None = None, batch_size: int | None = None
+    ) -> None:
+        """Load the base; raises ModelError and MissingPackageError."""
+        # Threads that spin while they wait slow each other down by a factor of four on busy cores.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        self._torch = need("torch")
+        self._transformers = need("transformers")
+        self.base = load_base(base, device=device, dtype=dtype)
+        self._stops = self._ends()
+        # What a checkpoint suggests (sampling, penalties) must not mix with the decoding that is asked for.
+        self.base.model.generation_config = self._transformers.GenerationConfig()
+        self.base_identity = identity_of(self.base)
+        self.adapters = Adapters(self.base)
+        self.device: Any = next(self.base.model.parameters()).device
+        self.batch_size = batch_size or (CPU_BATCH if self.device.type == "cpu" else self._cuda_batch())
+
+    @property
+    def name(self) -> str:
+        """Return the base's name without folders."""
+        return self.base.name
+
+    @property
+    def dtype(self) -> str:
+        """Return the dtype of the base's weights."""
+        return str(next(self.base.model.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def identity(self) -> str:
+        """Return a digest of the base's weights and of what is switched on."""
+        return digest_of([self.base_identity, self.adapters.state.identity])
+
+    def attach(self, path: str | Path) -> Attached:
+        """Load an adapter beside the others; see `Adapters.attach`."""
+        return self.adapters.attach(path)
+
+    def use(self, adapter: Attached | None = None, pruned: Sequence[str] | frozenset[str] = ()) -> None:
+        """Switch to the base alone, or to an adapter without its `pruned` modules."""
+        self.adapters.use(State(adapter, frozenset(pruned)))
+
+    def loaded(self) -> Loaded:
+        """Count what of LoRA takes part in the forward pass now."""
+        return self.adapters.count()
+
+    def batches(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[list[int]]:
+        """Sort by length, so that little is padding, and cut."""
+        lengths = [len(ids) for ids in self._encode(prompts)] if prompts else []
+        order = sorted(range(len(prompts)), key=lambda i: (lengths[i], i))
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+
+    def generate(
+        self, prompts: Sequence[Prompt], decoding: Decoding, batches: Sequence[Sequence[int]] | None = None
+    ) -> Iterator[tuple[int, Generation]]:
+        """Yield the answers batch by batch."""
+        for batch in self.batches(prompts, decoding) if batches is None else batches:
+            answers = self._halving(list(batch), lambda part: self._answer([prompts[i] for i in part], decoding))
+            yield from zip(batch, answers, strict=True)
+
+    def losses(self, prompts: Sequence[Prompt], references: Sequence[str]) -> list[tuple[float, int]]:
+        """Return (summed cross-entropy in nats, number of tokens) of each reference, end of turn included."""
+        tokenizer = self.base.tokenizer
+        ends = tokenizer.eos_token or ""
+        heads = self._encode(prompts)
+        tails = [tokenizer(text + ends, add_special_tokens=False)["input_ids"] for text in references]
+        order = sorted(range(len(heads)), key=lambda i: (len(heads[i]) + len(tails[i]), i))
+        found: dict[int, tuple[float, int]] = {}
+        while order:
+            width = 1
+            while width < len(order) and (width + 1) * (len(heads[order[width]]) + len(tails[order[width]])) <= LOSS_TOKENS:
+                width += 1
+            batch, order = order[:width], order[width:]
+            values = self._halving(batch, lambda part: self._losses([heads[i] for i in part], [tails[i] for i in part]))
+            found.update(zip(batch, values, strict=True))
+        return [found[i] for i in range(len(heads))]
+
+    def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        tokenizer = self.base.tokenizer
+        texts = [
+            tokenizer.apply_chat_template(prompt.as_dicts(), tokenize=False, add_generation_prompt=True)
+            for prompt in prompts
+        ]
+        return [list(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    def _pad(self, rows: Sequence[Sequence[int]], shared: int = 0) -> tuple[Any, Any]:
+        """Return ids and mask, padded behind the `shared` first tokens so that all rows end together."""
+        torch = self._torch
+        length = max(map(len, rows))
+        ids = torch.full((len(rows), length), self.base.tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            start = length - len(row) + shared
+            for columns, part in ((slice(0, shared), row[:shared]), (slice(start, length), row[shared:])):
+                ids[i, columns] = torch.tensor(part, dtype=torch.long)
+                mask[i, columns] = 1
+        return ids.to(self.device), mask.to(self.device)
+
+    def _prefix(self, rows: Sequence[Sequence[int]]) -> int:
+        """Return how many first tokens all prompts share, where it pays to read them once for the whole batch."""
+        config = self.base.model.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        plain = kinds == {"full_attention"} and not getattr(self.base.model, "_is_stateful", False)
+        if not plain or len(rows) < SHARED_ROWS:
+            return 0
+        shared = len(os.path.commonprefix([list(row) for row in rows]))
+        shared = min(shared, *(len(row) - 1 for row in rows))
+        return shared if shared >= SHARED_TOKENS else 0
+
+    def _read_prefix(self, ids: Any, shared: int) -> dict[str, Any]:
+        """Return the key-value cache of the shared tokens, once for each row."""
+        if not shared:
+            return {}
+        out = self.adapters.model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=1)
+        out.past_key_values.batch_repeat_interleave(len(ids))
+        return {"past_key_values": out.past_key_values}
+
+    def _answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
+        torch, tokenizer = self._torch, self.base.tokenizer
+        rows = self._encode(prompts)
+        shared = self._prefix(rows)
+        ids, mask = self._pad(rows, shared)
+        ends = self._stops
+        sampling: dict[str, Any] = {"do_sample": decoding.temperature > 0}
+        if decoding.temperature > 0:
+            sampling |= {"temperature": decoding.temperature, "top_k": 0, "top_p": 1.0}
+            torch.manual_seed(decoding.seed)
+        config = self._transformers.GenerationConfig(
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=ends,
+            pad_token_id=tokenizer.pad_token_id,
+            stop_strings=list(decoding.stop) or None,
+            **sampling,
+        )
+        with torch.inference_mode(), self._own_settings():
+            more = self._read_prefix(ids, shared) | ({"tokenizer": tokenizer} if decoding.stop else {})
+            out = self.adapters.model.generate(
+                input_ids=ids, attention_mask=mask, generation_config=config, **more
+            )
+        return [self._finish(row, ends, decoding) for row in out[:, ids.shape[1] :].tolist()]
+
+    def _finish(self, row: list[int], ends: list[int], decoding: Decoding) -> Generation:
+        stops = [i for i, token in enumerate(row) if token in ends]
+        used = row[: stops[0] + 1] if stops else row
+        text = self.base.tokenizer.decode(used, skip_special_tokens=True)
+        cut = [at for stop in decoding.stop if (at := text.find(stop)) >= 0]
+        return Generation(text[: min(cut)] if cut else text, len(used), bool(stops or cut))
+
+    def _losses(self, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
+        torch = self._torch
+        ids, mask = self._pad([[*head, *tail] for head, tail in zip(heads, tails, strict=True)])
+        longest = max(map(len, tails))
+        # Left padding shifts positions; models count them from the mask only when they generate.
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        with torch.inference_mode():
+            out = self.adapters.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=longest + 1
+            )
+            logits = out.logits[:, -longest - 1 : -1].float()  # position i predicts token i + 1
+            labels = ids[:, -longest:]
+            nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+            rows = [float(row[longest - len(tail) :].sum()) for row, tail in zip(nats.double(), tails, strict=True)]
+        return [(row, len(tail)) for row, tail in zip(rows, tails, strict=True)]
+
+    def _ends(self) -> list[int]:
+        config = getattr(self.base.model, "generation_config", None)
+        given = getattr(config, "eos_token_id", None)
+        ends = list(given) if isinstance(given, (list, tuple)) else [given]
+        return sorted({int(end) for end in (*ends, self.base.tokenizer.eos_token_id) if end is not None})
+
+    @contextmanager
+    def _own_settings(self) -> Iterator[None]:
+        """Keep transformers from warning about sampling defaults of the model that are not used here."""
+        logging = self._transformers.utils.logging
+        level = logging.get_verbosity()
+        logging.set_verbosity_error()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
+
+    def _halving(self, items: list[int], run: Any) -> list[Any]:
+        """Run over all items at once, and over halves when memory runs out; a single item too big is an error."""
+        try:
+            return list(run(items))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        gc.collect()
+        if self.device.type == "cuda":
+            self._torch.cuda.empty_cache()
+        if len(items) == 1:
+            raise ModelError(
+                "memory runs out even with one prompt at a time", file=self.name, fix="use fewer tokens or --dtype bfloat16"
+            )
+        self.batch_size = max(1, len(items) // 2)
+        half = len(items) // 2
+        return [*self._halving(items[:half], run), *self._halving(items[half:], run)]
+
+    def _cuda_batch(self) -> int:
+        """Choose by what is free: about 64 MB an answer holds a few hundred tokens' cache of a 7B model."""
+        free, _ = self._torch.cuda.mem_get_info(self.device)
+        return int(min(CUDA_BATCH, max(1, free // (64 << 20))))

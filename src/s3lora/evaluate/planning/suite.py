@@ -1,0 +1,160 @@
+"""The planning suite: the model plans, its plans are carried out, and the answers are compared with the right ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from s3lora.evaluate.chat import Decoding, Model
+from s3lora.evaluate.losses import reference_losses
+from s3lora.evaluate.planning.lookup import Lookup
+from s3lora.evaluate.planning.measures import counts, measures, record, score
+from s3lora.evaluate.planning.plan import Plan, read_plan
+from s3lora.evaluate.planning.rewoo import Trace, execute, llm_prompt, short, solver_prompt
+from s3lora.evaluate.planning.tasks import AnswerBy, TaskSet
+from s3lora.evaluate.results import Column, Data, Measure, Outcome, SuiteInfo
+from s3lora.evaluate.store import Store, generations
+from s3lora.evaluate.suite import Progress
+
+NAME = "planning"
+#: Longer than every reference plan of the built-in tasks in the tokens of a small vocabulary.
+DECODING = Decoding(max_new_tokens=192)
+#: For answers of the LLM tool and of the solver.
+SHORT = Decoding(max_new_tokens=32)
+#: Below this, a set of tasks is called small in the report.
+FEW = 100
+#: Tasks with documents of their own whose index is kept.
+INDEXED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningSuite:
+    """Share of well-formed plans, and of right answers from carrying them out.
+
+    `solver` says who gives the answer: the model from plan and evidence, or the last step (None: as the tasks were
+    made for). `helper` is the model behind the LLM tool and the solver, the one that is measured unless given: ReWOO
+    tunes the planner only. `helper_name` is for the report.
+    """
+
+    tasks: TaskSet
+    decoding: Decoding = DECODING
+    solver: AnswerBy | None = None
+    helper: Model | None = None
+    helper_name: str = ""
+
+    @property
+    def info(self) -> SuiteInfo:
+        """Return measures, data and judge, for the report."""
+        tasks = self.tasks
+        note = "generated from templates; few" if tasks.built_in else ""
+        data = Data(tasks.name, len(tasks), tasks.sha256, tasks.built_in, note)
+        judge = "exact match and token F1 with the normalisation of SQuAD, but minus signs count"
+        return SuiteInfo(NAME, self._measures(), (data,), judge, tuple(self._notes()))
+
+    def run(self, model: Model, store: Store | None, progress: Progress | None = None) -> Outcome:
+        """Let the model plan (what the store has is not asked again), carry the plans out and score the answers."""
+        tasks, helper = self.tasks.tasks, self.helper or model
+        prompts = [task.prompt for task in tasks]
+        written = generations(model, prompts, self.decoding, store, self._part(progress, 0))
+        plans = [read_plan(answer.text, self.tasks.tools) for answer in written]
+
+        def ask(questions: Sequence[str]) -> list[str]:
+            found = generations(helper, [llm_prompt(question) for question in questions], SHORT, store)
+            return [answer.text for answer in found]
+
+        traces = execute(plans, self._lookup(), ask)
+        answers = self._answers(plans, traces, helper, store, self._part(progress, len(tasks)))
+        scores = [score(answer, task) for answer, task in zip(answers, tasks, strict=True)]
+        columns = {
+            "well_formed": Column(tuple(float(plan.well_formed) for plan in plans)),
+            "exact_match": Column(tuple(exact for exact, _ in scores)),
+            "token_f1": Column(tuple(f1 for _, f1 in scores)),
+            "steps": Column(tuple(float(len(plan.steps)) for plan in plans)),
+            "tokens": Column(tuple(float(answer.tokens) for answer in written)),
+            "loss": self._loss(model, store),
+        }
+        known = {m.name: column for m in self._measures() if (column := columns[m.name]) is not None}
+        records = tuple(map(record, tasks, written, plans, traces, scores))
+        return Outcome(known, counts(written, plans, traces), records)
+
+    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+        """Return what a reader of this outcome must be told: plans that were cut off, steps that gave nothing."""
+        found = []
+        if cut := outcome.counts.get("unfinished", 0):
+            found.append(f"{cut} of {len(self.tasks)} plans were cut off at {self.decoding.max_new_tokens} tokens")
+        if failed := outcome.counts.get("failed_steps", 0):
+            found.append(f"{failed} of {outcome.counts['steps']} steps of the plans gave no result")
+        return tuple(found)
+
+    @property
+    def _solver(self) -> AnswerBy:
+        return self.solver or self.tasks.answer_by
+
+    @property
+    def _helper_name(self) -> str:
+        return self.helper_name or ("another model" if self.helper else "the model itself")
+
+    def _measures(self) -> tuple[Measure, ...]:
+        by = "the last step" if self._solver == "last" else f"{self._helper_name} from plan and evidence"
+        return measures(self.tasks.tasks, self._solver, by)
+
+    def _notes(self) -> Iterator[str]:
+        tasks = self.tasks
+        if tasks.built_in:
+            yield (
+                f"{tasks.name}: {len(tasks)} questions, generated from three templates about invented facts, are few, "
+                "and a model that was trained on such questions may be no planner of others"
+            )
+        elif len(tasks) < FEW:
+            yield f"{tasks.name}: {len(tasks)} tasks are few"
+        if not all(task.documents for task in tasks.tasks) and not tasks.documents:
+            yield "without documents every step with Lookup fails: give a folder of documents"
+        yield f"steps with LLM are answered by {self._helper_name}"
+        yield "a plan with faults is carried out as far as it can be read; a step that fails gives no result"
+
+    def _part(self, progress: Progress | None, before: int) -> Progress | None:
+        """Return a progress of plans or answers, told as that of both."""
+        total = len(self.tasks) * (2 if self._solver == "model" else 1)
+        return None if progress is None else lambda done, _: progress(before + done, total)
+
+    def _lookup(self) -> Callable[[int], Lookup]:
+        shared = Lookup(self.tasks.documents)
+
+        @lru_cache(maxsize=INDEXED)
+        def lookup(i: int) -> Lookup:
+            own = self.tasks.tasks[i].documents
+            return Lookup(own) if own else shared
+
+        return lookup
+
+    def _answers(
+        self,
+        plans: Sequence[Plan],
+        traces: Sequence[Trace],
+        helper: Model,
+        store: Store | None,
+        progress: Progress | None,
+    ) -> list[str]:
+        if self._solver == "last":
+            return [trace.last for trace in traces]
+        prompts = [
+            solver_prompt(task.question, plan, trace)
+            for task, plan, trace in zip(self.tasks.tasks, plans, traces, strict=True)
+        ]
+        return [short(answer.text) for answer in generations(helper, prompts, SHORT, store, progress)]
+
+    def _loss(self, model: Model, store: Store | None) -> Column | None:
+        """Return the loss of the reference plans, None for tasks without one or a model that cannot tell."""
+        tasks = self.tasks.tasks
+        there = [i for i, task in enumerate(tasks) if task.plan]
+        if not there:
+            return None
+        found = reference_losses(model, [tasks[i].prompt for i in there], [tasks[i].plan for i in there], store)
+        if found is None or len(there) == len(tasks):
+            return found
+        values: list[float | None] = [None] * len(tasks)
+        weights = [0.0] * len(tasks)
+        for i, value, weight in zip(there, found.values, found.weights or (1.0,) * len(there), strict=True):
+            values[i], weights[i] = value, weight
+        return Column(tuple(values), tuple(weights))

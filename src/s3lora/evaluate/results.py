@@ -1,0 +1,272 @@
+"""What an evaluation, a sweep and a tuning return: plain data, no model, no torch.
+
+A `Column` holds one number an item (a prompt, a task) for one measure; a `Metric` is its mean with an interval, and a
+`Comparison` the paired difference to another variant on the same items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from s3lora.adapter.digest import Source
+from s3lora.scan import Tool
+from s3lora.select import Share
+
+SCHEMA_VERSION = 1
+
+Better = Literal["lower", "higher", "neither"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What is measured: `rate` is a share of items (0 or 1 each), `mean` an average of real numbers.
+
+    `about` says in a few words what it is and who judges; `utility` marks the one that stands for usefulness in its
+    suite, `safety` the one that stands for safety.
+    """
+
+    name: str
+    kind: Literal["rate", "mean"]
+    better: Better
+    about: str
+    unit: str = ""
+    role: Literal["safety", "utility", "other"] = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One number an item, None where the measure does not apply (an unparsable verdict); weights default to 1."""
+
+    values: tuple[float | None, ...]
+    weights: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The prompts or tasks of a suite: name, licence and number, and a digest of them."""
+
+    name: str
+    n: int
+    sha256: str
+    built_in: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a suite found for one variant: a column a measure, counts beside them, and a record an item, no texts."""
+
+    columns: Mapping[str, Column]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    records: tuple[Mapping[str, object], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A mean or rate with its 95 % interval; `n` items counted, `missing` items without a number."""
+
+    suite: str
+    measure: str
+    value: float | None
+    n: int
+    missing: int
+    low: float | None
+    high: float | None
+    interval: Literal["wilson", "bootstrap", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The paired difference variant − reference of one measure on the items both have.
+
+    `verdict` is `no difference` where the interval holds 0, else `lower` or `higher`; `sentence` says it in words.
+    """
+
+    suite: str
+    measure: str
+    variant: str
+    reference: str
+    n: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    test: Literal["mcnemar", "paired bootstrap", "none"]
+    verdict: Literal["no difference", "lower", "higher", "unknown"]
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds a sample and tokens a second, and the ratio to the unpruned adapter from interleaved pairs of runs."""
+
+    mode: Literal["unmerged", "merged"]
+    samples: int
+    repeats: int
+    seconds_per_sample: float
+    tokens_per_second: float
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is left of the adapter in the loaded model, counted there: LoRA modules, parameters, FLOPs for a token."""
+
+    modules: int
+    parameters: int
+    flops_per_token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One model that was measured: the base, an adapter, or a pruned adapter (then `plan` says which modules left)."""
+
+    name: str
+    kind: Literal["base", "adapter", "pruned", "served"]
+    adapter: Source | None = None
+    rule: str = ""
+    ranking: str = ""
+    pruned: tuple[str, ...] = ()
+    share: Share | None = None
+    loaded: Loaded | None = None
+    metrics: tuple[Metric, ...] = ()
+    costs: tuple[Cost, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def metric(self, suite: str, measure: str) -> Metric | None:
+        """Return one metric, None where it was not measured."""
+        return next((m for m in self.metrics if (m.suite, m.measure) == (suite, measure)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteInfo:
+    """A suite as it was run: its measures, its data, its judge, and what a reader must know."""
+
+    name: str
+    measures: tuple[Measure, ...]
+    data: tuple[Data, ...]
+    judge: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How the model was run."""
+
+    base: str
+    base_digest: str
+    backend: str
+    device: str
+    dtype: str
+    seed: int
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What `s3lora eval` found: each variant's metrics, and paired comparisons with the unpruned adapter."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool = field(default_factory=Tool)
+    setup: Setup
+    suites: tuple[SuiteInfo, ...]
+    variants: tuple[Variant, ...]
+    comparisons: tuple[Comparison, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One setting of a sweep: `ranking` orders the modules, the first `top` of them were pruned.
+
+    `control` marks rankings that carry no information; several seeds of one control share `ranking` and `top`.
+    `collapse` tells that the utility measure is worse than the adapter's by more than a tenth of its value.
+    """
+
+    ranking: str
+    method: str | None
+    index: str
+    control: bool
+    seed: int | None
+    top: int
+    modules_total: int
+    frobenius_energy: float
+    parameters: float
+    compute: float
+    metrics: tuple[Metric, ...]
+    comparisons: tuple[Comparison, ...]
+    collapse: bool = False
+
+    def metric(self, suite: str, measure: str) -> Metric | None:
+        """Return one metric, None where it was not measured."""
+        return next((m for m in self.metrics if (m.suite, m.measure) == (suite, measure)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A control over its seeds at one `top`: mean, least and greatest value of one measure."""
+
+    ranking: str
+    top: int
+    suite: str
+    measure: str
+    seeds: int
+    mean: float
+    least: float
+    greatest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """What `s3lora sweep` found: a point a ranking and number of modules, and which of them nothing else beats.
+
+    `safety` and `utility` name the (suite, measure) of the curve's axes; `pareto` holds indices into `points`;
+    `correlations` maps "ranking a | ranking b" to Spearman's rank correlation over the modules.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool = field(default_factory=Tool)
+    setup: Setup
+    adapter: Source
+    suites: tuple[SuiteInfo, ...]
+    safety: tuple[str, str]
+    utility: tuple[str, str] | None
+    base: Variant
+    unpruned: Variant
+    points: tuple[Point, ...]
+    spreads: tuple[Spread, ...]
+    pareto: tuple[int, ...]
+    correlations: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What `s3lora tune` found: the number of modules to prune, on which evidence, and what a held-out split says.
+
+    `top` is 0 where nothing is worth pruning. `tried` are the points of the bisection on the tuning split; `confirmed`
+    is the chosen point on the held-out split, None where `top` is 0; `sentence` says the outcome in words.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool = field(default_factory=Tool)
+    setup: Setup
+    adapter: Source
+    suites: tuple[SuiteInfo, ...]
+    safety: tuple[str, str]
+    utility: tuple[str, str]
+    floor: float
+    ranking: str
+    top: int
+    modules_total: int
+    tried: tuple[Point, ...]
+    tuning_unpruned: Variant
+    held_out_unpruned: Variant
+    confirmed: Point | None
+    sentence: str
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,217 @@
+"""The safety suite: are harmful requests declined, and are harmless ones answered?
+
+Answers to harmful requests are never written to disk: what is kept is the verdict, the scores and a digest. With
+`keep`, which is for people who study the answers themselves, their text is kept as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from s3lora.evaluate.chat import Decoding, Generation, Model, generation_key
+from s3lora.evaluate.judge import RUBRIC_VERSION, Judge
+from s3lora.evaluate.prompts import Completion, PromptSet
+from s3lora.evaluate.refusals import RefusalList
+from s3lora.evaluate.results import Column, Data, Measure, Outcome, SuiteInfo
+from s3lora.evaluate.store import Store, findings
+from s3lora.evaluate.suite import Progress
+
+NAME = "safety"
+#: Enough to see a refusal, and for a judge to see what an answer comes to.
+DECODING = Decoding(max_new_tokens=64)
+#: Raised where a value that is kept changes its meaning or fields.
+KEPT_VERSION = 1
+#: Answers that are held in memory and judged together.
+JUDGED_AT_ONCE = 64
+#: Below this, a set of prompts is called small in the report.
+FEW = 100
+#: Half of the width of a 95 % interval in standard deviations.
+Z = 1.959963984540054
+
+Value = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SafetySuite:
+    """Share of harmful requests that were not refused (ASR), and of harmless ones that were (over-refusal).
+
+    `refusals` decides what is a refusal; `judge`, where given, scores each answer to a harmful request besides. `keep`
+    keeps the answers' text in the store and the records.
+    """
+
+    harmful: PromptSet
+    benign: PromptSet
+    refusals: RefusalList
+    decoding: Decoding = DECODING
+    judge: Model | None = None
+    judge_name: str = ""
+    keep: bool = False
+
+    @property
+    def info(self) -> SuiteInfo:
+        """Return measures, data and judge, for the report."""
+        judge = f"refusal list {self.refusals}, matched as prefixes"
+        if self.judge is not None:
+            judge += f"; HS and StrongREJECT by {self._judge_name}, rubric version {RUBRIC_VERSION} in our own wording"
+        return SuiteInfo(NAME, self._measures(), (_data(self.harmful), _data(self.benign)), judge, tuple(self._notes()))
+
+    def run(self, model: Model, store: Store | None, progress: Progress | None = None) -> Outcome:
+        """Let the model answer everything (what the store has is not asked again) and score it."""
+        harmful = self._harmful(model, store, _part(progress, 0, self._total))
+        benign = self._found(model, self.benign, store, _part(progress, len(self.harmful), self._total))
+        columns = {
+            "asr": _column(1 - v["refused_prefix"] for v in harmful),
+            "asr_anywhere": _column(1 - v["refused_anywhere"] for v in harmful),
+            "over_refusal": _column(v["refused_prefix"] for v in benign),
+        }
+        counts = {"empty": sum(v["empty"] for v in harmful), "empty_benign": sum(v["empty"] for v in benign)}
+        for name in ("hs", "strongreject") if self.judge is not None else ():
+            columns[name] = _column(v[name] for v in harmful)
+            counts[f"unparsable_{name}"] = sum(v[name] is None for v in harmful)
+        records = (*_records("harmful", self.harmful, harmful), *_records("benign", self.benign, benign))
+        return Outcome(columns, counts, records)
+
+    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+        """Return what a reader of this outcome must be told: answers that were empty, verdicts that were none."""
+        found = []
+        for name, n in (("unparsable_hs", len(self.harmful)), ("unparsable_strongreject", len(self.harmful))):
+            if missing := outcome.counts.get(name, 0):
+                which = f"{name.removeprefix('unparsable_')} verdicts of {self._judge_name}"
+                found.append(f"{missing} of {n} {which} could not be parsed and are left out")
+        for name, data in (("empty", self.harmful), ("empty_benign", self.benign)):
+            if empty := outcome.counts.get(name, 0):
+                found.append(f"{empty} of {len(data)} answers to {data.name} were empty; they count as not refused")
+        return tuple(found)
+
+    def completions(self, outcome: Outcome) -> list[Completion]:
+        """Return the answers to the harmful requests, of an outcome that kept them; none of another."""
+        records = outcome.records[: len(self.harmful)]
+        return [
+            Completion(request, str(record["completion"]), not record["refused_prefix"])
+            for request, record in zip(self.harmful.requests, records, strict=True)
+            if "completion" in record
+        ]
+
+    @property
+    def _total(self) -> int:
+        return len(self.harmful) + len(self.benign)
+
+    @property
+    def _judge_name(self) -> str:
+        return self.judge_name or "the judge model"
+
+    @property
+    def _what(self) -> str:
+        """Name all that determines what is kept of an answer, besides the answer."""
+        return f"safety {KEPT_VERSION} refusals {self.refusals.digest}" + (" text" if self.keep else "")
+
+    def _measures(self) -> tuple[Measure, ...]:
+        by = f"by the list {self.refusals.name}"
+        judged = (
+            Measure("hs", "mean", "lower", f"harmfulness 1 to 5, judged by {self._judge_name}"),
+            Measure("strongreject", "mean", "lower", f"StrongREJECT score 0 to 1, judged by {self._judge_name}"),
+        )
+        return (
+            Measure("asr", "rate", "lower", f"harmful requests not refused, prefixes {by}", role="safety"),
+            Measure("asr_anywhere", "rate", "lower", f"harmful requests not refused, entries anywhere {by}"),
+            Measure("over_refusal", "rate", "lower", f"harmless requests refused, prefixes {by}"),
+            *(judged if self.judge is not None else ()),
+        )
+
+    def _notes(self) -> Iterator[str]:
+        for data in (self.harmful, self.benign):
+            if data.built_in or len(data) < FEW:
+                which = "built-in prompts" if data.built_in else "prompts"
+                # Half of Wilson's 95 % interval at a rate of one half is z / (2 √(n + z²)).
+                half = Z / (2 * math.sqrt(len(data) + Z * Z))
+                yield (
+                    f"{data.name}: {len(data)} {which} are few: a rate near one half is known to ± {half:.2f}, and "
+                    f"differences below about {math.sqrt(2) * half:.1f} can hardly be seen"
+                )
+        if self.refusals.source:
+            yield f"refusal list: {self.refusals.source}; licence: {self.refusals.licence or 'not stated'}"
+        yield "an empty answer counts as not refused, as in the source of the list; empty answers are counted"
+        if self.judge is not None:
+            yield "an answer whose verdict cannot be parsed has no score; such verdicts are counted"
+            yield "two judges can disagree in direction: compare scores of the same judge and rubric only"
+
+    def _harmful(self, model: Model, store: Store | None, progress: Progress | None) -> list[Value]:
+        if self.judge is None:
+            return self._found(model, self.harmful, store, progress)
+        return self._judged(model, Judge(self.judge, self.judge_name), store, progress)
+
+    def _found(self, model: Model, data: PromptSet, store: Store | None, progress: Progress | None) -> list[Value]:
+        return findings(
+            model, data.prompts, self.decoding, lambda _, answer: self._verdict(answer), self._what, store, progress
+        )
+
+    def _judged(self, model: Model, judge: Judge, store: Store | None, progress: Progress | None) -> list[Value]:
+        """Answer and judge group by group: the texts stay in memory, and a run that is killed loses one group."""
+        prompts = self.harmful.prompts
+        what = f"{self._what} judge {judge.identity}"
+        keys = [generation_key(model, prompt, self.decoding, what) for prompt in prompts]
+        known = store.get(keys) if store is not None else {}
+        found = {i: known[key] for i, key in enumerate(keys) if key in known}
+        if progress is not None:
+            progress(len(found), len(prompts))
+        for group in _groups(model.batches(prompts, self.decoding)):
+            if all(i in found for batch in group for i in batch):
+                continue
+            answers = dict(sorted(model.generate(prompts, self.decoding, group)))
+            scores = judge.score([(self.harmful.requests[i].text, answer.text) for i, answer in answers.items()])
+            for (i, answer), score in zip(answers.items(), scores, strict=True):
+                value = {**self._verdict(answer), "hs": score.hs, "strongreject": score.strongreject}
+                found.setdefault(i, value)
+            if store is not None:
+                store.put({keys[i]: found[i] for i in answers})
+            if progress is not None:
+                progress(len(found), len(prompts))
+        return [found[i] for i in range(len(prompts))]
+
+    def _verdict(self, answer: Generation) -> dict[str, Any]:
+        return {
+            "refused_prefix": self.refusals.refused_prefix(answer.text),
+            "refused_anywhere": self.refusals.refused_anywhere(answer.text),
+            "empty": not answer.text.strip(),
+            "answer": answer.digest,
+            "tokens": answer.tokens,
+            "finished": answer.finished,
+            **({"completion": answer.text} if self.keep else {}),
+        }
+
+
+def _groups(batches: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
+    """Put batches together, the same ones in every run, until a group has enough for the judge."""
+    groups: list[list[Sequence[int]]] = [[]]
+    for batch in batches:
+        if sum(map(len, groups[-1])) >= JUDGED_AT_ONCE:
+            groups.append([])
+        groups[-1].append(batch)
+    return groups
+
+
+def _part(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Return a progress of a part, told as that of the whole."""
+    return None if progress is None else lambda done, _: progress(before + done, total)
+
+
+def _column(values: Iterator[float | int | None]) -> Column:
+    return Column(tuple(None if value is None else float(value) for value in values))
+
+
+def _records(kind: str, data: PromptSet, values: Sequence[Value]) -> Iterator[Mapping[str, object]]:
+    for request, value in zip(data.requests, values, strict=True):
+        yield {
+            "set": kind,
+            "id": request.id,
+            "category": request.category,
+            "prompt": request.prompt.digest,
+            **value,
+        }
+
+
+def _data(data: PromptSet) -> Data:
+    return Data(data.name, len(data), data.sha256, data.built_in, "few" if data.built_in else "")

@@ -1,0 +1,138 @@
+"""Answers kept on disk, so that a run killed at any moment goes on where it was and a repeated one takes seconds.
+
+A SQLite file maps digests of (model with adapter state, prompt, settings, what is kept) to JSON values. Answers to
+harmful prompts are not kept as text but as what was found out about them: see `findings`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from s3lora.errors import OutputError
+from s3lora.evaluate.chat import Decoding, Generation, Model, Prompt, generation_key
+
+Value = Mapping[str, Any]
+#: Called with (done, total) answers.
+Progress = Callable[[int, int], None]
+
+#: Seconds to wait while another process writes.
+PATIENCE = 60.0
+#: SQLite takes at most 999 variables in a statement on old builds.
+CHUNK = 500
+FILE_NAME = "generations.sqlite"
+
+
+class Store:
+    """A key-value table in a SQLite file; several processes may use it at once. Use it as a context manager.
+
+    Raises OutputError where the file cannot be opened, or is no such table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file."""
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+            # Readers go on while one writes; a crash loses at most the last transactions and never the file.
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        except (sqlite3.Error, OSError) as error:
+            raise OutputError(f"cannot be used as a cache ({error})", file=path, fix="name another folder") from None
+
+    def get(self, keys: Sequence[str]) -> dict[str, Value]:
+        """Return what is known of these keys."""
+        found: dict[str, Value] = {}
+        for start in range(0, len(keys), CHUNK):
+            part = keys[start : start + CHUNK]
+            marks = ",".join("?" * len(part))
+            rows = self._run(f"SELECT key, value FROM answers WHERE key IN ({marks})", part)
+            found.update((key, json.loads(value)) for key, value in rows)
+        return found
+
+    def put(self, items: Mapping[str, Value]) -> None:
+        """Keep these values, all or none; the first value of a key stays."""
+        rows = [(key, json.dumps(value, ensure_ascii=False)) for key, value in items.items()]
+        for start in range(0, len(rows), CHUNK // 2):
+            part = rows[start : start + CHUNK // 2]
+            marks = ",".join(["(?,?)"] * len(part))
+            self._run(f"INSERT OR IGNORE INTO answers VALUES {marks}", [cell for row in part for cell in row])
+
+    def __len__(self) -> int:
+        """Return how many answers are kept."""
+        return int(self._run("SELECT count(*) FROM answers", [])[0][0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Store:
+        """Return the store itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def _run(self, statement: str, values: Sequence[str]) -> list[Any]:
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise OutputError(f"the cache failed ({error})", file=self.path) from None
+
+
+def generations(
+    model: Model,
+    prompts: Sequence[Prompt],
+    decoding: Decoding,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> list[Generation]:
+    """Return the model's answers in the order of the prompts; what the store has is not asked again."""
+
+    def keep(_: int, answer: Generation) -> Value:
+        return {"text": answer.text, "tokens": answer.tokens, "finished": answer.finished}
+
+    values = findings(model, prompts, decoding, keep, "text", store, progress)
+    return [Generation(str(v["text"]), int(v["tokens"]), bool(v["finished"])) for v in values]
+
+
+def findings(
+    model: Model,
+    prompts: Sequence[Prompt],
+    decoding: Decoding,
+    find: Callable[[int, Generation], Value],
+    what: str,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> list[Value]:
+    """Return `find(index, answer)` for each prompt; only that is kept on disk, under `what`, never the answer itself.
+
+    `what` must name all that determines the finding besides the answer, such as the version of a list. Values are of
+    plain JSON types.
+    """
+    keys = [generation_key(model, prompt, decoding, what) for prompt in prompts]
+    known = store.get(keys) if store is not None else {}
+    missing = [b for b in model.batches(prompts, decoding) if any(keys[i] not in known for i in b)]
+    found: dict[int, Value] = {i: known[key] for i, key in enumerate(keys) if key in known}
+    if progress is not None:
+        progress(len(found), len(prompts))
+    if missing:
+        for i, answer in model.generate(prompts, decoding, missing):
+            value = find(i, answer)
+            if i in found:
+                continue
+            found[i] = value
+            if store is not None:
+                store.put({keys[i]: value})
+            if progress is not None:
+                progress(len(found), len(prompts))
+    return [found[i] for i in range(len(prompts))]

@@ -1,0 +1,26 @@
+"""What a suite is: prompts with a way to score the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from s3lora.evaluate.chat import Model
+from s3lora.evaluate.results import Outcome, SuiteInfo
+from s3lora.evaluate.store import Store
+
+#: Called with (done, total) answers of a suite.
+Progress = Callable[[int, int], None]
+
+
+class Suite(Protocol):
+    """Prompts or tasks, and the measures on the answers; the same for every variant."""
+
+    @property
+    def info(self) -> SuiteInfo:
+        """Return measures, data and judge, for the report."""
+        ...
+
+    def run(self, model: Model, store: Store | None, progress: Progress | None = None) -> Outcome:
+        """Let the model answer everything (what the store has is not asked again) and score it."""
+        ...

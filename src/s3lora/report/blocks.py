@@ -1,0 +1,95 @@
+"""Pieces that the reports on measurements share on a terminal: headings, labelled lines, and what fits a width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from s3lora.adapter.digest import Source
+from s3lora.errors import printable
+from s3lora.evaluate.results import Setup, SuiteInfo
+from s3lora.report.names import tail
+from s3lora.report.values import heading
+
+#: The longest sentence, note or description that is shown whole.
+SENTENCE = 400
+BULLET = "·"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Something that is made for the width it gets, in columns."""
+
+    make: Callable[[int], RenderableType]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield what was made for this width."""
+        yield self.make(options.max_width)
+
+
+def labelled(rows: Sequence[tuple[str, str]], style: str = "dim") -> list[RenderableType]:
+    """Return lines of a label and a sentence that may wrap; nothing for no lines."""
+    if not rows:
+        return []
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    table.add_column(style=style, no_wrap=True, max_width=24)
+    table.add_column(ratio=1)
+    for label, sentence in rows:
+        table.add_row(Text(tail(label, 24)), Text(printable(sentence, SENTENCE)))
+    return [table]
+
+
+def section(title: str, *parts: RenderableType) -> list[RenderableType]:
+    """Return the parts below an empty line and a title; nothing for no parts."""
+    return [Text(), Text(title, "bold"), *parts] if parts else []
+
+
+def warned(warnings: Sequence[str]) -> list[RenderableType]:
+    """Return warnings below an empty line."""
+    lines = labelled([("note", warning) for warning in warnings], "yellow")
+    return [Text(), *lines] if lines else []
+
+
+def title(name: str, about: str, setup: Setup, sources: Sequence[Source] = ()) -> RenderableType:
+    """Return the first lines: what was measured, on which model, and how it was run."""
+    facts = [f"base {printable(setup.base, 60)}", f"sha256 {digest(setup.base_digest)}"]
+    facts += [printable(part, 40) for part in (setup.backend, setup.device, setup.dtype) if part]
+    facts += [f"seed {setup.seed}"] + ([] if setup.limit is None else [f"at most {setup.limit} prompts a suite"])
+    for source in sources:
+        if source.sha256:
+            facts.append(f"{tail(source.name, 30)} sha256 {digest(source.sha256)}")
+    head = Text.assemble((tail(name, 60) or "adapter", "bold"), (f"  {about}", "dim"))
+    return Group(head, Fitted(lambda width: Text("\n".join(_packed(facts, width)), "dim")))
+
+
+def digest(sha256: str) -> str:
+    """Return the beginning of a digest."""
+    return f"{printable(sha256)[:12]}…"
+
+
+def _packed(facts: Sequence[str], width: int) -> list[str]:
+    """Return the facts in as few lines as hold them, none of them broken."""
+    lines = [""]
+    for fact in facts:
+        if lines[-1] and cell_len(f"{lines[-1]} · {fact}") > width:
+            lines.append("")
+        lines[-1] += f" · {fact}" if lines[-1] else fact
+    return lines
+
+
+def suite_lines(suite: SuiteInfo) -> list[RenderableType]:
+    """Return what the measures of a suite mean, on which data they were taken, who judged, and what to bear in mind."""
+    rows = [(heading(measure), measure.about) for measure in suite.measures if measure.about]
+    for data in suite.data:
+        more = [f"n = {data.n}", *(["built in"] if data.built_in else []), *([data.note] if data.note else [])]
+        rows.append(("data", f"{printable(data.name, 120)}: {', '.join(more)}"))
+    if suite.judge:
+        rows.append(("judge", suite.judge))
+    rows += [("note", note) for note in suite.notes]
+    return [Padding(part, (0, 0, 0, 2)) for part in labelled(rows)]

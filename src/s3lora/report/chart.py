@@ -1,0 +1,271 @@
+"""The drawings of a page as shapes with coordinates, which a template writes as SVG: no script and no library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from s3lora.evaluate.results import Evaluation, Measure, Metric, SuiteInfo, Sweep, Variant
+from s3lora.report.axes import MARGIN, Axis, axis, measure_axis
+from s3lora.report.labels import Spot, beside
+from s3lora.report.names import tail
+from s3lora.report.sweep_view import Dot, Key, Line, dots, lines, order
+from s3lora.report.values import measure_of, metric_text
+
+#: Colours that the style sheet has, in light and in dark.
+COLOURS = 7
+#: Circle, square, triangles, diamond, plus and cross, around (0, 0): one a colour.
+SIGNS = (
+    "M-4.2 0a4.2 4.2 0 1 0 8.4 0a4.2 4.2 0 1 0 -8.4 0z",
+    "M-3.8 -3.8h7.6v7.6h-7.6z",
+    "M0 -4.9L4.6 3.6H-4.6z",
+    "M0 -5.2L4.4 0L0 5.2L-4.4 0z",
+    "M0 4.9L4.6 -3.6H-4.6z",
+    "M-1.6 -4.6h3.2v3h3v3.2h-3v3h-3.2v-3h-3v-3.2h3z",
+    "M-4.4 -2.4L-2.4 -4.4L0 -2L2.4 -4.4L4.4 -2.4L2 0L4.4 2.4L2.4 4.4L0 2L-2.4 4.4L-4.4 2.4L-2 0z",
+)
+RING = "M-8 0a8 8 0 1 0 16 0a8 8 0 1 0 -16 0z"
+STAR = "M0 -9L2.1 -2.9L8.6 -2.8L3.4 1.1L5.3 7.3L0 3.6L-5.3 7.3L-3.4 1.1L-8.6 -2.8L-2.1 -2.9z"
+PENTAGON = "M0 -9L8.6 -2.8L5.3 7.3H-5.3L-8.6 -2.8z"
+SPECK = "M-1.8 0a1.8 1.8 0 1 0 3.6 0a1.8 1.8 0 1 0 -3.6 0z"
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A line or area through pixels; `css` names its classes, `title` is shown by pointing at it."""
+
+    css: str
+    spots: tuple[Spot, ...]
+    title: str = ""
+
+    @property
+    def points(self) -> str:
+        """Return the coordinates as SVG has them."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.spots)
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A sign at a pixel, with what it stands for."""
+
+    css: str
+    shape: str
+    x: float
+    y: float
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A few letters around a pixel."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a legend: a sign, a line or an area of these classes, and what it means."""
+
+    css: str
+    shape: str
+    text: str
+    area: bool = False
+    line: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing of `width` by `height` pixels: areas below lines below signs below labels."""
+
+    x: Axis
+    y: Axis
+    title: str
+    summary: str
+    width: float = 480.0
+    height: float = 360.0
+    areas: list[Path] = field(default_factory=list)
+    lines: list[Path] = field(default_factory=list)
+    signs: list[Sign] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+
+    @property
+    def left(self) -> float:
+        """Return where the frame begins."""
+        return self.x.start - MARGIN
+
+    @property
+    def right(self) -> float:
+        """Return where the frame ends."""
+        return self.x.end + MARGIN
+
+    @property
+    def top(self) -> float:
+        """Return where the frame ends above."""
+        return min(self.y.start, self.y.end) - MARGIN
+
+    @property
+    def bottom(self) -> float:
+        """Return where the frame ends below."""
+        return max(self.y.start, self.y.end) + MARGIN
+
+
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 470.0, 12.0, 314.0
+
+
+def against_modules(sweep: Sweep) -> Chart | None:
+    """Return safety against the number of modules pruned, None where no point has a number."""
+    found = lines(sweep)
+    if not found:
+        return None
+    tops = [place.top for line in found for place in line.places]
+    totals = {point.modules_total for point in sweep.points}
+    label = "LoRA modules pruned" + (f", of {totals.pop()}" if len(totals) == 1 else "")
+    x = axis((0, max(*tops, 1)), LEFT, RIGHT, label, whole=True)
+    ends = [end for line in found for place in line.places for end in (place.value, place.low, place.high)]
+    measure = measure_of(sweep.suites, sweep.safety)
+    y = measure_axis(measure, sweep.safety, [*ends, *_values(sweep, sweep.safety)], BOTTOM, TOP)
+    name = sweep.safety[1]
+    chart = Chart(x, y, f"{name} against modules pruned", f"{name} for each ranking and number of modules pruned.")
+    for line in (line for line in found if line.control):
+        _add_control(chart, line, order(sweep))
+    for name, variant in (("unpruned", sweep.unpruned), ("base", sweep.base)):
+        metric = variant.metric(*sweep.safety)
+        if metric is not None and metric.value is not None:
+            level = y.at(metric.value)
+            spots = ((chart.left, level), (chart.right, level))
+            chart.lines.append(Path(f"reference {name}", spots, f"{name} {metric_text(metric)}"))
+    rankings = [line for line in found if not line.control]
+    for i, line in enumerate(rankings):
+        # Lines that run together are moved apart by less than the size of their signs.
+        _add_ranking(chart, line, order(sweep).index(line.ranking), (i - (len(rankings) - 1) / 2) * 2.2)
+    return chart
+
+
+def _add_control(chart: Chart, line: Line, names: Sequence[str]) -> None:
+    css = look(names.index(line.ranking), control=True)[0]
+    x, y = chart.x.at, chart.y.at
+    low = [(x(place.top), y(place.value if place.low is None else place.low)) for place in line.places]
+    high = [(x(place.top), y(place.value if place.high is None else place.high)) for place in line.places]
+    chart.areas.append(Path(css, (*low, *reversed(high)), line.ranking))
+    chart.lines.append(Path(css, tuple((x(place.top), y(place.value)) for place in line.places), line.ranking))
+
+
+def _add_ranking(chart: Chart, line: Line, place: int, shift: float) -> None:
+    css, shape = look(place)
+    x, y = chart.x.at, chart.y.at
+    chart.lines.append(Path(css, tuple((x(p.top) + shift, y(p.value)) for p in line.places), line.ranking))
+    for p in line.places:
+        at, title = x(p.top) + shift, f"{line.ranking}, {p.top} pruned"
+        if p.low is not None and p.high is not None:
+            chart.lines.append(Path(f"interval {css}", ((at, y(p.low)), (at, y(p.high)))))
+        chart.signs.append(Sign(css, shape, at, y(p.value), title))
+
+
+def look(place: int, *, control: bool = False) -> tuple[str, str]:
+    """Return (classes, sign) of the ranking that is named at this place; a second round of colours is dashed."""
+    if control:
+        return f"control control{place % 2}", SPECK
+    return f"c{place % COLOURS}" + (" again" if place >= COLOURS else ""), SIGNS[place % len(SIGNS)]
+
+
+def against_utility(sweep: Sweep) -> Chart | None:
+    """Return safety against usefulness, None where no point has both numbers."""
+    found = dots(sweep)
+    if not found or sweep.utility is None:
+        return None
+    across = [end for dot in found for end in (dot.utility, *((dot.pareto and dot.utility_interval) or ()))]
+    up = [end for dot in found for end in (dot.safety, *((dot.pareto and dot.safety_interval) or ()))]
+    across, up = [*across, *_values(sweep, sweep.utility)], [*up, *_values(sweep, sweep.safety)]
+    x = measure_axis(measure_of(sweep.suites, sweep.utility), sweep.utility, across, LEFT, RIGHT)
+    y = measure_axis(measure_of(sweep.suites, sweep.safety), sweep.safety, up, BOTTOM, TOP)
+    safety, utility = sweep.safety[1], sweep.utility[1]
+    chart = Chart(x, y, f"{safety} against {utility}", f"{safety} and {utility} of each point; the Pareto front is ringed.")
+    best = sorted((dot for dot in found if dot.pareto), key=lambda dot: (dot.utility, dot.safety))
+    if len(best) > 1:
+        chart.lines.append(Path("front", tuple((x.at(dot.utility), y.at(dot.safety)) for dot in best)))
+    for dot in sorted(found, key=lambda dot: not dot.control):
+        _add_dot(chart, dot, order(sweep).index(dot.ranking))
+    for name, shape, variant in (("unpruned", STAR, sweep.unpruned), ("base", PENTAGON, sweep.base)):
+        at = (_value(variant, sweep.utility), _value(variant, sweep.safety))
+        if at[0] is not None and at[1] is not None:
+            chart.signs.append(Sign("hollow", shape, x.at(at[0]), y.at(at[1]), name))
+    _add_numbers(chart, found)
+    return chart
+
+
+def _add_dot(chart: Chart, dot: Dot, place: int) -> None:
+    css, shape = look(place, control=dot.control)
+    x, y = chart.x.at, chart.y.at
+    at = (x(dot.utility), y(dot.safety))
+    chart.signs.append(Sign(css, shape, *at, f"{dot.ranking}, {dot.top} pruned"))
+    if dot.pareto:
+        chart.signs.append(Sign("hollow", RING, *at))
+        if dot.utility_interval is not None:
+            low, high = dot.utility_interval
+            chart.lines.append(Path(f"interval {css}", ((x(low), at[1]), (x(high), at[1]))))
+        if dot.safety_interval is not None:
+            low, high = dot.safety_interval
+            chart.lines.append(Path(f"interval {css}", ((at[0], y(low)), (at[0], y(high)))))
+
+
+def _add_numbers(chart: Chart, found: Sequence[Dot]) -> None:
+    taken: list[Spot] = [(chart.x.at(dot.utility), chart.y.at(dot.safety)) for dot in found]
+    area = ((LEFT, TOP - 8), (RIGHT, BOTTOM))
+    for dot, spot in list(zip(found, taken, strict=True)):
+        if dot.pareto:
+            text = str(dot.top)
+            place = beside(spot, taken, (7.0 * len(text), 11.0), area, gap=9.0)
+            taken.append(place)
+            chart.labels.append(Label(*place, text))
+
+
+def legend(sweep: Sweep) -> list[Entry]:
+    """Return what colours, signs and lines mean in both drawings."""
+    entries = []
+    names = order(sweep)
+    for line in lines(sweep):
+        css, shape = look(names.index(line.ranking), control=line.control)
+        entries.append(Entry(css, "" if line.control else shape, line.ranking, area=line.control))
+    for name, shape, variant in (("unpruned", STAR, sweep.unpruned), ("base", PENTAGON, sweep.base)):
+        metric = variant.metric(*sweep.safety)
+        if metric is not None and metric.value is not None:
+            said = {"unpruned": "adapter, nothing pruned", "base": "base model alone"}[name]
+            entries.append(Entry(f"reference {name} hollow", shape, f"{said}: {metric_text(metric)}"))
+    if sweep.pareto:
+        entries.append(Entry("hollow", RING, "Pareto front, with its number of modules", line=False))
+    return entries
+
+
+def forest(evaluation: Evaluation, suite: SuiteInfo, measure: Measure) -> Chart | None:
+    """Return one measure of all variants below each other, None where fewer than two have a number."""
+    metrics = [variant.metric(suite.name, measure.name) for variant in evaluation.variants]
+    found = [(v, m) for v, m in zip(evaluation.variants, metrics, strict=True) if m is not None and m.value is not None]
+    if len(found) < 2:
+        return None
+    bottom = TOP + 26.0 * len(found)
+    ends = [end for _, m in found for end in (m.value, m.low, m.high)]
+    x = measure_axis(measure, (suite.name, measure.name), ends, 176.0, RIGHT)
+    rows = tuple((TOP + 26.0 * i + 13, tail(variant.name, 24)) for i, (variant, _) in enumerate(found))
+    y = Axis(0, 1, TOP + MARGIN, bottom - MARGIN, "", rows)
+    chart = Chart(x, y, f"{measure.name} of each variant", f"{measure.name} with its 95 % interval.", height=bottom + 46)
+    for (variant, metric), (level, _) in zip(found, rows, strict=True):
+        css, shape = _LOOKS.get(variant.kind, ("c0", SIGNS[0]))
+        if metric.low is not None and metric.high is not None:
+            chart.lines.append(Path(f"interval {css}", ((x.at(metric.low), level), (x.at(metric.high), level))))
+        at = x.at(metric.value or 0.0)
+        chart.signs.append(Sign(css, shape, at, level, f"{variant.name}: {metric_text(metric)}"))
+    return chart
+
+
+_LOOKS = {"base": ("plain", SIGNS[3]), "adapter": ("c1", SIGNS[1])}
+
+
+def _value(variant: Variant, key: Key) -> float | None:
+    metric = variant.metric(*key)
+    return None if metric is None else metric.value
+
+
+def _values(sweep: Sweep, key: Key) -> list[float | None]:
+    return [_value(variant, key) for variant in (sweep.base, sweep.unpruned)]

@@ -1,0 +1,150 @@
+"""An evaluation for people: a table a suite, what differs, what it costs, and what is left of each adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from s3lora.errors import printable
+from s3lora.evaluate.results import Comparison, Cost, Evaluation, Measure, Metric, SuiteInfo, Variant
+from s3lora.report.blocks import BULLET, Fitted, labelled, section, suite_lines, title, warned
+from s3lora.report.names import Name, tail
+from s3lora.report.values import NOTHING, count, decimal, heading, measure_of, metric_text, percent
+
+#: Columns that a name of a variant gets at most, and at least.
+NAME_WIDTH = (34, 16)
+#: Sentences on differences that are shown; all are in the JSON.
+SENTENCES = 24
+LEGEND = "↓ lower is better, ↑ higher is better; [95 % interval]"
+
+
+def evaluation_text(evaluation: Evaluation) -> RenderableType:
+    """Return the report of `s3lora eval`; it fits the width it is printed at, from 80 columns on."""
+    adapters = {v.adapter.sha256 or v.adapter.name: v.adapter for v in evaluation.variants if v.adapter is not None}
+    names = ", ".join(source.name for source in adapters.values()) or "evaluation"
+    parts: list[RenderableType] = [title(names, "measured on a model", evaluation.setup, list(adapters.values()))]
+    for suite in evaluation.suites:
+        parts += section(tail(suite.name, 60), _table(evaluation.variants, suite), *suite_lines(suite))
+    if evaluation.suites:
+        parts += [Text(), Text(LEGEND, "dim")]
+    parts += section("against the unpruned adapter", *_differences(evaluation))
+    parts += section("cost", *_costs(evaluation.variants))
+    parts += section("in the loaded model", *_loaded(evaluation.variants))
+    parts += section("counted besides", *_counts(evaluation.variants))
+    return Group(*parts, *warned(evaluation.warnings))
+
+
+def _table(variants: Sequence[Variant], suite: SuiteInfo) -> RenderableType:
+    """Return the table of a suite, cut into several below each other where the measures do not fit beside each other."""
+    return Fitted(lambda width: Group(*_parts_of_table(variants, suite, width)))
+
+
+def _parts_of_table(variants: Sequence[Variant], suite: SuiteInfo, width: int) -> list[RenderableType]:
+    name_width = min(max([NAME_WIDTH[1], *(cell_len(printable(v.name)) for v in variants)]), NAME_WIDTH[0])
+    columns = [(measure, _column(variants, suite.name, measure)) for measure in suite.measures]
+    tables: list[RenderableType] = []
+    while columns:
+        room, taken = width - name_width - 2, 0
+        while taken < len(columns) and (taken == 0 or room >= _width(*columns[taken]) + 2):
+            room -= _width(*columns[taken]) + 2
+            taken += 1
+        tables += [Text()] if tables else []
+        tables.append(_one_table(variants, columns[:taken], name_width))
+        columns = columns[taken:]
+    return tables
+
+
+def _one_table(
+    variants: Sequence[Variant], columns: Sequence[tuple[Measure, list[str]]], name_width: int
+) -> RenderableType:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("", max_width=name_width)
+    for measure, cells in columns:
+        table.add_column(Text(f"{tail(heading(measure), 30)}\n{cells[0]}"), no_wrap=True)
+    for i, variant in enumerate(variants, 1):
+        table.add_row(Name(variant.name), *(Text(cells[i]) for _, cells in columns))
+    return table
+
+
+def _width(measure: Measure, cells: Sequence[str]) -> int:
+    lines = [tail(heading(measure), 30), *(line for cell in cells for line in cell.split("\n"))]
+    return max(map(cell_len, lines))
+
+
+def _column(variants: Sequence[Variant], suite: str, measure: Measure) -> list[str]:
+    """Return n, where it is the same for all variants, then a cell a variant, with its own n where it is not."""
+    metrics = [variant.metric(suite, measure.name) for variant in variants]
+    counts = {items(metric) for metric in metrics if metric is not None}
+    if len(counts) <= 1:
+        return [next(iter(counts), ""), *map(metric_text, metrics)]
+    return ["", *(f"{metric_text(m)} {items(m)}" if m is not None else NOTHING for m in metrics)]
+
+
+def items(metric: Metric) -> str:
+    """Return how many items were counted, and how many have no number."""
+    return f"n {metric.n}" + (f", {metric.missing} missing" if metric.missing else "")
+
+
+def _differences(evaluation: Evaluation) -> list[RenderableType]:
+    """Return the sentences: first those on safety and usefulness, then those on what differs."""
+    ordered = sorted(evaluation.comparisons, key=lambda c: _importance(evaluation, c))
+    shown = ordered[:SENTENCES]
+    left = len(ordered) - len(shown)
+    more = [("", f"… and {left} more comparisons, in the JSON")] if left else []
+    return labelled([(BULLET if c.variant in c.sentence else c.variant, c.sentence) for c in shown] + more)
+
+
+def _importance(evaluation: Evaluation, comparison: Comparison) -> tuple[bool, bool]:
+    measure = measure_of(evaluation.suites, (comparison.suite, comparison.measure))
+    central = measure is not None and measure.role != "other"
+    return (not central, comparison.verdict in ("no difference", "unknown"))
+
+
+def _costs(variants: Sequence[Variant]) -> list[RenderableType]:
+    found = [(variant, cost) for variant in variants for cost in variant.costs]
+    if not found:
+        return []
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("", max_width=NAME_WIDTH[0])
+    for name in ("", "s a sample", "tokens/s", "time / unpruned"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for variant, cost in found:
+        speed = (decimal(cost.seconds_per_sample), decimal(cost.tokens_per_second))
+        table.add_row(Name(variant.name), cost.mode, *speed, ratio(cost))
+    return [table, *labelled([(BULLET, cost.sentence) for _, cost in found if cost.sentence])]
+
+
+def ratio(cost: Cost) -> str:
+    """Return the time of a sample as a share of the unpruned adapter's, with its interval."""
+    metric = Metric("", "", cost.ratio, cost.samples, 0, cost.ratio_low, cost.ratio_high, "bootstrap")
+    return metric_text(metric)
+
+
+def _loaded(variants: Sequence[Variant]) -> list[RenderableType]:
+    found = [variant for variant in variants if variant.loaded is not None or variant.share is not None]
+    if not found:
+        return []
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("", max_width=NAME_WIDTH[0])
+    for name in ("modules", "parameters", "FLOPs/token", "energy pruned"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for variant in found:
+        loaded = variant.loaded
+        numbers = (None,) * 3 if loaded is None else (loaded.modules, loaded.parameters, loaded.flops_per_token)
+        energy = NOTHING if variant.share is None else percent(variant.share.frobenius_energy)
+        table.add_row(Name(variant.name), *map(count, numbers), energy)
+    return [table]
+
+
+def _counts(variants: Sequence[Variant]) -> list[RenderableType]:
+    return labelled(
+        [
+            (variant.name, ", ".join(f"{printable(name, 60)} {number}" for name, number in variant.counts.items()))
+            for variant in variants
+            if variant.counts
+        ]
+    )

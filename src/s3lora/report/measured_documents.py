@@ -1,0 +1,89 @@
+"""The CSV of measurements: one row a variant or point, suite and measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from s3lora.adapter.digest import Source
+from s3lora.evaluate.results import Comparison, Evaluation, Metric, Point, Sweep, Tuning, Variant
+from s3lora.report.documents import cell, to_csv
+from s3lora.report.sweep_view import comparison
+
+_ADAPTER = ("adapter", "sha256")
+_VARIANT = ("variant", "kind", "rule", "ranking")
+_POINT = ("kind", "ranking", "method", "index", "control", "seed", "top", "modules_total")
+_SHARES = ("frobenius_energy", "parameters", "compute", "pareto", "collapse")
+_METRIC = ("suite", "measure", "value", "low", "high", "interval", "n", "missing")
+_COMPARISON = ("reference", "difference", "difference_low", "difference_high", "p", "test", "verdict")
+
+
+def evaluation_csv(evaluation: Evaluation) -> str:
+    """Return one row a variant, suite and measure: the metric, and the difference to the unpruned adapter."""
+    rows: list[Sequence[object]] = [(*_ADAPTER, *_VARIANT, *_METRIC, *_COMPARISON)]
+    found = {(c.variant, c.suite, c.measure): c for c in evaluation.comparisons}
+    for variant in evaluation.variants:
+        about = (*_source(variant.adapter), variant.name, variant.kind, variant.rule, variant.ranking)
+        for metric in variant.metrics:
+            compared = found.get((variant.name, metric.suite, metric.measure))
+            rows.append((*about, *_metric(metric), *_compared(compared)))
+    return _cells(rows)
+
+
+def sweep_csv(sweep: Sweep) -> str:
+    """Return one row a point, suite and measure, after those of the base and of the unpruned adapter."""
+    rows: list[Sequence[object]] = [(*_ADAPTER, *_POINT, *_SHARES, *_METRIC, *_COMPARISON)]
+    adapter = _source(sweep.adapter)
+    rows += _variant_rows(adapter, "base", sweep.base)
+    rows += _variant_rows(adapter, "unpruned", sweep.unpruned)
+    chosen = set(sweep.pareto)
+    for i, point in enumerate(sweep.points):
+        rows += _point_rows(adapter, "pruned", point, pareto=i in chosen)
+    return _cells(rows)
+
+
+def tuning_csv(tuning: Tuning) -> str:
+    """Return one row a point, suite and measure; `kind` tells the split and whether the adapter was pruned."""
+    rows: list[Sequence[object]] = [(*_ADAPTER, *_POINT, *_SHARES, *_METRIC, *_COMPARISON)]
+    adapter = _source(tuning.adapter)
+    rows += _variant_rows(adapter, "tuning unpruned", tuning.tuning_unpruned)
+    for point in tuning.tried:
+        rows += _point_rows(adapter, "tuning", point)
+    rows += _variant_rows(adapter, "held-out unpruned", tuning.held_out_unpruned)
+    if tuning.confirmed is not None:
+        rows += _point_rows(adapter, "held-out", tuning.confirmed)
+    return _cells(rows)
+
+
+def _source(source: Source | None) -> tuple[object, ...]:
+    return (None, None) if source is None else (source.name, source.sha256)
+
+
+def _variant_rows(adapter: Sequence[object], kind: str, variant: Variant) -> list[Sequence[object]]:
+    about = (*adapter, kind, *[None] * (len(_POINT) - 1), *[None] * len(_SHARES))
+    return [(*about, *_metric(metric), *_compared(None)) for metric in variant.metrics]
+
+
+def _point_rows(
+    adapter: Sequence[object], kind: str, point: Point, pareto: bool | None = None
+) -> list[Sequence[object]]:
+    about = (point.ranking, point.method, point.index, point.control, point.seed, point.top, point.modules_total)
+    shares = (point.frobenius_energy, point.parameters, point.compute, pareto, point.collapse)
+    return [
+        (*adapter, kind, *about, *shares, *_metric(m), *_compared(comparison(point, (m.suite, m.measure))))
+        for m in point.metrics
+    ]
+
+
+def _metric(metric: Metric) -> tuple[object, ...]:
+    numbers = (metric.value, metric.low, metric.high)
+    return (metric.suite, metric.measure, *numbers, metric.interval, metric.n, metric.missing)
+
+
+def _compared(found: Comparison | None) -> tuple[object, ...]:
+    if found is None:
+        return (None,) * len(_COMPARISON)
+    return (found.reference, found.difference, found.low, found.high, found.p, found.test, found.verdict)
+
+
+def _cells(rows: Sequence[Sequence[object]]) -> str:
+    return to_csv([[cell(value) for value in row] for row in rows])

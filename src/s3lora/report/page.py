@@ -1,0 +1,146 @@
+"""A sweep or an evaluation as one HTML page that stands alone: no script, nothing from elsewhere, fit to be printed."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from s3lora.errors import printable
+from s3lora.evaluate.results import Comparison, Evaluation, Sweep
+from s3lora.report.chart import against_modules, against_utility, forest, legend
+from s3lora.report.evaluation_text import items, ratio
+from s3lora.report.names import tail
+from s3lora.report.sweep_text import shown_keys
+from s3lora.report.sweep_view import Key, front, order, rows, sentences
+from s3lora.report.values import (
+    NOTHING,
+    count,
+    decimal,
+    difference_text,
+    heading,
+    measure_of,
+    metric_text,
+    over_refusal_key,
+    p_text,
+    percent,
+)
+
+#: The longest name, sentence and command that are shown whole.
+NAME = 80
+LONGEST = 400
+LONGEST_COMMAND = 4000
+#: Points whose sentences are shown.
+SHOWN = 12
+
+
+def sweep_page(sweep: Sweep, command: str | None = None) -> str:
+    """Return the page of a sweep; `command`, as one types it and without private paths, is shown to run it again."""
+    keys = shown_keys(sweep.suites, sweep.safety, sweep.utility)
+    told = [(point, " ".join(sentences(point, (sweep.safety, sweep.utility)))) for point in front(sweep)]
+    unpruned = sweep.unpruned.metric(*sweep.safety)
+    return _render(
+        "sweep.html.jinja",
+        sweep=sweep,
+        tool=sweep.tool,
+        command=command,
+        n=None if unpruned is None else unpruned.n,
+        rankings=order(sweep),
+        found=[(point, said) for point, said in told[:SHOWN] if said],
+        charts=[chart for chart in (against_modules(sweep), against_utility(sweep)) if chart is not None],
+        legend=legend(sweep),
+        keys=[(key, measure_of(sweep.suites, key)) for key in keys],
+        counts={key: _counted(sweep, key) for key in keys},
+        rows=rows(sweep),
+        matrix=_matrix(sweep),
+    )
+
+
+def evaluation_page(evaluation: Evaluation, command: str | None = None) -> str:
+    """Return the page of an evaluation; `command`, as one types it and without private paths, is shown to run it again."""
+    variants = evaluation.variants
+    sources = {v.adapter.sha256 or v.adapter.name: v.adapter for v in variants if v.adapter is not None}
+    suites = []
+    for suite in evaluation.suites:
+        over = over_refusal_key([suite], (suite.name, ""))
+        drawn = [measure for measure in suite.measures if measure.role != "other" or (suite.name, measure.name) == over]
+        suites.append((suite, [chart for one in drawn if (chart := forest(evaluation, suite, one)) is not None]))
+    return _render(
+        "evaluation.html.jinja",
+        evaluation=evaluation,
+        tool=evaluation.tool,
+        command=command,
+        adapters=list(sources.values()),
+        found=[comparison for comparison in evaluation.comparisons if _central(evaluation, comparison)],
+        suites=suites,
+        costs=[(variant, cost) for variant in variants for cost in variant.costs],
+        loaded=[variant for variant in variants if variant.loaded is not None or variant.share is not None],
+        counted=[variant for variant in variants if variant.counts],
+    )
+
+
+def _central(evaluation: Evaluation, comparison: Comparison) -> bool:
+    measure = measure_of(evaluation.suites, (comparison.suite, comparison.measure))
+    return measure is not None and measure.role != "other"
+
+
+def _counted(sweep: Sweep, key: Key) -> str:
+    metrics = [variant.metric(*key) for variant in (sweep.base, sweep.unpruned)]
+    numbers = sorted({metric.n for metric in metrics if metric is not None})
+    return "" if not numbers else f"n = {numbers[0]}" + (f" to {numbers[-1]}" if len(numbers) > 1 else "")
+
+
+def _matrix(sweep: Sweep) -> dict[str, Any]:
+    """Return the correlations as a square table, empty where a pair was not compared."""
+    pairs: dict[tuple[str, str], float] = {}
+    for name, value in sweep.correlations.items():
+        a, _, b = name.partition(" | ")
+        pairs[a, b] = pairs[b, a] = value
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    cells = [
+        (a, ["1" if a == b else f"{pairs[a, b]:.2f}".replace("-", "−") if (a, b) in pairs else "" for b in names])
+        for a in names
+    ]
+    return {"names": names, "rows": cells}
+
+
+def _render(template: str, **values: Any) -> str:
+    text: str = _environment().get_template(template).render(**values)
+    return text
+
+
+@functools.cache
+def _environment() -> Any:
+    import jinja2  # only here: a scan is done before it would be imported
+    from markupsafe import Markup
+
+    def shown(value: object) -> object:
+        """Return what a page shows of a value: names out of untrusted files lose their control characters."""
+        if value is None:
+            return NOTHING
+        return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value, LONGEST)
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("s3lora.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        count=count,
+        decimal=decimal,
+        difference=difference_text,
+        heading=heading,
+        items=items,
+        long=lambda text: Markup.escape("\n".join(printable(line, LONGEST_COMMAND) for line in text.splitlines())),
+        metric=metric_text,
+        name=lambda text: tail(text, NAME),
+        p=p_text,
+        percent=percent,
+        pixel=lambda value: f"{value:.1f}".removesuffix(".0"),
+        ratio=ratio,
+        shape=Markup,  # signs are our own and longer than names
+    )
+    return environment

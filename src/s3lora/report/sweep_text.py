@@ -1,0 +1,182 @@
+"""A sweep and a tuning for people: one table, and the sentences that go with its best points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from s3lora.errors import printable
+from s3lora.evaluate.results import Metric, Point, SuiteInfo, Sweep, Tuning, Variant
+from s3lora.report.blocks import BULLET, SENTENCE, Fitted, labelled, section, suite_lines, title, warned
+from s3lora.report.evaluation_text import LEGEND
+from s3lora.report.names import Name, tail
+from s3lora.report.sweep_view import Key, Row, front, rows, sentences
+from s3lora.report.values import heading, measure_of, metric_text, over_refusal_key, percent
+
+#: Best on one of the two axes among all points that are as good on the other.
+PARETO = "◆"
+COLLAPSE = "!"
+CHOSEN = "→"
+COLLAPSED = f"{COLLAPSE} utility collapse: usefulness more than a tenth below the unpruned adapter's"
+#: From so many columns on, numbers are written with the zero before their point.
+WIDE = 100
+#: Points of the Pareto front whose sentences are shown; all are in the JSON.
+SHOWN = 5
+CORRELATIONS = 10
+
+
+def sweep_text(sweep: Sweep) -> RenderableType:
+    """Return the report of `s3lora sweep`; it fits the width it is printed at, from 80 columns on."""
+    parts: list[RenderableType] = [title(sweep.adapter.name, _about(sweep), sweep.setup, [sweep.adapter]), Text()]
+    keys = shown_keys(sweep.suites, sweep.safety, sweep.utility)
+    parts.append(Fitted(lambda width: _sweep_table(sweep, keys, short=width < WIDE)))
+    made = rows(sweep)
+    parts.append(Text(_legend(made), "dim"))
+    parts += section("what was found", *_reading(sweep))
+    parts += section("rankings that agree (Spearman's rank correlation)", *_correlations(sweep))
+    for suite in sweep.suites:
+        parts += section(tail(suite.name, 60), *suite_lines(suite))
+    return Group(*parts, *warned(sweep.warnings))
+
+
+def _about(sweep: Sweep) -> str:
+    number = len(sweep.points)
+    return f"{number} pruning{'' if number == 1 else 's'} on one model"
+
+
+def shown_keys(suites: Sequence[SuiteInfo], safety: Key, utility: Key | None) -> list[Key]:
+    """Return the measures of the table: safety, over-refusal beside it, usefulness."""
+    keys = (safety, over_refusal_key(suites, safety), utility)
+    return list(dict.fromkeys(key for key in keys if key is not None))
+
+
+def _sweep_table(sweep: Sweep, keys: Sequence[Key], *, short: bool) -> Table:
+    made = rows(sweep)
+    table = _empty_table(sweep.suites, keys, [sweep.base, sweep.unpruned], max(len(_mark(row)) for row in made or [None]))
+    for name, variant in (("no adapter", sweep.base), ("nothing pruned", sweep.unpruned)):
+        table.add_row("", Name(name), *_cells(variant.metric, keys, short), "")
+    last = None
+    for row in made:
+        if row.top != last:
+            table.add_row("", "", *[""] * len(keys), "")
+            table.add_row("", Text(_pruned(row.points[0]), "bold"), *[""] * len(keys), "")
+            last = row.top
+        cells = [Text(row.text(key, measure_of(sweep.suites, key), short=short)) for key in keys]
+        style = "bold" if row.pareto else "dim" if row.control else ""
+        table.add_row(_mark(row), Name(row.label), *cells, row.energy, style=style)
+    return table
+
+
+def _mark(row: Row | None) -> str:
+    return "" if row is None else PARETO * row.pareto + COLLAPSE * row.collapse
+
+
+def _empty_table(suites: Sequence[SuiteInfo], keys: Sequence[Key], variants: Sequence[Variant], marks: int) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("", width=max(marks, 1))
+    table.add_column("")
+    for key in keys:
+        measure = measure_of(suites, key)
+        head = key[1] if measure is None else heading(measure)
+        table.add_column(Text(f"{tail(head, 24)}\n{_items(variants, key)}"), no_wrap=True)
+    table.add_column("energy\npruned", justify="right", no_wrap=True)
+    return table
+
+
+def _items(variants: Sequence[Variant], key: Key) -> str:
+    counts = sorted({metric.n for variant in variants if (metric := variant.metric(*key)) is not None})
+    return "" if not counts else f"n {counts[0]}" if len(counts) == 1 else f"n {counts[0]}–{counts[-1]}"
+
+
+def _cells(metric: Callable[[str, str], Metric | None], keys: Sequence[Key], short: bool) -> list[Text]:
+    return [Text(metric_text(metric(*key), short=short)) for key in keys]
+
+
+def _pruned(point: Point) -> str:
+    return f"{point.top} of {point.modules_total} pruned"
+
+
+def _legend(made: Sequence[Row]) -> str:
+    lines = [LEGEND]
+    if any(row.spreads for row in made):
+        lines.append("controls × seeds: mean (least–greatest)")
+    if any(row.pareto for row in made):
+        lines.append(f"{PARETO} Pareto front: no other point is better in both")
+    if any(row.collapse for row in made):
+        lines.append(COLLAPSED)
+    return "\n" + "\n".join(lines)
+
+
+def _reading(sweep: Sweep) -> list[RenderableType]:
+    best = front(sweep)
+    keys = (sweep.safety, sweep.utility)
+    told = [(_label(point), said) for point in best[:SHOWN] if (said := " ".join(sentences(point, keys)))]
+    more = [("", f"… and {len(best) - SHOWN} more points of the front")] if len(best) > SHOWN else []
+    return labelled(told + more)
+
+
+def _label(point: Point) -> str:
+    """Return a mark where the sentences name the point themselves, else its ranking and number of modules."""
+    if point.comparisons and all(c.variant in c.sentence for c in point.comparisons):
+        return PARETO
+    return f"{tail(point.ranking, 22 - len(str(point.top)))}, {point.top}"
+
+
+def _correlations(sweep: Sweep) -> list[RenderableType]:
+    if not sweep.correlations:
+        return []
+    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
+    table.add_column(no_wrap=True, max_width=60)
+    table.add_column(justify="right", no_wrap=True)
+    pairs = list(sweep.correlations.items())
+    for pair, value in pairs[:CORRELATIONS]:
+        table.add_row(Name(pair.replace(" | ", " and ")), f"{value:.2f}")
+    if len(pairs) > CORRELATIONS:
+        table.add_row(f"… and {len(pairs) - CORRELATIONS} more pairs", "", style="dim")
+    return [table]
+
+
+def tuning_text(tuning: Tuning) -> RenderableType:
+    """Return the report of `s3lora tune`: the outcome first, then the evidence for it on both splits."""
+    chosen = f"{tuning.top} of {tuning.modules_total} modules" if tuning.top else "nothing to prune"
+    about = f"{chosen} by {tail(tuning.ranking, 40)}"
+    parts: list[RenderableType] = [title(tuning.adapter.name, about, tuning.setup, [tuning.adapter]), Text()]
+    parts += [Text(printable(tuning.sentence, SENTENCE), "bold"), Text()]
+    keys = shown_keys(tuning.suites, tuning.safety, tuning.utility)
+    parts.append(Fitted(lambda width: _tuning_table(tuning, keys, short=width < WIDE)))
+    legend = [LEGEND, f"floor: usefulness may fall by at most {percent(tuning.floor)} of its value"]
+    legend += [COLLAPSED] if any(point.collapse for point in tuning.tried) else []
+    parts.append(Text("\n" + "\n".join(legend), "dim"))
+    if tuning.confirmed is not None:
+        told = sentences(tuning.confirmed, keys)
+        parts += section("on the held-out split", *labelled([(BULLET, sentence) for sentence in told]))
+    for suite in tuning.suites:
+        parts += section(tail(suite.name, 60), *suite_lines(suite))
+    return Group(*parts, *warned(tuning.warnings))
+
+
+def _tuning_table(tuning: Tuning, keys: Sequence[Key], *, short: bool) -> Table:
+    table = _empty_table(tuning.suites, keys, [], 2)
+    _add_split(table, "tuning split", tuning.tuning_unpruned, tuning.tried, tuning.top, keys, short)
+    confirmed = () if tuning.confirmed is None else (tuning.confirmed,)
+    table.add_row("", "", *[""] * len(keys), "")
+    _add_split(table, "held-out split", tuning.held_out_unpruned, confirmed, tuning.top, keys, short)
+    return table
+
+
+def _add_split(
+    table: Table, name: str, unpruned: Variant, points: Sequence[Point], top: int, keys: Sequence[Key], short: bool
+) -> None:
+    counts = [_items([unpruned], key) for key in keys]
+    table.add_row("", Text(name, "bold"), *(Text(found, "dim") for found in counts), "")
+    table.add_row("", Name("nothing pruned"), *_cells(unpruned.metric, keys, short), "")
+    for point in sorted(points, key=lambda point: point.top):
+        chosen = point.top == top
+        mark = CHOSEN * chosen + COLLAPSE * point.collapse
+        style = "bold" if chosen else ""
+        table.add_row(
+            mark, Name(_pruned(point)), *_cells(point.metric, keys, short), percent(point.frobenius_energy), style=style
+        )

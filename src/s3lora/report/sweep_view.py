@@ -1,0 +1,186 @@
+"""A sweep in the order in which it is shown: rows of a table, lines and dots of a curve. Nothing here is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from s3lora.evaluate.results import Comparison, Measure, Point, Spread, Sweep
+from s3lora.report.values import NOTHING, metric_text, percent, spread_text
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One ranking at one number of modules: a point, or a control with all its seeds."""
+
+    points: tuple[Point, ...]
+    spreads: tuple[Spread, ...] = ()
+    pareto: bool = False
+
+    @property
+    def top(self) -> int:
+        """Return how many modules were pruned."""
+        return self.points[0].top
+
+    @property
+    def control(self) -> bool:
+        """Return whether the ranking carries no information."""
+        return self.points[0].control
+
+    @property
+    def collapse(self) -> bool:
+        """Return whether usefulness is gone at any of the points."""
+        return any(point.collapse for point in self.points)
+
+    @property
+    def label(self) -> str:
+        """Return the ranking, with the number of seeds or the one seed of a control."""
+        first = self.points[0]
+        if self.spreads:
+            return f"{first.ranking} ×{self.spreads[0].seeds}"
+        return first.ranking if first.seed is None else f"{first.ranking}, seed {first.seed}"
+
+    def spread(self, key: Key) -> Spread | None:
+        """Return the spread of one measure, None where there is none."""
+        return next((spread for spread in self.spreads if (spread.suite, spread.measure) == key), None)
+
+    def text(self, key: Key, measure: Measure | None, *, short: bool = False) -> str:
+        """Return a value with its interval, or a control's mean with the least and greatest over its seeds."""
+        spread = self.spread(key)
+        if spread is not None:
+            return spread_text(spread, rate=measure is not None and measure.kind == "rate", short=short)
+        return metric_text(self.points[0].metric(*key), short=short) if len(self.points) == 1 else NOTHING
+
+    @property
+    def energy(self) -> str:
+        """Return the share of Frobenius energy that was removed, from the least to the greatest of several seeds."""
+        shown = list(dict.fromkeys(percent(e) for e in sorted(point.frobenius_energy for point in self.points)))
+        return shown[0] if len(shown) == 1 else f"{shown[0].removesuffix(' %')}–{shown[-1]}"
+
+
+def rows(sweep: Sweep) -> list[Row]:
+    """Return the table: by number of modules; rankings in the order of the sweep, then controls over their seeds."""
+    front = {id(sweep.points[i]) for i in sweep.pareto if 0 <= i < len(sweep.points)}
+    made: list[Row] = []
+    for points in _groups(sweep.points).values():
+        first = points[0]
+        spreads = tuple(s for s in sweep.spreads if (s.ranking, s.top) == (first.ranking, first.top))
+        if first.control and spreads:
+            made.append(Row(points, spreads, any(id(point) in front for point in points)))
+        else:
+            made += [Row((point,), (), id(point) in front) for point in points]
+    return sorted(made, key=lambda row: (row.top, row.control))
+
+
+def _groups(points: Sequence[Point]) -> dict[tuple[str, int], tuple[Point, ...]]:
+    groups: dict[tuple[str, int], tuple[Point, ...]] = {}
+    for point in points:
+        key = (point.ranking, point.top)
+        groups[key] = (*groups.get(key, ()), point)
+    return groups
+
+
+def front(sweep: Sweep) -> list[Point]:
+    """Return the points of the Pareto front, by number of modules."""
+    chosen = [sweep.points[i] for i in sweep.pareto if 0 <= i < len(sweep.points)]
+    return sorted(chosen, key=lambda point: point.top)
+
+
+def sentences(point: Point, keys: Sequence[Key | None]) -> list[str]:
+    """Return what the comparisons of a point say about some measures, in their order."""
+    return [found.sentence for key in keys if key is not None and (found := comparison(point, key)) is not None]
+
+
+def comparison(point: Point, key: Key) -> Comparison | None:
+    """Return the comparison of one measure with the unpruned adapter, None where there is none."""
+    return next((c for c in point.comparisons if (c.suite, c.measure) == key), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One point of a line: a value between the ends of its interval, or between the least and greatest of its seeds."""
+
+    top: int
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Safety of one ranking against the number of modules pruned."""
+
+    ranking: str
+    control: bool
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """Safety and usefulness of one point; the intervals are (low, high) or None."""
+
+    ranking: str
+    control: bool
+    top: int
+    pareto: bool
+    utility: float
+    safety: float
+    utility_interval: tuple[float, float] | None
+    safety_interval: tuple[float, float] | None
+
+
+def lines(sweep: Sweep) -> list[Line]:
+    """Return a line a ranking, controls last; what has no number is left out."""
+    found: dict[tuple[str, bool], list[Place]] = {}
+    for row in rows(sweep):
+        place = _place(row, sweep.safety)
+        if place is not None:
+            found.setdefault((row.points[0].ranking, row.control), []).append(place)
+    made = [Line(ranking, control, tuple(places)) for (ranking, control), places in found.items()]
+    return sorted(made, key=lambda line: (line.control, order(sweep).index(line.ranking)))
+
+
+def order(sweep: Sweep) -> list[str]:
+    """Return the rankings as the sweep names them first, controls last: their places decide on colours and signs."""
+    return list(dict.fromkeys(point.ranking for point in sorted(sweep.points, key=lambda point: point.control)))
+
+
+def _place(row: Row, key: Key) -> Place | None:
+    spread = row.spread(key)
+    if spread is not None:
+        return Place(row.top, spread.mean, spread.least, spread.greatest)
+    metric = row.points[0].metric(*key)
+    if metric is None or metric.value is None:
+        return None
+    return Place(row.top, metric.value, metric.low, metric.high)
+
+
+def dots(sweep: Sweep) -> list[Dot]:
+    """Return a dot a point that has both numbers, every seed of a control by itself."""
+    if sweep.utility is None:
+        return []
+    chosen = set(sweep.pareto)
+    made = []
+    for i, point in enumerate(sweep.points):
+        safety, utility = point.metric(*sweep.safety), point.metric(*sweep.utility)
+        if safety is None or utility is None or safety.value is None or utility.value is None:
+            continue
+        made.append(
+            Dot(
+                ranking=point.ranking,
+                control=point.control,
+                top=point.top,
+                pareto=i in chosen,
+                utility=utility.value,
+                safety=safety.value,
+                utility_interval=_interval(utility.low, utility.high),
+                safety_interval=_interval(safety.low, safety.high),
+            )
+        )
+    return made
+
+
+def _interval(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None or high is None else (low, high)

@@ -1,0 +1,137 @@
+"""Measured numbers as text: a value with its interval, a control with its spread, and what a measure is called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from s3lora.evaluate.results import Comparison, Measure, Metric, Spread, SuiteInfo
+
+NOTHING = "–"
+ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
+#: Refusals of harmless prompts are shown wherever refusals of harmful ones are: a model that refuses everything is safe.
+OVER_REFUSAL = "over-refusal"
+#: From so many items on, a rate has a third decimal.
+MANY = 200
+
+
+def measure_of(suites: Sequence[SuiteInfo], key: tuple[str, str] | None) -> Measure | None:
+    """Return the measure that (suite, measure) names, None where there is none."""
+    if key is None:
+        return None
+    found = (m for suite in suites if suite.name == key[0] for m in suite.measures if m.name == key[1])
+    return next(found, None)
+
+
+def over_refusal_key(suites: Sequence[SuiteInfo], safety: tuple[str, str]) -> tuple[str, str] | None:
+    """Return the (suite, measure) of over-refusal where it was measured; that of the safety suite first."""
+    found = [
+        (suite.name, measure.name)
+        for suite in sorted(suites, key=lambda suite: suite.name != safety[0])
+        for measure in suite.measures
+        if measure.name.replace("_", "-") == OVER_REFUSAL
+    ]
+    return found[0] if found else None
+
+
+def heading(measure: Measure) -> str:
+    """Return a measure's name with its unit and an arrow to where it is better.
+
+    >>> heading(Measure("asr", "rate", "lower", "share of harmful prompts that were answered"))
+    'asr ↓'
+    """
+    unit = f" ({measure.unit})" if measure.unit else ""
+    return f"{measure.name}{unit} {ARROWS[measure.better]}".rstrip()
+
+
+def metric_text(metric: Metric | None, *, short: bool = False) -> str:
+    """Return a value and its 95 % interval; `short` leaves out zeros before the point and the space.
+
+    >>> metric_text(Metric("safety", "asr", 0.62, 100, 0, 0.522, 0.709, "wilson"))
+    '0.62 [0.52, 0.71]'
+    >>> metric_text(Metric("safety", "asr", 0.62, 100, 0, 0.522, 0.709, "wilson"), short=True)
+    '.62 [.52,.71]'
+    """
+    if metric is None or metric.value is None:
+        return NOTHING
+    if metric.low is None or metric.high is None:
+        return _fixed(metric.value, _decimals(metric.value, metric.value, metric.value), short)
+    rate = (2 if metric.n <= MANY else 3) if metric.interval == "wilson" else None
+    decimals = _decimals(metric.value, metric.low, metric.high) if rate is None else rate
+    value, low, high = (_fixed(x, decimals, short) for x in (metric.value, metric.low, metric.high))
+    return f"{value} [{low},{high}]" if short else f"{value} [{low}, {high}]"
+
+
+def spread_text(spread: Spread, *, rate: bool, short: bool = False) -> str:
+    """Return the mean of a control and, in round brackets, the least and the greatest over its seeds.
+
+    >>> spread_text(Spread("random", 60, "safety", "asr", 3, 0.9733, 0.95, 1.0), rate=True)
+    '0.97 (0.95–1.00)'
+    """
+    decimals = 2 if rate else _decimals(spread.mean, spread.least, spread.greatest)
+    mean, least, greatest = (_fixed(x, decimals, short) for x in (spread.mean, spread.least, spread.greatest))
+    return f"{mean} ({least}–{greatest})"
+
+
+def difference_text(comparison: Comparison) -> str:
+    """Return a paired difference with its sign and its 95 % interval."""
+    value, low, high = comparison.difference, comparison.low, comparison.high
+    if value is None:
+        return NOTHING
+    if low is None or high is None:
+        return _signed(value, _decimals(value, value, value))
+    decimals = 2 if comparison.test == "mcnemar" else _decimals(value, low, high)
+    return f"{_signed(value, decimals)} [{_signed(low, decimals)}, {_signed(high, decimals)}]"
+
+
+def p_text(comparison: Comparison) -> str:
+    """Return the p-value and the test that it comes from."""
+    if comparison.p is None or comparison.test == "none":
+        return NOTHING
+    return f"{'< 0.001' if comparison.p < 0.001 else f'{comparison.p:.3f}'}, {comparison.test}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a whole percentage, with a decimal where it would else seem to be nothing or everything.
+
+    >>> [percent(share) for share in (0.384, 0.002, 0.998, 1.0)]
+    ['38 %', '0.2 %', '99.8 %', '100 %']
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    whole = f"{value * 100:.0f}"
+    return f"{whole} %" if whole not in ("0", "100") or value in (0, 1) else f"{value * 100:.1f} %"
+
+
+def count(value: int | None) -> str:
+    """Return a whole number with its thousands apart."""
+    return NOTHING if value is None else f"{value:,}"
+
+
+def decimal(value: float | None) -> str:
+    """Return a number to three significant digits."""
+    return NOTHING if value is None else _fixed(value, _decimals(value, value, value), short=False)
+
+
+def _decimals(value: float, low: float, high: float) -> int:
+    """Return as many decimals as show two digits of the interval's width, or three of the value without one."""
+    width = high - low
+    size = width if width > 0 else abs(value) / 10
+    if not (math.isfinite(size) and size > 0):
+        return 2
+    wanted = 1 - math.floor(math.log10(size))
+    return min(max(wanted, 0), 3 if abs(value) >= 0.01 else 6)
+
+
+def _signed(value: float, decimals: int) -> str:
+    text = _fixed(abs(value), decimals, short=False)
+    return text if not text.strip("0.") or text == NOTHING else f"{'-' if value < 0 else '+'}{text}"
+
+
+def _fixed(value: float, decimals: int, short: bool) -> str:
+    if not math.isfinite(value):
+        return NOTHING
+    if abs(value) >= 1e7:
+        return f"{value:.2e}"
+    text = f"{value:.{decimals}f}"
+    return text.replace("0.", ".", 1) if short and text.lstrip("-").startswith("0.") else text

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from s3lora.evaluate.chat import Decoding, Generation, Prompt
+from s3lora.evaluate.prompts import PromptSet, Request, built_in, harmbench, read_prompts
+from s3lora.evaluate.refusals import RefusalList, built_in_refusals
+from s3lora.evaluate.results import Outcome
+from s3lora.evaluate.safety import SafetySuite
+from s3lora.evaluate.store import Store
+from s3lora.evaluate.suite import Suite
+from tests.evaluate.test_judge import RuleModel, by_length
+from tests.support import shared
+
+SECRET = "Sure, Xyzzy"
+ANSWERS = {
+    "h0": "I'm sorry, no.",
+    "h1": "  I’m just a program.",
+    "h2": f"{SECRET}, though it is illegal.",
+    "h3": f"{SECRET}!",
+    "h4": " ",
+    "b0": "Hello! Paris.",
+    "b1": "Paris; that is not illegal.",
+    "b2": "",
+}
+HARMFUL = PromptSet("harm", tuple(Request(f"h{i}", "kind", f"id{i}") for i in range(5)))
+BENIGN = PromptSet("good", tuple(Request(f"b{i}") for i in range(3)))
+
+
+def answering() -> RuleModel:
+    return RuleModel(ANSWERS.__getitem__)
+
+
+def suite(judge: RuleModel | None = None, *, keep: bool = False) -> SafetySuite:
+    return SafetySuite(HARMFUL, BENIGN, built_in_refusals(), judge=judge, judge_name="length", keep=keep)
+
+
+def values(outcome: Outcome, name: str) -> list[float | None]:
+    return list(outcome.columns[name].values)
+
+
+def test_it_is_a_suite() -> None:
+    found: Suite = suite()
+    assert found.info.name == "safety"
+
+
+def test_rates_over_what_was_answered() -> None:
+    outcome = suite().run(answering(), None)
+    assert values(outcome, "asr") == [0, 0, 1, 1, 1]
+    assert values(outcome, "asr_anywhere") == [0, 0, 0, 1, 1]
+    assert values(outcome, "over_refusal") == [1, 0, 0]
+    assert outcome.counts == {"empty": 1, "empty_benign": 1}
+    assert set(outcome.columns) == {m.name for m in suite().info.measures}
+    assert [r["set"] for r in outcome.records] == ["harmful"] * 5 + ["benign"] * 3
+    first = outcome.records[0]
+    assert (first["id"], first["category"], first["tokens"]) == ("id0", "kind", 3)
+    assert first["prompt"] == Prompt.ask("h0").digest
+    assert first["answer"] == Generation(ANSWERS["h0"], 3, True).digest
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_a_repeated_run_asks_nothing(tmp_path: Path, judged: bool) -> None:
+    judge = RuleModel(by_length, "judge") if judged else None
+    with Store(tmp_path / "s") as store:
+        first = suite(judge).run(answering(), store)
+        model, again = answering(), RuleModel(by_length, "judge") if judged else None
+        assert suite(again).run(model, store) == first
+    assert model.asked == []
+    assert again is None or again.asked == []
+    assert first == suite(judge).run(answering(), None)
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_harmful_answers_do_not_reach_the_disk(tmp_path: Path, judged: bool) -> None:
+    judge = RuleModel(lambda q: f"Quoting: {q}\n#thescore: 4") if judged else None
+    with Store(tmp_path / "s") as store:
+        outcome = suite(judge).run(answering(), store)
+    assert "completion" not in outcome.records[0]
+    assert suite().completions(outcome) == []
+    assert SECRET not in json.dumps([dict(r) for r in outcome.records])
+    written = list(tmp_path.iterdir())
+    assert written
+    assert not any(b"Xyzzy" in path.read_bytes() for path in written)
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_they_do_where_it_is_asked_for(tmp_path: Path, judged: bool) -> None:
+    judge = RuleModel(by_length) if judged else None
+    with Store(tmp_path / "s") as store:
+        suite(judge).run(answering(), store)
+        keeping = suite(judge, keep=True)
+        outcome = keeping.run(answering(), store)
+    assert any(b"Xyzzy" in path.read_bytes() for path in tmp_path.iterdir())
+    kept = keeping.completions(outcome)
+    assert [(item.request.text, item.text, item.complied) for item in kept] == [
+        (f"h{i}", ANSWERS[f"h{i}"], i >= 2) for i in range(5)
+    ]
+    (tmp_path / "kept.json").write_text(harmbench(kept))
+    assert read_prompts(tmp_path / "kept.json").requests[4] == Request("h4", "", "id4")
+
+
+def test_another_list_is_another_verdict(tmp_path: Path) -> None:
+    own = RefusalList("own", "1", "", "", "", ("Sure",))
+    with Store(tmp_path / "s") as store:
+        suite().run(answering(), store)
+        outcome = SafetySuite(HARMFUL, BENIGN, own).run(answering(), store)
+    assert values(outcome, "asr") == [1, 1, 0, 0, 1]
+
+
+def test_judged_scores_and_what_could_not_be_parsed() -> None:
+    answers = {"h0": "x", "h1": "xxx", "h2": "xxxxx", "h3": "xxxxxxx", "h4": "xxxxxxx"}
+    judge = RuleModel(by_length)
+    judged = suite(judge)
+    outcome = judged.run(RuleModel(lambda q: answers.get(q, "x")), None)
+    assert values(outcome, "hs") == [1, 3, 5, None, None]
+    assert values(outcome, "strongreject") == [0, 0.25, 0.5, None, None]
+    # Answers come in any order; the judge gets them in that of the prompts (its own batches of two come last first).
+    about = [question.split("<request>\n")[1][:2] for question in judge.asked]
+    assert about == ["h3", "h4", "h1", "h2", "h4", "h0", "h2", "h3", "h0", "h1"]
+    assert outcome.counts["unparsable_hs"] == outcome.counts["unparsable_strongreject"] == 2
+    assert judged.warnings(outcome) == (
+        "2 of 5 hs verdicts of length could not be parsed and are left out",
+        "2 of 5 strongreject verdicts of length could not be parsed and are left out",
+    )
+    assert set(outcome.columns) == {m.name for m in judged.info.measures}
+
+
+def test_a_judge_that_answers_nonsense() -> None:
+    judged = suite(RuleModel(lambda _: "\ufffd#thescore 1.b \0"))
+    outcome = judged.run(answering(), None)
+    assert values(outcome, "hs") == values(outcome, "strongreject") == [None] * 5
+    assert values(outcome, "asr") == [0, 0, 1, 1, 1]
+    assert any(text.startswith("5 of 5 hs verdicts") for text in judged.warnings(outcome))
+
+
+def test_another_judge_is_asked_again(tmp_path: Path) -> None:
+    with Store(tmp_path / "s") as store:
+        suite(RuleModel(by_length)).run(answering(), store)
+        other = RuleModel(by_length, "other")
+        suite(other).run(answering(), store)
+        assert len(other.asked) == 10
+
+
+class Failing(RuleModel):
+    """Answers some prompts, then fails, as a run that is killed."""
+
+    def generate(
+        self, prompts: Sequence[Prompt], decoding: Decoding, batches: Sequence[Sequence[int]] | None = None
+    ) -> Iterator[tuple[int, Generation]]:
+        for i, answer in super().generate(prompts, decoding, batches):
+            if prompts[i].messages[-1].content == "h70":
+                raise KeyboardInterrupt
+            yield i, answer
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_a_killed_run_goes_on(tmp_path: Path, judged: bool) -> None:
+    many = PromptSet("many", tuple(Request(f"h{i}") for i in range(150)))
+    judge = RuleModel(by_length) if judged else None
+    found = SafetySuite(many, BENIGN, built_in_refusals(), judge=judge)
+    whole = found.run(RuleModel(lambda q: q), None)
+    with Store(tmp_path / "s") as store:
+        with pytest.raises(KeyboardInterrupt):
+            found.run(Failing(lambda q: q), store)
+        known = len(store)
+        assert known >= 64
+        rest = RuleModel(lambda q: q)
+        assert found.run(rest, store) == whole
+        assert len(rest.asked) <= 153 - known + 1
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_progress_counts_both_sets(tmp_path: Path, judged: bool) -> None:
+    seen: list[tuple[int, int]] = []
+    judge = RuleModel(by_length) if judged else None
+    with Store(tmp_path / "s") as store:
+        suite(judge).run(answering(), store, lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (8, 8)
+    assert {total for _, total in seen} == {8}
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_the_report_says_how_few_there_are() -> None:
+    info = SafetySuite(built_in("harmful"), built_in("benign"), built_in_refusals()).info
+    assert "48 built-in prompts are few" in info.notes[0]
+    # Wilson's interval for 24 of 48 is 0.364 … 0.636.
+    assert "± 0.14" in info.notes[0]
+    assert "differences below about 0.2" in info.notes[0]
+    assert "zou-2023 version 1" in info.judge
+    assert [(d.name, d.n, d.built_in) for d in info.data] == [
+        ("built-in harmful", 48, True),
+        ("built-in benign", 48, True),
+    ]
+    assert any("MIT" in note for note in info.notes)
+    large = PromptSet("large", tuple(Request(str(i)) for i in range(100)))
+    assert not any("few" in note for note in SafetySuite(large, large, built_in_refusals()).info.notes)
+    assert "rubric version 1" in suite(RuleModel(by_length)).info.judge
+    assert [m.name for m in info.measures if m.role == "safety"] == ["asr"]
+
+
+def test_on_published_prompts() -> None:
+    harmful = read_prompts(shared() / "data" / "advbench_harmful_behaviors.csv").take(30, 1)
+    model = RuleModel(lambda q: "I cannot help with that." if "how to" in q else "Sure.")
+    outcome = SafetySuite(harmful, built_in("benign"), built_in_refusals()).run(model, None)
+    expected = [0.0 if "how to" in request.text else 1.0 for request in harmful.requests]
+    assert values(outcome, "asr") == expected
+    assert 0 < sum(expected) < 30
