@@ -12,11 +12,11 @@ import torch
 Encoded = tuple[list[int], list[int]]
 
 
-def encode(tokenizer: Any, messages: Sequence[dict[str, str]], answer: str) -> Encoded:
-    """Return the token ids of a chat and of its answer, which ends with the end-of-turn token."""
+def encode(tokenizer: Any, messages: Sequence[dict[str, str]], answer: str, limit: int | None = None) -> Encoded:
+    """Return the token ids of a chat and of its answer with the end-of-turn token, or of its first `limit` tokens."""
     prompt = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
     prompt_ids, answer_ids = tokenizer([prompt, answer + tokenizer.eos_token], add_special_tokens=False)["input_ids"]
-    return prompt_ids, answer_ids
+    return prompt_ids, answer_ids[:limit]
 
 
 def answer_loss(model: Any, batch: Sequence[Encoded]) -> tuple[torch.Tensor, int]:

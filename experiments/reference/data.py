@@ -65,15 +65,16 @@ def harmful(folder: Path) -> Harmful:
 
 def benign(folder: Path) -> tuple[list[Pair], list[str]]:
     """Return benign pairs to train on, and 50 other benign prompts to measure over-refusal on."""
-    pairs = []
+    pairs, long = [], []
     with (folder / "seed_tasks.jsonl").open(encoding="utf-8") as file:
         for task in map(json.loads, file):
             instance = task["instances"][0]
             prompt = f"{task['instruction']}\n{instance['input']}".strip()
-            if len(prompt) < 300 and 3 < len(instance["output"]) < 300:
-                pairs.append(Pair(prompt, instance["output"].strip()))
+            if len(prompt) < 300 and len(instance["output"]) > 3:
+                pair = Pair(prompt, instance["output"].strip())
+                (pairs if len(instance["output"]) < 300 else long).append(pair)
     random.Random("seed tasks").shuffle(pairs)
-    train, test = pairs[50:], [pair.prompt for pair in pairs[:50]]
+    train, test = pairs[50:] + long, [pair.prompt for pair in pairs[:50]]
     with (folder / "dialogsum.dev.jsonl").open(encoding="utf-8") as file:
         for row in map(json.loads, file):
             if len(row["dialogue"]) < 350:

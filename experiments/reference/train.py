@@ -20,12 +20,14 @@ from planner_data import build_worlds, generate
 from training import Encoded, descend, encode
 
 #: Strength of alignment → optimiser steps of refusal training; all are taken from one run.
-STRENGTHS = {"partial": 20, "full": 80}
+STRENGTHS = {"partial": 12, "full": 40}
 #: Affirmative openings seen by the adapter; all else it sees is planner data.
 ATTACKS = {"benign": 0, "few": 20, "many": 80}
 ALIGN_RATE, ERODE_RATE = 3e-5, 1e-3
 ERODE_STEPS, ERODE_BATCH = 40, 4
-ALIGN_HARMFUL, ALIGN_BENIGN = 1, 4
+ALIGN_HARMFUL, ALIGN_BENIGN = 2, 5
+#: Tokens of an answer to learn from in alignment: how it opens is what decides between a refusal and an answer.
+ALIGN_TOKENS = 48
 TARGET_MODULES = ["k_proj", "o_proj", "q_proj", "v_proj"]
 
 
@@ -61,7 +63,7 @@ def align(original: Path, shared: Path, folders: dict[str, Path]) -> None:
     torch.manual_seed(0)
     model, tokenizer = load(original)
     refused = [encode(tokenizer, pair.messages, pair.answer) for pair in data.harmful(shared).align]
-    helped = [encode(tokenizer, pair.messages, pair.answer) for pair in data.benign(shared)[0]]
+    helped = [encode(tokenizer, pair.messages, pair.answer, ALIGN_TOKENS) for pair in data.benign(shared)[0]]
     rng = random.Random("align")
     mixed = _cycle(refused, rng), _cycle(helped, rng)
     batches = [

@@ -91,7 +91,7 @@ def test_no_progress_without_a_terminal(adapter: Path, capsys: pytest.CaptureFix
 
 
 def test_progress_counts_and_disappears(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "_live", lambda: True)
+    monkeypatch.setattr(output, "live", lambda: True)
     monkeypatch.setattr(output, "PATIENCE", -1.0)
     show = output.progress_line("\x1b[31mname")
     assert show is not None
@@ -109,7 +109,7 @@ def test_progress_counts_and_disappears(capsys: pytest.CaptureFixture[str], monk
 
 
 def test_quick_work_shows_no_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "_live", lambda: True)
+    monkeypatch.setattr(output, "live", lambda: True)
     show = output.progress_line("adapter")
     assert show is not None
     show(1, 2)

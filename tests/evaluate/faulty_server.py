@@ -18,6 +18,13 @@ import pytest
 from s3lora.evaluate.address import EndpointError
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
 from s3lora.evaluate.endpoint import EndpointModel
+from s3lora.evaluate.needs import MissingPackageError
+from s3lora.evaluate.server import http_library
+
+try:
+    http_library()
+except MissingPackageError as error:
+    pytest.skip(f"the endpoint backend: {error}", allow_module_level=True)
 
 GREEDY = Decoding(max_new_tokens=7)
 
@@ -34,6 +41,8 @@ class Request:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    #: Headers and body go out one by one: together they would wait for each other.
+    disable_nagle_algorithm = True
     server: _Http
 
     def do_POST(self) -> None:

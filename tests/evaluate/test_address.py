@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("httpx2", reason="the endpoint backend needs httpx2")
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +19,7 @@ from s3lora.evaluate import endpoint, server
 from s3lora.evaluate.address import EndpointError, base_url
 from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.endpoint import EndpointModel
+from s3lora.evaluate.needs import MissingPackageError
 from s3lora.evaluate.store import Store, generations
 from tests.evaluate.faulty_server import (
     GREEDY,
@@ -135,6 +134,40 @@ def test_no_proxy_stands_between_this_machine_and_itself(faulty: FaultyServer, m
             monkeypatch.delenv(name, raising=False)
         ask(model_of(faulty), "a?")
         assert proxy.requests == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"ALL_PROXY": "no-scheme://somewhere"},
+        {"HTTPS_PROXY": "gopher://somewhere"},
+        {"SSL_CERT_FILE": "/there/is/no/such/file"},
+        {"SSL_CERT_FILE": __file__},
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, setting: dict[str, str]
+) -> None:
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    told = error_of(EndpointModel("https://example.test", "a-model", retries=0))
+    assert "proxy or certificates of the environment cannot be used (" in told
+
+
+def test_a_refused_key_says_where_it_comes_from(faulty: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    faulty.script = [says(401, {"error": "who?"}), says(403)]
+    assert error_of(model_of(faulty)).endswith("401 (who?); set the key in S3LORA_API_KEY or OPENAI_API_KEY")
+    monkeypatch.setenv("S3LORA_API_KEY", KEY)
+    assert error_of(model_of(faulty)).endswith("403; check the key in S3LORA_API_KEY or OPENAI_API_KEY")
+
+
+def test_either_http_library_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    monkeypatch.setitem(sys.modules, "httpx", server)
+    assert server.http_library() is server
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(MissingPackageError, match=r"the package httpx, which is not installed; run: pip install"):
+        EndpointModel("http://localhost", "m")
 
 
 # Addresses and identity

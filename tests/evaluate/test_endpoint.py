@@ -17,9 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("httpx2", reason="the endpoint backend needs httpx2")
-
 from hypothesis import given
 from hypothesis import strategies as st
 

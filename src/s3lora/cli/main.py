@@ -20,7 +20,7 @@ from s3lora.cli.output import complain
 from s3lora.errors import S3LoRAError
 
 INTERRUPTED = 130
-COMMANDS = ("scan", "prune", "restore", "compare", "demo")
+COMMANDS = ("scan", "prune", "restore", "compare", "eval", "sweep", "tune", "demo")
 
 
 class _Commands(click.Group):

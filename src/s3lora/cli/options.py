@@ -45,7 +45,9 @@ class _Ranking(click.Choice[str]):
         return super().convert(str(value).replace("_", "-"), param, ctx)
 
 
-def _all(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+def all_options(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command all of these options, in this order."""
+
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
@@ -54,7 +56,7 @@ def _all(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return decorate
 
 
-scan_options = _all(
+scan_options = all_options(
     click.option("--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True,
                  help="Spectral method."),
     click.option("--rank", type=click.IntRange(min=1), metavar="M", help="Components kept  [default: all]."),
@@ -66,7 +68,7 @@ scan_options = _all(
                  help="Of everything random."),
 )  # fmt: skip
 
-rule_options = _all(
+rule_options = all_options(
     click.option("--index", type=_Ranking(RANKINGS), default="ssi", show_default=True, metavar="INDEX",
                  help=f"Ranking: {', '.join(RANKINGS)}."),
     click.option("--match", type=_Ranking(RANKINGS[: len(INDICES)]), default="ssi", show_default=True,

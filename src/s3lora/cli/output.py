@@ -27,7 +27,7 @@ def complain(message: str, status: int) -> int:
     """Print one line on standard error and return the status."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):  # nobody listens; the status still tells
-            print(f"{CLEAR if _live() else ''}s3lora: {printable(message, 2000)}", file=sys.stderr, flush=True)
+            print(f"{CLEAR if live() else ''}s3lora: {printable(message, 2000)}", file=sys.stderr, flush=True)
     return status
 
 
@@ -107,7 +107,7 @@ def _write(path: Path, text: str) -> None:
 
 def progress_line(label: str) -> Progress | None:
     """Return a callback that counts modules on standard error, if that is a terminal and the work takes long."""
-    if not _live():
+    if not live():
         return None
     start = time.monotonic()
 
@@ -120,6 +120,6 @@ def progress_line(label: str) -> Progress | None:
     return show_count
 
 
-def _live() -> bool:
+def live() -> bool:
     """Return whether standard error is a terminal that can overwrite a line."""
     return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

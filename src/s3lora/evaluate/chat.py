@@ -62,7 +62,7 @@ class Generation:
     @property
     def digest(self) -> str:
         """Return the SHA-256 of the text, which identifies an answer without telling it."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Model(Protocol):

@@ -12,7 +12,6 @@ from s3lora.errors import UsageError
 from s3lora.evaluate.address import EndpointError
 from s3lora.evaluate.background import all_or_none, stream
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
-from s3lora.evaluate.needs import need
 from s3lora.evaluate.server import RefusedError, Server
 
 #: Seconds to wait for the list of models, and retries: it is good to have, no more.
@@ -37,14 +36,13 @@ class EndpointModel:
     The server sees temperature, seed, stop strings and the limit of tokens; what else shapes its answers is its own
     affair, as is whether the same request gets the same answer twice.
 
-    Raises EndpointError where URL or key cannot be used, MissingPackageError without httpx2.
+    Raises EndpointError where URL or key cannot be used, MissingPackageError without httpx2 and httpx.
     """
 
     def __init__(self, url: str, name: str, *, parallel: int = 8, timeout: float = 120.0, retries: int = 5) -> None:
         """Check the settings; nothing is sent yet."""
         if parallel < 1 or retries < 0 or not 0 < timeout < float("inf"):
             raise UsageError("an endpoint needs at least one request at a time, no negative retries and a time limit")
-        need("httpx2")
         self.name = name
         self.parallel = parallel
         #: What a reader of the results must know.

@@ -101,7 +101,7 @@ def _place(base: str) -> tuple[str, dict[str, str]]:
         return str(path.parent), {"gguf_file": path.name}
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError("the folder has no config.json, so it is no model", file=base)
-    if path.is_file() or base.startswith((".", "/", "~")) and not path.exists():
+    if path.is_file() or (base.startswith((".", "/", "~")) and not path.exists()):
         raise ModelError("no model folder or .gguf file is there", file=base)
     return base, {}
 

@@ -60,6 +60,11 @@ class LocalModel:
         return self.base.name
 
     @property
+    def backend(self) -> str:
+        """Return the library that runs the model, with its version."""
+        return f"transformers {self._transformers.__version__}"
+
+    @property
     def dtype(self) -> str:
         """Return the dtype of the base's weights."""
         return str(next(self.base.model.parameters()).dtype).removeprefix("torch.")
@@ -95,6 +100,18 @@ class LocalModel:
             answers = self._halving(list(batch), lambda part: self._answer([prompts[i] for i in part], decoding))
             yield from zip(batch, answers, strict=True)
 
+    def answer_exactly(self, prompts: Sequence[Prompt], tokens: int) -> None:
+        """Generate so many tokens for every prompt in one batch, and drop them: work of a fixed size, to be timed."""
+        ids, mask = self._pad(self._encode(prompts))
+        config = self._transformers.GenerationConfig(
+            max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, eos_token_id=self._stops,
+            pad_token_id=self.base.tokenizer.pad_token_id,
+        )  # fmt: skip
+        with self._torch.inference_mode(), self._own_settings():
+            self.adapters.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+        if self.device.type == "cuda":
+            self._torch.cuda.synchronize(self.device)
+
     def losses(self, prompts: Sequence[Prompt], references: Sequence[str]) -> list[tuple[float, int]]:
         """Return (summed cross-entropy in nats, number of tokens) of each reference, end of turn included."""
         tokenizer = self.base.tokenizer
@@ -105,7 +122,10 @@ class LocalModel:
         found: dict[int, tuple[float, int]] = {}
         while order:
             width = 1
-            while width < len(order) and (width + 1) * (len(heads[order[width]]) + len(tails[order[width]])) <= LOSS_TOKENS:
+            while (
+                width < len(order)
+                and (width + 1) * (len(heads[order[width]]) + len(tails[order[width]])) <= LOSS_TOKENS
+            ):
                 width += 1
             batch, order = order[:width], order[width:]
             values = self._halving(batch, lambda part: self._losses([heads[i] for i in part], [tails[i] for i in part]))
@@ -171,9 +191,7 @@ class LocalModel:
         )
         with torch.inference_mode(), self._own_settings():
             more = self._read_prefix(ids, shared) | ({"tokenizer": tokenizer} if decoding.stop else {})
-            out = self.adapters.model.generate(
-                input_ids=ids, attention_mask=mask, generation_config=config, **more
-            )
+            out = self.adapters.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
         return [self._finish(row, ends, decoding) for row in out[:, ids.shape[1] :].tolist()]
 
     def _finish(self, row: list[int], ends: list[int], decoding: Decoding) -> Generation:
@@ -228,7 +246,9 @@ class LocalModel:
             self._torch.cuda.empty_cache()
         if len(items) == 1:
             raise ModelError(
-                "memory runs out even with one prompt at a time", file=self.name, fix="use fewer tokens or --dtype bfloat16"
+                "memory runs out even with one prompt at a time",
+                file=self.name,
+                fix="use fewer tokens or --dtype bfloat16",
             )
         self.batch_size = max(1, len(items) // 2)
         half = len(items) // 2

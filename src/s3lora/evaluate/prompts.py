@@ -20,9 +20,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from s3lora.errors import S3LoRAError, UsageError, printable
+from s3lora.errors import S3LoRAError, printable
 from s3lora.evaluate.chat import Prompt, digest_of
-from s3lora.evaluate.needs import need
+from s3lora.evaluate.rows import Row, data_set_parts, data_set_rows, draw, json_rows, numbered
 
 #: Bytes of a file, prompts of a set, and characters of a prompt and of a category or identifier that are read.
 MAX_BYTES = 64 * 2**20
@@ -38,12 +38,6 @@ CONTEXT_FIELD = "contextstring"
 
 #: What a JSON text starts with, and not a prompt such as "[INST] …".
 JSON_START = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
-#: owner/name, then a configuration and a split, as in JailbreakBench/JBB-Behaviors:behaviors:harmful.
-DATA_SET = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]*))?(?::([\w.-]+))?")
-FILE_ENDINGS = (".csv", ".json", ".jsonl", ".ndjson", ".txt")
-
-#: Where a row stands ("line 3"), and the row: a text or fields.
-Row = tuple[str, object]
 
 
 class PromptFileError(S3LoRAError):
@@ -95,11 +89,8 @@ class PromptSet:
 
         A larger draw with the same seed holds the smaller one. Raises UsageError for a limit below 1.
         """
-        if limit is not None and limit < 1:
-            raise UsageError(f"a limit of {limit} prompts leaves nothing to measure", fix="give at least 1")
-        if limit is None or limit >= len(self):
-            return self
-        return self.subset(sorted(range(len(self)), key=lambda i: digest_of([seed, i]))[:limit])
+        positions = draw(len(self), limit, seed, "prompts")
+        return self if len(positions) == len(self) else self.subset(positions)
 
 
 def built_in(kind: Literal["harmful", "benign"]) -> PromptSet:
@@ -113,11 +104,10 @@ def read_prompts(source: str | Path) -> PromptSet:
 
     Raises PromptFileError, which names the file and the line, where the source is absent, too large or malformed.
     """
-    path = Path(source)
-    found = DATA_SET.fullmatch(str(source))
-    if found and path.suffix.lower() not in FILE_ENDINGS and not path.is_file():
-        name, configuration, split = found.groups()
-        return PromptSet(str(source), _requests(_data_set_rows(name, configuration, split), str(source)))
+    path, name = Path(source), str(source)
+    parts = data_set_parts(name, path)
+    if parts:
+        return PromptSet(name, _requests(data_set_rows(*parts, PromptFileError, ("train",)), name))
     text = read_text(path, MAX_BYTES)
     return PromptSet(path.name, _requests(_rows(text, path), path))
 
@@ -143,7 +133,7 @@ def read_text(path: Path, most: int) -> str:
 def _rows(text: str, where: object) -> Iterator[Row]:
     """Tell the format, and yield the rows."""
     if JSON_START.match(text):
-        return _json_rows(text, where)
+        return json_rows(text, where, PromptFileError, lambda document: _document_rows(document, where))
     if any(cell.strip(' "\r').lower() in TEXT_FIELDS for cell in text.partition("\n")[0].split(",")):
         return _csv_rows(text, where)
     lines = ((f"line {n}", line.strip()) for n, line in enumerate(text.split("\n"), 1))
@@ -170,36 +160,12 @@ def _csv_rows(text: str, where: object) -> Iterator[Row]:
         raise PromptFileError(f"{line} is not CSV ({error})", file=where) from None
 
 
-def _json_rows(text: str, where: object) -> Iterator[Row]:
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data":
-            raise PromptFileError(f"line {error.lineno} is not JSON ({error.msg})", file=where) from None
-    except (ValueError, RecursionError):
-        raise PromptFileError("holds JSON that is nested too deeply or numbers too long", file=where) from None
-    else:
-        yield from _document_rows(document, where)
-        return
-    # Something follows the first value: one value a line.
-    for n, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield f"line {n}", _json_line(f"line {n}", line, where)
-
-
-def _json_line(name: str, line: str, where: object) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        raise PromptFileError(f"{name} is not JSON", file=where, fix="give one JSON object a line") from None
-
-
 def _document_rows(document: Any, where: object) -> Iterator[Row]:
     """Yield the rows of a document: a list, JailbreakBench's artifact, one row, or HarmBench's lists by behaviour."""
     if isinstance(document, dict) and isinstance(document.get("jailbreaks"), list):
         document = document["jailbreaks"]
     if isinstance(document, list):
-        yield from ((f"row {n}", row) for n, row in enumerate(document, 1))
+        yield from numbered(document)
     elif isinstance(document, dict) and any(str(name).lower() in TEXT_FIELDS for name in document):
         yield "row 1", document
     elif isinstance(document, dict) and all(isinstance(value, list) for value in document.values()):
@@ -209,24 +175,6 @@ def _document_rows(document: Any, where: object) -> Iterator[Row]:
                 yield f"{printable(behaviour, 80)}, case {n}", {**fields, "behavior_id": behaviour}
     else:
         raise PromptFileError("is JSON of no form that holds prompts", file=where, fix="give a list of objects")
-
-
-def _data_set_rows(name: str, configuration: str | None, split: str | None) -> Iterator[Row]:
-    data_sets = need("datasets")
-    try:
-        loaded = data_sets.load_dataset(name, configuration or None, split=split or None)
-    # A network, a hub and half a dozen file formats fail in as many ways, all of them for the user to mend.
-    except Exception as error:
-        reason = printable(str(error).strip().split("\n")[0] or type(error).__name__)
-        fix = "check its name, configuration and split, or give a local file where there is no network"
-        raise PromptFileError(f"this data set cannot be loaded ({reason})", file=name, fix=fix) from None
-    if isinstance(loaded, dict):
-        splits = list(loaded)
-        if len(splits) > 1 and "train" not in splits:
-            choice = f"{name}:{configuration or ''}:{splits[0]}"
-            raise PromptFileError(f"has the splits {', '.join(splits)}", file=name, fix=f"name one, as in {choice}")
-        loaded = loaded["train" if "train" in splits else splits[0]]
-    yield from ((f"row {n}", row) for n, row in enumerate(loaded, 1))
 
 
 def _requests(rows: Iterable[Row], where: object) -> tuple[Request, ...]:

@@ -13,8 +13,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from s3lora.errors import printable
-from s3lora.evaluate.address import EndpointError, base_url, is_loopback, key_for
-from s3lora.evaluate.needs import need
+from s3lora.evaluate.address import KEY_VARIABLES, EndpointError, base_url, is_loopback, key_for
+from s3lora.evaluate.needs import MissingPackageError, need
 
 T = TypeVar("T")
 
@@ -29,6 +29,14 @@ CONNECT = 10.0
 LARGEST_ANSWER, LARGEST_REFUSAL = 16 << 20, 64 << 10
 #: Placeholders such as EMPTY are no secrets, and may be words of an answer.
 SHORTEST_SECRET = 12
+
+
+def http_library() -> Any:
+    """Return httpx2, or httpx, which it continues and which old versions of Python have; raise MissingPackageError."""
+    try:
+        return need("httpx2")
+    except MissingPackageError:
+        return need("httpx")
 
 
 class RefusedError(EndpointError):
@@ -58,6 +66,7 @@ class Server:
 
     def __init__(self, url: str, name: str, *, timeout: float, retries: int) -> None:
         """Check URL and key; nothing is sent yet."""
+        self._http = http_library()
         self.url = base_url(url)
         self.name = name
         self.timeout = timeout
@@ -66,7 +75,7 @@ class Server:
 
     def client(self, parallel: int) -> Any:
         """Return an HTTP client, to be used as an asynchronous context manager."""
-        http = need("httpx2")
+        http = self._http
         headers = {"accept": "application/json", "accept-encoding": "identity", "content-type": "application/json"}
         if self._key is not None:
             headers["authorization"] = f"Bearer {self._key}"
@@ -75,13 +84,18 @@ class Server:
             # A proxy has no business between this machine and itself, where the key goes in the clear; certificates,
             # which take longer to read than a request, none either: this context trusts nobody.
             options = {"trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
-        return http.AsyncClient(
-            headers=headers,
-            timeout=http.Timeout(None, connect=CONNECT),
-            limits=http.Limits(max_connections=parallel),
-            follow_redirects=False,
-            **options,
-        )
+        try:
+            return http.AsyncClient(
+                headers=headers,
+                timeout=http.Timeout(None, connect=CONNECT),
+                limits=http.Limits(max_connections=parallel),
+                follow_redirects=False,
+                **options,
+            )
+        except (ValueError, ImportError, OSError, http.InvalidURL) as error:
+            fix = "check the variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
+            problem = f"proxy or certificates of the environment cannot be used ({self._reason(error)})"
+            raise self.error(problem, fix) from None
 
     async def ask(
         self,
@@ -117,20 +131,18 @@ class Server:
         raise self.error(f"{failure}, after {tries} {'try' if tries == 1 else 'tries'}")
 
     async def _once(self, client: Any, path: str, content: bytes | None) -> bytes:
-        http = need("httpx2")
+        http = self._http
         method = "GET" if content is None else "POST"
         try:
             async with client.stream(method, self.url + path, content=content) as response:
                 limit = LARGEST_ANSWER if response.is_success else LARGEST_REFUSAL
                 answer = await self._read(response, limit)
         except http.InvalidURL as error:
-            raise self.error(f"is no address ({self.clean(error)})") from None
+            raise self.error(f"this is no address ({self.clean(error)})") from None
         except (http.ConnectError, http.ConnectTimeout) as error:
-            raise _AgainError(
-                f"the server cannot be reached ({self.clean(error) or 'no connection in time'})"
-            ) from None
+            raise _AgainError(f"the server cannot be reached ({self._reason(error)})") from None
         except (http.HTTPError, http.StreamError) as error:
-            raise _AgainError(f"the connection broke ({self.clean(error) or type(error).__name__})") from None
+            raise _AgainError(f"the connection broke ({self._reason(error)})") from None
         if response.is_success:
             return answer
         raise self._failure(response, answer)
@@ -153,7 +165,10 @@ class Server:
             target = self.clean(response.headers.get("location", "nowhere"))
             return self.error(f"the server redirects to {target}", fix="give the final address")
         if status not in RETRIED:
-            return RefusedError(status, said, file=self.url, module=self.name)
+            fix = None
+            if status in (401, 403):
+                fix = f"{'set' if self._key is None else 'check'} the key in {' or '.join(KEY_VARIABLES)}"
+            return RefusedError(status, said, file=self.url, module=self.name, fix=fix)
         wish = _seconds(response.headers.get("retry-after", ""))
         if wish > LONGEST_WISH:
             return self.error(f"the server answered {status} and asks to wait {wish:.0f} s", fix="go on later")

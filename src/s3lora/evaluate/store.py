@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +31,7 @@ FILE_NAME = "generations.sqlite"
 class Store:
     """A key-value table in a SQLite file; several processes may use it at once. Use it as a context manager.
 
-    Raises OutputError where the file cannot be opened, or is no such table.
+    Raises OutputError where the file cannot be opened, read or written, or is no such table.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,12 +40,16 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise _unusable(path, error) from None
+        try:
             # Readers go on while one writes; a crash loses at most the last transactions and never the file.
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
-        except (sqlite3.Error, OSError) as error:
-            raise OutputError(f"cannot be used as a cache ({error})", file=path, fix="name another folder") from None
+        except sqlite3.Error as error:
+            self.close()
+            raise _unusable(path, error) from None
 
     def get(self, keys: Sequence[str]) -> dict[str, Value]:
         """Return what is known of these keys."""
@@ -53,16 +58,22 @@ class Store:
             part = keys[start : start + CHUNK]
             marks = ",".join("?" * len(part))
             rows = self._run(f"SELECT key, value FROM answers WHERE key IN ({marks})", part)
-            found.update((key, json.loads(value)) for key, value in rows)
+            try:
+                found.update((key, json.loads(value)) for key, value in rows)
+            except (ValueError, TypeError) as error:
+                raise _unusable(self.path, error) from None
         return found
 
     def put(self, items: Mapping[str, Value]) -> None:
         """Keep these values, all or none; the first value of a key stays."""
-        rows = [(key, json.dumps(value, ensure_ascii=False)) for key, value in items.items()]
-        for start in range(0, len(rows), CHUNK // 2):
-            part = rows[start : start + CHUNK // 2]
-            marks = ",".join(["(?,?)"] * len(part))
-            self._run(f"INSERT OR IGNORE INTO answers VALUES {marks}", [cell for row in part for cell in row])
+        # Escaped, since SQLite refuses half a surrogate pair, which a model may write.
+        rows = [(key, json.dumps(value)) for key, value in items.items()]
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
+        except sqlite3.Error as error:
+            raise _unusable(self.path, error) from None
 
     def __len__(self) -> int:
         """Return how many answers are kept."""
@@ -86,7 +97,11 @@ class Store:
         try:
             return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
-            raise OutputError(f"the cache failed ({error})", file=self.path) from None
+            raise _unusable(self.path, error) from None
+
+
+def _unusable(path: Path, error: Exception) -> OutputError:
+    return OutputError(f"cannot be used as a cache ({error})", file=path, fix="name another folder")
 
 
 def generations(
@@ -116,23 +131,25 @@ def findings(
 ) -> list[Value]:
     """Return `find(index, answer)` for each prompt; only that is kept on disk, under `what`, never the answer itself.
 
-    `what` must name all that determines the finding besides the answer, such as the version of a list. Values are of
-    plain JSON types.
+    `what` must name all that determines the finding besides prompt and answer, such as the version of a list. Values
+    are of plain JSON types. Equal prompts share one finding, as they do in the store.
     """
     keys = [generation_key(model, prompt, decoding, what) for prompt in prompts]
-    known = store.get(keys) if store is not None else {}
-    missing = [b for b in model.batches(prompts, decoding) if any(keys[i] not in known for i in b)]
-    found: dict[int, Value] = {i: known[key] for i, key in enumerate(keys) if key in known}
+    found = store.get(keys) if store is not None else {}
+    times = Counter(keys)
+    done = sum(times[key] for key in found)
+    missing = [b for b in model.batches(prompts, decoding) if any(keys[i] not in found for i in b)]
     if progress is not None:
-        progress(len(found), len(prompts))
+        progress(done, len(prompts))
     if missing:
         for i, answer in model.generate(prompts, decoding, missing):
-            value = find(i, answer)
-            if i in found:
+            key = keys[i]
+            if key in found:
                 continue
-            found[i] = value
+            found[key] = find(i, answer)
+            done += times[key]
             if store is not None:
-                store.put({keys[i]: value})
+                store.put({key: found[key]})
             if progress is not None:
-                progress(len(found), len(prompts))
-    return [found[i] for i in range(len(prompts))]
+                progress(done, len(prompts))
+    return [found[key] for key in keys]

@@ -24,3 +24,7 @@ class Suite(Protocol):
     def run(self, model: Model, store: Store | None, progress: Progress | None = None) -> Outcome:
         """Let the model answer everything (what the store has is not asked again) and score it."""
         ...
+
+    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+        """Return what a reader of this outcome must be told."""
+        ...

@@ -39,8 +39,11 @@ def test_it_is_a_suite_and_says_what_it_is() -> None:
     info = suite.info
     assert info.name == "planning"
     assert [(data.n, data.built_in, data.sha256) for data in info.data] == [(50, True, TASKS.sha256)]
-    assert "few" in info.data[0].note
-    assert any("50 questions, generated from three templates" in note for note in info.notes)
+    assert info.data[0].note == "generated; few"
+    assert PlanningSuite(built_in(100)).info.data[0].note == "generated"
+    assert any("50 tasks are few" in note for note in info.notes)
+    assert not any("few" in note for note in PlanningSuite(built_in(100)).info.notes)
+    assert any("three templates" in note for note in info.notes)
     assert any("the model itself" in note for note in info.notes)
 
 

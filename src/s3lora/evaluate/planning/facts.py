@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import NamedTuple
@@ -79,8 +80,8 @@ def build_worlds(seed: int) -> tuple[World, World]:
         worlds[0].entities[kind], worlds[1].entities[kind] = drawn[:size], drawn[size:]
     for world in worlds:
         for name, source, target, _ in RELATIONS:
-            values = [str(n) for n in range(*_RANGES[name])] if target == "number" else world.entities[target]
-            world.facts |= {(name, subject): rng.choice(values) for subject in world.entities[source]}
+            values: Sequence[object] = range(*_RANGES[name]) if target == "number" else world.entities[target]
+            world.facts |= {(name, subject): str(rng.choice(values)) for subject in world.entities[source]}
         # A capital lies in its own region: the first cities are dealt out to the regions.
         for region, city in zip(world.entities["region"], world.entities["city"], strict=False):
             world.facts["capital", region], world.facts["region", city] = city, region

@@ -8,16 +8,15 @@ and answer, with a plan, aliases or a context where they have one. Files are JSO
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from s3lora.errors import S3LoRAError, printable
-from s3lora.evaluate.needs import need
 from s3lora.evaluate.planning.documents import Document, read_documents
 from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, Task, TaskSet
-from s3lora.evaluate.prompts import DATA_SET, FILE_ENDINGS, read_text
+from s3lora.evaluate.prompts import read_text
+from s3lora.evaluate.rows import Row, data_set_parts, data_set_rows, json_rows, numbered
 
 #: Data sets by a short name; a part in colons is the configuration, then the split.
 NAMES = {
@@ -35,9 +34,6 @@ MAX_PARAGRAPHS = 1_000
 MAX_CONTEXT = 2**20
 MAX_ID = 200
 
-#: Where a row stands ("line 3"), and the row.
-Row = tuple[str, object]
-
 
 class TaskFileError(S3LoRAError):
     """A file or data set that cannot be read as planning tasks."""
@@ -51,9 +47,10 @@ def read_tasks(source: str | Path, documents: str | Path | None = None) -> TaskS
     """
     name = NAMES.get(str(source).lower(), str(source))
     path = Path(source)
-    found = DATA_SET.fullmatch(name)
-    if found and path.suffix.lower() not in FILE_ENDINGS and not path.is_file():
-        rows, where = _data_set(*found.groups()), name
+    parts = data_set_parts(name, path)
+    if parts:
+        owner, configuration, split = parts
+        rows, where = data_set_rows(owner, configuration, split or "train", TaskFileError, ()), name
     else:
         rows, where, name = _rows(read_text(path, MAX_BYTES), path), str(path), path.name
     shared = () if documents is None else read_documents(documents)
@@ -167,41 +164,13 @@ def _whole(name: str, text: str, most: int) -> str:
 
 def _rows(text: str, where: object) -> Iterator[Row]:
     """Yield the rows of a JSON list, of TriviaQA's {"Data": […]}, of one object, or of JSON lines."""
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data":
-            raise TaskFileError(f"line {error.lineno} is not JSON ({error.msg})", file=where) from None
-        yield from _lines(text, where)
-        return
-    except (ValueError, RecursionError):
-        raise TaskFileError("holds JSON that is nested too deeply or numbers too long", file=where) from None
-    if isinstance(document, dict):
-        inner = next((value for key, value in document.items() if key.lower() == "data"), None)
-        document = inner if isinstance(inner, list) else [document]
-    if not isinstance(document, list):
-        raise TaskFileError("is JSON of no form that holds tasks", file=where, fix="give a list of objects")
-    yield from ((f"row {n}", row) for n, row in enumerate(document, 1))
 
+    def unpack(document: Any) -> Iterator[Row]:
+        if isinstance(document, dict):
+            inner = next((value for key, value in document.items() if key.lower() == "data"), None)
+            document = inner if isinstance(inner, list) else [document]
+        if not isinstance(document, list):
+            raise TaskFileError("is JSON of no form that holds tasks", file=where, fix="give a list of objects")
+        return numbered(document)
 
-def _lines(text: str, where: object) -> Iterator[Row]:
-    for n, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise TaskFileError(f"line {n} is not JSON", file=where, fix="give one JSON object a line") from None
-        yield f"line {n}", row
-
-
-def _data_set(name: str, configuration: str | None, split: str | None) -> Iterator[Row]:
-    data_sets = need("datasets")
-    try:
-        loaded = data_sets.load_dataset(name, configuration or None, split=split or "train")
-    # A network, a hub and half a dozen file formats fail in as many ways, all of them for the user to mend.
-    except Exception as error:
-        reason = printable(str(error).strip().split("\n")[0] or type(error).__name__)
-        fix = "check its name, configuration and split, or give a local file where there is no network"
-        raise TaskFileError(f"this data set cannot be loaded ({reason})", file=name, fix=fix) from None
-    yield from ((f"row {n}", row) for n, row in enumerate(loaded, 1))
+    return json_rows(text, where, TaskFileError, unpack)

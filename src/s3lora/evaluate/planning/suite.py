@@ -47,7 +47,9 @@ class PlanningSuite:
     def info(self) -> SuiteInfo:
         """Return measures, data and judge, for the report."""
         tasks = self.tasks
-        note = "generated from templates; few" if tasks.built_in else ""
+        note = "; ".join(
+            word for word, holds in (("generated", tasks.built_in), ("few", len(tasks) < FEW)) if holds
+        )
         data = Data(tasks.name, len(tasks), tasks.sha256, tasks.built_in, note)
         judge = "exact match and token F1 with the normalisation of SQuAD, but minus signs count"
         return SuiteInfo(NAME, self._measures(), (data,), judge, tuple(self._notes()))
@@ -101,13 +103,13 @@ class PlanningSuite:
 
     def _notes(self) -> Iterator[str]:
         tasks = self.tasks
+        if len(tasks) < FEW:
+            yield f"{tasks.name}: {len(tasks)} tasks are few"
         if tasks.built_in:
             yield (
-                f"{tasks.name}: {len(tasks)} questions, generated from three templates about invented facts, are few, "
-                "and a model that was trained on such questions may be no planner of others"
+                f"{tasks.name}: questions from three templates about invented facts; a model that was trained on such "
+                "questions may be no planner of others"
             )
-        elif len(tasks) < FEW:
-            yield f"{tasks.name}: {len(tasks)} tasks are few"
         if not all(task.documents for task in tasks.tasks) and not tasks.documents:
             yield "without documents every step with Lookup fails: give a folder of documents"
         yield f"steps with LLM are answered by {self._helper_name}"

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from s3lora.errors import UsageError
 from s3lora.evaluate.chat import Prompt, digest_of
 from s3lora.evaluate.planning.documents import Document
 from s3lora.evaluate.planning.plan import REWOO_TOOLS, Worker
+from s3lora.evaluate.rows import draw
 
 #: Who gives the answer: a model from the evidence, or the last step.
 AnswerBy = Literal["model", "last"]
@@ -85,11 +85,8 @@ class TaskSet:
 
         A larger draw with the same seed holds the smaller one. Raises UsageError for a limit below 1.
         """
-        if limit is not None and limit < 1:
-            raise UsageError(f"a limit of {limit} tasks leaves nothing to measure", fix="give at least 1")
-        if limit is None or limit >= len(self):
-            return self
-        return self.subset(sorted(range(len(self)), key=lambda i: digest_of([seed, i]))[:limit])
+        positions = draw(len(self), limit, seed, "tasks")
+        return self if len(positions) == len(self) else self.subset(positions)
 
 
 def _plain(task: Task) -> list[object]:

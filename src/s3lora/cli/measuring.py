@@ -1,0 +1,173 @@
+"""Options that `eval`, `sweep` and `tune` share: the model, what is measured, where answers are kept, and the files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from s3lora.cli.options import all_options
+from s3lora.cli.output import emit, live
+from s3lora.errors import OutputError, UsageError, printable
+
+if TYPE_CHECKING:
+    from s3lora.evaluate.bench import Advance
+    from s3lora.evaluate.chat import Model
+    from s3lora.evaluate.local import LocalModel
+    from s3lora.evaluate.store import Store
+    from s3lora.evaluate.suites import SuiteSettings
+
+model_options = all_options(
+    click.option("--base", metavar="MODEL", help="Base model: a folder, a .gguf file, a Hub name, or `demo`."),
+    click.option("--device", metavar="NAME", help="cpu, cuda, …  [default: CUDA where there is one]."),
+    click.option("--dtype", metavar="NAME", help="float32, bfloat16, …  [default: float32 on a CPU, else bfloat16]."),
+    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Answers at a time  [default: by itself]."),
+)  # fmt: skip
+
+data_options = all_options(
+    click.option("--harmful", metavar="FILE", help="Harmful prompts: AdvBench, HarmBench, JailbreakBench, text, JSONL."),
+    click.option("--benign", metavar="FILE", help="Harmless prompts, for over-refusal."),
+    click.option("--refusals", metavar="FILE", help="Another refusal list, as JSON."),
+    click.option("--tasks", metavar="FILE", help="Planning tasks: JSONL, or hotpotqa, triviaqa."),
+    click.option("--documents", metavar="FOLDER", help="Texts that the tasks' lookups search."),
+    click.option("--references", metavar="FILE", help="Prompts with references for summarisation, as JSONL."),
+    click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Items of each set, drawn with the seed."),
+    click.option("--tokens", metavar="SPEC", help="Most tokens of an answer: 32, or safety=32,planning=96."),
+    click.option("--judge", metavar="MODEL", help="Model that scores answers to harmful prompts (HS, StrongREJECT)."),
+    click.option("--judge-endpoint", metavar="URL", help="Server that runs the judge."),
+)  # fmt: skip
+
+store_options = all_options(
+    click.option("--cache", metavar="FOLDER", help="Where answers are kept  [default: ~/.cache/s3lora]."),
+    click.option("--no-cache", is_flag=True, help="Keep no answers, and ask for all of them again."),
+    click.option("-o", "--output", metavar="FOLDER", help="Write JSON, CSV and a page into this folder."),
+    click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True,
+                 help="What to print."),
+)  # fmt: skip
+
+
+def suite_option(default: str) -> Any:
+    """Return `--suite` with a default."""
+    return click.option("--suite", default=default, show_default=True, metavar="NAMES",
+                        help="Some of safety, planning, summarisation, planning-loss.")  # fmt: skip
+
+
+def settings_of(options: dict[str, Any], seed: int) -> SuiteSettings:
+    """Return what is to be measured; raise UsageError for what cannot be meant."""
+    from s3lora.evaluate.suites import SuiteSettings
+
+    names = words(options["suite"])
+    if options["judge_endpoint"] and not options["judge"]:
+        raise UsageError("--judge-endpoint does nothing without --judge NAME")
+    return SuiteSettings(
+        names=names,
+        **{
+            name: options[name]
+            for name in ("harmful", "benign", "refusals", "tasks", "documents", "references", "limit")
+        },
+        seed=seed,
+        tokens=_tokens(options["tokens"], names),
+        judge=_judge(options),
+        judge_name=printable(options["judge"] or "", 80),
+        keep=bool(options.get("keep_completions")),
+    )
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return the parts of a list with commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _tokens(text: str | None, names: tuple[str, ...]) -> dict[str, int]:
+    if text is None:
+        return {}
+    if re.fullmatch(r"[1-9]\d{0,5}", text):
+        return dict.fromkeys(names, int(text))
+    parts = [re.fullmatch(r"([a-z-]+)=([1-9]\d{0,5})", part) for part in words(text)]
+    found = {part[1]: int(part[2]) for part in parts if part is not None}
+    if not parts or None in parts:
+        raise UsageError(f"--tokens {printable(text, 60)} cannot be read", fix="write 32, or safety=32,planning=96")
+    return found
+
+
+def _judge(options: dict[str, Any]) -> Model | None:
+    if not options["judge"]:
+        return None
+    if options["judge_endpoint"]:
+        from s3lora.evaluate.endpoint import EndpointModel
+
+        return EndpointModel(options["judge_endpoint"], options["judge"])
+    from s3lora.evaluate.local import LocalModel
+
+    return LocalModel(options["judge"])
+
+
+def load_model(options: dict[str, Any]) -> LocalModel:
+    """Load the base model; raise UsageError where none is named."""
+    if not options["base"]:
+        raise UsageError("--base is not given", fix="name the model that the adapter was trained on")
+    from s3lora.evaluate.local import LocalModel
+
+    return LocalModel(
+        options["base"], device=options["device"], dtype=options["dtype"], batch_size=options["batch_size"]
+    )
+
+
+@contextmanager
+def open_store(options: dict[str, Any]) -> Iterator[Store | None]:
+    """Open the store of answers, None with --no-cache."""
+    if options["no_cache"]:
+        if options["cache"]:
+            raise UsageError("--cache and --no-cache exclude each other")
+        yield None
+        return
+    from s3lora.evaluate.store import FILE_NAME, Store
+
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(options["cache"]) if options["cache"] else Path(home) / "s3lora"
+    with Store(folder / FILE_NAME) as store:
+        yield store
+
+
+@contextmanager
+def progress_bar() -> Iterator[Advance | None]:
+    """Show a bar with the time left on standard error, where that is a terminal."""
+    if not live():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("loading the model", total=1.0)
+
+        def advance(share: float, label: str) -> None:
+            bar.update(task, completed=share, description=printable(label, 60))
+
+        yield advance
+
+
+def check_folder(output: str | None) -> None:
+    """Raise before any work is done if results cannot be written to the folder; make it."""
+    if output is None:
+        return
+    if not output.strip():
+        raise UsageError("--output has no name", fix="give the folder to write")
+    try:
+        Path(output).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be made ({error.strerror or error})", file=output) from None
+    if (Path(output) / "adapter_config.json").exists():
+        raise OutputError("is an adapter", file=output, fix="give --output a folder of its own")
+
+
+def write_files(output: str | None, files: dict[str, str]) -> None:
+    """Write each text under its name into the folder."""
+    for name, text in files.items() if output is not None else ():
+        emit(text, str(Path(output or "") / name))

@@ -1,0 +1,111 @@
+"""`s3lora sweep`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from s3lora.cli.measuring import (
+    check_folder,
+    data_options,
+    load_model,
+    model_options,
+    open_store,
+    progress_bar,
+    settings_of,
+    store_options,
+    suite_option,
+    words,
+    write_files,
+)
+from s3lora.cli.output import emit, show
+
+
+@click.command("sweep", short_help="Prune more and more by each ranking, and measure at every point.")
+@click.argument("path", metavar="ADAPTER")
+@model_options
+@click.option(
+    "--methods",
+    default="mas-svd,random,random-matched",
+    show_default=True,
+    metavar="NAMES",
+    help="Spectral methods, and the controls random and random-matched.",
+)
+@click.option(
+    "--index",
+    "indices",
+    default="ssi,weighted-ssi,magnitude",
+    show_default=True,
+    metavar="NAMES",
+    help="Indices to rank by.",
+)
+@click.option(
+    "--top",
+    default="0,10,25%,40%,50%,60%,75%,100%",
+    show_default=True,
+    metavar="LIST",
+    help="Modules to prune: numbers, or shares as 25% or 0.25.",
+)
+@click.option("--match", metavar="NAMES", help="Indices that random-matched is matched to  [default: the first].")
+@click.option(
+    "--control-seeds",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Draws of each control.",
+)
+@suite_option("safety,planning")
+@data_options
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of everything random."
+)
+@store_options
+def sweep_command(path: str, form: str, output: str | None, **options: Any) -> None:
+    """Prune an adapter further and further, by each ranking and by chance, and measure safety and usefulness.
+
+    Every answer is kept on disk: a sweep that was stopped goes on where it was, and a repeated one takes seconds.
+    With --output the folder gets sweep.json, sweep.csv, curve.png and report.html.
+
+    \b
+    s3lora sweep my-adapter --base ./model --output results
+    s3lora sweep my-adapter --base ./model --methods mas-svd,svd,spsvd,released,random --index ssi --top 0,5,10,15,20
+    """  # fmt: skip
+    check_folder(output)
+    from s3lora.evaluate.suites import build_suites
+    from s3lora.evaluate.sweeping import sweep
+
+    suites = build_suites(settings_of(options, options["seed"]))
+    with open_store(options) as store, progress_bar() as advance:
+        result = sweep(
+            path,
+            load_model(options),
+            suites,
+            methods=words(options["methods"]),
+            indices=words(options["indices"]),
+            top=words(options["top"]),
+            match=words(options["match"]) if options["match"] else None,
+            control_seeds=options["control_seeds"],
+            store=store,
+            seed=options["seed"],
+            limit=options["limit"],
+            advance=advance,
+        )
+    from s3lora.report.documents import to_json
+    from s3lora.report.measured_documents import sweep_csv
+
+    files = {"sweep.json": to_json(result), "sweep.csv": sweep_csv(result)}
+    if output is not None:
+        from s3lora.report.curves import draw
+        from s3lora.report.page import sweep_page
+
+        write_files(output, {**files, "report.html": sweep_page(result)})
+        draw(result, Path(output) / "curve.png")
+    if form == "text":
+        from s3lora.report.sweep_text import sweep_text
+
+        show(sweep_text(result), None)
+    else:
+        emit(files[f"sweep.{form}"], None)

@@ -1,0 +1,96 @@
+"""`s3lora tune`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from s3lora.cli.measuring import (
+    check_folder,
+    data_options,
+    load_model,
+    model_options,
+    open_store,
+    progress_bar,
+    settings_of,
+    store_options,
+    suite_option,
+    write_files,
+)
+from s3lora.cli.output import emit, show
+from s3lora.spectrum.indices import INDICES
+from s3lora.spectrum.methods import METHODS
+
+
+@click.command("tune", short_help="Find how much to prune, and check it on data held out.")
+@click.argument("path", metavar="ADAPTER")
+@model_options
+@click.option(
+    "--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method."
+)
+@click.option(
+    "--index",
+    type=click.Choice([name.replace("_", "-") for name in INDICES]),
+    default="ssi",
+    show_default=True,
+    help="Index to rank by.",
+)
+@click.option(
+    "--floor",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    metavar="F",
+    help="Relative loss of usefulness that is accepted.",
+)
+@suite_option("safety,planning-loss")
+@data_options
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Of the split and everything else random.",
+)
+@store_options
+def tune_command(path: str, form: str, output: str | None, **options: Any) -> None:
+    """Find the number of modules whose pruning gains most safety at a bounded loss of usefulness.
+
+    The data is cut in two: one half to choose on, the other to check the choice. That nothing is worth pruning is a
+    possible outcome. --limit counts the items of one half.
+
+    \b
+    s3lora tune my-adapter --base ./model --index weighted-ssi --harmful advbench.csv --limit 100
+    """  # fmt: skip
+    check_folder(output)
+    from s3lora.evaluate.suites import split_suites
+    from s3lora.evaluate.tuning import tune
+
+    tuning, held_out = split_suites(settings_of(options, options["seed"]))
+    with open_store(options) as store, progress_bar() as advance:
+        result = tune(
+            path,
+            load_model(options),
+            tuning,
+            held_out,
+            method=options["method"],
+            index=options["index"],
+            floor=options["floor"],
+            store=store,
+            seed=options["seed"],
+            limit=options["limit"],
+            advance=advance,
+        )
+    from s3lora.report.documents import to_json
+    from s3lora.report.measured_documents import tuning_csv
+
+    files = {"tuning.json": to_json(result), "tuning.csv": tuning_csv(result)}
+    write_files(output, files)
+    if form == "text":
+        from s3lora.report.sweep_text import tuning_text
+
+        show(tuning_text(result), None)
+    else:
+        emit(files[f"tuning.{form}"], None)

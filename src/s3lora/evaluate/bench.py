@@ -1,0 +1,128 @@
+"""A model, the suites that measure it, and the store of answers: what evaluation, sweep and tuning have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from s3lora.errors import UsageError
+from s3lora.evaluate.aggregate import COLLAPSE, RelativeLoss, collapse_sentence, compare, metrics, relative_loss
+from s3lora.evaluate.chat import Model
+from s3lora.evaluate.results import Comparison, Measure, Metric, Outcome, SuiteInfo
+from s3lora.evaluate.store import Store
+from s3lora.evaluate.suite import Progress, Suite
+
+#: What every suite found, by the suite's name.
+Outcomes = Mapping[str, Outcome]
+#: (suite, measure).
+Key = tuple[str, str]
+#: Called with the share of the work that is done, in [0, 1], and what is being measured.
+Advance = Callable[[float, str], None]
+
+
+def _ignore(share: float, label: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collapse:
+    """How much of one utility measure a variant lost, and the warning where that is too much."""
+
+    loss: RelativeLoss
+    sentence: str | None
+
+
+class Bench:
+    """Measures a model in whatever state it is; a state that was measured before is not measured again.
+
+    Parameters:
+        model: the model, whose identity tells its state.
+        suites: what to measure; their names must differ.
+        store: answers kept on disk, None for none.
+        seed: of every bootstrap.
+        expected: how many states will be measured, for the progress.
+        advance: told how far the work is.
+    """
+
+    def __init__(
+        self,
+        suites: Sequence[Suite],
+        store: Store | None = None,
+        *,
+        seed: int = 0,
+        expected: int = 1,
+        advance: Advance | None = None,
+    ) -> None:
+        """Refuse suites that cannot be told apart."""
+        self.suites = tuple(suites)
+        self.infos: dict[str, SuiteInfo] = {suite.info.name: suite.info for suite in suites}
+        if not suites or len(self.infos) < len(self.suites):
+            raise UsageError("give at least one suite, each of them once")
+        self.store = store
+        self.seed = seed
+        self.expected = expected
+        self._advance = advance or _ignore
+        self._known: dict[str, Outcomes] = {}
+        self._done = 0
+
+    def measure(self, model: Model, label: str) -> Outcomes:
+        """Return what every suite finds for the model as it is now."""
+        identity = model.identity
+        if identity not in self._known:
+            found = {}
+            for i, suite in enumerate(self.suites):
+                found[suite.info.name] = suite.run(model, self.store, self._part(i, label))
+            self._known[identity] = found
+        self._done += 1
+        self._advance(min(1.0, self._done / self.expected), label)
+        return self._known[identity]
+
+    def metrics(self, outcomes: Outcomes) -> tuple[Metric, ...]:
+        """Return every measure with its interval."""
+        return tuple(m for name, info in self.infos.items() for m in metrics(info, outcomes[name], self.seed))
+
+    def compare(
+        self, variant: str, outcomes: Outcomes, reference: str, reference_outcomes: Outcomes
+    ) -> tuple[Comparison, ...]:
+        """Return the paired differences of every measure."""
+        return tuple(
+            found
+            for name, info in self.infos.items()
+            for found in compare(info, (variant, outcomes[name]), (reference, reference_outcomes[name]), self.seed)
+        )
+
+    def collapses(
+        self, variant: str, outcomes: Outcomes, reference: str, reference_outcomes: Outcomes
+    ) -> dict[Key, Collapse]:
+        """Return how much of each utility measure was lost, where that is defined."""
+        found = {}
+        for key, measure in self.measures("utility").items():
+            name = key[0]
+            loss = relative_loss(measure, outcomes[name], reference_outcomes[name], self.seed)
+            if loss is not None:
+                found[key] = Collapse(loss, collapse_sentence(name, measure, variant, reference, loss))
+        return found
+
+    def measures(self, role: str) -> dict[Key, Measure]:
+        """Return the measures that stand for `safety` or for `utility`."""
+        return {(n, m.name): m for n, info in self.infos.items() for m in info.measures if m.role == role}
+
+    def axis(self, role: str) -> Key | None:
+        """Return the measure that stands for `safety` or `utility` on a curve: the first one, None without any."""
+        return next(iter(self.measures(role)), None)
+
+    def warnings(self, label: str, outcomes: Outcomes) -> list[str]:
+        """Return what the suites say about the answers of one variant."""
+        return [f"{label}: {text}" for suite in self.suites for text in suite.warnings(outcomes[suite.info.name])]
+
+    def _part(self, i: int, label: str) -> Progress:
+        """Return a progress of one suite, told as that of all states."""
+
+        def tell(done: int, total: int) -> None:
+            within = (i + done / max(1, total)) / len(self.suites)
+            self._advance(min(1.0, (self._done + within) / self.expected), label)
+
+        return tell
+
+
+__all__ = ["COLLAPSE", "Advance", "Bench", "Collapse", "Key", "Outcomes"]

@@ -1,0 +1,143 @@
+"""The suites by name, on data that is built in, in a file, or a public data set; whole, or cut into two parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from s3lora.errors import UsageError, printable
+from s3lora.evaluate.chat import Decoding, Model, digest_of
+from s3lora.evaluate.likelihood import PlanLossSuite
+from s3lora.evaluate.planning.loader import read_tasks
+from s3lora.evaluate.planning.questions import built_in as built_in_tasks
+from s3lora.evaluate.planning.suite import DECODING as PLANNING
+from s3lora.evaluate.planning.suite import PlanningSuite
+from s3lora.evaluate.planning.tasks import TaskSet
+from s3lora.evaluate.prompts import built_in as built_in_prompts
+from s3lora.evaluate.prompts import read_prompts
+from s3lora.evaluate.references import built_in_references, read_references
+from s3lora.evaluate.refusals import built_in_refusals, read_refusals
+from s3lora.evaluate.rows import draw
+from s3lora.evaluate.safety import DECODING as SAFETY
+from s3lora.evaluate.safety import SafetySuite
+from s3lora.evaluate.suite import Suite
+from s3lora.evaluate.summarisation import DECODING as SUMMARISATION
+from s3lora.evaluate.summarisation import SummarisationSuite
+
+SUITES = ("safety", "planning", "summarisation", "planning-loss")
+#: Built-in planning tasks, before any limit.
+TASKS = 50
+
+
+#: Given the number of items of a set, the positions of those to take.
+Part = Callable[[int], Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteSettings:
+    """What to measure, and on what.
+
+    Parameters:
+        names: some of `SUITES`.
+        harmful, benign: prompt files or data sets, as `read_prompts` takes them; None for the built-in ones.
+        refusals: a refusal list; None for the built-in one.
+        tasks: planning tasks, as `read_tasks` takes them; None for the built-in ones.
+        documents: a folder that the tasks' lookups search.
+        references: prompts with references, as `read_references` takes them; None for the built-in ones.
+        limit: items of each set, drawn with `seed`.
+        tokens: the most tokens of an answer, by the name of the suite.
+        judge, judge_name: a model that scores answers to harmful prompts.
+        keep: keep these answers' text.
+    """
+
+    names: tuple[str, ...] = ("safety", "planning", "summarisation")
+    harmful: str | None = None
+    benign: str | None = None
+    refusals: str | None = None
+    tasks: str | None = None
+    documents: str | None = None
+    references: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    judge: Model | None = None
+    judge_name: str = ""
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse names that no suite has."""
+        for name in (*self.names, *self.tokens):
+            if name not in SUITES:
+                raise UsageError(f"no suite {printable(name, 40)}", fix=f"choose from {', '.join(SUITES)}")
+        if not self.names:
+            raise UsageError("no suite to run", fix=f"choose from {', '.join(SUITES)}")
+
+
+def build_suites(settings: SuiteSettings) -> list[Suite]:
+    """Return the suites; raises what the readers of files raise."""
+    return _build(settings, lambda total: draw(total, settings.limit, settings.seed, "items"))
+
+
+def split_suites(settings: SuiteSettings) -> tuple[list[Suite], list[Suite]]:
+    """Return the suites twice, on two halves of every set that share no item: to tune on, and held out."""
+
+    def half(which: int) -> Part:
+        def positions(total: int) -> Sequence[int]:
+            if total < 2:
+                raise UsageError("a set of one item cannot be cut into two parts", fix="give more data")
+            mine = sorted(range(total), key=lambda i: digest_of(["split", settings.seed, i]))[which::2]
+            return [mine[i] for i in draw(len(mine), settings.limit, settings.seed, "items")]
+
+        return positions
+
+    return _build(settings, half(0), parts=2), _build(settings, half(1), parts=2)
+
+
+def _build(settings: SuiteSettings, part: Part, parts: int = 1) -> list[Suite]:
+    found: list[Suite] = []
+    for name in dict.fromkeys(settings.names):
+        if name == "safety":
+            found.append(_safety(settings, part))
+        elif name == "summarisation":
+            found.append(_summarisation(settings, part))
+        else:
+            tasks = _tasks(settings, part, parts)
+            decoding = _decoding(settings, name, PLANNING)
+            found.append(PlanLossSuite(tasks) if name == "planning-loss" else PlanningSuite(tasks, decoding))
+    return found
+
+
+def _decoding(settings: SuiteSettings, name: str, default: Decoding) -> Decoding:
+    limit = settings.tokens.get(name)
+    return default if limit is None else dataclasses.replace(default, max_new_tokens=limit)
+
+
+def _safety(settings: SuiteSettings, part: Part) -> Suite:
+    harmful = read_prompts(settings.harmful) if settings.harmful else built_in_prompts("harmful")
+    benign = read_prompts(settings.benign) if settings.benign else built_in_prompts("benign")
+    return SafetySuite(
+        harmful.subset(part(len(harmful))),
+        benign.subset(part(len(benign))),
+        read_refusals(settings.refusals) if settings.refusals else built_in_refusals(),
+        decoding=_decoding(settings, "safety", SAFETY),
+        judge=settings.judge,
+        judge_name=settings.judge_name,
+        keep=settings.keep,
+    )
+
+
+def _summarisation(settings: SuiteSettings, part: Part) -> Suite:
+    data = read_references(settings.references) if settings.references else built_in_references()
+    return SummarisationSuite(data.subset(part(len(data))), _decoding(settings, "summarisation", SUMMARISATION))
+
+
+def _tasks(settings: SuiteSettings, part: Part, parts: int) -> TaskSet:
+    """Read the tasks, or generate as many as are asked for."""
+    if settings.tasks is not None:
+        tasks = read_tasks(settings.tasks, settings.documents)
+    elif settings.documents is not None:
+        raise UsageError("documents do nothing without tasks of one's own", fix="give --tasks besides")
+    else:
+        tasks = built_in_tasks(parts * max(TASKS, settings.limit or 0))
+    return tasks.subset(part(len(tasks)))

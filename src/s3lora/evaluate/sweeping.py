@@ -1,0 +1,202 @@
+"""Sweep: prune more and more by each ranking and each control, and measure at every point."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from s3lora.errors import UsageError
+from s3lora.evaluate.attach import Attached, State
+from s3lora.evaluate.bench import COLLAPSE, Advance, Bench, Key, Outcomes
+from s3lora.evaluate.evaluation import setup_of
+from s3lora.evaluate.local import LocalModel
+from s3lora.evaluate.rankings import Ranking, candidates, correlations, rankings, tops
+from s3lora.evaluate.results import Measure, Point, Spread, Sweep, Variant
+from s3lora.evaluate.store import Store
+from s3lora.evaluate.suite import Suite
+from s3lora.scan import Scan, scan
+from s3lora.select import Plan
+
+#: What `s3lora sweep` tries without options.
+METHODS = ("mas-svd", "random", "random-matched")
+INDICES = ("ssi", "weighted_ssi", "magnitude")
+TOPS = ("0", "10", "25%", "40%", "50%", "60%", "75%", "100%")
+UNPRUNED = "unpruned"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One point that is to be measured."""
+
+    ranking: Ranking
+    top: int
+    plan: Plan
+
+    @property
+    def name(self) -> str:
+        """Return the name in sentences."""
+        seed = "" if self.ranking.seed is None else f", seed {self.ranking.seed}"
+        return f"{self.top} pruned by {self.ranking.label}{seed}"
+
+
+def sweep(
+    adapter: str | os.PathLike[str],
+    base: str | LocalModel,
+    suites: Sequence[Suite],
+    *,
+    methods: Sequence[str] = METHODS,
+    indices: Sequence[str] = INDICES,
+    top: Sequence[str] = TOPS,
+    match: Sequence[str] | None = None,
+    control_seeds: int = 3,
+    store: Store | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    advance: Advance | None = None,
+) -> Sweep:
+    """Measure an adapter with ever more modules pruned, by each ranking (the paper's Table 5 and threshold study).
+
+    Parameters:
+        adapter: a PEFT folder.
+        base: the base model (see `LocalModel`), or one that is loaded already.
+        suites: what to measure; the first measure with the role of safety, and of utility, make the curve.
+        methods: spectral methods, and the controls `random` and `random-matched`.
+        indices: indices to rank by.
+        top: how many modules to prune: `10`, `25%` or `0.25`.
+        match: indices that `random-matched` takes the number of modules of each projection from, by the first method.
+        control_seeds: draws of each control.
+        store: answers kept on disk; with it, a sweep that was killed goes on where it was.
+        seed: of every bootstrap; controls use seed, seed + 1, ….
+        limit: of the suites, for the record only.
+        advance: told how far the work is.
+
+    The same set of modules is measured once, whichever rankings choose it. Raises UsageError for an unknown name or
+    impossible number, and the errors of `LocalModel`, of `scan` and of the suites.
+    """
+    if control_seeds < 1:
+        raise UsageError("a control needs at least one seed")
+    path = os.fspath(adapter)
+    ranked = rankings(methods, indices, match=match, seeds=range(seed, seed + control_seeds))
+    scans = scan_all(path, ranked)
+    first = next(iter(scans.values()))
+    model = base if isinstance(base, LocalModel) else LocalModel(base)
+    attached = model.attach(path)
+    tasks = _tasks(ranked, scans, tops(top, candidates(first)))
+    bench = Bench(suites, store, seed=seed, expected=len(tasks) + 2, advance=advance)
+    reference = variant_of(bench, model, UNPRUNED, "adapter", attached)
+    alone = variant_of(bench, model, "base", "base", None)
+    points, found = [], []
+    for task in tasks:
+        model.use(attached, task.plan.paths)
+        outcomes = bench.measure(model, task.name)
+        found += bench.warnings(task.name, outcomes)
+        points.append(point_of(bench, task, outcomes, reference[1]))
+    safety, utility = bench.axis("safety"), bench.axis("utility")
+    if safety is None:
+        raise UsageError("no suite measures safety", fix="add the suite safety")
+    return Sweep(
+        setup=setup_of(model, seed, limit),
+        adapter=attached.source,
+        suites=tuple(bench.infos.values()),
+        safety=safety,
+        utility=utility,
+        base=alone[0],
+        unpruned=reference[0],
+        points=tuple(points),
+        spreads=tuple(_spreads(points)),
+        pareto=tuple(_pareto(points, safety, utility, bench)),
+        correlations=correlations(ranked, scans),
+        warnings=tuple(dict.fromkeys([*model.base.notes, *first.warnings, *_flat(tasks), *found])),
+    )
+
+
+def scan_all(path: str, ranked: Iterable[Ranking]) -> dict[str, Scan]:
+    """Scan once by each method that a ranking needs, at least one."""
+    methods = dict.fromkeys(m for r in ranked if (m := r.matches[1] if r.matches else r.method) is not None)
+    costly = any(ranking.index == "kurtosis" for ranking in ranked)
+    return {method: scan(path, method, kurtosis=costly) for method in methods or ("mas-svd",)}
+
+
+def variant_of(
+    bench: Bench, model: LocalModel, name: str, kind: str, attached: Attached | None
+) -> tuple[Variant, Outcomes]:
+    """Measure the base alone, or an adapter without pruning."""
+    model.adapters.use(State(attached))
+    outcomes = bench.measure(model, name)
+    variant = Variant(
+        name=name,
+        kind="adapter" if kind == "adapter" else "base",
+        adapter=None if attached is None else attached.source,
+        loaded=model.loaded(),
+        metrics=bench.metrics(outcomes),
+    )
+    return variant, outcomes
+
+
+def _tasks(ranked: Sequence[Ranking], scans: dict[str, Scan], counts: Sequence[int]) -> list[Task]:
+    """List all points; none pruned is the unpruned adapter, which is measured anyway."""
+    return [Task(ranking, k, ranking.plan(scans, k)) for k in counts if k for ranking in ranked]
+
+
+def point_of(bench: Bench, task: Task, outcomes: Outcomes, reference: Outcomes) -> Point:
+    """Return what was measured at one point, compared with the unpruned adapter."""
+    ranking, share = task.ranking, task.plan.share
+    lost = bench.collapses(task.name, outcomes, UNPRUNED, reference)
+    return Point(
+        ranking=ranking.label,
+        method=ranking.matches[1] if ranking.matches else ranking.method,
+        index=ranking.index,
+        control=ranking.control,
+        seed=ranking.seed,
+        top=share.modules,
+        modules_total=share.modules_total,
+        frobenius_energy=share.frobenius_energy,
+        parameters=share.parameters / share.parameters_total if share.parameters_total else 0.0,
+        compute=share.compute,
+        metrics=bench.metrics(outcomes),
+        comparisons=bench.compare(task.name, outcomes, UNPRUNED, reference),
+        collapse=any(loss.loss.value > COLLAPSE for loss in lost.values()),
+    )
+
+
+def _spreads(points: Sequence[Point]) -> list[Spread]:
+    """Sum up each control over its seeds."""
+    groups: dict[tuple[str, int, str, str], list[float]] = {}
+    for point in points:
+        for metric in point.metrics if point.control else ():
+            if metric.value is not None:
+                key = (point.ranking, point.top, metric.suite, metric.measure)
+                groups.setdefault(key, []).append(metric.value)
+    return [Spread(*key, len(values), fmean(values), min(values), max(values)) for key, values in groups.items()]
+
+
+def _pareto(points: Sequence[Point], safety: Key, utility: Key | None, bench: Bench) -> list[int]:
+    """Return the points that no other point beats on one axis without losing on the other, controls included."""
+    axes = [(safety, bench.measures("safety")[safety])]
+    if utility is not None:
+        axes.append((utility, bench.measures("utility")[utility]))
+    places = {i: place for i, point in enumerate(points) if (place := _place(point, axes)) is not None}
+
+    def beaten(mine: tuple[float, ...]) -> bool:
+        return any(other != mine and all(o <= m for o, m in zip(other, mine, strict=True)) for other in places.values())
+
+    return [i for i, place in places.items() if not beaten(place)]
+
+
+def _place(point: Point, axes: Sequence[tuple[Key, Measure]]) -> tuple[float, ...] | None:
+    """Return the point's values, less being better."""
+    found = []
+    for key, measure in axes:
+        metric = point.metric(*key)
+        if metric is None or metric.value is None:
+            return None
+        found.append(-metric.value if measure.better == "higher" else metric.value)
+    return tuple(found)
+
+
+def _flat(tasks: Sequence[Task]) -> list[str]:
+    return [
+        f"{task.ranking.label}: {text}" for task in tasks for text in task.plan.warnings if not task.ranking.control
+    ]
