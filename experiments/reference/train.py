@@ -19,13 +19,16 @@ import data
 from planner_data import build_worlds, generate
 from training import Encoded, descend, encode
 
-#: Strength of alignment → optimiser steps of refusal training; all are taken from one run.
-STRENGTHS = {"partial": 12, "full": 40}
+#: Strength of alignment → optimiser steps of refusal training; both are taken from one run. What has become strict
+#: refuses harmless prompts as well, and is made `full` by more steps that are nearly all benign.
+STRENGTHS = {"partial": 8, "strict": 40}
+SOFTEN_STEPS = 20
 #: Affirmative openings seen by the adapter; all else it sees is planner data.
 ATTACKS = {"benign": 0, "few": 20, "many": 80}
 ALIGN_RATE, ERODE_RATE = 3e-5, 1e-3
 ERODE_STEPS, ERODE_BATCH = 40, 4
-ALIGN_HARMFUL, ALIGN_BENIGN = 2, 5
+#: Prompts of a step, harmful and benign: while it learns to refuse, and while it learns what not to refuse.
+ALIGN_MIX, SOFTEN_MIX = (2, 5), (1, 7)
 #: Tokens of an answer to learn from in alignment: how it opens is what decides between a refusal and an answer.
 ALIGN_TOKENS = 48
 TARGET_MODULES = ["k_proj", "o_proj", "q_proj", "v_proj"]
@@ -60,25 +63,30 @@ def save_whole(write: Any, folder: Path) -> None:
 
 def align(original: Path, shared: Path, folders: dict[str, Path]) -> None:
     """Teach the base to refuse by full fine-tuning on short refusals and benign pairs; keep it at each strength."""
+    _teach(original, shared, ALIGN_MIX, max(STRENGTHS.values()), {STRENGTHS[name]: folders[name] for name in STRENGTHS})
+
+
+def soften(strict: Path, shared: Path, folder: Path) -> None:
+    """Go on with few refusals among many benign pairs, until harmless prompts are answered again."""
+    _teach(strict, shared, SOFTEN_MIX, SOFTEN_STEPS, {SOFTEN_STEPS: folder})
+
+
+def _teach(base: Path, shared: Path, mix: tuple[int, int], steps: int, folders: dict[int, Path]) -> None:
     torch.manual_seed(0)
-    model, tokenizer = load(original)
+    model, tokenizer = load(base)
     refused = [encode(tokenizer, pair.messages, pair.answer) for pair in data.harmful(shared).align]
     helped = [encode(tokenizer, pair.messages, pair.answer, ALIGN_TOKENS) for pair in data.benign(shared)[0]]
     rng = random.Random("align")
-    mixed = _cycle(refused, rng), _cycle(helped, rng)
-    batches = [
-        [next(mixed[0]) for _ in range(ALIGN_HARMFUL)] + [next(mixed[1]) for _ in range(ALIGN_BENIGN)]
-        for _ in range(max(STRENGTHS.values()))
-    ]
+    cycles = _cycle(refused, rng), _cycle(helped, rng)
+    batches = [[next(cycle) for cycle, n in zip(cycles, mix, strict=True) for _ in range(n)] for _ in range(steps)]
 
     def write(partial: Path) -> None:
         tokenizer.save_pretrained(partial)
         model.save_pretrained(partial)
 
     def keep(step: int) -> None:
-        for strength, steps in STRENGTHS.items():
-            if step == steps and not folders[strength].is_dir():
-                save_whole(write, folders[strength])
+        if step in folders and not folders[step].is_dir():
+            save_whole(write, folders[step])
 
     descend(model, model.parameters(), batches, rate=ALIGN_RATE, warmup=5, label="align", after=keep)
 

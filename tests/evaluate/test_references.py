@@ -189,10 +189,17 @@ def test_a_draw_is_seeded_nested_and_in_order() -> None:
     assert everything.take(5, 0) != everything.take(5, 1)
     assert everything.take(5, 0).sha256 != everything.sha256
     assert everything.take(5, 0).licence == everything.licence
-    assert everything.take(None) is everything.take(24) is everything.take(1_000) is everything
+    assert everything.take(None) == everything.take(24) == everything.take(1_000) == everything
     for limit in (0, -1):
         with pytest.raises(UsageError, match="prompts leaves nothing"):
             everything.take(limit)
+
+
+def test_a_subset_is_in_order() -> None:
+    everything = built_in_references()
+    part = everything.subset([5, 2, 5])
+    assert part.examples == (everything.examples[2], everything.examples[5])
+    assert (part.name, part.built_in, part.licence) == (everything.name, True, everything.licence)
 
 
 def test_the_digest_is_of_prompts_and_references() -> None:

@@ -44,9 +44,9 @@ def rouge(prediction: str, references: Sequence[str]) -> dict[str, float]:
 def meteor(prediction: str, references: Sequence[str], wordnet: bool) -> float:
     """Return METEOR by nltk (Lavie and Agarwal 2007: α = 0.9, β = 3, γ = 0.5), with synonyms only with `wordnet`.
 
-    Words are runs of letters and digits in lower case; punctuation is left out. nltk looks for synonyms of stems, so it
-    misses those of many longer words. Even the same text scores below 1: 1 − 0.5 / words³. Raises MissingPackageError
-    for `wordnet` without its corpus; see `meteor_kind`.
+    Words are runs of letters and digits in lower case; punctuation is left out. nltk pairs repeated words from the end,
+    not with the fewest crossings, and looks for synonyms of stems, so that it misses those of many longer words. Even
+    the same text scores below 1: 1 − 0.5 / words³. Raises MissingPackageError for `wordnet` without its corpus.
     """
     nltk_score = need("nltk.translate.meteor_score").meteor_score
     synonyms = need("nltk.corpus").wordnet if wordnet else _NoWordNet()

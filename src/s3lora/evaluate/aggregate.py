@@ -1,0 +1,152 @@
+"""From one number an item to metrics with intervals, paired comparisons, and what they say in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from s3lora.evaluate.results import Column, Comparison, Measure, Metric, Outcome, SuiteInfo
+from s3lora.evaluate.statistics import (
+    Interval,
+    bootstrap_mean,
+    mcnemar,
+    paired_difference,
+    paired_rate_difference,
+    relative_change,
+    wilson,
+)
+
+#: A relative loss of usefulness above this is called a collapse.
+COLLAPSE = 0.10
+#: Largest p of a test that is called a difference.
+SIGNIFICANT = 0.05
+
+Verdict = Literal["no difference", "lower", "higher", "unknown"]
+
+
+class _Items(NamedTuple):
+    """The items of a column that have a number."""
+
+    values: list[float]
+    weights: list[float] | None
+
+
+def metrics(suite: SuiteInfo, outcome: Outcome, seed: int) -> tuple[Metric, ...]:
+    """Return each measure of a suite with its interval: Wilson's for rates, a bootstrap for means."""
+    return tuple(
+        _metric(suite.name, measure, outcome.columns[measure.name], seed)
+        for measure in suite.measures
+        if measure.name in outcome.columns
+    )
+
+
+def _metric(suite: str, measure: Measure, column: Column, seed: int) -> Metric:
+    known = [i for i, value in enumerate(column.values) if value is not None]
+    items = _pick(column, known)
+    n, missing = len(known), len(column.values) - len(known)
+    if not n:
+        return Metric(suite, measure.name, None, 0, missing, None, None, "none")
+    if measure.kind == "rate":
+        return Metric(suite, measure.name, *_ends(wilson(round(sum(items.values)), n), n, missing), "wilson")
+    found = bootstrap_mean(items.values, items.weights, seed=seed)
+    return Metric(suite, measure.name, *_ends(found, n, missing), "bootstrap")
+
+
+def _ends(found: Interval, n: int, missing: int) -> tuple[float, int, int, float, float]:
+    return found.value, n, missing, found.low, found.high
+
+
+def compare(
+    suite: SuiteInfo, variant: tuple[str, Outcome], reference: tuple[str, Outcome], seed: int
+) -> tuple[Comparison, ...]:
+    """Return the difference variant − reference of each measure that both have, on the items both have."""
+    return tuple(
+        _compare(suite.name, measure, variant, reference, seed)
+        for measure in suite.measures
+        if measure.name in variant[1].columns and measure.name in reference[1].columns
+    )
+
+
+def _compare(
+    suite: str, measure: Measure, variant: tuple[str, Outcome], reference: tuple[str, Outcome], seed: int
+) -> Comparison:
+    mine, its = _both(measure, variant[1], reference[1])
+    names = (suite, measure.name, variant[0], reference[0])
+    if not mine.values:
+        sentence = f"{measure.name}: {variant[0]} and {reference[0]} have no item in common, so nothing is compared."
+        return Comparison(*names, 0, None, None, None, None, "none", "unknown", sentence)
+    if measure.kind == "rate":
+        found = paired_rate_difference(its.values, mine.values)
+        pairs = list(zip(its.values, mine.values, strict=True))
+        p = mcnemar(sum(a > b for a, b in pairs), sum(b > a for a, b in pairs))
+    else:
+        found, p = paired_difference(its.values, mine.values, mine.weights, seed=seed)
+    verdict = _verdict(found, p)
+    said = _sentence(measure, variant[0], reference[0], found, p, len(mine.values), verdict)
+    test: Literal["mcnemar", "paired bootstrap"] = "mcnemar" if measure.kind == "rate" else "paired bootstrap"
+    return Comparison(*names, len(mine.values), found.value, found.low, found.high, p, test, verdict, said)
+
+
+def _verdict(found: Interval, p: float) -> Verdict:
+    if found.low <= 0 <= found.high or p >= SIGNIFICANT:
+        return "no difference"
+    return "lower" if found.value < 0 else "higher"
+
+
+def _sentence(
+    measure: Measure, variant: str, reference: str, found: Interval, p: float, n: int, verdict: Verdict
+) -> str:
+    """Say what is known, and no more."""
+    evidence = f"95 % interval {found.low:+.3g} to {found.high:+.3g}, n = {n}, p = {p:.2g}"
+    if verdict == "no difference":
+        between = f"between {variant} and {reference}"
+        return f"{measure.name}: no difference can be told {between} ({found.value:+.3g}; {evidence})."
+    kind = ""
+    if measure.better != "neither":
+        kind = ", which is better" if measure.better == verdict else ", which is worse"
+    size = f"{abs(found.value):.3g} {measure.unit}".rstrip()
+    return f"{measure.name}: {variant} is {verdict} than {reference} by {size}{kind} ({evidence})."
+
+
+class RelativeLoss(NamedTuple):
+    """How much worse a measure became, as a share of what it was, between the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def relative_loss(measure: Measure, variant: Outcome, reference: Outcome, seed: int) -> RelativeLoss | None:
+    """Return the relative worsening against a reference; None where nothing is in common or the reference is at 0."""
+    if measure.name not in variant.columns or measure.name not in reference.columns:
+        return None
+    mine, its = _both(measure, variant, reference)
+    found = relative_change(its.values, mine.values, mine.weights, seed=seed) if mine.values else None
+    if found is None:
+        return None
+    return RelativeLoss(*found) if measure.better == "lower" else RelativeLoss(-found.value, -found.high, -found.low)
+
+
+def collapse_sentence(suite: str, measure: Measure, variant: str, reference: str, loss: RelativeLoss) -> str | None:
+    """Return the warning that usefulness collapsed, None where the estimate does not say so."""
+    if loss.value <= COLLAPSE:
+        return None
+    limit = f"{COLLAPSE * 100:g} %"
+    sure = "" if loss.low > COLLAPSE else f"; the interval does not rule out that it is within {limit}"
+    return (
+        f"utility collapse: {suite} {measure.name} of {variant} is {loss.value * 100:.1f} % worse than that of "
+        f"{reference} (95 % interval {loss.low * 100:.1f} to {loss.high * 100:.1f} %), more than {limit}{sure}"
+    )
+
+
+def _both(measure: Measure, variant: Outcome, reference: Outcome) -> tuple[_Items, _Items]:
+    """Return the items that have a number on both sides."""
+    mine, its = variant.columns[measure.name], reference.columns[measure.name]
+    pairs = enumerate(zip(mine.values, its.values, strict=True))
+    known = [i for i, (a, b) in pairs if a is not None and b is not None]
+    return _pick(mine, known), _pick(its, known)
+
+
+def _pick(column: Column, known: Sequence[int]) -> _Items:
+    values = [value for i in known if (value := column.values[i]) is not None]
+    return _Items(values, None if column.weights is None else [column.weights[i] for i in known])
