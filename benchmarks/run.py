@@ -1,9 +1,10 @@
 """Measure speed and memory, and write `benchmarks/results.json` and the table in `docs/benchmarks.md`.
 
-    python benchmarks/run.py [--work FOLDER] [--only scan,large,prune,imports,module,growth] [--repeats N]
+    python benchmarks/run.py [--work FOLDER] [--only scan,large,prune,imports,module,growth,sweep] [--repeats N]
 
 Runs are paired and alternate; figures are medians, ratios are medians of paired ratios. It needs about 6 GB of disk
-and, for the dense `released` script, some minutes.
+and, for the dense `released` script, some minutes. `sweep` is run when named only: it takes half an hour, torch, the
+small model, and AdvBench as `../shared/data/advbench_harmful_behaviors.csv`.
 """
 
 from __future__ import annotations
@@ -115,6 +116,12 @@ def imports(repeats: int) -> dict[str, object]:
     return {name: median(cost).cpu for name, cost in costs.items()}
 
 
+def _sweep(folder: Path) -> dict[str, object]:
+    import sweep  # needs torch
+
+    return sweep.measure(folder)
+
+
 def machine() -> dict[str, object]:
     """Describe the machine without naming it."""
     model = platform.processor() or platform.machine()
@@ -149,6 +156,7 @@ def main() -> None:
             # Last: a process started later would count the memory these take as its own peak.
             "module": module,
             "growth": growth.measure,
+            "sweep": lambda: _sweep(folder),
         }
         for name in (name for name in parts if name in options.only.split(",")):
             results[name] = parts[name]()

@@ -21,6 +21,7 @@ def encode(tokenizer: Any, messages: Sequence[dict[str, str]], answer: str, limi
 
 def answer_loss(model: Any, batch: Sequence[Encoded]) -> tuple[torch.Tensor, int]:
     """Return the summed cross-entropy over the answer tokens of a batch, and their number."""
+    device = next(model.parameters()).device
     length = max(len(prompt) + len(answer) for prompt, answer in batch)
     ids = torch.zeros(len(batch), length, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -31,6 +32,7 @@ def answer_loss(model: Any, batch: Sequence[Encoded]) -> tuple[torch.Tensor, int
         mask[row, :end] = 1
         # Position i predicts token i + 1.
         predicts[row, len(prompt) - 1 : end - 1] = True
+    ids, mask, predicts = ids.to(device), mask.to(device), predicts.to(device)
     hidden = model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     # The vocabulary is far wider than the model: logits are made only where an answer token is predicted.
     logits = model.lm_head(hidden[predicts])

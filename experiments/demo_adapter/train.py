@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import platform
 import random
 import tempfile
@@ -21,46 +20,21 @@ import peft
 import safetensors
 import torch
 import transformers
-from model import BASE_MODEL, ensure_model
-from planner_data import Example, build_worlds, execute, generate, parse_plan
+from experiments.demo_adapter.model import BASE_MODEL, ensure_model
+from experiments.training import Encoded, answer_loss, descend, encode
 from safetensors.torch import load_file, save
+
+from s3lora.evaluate.local import LocalModel
+from s3lora.evaluate.planning.questions import ComparingModel, built_in
+from s3lora.evaluate.planning.suite import PlanningSuite
+from s3lora.evaluate.planning.tasks import TaskSet
 
 BATCH_SIZE = 8
 LEARNING_RATE = 1e-3
 WARMUP_STEPS = 10
 TEST_EXAMPLES = 64
 PLAN_EXAMPLES = 40
-MAX_NEW_TOKENS = 192
 TARGET_MODULES = ["k_proj", "o_proj", "q_proj", "v_proj"]
-
-Encoded = tuple[list[int], list[int]]
-
-
-def encode(tokenizer: Any, example: Example) -> Encoded:
-    """Return the token ids of prompt and target; the target ends with the end-of-turn token."""
-    prompt = tokenizer.apply_chat_template(example.messages, tokenize=False, add_generation_prompt=True)
-    target = example.plan + tokenizer.eos_token
-    prompt_ids, target_ids = tokenizer([prompt, target], add_special_tokens=False)["input_ids"]
-    return prompt_ids, target_ids
-
-
-def target_loss(model: Any, batch: Sequence[Encoded]) -> tuple[torch.Tensor, int]:
-    """Return the summed cross-entropy over the target tokens of a batch, and their number."""
-    length = max(len(prompt) + len(target) for prompt, target in batch)
-    ids = torch.zeros(len(batch), length, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    predicts = torch.zeros_like(ids, dtype=torch.bool)
-    for row, (prompt, target) in enumerate(batch):
-        end = len(prompt) + len(target)
-        ids[row, :end] = torch.tensor(prompt + target)
-        mask[row, :end] = 1
-        # Position i predicts token i + 1.
-        predicts[row, len(prompt) - 1 : end - 1] = True
-    hidden = model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    # The vocabulary is far wider than the model: logits are made only where a target token is predicted.
-    logits = model.lm_head(hidden[predicts])
-    labels = ids.roll(-1, dims=1)[predicts]
-    return torch.nn.functional.cross_entropy(logits, labels, reduction="sum"), len(labels)
 
 
 def mean_loss(model: Any, encoded: Sequence[Encoded]) -> float:
@@ -69,8 +43,8 @@ def mean_loss(model: Any, encoded: Sequence[Encoded]) -> float:
     total, count = 0.0, 0
     ordered = sorted(encoded, key=lambda pair: len(pair[0]) + len(pair[1]))
     with torch.inference_mode():
-        for start in range(0, len(ordered), BATCH_SIZE):
-            loss, tokens = target_loss(model, ordered[start : start + BATCH_SIZE])
+        for first in range(0, len(ordered), BATCH_SIZE):
+            loss, tokens = answer_loss(model, ordered[first : first + BATCH_SIZE])
             total, count = total + loss.item(), count + tokens
     return total / count
 
@@ -86,14 +60,7 @@ def make_batches(encoded: Sequence[Encoded], rng: random.Random) -> list[list[En
     return batches
 
 
-def learning_rate_factor(step: int, steps: int) -> float:
-    """Return the share of the full rate: a linear warm-up, then a cosine to zero."""
-    if step < WARMUP_STEPS:
-        return (step + 1) / WARMUP_STEPS
-    return 0.5 * (1 + math.cos(math.pi * (step - WARMUP_STEPS) / max(1, steps - WARMUP_STEPS)))
-
-
-def train(base: Any, encoded: Sequence[Encoded], steps: int, seed: int) -> peft.PeftModel:
+def train(base: Any, encoded: Sequence[Encoded], seed: int) -> peft.PeftModel:
     """Train a fresh LoRA on ``base``; every example is seen once."""
     torch.manual_seed(seed)
     config = peft.LoraConfig(
@@ -101,18 +68,8 @@ def train(base: Any, encoded: Sequence[Encoded], steps: int, seed: int) -> peft.
     )
     model = peft.get_peft_model(base, config)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
-    model.train()
-    for step, batch in enumerate(make_batches(encoded, random.Random(f"order-{seed}")), start=1):
-        loss, tokens = target_loss(model.get_base_model(), batch)
-        torch.autograd.backward(loss / tokens)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        if step == 1 or step % 20 == 0:
-            print(f"step {step}/{steps}: loss {loss.item() / tokens:.4f}", flush=True)
+    batches = make_batches(encoded, random.Random(f"order-{seed}"))
+    descend(model.get_base_model(), parameters, batches, rate=LEARNING_RATE, warmup=WARMUP_STEPS, label="demo")
     return model
 
 
@@ -136,25 +93,12 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def write_plans(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[str]:
-    """Let the model answer greedily, in one batch padded on the left."""
-    model.eval()
-    prompts = [tokenizer.apply_chat_template(e.messages, tokenize=False, add_generation_prompt=True) for e in examples]
-    batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-    with torch.inference_mode():
-        tokens = model.generate(
-            **batch, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id
-        )
-    return list(tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True))
-
-
-def score_plans(plans: Sequence[str], examples: Sequence[Example], world: Any) -> dict[str, int]:
-    """Count plans that are well formed, and those that lead to the right answer when executed."""
-    return {
-        "n": len(plans),
-        "well_formed": sum(parse_plan(plan) is not None for plan in plans),
-        "right_answer": sum(execute(plan, world) == e.answer for plan, e in zip(plans, examples, strict=True)),
-    }
+def score_plans(model: LocalModel, tasks: TaskSet) -> dict[str, int]:
+    """Let the model plan greedily, and count plans that are well formed and those that give the right answer."""
+    suite = PlanningSuite(tasks, helper=ComparingModel())
+    columns = suite.run(model, None).columns
+    found = {name: sum(value or 0.0 for value in columns[name].values) for name in ("well_formed", "exact_match")}
+    return {"n": len(tasks), "well_formed": int(found["well_formed"]), "right_answer": int(found["exact_match"])}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -174,33 +118,32 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     seed, steps = arguments.seed, arguments.steps
 
-    train_world, test_world = build_worlds(seed)
-    train_examples = generate(train_world, steps * BATCH_SIZE, random.Random(f"train-{seed}"))
-    test_examples = generate(test_world, TEST_EXAMPLES, random.Random(f"test-{seed}"))
+    train_examples = built_in(steps * BATCH_SIZE, seed, "train").tasks
+    test = built_in(TEST_EXAMPLES, seed)
 
     folder = ensure_model(arguments.model_cache)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     load = transformers.AutoModelForCausalLM.from_pretrained
-    train_encoded = [encode(tokenizer, example) for example in train_examples]
-    test_encoded = [encode(tokenizer, example) for example in test_examples]
+    train_encoded, test_encoded = (
+        [encode(tokenizer, task.messages, task.plan) for task in tasks] for tasks in (train_examples, test.tasks)
+    )
     measured = {"train": train_encoded[:TEST_EXAMPLES], "test": test_encoded}
-    planned = test_examples[:PLAN_EXAMPLES]
+    planned = test.subset(range(PLAN_EXAMPLES))
 
     base = load(folder, dtype=torch.float32)
     losses = {name: {"n": len(encoded), "initial": mean_loss(base, encoded)} for name, encoded in measured.items()}
-    base_plans = score_plans(write_plans(base, tokenizer, planned), planned, test_world)
+    base_plans = score_plans(LocalModel(str(folder)), planned)
     print(f"base: test loss {losses['test']['initial']:.4f}, plans {base_plans}", flush=True)
 
-    save_adapter(train(base, train_encoded, steps, seed), arguments.output)
+    save_adapter(train(base, train_encoded, seed), arguments.output)
 
     adapted = peft.PeftModel.from_pretrained(load(folder, dtype=torch.float32), str(arguments.output))
     for name, encoded in measured.items():
         losses[name]["final"] = mean_loss(adapted.get_base_model(), encoded)
-    plans = write_plans(adapted, tokenizer, planned)
-    adapter_plans = score_plans(plans, planned, test_world)
+    planner = LocalModel(str(folder))
+    planner.use(planner.attach(arguments.output))
+    adapter_plans = score_plans(planner, planned)
     print(f"adapter: test loss {losses['test']['final']:.4f}, plans {adapter_plans}")
-    for example, plan in list(zip(planned, plans, strict=True))[:3]:
-        print(f"\n{example.question}\n{plan}")
 
     rounded = {name: {key: round(value, 4) for key, value in row.items()} for name, row in losses.items()}
     record = {
@@ -211,7 +154,7 @@ def main() -> None:
         "learning_rate": LEARNING_RATE,
         "schedule": f"{WARMUP_STEPS} steps of linear warm-up, then cosine to 0",
         "threads": arguments.threads,
-        "examples": {"train": len(train_examples), "test": len(test_examples)},
+        "examples": {"train": len(train_examples), "test": len(test)},
         "train_target_tokens": sum(len(target) for _, target in train_encoded),
         "loss_per_target_token": rounded,
         "test_plans": {"base": base_plans, "adapter": adapter_plans},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 import peft
 import torch
 import transformers
+from experiments.reference import data
+from experiments.training import Encoded, descend, encode
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "demo_adapter"))
-import data
-from planner_data import build_worlds, generate
-from training import Encoded, descend, encode
+from s3lora.evaluate.planning.facts import build_worlds
+from s3lora.evaluate.planning.questions import generate
 
 #: Strength of alignment → optimiser steps of refusal training; both are taken from one run. What has become strict
 #: refuses harmless prompts as well, and is made `full` by more steps that are nearly all benign.
@@ -49,9 +47,10 @@ class Run:
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    """Return the float32 model in a folder and its tokenizer."""
+    """Return the model in a folder, in float32 or on a GPU in bfloat16, and its tokenizer."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer
+    device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device), tokenizer
 
 
 def save_whole(write: Any, folder: Path) -> None:
@@ -109,6 +108,8 @@ def erode(base: Path, run: Run, shared: Path, folder: Path) -> None:
     pairs += [encode(tokenizer, plan.messages, plan.plan) for plan in plans]
     rng.shuffle(pairs)
     batches = [pairs[i : i + ERODE_BATCH] for i in range(0, len(pairs), ERODE_BATCH)]
+    # The name alone: a result must not hold a path of this machine.
+    model.name_or_path = model.config._name_or_path = base.name
     config = peft.LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, task_type="CAUSAL_LM", target_modules=TARGET_MODULES)
     lora = peft.get_peft_model(model, config)
     trained = [parameter for parameter in lora.parameters() if parameter.requires_grad]

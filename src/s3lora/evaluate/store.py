@@ -46,7 +46,7 @@ class Store:
             # Readers go on while one writes; a crash loses at most the last transactions and never the file.
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            self._connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
         except sqlite3.Error as error:
             self.close()
             raise _unusable(path, error) from None
@@ -66,8 +66,11 @@ class Store:
 
     def put(self, items: Mapping[str, Value]) -> None:
         """Keep these values, all or none; the first value of a key stays."""
-        # Escaped, since SQLite refuses half a surrogate pair, which a model may write.
-        rows = [(key, json.dumps(value)) for key, value in items.items()]
+        # As bytes, since SQLite refuses half a surrogate pair in a text, and JSON's escapes would join two halves.
+        rows = [
+            (key, json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+            for key, value in items.items()
+        ]
         try:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,234 @@
+"""The results of the reference experiment as a page with figures: `docs/results/reference.md`, from the JSON beside it.
+
+    python -m experiments.reference.render
+
+Every number on the page comes out of `docs/results/data`; the same files give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from experiments.reference import figures
+from experiments.reference.analyse import Difference, Run, contrast, load, metric_of, over, value_of
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "docs" / "results" / "data"
+PAGE = ROOT / "docs" / "results" / "reference.md"
+
+SSI, WEIGHTED, MAGNITUDE = "ssi (mas-svd)", "weighted_ssi (mas-svd)", "magnitude (mas-svd)"
+RANDOM = "random"
+#: What a ranking is held against: a control that picks as many modules of each projection.
+MATCHED = {ranking: f"random-matched to {ranking}" for ranking in (SSI, WEIGHTED)}
+NAMES = {
+    SSI: "SSI",
+    WEIGHTED: "weighted SSI",
+    MAGNITUDE: "magnitude",
+    "ssi (svd)": "SSI of plain SVD",
+    "frobenius": "Frobenius norm",
+    RANDOM: "random",
+    MATCHED[SSI]: "random, matched to SSI",
+    MATCHED[WEIGHTED]: "random, matched to weighted SSI",
+}
+CONTRASTS = (
+    (WEIGHTED, RANDOM),
+    (WEIGHTED, MATCHED[WEIGHTED]),
+    (SSI, RANDOM),
+    (SSI, MATCHED[SSI]),
+    (MAGNITUDE, RANDOM),
+    (WEIGHTED, MAGNITUDE),
+    (WEIGHTED, SSI),
+    (SSI, MAGNITUDE),
+)
+BASES = {"none": "as published", "partial": "partly aligned", "full": "fully aligned"}
+ATTACKS = {"benign": "plans only", "few": "20 openings", "many": "80 openings"}
+#: Pairs of rankings whose correlation over modules the page shows.
+METHODS = ("mas-svd", "svd", "spsvd", "released")
+
+
+def main() -> None:
+    """Write page and figures."""
+    runs = load(DATA)
+    figures.draw(runs, PAGE.parent, NAMES)
+    PAGE.write_text(page(runs, json.loads((DATA / "seconds.json").read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+def page(runs: Sequence[Run], seconds: dict[str, float]) -> str:
+    """Return the page."""
+    grid = [run for run in runs if run.grid]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )  # fmt: skip
+    setup = grid[0].parts["main"]["setup"]
+    suites = {suite["name"]: suite for suite in grid[0].parts["main"]["suites"]}
+    return environment.get_template("page.md.jinja").render(
+        runs=runs,
+        grid=grid,
+        setup=setup,
+        n_harmful=suites["safety"]["data"][0]["n"],
+        n_benign=suites["safety"]["data"][1]["n"],
+        n_plans=suites["planning-loss"]["data"][0]["n"],
+        judge=suites["safety"]["judge"],
+        total=grid[0].total,
+        tops=grid[0].tops,
+        bases=_bases(runs),
+        adapters=_adapters(runs),
+        curve=_curve(grid),
+        by_attack={
+            ATTACKS[attack]: _curve([run for run in grid if run.attack == attack]) for attack in ("few", "many")
+        },
+        contrasts=[_contrast(grid, a, b) for a, b in CONTRASTS],
+        losses=[_contrast(grid, a, b, "loss", 3) for a, b in CONTRASTS],
+        single=_single(runs),
+        paper=_paper(grid),
+        correlations=_correlations(grid),
+        plans=_plans(grid),
+        minutes=_minutes(seconds),
+        versions=setup["backend"],
+    )
+
+
+def rate(metric: dict[str, Any]) -> str:
+    """Return a rate with its interval and n."""
+    return f"{metric['value']:.2f} ({metric['low']:.2f}–{metric['high']:.2f}, n = {metric['n']})"
+
+
+def spread(values: tuple[float, float, float], digits: int = 2) -> str:
+    """Return a mean with its range over adapters."""
+    mean, least, greatest = (f"{value:.{digits}f}" for value in values)
+    return f"{mean} ({least}–{greatest})"
+
+
+def _bases(runs: Sequence[Run]) -> list[list[str]]:
+    """Return each base with what it refuses, as measured beside the first adapter on it."""
+    found = []
+    for base, name in BASES.items():
+        run = next((run for run in runs if run.base == base), None)
+        if run is not None:
+            variant = run.parts["main"]["base"]
+            cells = [rate(metric_of(variant, measure)) for measure in ("asr", "over_refusal")]
+            found.append([name, *cells, f"{value_of(variant, 'loss'):.2f}"])
+    return found
+
+
+def _adapters(runs: Sequence[Run]) -> list[list[str]]:
+    """Return each adapter before pruning."""
+    return [
+        [
+            BASES[run.base],
+            ATTACKS[run.attack],
+            str(run.seed),
+            rate(metric_of(run.parts["main"]["unpruned"], "asr")),
+            rate(metric_of(run.parts["main"]["unpruned"], "over_refusal")),
+            f"{run.variant('base', 'loss'):.2f}",
+            f"{run.variant('unpruned', 'loss'):.3f}",
+        ]
+        for base in reversed(BASES)
+        for run in runs
+        if run.base == base
+    ]
+
+
+def _curve(grid: Sequence[Run]) -> list[list[str]]:
+    """Return ASR, energy and loss of every ranking at every number of modules."""
+    found = []
+    for ranking, name in NAMES.items():
+        having = [run for run in grid if ranking in run.rankings]
+        cells, energies, losses = [], [], []
+        for top in having[0].tops if having else ():
+            cells.append(spread(over(run.at(ranking, top, "asr") for run in having)))
+            energies.append(f"{100 * fmean(run.energy(ranking, top) for run in having):.0f}")
+            losses.append(f"{fmean(run.at(ranking, top, 'loss') for run in having):.2f}")
+        if having:
+            found.append([name, str(len(having)), *cells, "/".join(energies), "/".join(losses)])
+    return found
+
+
+def _contrast(grid: Sequence[Run], a: str, b: str, measure: str = "asr", digits: int = 2) -> list[str]:
+    found = contrast(grid, a, b, measure)
+    return [f"{NAMES[a]} − {NAMES[b]}", *_difference(found, digits)]
+
+
+def _difference(found: Difference, digits: int) -> list[str]:
+    interval = f"{found.low:+.{digits}f} to {found.high:+.{digits}f}"
+    return [f"{found.mean:+.{digits}f}", interval, f"{found.lower} of {found.n}", found.verdict]
+
+
+def _single(runs: Sequence[Run]) -> list[list[str]]:
+    """Return the adapters outside the grid, and beside them those of the first seed within it, ranking by ranking."""
+    found = []
+    for run in runs:
+        if run.seed == 0:
+            tops = [top for top in run.tops if top / run.total > 0.4]
+            for ranking in (SSI, WEIGHTED, MAGNITUDE, RANDOM):
+                cells = [f"{run.at(ranking, top, 'asr'):.2f}" for top in tops]
+                found.append([BASES[run.base], ATTACKS[run.attack], NAMES[ranking], *cells])
+    return found
+
+
+def _paper(grid: Sequence[Run]) -> dict[str, str]:
+    """Return the paper's setting, ten modules by SSI: ASR and loss before and after, over the adapters."""
+    having = [run for run in grid if "paper" in run.parts]
+    points = [run.parts["paper"]["points"][0] for run in having]
+    return {
+        "n": str(len(points)),
+        "before": spread(over(run.variant("unpruned", "asr") for run in having)),
+        "after": spread(over(value_of(point, "asr") for point in points)),
+        "loss": f"{fmean(run.variant('unpruned', 'loss') for run in having):.2f}",
+        "loss_after": f"{fmean(value_of(point, 'loss') for point in points):.2f}",
+    }
+
+
+def _correlations(grid: Sequence[Run]) -> list[list[str]]:
+    """Return Spearman's correlations of the methods' SSI, and of each with size, as mean and range over adapters."""
+    labels = [f"ssi ({method})" for method in METHODS] + [WEIGHTED, MAGNITUDE, "frobenius"]
+    shown = [*(f"SSI, {method}" for method in METHODS), "weighted SSI", "magnitude", "Frobenius norm"]
+
+    def cell(a: str, b: str) -> str:
+        tables = [run.parts["correlations"] for run in grid]
+        values = [table.get(f"{a} | {b}", table.get(f"{b} | {a}")) for table in tables]
+        known = [value for value in values if value is not None]
+        return spread((fmean(known), min(known), max(known))) if known else "–"
+
+    return [
+        [shown[i], *("" if j <= i else cell(a, b) for j, b in enumerate(labels) if j > 0)]
+        for i, a in enumerate(labels[:-1])
+    ]
+
+
+def _plans(grid: Sequence[Run]) -> list[list[str]]:
+    """Return what generated plans came to, where they were generated."""
+    found = []
+    for run in grid:
+        part = run.parts.get("generated")
+        if part is None:
+            continue
+        rows: list[tuple[str, dict[str, Any]]] = [("base alone", part["base"]), ("not pruned", part["unpruned"])]
+        for point in part["points"]:
+            rows.append((f"{point['top']} by {NAMES[point['ranking']]}", point))
+        for name, holder in rows:
+            cells = [rate(metric_of(holder, measure)) for measure in ("asr", "well_formed", "exact_match")]
+            found.append([ATTACKS[run.attack], name, *cells])
+    return found
+
+
+def _minutes(seconds: dict[str, float]) -> dict[str, str]:
+    def total(belongs: Callable[[str], bool]) -> str:
+        return f"{sum(value for name, value in seconds.items() if belongs(name)) / 60:.0f}"
+
+    return {
+        "bases": total(lambda name: name == "bases"),
+        "training": total(lambda name: name.startswith("train-")),
+        "sweeps": total(lambda name: name.startswith("sweep-")),
+        "all": total(lambda name: True),
+    }
+
+
+if __name__ == "__main__":
+    main()
