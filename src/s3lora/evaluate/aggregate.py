@@ -13,6 +13,7 @@ from s3lora.evaluate.statistics import (
     paired_difference,
     paired_rate_difference,
     relative_change,
+    relative_rate_change,
     wilson,
 )
 
@@ -48,6 +49,9 @@ def _metric(suite: str, measure: Measure, column: Column, seed: int) -> Metric:
         return Metric(suite, measure.name, None, 0, missing, None, None, "none")
     if measure.kind == "rate":
         return Metric(suite, measure.name, *_ends(wilson(round(sum(items.values)), n), n, missing), "wilson")
+    if n < 2:
+        # One item tells nothing of its spread; a bootstrap of it would claim to know the mean exactly.
+        return Metric(suite, measure.name, items.values[0], n, missing, None, None, "none")
     found = bootstrap_mean(items.values, items.weights, seed=seed)
     return Metric(suite, measure.name, *_ends(found, n, missing), "bootstrap")
 
@@ -75,6 +79,10 @@ def _compare(
     if not mine.values:
         sentence = f"{measure.name}: {variant[0]} and {reference[0]} have no item in common, so nothing is compared."
         return Comparison(*names, 0, None, None, None, None, "none", "unknown", sentence)
+    if measure.kind == "mean" and len(mine.values) < 2:
+        difference = mine.values[0] - its.values[0]
+        sentence = f"{measure.name}: {variant[0]} and {reference[0]} have one item in common, which tells nothing."
+        return Comparison(*names, 1, difference, None, None, None, "none", "unknown", sentence)
     if measure.kind == "rate":
         found = paired_rate_difference(its.values, mine.values)
         pairs = list(zip(its.values, mine.values, strict=True))
@@ -97,7 +105,10 @@ def _sentence(
     measure: Measure, variant: str, reference: str, found: Interval, p: float, n: int, verdict: Verdict
 ) -> str:
     """Say what is known, and no more."""
-    evidence = f"95 % interval {found.low:+.3g} to {found.high:+.3g}, n = {n}, p = {p:.2g}"
+    shown = f"{p:.2g}"
+    # Rounding must not show a p that would not have been called a difference.
+    level = f"p < {SIGNIFICANT:g}" if p < SIGNIFICANT <= float(shown) else f"p = {shown}"
+    evidence = f"95 % interval {found.low:+.3g} to {found.high:+.3g}, n = {n}, {level}"
     if verdict == "no difference":
         between = f"between {variant} and {reference}"
         return f"{measure.name}: no difference can be told {between} ({found.value:+.3g}; {evidence})."
@@ -117,11 +128,20 @@ class RelativeLoss(NamedTuple):
 
 
 def relative_loss(measure: Measure, variant: Outcome, reference: Outcome, seed: int) -> RelativeLoss | None:
-    """Return the relative worsening against a reference; None where nothing is in common or the reference is at 0."""
-    if measure.name not in variant.columns or measure.name not in reference.columns:
+    """Return the relative worsening against a reference.
+
+    None where it is not defined: nothing is in common (or, for a mean, one item only), the reference is at 0, or
+    neither direction is worse.
+    """
+    if measure.name not in variant.columns or measure.name not in reference.columns or measure.better == "neither":
         return None
     mine, its = _both(measure, variant, reference)
-    found = relative_change(its.values, mine.values, mine.weights, seed=seed) if mine.values else None
+    if not mine.values:
+        return None
+    if measure.kind == "rate":
+        found = relative_rate_change(its.values, mine.values)
+    else:
+        found = relative_change(its.values, mine.values, mine.weights, seed=seed)
     if found is None:
         return None
     return RelativeLoss(*found) if measure.better == "lower" else RelativeLoss(-found.value, -found.high, -found.low)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from s3lora.adapter.digest import Source, source_of
-from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
-from s3lora.errors import UnsupportedAdapterError, printable
+from s3lora.adapter.peft_config import refuse_changed_base
+from s3lora.errors import S3LoRAError, UnsupportedAdapterError, printable
 from s3lora.evaluate.chat import digest_of
-from s3lora.evaluate.loading import LoadedBase, ModelError
+from s3lora.evaluate.fit import check_fit, refuse_replaced
+from s3lora.evaluate.loading import LoadedBase, ModelError, reason_of
 from s3lora.evaluate.needs import need
 from s3lora.evaluate.results import Loaded
 
@@ -64,10 +66,11 @@ class Adapters:
     def attach(self, path: str | Path) -> Attached:
         """Load an adapter beside those already attached; none is switched on by it.
 
-        Raises AdapterFileError for what is no adapter, UnsupportedAdapterError for a format that PEFT does not load,
-        ModelError for a module that the base does not have or that has another shape there.
+        Raises AdapterFileError for what is no adapter, UnsupportedAdapterError for a format that PEFT does not load and
+        for what would change the base's own weights, ModelError for a module that the base does not have or that has
+        another shape there. The model is then as it was.
         """
-        peft = need("peft")
+        need("peft")
         with open_adapter(path) as adapter:
             if adapter.format != "peft" or adapter.path is None or not adapter.path.is_dir():
                 raise UnsupportedAdapterError(
@@ -75,34 +78,69 @@ class Adapters:
                     file=path,
                     fix="convert it to PEFT first",
                 )
-            _check_fit(self._base.model, adapter, str(path))
+            refuse_changed_base(adapter)
+            check_fit(self._base.model, adapter, str(path))
+            refuse_replaced(self._base.model, adapter, str(path))
             number = 0 if self._peft is None else len(self._peft.peft_config)
-            attached = Attached(f"a{number}", source_of(adapter), tuple(m.path for m in adapter.modules), _more(adapter))
+            attached = Attached(
+                f"a{number}", source_of(adapter), tuple(m.path for m in adapter.modules), _more(adapter)
+            )
             folder = str(adapter.path)
-        with warnings.catch_warnings(), _readable(str(path)):
-            # What PEFT warns of (missing keys after pruning without excluding) is checked above, module by module.
+        try:
+            self._load(attached, folder, str(path))
+        except BaseException:
+            self._forget(attached.key)
+            raise
+        self.use(State())
+        return attached
+
+    def _load(self, attached: Attached, folder: str, path: str) -> None:
+        peft = need("peft")
+        with warnings.catch_warnings(), _readable(path):
+            # What PEFT warns of (missing keys after pruning without excluding) is seen to here, module by module.
             warnings.simplefilter("ignore")
             if self._peft is None:
                 self._peft = peft.PeftModel.from_pretrained(self._base.model, folder, adapter_name=attached.key)
             else:
                 self._peft.load_adapter(folder, adapter_name=attached.key)
-        self._peft.eval().requires_grad_(False)
-        layer = need("peft.tuners.tuners_utils").BaseTunerLayer
-        named = self._peft.get_base_model().named_modules()
-        self._layers = {name: module for name, module in named if isinstance(module, layer)}
-        lost = [path for path in attached.modules if path not in self._layers]
+            self._peft.eval().requires_grad_(False)
+            self._find_layers()
+            for place, layer in self._layers.items():
+                # PEFT builds what the configuration names, with values of its own where the file has none.
+                if _holds(layer, attached.key) and place not in attached.modules:
+                    layer.delete_adapter(attached.key)
+        built = {place for place, layer in self._layers.items() if _holds(layer, attached.key)}
+        lost = [place for place in attached.modules if place not in built]
         if lost:
             raise UnsupportedAdapterError(
                 "PEFT did not build this module as a layer of its own", file=path, module=printable(lost[0])
             )
-        self.use(State())
-        return attached
+
+    def _forget(self, key: str) -> None:
+        """Take out what a failed load left in the model."""
+        if self._peft is None or set(self._peft.peft_config) <= {key}:
+            self._peft = None
+            _unwrap(self._base.model)
+        elif key in self._peft.peft_config:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._peft.delete_adapter(key)
+        self._find_layers()
+        self.use(self.state)
+
+    def _find_layers(self) -> None:
+        kind = need("peft.tuners.lora").LoraLayer
+        named = self._base.model.named_modules()
+        self._layers = {name: module for name, module in named if isinstance(module, kind)}
 
     def use(self, state: State) -> None:
         """Switch to a state: flags are set, no weight is touched or copied."""
         if self._peft is not None:
             if state.adapter is None:
-                self._peft.base_model.disable_adapter_layers()
+                with warnings.catch_warnings():
+                    # That trained biases stay: they are refused, see `refuse_replaced`.
+                    warnings.simplefilter("ignore")
+                    self._peft.base_model.disable_adapter_layers()
             else:
                 unknown = state.pruned.difference(state.adapter.modules)
                 if unknown:
@@ -119,11 +157,17 @@ class Adapters:
         if self.state.adapter is not None:
             key = self.state.adapter.key
             for layer in self._layers.values():
-                if key in layer.active_adapters and not layer.disable_adapters and key in layer.lora_A:
+                if key not in layer.active_adapters or layer.disable_adapters or not _holds(layer, key):
+                    continue
+                embedding = key in layer.lora_embedding_A
+                if embedding:
+                    a, b = layer.lora_embedding_A[key], layer.lora_embedding_B[key]
+                else:
                     a, b = layer.lora_A[key].weight, layer.lora_B[key].weight
-                    modules += 1
-                    parameters += a.numel() + b.numel()
-                    flops += 2 * (a.numel() + b.numel())
+                modules += 1
+                parameters += a.numel() + b.numel()
+                # An embedding looks its row of A up.
+                flops += 2 * (b.numel() if embedding else a.numel() + b.numel())
         return Loaded(modules, parameters, flops)
 
     @contextmanager
@@ -133,50 +177,35 @@ class Adapters:
         if state.adapter is None:
             yield
             return
-        active = {p: layer for p, layer in self._layers.items() if state.adapter.key in layer.active_adapters}
-        saved = {path: layer.get_base_layer().weight.detach().clone() for path, layer in active.items()}
+        key = state.adapter.key
+        active = [layer for layer in self._layers.values() if key in layer.active_adapters and _holds(layer, key)]
+        # LoRA with a bias adds it to that of the layer.
+        saved = [(own, own.detach().clone()) for layer in active for own in layer.get_base_layer().parameters()]
         try:
-            for layer in active.values():
-                layer.merge(adapter_names=[state.adapter.key])
+            with _readable(self._base.name, "merge"):
+                for layer in active:
+                    layer.merge(adapter_names=[key])
             yield
         finally:
-            for path, layer in active.items():
-                if layer.merged:
-                    layer.merged_adapters.clear()
-                    layer.get_base_layer().weight.data.copy_(saved[path])
+            # All of them, since an interrupted merge has changed a weight before it says so.
+            for layer in active:
+                layer.merged_adapters.clear()
+            for own, before in saved:
+                own.data.copy_(before)
 
 
-def _check_fit(model: Any, adapter: Adapter, path: str) -> None:
-    """Raise ModelError at the first module that the base lacks, or whose shape differs there."""
-    layers = dict(model.named_modules())
-    # A model that already has adapters holds the original layer within PEFT's.
-    for module in adapter.modules:
-        layer = layers.get(module.path)
-        layer = getattr(layer, "base_layer", layer)
-        weight = getattr(layer, "weight", None)
-        if weight is None:
-            raise ModelError(
-                "the base model has no such module",
-                file=path,
-                module=printable(module.path),
-                shape=(module.m, module.n),
-                fix="name the base model that the adapter was trained on",
-            )
-        _check_shape(module, tuple(weight.shape), path)
+def _holds(layer: Any, key: str) -> bool:
+    return key in layer.lora_A or key in layer.lora_embedding_A
 
 
-def _check_shape(module: LoraModule, shape: tuple[int, ...], path: str) -> None:
-    if module.kind == "conv":
-        return
-    if sorted(shape) != sorted((module.m, module.n)):
-        there = " × ".join(map(str, shape))
-        raise ModelError(
-            f"the module is {there} in the base model",
-            file=path,
-            module=printable(module.path),
-            shape=(module.m, module.n),
-            fix="name the base model that the adapter was trained on",
-        )
+def _unwrap(model: Any) -> None:
+    """Put the base's own layers back where PEFT has wrapped them."""
+    for path, module in list(model.named_modules()):
+        own = getattr(module, "base_layer", getattr(module, "original_module", None))
+        if own is not None:
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, own)
+    model.__dict__.pop("peft_config", None)
 
 
 def _more(adapter: Adapter) -> bool:
@@ -185,9 +214,10 @@ def _more(adapter: Adapter) -> bool:
 
 
 @contextmanager
-def _readable(path: str) -> Iterator[None]:
+def _readable(path: str, what: str = "load") -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"PEFT cannot load the adapter ({printable(lines[0], 200)})", file=path) from None
+    except S3LoRAError:
+        raise
+    except Exception as error:  # whatever a configuration makes PEFT stumble over
+        raise ModelError(f"PEFT cannot {what} the adapter ({reason_of(error)})", file=path) from None

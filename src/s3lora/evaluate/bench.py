@@ -36,7 +36,6 @@ class Bench:
     """Measures a model in whatever state it is; a state that was measured before is not measured again.
 
     Parameters:
-        model: the model, whose identity tells its state.
         suites: what to measure; their names must differ.
         store: answers kept on disk, None for none.
         seed: of every bootstrap.

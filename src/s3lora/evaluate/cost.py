@@ -10,11 +10,12 @@ from typing import Literal
 
 import numpy as np
 
+from s3lora.evaluate.aggregate import SIGNIFICANT
 from s3lora.evaluate.attach import State
 from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Cost
-from s3lora.evaluate.statistics import bootstrap_mean
+from s3lora.evaluate.statistics import Interval, paired_difference
 
 Mode = Literal["unmerged", "merged"]
 #: Rounds that are timed, tokens of every answer, and prompts of a batch.
@@ -82,18 +83,17 @@ def _cost(
     if name == reference[0]:
         sentence = f"{mode}: {each:.3g} s a sample, {rate:.3g} tokens a second"
         return Cost(mode, samples, len(seconds), each, rate, None, None, None, sentence)
-    logs = np.log(seconds) - np.log(reference[1])
-    low, high = (math.exp(end) for end in bootstrap_mean(logs, seed=seed))
-    ratio = math.exp(float(np.mean(logs)))
-    return Cost(
-        mode, samples, len(seconds), each, rate, ratio, low, high, _sentence(name, reference[0], mode, ratio, low, high)
-    )
+    logs, p = paired_difference(np.log(reference[1]), np.log(seconds), seed=seed)
+    ratio, low, high = (math.exp(end) for end in logs)
+    sentence = _sentence(name, reference[0], mode, Interval(ratio, low, high), p)
+    return Cost(mode, samples, len(seconds), each, rate, ratio, low, high, sentence)
 
 
-def _sentence(name: str, reference: str, mode: Mode, ratio: float, low: float, high: float) -> str:
+def _sentence(name: str, reference: str, mode: Mode, found: Interval, p: float) -> str:
     """Say which is faster, or that no difference can be told."""
+    ratio, low, high = found
     known = f"ratio of seconds {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f}"
-    if low <= 1 <= high:
+    if low <= 1 <= high or p >= SIGNIFICANT:
         return f"{mode}: no difference in speed can be told between {name} and {reference} ({known})"
     word = "less" if ratio < 1 else "more"
     return f"{mode}: {name} takes {abs(1 - ratio) * 100:.1f} % {word} time than {reference} ({known})"

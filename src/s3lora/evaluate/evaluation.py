@@ -17,7 +17,7 @@ from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Comparison, Cost, Evaluation, Setup, Variant
 from s3lora.evaluate.store import Store
 from s3lora.evaluate.suite import Suite
-from s3lora.provenance import read_provenance
+from s3lora.provenance import Provenance, read_provenance
 from s3lora.scan import Scan, scan
 from s3lora.select import Plan, select
 
@@ -26,6 +26,8 @@ AdapterPath = str | os.PathLike[str]
 Chooser = Callable[[str], tuple[Scan, Plan]]
 #: Called with a variant's name and what the suites found for it.
 Keep = Callable[[str, Outcomes], None]
+#: The name of the base alone, and what follows an adapter's name where modules were taken out of it.
+BASE, PRUNED = "base", ", pruned"
 
 
 @dataclass(frozen=True)
@@ -173,8 +175,7 @@ def _position(entries: Sequence[_Entry], name: str) -> int:
 
 def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) -> tuple[list[_Entry], list[str]]:
     """Attach every adapter, and list all states with what they are compared with."""
-    base = "base"
-    entries = [_Entry(Variant(name=base, kind="base"), State(), None)]
+    entries = [_Entry(Variant(name=BASE, kind="base"), State(), None)]
     notes: list[str] = []
     attached = [(path, model.attach(path)) for path in paths]
     names = _names(paths)
@@ -182,11 +183,21 @@ def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) ->
     for (path, item), name in zip(attached, names, strict=True):
         original = _original(path)
         if original is not None:
-            variant = Variant(name=name, kind="pruned", adapter=item.source, rule=original[1])
-            reference = originals.get(original[0], base)
-            entries.append(_Entry(variant, State(item), base if reference == name else reference))
+            gone = tuple(m.path for m in original.modules if m.action in ("removed", "zeroed"))
+            ranking = f"{original.index} ({original.configuration.method})"
+            variant = Variant(
+                name=name,
+                kind="pruned",
+                adapter=item.source,
+                rule=original.rule,
+                ranking=ranking,
+                pruned=gone,
+                share=original.share if gone else None,
+            )
+            reference = originals.get(original.source.sha256, BASE)
+            entries.append(_Entry(variant, State(item), BASE if reference == name else reference))
             continue
-        entries.append(_Entry(Variant(name=name, kind="adapter", adapter=item.source), State(item), base))
+        entries.append(_Entry(Variant(name=name, kind="adapter", adapter=item.source), State(item), BASE))
         if choose is not None:
             measured, plan = choose(path)
             entries.append(_pruned(name, item, measured, plan))
@@ -196,7 +207,7 @@ def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) ->
 
 def _pruned(name: str, item: Attached, measured: Scan, plan: Plan) -> _Entry:
     variant = Variant(
-        name=f"{name}, pruned",
+        name=f"{name}{PRUNED}",
         kind="pruned",
         adapter=item.source,
         rule=plan.rule,
@@ -210,26 +221,28 @@ def _pruned(name: str, item: Attached, measured: Scan, plan: Plan) -> _Entry:
 def _names(paths: Sequence[str]) -> list[str]:
     """Return a short name for each adapter: that of its folder, with a number where two are called the same."""
     names: list[str] = []
+    taken = {BASE}
     for path in paths:
         short = Path(path).resolve().name
-        same = sum(name == short or name.startswith(f"{short} (") for name in names)
-        names.append(f"{short} ({same + 1})" if same or short == "base" else short)
+        numbered = (short, *(f"{short} ({n})" for n in range(2, len(paths) + len(taken) + 2)))
+        name = next(name for name in numbered if taken.isdisjoint((name, f"{name}{PRUNED}")))
+        names.append(name)
+        taken |= {name, f"{name}{PRUNED}"}
     return names
 
 
-def _original(path: str) -> tuple[str | None, str] | None:
-    """Return the digest of the weights that a pruned adapter was made from and the rule, None for any other."""
+def _original(path: str) -> Provenance | None:
+    """Return the record of what a pruned adapter was made from and how, None for any other."""
     try:
-        provenance = read_provenance(path)
+        return read_provenance(path)
     except AdapterFileError:
         return None
-    return provenance.source.sha256, provenance.rule
 
 
 def _costs(model: LocalModel, entries: Sequence[_Entry], prompts: Sequence[Prompt], seed: int) -> dict[str, list[Cost]]:
     """Time every adapter with what is compared with it, and the base, in one interleaved group."""
     found: dict[str, list[Cost]] = {}
-    for first in [entry for entry in entries if entry.variant.kind != "base" and entry.reference in (None, "base")]:
+    for first in [entry for entry in entries if entry.variant.kind != "base" and entry.reference in (None, BASE)]:
         name = first.variant.name
         group = [first, *(e for e in entries if e.reference == name), entries[0]]
         states = [(entry.variant.name, entry.state) for entry in group]

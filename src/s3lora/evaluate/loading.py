@@ -45,20 +45,26 @@ def load_base(base: str, *, device: str | None = None, dtype: str | None = None)
     Parameters:
         base: a model folder, a `.gguf` file, a name on the Hugging Face Hub, or `demo`.
         device: `cpu`, `cuda`, …; by default CUDA where there is one.
-        dtype: a torch dtype; by default that of the checkpoint on CUDA, and float32 on a CPU.
+        dtype: a torch dtype; by default float32 on a CPU, and bfloat16 elsewhere.
 
-    Raises ModelError where there is no such model, MissingPackageError without transformers.
+    Raises ModelError where there is no such model, UsageError for no such device or dtype, MissingPackageError without
+    transformers.
     """
     torch = need("torch")
     transformers = need("transformers")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    kind = getattr(torch, dtype or ("float32" if device == "cpu" else "bfloat16"), None)
-    if not isinstance(kind, torch.dtype):
+    kind = getattr(torch, dtype or ("float32" if _device_type(torch, device) == "cpu" else "bfloat16"), None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
         raise UsageError(f"no dtype {printable(dtype)}", fix="use float32, bfloat16 or float16")
     where, options = _place(base)
+    # Without the word, transformers asks on the terminal whether to run the code that a folder brings along.
+    options["trust_remote_code"] = False
     with _quiet(transformers), _explained(base):
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
-        model = transformers.AutoModelForCausalLM.from_pretrained(where, dtype=kind, **options)
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            where, dtype=kind, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    _check_whole(report, base)
     with _explained(base, out_of_memory="it does not fit into the memory of the device"):
         model = model.to(device).eval().requires_grad_(False)
     notes = []
@@ -94,14 +100,38 @@ def demo_model() -> Path:
     return path
 
 
-def _place(base: str) -> tuple[str, dict[str, str]]:
+def _device_type(torch: Any, device: str) -> str:
+    try:
+        kind = str(torch.empty(0, device=device).device.type)
+    except (RuntimeError, AssertionError):  # which of them depends on how torch was built
+        kind = "meta"
+    if kind == "meta":
+        raise UsageError(f"no device {printable(device)} here", fix="use cpu, or cuda where there is one")
+    return kind
+
+
+def _check_whole(report: Any, base: str) -> None:
+    """Raise ModelError where weights would be random: transformers only warns of it."""
+    fix = "the files are incomplete, or not of this config.json"
+    for name, *shapes in sorted(report["mismatched_keys"]):
+        there, wanted = (" × ".join(map(str, shape)) for shape in shapes)
+        raise ModelError(
+            f"is {there} in the weights and {wanted} in the model", file=base, module=printable(name), fix=fix
+        )
+    for name in sorted(report["missing_keys"]):
+        raise ModelError("is not in the weights", file=base, module=printable(name), fix=fix)
+
+
+def _place(base: str) -> tuple[str, dict[str, Any]]:
+    if not base:
+        raise UsageError("the base model has an empty name", fix="an unset variable in a shell gives one")
     path = demo_model() if base == DEMO else Path(base)
-    if path.suffix == ".gguf" and path.is_file():
+    if path.suffix == ".gguf" and os.path.isfile(path):  # unlike Path's own, false for names that no file can have
         need("gguf")
         return str(path.parent), {"gguf_file": path.name}
-    if path.is_dir() and not (path / "config.json").is_file():
+    if os.path.isdir(path) and not (path / "config.json").is_file():
         raise ModelError("the folder has no config.json, so it is no model", file=base)
-    if path.is_file() or (base.startswith((".", "/", "~")) and not path.exists()):
+    if os.path.isfile(path) or (base.startswith((".", "/", "~")) and not os.path.exists(path)):
         raise ModelError("no model folder or .gguf file is there", file=base)
     return base, {}
 
@@ -128,14 +158,17 @@ def _explained(base: str, out_of_memory: str = "it does not fit into memory") ->
         yield
     except S3LoRAError:
         raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        first = str(error).strip().splitlines()
-        reason = printable(first[0] if first else type(error).__name__, 200)
-        raise ModelError(f"the model cannot be loaded ({reason})", file=base) from None
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ModelError(out_of_memory, file=base, fix="use a smaller model or --dtype bfloat16") from None
+    except Exception as error:  # a damaged folder makes the libraries raise whatever there is
+        if is_out_of_memory(error):
+            raise ModelError(out_of_memory, file=base, fix="use a smaller model or --dtype bfloat16") from None
+        raise ModelError(f"the model cannot be loaded ({reason_of(error)})", file=base) from None
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first sentence of what a library raised."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    # A headline alone, such as "Error(s) in loading:", says nothing.
+    return printable(" ".join(lines[:2]) if lines[0].endswith(":") else lines[0], 300)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

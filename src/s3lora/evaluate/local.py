@@ -1,17 +1,20 @@
-"""A model in this process, on a CPU or on CUDA: the base is loaded once, adapters and prunings are switched in place."""
+"""A model in this process, on a CPU or on CUDA: the base is loaded once, adapters and prunings switch in place."""
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from s3lora.evaluate.attach import Adapters, Attached, State
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
-from s3lora.evaluate.loading import ModelError, identity_of, is_out_of_memory, load_base
+from s3lora.evaluate.loading import ModelError, identity_of, is_out_of_memory, load_base, reason_of
 from s3lora.evaluate.needs import need
 from s3lora.evaluate.results import Loaded
 
@@ -47,6 +50,9 @@ class LocalModel:
         self._transformers = need("transformers")
         self.base = load_base(base, device=device, dtype=dtype)
         self._stops = self._ends()
+        rows, pad = self.base.model.get_input_embeddings().weight.shape[0], self.base.tokenizer.pad_token_id
+        # Some tokenizers have none, or one that the model has no embedding for. It is masked, so any token will do.
+        self._padding = pad if pad is not None and pad < rows else 0
         # What a checkpoint suggests (sampling, penalties) must not mix with the decoding that is asked for.
         self.base.model.generation_config = self._transformers.GenerationConfig()
         self.base_identity = identity_of(self.base)
@@ -88,7 +94,7 @@ class LocalModel:
 
     def batches(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[list[int]]:
         """Sort by length, so that little is padding, and cut."""
-        lengths = [len(ids) for ids in self._encode(prompts)] if prompts else []
+        lengths = [len(ids) for ids in self._encode(prompts)]
         order = sorted(range(len(prompts)), key=lambda i: (lengths[i], i))
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
@@ -105,7 +111,7 @@ class LocalModel:
         ids, mask = self._pad(self._encode(prompts))
         config = self._transformers.GenerationConfig(
             max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, eos_token_id=self._stops,
-            pad_token_id=self.base.tokenizer.pad_token_id,
+            pad_token_id=self._padding,
         )  # fmt: skip
         with self._torch.inference_mode(), self._own_settings():
             self.adapters.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
@@ -134,17 +140,23 @@ class LocalModel:
 
     def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         tokenizer = self.base.tokenizer
-        texts = [
-            tokenizer.apply_chat_template(prompt.as_dicts(), tokenize=False, add_generation_prompt=True)
-            for prompt in prompts
-        ]
+        try:
+            texts = [
+                tokenizer.apply_chat_template(prompt.as_dicts(), tokenize=False, add_generation_prompt=True)
+                for prompt in prompts
+            ]
+        except TemplateError as error:  # many templates refuse a system prompt
+            reason = reason_of(error)
+            raise ModelError(f"its chat template does not take the prompts ({reason})", file=self.name) from None
+        if not texts:  # which tokenizers fail at
+            return []
         return [list(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
     def _pad(self, rows: Sequence[Sequence[int]], shared: int = 0) -> tuple[Any, Any]:
         """Return ids and mask, padded behind the `shared` first tokens so that all rows end together."""
         torch = self._torch
         length = max(map(len, rows))
-        ids = torch.full((len(rows), length), self.base.tokenizer.pad_token_id, dtype=torch.long)
+        ids = torch.full((len(rows), length), self._padding, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for i, row in enumerate(rows):
             start = length - len(row) + shared
@@ -160,8 +172,9 @@ class LocalModel:
         plain = kinds == {"full_attention"} and not getattr(self.base.model, "_is_stateful", False)
         if not plain or len(rows) < SHARED_ROWS:
             return 0
-        shared = len(os.path.commonprefix([list(row) for row in rows]))
-        shared = min(shared, *(len(row) - 1 for row in rows))
+        most = min(map(len, rows)) - 1
+        columns = zip(*rows, strict=False)
+        shared = next((i for i, tokens in enumerate(columns) if i == most or len(set(tokens)) > 1), 0)
         return shared if shared >= SHARED_TOKENS else 0
 
     def _read_prefix(self, ids: Any, shared: int) -> dict[str, Any]:
@@ -169,11 +182,14 @@ class LocalModel:
         if not shared:
             return {}
         out = self.adapters.model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=1)
-        out.past_key_values.batch_repeat_interleave(len(ids))
-        return {"past_key_values": out.past_key_values}
+        # It has another name from transformers 5.24 on, where the old one warns at every batch.
+        name = "cache" if hasattr(out, "cache") else "past_key_values"
+        held = getattr(out, name)
+        held.batch_repeat_interleave(len(ids))
+        return {name: held}
 
     def _answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
-        torch, tokenizer = self._torch, self.base.tokenizer
+        torch = self._torch
         rows = self._encode(prompts)
         shared = self._prefix(rows)
         ids, mask = self._pad(rows, shared)
@@ -185,21 +201,39 @@ class LocalModel:
         config = self._transformers.GenerationConfig(
             max_new_tokens=decoding.max_new_tokens,
             eos_token_id=ends,
-            pad_token_id=tokenizer.pad_token_id,
-            stop_strings=list(decoding.stop) or None,
+            pad_token_id=self._padding,
             **sampling,
         )
         with torch.inference_mode(), self._own_settings():
-            more = self._read_prefix(ids, shared) | ({"tokenizer": tokenizer} if decoding.stop else {})
+            more = self._read_prefix(ids, shared) | self._stopping(ids.shape[1], decoding.stop)
             out = self.adapters.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
         return [self._finish(row, ends, decoding) for row in out[:, ids.shape[1] :].tolist()]
+
+    def _stopping(self, start: int, stop: Sequence[str]) -> dict[str, Any]:
+        """Return what ends an answer at a stop string. That of transformers also looks at the end of the prompt."""
+        if not stop:
+            return {}
+
+        def stopped(ids: Any, _: object, **__: object) -> Any:
+            found = [self._stops_at(row, stop) for row in ids[:, start:].tolist()]
+            return self._torch.tensor(found, device=ids.device)
+
+        return {"stopping_criteria": self._transformers.StoppingCriteriaList([stopped])}
+
+    def _stops_at(self, tokens: Sequence[int], stop: Sequence[str]) -> bool:
+        text = self.base.tokenizer.decode(tokens, skip_special_tokens=True)
+        return any(string in text for string in stop)
 
     def _finish(self, row: list[int], ends: list[int], decoding: Decoding) -> Generation:
         stops = [i for i, token in enumerate(row) if token in ends]
         used = row[: stops[0] + 1] if stops else row
         text = self.base.tokenizer.decode(used, skip_special_tokens=True)
         cut = [at for stop in decoding.stop if (at := text.find(stop)) >= 0]
-        return Generation(text[: min(cut)] if cut else text, len(used), bool(stops or cut))
+        if not cut:
+            return Generation(text, len(used), bool(stops))
+        # Behind the stop string is padding, as long as the longest answer of the batch.
+        tokens = bisect_left(range(len(used)), True, key=lambda n: self._stops_at(used[:n], decoding.stop))
+        return Generation(text[: min(cut)], tokens, True)
 
     def _losses(self, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
         torch = self._torch
@@ -212,7 +246,7 @@ class LocalModel:
                 input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=longest + 1
             )
             logits = out.logits[:, -longest - 1 : -1].float()  # position i predicts token i + 1
-            labels = ids[:, -longest:]
+            labels = ids[:, ids.shape[1] - longest :]
             nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
             rows = [float(row[longest - len(tail) :].sum()) for row, tail in zip(nats.double(), tails, strict=True)]
         return [(row, len(tail)) for row, tail in zip(rows, tails, strict=True)]
@@ -234,7 +268,7 @@ class LocalModel:
         finally:
             logging.set_verbosity(level)
 
-    def _halving(self, items: list[int], run: Any) -> list[Any]:
+    def _halving(self, items: list[int], run: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
         """Run over all items at once, and over halves when memory runs out; a single item too big is an error."""
         try:
             return list(run(items))
@@ -250,8 +284,8 @@ class LocalModel:
                 file=self.name,
                 fix="use fewer tokens or --dtype bfloat16",
             )
-        self.batch_size = max(1, len(items) // 2)
         half = len(items) // 2
+        self.batch_size = min(self.batch_size, half)
         return [*self._halving(items[:half], run), *self._halving(items[half:], run)]
 
     def _cuda_batch(self) -> int:

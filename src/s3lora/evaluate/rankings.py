@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ def rankings(
     """
     spectral = [name for name in methods if name not in CONTROLS]
     names = [name.replace("-", "_") for name in indices]
-    for name, known in [(n, METHODS) for n in spectral] + [(n, INDICES) for n in names]:
+    wanted = list(dict.fromkeys(name.replace("-", "_") for name in match)) if match else names[:1]
+    for name, known in [(n, METHODS) for n in spectral] + [(n, INDICES) for n in (*names, *wanted)]:
         if name not in known:
             raise UsageError(f"no method or index {printable(name, 40)}", fix=f"choose from {', '.join(known)}")
     found = [Ranking(index, method) for method in spectral for index in names]
@@ -86,7 +88,6 @@ def rankings(
     if "random-matched" in methods:
         if not spectral or not names:
             raise UsageError("random-matched needs a ranking to match", fix="name a method and an index besides")
-        wanted = [name.replace("-", "_") for name in match] if match else names[:1]
         found += [
             Ranking("random-matched", seed=seed, matches=(index, spectral[0])) for index in wanted for seed in seeds
         ]
@@ -98,22 +99,29 @@ def rankings(
 def tops(text: Sequence[str], candidates: int) -> list[int]:
     """Return how many modules to prune for each of `10`, `25%` and `0.25`, in rising order and each once.
 
-    Raises UsageError for anything else, and for more than there are.
+    Raises UsageError for anything else, for nothing, and for more than there are.
     """
+    if not text:
+        raise UsageError("--top names no number of modules", fix="write 10, 25% or 0.25")
     found = set()
     for part in text:
         if re.fullmatch(r"\d{1,9}", part):
             count = int(part)
         elif re.fullmatch(r"\d{1,3}(\.\d+)?%", part):
-            count = round(float(part[:-1]) / 100 * candidates)
+            count = _share(float(part[:-1]) / 100, candidates)
         elif re.fullmatch(r"[01]?\.\d+", part):
-            count = round(float(part) * candidates)
+            count = _share(float(part), candidates)
         else:
             raise UsageError(f"--top {printable(part, 40)} is no number of modules", fix="write 10, 25% or 0.25")
         if count > candidates:
             raise UsageError(f"--top {part} is more than the {candidates} modules that can be pruned")
         found.add(count)
     return sorted(found)
+
+
+def _share(share: float, candidates: int) -> int:
+    """Round as the rule `Fraction` does, so that a sweep prunes what `prune` would."""
+    return math.floor(share * candidates + 0.5)
 
 
 def candidates(scan: Scan) -> int:

@@ -30,8 +30,8 @@ SUITES = ("safety", "planning", "summarisation", "planning-loss")
 TASKS = 50
 
 
-#: Given the number of items of a set, the positions of those to take.
-Part = Callable[[int], Sequence[int]]
+#: Given a text for each item of a set, the positions of those to take.
+Part = Callable[[Sequence[str]], Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,7 @@ class SuiteSettings:
         limit: items of each set, drawn with `seed`.
         tokens: the most tokens of an answer, by the name of the suite.
         judge, judge_name: a model that scores answers to harmful prompts.
+        losses: whether the suite planning computes the loss of the reference plans besides.
         keep: keep these answers' text.
     """
 
@@ -63,6 +64,7 @@ class SuiteSettings:
     tokens: Mapping[str, int] = field(default_factory=dict)
     judge: Model | None = None
     judge_name: str = ""
+    losses: bool = True
     keep: bool = False
 
     def __post_init__(self) -> None:
@@ -76,17 +78,23 @@ class SuiteSettings:
 
 def build_suites(settings: SuiteSettings) -> list[Suite]:
     """Return the suites; raises what the readers of files raise."""
-    return _build(settings, lambda total: draw(total, settings.limit, settings.seed, "items"))
+    return _build(settings, lambda items: draw(len(items), settings.limit, settings.seed, "items"))
 
 
 def split_suites(settings: SuiteSettings) -> tuple[list[Suite], list[Suite]]:
-    """Return the suites twice, on two halves of every set that share no item: to tune on, and held out."""
+    """Return the suites twice, on two halves of every set that share no item: to tune on, and held out.
+
+    What a set holds twice is taken once, lest it be in both halves.
+    """
 
     def half(which: int) -> Part:
-        def positions(total: int) -> Sequence[int]:
-            if total < 2:
+        def positions(items: Sequence[str]) -> Sequence[int]:
+            first: dict[str, int] = {}
+            for i, item in enumerate(items):
+                first.setdefault(item, i)
+            if len(first) < 2:
                 raise UsageError("a set of one item cannot be cut into two parts", fix="give more data")
-            mine = sorted(range(total), key=lambda i: digest_of(["split", settings.seed, i]))[which::2]
+            mine = sorted(first.values(), key=lambda i: digest_of(["split", settings.seed, i]))[which::2]
             return [mine[i] for i in draw(len(mine), settings.limit, settings.seed, "items")]
 
         return positions
@@ -104,7 +112,11 @@ def _build(settings: SuiteSettings, part: Part, parts: int = 1) -> list[Suite]:
         else:
             tasks = _tasks(settings, part, parts)
             decoding = _decoding(settings, name, PLANNING)
-            found.append(PlanLossSuite(tasks) if name == "planning-loss" else PlanningSuite(tasks, decoding))
+            found.append(
+                PlanLossSuite(tasks)
+                if name == "planning-loss"
+                else PlanningSuite(tasks, decoding, losses=settings.losses)
+            )
     return found
 
 
@@ -117,8 +129,8 @@ def _safety(settings: SuiteSettings, part: Part) -> Suite:
     harmful = read_prompts(settings.harmful) if settings.harmful else built_in_prompts("harmful")
     benign = read_prompts(settings.benign) if settings.benign else built_in_prompts("benign")
     return SafetySuite(
-        harmful.subset(part(len(harmful))),
-        benign.subset(part(len(benign))),
+        harmful.subset(part([request.text for request in harmful.requests])),
+        benign.subset(part([request.text for request in benign.requests])),
         read_refusals(settings.refusals) if settings.refusals else built_in_refusals(),
         decoding=_decoding(settings, "safety", SAFETY),
         judge=settings.judge,
@@ -129,7 +141,8 @@ def _safety(settings: SuiteSettings, part: Part) -> Suite:
 
 def _summarisation(settings: SuiteSettings, part: Part) -> Suite:
     data = read_references(settings.references) if settings.references else built_in_references()
-    return SummarisationSuite(data.subset(part(len(data))), _decoding(settings, "summarisation", SUMMARISATION))
+    items = [example.prompt.digest for example in data.examples]
+    return SummarisationSuite(data.subset(part(items)), _decoding(settings, "summarisation", SUMMARISATION))
 
 
 def _tasks(settings: SuiteSettings, part: Part, parts: int) -> TaskSet:
@@ -140,4 +153,4 @@ def _tasks(settings: SuiteSettings, part: Part, parts: int) -> TaskSet:
         raise UsageError("documents do nothing without tasks of one's own", fix="give --tasks besides")
     else:
         tasks = built_in_tasks(parts * max(TASKS, settings.limit or 0))
-    return tasks.subset(part(len(tasks)))
+    return tasks.subset(part([task.prompt.digest for task in tasks.tasks]))

@@ -81,10 +81,13 @@ def sweep(
     ranked = rankings(methods, indices, match=match, seeds=range(seed, seed + control_seeds))
     scans = scan_all(path, ranked)
     first = next(iter(scans.values()))
-    model = base if isinstance(base, LocalModel) else LocalModel(base)
-    attached = model.attach(path)
     tasks = _tasks(ranked, scans, tops(top, candidates(first)))
     bench = Bench(suites, store, seed=seed, expected=len(tasks) + 2, advance=advance)
+    safety, utility = bench.axis("safety"), bench.axis("utility")
+    if safety is None:
+        raise UsageError("no suite measures safety", fix="add the suite safety")
+    model = base if isinstance(base, LocalModel) else LocalModel(base)
+    attached = model.attach(path)
     reference = variant_of(bench, model, UNPRUNED, "adapter", attached)
     alone = variant_of(bench, model, "base", "base", None)
     points, found = [], []
@@ -93,9 +96,6 @@ def sweep(
         outcomes = bench.measure(model, task.name)
         found += bench.warnings(task.name, outcomes)
         points.append(point_of(bench, task, outcomes, reference[1]))
-    safety, utility = bench.axis("safety"), bench.axis("utility")
-    if safety is None:
-        raise UsageError("no suite measures safety", fix="add the suite safety")
     return Sweep(
         setup=setup_of(model, seed, limit),
         adapter=attached.source,
@@ -115,7 +115,7 @@ def sweep(
 def scan_all(path: str, ranked: Iterable[Ranking]) -> dict[str, Scan]:
     """Scan once by each method that a ranking needs, at least one."""
     methods = dict.fromkeys(m for r in ranked if (m := r.matches[1] if r.matches else r.method) is not None)
-    costly = any(ranking.index == "kurtosis" for ranking in ranked)
+    costly = any("kurtosis" in (ranking.index, *(ranking.matches or ())) for ranking in ranked)
     return {method: scan(path, method, kurtosis=costly) for method in methods or ("mas-svd",)}
 
 

@@ -53,11 +53,8 @@ class _Tuner:
     ranking: Ranking
     scans: dict[str, Scan]
 
-    def split(
-        self, suites: Sequence[Suite], store: Store | None, seed: int, expected: int, advance: Advance | None
-    ) -> _Split:
+    def split(self, bench: Bench) -> _Split:
         """Measure the unpruned adapter on a split."""
-        bench = Bench(suites, store, seed=seed, expected=expected, advance=advance)
         return _Split(bench, *variant_of(bench, self.model, UNPRUNED, "adapter", self.attached))
 
     def trial(self, split: _Split, top: int) -> _Trial:
@@ -98,27 +95,28 @@ def tune(
         advance: told how far the work is.
 
     Bisection finds the largest number of modules that keeps to the floor, taking the loss to grow with the number; of
-    all numbers tried that do, the one with the lowest safety measure is taken, the smallest of equals. Where its gain
-    on the tuning split is no difference, nothing is worth pruning and `top` is 0.
+    all numbers tried that do and whose gain is more than no difference, the one with the lowest safety measure is
+    taken, the smallest of equals. Where there is none, nothing is worth pruning and `top` is 0.
 
-    Raises UsageError for suites that lack a measure of safety or utility, or an impossible floor.
+    Raises UsageError for suites that lack a measure of safety or utility, and for an impossible floor.
     """
     if not 0 < floor < 1:
         raise UsageError(f"a floor of {floor} cannot be meant", fix="give the relative loss, such as 0.1")
     path = os.fspath(adapter)
     ranking = Ranking(index.replace("-", "_"), method)
     scans = scan_all(path, [ranking])
-    model = base if isinstance(base, LocalModel) else LocalModel(base)
-    tuner = _Tuner(model, model.attach(path), ranking, scans)
     total = candidates(scans[method])
     expected = ceil(log2(total + 1)) + 4
-    first = tuner.split(tuning, store, seed, expected, advance)
-    safety, utility = first.bench.axis("safety"), first.bench.axis("utility")
+    bench = Bench(tuning, store, seed=seed, expected=expected, advance=advance)
+    safety, utility = bench.axis("safety"), bench.axis("utility")
     if safety is None or utility is None:
         raise UsageError("tuning needs a suite for safety and one for utility", fix="add safety, and planning")
+    model = base if isinstance(base, LocalModel) else LocalModel(base)
+    tuner = _Tuner(model, model.attach(path), ranking, scans)
+    first = tuner.split(bench)
     tried = _bisect(tuner, first, total, floor)
     best = _best(tried, safety, floor)
-    second = tuner.split(held_out, store, seed, 2, None)
+    second = tuner.split(Bench(held_out, store, seed=seed))
     confirmed = None if best is None else tuner.trial(second, best.point.top)
     return Tuning(
         setup=setup_of(model, seed, limit),
@@ -154,12 +152,9 @@ def _bisect(tuner: _Tuner, split: _Split, total: int, floor: float) -> list[_Tri
 
 
 def _best(tried: Sequence[_Trial], safety: Key, floor: float) -> _Trial | None:
-    """Return the safest trial that keeps to the floor, None where that is no safer than the unpruned adapter."""
-    allowed = [trial for trial in tried if trial.worst <= floor]
-    if not allowed:
-        return None
-    best = min(allowed, key=lambda trial: (trial.asr(safety), trial.point.top))
-    return best if _gain(best, safety) == "lower" else None
+    """Return the safest trial that keeps to the floor and is safer than the unpruned adapter, None without any."""
+    useful = [trial for trial in tried if trial.worst <= floor and _gain(trial, safety) == "lower"]
+    return min(useful, key=lambda trial: (trial.asr(safety), trial.point.top), default=None)
 
 
 def _comparison(trial: _Trial, key: Key) -> Comparison | None:
@@ -190,8 +185,9 @@ def _sentence(
                 f"below {limit} with 95 % confidence on the tuning split. More data narrows the interval."
             )
         return (
-            f"Nothing is worth pruning by {ranking}: up to {max(allowed)} of {total} modules can go with less than "
-            f"{limit} of utility lost, but {safety[1]} does not fall by more than chance."
+            f"Nothing is worth pruning by {ranking}: without {max(allowed)} of {total} modules less than {limit} of "
+            f"utility is lost with 95 % confidence on the tuning split, but at no number that was tried and keeps to "
+            f"that can a fall of {safety[1]} be told from chance."
         )
     held = _comparison(confirmed, safety)
     gained = held is not None and held.verdict == "lower"

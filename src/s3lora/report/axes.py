@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from s3lora.evaluate.results import Measure
-from s3lora.report.names import tail
+from s3lora.report.names import head, tail
 
 #: Pixels between the ends of an axis and the least and greatest value.
 MARGIN = 8.0
@@ -29,18 +29,26 @@ class Axis:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def measure_axis(measure: Measure | None, key: tuple[str, str], ends: Sequence[float | None], start: float, end: float) -> Axis:
+def measure_axis(
+    measure: Measure | None, key: tuple[str, str], ends: Sequence[float | None], start: float, end: float
+) -> Axis:
     """Return an axis for a measure: rates from 0 to 1, means from the least to the greatest end."""
-    label = tail(key[1], 40)
-    if measure is not None:
-        label += f" ({tail(measure.unit, 24)})" if measure.unit else ""
-        label += "" if measure.better == "neither" else f", {measure.better} is better"
-        if measure.kind == "rate":
-            return axis((0.0, 1.0), start, end, label)
+    label = axis_label(measure, key)
+    if measure is not None and measure.kind == "rate":
+        return axis((0.0, 1.0), start, end, label)
     known = [value for value in ends if value is not None and math.isfinite(value)]
     low, high = min(known, default=0.0), max(known, default=1.0)
     room = (high - low or abs(high) or 1.0) * 0.05
     return axis((low - room, high + room), start, end, label)
+
+
+def axis_label(measure: Measure | None, key: tuple[str, str]) -> str:
+    """Return what an axis measures: name, unit and the better direction, short enough to stand along the axis."""
+    label = tail(key[1], 22)
+    if measure is None:
+        return label
+    unit = f" ({head(measure.unit, 14)})" if measure.unit else ""
+    return f"{label}{unit}" + ("" if measure.better == "neither" else f", {measure.better} is better")
 
 
 def axis(span: tuple[float, float], start: float, end: float, label: str, *, whole: bool = False) -> Axis:
@@ -52,7 +60,9 @@ def axis(span: tuple[float, float], start: float, end: float, label: str, *, who
     step = max(step, 1.0) if whole else step
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     numbers = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
-    ticks = tuple((bare.at(step * i), f"{step * i:.{decimals}f}" if decimals < 7 else f"{step * i:.1e}") for i in numbers)
+    ticks = tuple(
+        (bare.at(step * i), f"{step * i:.{decimals}f}" if decimals < 7 else f"{step * i:.1e}") for i in numbers
+    )
     return replace(bare, ticks=ticks)
 
 

@@ -19,6 +19,8 @@ from s3lora.report.values import heading
 
 #: The longest sentence, note or description that is shown whole.
 SENTENCE = 400
+#: Warnings that are shown; every point of a sweep can have some.
+NOTES = 20
 BULLET = "·"
 
 
@@ -52,7 +54,8 @@ def section(title: str, *parts: RenderableType) -> list[RenderableType]:
 
 def warned(warnings: Sequence[str]) -> list[RenderableType]:
     """Return warnings below an empty line."""
-    lines = labelled([("note", warning) for warning in warnings], "yellow")
+    more = [("", f"… and {len(warnings) - NOTES} more, in the JSON")] if len(warnings) > NOTES else []
+    lines = labelled([*(("note", warning) for warning in warnings[:NOTES]), *more], "yellow")
     return [Text(), *lines] if lines else []
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from s3lora.evaluate.results import Evaluation, Measure, Metric, SuiteInfo, Sweep, Variant
+from s3lora.evaluate.results import Evaluation, Measure, SuiteInfo, Sweep, Variant
 from s3lora.report.axes import MARGIN, Axis, axis, measure_axis
 from s3lora.report.labels import Spot, beside
 from s3lora.report.names import tail
-from s3lora.report.sweep_view import Dot, Key, Line, dots, lines, order
+from s3lora.report.sweep_view import Dot, Key, Line, apart, dots, lines, order
 from s3lora.report.values import measure_of, metric_text
 
 #: Colours that the style sheet has, in light and in dark.
@@ -27,7 +27,12 @@ SIGNS = (
 RING = "M-8 0a8 8 0 1 0 16 0a8 8 0 1 0 -16 0z"
 STAR = "M0 -9L2.1 -2.9L8.6 -2.8L3.4 1.1L5.3 7.3L0 3.6L-5.3 7.3L-3.4 1.1L-8.6 -2.8L-2.1 -2.9z"
 PENTAGON = "M0 -9L8.6 -2.8L5.3 7.3H-5.3L-8.6 -2.8z"
-SPECK = "M-1.8 0a1.8 1.8 0 1 0 3.6 0a1.8 1.8 0 1 0 -3.6 0z"
+#: Small circle, square and triangle: controls, one a grey.
+SPECKS = (
+    "M-2.4 0a2.4 2.4 0 1 0 4.8 0a2.4 2.4 0 1 0 -4.8 0z",
+    "M-2.1 -2.1h4.2v4.2h-4.2z",
+    "M0 -2.9L2.7 2.1H-2.7z",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class Chart:
     y: Axis
     title: str
     summary: str
+    about: str = ""
     width: float = 480.0
     height: float = 360.0
     areas: list[Path] = field(default_factory=list)
@@ -127,7 +133,8 @@ def against_modules(sweep: Sweep) -> Chart | None:
     measure = measure_of(sweep.suites, sweep.safety)
     y = measure_axis(measure, sweep.safety, [*ends, *_values(sweep, sweep.safety)], BOTTOM, TOP)
     name = sweep.safety[1]
-    chart = Chart(x, y, f"{name} against modules pruned", f"{name} for each ranking and number of modules pruned.")
+    summary = f"{name} for each ranking and number of modules pruned."
+    chart = Chart(x, y, f"{name} against modules pruned", summary, _about(sweep, sweep.safety))
     for line in (line for line in found if line.control):
         _add_control(chart, line, order(sweep))
     for name, variant in (("unpruned", sweep.unpruned), ("base", sweep.base)):
@@ -137,9 +144,9 @@ def against_modules(sweep: Sweep) -> Chart | None:
             spots = ((chart.left, level), (chart.right, level))
             chart.lines.append(Path(f"reference {name}", spots, f"{name} {metric_text(metric)}"))
     rankings = [line for line in found if not line.control]
+    step = apart(found) * (x.at(1) - x.at(0))
     for i, line in enumerate(rankings):
-        # Lines that run together are moved apart by less than the size of their signs.
-        _add_ranking(chart, line, order(sweep).index(line.ranking), (i - (len(rankings) - 1) / 2) * 2.2)
+        _add_ranking(chart, line, order(sweep).index(line.ranking), (i - (len(rankings) - 1) / 2) * step)
     return chart
 
 
@@ -148,7 +155,8 @@ def _add_control(chart: Chart, line: Line, names: Sequence[str]) -> None:
     x, y = chart.x.at, chart.y.at
     low = [(x(place.top), y(place.value if place.low is None else place.low)) for place in line.places]
     high = [(x(place.top), y(place.value if place.high is None else place.high)) for place in line.places]
-    chart.areas.append(Path(css, (*low, *reversed(high)), line.ranking))
+    if low != high:
+        chart.areas.append(Path(css, (*low, *reversed(high)), line.ranking))
     chart.lines.append(Path(css, tuple((x(place.top), y(place.value)) for place in line.places), line.ranking))
 
 
@@ -166,7 +174,7 @@ def _add_ranking(chart: Chart, line: Line, place: int, shift: float) -> None:
 def look(place: int, *, control: bool = False) -> tuple[str, str]:
     """Return (classes, sign) of the ranking that is named at this place; a second round of colours is dashed."""
     if control:
-        return f"control control{place % 2}", SPECK
+        return f"control control{place % len(SPECKS)}", SPECKS[place % len(SPECKS)]
     return f"c{place % COLOURS}" + (" again" if place >= COLOURS else ""), SIGNS[place % len(SIGNS)]
 
 
@@ -175,13 +183,14 @@ def against_utility(sweep: Sweep) -> Chart | None:
     found = dots(sweep)
     if not found or sweep.utility is None:
         return None
-    across = [end for dot in found for end in (dot.utility, *((dot.pareto and dot.utility_interval) or ()))]
-    up = [end for dot in found for end in (dot.safety, *((dot.pareto and dot.safety_interval) or ()))]
+    across = [end for dot in found for end in (dot.utility, *((_barred(dot) and dot.utility_interval) or ()))]
+    up = [end for dot in found for end in (dot.safety, *((_barred(dot) and dot.safety_interval) or ()))]
     across, up = [*across, *_values(sweep, sweep.utility)], [*up, *_values(sweep, sweep.safety)]
     x = measure_axis(measure_of(sweep.suites, sweep.utility), sweep.utility, across, LEFT, RIGHT)
     y = measure_axis(measure_of(sweep.suites, sweep.safety), sweep.safety, up, BOTTOM, TOP)
     safety, utility = sweep.safety[1], sweep.utility[1]
-    chart = Chart(x, y, f"{safety} against {utility}", f"{safety} and {utility} of each point; the Pareto front is ringed.")
+    summary = f"{safety} and {utility} of each point; the Pareto front is ringed."
+    chart = Chart(x, y, f"{safety} against {utility}", summary, _about(sweep, sweep.utility))
     best = sorted((dot for dot in found if dot.pareto), key=lambda dot: (dot.utility, dot.safety))
     if len(best) > 1:
         chart.lines.append(Path("front", tuple((x.at(dot.utility), y.at(dot.safety)) for dot in best)))
@@ -195,6 +204,17 @@ def against_utility(sweep: Sweep) -> Chart | None:
     return chart
 
 
+def _barred(dot: Dot) -> bool:
+    """Return whether a dot has bars: all of them would hide each other."""
+    return dot.pareto or dot.spread
+
+
+def _about(sweep: Sweep, key: Key) -> str:
+    """Return what a measure is, in a sentence below the title of a drawing."""
+    measure = measure_of(sweep.suites, key)
+    return "" if measure is None or not measure.about else f"{measure.name}: {measure.about}"
+
+
 def _add_dot(chart: Chart, dot: Dot, place: int) -> None:
     css, shape = look(place, control=dot.control)
     x, y = chart.x.at, chart.y.at
@@ -202,6 +222,7 @@ def _add_dot(chart: Chart, dot: Dot, place: int) -> None:
     chart.signs.append(Sign(css, shape, *at, f"{dot.ranking}, {dot.top} pruned"))
     if dot.pareto:
         chart.signs.append(Sign("hollow", RING, *at))
+    if _barred(dot):
         if dot.utility_interval is not None:
             low, high = dot.utility_interval
             chart.lines.append(Path(f"interval {css}", ((x(low), at[1]), (x(high), at[1]))))
@@ -227,7 +248,7 @@ def legend(sweep: Sweep) -> list[Entry]:
     names = order(sweep)
     for line in lines(sweep):
         css, shape = look(names.index(line.ranking), control=line.control)
-        entries.append(Entry(css, "" if line.control else shape, line.ranking, area=line.control))
+        entries.append(Entry(css, shape, f"{line.ranking}{' (control)' * line.control}", area=line.control))
     for name, shape, variant in (("unpruned", STAR, sweep.unpruned), ("base", PENTAGON, sweep.base)):
         metric = variant.metric(*sweep.safety)
         if metric is not None and metric.value is not None:
@@ -249,7 +270,9 @@ def forest(evaluation: Evaluation, suite: SuiteInfo, measure: Measure) -> Chart 
     x = measure_axis(measure, (suite.name, measure.name), ends, 176.0, RIGHT)
     rows = tuple((TOP + 26.0 * i + 13, tail(variant.name, 24)) for i, (variant, _) in enumerate(found))
     y = Axis(0, 1, TOP + MARGIN, bottom - MARGIN, "", rows)
-    chart = Chart(x, y, f"{measure.name} of each variant", f"{measure.name} with its 95 % interval.", height=bottom + 46)
+    said = f"{measure.name}: {measure.about}" if measure.about else ""
+    summary = f"{measure.name} with its 95 % interval."
+    chart = Chart(x, y, f"{measure.name} of each variant", summary, said, height=bottom + 46)
     for (variant, metric), (level, _) in zip(found, rows, strict=True):
         css, shape = _LOOKS.get(variant.kind, ("c0", SIGNS[0]))
         if metric.low is not None and metric.high is not None:

@@ -1,4 +1,4 @@
-"""The curves of a sweep as a PNG; needs matplotlib (extra `plots`), which is imported when something is drawn."""
+"""The curves of a sweep as a PNG; needs matplotlib (extra `eval`), which is imported when something is drawn."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 from s3lora.errors import OutputError
 from s3lora.evaluate.needs import need
 from s3lora.evaluate.results import Metric, Sweep, Variant
+from s3lora.report.axes import axis_label
 from s3lora.report.labels import Spot, beside
-from s3lora.report.names import tail
-from s3lora.report.sweep_view import Dot, Key, Line, dots, lines, order
+from s3lora.report.names import head, tail
+from s3lora.report.sweep_view import Dot, Key, Line, apart, dots, lines, order
 from s3lora.report.values import measure_of, metric_text
 
 #: After Okabe and Ito, told apart by colour-blind readers; their yellow is too pale for a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 #: Circle, square, triangles, diamond, plus and cross: one for each colour, so that no reader needs the colour.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GREYS = ("#b8b8b8", "#7a7a7a", "#4a4a4a")
+GREYS = ("#9a9a9a", "#6e6e6e", "#3c3c3c")
 DASHES = ("--", ":", "-.")
 #: A second round through the colours is dashed.
 STROKES = ("-", (0, (4, 1.5)))
@@ -61,9 +62,9 @@ def png(sweep: Sweep) -> bytes:
 
     Equal sweeps give equal bytes with one version of matplotlib.
     """
-    matplotlib = need("matplotlib", "plots")
-    backend = need("matplotlib.backends.backend_agg", "plots")
-    figures = need("matplotlib.figure", "plots")
+    matplotlib = need("matplotlib")
+    backend = need("matplotlib.backends.backend_agg")
+    figures = need("matplotlib.figure")
     buffer = io.BytesIO()
     # Names may hold signs that the font has not; they are drawn as boxes, which is no reason to warn.
     with warnings.catch_warnings(), matplotlib.rc_context():
@@ -89,14 +90,11 @@ def _title(figure: Any, sweep: Sweep) -> None:
     metric = sweep.unpruned.metric(*sweep.safety)
     about = [f"base {tail(sweep.setup.base, 50)}"] + ([] if metric is None else [f"n = {metric.n}"])
     judge = next((suite.judge for suite in sweep.suites if suite.name == sweep.safety[0] and suite.judge), "")
-    about += [f"judged by {_head(judge, 70)}"] if judge else []
-    text = f"{tail(sweep.adapter.name, 60) or 'adapter'}\n{(' · ' if sweep.utility is not None else chr(10)).join(about)}"
+    about += [f"judged by {head(judge, 70)}"] if judge else []
+    text = (
+        f"{tail(sweep.adapter.name, 60) or 'adapter'}\n{(' · ' if sweep.utility is not None else chr(10)).join(about)}"
+    )
     figure.suptitle(text, fontsize=10, x=0.01, ha="left", parse_math=False)
-
-
-def _head(text: str, width: int) -> str:
-    clean = tail(text, 1024)
-    return clean if len(clean) <= width else f"{clean[: width - 1]}…"
 
 
 def _against_modules(axes: Any, sweep: Sweep) -> None:
@@ -104,9 +102,8 @@ def _against_modules(axes: Any, sweep: Sweep) -> None:
     places = order(sweep)
     rankings = [line for line in found if not line.control]
     tops = [place.top for line in found for place in line.places]
-    step = 0.006 * max(max(tops, default=1), 1)
+    step = apart(found)
     for i, line in enumerate(rankings):
-        # Lines that run together are moved apart by less than the size of their signs.
         _ranking(axes, line, places.index(line.ranking), (i - (len(rankings) - 1) / 2) * step)
     for i, line in enumerate(line for line in found if line.control):
         _control(axes, line, i)
@@ -116,7 +113,7 @@ def _against_modules(axes: Any, sweep: Sweep) -> None:
     _scale(axes, "y", sweep, sweep.safety)
     axes.locator_params(axis="x", integer=True)
     axes.set_xlim(-0.03 * max(tops, default=1), 1.03 * max(max(tops, default=1), 1))
-    _note(axes, "bars: 95 % intervals; grey bands: controls, least to greatest over seeds")
+    _note(axes, "bars: 95 % intervals; grey: controls, mean and range of their seeds; lines are moved apart a little")
     if not tops:
         _label_nothing(axes)
 
@@ -136,7 +133,9 @@ def _ranking(axes: Any, line: Line, place: int, shift: float) -> None:
     for point, at in zip(line.places, x, strict=True):
         if point.low is not None and point.high is not None:
             axes.plot([at, at], [point.low, point.high], color=colour, alpha=0.45, linewidth=1.2)
-    axes.plot(x, y, color=colour, marker=marker, linestyle=stroke, markersize=5, linewidth=1.5, label=_name(line.ranking))
+    axes.plot(
+        x, y, color=colour, marker=marker, linestyle=stroke, markersize=5, linewidth=1.5, label=_name(line.ranking)
+    )
 
 
 def _look(place: int) -> tuple[str, str, Any]:
@@ -144,43 +143,62 @@ def _look(place: int) -> tuple[str, str, Any]:
     return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)], STROKES[min(again, 1)]
 
 
+def _grey(place: int) -> tuple[str, str]:
+    return GREYS[place % len(GREYS)], MARKERS[place % len(GREYS)]
+
+
 def _control(axes: Any, line: Line, i: int) -> None:
     x = [point.top for point in line.places]
     low = [point.value if point.low is None else point.low for point in line.places]
     high = [point.value if point.high is None else point.high for point in line.places]
-    grey = GREYS[i % len(GREYS)]
-    axes.fill_between(x, low, high, color=grey, alpha=0.35, linewidth=0, zorder=1.2)
-    label = f"{_name(line.ranking)} (control)"
-    axes.plot(x, [point.value for point in line.places], color=grey, linestyle=DASHES[i % 3], linewidth=1.4, label=label, zorder=1.3)
+    grey, marker = _grey(i)
+    axes.fill_between(x, low, high, color=grey, alpha=0.3, linewidth=0, zorder=1.2)
+    axes.plot(
+        x, [point.value for point in line.places], color=grey, linestyle=DASHES[i % len(DASHES)], linewidth=1.4,
+        marker=marker, markersize=3, label=f"{_name(line.ranking)} (control)", zorder=1.3,
+    )  # fmt: skip
+
+
+def _fixed(sweep: Sweep) -> list[tuple[str, Variant, str]]:
+    """Return (name, variant, marker) of what is not pruned."""
+    return [("unpruned", sweep.unpruned, "*"), ("base alone", sweep.base, "p")]
 
 
 def _references(axes: Any, sweep: Sweep) -> None:
-    for name, variant, dash in (("unpruned", sweep.unpruned, (0, (1, 1.2))), ("base alone", sweep.base, (0, (6, 2)))):
+    dashes = ((0, (1, 1.2)), (0, (6, 2)))
+    for (name, variant, sign), dash in zip(_fixed(sweep), dashes, strict=True):
         metric = variant.metric(*sweep.safety)
         if metric is not None and metric.value is not None:
+            look = {"color": "#333333", "linestyle": dash, "linewidth": 1.0}
+            axes.axhline(metric.value, **look, zorder=1.5)
             label = f"{name} {metric_text(metric)}"
-            axes.axhline(metric.value, color="#333333", linestyle=dash, linewidth=1.0, label=label, zorder=1.5)
+            axes.plot([], [], **look, marker=sign, markersize=10, markerfacecolor="none", label=label)
 
 
 def _against_utility(axes: Any, sweep: Sweep, utility: Key) -> None:
     found = dots(sweep)
     places = order(sweep)
+    controls = list(dict.fromkeys(line.ranking for line in lines(sweep) if line.control))
     for dot in found:
-        _dot(axes, dot, places.index(dot.ranking))
+        _dot(axes, dot, _grey(controls.index(dot.ranking)) if dot.control else _look(places.index(dot.ranking))[:2])
     best = sorted((dot for dot in found if dot.pareto), key=lambda dot: (dot.utility, dot.safety))
-    axes.plot([d.utility for d in best], [d.safety for d in best], color="#333333", linewidth=0.9, linestyle="--", zorder=2)
+    axes.plot(
+        [d.utility for d in best], [d.safety for d in best], color="#333333", linewidth=0.9, linestyle="--", zorder=2
+    )
     if best:
         axes.plot([], [], "o", markersize=11, markerfacecolor="none", color="#333333", label="Pareto front")
-    for name, variant, sign in (("unpruned", sweep.unpruned, "*"), ("base alone", sweep.base, "p")):
+    for _, variant, sign in _fixed(sweep):
         safety, useful = variant.metric(*sweep.safety), variant.metric(*utility)
         if _has(safety) and _has(useful):
             axes.plot(
-                useful.value, safety.value, sign, color="#333333", markersize=15, zorder=4.5, label=name,  # type: ignore[union-attr]
+                useful.value, safety.value, sign, color="#333333", markersize=15, zorder=4.5,  # type: ignore[union-attr]
                 markerfacecolor="none",
             )  # fmt: skip
     _scale(axes, "x", sweep, utility)
     _scale(axes, "y", sweep, sweep.safety)
-    _note(axes, "rings: Pareto front with its 95 % intervals and number of modules; grey dots: controls")
+    _note(
+        axes, "rings: Pareto front, with intervals and modules pruned; grey: controls, mean and range"
+    )
     if not found:
         _label_nothing(axes)
 
@@ -189,18 +207,17 @@ def _has(metric: Metric | None) -> bool:
     return metric is not None and metric.value is not None
 
 
-def _dot(axes: Any, dot: Dot, place: int) -> None:
-    if dot.control:
-        axes.plot(dot.utility, dot.safety, ".", color=GREYS[1], markersize=4, zorder=2)
-        return
-    colour, marker, _ = _look(place)
-    axes.plot(dot.utility, dot.safety, marker, color=colour, markersize=5, zorder=3)
+def _dot(axes: Any, dot: Dot, look: tuple[str, str]) -> None:
+    colour, marker = look
+    axes.plot(dot.utility, dot.safety, marker, color=colour, markersize=3 if dot.control else 5, zorder=3 - dot.control)
     if dot.pareto:
         axes.plot(dot.utility, dot.safety, "o", markersize=11, markerfacecolor="none", color="#333333", zorder=4)
+    if dot.pareto or dot.spread:
+        bar = {"color": colour, "alpha": 0.45, "linewidth": 1.2, "zorder": 2 - dot.control}
         if dot.utility_interval is not None:
-            axes.plot(dot.utility_interval, [dot.safety] * 2, color=colour, alpha=0.45, linewidth=1.2)
+            axes.plot(dot.utility_interval, [dot.safety] * 2, **bar)
         if dot.safety_interval is not None:
-            axes.plot([dot.utility] * 2, dot.safety_interval, color=colour, alpha=0.45, linewidth=1.2)
+            axes.plot([dot.utility] * 2, dot.safety_interval, **bar)
 
 
 def _numbers(figure: Any, axes: Any, found: Sequence[Dot]) -> None:
@@ -223,9 +240,7 @@ def _numbers(figure: Any, axes: Any, found: Sequence[Dot]) -> None:
 def _scale(axes: Any, axis: str, sweep: Sweep, key: Key) -> None:
     """Label an axis with its measure; rates go from 0 to 1 whatever was found."""
     measure = measure_of(sweep.suites, key)
-    better = "" if measure is None or measure.better == "neither" else f", {measure.better} is better"
-    unit = f" ({measure.unit})" if measure is not None and measure.unit else ""
-    _label(axes, axis, f"{key[1]}{tail(unit, 30)}{better}")
+    _label(axes, axis, axis_label(measure, key))
     if measure is not None and measure.kind == "rate":
         getattr(axes, f"set_{axis}lim")(-0.03, 1.05)
 

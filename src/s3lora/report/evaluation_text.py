@@ -17,6 +17,8 @@ from s3lora.report.values import NOTHING, count, decimal, heading, measure_of, m
 
 #: Columns that a name of a variant gets at most, and at least.
 NAME_WIDTH = (34, 16)
+#: The longest title; its line also says what was done.
+TITLE = 60
 #: Sentences on differences that are shown; all are in the JSON.
 SENTENCES = 24
 LEGEND = "↓ lower is better, ↑ higher is better; [95 % interval]"
@@ -25,13 +27,14 @@ LEGEND = "↓ lower is better, ↑ higher is better; [95 % interval]"
 def evaluation_text(evaluation: Evaluation) -> RenderableType:
     """Return the report of `s3lora eval`; it fits the width it is printed at, from 80 columns on."""
     adapters = {v.adapter.sha256 or v.adapter.name: v.adapter for v in evaluation.variants if v.adapter is not None}
-    names = ", ".join(source.name for source in adapters.values()) or "evaluation"
+    names = ", ".join(tail(source.name, 30) for source in adapters.values()) or "evaluation"
+    names = names if cell_len(names) <= TITLE else f"{len(adapters)} adapters"
     parts: list[RenderableType] = [title(names, "measured on a model", evaluation.setup, list(adapters.values()))]
     for suite in evaluation.suites:
         parts += section(tail(suite.name, 60), _table(evaluation.variants, suite), *suite_lines(suite))
     if evaluation.suites:
         parts += [Text(), Text(LEGEND, "dim")]
-    parts += section("against the unpruned adapter", *_differences(evaluation))
+    parts += section("differences on the same items", *_differences(evaluation))
     parts += section("cost", *_costs(evaluation.variants))
     parts += section("in the loaded model", *_loaded(evaluation.variants))
     parts += section("counted besides", *_counts(evaluation.variants))
@@ -39,7 +42,7 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
 
 
 def _table(variants: Sequence[Variant], suite: SuiteInfo) -> RenderableType:
-    """Return the table of a suite, cut into several below each other where the measures do not fit beside each other."""
+    """Return the table of a suite, cut into several below each other where its measures do not fit into one."""
     return Fitted(lambda width: Group(*_parts_of_table(variants, suite, width)))
 
 

@@ -32,6 +32,20 @@ def tail(name: str, width: int) -> str:
     return f"…{clean}" if width > 0 else ""
 
 
+def head(text: str, width: int) -> str:
+    """Return `text` without control characters, at most `width` columns wide; its end gives way.
+
+    >>> head("nats a token", 8)
+    'nats a …'
+    """
+    clean = printable(text, _LONGEST)
+    if cell_len(clean) <= width:
+        return clean
+    while clean and cell_len(clean) > width - 1:
+        clean = clean[:-1]
+    return f"{clean}…" if width > 0 else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Name:
     """A name in a table, cut from the left to whatever width its column gets."""

@@ -3,49 +3,55 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from s3lora.errors import printable
-from s3lora.evaluate.results import Comparison, Evaluation, Sweep
+from s3lora.evaluate.results import Comparison, Evaluation, Point, Sweep
 from s3lora.report.chart import against_modules, against_utility, forest, legend
 from s3lora.report.evaluation_text import items, ratio
 from s3lora.report.names import tail
 from s3lora.report.sweep_text import shown_keys
-from s3lora.report.sweep_view import Key, front, order, rows, sentences
+from s3lora.report.sweep_view import Key, collapses, comparison, front, rows
 from s3lora.report.values import (
     NOTHING,
     count,
     decimal,
     difference_text,
+    few,
     heading,
     measure_of,
     metric_text,
     over_refusal_key,
     p_text,
     percent,
+    reading_text,
 )
 
 #: The longest name, sentence and command that are shown whole.
 NAME = 80
 LONGEST = 400
 LONGEST_COMMAND = 4000
-#: Points whose sentences are shown.
-SHOWN = 12
+#: Warnings that are shown above the numbers; every point of a sweep can have some.
+NOTES = 12
 
 
 def sweep_page(sweep: Sweep, command: str | None = None) -> str:
     """Return the page of a sweep; `command`, as one types it and without private paths, is shown to run it again."""
     keys = shown_keys(sweep.suites, sweep.safety, sweep.utility)
-    told = [(point, " ".join(sentences(point, (sweep.safety, sweep.utility)))) for point in front(sweep)]
     unpruned = sweep.unpruned.metric(*sweep.safety)
+    names = {point.ranking: point.control for point in sweep.points}
     return _render(
         "sweep.html.jinja",
         sweep=sweep,
         tool=sweep.tool,
         command=command,
         n=None if unpruned is None else unpruned.n,
-        rankings=order(sweep),
-        found=[(point, said) for point, said in told[:SHOWN] if said],
+        rankings=sum(not control for control in names.values()),
+        controls=sum(names.values()),
+        notes=_notes([*collapses(sweep), *few(sweep.suites)], sweep.warnings),
+        found=[(point, [comparison(point, key) for key in keys]) for point in front(sweep) if point.comparisons],
+        label=_label,
         charts=[chart for chart in (against_modules(sweep), against_utility(sweep)) if chart is not None],
         legend=legend(sweep),
         keys=[(key, measure_of(sweep.suites, key)) for key in keys],
@@ -56,7 +62,7 @@ def sweep_page(sweep: Sweep, command: str | None = None) -> str:
 
 
 def evaluation_page(evaluation: Evaluation, command: str | None = None) -> str:
-    """Return the page of an evaluation; `command`, as one types it and without private paths, is shown to run it again."""
+    """Return the page of an evaluation; `command` is as in `sweep_page`."""
     variants = evaluation.variants
     sources = {v.adapter.sha256 or v.adapter.name: v.adapter for v in variants if v.adapter is not None}
     suites = []
@@ -70,12 +76,25 @@ def evaluation_page(evaluation: Evaluation, command: str | None = None) -> str:
         tool=evaluation.tool,
         command=command,
         adapters=list(sources.values()),
+        notes=_notes(few(evaluation.suites), evaluation.warnings),
         found=[comparison for comparison in evaluation.comparisons if _central(evaluation, comparison)],
+        measure_of=lambda comparison: measure_of(evaluation.suites, (comparison.suite, comparison.measure)),
         suites=suites,
         costs=[(variant, cost) for variant in variants for cost in variant.costs],
         loaded=[variant for variant in variants if variant.loaded is not None or variant.share is not None],
         counted=[variant for variant in variants if variant.counts],
     )
+
+
+def _notes(own: list[str], warnings: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the notes that are shown, and those that are folded."""
+    found = [*own, *warnings]
+    found.sort(key=lambda note: not note.startswith("utility collapse"))
+    return found[:NOTES], found[NOTES:]
+
+
+def _label(point: Point) -> str:
+    return point.ranking if point.seed is None else f"{point.ranking}, seed {point.seed}"
 
 
 def _central(evaluation: Evaluation, comparison: Comparison) -> bool:
@@ -141,6 +160,8 @@ def _environment() -> Any:
         percent=percent,
         pixel=lambda value: f"{value:.1f}".removesuffix(".0"),
         ratio=ratio,
+        reading=reading_text,
+        zip=lambda a, b: list(zip(a, b, strict=True)),
         shape=Markup,  # signs are our own and longer than names
     )
     return environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,8 +13,8 @@ from s3lora.errors import printable
 from s3lora.evaluate.results import Metric, Point, SuiteInfo, Sweep, Tuning, Variant
 from s3lora.report.blocks import BULLET, SENTENCE, Fitted, labelled, section, suite_lines, title, warned
 from s3lora.report.evaluation_text import LEGEND
-from s3lora.report.names import Name, tail
-from s3lora.report.sweep_view import Key, Row, front, rows, sentences
+from s3lora.report.names import Name, head, tail
+from s3lora.report.sweep_view import Key, Row, collapses, front, rows, sentences, telling
 from s3lora.report.values import heading, measure_of, metric_text, over_refusal_key, percent
 
 #: Best on one of the two axes among all points that are as good on the other.
@@ -25,6 +26,8 @@ COLLAPSED = f"{COLLAPSE} utility collapse: usefulness more than a tenth below th
 WIDE = 100
 #: Points of the Pareto front whose sentences are shown; all are in the JSON.
 SHOWN = 5
+#: The longest name of a ranking; it may take several lines.
+LABEL = 60
 CORRELATIONS = 10
 
 
@@ -34,12 +37,12 @@ def sweep_text(sweep: Sweep) -> RenderableType:
     keys = shown_keys(sweep.suites, sweep.safety, sweep.utility)
     parts.append(Fitted(lambda width: _sweep_table(sweep, keys, short=width < WIDE)))
     made = rows(sweep)
-    parts.append(Text(_legend(made), "dim"))
+    parts.append(Text(_legend(made, _shared(sweep)), "dim"))
     parts += section("what was found", *_reading(sweep))
     parts += section("rankings that agree (Spearman's rank correlation)", *_correlations(sweep))
     for suite in sweep.suites:
         parts += section(tail(suite.name, 60), *suite_lines(suite))
-    return Group(*parts, *warned(sweep.warnings))
+    return Group(*parts, *warned([*collapses(sweep), *sweep.warnings]))
 
 
 def _about(sweep: Sweep) -> str:
@@ -55,9 +58,12 @@ def shown_keys(suites: Sequence[SuiteInfo], safety: Key, utility: Key | None) ->
 
 def _sweep_table(sweep: Sweep, keys: Sequence[Key], *, short: bool) -> Table:
     made = rows(sweep)
-    table = _empty_table(sweep.suites, keys, [sweep.base, sweep.unpruned], max(len(_mark(row)) for row in made or [None]))
+    table = _empty_table(
+        sweep.suites, keys, [sweep.base, sweep.unpruned], max((len(_mark(row)) for row in made), default=1)
+    )
     for name, variant in (("no adapter", sweep.base), ("nothing pruned", sweep.unpruned)):
         table.add_row("", Name(name), *_cells(variant.metric, keys, short), "")
+    shared = _shared(sweep)
     last = None
     for row in made:
         if row.top != last:
@@ -65,13 +71,20 @@ def _sweep_table(sweep: Sweep, keys: Sequence[Key], *, short: bool) -> Table:
             table.add_row("", Text(_pruned(row.points[0]), "bold"), *[""] * len(keys), "")
             last = row.top
         cells = [Text(row.text(key, measure_of(sweep.suites, key), short=short)) for key in keys]
+        label = Text(tail(row.label.replace(shared, "") if short and shared else row.label, LABEL))
         style = "bold" if row.pareto else "dim" if row.control else ""
-        table.add_row(_mark(row), Name(row.label), *cells, row.energy, style=style)
+        table.add_row(_mark(row), label, *cells, row.energy, style=style)
     return table
 
 
-def _mark(row: Row | None) -> str:
-    return "" if row is None else PARETO * row.pareto + COLLAPSE * row.collapse
+def _shared(sweep: Sweep) -> str:
+    """Return how names tell the method where all rankings share one, which then need not stand in every row."""
+    methods = {point.method for point in sweep.points if point.method is not None}
+    return f" ({methods.pop()})" if len(methods) == 1 else ""
+
+
+def _mark(row: Row) -> str:
+    return PARETO * row.pareto + COLLAPSE * row.collapse
 
 
 def _empty_table(suites: Sequence[SuiteInfo], keys: Sequence[Key], variants: Sequence[Variant], marks: int) -> Table:
@@ -80,8 +93,9 @@ def _empty_table(suites: Sequence[SuiteInfo], keys: Sequence[Key], variants: Seq
     table.add_column("")
     for key in keys:
         measure = measure_of(suites, key)
-        head = key[1] if measure is None else heading(measure)
-        table.add_column(Text(f"{tail(head, 24)}\n{_items(variants, key)}"), no_wrap=True)
+        unit = head(measure.unit, 16) if measure is not None else ""
+        name = key[1] if measure is None else heading(replace(measure, unit=""))
+        table.add_column(Text("\n".join([tail(name, 22), *[unit] * bool(unit), _items(variants, key)])), no_wrap=True)
     table.add_column("energy\npruned", justify="right", no_wrap=True)
     return table
 
@@ -99,22 +113,24 @@ def _pruned(point: Point) -> str:
     return f"{point.top} of {point.modules_total} pruned"
 
 
-def _legend(made: Sequence[Row]) -> str:
+def _legend(made: Sequence[Row], shared: str) -> str:
     lines = [LEGEND]
+    if any(shared and shared in row.label for row in made):
+        lines.append(f"method of all rankings: {tail(shared.strip(' ()'), 40)}")
     if any(row.spreads for row in made):
         lines.append("controls × seeds: mean (least–greatest)")
     if any(row.pareto for row in made):
-        lines.append(f"{PARETO} Pareto front: no other point is better in both")
+        lines.append(f"{PARETO} Pareto front: no other point is better in one and no worse in the other")
     if any(row.collapse for row in made):
         lines.append(COLLAPSED)
     return "\n" + "\n".join(lines)
 
 
 def _reading(sweep: Sweep) -> list[RenderableType]:
-    best = front(sweep)
+    left = len(front(sweep)) - SHOWN
     keys = (sweep.safety, sweep.utility)
-    told = [(_label(point), said) for point in best[:SHOWN] if (said := " ".join(sentences(point, keys)))]
-    more = [("", f"… and {len(best) - SHOWN} more points of the front")] if len(best) > SHOWN else []
+    told = [(_label(point), said) for point in telling(sweep, SHOWN) if (said := " ".join(sentences(point, keys)))]
+    more = [("", f"… and {left} more points of the front, in the JSON")] if left > 0 else []
     return labelled(told + more)
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s3lora.evaluate.results import Comparison, Measure, Point, Spread, Sweep
 from s3lora.report.values import NOTHING, metric_text, percent, spread_text
 
 Key = tuple[str, str]
+#: Lines that run together are moved apart by this share of the axis each, and by no more than that in all.
+APART, ALL_APART = 0.006, 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One ranking at one number of modules: a point, or a control with all its seeds."""
+    """One ranking at one number of modules: a point, or a control with all its seeds.
+
+    `extra` marks one seed of such a control that has a row besides, because it lies on the Pareto front.
+    """
 
     points: tuple[Point, ...]
     spreads: tuple[Spread, ...] = ()
     pareto: bool = False
+    extra: bool = False
 
     @property
     def top(self) -> int:
@@ -33,6 +40,14 @@ class Row:
     def collapse(self) -> bool:
         """Return whether usefulness is gone at any of the points."""
         return any(point.collapse for point in self.points)
+
+    @property
+    def remark(self) -> str:
+        """Return what must be said of usefulness, and of how many seeds where not of all."""
+        gone = sum(point.collapse for point in self.points)
+        if not gone:
+            return ""
+        return "utility collapse" + (f", {gone} of {len(self.points)} seeds" if gone < len(self.points) else "")
 
     @property
     def label(self) -> str:
@@ -67,8 +82,9 @@ def rows(sweep: Sweep) -> list[Row]:
     for points in _groups(sweep.points).values():
         first = points[0]
         spreads = tuple(s for s in sweep.spreads if (s.ranking, s.top) == (first.ranking, first.top))
-        if first.control and spreads:
-            made.append(Row(points, spreads, any(id(point) in front for point in points)))
+        if first.control and spreads and len(points) > 1:
+            made.append(Row(points, spreads))
+            made += [Row((point,), (), True, extra=True) for point in points if id(point) in front]
         else:
             made += [Row((point,), (), id(point) in front) for point in points]
     return sorted(made, key=lambda row: (row.top, row.control))
@@ -86,6 +102,25 @@ def front(sweep: Sweep) -> list[Point]:
     """Return the points of the Pareto front, by number of modules."""
     chosen = [sweep.points[i] for i in sweep.pareto if 0 <= i < len(sweep.points)]
     return sorted(chosen, key=lambda point: point.top)
+
+
+def telling(sweep: Sweep, most: int) -> list[Point]:
+    """Return at most so many points of the front: rather those that differ in safety and keep their usefulness."""
+
+    def order(point: Point) -> tuple[bool, bool]:
+        found = comparison(point, sweep.safety)
+        return point.collapse, found is None or found.verdict not in ("lower", "higher")
+
+    return sorted(sorted(front(sweep), key=order)[:most], key=lambda point: point.top)
+
+
+def collapses(sweep: Sweep) -> list[str]:
+    """Return a warning where usefulness is gone at some points, which stands above all numbers."""
+    gone = sum(point.collapse for point in sweep.points)
+    if not gone:
+        return []
+    where = f"at {gone} of {len(sweep.points)} prunings"
+    return [f"utility collapse {where}: usefulness is more than a tenth below the unpruned adapter's; they are marked"]
 
 
 def sentences(point: Point, keys: Sequence[Key | None]) -> list[str]:
@@ -119,7 +154,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """Safety and usefulness of one point; the intervals are (low, high) or None."""
+    """Safety and usefulness of one point, or of a control over its seeds (`spread`).
+
+    The intervals are (low, high), of a spread (least, greatest), or None.
+    """
 
     ranking: str
     control: bool
@@ -129,13 +167,16 @@ class Dot:
     safety: float
     utility_interval: tuple[float, float] | None
     safety_interval: tuple[float, float] | None
+    spread: bool = False
 
 
 def lines(sweep: Sweep) -> list[Line]:
     """Return a line a ranking, controls last; what has no number is left out."""
     found: dict[tuple[str, bool], list[Place]] = {}
     for row in rows(sweep):
-        place = _place(row, sweep.safety)
+        place = None if row.extra else _place(row, sweep.safety)
+        if place is not None and row.control and not row.spreads:
+            place = replace(place, low=None, high=None)  # a band is the range over seeds, and nothing else
         if place is not None:
             found.setdefault((row.points[0].ranking, row.control), []).append(place)
     made = [Line(ranking, control, tuple(places)) for (ranking, control), places in found.items()]
@@ -145,6 +186,15 @@ def lines(sweep: Sweep) -> list[Line]:
 def order(sweep: Sweep) -> list[str]:
     """Return the rankings as the sweep names them first, controls last: their places decide on colours and signs."""
     return list(dict.fromkeys(point.ranking for point in sorted(sweep.points, key=lambda point: point.control)))
+
+
+def apart(found: Sequence[Line]) -> float:
+    """Return by how many modules neighbouring lines are moved apart, so that they never reach the next point."""
+    rankings = max(1, sum(not line.control for line in found) - 1)
+    tops = sorted({place.top for line in found for place in line.places})
+    end = max([1, *tops])
+    gap = min((b - a for a, b in itertools.pairwise(tops)), default=end)
+    return min(APART * end, ALL_APART * end / rankings, gap / 3 / rankings)
 
 
 def _place(row: Row, key: Key) -> Place | None:
@@ -158,27 +208,26 @@ def _place(row: Row, key: Key) -> Place | None:
 
 
 def dots(sweep: Sweep) -> list[Dot]:
-    """Return a dot a point that has both numbers, every seed of a control by itself."""
+    """Return a dot a row of the table that has both numbers."""
     if sweep.utility is None:
         return []
-    chosen = set(sweep.pareto)
     made = []
-    for i, point in enumerate(sweep.points):
-        safety, utility = point.metric(*sweep.safety), point.metric(*sweep.utility)
-        if safety is None or utility is None or safety.value is None or utility.value is None:
-            continue
-        made.append(
-            Dot(
-                ranking=point.ranking,
-                control=point.control,
-                top=point.top,
-                pareto=i in chosen,
-                utility=utility.value,
-                safety=safety.value,
-                utility_interval=_interval(utility.low, utility.high),
-                safety_interval=_interval(safety.low, safety.high),
+    for row in rows(sweep):
+        safety, utility = _place(row, sweep.safety), _place(row, sweep.utility)
+        if safety is not None and utility is not None:
+            made.append(
+                Dot(
+                    ranking=row.points[0].ranking,
+                    control=row.control,
+                    top=row.top,
+                    pareto=row.pareto,
+                    utility=utility.value,
+                    safety=safety.value,
+                    utility_interval=_interval(utility.low, utility.high),
+                    safety_interval=_interval(safety.low, safety.high),
+                    spread=bool(row.spreads),
+                )
             )
-        )
     return made
 
 

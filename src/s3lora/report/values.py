@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from s3lora.evaluate.results import Comparison, Measure, Metric, Spread, SuiteInfo
 
 NOTHING = "–"
+TESTS = {"mcnemar": "McNemar", "paired bootstrap": "paired bootstrap"}
 ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
-#: Refusals of harmless prompts are shown wherever refusals of harmful ones are: a model that refuses everything is safe.
+#: Refusals of harmless prompts are shown beside those of harmful ones: a model that refuses everything is no use.
 OVER_REFUSAL = "over-refusal"
 #: From so many items on, a rate has a third decimal.
 MANY = 200
+#: With fewer items, an interval of a rate is wider than ± 0.1.
+FEW = 100
 
 
 def measure_of(suites: Sequence[SuiteInfo], key: tuple[str, str] | None) -> Measure | None:
@@ -21,6 +24,12 @@ def measure_of(suites: Sequence[SuiteInfo], key: tuple[str, str] | None) -> Meas
         return None
     found = (m for suite in suites if suite.name == key[0] for m in suite.measures if m.name == key[1])
     return next(found, None)
+
+
+def few(suites: Sequence[SuiteInfo]) -> list[str]:
+    """Return a warning that names the data of few items, none where there is none."""
+    found = [f"{data.name} (n = {data.n})" for suite in suites for data in suite.data if data.n < FEW]
+    return [f"few items, so only large differences can be told: {', '.join(found)}"] if found else []
 
 
 def over_refusal_key(suites: Sequence[SuiteInfo], safety: tuple[str, str]) -> tuple[str, str] | None:
@@ -88,7 +97,16 @@ def p_text(comparison: Comparison) -> str:
     """Return the p-value and the test that it comes from."""
     if comparison.p is None or comparison.test == "none":
         return NOTHING
-    return f"{'< 0.001' if comparison.p < 0.001 else f'{comparison.p:.3f}'}, {comparison.test}"
+    return f"{'< 0.001' if comparison.p < 0.001 else f'{comparison.p:.3f}'}, {TESTS[comparison.test]}"
+
+
+def reading_text(comparison: Comparison, measure: Measure | None) -> str:
+    """Return what may be read from a comparison: its verdict, and whether that is better or worse."""
+    if comparison.verdict == "no difference":
+        return "no difference can be told"
+    if comparison.verdict == "unknown" or measure is None or measure.better == "neither":
+        return comparison.verdict
+    return f"{comparison.verdict}: {'better' if measure.better == comparison.verdict else 'worse'}"
 
 
 def percent(value: float | None) -> str:
@@ -125,7 +143,7 @@ def _decimals(value: float, low: float, high: float) -> int:
 
 def _signed(value: float, decimals: int) -> str:
     text = _fixed(abs(value), decimals, short=False)
-    return text if not text.strip("0.") or text == NOTHING else f"{'-' if value < 0 else '+'}{text}"
+    return text if not text.strip("0.") or text == NOTHING else f"{'−' if value < 0 else '+'}{text}"
 
 
 def _fixed(value: float, decimals: int, short: bool) -> str:

@@ -34,7 +34,8 @@ class PlanningSuite:
 
     `solver` says who gives the answer: the model from plan and evidence, or the last step (None: as the tasks were
     made for). `helper` is the model behind the LLM tool and the solver, the one that is measured unless given: ReWOO
-    tunes the planner only. `helper_name` is for the report.
+    tunes the planner only. `helper_name` is for the report. With `losses` the loss of the reference plans is computed
+    besides, which takes time of its own.
     """
 
     tasks: TaskSet
@@ -42,14 +43,13 @@ class PlanningSuite:
     solver: AnswerBy | None = None
     helper: Model | None = None
     helper_name: str = ""
+    losses: bool = True
 
     @property
     def info(self) -> SuiteInfo:
         """Return measures, data and judge, for the report."""
         tasks = self.tasks
-        note = "; ".join(
-            word for word, holds in (("generated", tasks.built_in), ("few", len(tasks) < FEW)) if holds
-        )
+        note = "; ".join(word for word, holds in (("generated", tasks.built_in), ("few", len(tasks) < FEW)) if holds)
         data = Data(tasks.name, len(tasks), tasks.sha256, tasks.built_in, note)
         judge = "exact match and token F1 with the normalisation of SQuAD, but minus signs count"
         return SuiteInfo(NAME, self._measures(), (data,), judge, tuple(self._notes()))
@@ -99,7 +99,8 @@ class PlanningSuite:
 
     def _measures(self) -> tuple[Measure, ...]:
         by = "the last step" if self._solver == "last" else f"{self._helper_name} from plan and evidence"
-        return measures(self.tasks.tasks, self._solver, by)
+        found = measures(self.tasks.tasks, self._solver, by)
+        return found if self.losses else tuple(measure for measure in found if measure.name != "loss")
 
     def _notes(self) -> Iterator[str]:
         tasks = self.tasks
@@ -150,7 +151,7 @@ class PlanningSuite:
         """Return the loss of the reference plans, None for tasks without one or a model that cannot tell."""
         tasks = self.tasks.tasks
         there = [i for i, task in enumerate(tasks) if task.plan]
-        if not there:
+        if not there or not self.losses:
             return None
         found = reference_losses(model, [tasks[i].prompt for i in there], [tasks[i].plan for i in there], store)
         if found is None or len(there) == len(tasks):

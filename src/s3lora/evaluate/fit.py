@@ -1,0 +1,89 @@
+"""Whether an adapter fits a base model, and leaves its weights alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from s3lora.adapter.formats.peft import PREFIX
+from s3lora.adapter.model import Adapter, LoraModule, Tensor
+from s3lora.errors import UnsupportedAdapterError, printable
+from s3lora.evaluate.loading import ModelError
+from s3lora.evaluate.needs import need
+
+
+def check_fit(model: Any, adapter: Adapter, path: str) -> None:
+    """Raise ModelError at the first module that the base lacks, or whose shape differs there."""
+    layers = dict(model.named_modules())
+    # A model that already has adapters holds the original layer within PEFT's.
+    for module in adapter.modules:
+        layer = layers.get(module.path)
+        layer = getattr(layer, "base_layer", layer)
+        weight = getattr(layer, "weight", None)
+        if weight is None:
+            raise ModelError(
+                "the base model has no such module",
+                file=path,
+                module=printable(module.path),
+                shape=(module.m, module.n),
+                fix="name the base model that the adapter was trained on",
+            )
+        _check_shape(module, layer, path)
+
+
+def _check_shape(module: LoraModule, layer: Any, path: str) -> None:
+    if module.kind == "conv":
+        return
+    shape = tuple(layer.weight.shape)
+    # Embeddings, and the Conv1D of GPT-2, hold their weight the other way round.
+    turned = module.kind == "embedding" or type(layer).__name__ == "Conv1D"
+    if (shape[::-1] if turned else shape) != (module.m, module.n):
+        there = " × ".join(map(str, shape))
+        raise ModelError(
+            f"the module is {there} in the base model",
+            file=path,
+            module=printable(module.path),
+            shape=(module.m, module.n),
+            fix="name the base model that the adapter was trained on",
+        )
+
+
+def refuse_replaced(model: Any, adapter: Adapter, path: str) -> None:
+    """Raise UnsupportedAdapterError if loading would replace weights of the base by others, for good.
+
+    PEFT writes trained biases and whole embeddings into the layers of the base itself, where no switch takes them out.
+    """
+    torch = need("torch")
+    own = {name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items()}
+    for name, tensor in _whole(adapter):
+        base = own.get(name)
+        if base is None:
+            continue
+        if tuple(base.shape) == tensor.shape:
+            # As loading would round it.
+            given = torch.from_numpy(tensor.array().astype(np.float32)).to(base.dtype)
+            tensor.release()
+            if torch.equal(given, base.cpu()):
+                continue
+        raise UnsupportedAdapterError(
+            "would replace a weight of the base model by another, also where the adapter is off",
+            file=path,
+            module=printable(name),
+            shape=tensor.shape,
+            fix="measure it with an inference server instead",
+        )
+
+
+def _whole(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors that are no LoRA and no copy of a module, under the names that the base has for them."""
+    copies = (adapter.config or {}).get("modules_to_save")
+    copied = tuple(name for name in copies if isinstance(name, str)) if isinstance(copies, list) else ()
+    for file in adapter.files:
+        for key, tensor in file.tensors.items():
+            name = key.removeprefix(PREFIX).replace(".base_layer.", ".")
+            parts = name.split(".")
+            owners = (".".join(parts[:end]) for end in range(1, len(parts)))
+            if not copied or not any(owner.endswith(copied) for owner in owners):
+                yield name, tensor

@@ -1,0 +1,137 @@
+"""`s3lora tune` from the command line to its files, on the tiny model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.measured import SHORT, Heard, contents, found_in, heard, is_clean, one_line, validated
+from tests.command import Result, call
+from tests.tiny_adapters import MODULES, tiny_adapter
+
+__all__ = ["heard"]
+
+Capture = pytest.CaptureFixture[str]
+FILES = ["tuning.csv", "tuning.json"]
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_adapter(tiny, tmp_path_factory.mktemp("tune") / "adapter", 1)
+
+
+def test_all_forms_and_files(tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture, heard: Heard) -> None:
+    def run(form: str, name: str, *more: object) -> Result:
+        places = ("--output", tmp_path / name, "--format", form, *(more or ("--cache", tmp_path / "cache")))
+        result = call(capsys, "tune", adapter, "--base", tiny, *SHORT, *places)
+        assert (result.status, result.err) == (0, "")
+        assert is_clean(result, tmp_path / name, tmp_path, tiny.parent, Path.home())
+        return result
+
+    printed = run("json", "one").out
+    passes = heard.passes
+    table, text = run("csv", "two").out, run("text", "three").out
+    assert heard.passes == passes
+    run("text", "four", "--no-cache")
+    assert heard.passes == 2 * passes
+    first = contents(tmp_path / "one")
+    assert [path.name for path in first] == FILES
+    for name in ("two", "three", "four"):
+        assert list(contents(tmp_path / name).values()) == list(first.values())
+    assert printed == (tmp_path / "one" / "tuning.json").read_text()
+    assert table == (tmp_path / "one" / "tuning.csv").read_text()
+    document = validated("tune", printed)
+    # A model of noise refuses nothing, with and without modules: no gain can be told.
+    assert (document["top"], document["confirmed"], document["modules_total"]) == (0, None, len(MODULES))
+    assert document["sentence"].startswith("Nothing is worth pruning by ssi (mas-svd)")
+    assert max(point["top"] for point in document["tried"]) == len(MODULES)
+    assert (document["safety"], document["utility"]) == (["safety", "asr"], ["planning-loss", "loss"])
+    assert "Nothing is worth pruning" in " ".join(text.split())
+    assert "nothing to prune" in text
+    kinds = {row["kind"] for row in csv.DictReader(io.StringIO(table))}
+    assert kinds == {"tuning unpruned", "tuning", "held-out unpruned"}
+    said = {answer for answer in heard.answers if len(answer) > 7}
+    assert len(said) >= 4
+    assert found_in(said, tmp_path) == set()
+
+
+def test_a_gain_is_confirmed(
+    tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal list that holds what the base says of itself, and a loss that does not mind: all modules may go."""
+    monkeypatch.setattr("s3lora.evaluate.refusals.RefusalList.refused_prefix", lambda _, text: text.startswith("No"))
+
+    def obliging(model: object, prompts: list[object], decoding: object, batches: list[list[int]]) -> object:
+        from s3lora.evaluate.chat import Generation
+
+        text = "Yes" if model.loaded().modules else "No"  # type: ignore[attr-defined]
+        yield from ((i, Generation(text, 1, True)) for batch in batches for i in batch)
+
+    monkeypatch.setattr("s3lora.evaluate.local.LocalModel.generate", obliging)
+    monkeypatch.setattr("s3lora.evaluate.local.LocalModel.losses", lambda model, p, r: [(10.0 + len(t), 5) for t in r])
+    given = (
+        "--limit",
+        "12",
+        "--cache",
+        tmp_path / "cache",
+        "--format",
+        "json",
+        "--index",
+        "magnitude",
+        "--floor",
+        "0.2",
+    )
+    document = validated("tune", call(capsys, "tune", adapter, "--base", tiny, *given).out)
+    assert (document["top"], document["floor"], document["ranking"]) == (len(MODULES), 0.2, "magnitude (mas-svd)")
+    assert "confirms that asr falls and that less than 20 % of utility is lost." in document["sentence"]
+    assert document["confirmed"]["top"] == len(MODULES)
+    text = " ".join(call(capsys, "tune", adapter, "--base", tiny, *given[:4], *given[6:]).out.split())
+    assert "6 of 6 modules by magnitude (mas-svd)" in text
+    assert "held-out split" in text
+
+
+ERRORS = {
+    "no base": (("{adapter}",), "--base is not given"),
+    "no such model": (("{adapter}", "--base", "./nowhere"), "nowhere: no model folder or .gguf file is there"),
+    "no such adapter": (("/no/such/adapter", "--base", "{tiny}"), "/no/such/adapter"),
+    "no safety": (
+        ("{adapter}", "--base", "{tiny}", "--suite", "planning-loss"),
+        "a suite for safety and one for utility",
+    ),
+    "no utility": (("{adapter}", "--base", "{tiny}", "--suite", "safety"), "a suite for safety and one for utility"),
+    "suite": (("{adapter}", "--base", "{tiny}", "--suite", "danger"), "no suite danger"),
+    "output": (("{adapter}", "--base", "{tiny}", "-o", "{adapter}"), "is an adapter"),
+    "one prompt": (("{adapter}", "--base", "{tiny}", "--harmful", "{file}"), "one item cannot be cut into two parts"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors(case: str, tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file.txt").write_text("Only this?\n")
+    arguments, says = ERRORS[case]
+    given = [text.format(tiny=tiny, adapter=adapter, file=tmp_path / "file.txt") for text in arguments]
+    assert one_line(call(capsys, "tune", *given, "--limit", "1", "--cache", tmp_path / "cache"), says)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--floor", "0"), ("--floor", "1.5"), ("--method", "qr"), ("--index", "sharp")]
+)
+def test_values_that_an_option_does_not_take(option: str, value: str, tmp_path: Path, capsys: Capture) -> None:
+    result = call(capsys, "tune", tmp_path, option, value)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.splitlines()[-1].startswith(f"Error: Invalid value for '{option}'")
+
+
+def test_it_is_written_as_it_is_printed(tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Also where nothing is kept, and with another seed another split is told."""
+    sets = []
+    for seed in ("0", "1"):
+        given = ("--limit", "1", "--tokens", "2", "--no-cache", "--format", "json", "--seed", seed)
+        document = json.loads(call(capsys, "tune", adapter, "--base", tiny, *given).out)
+        assert document["setup"]["seed"] == int(seed)
+        sets.append([data["sha256"] for suite in document["suites"] for data in suite["data"]])
+    assert sets[0] != sets[1]

@@ -1,0 +1,29 @@
+"""What tests of several folders need and no single one can set up for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from s3lora.evaluate.statistics import bootstrap_mean, paired_difference, relative_change
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the tiny base model, which no test changes."""
+    from tests.tiny_adapters import tiny_base
+
+    return tiny_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="module")
+def few_resamples() -> Iterator[None]:
+    """Let every bootstrap resample 400 times, where its interval is not what is tested: that takes most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for function in (bootstrap_mean, paired_difference, relative_change):
+            defaults = function.__kwdefaults__
+            assert defaults is not None
+            patch.setitem(defaults, "resamples", 400)
+        yield

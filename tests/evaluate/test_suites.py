@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s3lora.errors import S3LoRAError, UsageError
+from s3lora.evaluate.likelihood import PlanLossSuite
+from s3lora.evaluate.planning.suite import DECODING as PLANNING
+from s3lora.evaluate.planning.suite import PlanningSuite
+from s3lora.evaluate.safety import DECODING as SAFETY
+from s3lora.evaluate.safety import SafetySuite
+from s3lora.evaluate.suite import Suite
+from s3lora.evaluate.suites import SUITES, TASKS, SuiteSettings, build_suites, split_suites
+from s3lora.evaluate.summarisation import DECODING as SUMMARISATION
+from s3lora.evaluate.summarisation import SummarisationSuite
+from tests.evaluate.test_judge import RuleModel
+
+pytest.importorskip("rouge_score")
+pytest.importorskip("nltk")
+
+Build = Callable[..., list[Suite]]
+
+
+def items(suite: Suite) -> list[list[str]]:
+    """Return each set of a suite, item by item."""
+    if isinstance(suite, SafetySuite):
+        return [[r.text for r in data.requests] for data in (suite.harmful, suite.benign)]
+    if isinstance(suite, SummarisationSuite):
+        return [[example.prompt.digest for example in suite.data.examples]]
+    assert isinstance(suite, PlanningSuite | PlanLossSuite)
+    return [[task.question for task in suite.tasks.tasks]]
+
+
+def all_items(suites: Sequence[Suite]) -> list[list[str]]:
+    return [found for suite in suites for found in items(suite)]
+
+
+def write_prompts(path: Path, texts: Sequence[str]) -> str:
+    path.write_text("\n".join(json.dumps({"prompt": text}) for text in texts))
+    return str(path)
+
+
+def test_the_suites_by_name() -> None:
+    kinds = [SafetySuite, PlanningSuite, SummarisationSuite, PlanLossSuite]
+    found = build_suites(SuiteSettings(names=SUITES))
+    assert [type(suite) for suite in found] == kinds
+    assert [suite.info.name for suite in found] == list(SUITES)
+    assert [suite.info.name for suite in build_suites(SuiteSettings())] == ["safety", "planning", "summarisation"]
+    again = build_suites(SuiteSettings(names=("planning-loss", "safety", "planning-loss")))
+    assert [suite.info.name for suite in again] == ["planning-loss", "safety"]
+
+
+def test_all_that_is_built_in() -> None:
+    sizes = [len(found) for found in all_items(build_suites(SuiteSettings(names=SUITES)))]
+    assert sizes == [48, 48, TASKS, 24, TASKS]
+    # The two planning suites have the same tasks.
+    found = all_items(build_suites(SuiteSettings(names=SUITES, limit=7)))
+    assert [len(one) for one in found] == [7] * 5
+    assert found[2] == found[4]
+    assert len(all_items(build_suites(SuiteSettings(names=("planning",), limit=80)))[0]) == 80
+
+
+def test_a_limit_draws_by_the_seed_and_grows() -> None:
+    def drawn(limit: int, seed: int) -> list[list[str]]:
+        return all_items(build_suites(SuiteSettings(names=SUITES, limit=limit, seed=seed)))
+
+    assert drawn(6, 0) == drawn(6, 0)
+    for few, more, other in zip(drawn(6, 0), drawn(12, 0), drawn(6, 1), strict=True):
+        assert set(few) < set(more)
+        assert few != other
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 99), st.none() | st.integers(1, 60))
+def test_halves_share_no_item(seed: int, limit: int | None) -> None:
+    given_settings = SuiteSettings(names=SUITES, seed=seed, limit=limit)
+    one, two = split_suites(given_settings)
+    assert [s.info.name for s in one] == [s.info.name for s in two] == list(SUITES)
+    wanted = [24, 24, max(TASKS, limit or 0), 12, max(TASKS, limit or 0)]
+    for a, b, half in zip(all_items(one), all_items(two), wanted, strict=True):
+        assert not set(a) & set(b)
+        assert len(set(a)) == len(a) == len(b) == min(half, limit or half)
+    assert all_items(split_suites(given_settings)[0]) == all_items(one)
+
+
+def test_halves_are_all_and_their_draw_is_by_the_seed() -> None:
+    one, two = split_suites(SuiteSettings(names=("safety", "summarisation")))
+    everything = all_items(build_suites(SuiteSettings(names=("safety", "summarisation"))))
+    for a, b, whole in zip(all_items(one), all_items(two), everything, strict=True):
+        assert sorted(a + b) == sorted(whole)
+        # Not the first half and the second.
+        assert a != whole[: len(a)]
+        assert a != whole[::2]
+    other, _ = split_suites(SuiteSettings(names=("safety", "summarisation"), seed=1))
+    assert all(a != c for a, c in zip(all_items(one), all_items(other), strict=True))
+    few, _ = split_suites(SuiteSettings(names=("safety", "summarisation"), limit=5))
+    assert all(set(c) < set(a) for a, c in zip(all_items(one), all_items(few), strict=True))
+
+
+def test_an_odd_set_and_one_with_repetitions(tmp_path: Path) -> None:
+    # The repeated prompt, in both halves, would have been tuned on and held out.
+    path = write_prompts(tmp_path / "p.jsonl", ["a", "b", "a", "c", "a", "d", "e", "a"])
+    one, two = split_suites(SuiteSettings(names=("safety",), harmful=path))
+    a, b = all_items(one)[0], all_items(two)[0]
+    assert (len(a), len(b)) == (3, 2)
+    assert sorted(a + b) == ["a", "b", "c", "d", "e"]
+    assert all_items(build_suites(SuiteSettings(names=("safety",), harmful=path)))[0].count("a") == 4
+
+
+@pytest.mark.parametrize("texts", [["only"], ["same", "same"]])
+def test_what_cannot_be_halved(tmp_path: Path, texts: list[str]) -> None:
+    path = write_prompts(tmp_path / "p.jsonl", texts)
+    with pytest.raises(UsageError, match="one item cannot be cut into two parts"):
+        split_suites(SuiteSettings(names=("safety",), benign=path))
+
+
+@pytest.mark.parametrize("build", [build_suites, split_suites])
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_that_leaves_nothing(build: Build, limit: int) -> None:
+    with pytest.raises(UsageError, match="leaves nothing"):
+        build(SuiteSettings(limit=limit))
+
+
+def test_tokens_by_suite() -> None:
+    def limits(**tokens: int) -> list[int]:
+        made = build_suites(SuiteSettings(tokens=tokens))
+        return [s.decoding.max_new_tokens for s in made if not isinstance(s, PlanLossSuite)]  # type: ignore[attr-defined]
+
+    usual = [SAFETY.max_new_tokens, PLANNING.max_new_tokens, SUMMARISATION.max_new_tokens]
+    assert limits() == usual
+    assert limits(safety=5) == [5, *usual[1:]]
+    assert limits(planning=6, summarisation=7) == [usual[0], 6, 7]
+    (safety,) = build_suites(SuiteSettings(names=("safety",), tokens={"safety": 5}))
+    assert isinstance(safety, SafetySuite)
+    assert (safety.decoding.temperature, safety.decoding.seed) == (SAFETY.temperature, SAFETY.seed)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "problem"),
+    [
+        ({"names": ("safety", "speed")}, "no suite speed"),
+        ({"names": ("Safety",)}, "no suite Safety"),
+        ({"names": ("a\x1b[2J",)}, "no suite a\ufffd"),
+        ({"names": ()}, "no suite to run"),
+        ({"tokens": {"speed": 3}}, "no suite speed"),
+    ],
+)
+def test_bad_names(keywords: dict[str, object], problem: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        SuiteSettings(**keywords)  # type: ignore[arg-type]
+    assert problem in str(caught.value)
+    assert "choose from safety, planning, summarisation, planning-loss" in str(caught.value)
+
+
+def test_data_of_ones_own(tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path / "p.jsonl", ["one", "two"])
+    (tmp_path / "t.jsonl").write_text(json.dumps({"question": "How far?", "answer": "far", "plan": "Plan: x"}))
+    (tmp_path / "e.jsonl").write_text(json.dumps({"prompt": "Sum up: x", "reference": "y"}))
+    judge = RuleModel(str, "judge")
+    safety, planning, summaries = build_suites(
+        SuiteSettings(
+            harmful=prompts,
+            benign=prompts,
+            tasks=str(tmp_path / "t.jsonl"),
+            references=str(tmp_path / "e.jsonl"),
+            judge=judge,
+            judge_name="rule",
+            keep=True,
+        )
+    )
+    assert isinstance(safety, SafetySuite)
+    assert items(safety) == [["one", "two"], ["one", "two"]]
+    assert (safety.judge, safety.judge_name, safety.keep) == (judge, "rule", True)
+    assert items(planning) == [["How far?"]]
+    assert [len(one) for one in items(summaries)] == [1]
+
+
+@pytest.mark.parametrize("name", ["harmful", "benign", "refusals"])
+def test_safety_reads_the_file_that_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(S3LoRAError, match="absent"):
+        build_suites(SuiteSettings(names=("safety",), **{name: str(tmp_path / "absent.json")}))  # type: ignore[arg-type]
+
+
+def test_documents_belong_to_tasks(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="documents do nothing without tasks"):
+        build_suites(SuiteSettings(documents=str(tmp_path)))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "far.txt").write_text("Far is 3 km.")
+    (tmp_path / "t.jsonl").write_text(json.dumps({"question": "How far?", "answer": "3"}))
+    (planning,) = build_suites(
+        SuiteSettings(names=("planning",), tasks=str(tmp_path / "t.jsonl"), documents=str(tmp_path / "docs"))
+    )
+    assert isinstance(planning, PlanningSuite)
+    assert [document.text for document in planning.tasks.documents] == ["Far is 3 km."]
