@@ -20,10 +20,10 @@ import peft
 import safetensors
 import torch
 import transformers
-from experiments.demo_adapter.model import BASE_MODEL, ensure_model
-from experiments.training import Encoded, answer_loss, descend, encode
 from safetensors.torch import load_file, save
 
+from experiments.demo_adapter.model import BASE_MODEL, ensure_model
+from experiments.training import Encoded, answer_loss, descend, encode
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.planning.questions import ComparingModel, built_in
 from s3lora.evaluate.planning.suite import PlanningSuite

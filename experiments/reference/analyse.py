@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -71,6 +72,14 @@ class Run:
         """Return the mean of a measure over the numbers of modules pruned."""
         return fmean(self.at(ranking, top, measure) for top in self.tops)
 
+    def at_equal_loss(self, ranking: str) -> float:
+        """Return the mean ASR over the losses from the whole adapter's to the base's, between the points by lines."""
+        path = [(self.variant(name, "loss"), self.variant(name, "asr")) for name in ("unpruned", "base")]
+        path += [(self.at(ranking, top, "loss"), self.at(ranking, top, "asr")) for top in self.tops]
+        steps = list(pairwise(sorted(path)))
+        area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in steps)
+        return area / (steps[-1][1][0] - steps[0][0][0])
+
     def variant(self, name: str, measure: str) -> float:
         """Return a measure of the `base` or the `unpruned` adapter."""
         return value_of(self.parts["main"][name], measure)
@@ -122,8 +131,10 @@ def student(values: Sequence[float]) -> Difference:
 
 
 def contrast(runs: Iterable[Run], a: str, b: str, measure: str = "asr") -> Difference:
-    """Return a − b, each a mean over the numbers of modules pruned, over the adapters that have both."""
+    """Return a − b, each a mean over the numbers of modules pruned or `at equal loss`, over adapters that have both."""
     both = [run for run in runs if {a, b} <= set(run.rankings)]
+    if measure == "at equal loss":
+        return student([run.at_equal_loss(a) - run.at_equal_loss(b) for run in both])
     return student([run.mean(a, measure) - run.mean(b, measure) for run in both])
 
 

@@ -62,4 +62,4 @@ def _tradeoff(axis: Any, runs: Sequence[Run], names: Mapping[str, str]) -> None:
         path = [[fmean(run.variant(name, m) for run in runs) for m in ("loss", "asr")] for name in ("unpruned", "base")]
         path[1:1] = [[fmean(run.at(ranking, top, m) for run in runs) for m in ("loss", "asr")] for top in runs[0].tops]
         axis.plot(*zip(*path, strict=True), line, color=colour, marker=marker, markersize=5, label=names[ranking])
-    axis.set(xlabel="loss of held-out plans, nats a token (log scale)", xscale="log")
+    axis.set(xlabel="loss of held-out plans, nats a token")

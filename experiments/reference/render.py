@@ -13,9 +13,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from experiments.reference import figures
 from experiments.reference.analyse import Difference, Run, contrast, load, metric_of, over, value_of
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "docs" / "results" / "data"
@@ -30,7 +31,6 @@ NAMES = {
     WEIGHTED: "weighted SSI",
     MAGNITUDE: "magnitude",
     "ssi (svd)": "SSI of plain SVD",
-    "frobenius": "Frobenius norm",
     RANDOM: "random",
     MATCHED[SSI]: "random, matched to SSI",
     MATCHED[WEIGHTED]: "random, matched to weighted SSI",
@@ -48,7 +48,8 @@ CONTRASTS = (
 BASES = {"none": "as published", "partial": "partly aligned", "full": "fully aligned"}
 ATTACKS = {"benign": "plans only", "few": "20 openings", "many": "80 openings"}
 #: Pairs of rankings whose correlation over modules the page shows.
-METHODS = ("mas-svd", "svd", "spsvd", "released")
+CORRELATED = {f"ssi ({method})": f"SSI, {method}" for method in ("mas-svd", "svd", "spsvd", "released")}
+CORRELATED |= {WEIGHTED: "weighted SSI", MAGNITUDE: "magnitude", "frobenius": "Frobenius norm"}
 
 
 def main() -> None:
@@ -65,6 +66,15 @@ def page(runs: Sequence[Run], seconds: dict[str, float]) -> str:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True,
     )  # fmt: skip
+
+    def difference(a: str, b: str, measure: str = "asr", attack: str | None = None) -> str:
+        """Say the difference between two rankings by their names on the page."""
+        labels = {name: label for label, name in NAMES.items()}
+        runs = [run for run in grid if attack in (None, run.attack)]
+        mean, interval, _, verdict = _difference(contrast(runs, labels[a], labels[b], measure), 2)
+        return f"{mean}, 95 % interval {interval}: {verdict}"
+
+    environment.globals["difference"] = difference
     setup = grid[0].parts["main"]["setup"]
     suites = {suite["name"]: suite for suite in grid[0].parts["main"]["suites"]}
     return environment.get_template("page.md.jinja").render(
@@ -84,10 +94,13 @@ def page(runs: Sequence[Run], seconds: dict[str, float]) -> str:
             ATTACKS[attack]: _curve([run for run in grid if run.attack == attack]) for attack in ("few", "many")
         },
         contrasts=[_contrast(grid, a, b) for a, b in CONTRASTS],
+        equal=[_contrast(grid, a, b, "at equal loss") for a, b in CONTRASTS],
         losses=[_contrast(grid, a, b, "loss", 3) for a, b in CONTRASTS],
         single=_single(runs),
+        single_tops=[str(top) for top in _single_tops(grid[0])],
         paper=_paper(grid),
         correlations=_correlations(grid),
+        correlation_heads=list(CORRELATED.values())[1:],
         plans=_plans(grid),
         minutes=_minutes(seconds),
         versions=setup["backend"],
@@ -160,12 +173,17 @@ def _difference(found: Difference, digits: int) -> list[str]:
     return [f"{found.mean:+.{digits}f}", interval, f"{found.lower} of {found.n}", found.verdict]
 
 
+def _single_tops(run: Run) -> list[int]:
+    """Return the numbers of modules that the adapters outside the grid were measured at."""
+    return [top for top in run.tops if top / run.total > 0.4]
+
+
 def _single(runs: Sequence[Run]) -> list[list[str]]:
     """Return the adapters outside the grid, and beside them those of the first seed within it, ranking by ranking."""
     found = []
     for run in runs:
         if run.seed == 0:
-            tops = [top for top in run.tops if top / run.total > 0.4]
+            tops = _single_tops(run)
             for ranking in (SSI, WEIGHTED, MAGNITUDE, RANDOM):
                 cells = [f"{run.at(ranking, top, 'asr'):.2f}" for top in tops]
                 found.append([BASES[run.base], ATTACKS[run.attack], NAMES[ranking], *cells])
@@ -187,8 +205,7 @@ def _paper(grid: Sequence[Run]) -> dict[str, str]:
 
 def _correlations(grid: Sequence[Run]) -> list[list[str]]:
     """Return Spearman's correlations of the methods' SSI, and of each with size, as mean and range over adapters."""
-    labels = [f"ssi ({method})" for method in METHODS] + [WEIGHTED, MAGNITUDE, "frobenius"]
-    shown = [*(f"SSI, {method}" for method in METHODS), "weighted SSI", "magnitude", "Frobenius norm"]
+    labels, shown = list(CORRELATED), list(CORRELATED.values())
 
     def cell(a: str, b: str) -> str:
         tables = [run.parts["correlations"] for run in grid]

@@ -11,9 +11,9 @@ from typing import Any
 import peft
 import torch
 import transformers
+
 from experiments.reference import data
 from experiments.training import Encoded, descend, encode
-
 from s3lora.evaluate.planning.facts import build_worlds
 from s3lora.evaluate.planning.questions import generate
 

@@ -164,6 +164,14 @@ ERRORS = {
     "model without endpoint": (("{adapter}", *BASE, "--model", "m"), "--model does nothing without --endpoint"),
     "endpoint without model": (("--endpoint", "http://127.0.0.1:9"), "--endpoint needs --model NAME"),
     "endpoint with base": (("--endpoint", "http://127.0.0.1:9", *BASE), "a server has its own models"),
+    "endpoint with a rule": (
+        ("--endpoint", "http://x", "--model", "m", "--top", "3"),
+        "--top does nothing with --endpo",
+    ),
+    "no pruning with a rule": (
+        ("{adapter}", *BASE, "--no-prune", "--preset", "paper"),
+        "--preset does nothing with --no",
+    ),
     "endpoint": (("--endpoint", "ftp://x", "--model", "m"), "ftp"),
 }
 

@@ -136,6 +136,13 @@ ERRORS = {
 }
 
 
+def test_an_adapter_smaller_than_the_default_numbers(tiny: Path, adapter: Path, capsys: Capture) -> None:
+    """Ten of six modules cannot go, and nobody asked for it."""
+    given = ("--methods", "svd", "--index", "ssi", "--suite", "safety", *SHORT, "--no-cache", "--format", "json")
+    document = json.loads(call(capsys, "sweep", adapter, "--base", tiny, *given).out)
+    assert [point["top"] for point in document["points"]] == [2, 3, 4, 5, 6]
+
+
 @pytest.mark.parametrize("case", ERRORS)
 def test_errors(case: str, tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture) -> None:
     arguments, says = ERRORS[case]

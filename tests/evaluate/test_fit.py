@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from s3lora.errors import AdapterFileError, NothingToAuditError, UnsupportedAdapterError
 from s3lora.evaluate.attach import State
 from s3lora.evaluate.loading import ModelError
-from tests.evaluate.test_attach import Q0, Q1, QV, adapters, rewrite, same, weights
+from tests.evaluate.test_attach import Q0, Q1, QV, V1, adapters, rewrite, same, weights
 from tests.peft_models import gpt2, llama, load, logits, save, torch
 from tests.planning import PREFIX
 
@@ -36,7 +36,12 @@ def other_rows(tensors: dict[str, Any]) -> None:
     tensors[f"{PREFIX}{Q0}.lora_B.weight"] = np.zeros((48, 4), np.float32)
 
 
-def other_base_bias(tensors: dict[str, Any]) -> None:
+def turned(tensors: dict[str, Any]) -> None:
+    tensors[f"{PREFIX}{V1}.lora_A.weight"] = np.zeros((4, 16), np.float32)
+    tensors[f"{PREFIX}{V1}.lora_B.weight"] = np.zeros((32, 4), np.float32)
+
+
+def other_norm(tensors: dict[str, Any]) -> None:
     tensors[f"{PREFIX}model.norm.weight"] = np.full(32, 1.5, np.float32)
 
 
@@ -54,6 +59,12 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], dict[str, Any], type[
         {},
         ModelError,
         rf"{Q0} \(48 × 32\): the module is 32 × 32 in the base model; name the base model",
+    ),
+    "a module the other way round": (
+        turned,
+        {},
+        ModelError,
+        rf"{V1} \(32 × 16\): the module is 16 × 32 in the base model",
     ),
     "factors that belong elsewhere": (
         move("self_attn.v_proj", "mlp.down_proj"),
@@ -80,7 +91,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], dict[str, Any], type[
         "PEFT cannot load the adapter",
     ),
     "weights of the base": (
-        other_base_bias,
+        other_norm,
         {},
         UnsupportedAdapterError,
         r"model\.norm\.weight \(32\): would replace a weight of the base model by another, also where the",

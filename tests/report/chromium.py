@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,15 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 #: Seconds that all pages of one browser may take: some on an idle machine, more where it has much else to do.
 PATIENCE = 180.0
+
+#: Becomes Chromium, with its ends of the pipes where it expects them, wherever they were before.
+START = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def found() -> str | None:
@@ -33,7 +43,7 @@ class Chromium:
         self._read, back = os.pipe()
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
         flags += ["--disable-background-networking", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
-        command = ["sh", "-c", f'exec "$0" "$@" 3<&{there} 4>&{back}', program, *flags, "about:blank"]
+        command = [sys.executable, "-I", "-S", "-c", START, str(there), str(back), program, *flags, "about:blank"]
         self._process = subprocess.Popen(
             command, pass_fds=(there, back), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -47,12 +57,19 @@ class Chromium:
         self.events: list[dict[str, Any]] = []
 
     def __enter__(self) -> Chromium:
+        try:
+            self._attach()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _attach(self) -> None:
         pages = self.call("Target.getTargets")["targetInfos"]
         target = next(page["targetId"] for page in pages if page["type"] == "page")
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from xml.etree import ElementTree
@@ -148,7 +149,7 @@ def test_lines_never_reach_the_next_point() -> None:
         found = lines(dataclasses.replace(sweep, points=tuple(points), pareto=()))
         tops = sorted({point.top for point in points})
         rankings = sum(not line.control for line in found)
-        gap = min(b - a for a, b in zip(tops, tops[1:], strict=False))
+        gap = min(b - a for a, b in itertools.pairwise(tops))
         assert 0 < apart(found) * (rankings - 1) <= min(gap / 3, 0.03 * max(tops)) + 1e-12
 
 

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import pytest
 from s3lora.compare import compare
 from s3lora.errors import printable
 from s3lora.report.documents import compare_csv, scan_csv, scan_document, to_json
+from s3lora.report.measured_documents import evaluation_csv, sweep_csv, tuning_csv
 from s3lora.report.schemas import DOCUMENTS, schema
 from s3lora.scan import Scan, scan
 from s3lora.select import select
 from tests.command import call
+from tests.report import measured
 from tests.report.test_text import document, layers, module
 from tests.support import make_adapter, shared
 
@@ -155,3 +158,51 @@ def test_compare_csv(tmp_path: Path) -> None:
     assert [row["path"] for row in rows] == list(MODULES)
     assert (rows[0]["distance"], rows[0]["cosine"], rows[0]["ssi_a"]) == ("", "", "")
     assert -1 <= float(rows[1]["cosine"]) <= 1
+
+
+MEASURED: dict[str, tuple[Callable[[], Any], ...]] = {
+    "eval": (measured.evaluation, measured.bare_evaluation, lambda: measured.hostile_evaluation("=1+1")),
+    "sweep": (measured.sweep, measured.bare_sweep, lambda: measured.hostile_sweep("=1+1")),
+    "tune": (measured.tuning, lambda: measured.tuning(0), lambda: measured.hostile_tuning("=1+1")),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_measurements_are_valid_and_read_back(name: str) -> None:
+    check = validator(name)
+    for make in MEASURED[name]:
+        made = make()
+        content = json.loads(to_json(made))
+        check.validate(content)
+        assert msgspec.json.decode(to_json(made).encode(), type=DOCUMENTS[name]) == made
+        assert not check.is_valid({key: value for key, value in content.items() if key != "suites"})
+
+
+def test_measured_rows_hold_every_metric() -> None:
+    evaluation, sweep, tuning = measured.evaluation(), measured.sweep(), measured.tuning()
+    rows = list(csv.DictReader(io.StringIO(evaluation_csv(evaluation))))
+    assert len(rows) == sum(len(variant.metrics) for variant in evaluation.variants)
+    found = next(row for row in rows if row["variant"] == "top 60 by weighted-ssi" and row["measure"] == "asr")
+    assert (found["value"], found["n"], found["reference"], found["verdict"]) == (
+        "0.14", "100", "made-up-adapter", "lower",
+    )  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(sweep_csv(sweep))))
+    assert len(rows) == 6 * (2 + len(sweep.points))
+    assert sum(row["pareto"] == "true" for row in rows) == 6 * len(sweep.pareto)
+    rows = list(csv.DictReader(io.StringIO(tuning_csv(tuning))))
+    assert [row["kind"] for row in rows[::6]] == [
+        "tuning unpruned", *["tuning"] * 3, "held-out unpruned", "held-out",
+    ]  # fmt: skip
+
+
+def test_measured_cells_are_no_formulas() -> None:
+    made = [
+        evaluation_csv(measured.hostile_evaluation("=1+1")),
+        sweep_csv(measured.hostile_sweep("=1+1")),
+        tuning_csv(measured.hostile_tuning("=1+1")),
+    ]
+    for text in made:
+        rows = list(csv.reader(io.StringIO(text)))
+        assert {len(row) for row in rows} == {len(rows[0])}
+        assert any(cell == "'=1+1" for row in rows for cell in row)
+        assert not any(cell.startswith("=") for row in rows for cell in row)

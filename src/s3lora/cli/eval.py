@@ -20,7 +20,7 @@ from s3lora.cli.measuring import (
     suite_option,
     write_files,
 )
-from s3lora.cli.options import refuse_idle, rule_options, scan_options, scan_with, selector
+from s3lora.cli.options import refuse_choosing, refuse_idle, rule_options, scan_options, scan_with, selector
 from s3lora.cli.output import emit, show
 from s3lora.errors import UsageError
 
@@ -59,6 +59,9 @@ def eval_command(paths: tuple[str, ...], form: str, output: str | None, **option
     s3lora eval --endpoint http://localhost:8000 --model base --model my-adapter --suite safety
     """  # fmt: skip
     refuse_idle(click.get_current_context())
+    for because in ("no_prune", "endpoint"):
+        if options[because]:
+            refuse_choosing(click.get_current_context(), f"--{because.replace('_', '-')}")
     check_folder(output)
     if options["keep_completions"] and output is None:
         raise UsageError("--keep-completions needs --output, a folder to write them to")

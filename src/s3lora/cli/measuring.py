@@ -46,7 +46,7 @@ data_options = all_options(
 store_options = all_options(
     click.option("--cache", metavar="FOLDER", help="Where answers are kept  [default: ~/.cache/s3lora]."),
     click.option("--no-cache", is_flag=True, help="Keep no answers, and ask for all of them again."),
-    click.option("-o", "--output", metavar="FOLDER", help="Write JSON, CSV and a page into this folder."),
+    click.option("-o", "--output", metavar="FOLDER", help="Write the results into this folder."),
     click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True,
                  help="What to print."),
 )  # fmt: skip

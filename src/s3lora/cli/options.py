@@ -38,6 +38,13 @@ OWNERS = {
 }
 
 
+#: Options that measure and choose modules, and do nothing else.
+CHOOSING = (
+    *("preset", "method", "rank", "fit", "sample", "kurtosis", "index", "match", "top", "fraction", "threshold"),
+    *("rule", "z", "quantile", "draws", "projection", "layers", "only", "unit", "combine"),
+)
+
+
 class _Ranking(click.Choice[str]):
     """The name of a ranking, with hyphens or underscores."""
 
@@ -132,6 +139,13 @@ def refuse_idle(context: click.Context, besides: Container[str] = ()) -> None:
         for owner, value in owners:
             if context.params[owner] != value:
                 raise UsageError(f"--{name.replace('_', '-')} does nothing without --{owner} {value}")
+
+
+def refuse_choosing(context: click.Context, because: str) -> None:
+    """Raise UsageError if an option was written that chooses modules, where `because` an option none are chosen."""
+    for name in CHOOSING:
+        if _written(context, name):
+            raise UsageError(f"--{name.replace('_', '-')} does nothing with {because}")
 
 
 def _written(context: click.Context, name: str) -> bool:

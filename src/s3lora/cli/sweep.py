@@ -43,10 +43,8 @@ from s3lora.cli.output import emit, show
 )
 @click.option(
     "--top",
-    default="0,10,25%,40%,50%,60%,75%,100%",
-    show_default=True,
     metavar="LIST",
-    help="Modules to prune: numbers, or shares as 25% or 0.25.",
+    help="Modules to prune: numbers, or shares as 25% or 0.25  [default: 0,10,25%,40%,50%,60%,75%,100%].",
 )
 @click.option("--match", metavar="NAMES", help="Indices that random-matched is matched to  [default: the first].")
 @click.option(
@@ -89,7 +87,7 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
             suites,
             methods=words(options["methods"]),
             indices=words(options["indices"]),
-            top=words(options["top"]),
+            top=None if options["top"] is None else words(options["top"]),
             match=words(options["match"]) if options["match"] else None,
             control_seeds=options["control_seeds"],
             store=store,

@@ -106,22 +106,23 @@ def tops(text: Sequence[str], candidates: int) -> list[int]:
     found = set()
     for part in text:
         if re.fullmatch(r"\d{1,9}", part):
-            count = int(part)
+            wanted = float(part)
         elif re.fullmatch(r"\d{1,3}(\.\d+)?%", part):
-            count = _share(float(part[:-1]) / 100, candidates)
+            wanted = float(part[:-1]) / 100 * candidates
         elif re.fullmatch(r"[01]?\.\d+", part):
-            count = _share(float(part), candidates)
+            wanted = float(part) * candidates
         else:
             raise UsageError(f"--top {printable(part, 40)} is no number of modules", fix="write 10, 25% or 0.25")
-        if count > candidates:
+        if wanted > candidates:
             raise UsageError(f"--top {part} is more than the {candidates} modules that can be pruned")
-        found.add(count)
+        # As the rule `Fraction` rounds, so that a sweep prunes what `prune` would.
+        found.add(math.floor(wanted + 0.5))
     return sorted(found)
 
 
-def _share(share: float, candidates: int) -> int:
-    """Round as the rule `Fraction` does, so that a sweep prunes what `prune` would."""
-    return math.floor(share * candidates + 0.5)
+def tops_by_default(text: Sequence[str], candidates: int) -> list[int]:
+    """Return the same for numbers that nobody asked for: what is more than there are is left out."""
+    return tops([part for part in text if not part.isdigit() or int(part) <= candidates], candidates)
 
 
 def candidates(scan: Scan) -> int:

@@ -87,6 +87,7 @@ def relative_rate_change(a: ArrayLike, b: ArrayLike) -> Interval | None:
 def mcnemar(only_a: int, only_b: int) -> float:
     """Return the two-sided p-value of McNemar's test, exact (binomial), from the pairs that differ."""
     _check(only_a >= 0 and only_b >= 0, "mcnemar needs counts")
+    only_a, only_b = int(only_a), int(only_b)  # counts of NumPy's types overflow below
     n, least = only_a + only_b, min(only_a, only_b)
     if n == 0:
         return 1.0

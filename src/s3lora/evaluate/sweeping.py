@@ -12,7 +12,7 @@ from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.bench import COLLAPSE, Advance, Bench, Key, Outcomes
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.rankings import Ranking, candidates, correlations, rankings, tops
+from s3lora.evaluate.rankings import Ranking, candidates, correlations, rankings, tops, tops_by_default
 from s3lora.evaluate.results import Measure, Point, Spread, Sweep, Variant
 from s3lora.evaluate.store import Store
 from s3lora.evaluate.suite import Suite
@@ -48,7 +48,7 @@ def sweep(
     *,
     methods: Sequence[str] = METHODS,
     indices: Sequence[str] = INDICES,
-    top: Sequence[str] = TOPS,
+    top: Sequence[str] | None = None,
     match: Sequence[str] | None = None,
     control_seeds: int = 3,
     store: Store | None = None,
@@ -64,7 +64,7 @@ def sweep(
         suites: what to measure; the first measure with the role of safety, and of utility, make the curve.
         methods: spectral methods, and the controls `random` and `random-matched`.
         indices: indices to rank by.
-        top: how many modules to prune: `10`, `25%` or `0.25`.
+        top: how many modules to prune: `10`, `25%` or `0.25`; by default `TOPS`, as far as there are so many.
         match: indices that `random-matched` takes the number of modules of each projection from, by the first method.
         control_seeds: draws of each control.
         store: answers kept on disk; with it, a sweep that was killed goes on where it was.
@@ -81,7 +81,8 @@ def sweep(
     ranked = rankings(methods, indices, match=match, seeds=range(seed, seed + control_seeds))
     scans = scan_all(path, ranked)
     first = next(iter(scans.values()))
-    tasks = _tasks(ranked, scans, tops(top, candidates(first)))
+    most = candidates(first)
+    tasks = _tasks(ranked, scans, tops_by_default(TOPS, most) if top is None else tops(top, most))
     bench = Bench(suites, store, seed=seed, expected=len(tasks) + 2, advance=advance)
     safety, utility = bench.axis("safety"), bench.axis("utility")
     if safety is None:

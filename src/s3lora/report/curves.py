@@ -196,9 +196,7 @@ def _against_utility(axes: Any, sweep: Sweep, utility: Key) -> None:
             )  # fmt: skip
     _scale(axes, "x", sweep, utility)
     _scale(axes, "y", sweep, sweep.safety)
-    _note(
-        axes, "rings: Pareto front, with intervals and modules pruned; grey: controls, mean and range"
-    )
+    _note(axes, "rings: Pareto front, with intervals and modules pruned; grey: controls, mean and range")
     if not found:
         _label_nothing(axes)
 
