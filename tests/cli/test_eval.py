@@ -198,10 +198,9 @@ def test_errors(case: str, tiny: Path, adapter: Path, tmp_path: Path, capsys: Ca
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for servers a third of a second, and try twice."""
+    """Ask servers twice at most."""
     defaults = EndpointModel.__init__.__kwdefaults__
     assert defaults is not None
-    monkeypatch.setitem(defaults, "timeout", 0.3)
     monkeypatch.setitem(defaults, "retries", 1)
     for name in ("S3LORA_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -219,7 +218,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_fails(behaviour: Behaviour, told: str, tmp_path: Path, capsys: Capture) -> None:
     with FaultyServer(script=[behaviour] * 100) as server:
         given = ("--endpoint", server.root, "--model", "a-model", "--suite", "safety", *SHORT, "--cache", tmp_path)
-        assert one_line(call(capsys, "eval", *given), told)
+        assert one_line(call(capsys, "eval", *given, "--timeout", "0.3"), told)
     assert one_line(call(capsys, "eval", *given), "a-model: the server cannot be reached")
 
 

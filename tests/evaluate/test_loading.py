@@ -224,6 +224,7 @@ def test_a_tokenizer_without_padding(tmp_path: Path):
 def test_packages_that_are_missing(tmp_path: Path):
     code = """
 import sys
+package = ""
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == package:

@@ -130,7 +130,7 @@ def _served(
 
     if paths or options["base"]:
         raise UsageError("a server has its own models", fix="give --model NAME for each, and no adapter or --base")
-    models = [EndpointModel(options["endpoint"], name) for name in options["served"]]
+    models = [EndpointModel(options["endpoint"], name, timeout=options["timeout"]) for name in options["served"]]
     if not models:
         raise UsageError("--endpoint needs --model NAME, at least once")
     with progress_bar() as advance:

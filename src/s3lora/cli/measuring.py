@@ -41,6 +41,8 @@ data_options = all_options(
     click.option("--tokens", metavar="SPEC", help="Most tokens of an answer: 32, or safety=32,planning=96."),
     click.option("--judge", metavar="MODEL", help="Model that scores answers to harmful prompts (HS, StrongREJECT)."),
     click.option("--judge-endpoint", metavar="URL", help="Server that runs the judge."),
+    click.option("--timeout", type=click.FloatRange(0, 86_400, min_open=True), default=120, show_default=True,
+                 metavar="S", help="Seconds for one answer of a server."),
 )  # fmt: skip
 
 store_options = all_options(
@@ -103,7 +105,7 @@ def _judge(options: dict[str, Any]) -> Model | None:
     if options["judge_endpoint"]:
         from s3lora.evaluate.endpoint import EndpointModel
 
-        return EndpointModel(options["judge_endpoint"], options["judge"])
+        return EndpointModel(options["judge_endpoint"], options["judge"], timeout=options["timeout"])
     from s3lora.evaluate.local import LocalModel
 
     return LocalModel(options["judge"])
