@@ -140,13 +140,14 @@ def _growth(part: dict[str, Any], docs: Path) -> list[str]:
 
 def _sweep(part: dict[str, Any]) -> list[str]:
     (harmful, short), (benign, _), (plans, long) = part["harmful"], part["benign"], part["plans"]
-    switch = part["switch_milliseconds"]
+    switch, machine = part["switch_milliseconds"], part["machine"]
     return [
         "## Sweep on a model",
         "",
         f"`sweep` of the demo adapter on SmolLM2-135M-Instruct in float32: {part['points']} numbers of modules ×",
         f"{part['methods']} methods; at each, {harmful} harmful and {benign} harmless prompts of at most {short}",
-        f"tokens, and {plans} plans of at most {long}. Run once, by `python benchmarks/run.py --only sweep`.",
+        f"tokens, and {plans} plans of at most {long}. Run once, by `python benchmarks/run.py --only sweep`, on",
+        f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores.",
         "",
         "| | |",
         "|---|---|",
@@ -161,8 +162,8 @@ def _sweep(part: dict[str, Any]) -> list[str]:
         "",
         "## What pruning saves at inference",
         "",
-        "The same model answers 8 prompts with exactly 32 tokens each; the four states take turns within a round, so that",
-        "a busy machine slows all alike. Ratios are to the whole adapter, with a 95 % interval over the rounds.",
+        "The same model answers 8 prompts with exactly 32 tokens each; the four states take turns within a round, so",
+        "that a busy machine slows all alike. Ratios are to the whole adapter, with a 95 % interval over the rounds.",
         "",
         "| | mode | seconds a sample | ratio | 95 % interval |",
         "|---|---|---|---|---|",

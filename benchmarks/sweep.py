@@ -28,7 +28,7 @@ ADAPTER = Path(__file__).parents[1] / "src" / "s3lora" / "data" / "demo-adapter"
 HARMFUL = Path(__file__).parents[2] / "shared" / "data" / "advbench_harmful_behaviors.csv"
 POINTS = 15
 HARMFUL_PROMPTS, HARMFUL_TOKENS = 100, 32
-BENIGN_PROMPTS = 20
+BENIGN_PROMPTS = 4
 PLANS, PLAN_TOKENS = 50, 96
 SWITCHES = 200
 

@@ -279,7 +279,7 @@ def test_the_demo_model(copy: Path, monkeypatch: pytest.MonkeyPatch):
     assert asked == [(str(package), loading.DEMO_FILE)] * 2
 
 
-def test_the_identity_is_of_weights_and_chat_template(tiny: Path, copy: Path):
+def test_the_identity_is_of_all_that_determines_the_answers(tiny: Path, copy: Path):
     identity = identity_of(load_base(str(tiny)))
     # Neither where it lies, nor what it is called, nor when it was loaded.
     assert identity_of(load_base(str(copy))) == identity
@@ -293,4 +293,7 @@ def test_the_identity_is_of_weights_and_chat_template(tiny: Path, copy: Path):
     changed.add(identity_of(load_base(str(copy))))
     changed.add(identity_of(load_base(str(tiny_folder(copy.parent / "template", template=TEMPLATE + " ")))))
     changed.add(identity_of(load_base(str(tiny_folder(copy.parent / "plain", template=None)))))
-    assert len(changed) == 5
+    eps = tiny_folder(copy.parent / "eps") / "config.json"
+    eps.write_text(json.dumps({**json.loads(eps.read_text()), "rms_norm_eps": 1e-4}))
+    changed.add(identity_of(load_base(str(eps.parent))))
+    assert len(changed) == 6

