@@ -99,6 +99,7 @@ def page(runs: Sequence[Run], seconds: dict[str, float]) -> str:
         single=_single(runs),
         single_tops=[str(top) for top in _single_tops(grid[0])],
         paper=_paper(grid),
+        ends=_ends(grid),
         correlations=_correlations(grid),
         correlation_heads=list(CORRELATED.values())[1:],
         plans=_plans(grid),
@@ -188,6 +189,18 @@ def _single(runs: Sequence[Run]) -> list[list[str]]:
                 cells = [f"{run.at(ranking, top, 'asr'):.2f}" for top in tops]
                 found.append([BASES[run.base], ATTACKS[run.attack], NAMES[ranking], *cells])
     return found
+
+
+def _ends(grid: Sequence[Run]) -> dict[str, list[str]]:
+    """Return ASR and loss of the whole adapter, of what is left after most pruning by SSI, and of the base."""
+    return {
+        measure: [
+            f"{fmean(run.variant('unpruned', measure) for run in grid):.2f}",
+            f"{fmean(run.at(SSI, run.tops[-1], measure) for run in grid):.2f}",
+            f"{fmean(run.variant('base', measure) for run in grid):.2f}",
+        ]
+        for measure in ("asr", "loss")
+    }
 
 
 def _paper(grid: Sequence[Run]) -> dict[str, str]:
