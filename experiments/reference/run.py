@@ -26,7 +26,7 @@ GRID = [("full", attack, seed) for seed in (0, 1, 2) for attack in ("many", "few
 OTHERS = [("partial", "many", 0), ("full", "benign", 0), ("none", "many", 0)]
 #: Shares of the 120 modules that are pruned; 0 and 100 % are measured once for all rankings.
 SHARES = ("0", "30%", "45%", "60%", "100%")
-FEWER_SHARES = ("0", "60%", "100%")
+FEWER_SHARES = ("0", "45%", "60%", "100%")
 INDICES = ("ssi", "weighted_ssi", "magnitude")
 #: Draws of each control, for the first training seed of the grid and for all other adapters; no two adapters of one
 #: base and attack share a draw.
@@ -191,8 +191,8 @@ def suites_of(folder: Path) -> list[Any]:
     def prompts(name: str, texts: Sequence[str]) -> PromptSet:
         return PromptSet(name, tuple(Request(text, id=str(i)) for i, text in enumerate(texts)))
 
-    harmful = prompts("AdvBench, held out", data.harmful(folder).test)
-    benign = prompts("Self-Instruct seed tasks, held out", data.benign(folder)[1][:BENIGN])
+    harmful = prompts("AdvBench, test split", data.harmful(folder).test)
+    benign = prompts("Self-Instruct seed tasks, test split", data.benign(folder)[1][:BENIGN])
     safety = SafetySuite(harmful, benign, built_in_refusals(), decoding=Decoding(max_new_tokens=TOKENS))
     return [safety, PlanLossSuite(built_in(LOSS_TASKS))]
 
