@@ -8,7 +8,7 @@ Every number on the page comes out of `docs/results/data`; the same files give t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -71,8 +71,7 @@ def page(runs: Sequence[Run], seconds: dict[str, float]) -> str:
         """Say the difference between two rankings by their names on the page."""
         labels = {name: label for label, name in NAMES.items()}
         runs = [run for run in grid if attack in (None, run.attack)]
-        mean, interval, _, verdict = _difference(contrast(runs, labels[a], labels[b], measure), 2)
-        return f"{mean}, 95 % interval {interval}: {verdict}"
+        return _difference(contrast(runs, labels[a], labels[b], measure))
 
     environment.globals["difference"] = difference
     setup = grid[0].parts["main"]["setup"]
@@ -95,7 +94,7 @@ def page(runs: Sequence[Run], seconds: dict[str, float]) -> str:
         },
         contrasts=[_contrast(grid, a, b) for a, b in CONTRASTS],
         equal=[_contrast(grid, a, b, "at equal loss") for a, b in CONTRASTS],
-        losses=[_contrast(grid, a, b, "loss", 3) for a, b in CONTRASTS],
+        losses=[_contrast(grid, a, b, "loss") for a, b in CONTRASTS],
         single=_single(runs),
         single_tops=[str(top) for top in _single_tops(grid[0])],
         paper=_paper(grid),
@@ -150,28 +149,31 @@ def _adapters(runs: Sequence[Run]) -> list[list[str]]:
 
 
 def _curve(grid: Sequence[Run]) -> list[list[str]]:
-    """Return ASR, energy and loss of every ranking at every number of modules."""
+    """Return ASR, over-refusal, energy and loss of every ranking at every number of modules."""
     found = []
     for ranking, name in NAMES.items():
         having = [run for run in grid if ranking in run.rankings]
-        cells, energies, losses = [], [], []
+        cells, refused, energies, losses = [], [], [], []
         for top in having[0].tops if having else ():
             cells.append(spread(over(run.at(ranking, top, "asr") for run in having)))
+            refused.append(f"{fmean(run.at(ranking, top, 'over_refusal') for run in having):.2f}")
             energies.append(f"{100 * fmean(run.energy(ranking, top) for run in having):.0f}")
             losses.append(f"{fmean(run.at(ranking, top, 'loss') for run in having):.2f}")
         if having:
-            found.append([name, str(len(having)), *cells, "/".join(energies), "/".join(losses)])
+            found.append([name, str(len(having)), *cells, *map("/".join, (refused, energies, losses))])
     return found
 
 
-def _contrast(grid: Sequence[Run], a: str, b: str, measure: str = "asr", digits: int = 2) -> list[str]:
-    found = contrast(grid, a, b, measure)
-    return [f"{NAMES[a]} − {NAMES[b]}", *_difference(found, digits)]
+def _contrast(grid: Sequence[Run], a: str, b: str, measure: str = "asr") -> list[str]:
+    """Return a comparison over all adapters, and over those of each attack."""
+    groups = [grid, *([run for run in grid if run.attack == attack] for attack in ("few", "many"))]
+    return [f"{NAMES[a]} − {NAMES[b]}", *(_difference(contrast(group, a, b, measure)) for group in groups)]
 
 
-def _difference(found: Difference, digits: int) -> list[str]:
-    interval = f"{found.low:+.{digits}f} to {found.high:+.{digits}f}"
-    return [f"{found.mean:+.{digits}f}", interval, f"{found.lower} of {found.n}", found.verdict]
+def _difference(found: Difference) -> str:
+    """Return a difference with its interval, in bold where the interval leaves out 0."""
+    text = f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+    return text if found.verdict == "no difference" else f"**{text}**"
 
 
 def _single_tops(run: Run) -> list[int]:
@@ -249,15 +251,13 @@ def _plans(grid: Sequence[Run]) -> list[list[str]]:
 
 
 def _minutes(seconds: dict[str, float]) -> dict[str, str]:
-    def total(belongs: Callable[[str], bool]) -> str:
-        return f"{sum(value for name, value in seconds.items() if belongs(name)) / 60:.0f}"
-
-    return {
-        "bases": total(lambda name: name == "bases"),
-        "training": total(lambda name: name.startswith("train-")),
-        "sweeps": total(lambda name: name.startswith("sweep-")),
-        "all": total(lambda name: True),
+    """Return minutes by what they were spent on; adapters were trained and measured by two processes at a time."""
+    spent = {
+        part: sum(value for name, value in seconds.items() if name.startswith(start)) / 60
+        for part, start in (("bases", "bases"), ("training", "train-"), ("sweeps", "sweep-"))
     }
+    spent["all"] = spent["bases"] + (spent["training"] + spent["sweeps"]) / 2
+    return {name: f"{minutes:.0f}" for name, minutes in spent.items()}
 
 
 if __name__ == "__main__":
