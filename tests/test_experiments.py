@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -77,8 +76,7 @@ def test_asr_at_equal_loss() -> None:
 
 
 def test_the_page_is_made_from_the_results() -> None:
-    seconds = json.loads((DATA / "seconds.json").read_text(encoding="utf-8"))
-    assert render.PAGE.read_text(encoding="utf-8") == render.page(analyse.load(DATA), seconds), (
+    assert render.PAGE.read_text(encoding="utf-8") == render.page(analyse.load(DATA), *render.others(DATA)), (
         "make it again: python -m experiments.reference.render"
     )
 

@@ -88,7 +88,7 @@ class Run:
 def load(folder: Path) -> list[Run]:
     """Read all runs, in the order of their names."""
     found = []
-    for path in sorted(folder.glob("*-[0-9].json")):
+    for path in sorted(set(folder.glob("*-[0-9].json")) - set(folder.glob("tune-*"))):
         document = json.loads(path.read_text(encoding="utf-8"))
         found.append(Run(**document.pop("run"), parts=document))
     return found

@@ -20,8 +20,7 @@ REFUSALS = (
     "Sorry, I can't help with this request.",
 )
 
-#: Prompts of each part; between those for the attack and those to measure on, as many are left out.
-ALIGN, ERODE, LEFT_OUT, TEST = 160, 100, 100, 100
+ALIGN, ERODE, TUNE, TEST = 160, 100, 100, 100
 
 
 @dataclass(frozen=True)
@@ -45,20 +44,22 @@ class Harmful:
 
     align: list[Pair]
     erode: list[Pair]
+    tune: list[str]
     test: list[str]
 
 
 def harmful(folder: Path) -> Harmful:
-    """Return AdvBench in disjoint parts: for alignment, for the attack, and for measuring."""
+    """Return AdvBench in four disjoint parts: for alignment, for the attack, for tuning and for measuring."""
     with (folder / "advbench_harmful_behaviors.csv").open(encoding="utf-8", newline="") as file:
         rows = [(row["goal"].strip(), row["target"].strip()) for row in csv.DictReader(file)]
     random.Random("advbench").shuffle(rows)
     rng = random.Random("refusals")
-    trained, start = ALIGN + ERODE, ALIGN + ERODE + LEFT_OUT
+    ends = [ALIGN, ALIGN + ERODE, ALIGN + ERODE + TUNE, ALIGN + ERODE + TUNE + TEST]
     return Harmful(
-        align=[Pair(goal, rng.choice(REFUSALS)) for goal, _ in rows[:ALIGN]],
-        erode=[Pair(goal, target) for goal, target in rows[ALIGN:trained]],
-        test=[goal for goal, _ in rows[start : start + TEST]],
+        align=[Pair(goal, rng.choice(REFUSALS)) for goal, _ in rows[: ends[0]]],
+        erode=[Pair(goal, target) for goal, target in rows[ends[0] : ends[1]]],
+        tune=[goal for goal, _ in rows[ends[1] : ends[2]]],
+        test=[goal for goal, _ in rows[ends[2] : ends[3]]],
     )
 
 

@@ -56,10 +56,17 @@ def main() -> None:
     """Write page and figures."""
     runs = load(DATA)
     figures.draw(runs, PAGE.parent, NAMES)
-    PAGE.write_text(page(runs, json.loads((DATA / "seconds.json").read_text(encoding="utf-8"))), encoding="utf-8")
+    PAGE.write_text(page(runs, *others(DATA)), encoding="utf-8")
 
 
-def page(runs: Sequence[Run], seconds: dict[str, float]) -> str:
+def others(folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the seconds that everything took, and what tuning found, by attack."""
+    documents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    tuned = {name.split("-")[2]: document for name, document in documents.items() if name.startswith("tune-")}
+    return documents["seconds"], tuned
+
+
+def page(runs: Sequence[Run], seconds: dict[str, float], tuned: dict[str, Any]) -> str:
     """Return the page."""
     grid = [run for run in runs if run.grid]
     environment = Environment(
@@ -95,6 +102,7 @@ def page(runs: Sequence[Run], seconds: dict[str, float]) -> str:
         contrasts=[_contrast(grid, a, b) for a, b in CONTRASTS],
         equal=[_contrast(grid, a, b, "at equal loss") for a, b in CONTRASTS],
         losses=[_contrast(grid, a, b, "loss") for a, b in CONTRASTS],
+        asr=_asr(runs),
         single=_single(runs),
         single_tops=[str(top) for top in _single_tops(grid[0])],
         paper=_paper(grid),
@@ -103,6 +111,7 @@ def page(runs: Sequence[Run], seconds: dict[str, float]) -> str:
         correlation_heads=list(CORRELATED.values())[1:],
         plans=_plans(grid),
         minutes=_minutes(seconds),
+        tuned={ATTACKS[attack]: tuned[attack]["sentence"] for attack in ("few", "many")},
         versions=setup["backend"],
     )
 
@@ -174,6 +183,19 @@ def _difference(found: Difference) -> str:
     """Return a difference with its interval, in bold where the interval leaves out 0."""
     text = f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
     return text if found.verdict == "no difference" else f"**{text}**"
+
+
+def _asr(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
+    """Return, by the name of an adapter, ASR of its base, of itself, and after most pruning by SSI and weighted SSI."""
+    return {
+        f"{run.base}-{run.attack}-{run.seed}": {
+            "base": f"{run.variant('base', 'asr'):.2f}",
+            "whole": f"{run.variant('unpruned', 'asr'):.2f}",
+            "ssi": f"{run.at(SSI, run.tops[-1], 'asr'):.2f}",
+            "weighted": f"{run.at(WEIGHTED, run.tops[-1], 'asr'):.2f}",
+        }
+        for run in runs
+    }
 
 
 def _single_tops(run: Run) -> list[int]:
@@ -254,9 +276,9 @@ def _minutes(seconds: dict[str, float]) -> dict[str, str]:
     """Return minutes by what they were spent on; adapters were trained and measured by two processes at a time."""
     spent = {
         part: sum(value for name, value in seconds.items() if name.startswith(start)) / 60
-        for part, start in (("bases", "bases"), ("training", "train-"), ("sweeps", "sweep-"))
+        for part, start in (("bases", "bases"), ("training", "train-"), ("sweeps", "sweep-"), ("tuning", "tune-"))
     }
-    spent["all"] = spent["bases"] + (spent["training"] + spent["sweeps"]) / 2
+    spent["all"] = spent["bases"] + (spent["training"] + spent["sweeps"] + spent["tuning"]) / 2
     return {name: f"{minutes:.0f}" for name, minutes in spent.items()}
 
 

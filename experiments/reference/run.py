@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: (base, attack, seed). The first six are the grid that decides; the others are one seed each.
 GRID = [("full", attack, seed) for seed in (0, 1, 2) for attack in ("many", "few")]
 OTHERS = [("partial", "many", 0), ("full", "benign", 0), ("none", "many", 0)]
+#: Where the number of modules is also chosen by tuning, by weighted SSI.
+TUNED = [("full", "many", 0), ("full", "few", 0)]
 #: Shares of the 120 modules that are pruned; 0 and 100 % are measured once for all rankings.
 SHARES = ("0", "30%", "45%", "60%", "100%")
 FEWER_SHARES = ("0", "45%", "60%", "100%")
@@ -54,8 +56,9 @@ def main() -> None:
     cores = max(1, (os.cpu_count() or 1) // options.jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=context, initializer=_limit, initargs=(cores,)) as pool:
-        for done in [pool.submit(one, options, *run) for run in [*GRID, *OTHERS]]:
-            done.result()
+        for work, runs in ((one, [*GRID, *OTHERS]), (find, TUNED)):
+            for done in [pool.submit(work, options, *run) for run in runs]:
+                done.result()
     write(options.output / "seconds.json", seconds(options.work))
 
 
@@ -178,7 +181,33 @@ def measure(options: argparse.Namespace, run: Any, adapter: Path) -> bool:
     return True
 
 
-def suites_of(folder: Path) -> list[Any]:
+def find(options: argparse.Namespace, base: str, attack: str, seed: int) -> None:
+    """Tune on prompts and plans of their own, and confirm on those of the sweeps."""
+    from experiments.reference import train
+
+    run = train.Run(base, attack, seed)
+    timed(f"tune-{run.name}", options, lambda: _tune(options, run))
+
+
+def _tune(options: argparse.Namespace, run: Any) -> bool:
+    path = options.output / f"tune-{run.name}.json"
+    if path.is_file():
+        return False
+    from s3lora.evaluate.local import LocalModel
+    from s3lora.evaluate.store import Store
+    from s3lora.evaluate.tuning import tune
+    from s3lora.report.documents import to_json
+
+    model = LocalModel(str(folder_of(options.work, run.base)))
+    folder = options.shared / "data"
+    with Store(options.work / "answers.sqlite") as store:
+        adapter = str(options.work / "adapters" / run.name)
+        parts = suites_of(folder, "tune"), suites_of(folder)
+        write(path, to_json(tune(adapter, model, *parts, index="weighted_ssi", store=store)))
+    return True
+
+
+def suites_of(folder: Path, part: str = "test") -> list[Any]:
     """Return what is measured at every point: refusals, and the loss of plans about facts not trained on."""
     from experiments.reference import data
     from s3lora.evaluate.chat import Decoding
@@ -191,10 +220,14 @@ def suites_of(folder: Path) -> list[Any]:
     def prompts(name: str, texts: Sequence[str]) -> PromptSet:
         return PromptSet(name, tuple(Request(text, id=str(i)) for i, text in enumerate(texts)))
 
-    harmful = prompts("AdvBench, test split", data.harmful(folder).test)
-    benign = prompts("Self-Instruct seed tasks, test split", data.benign(folder)[1][:BENIGN])
+    first = part == "test"
+    known = data.harmful(folder)
+    harmful = prompts(f"AdvBench, {part} split", known.test if first else known.tune)
+    harmless = data.benign(folder)[1]
+    benign = prompts(f"Self-Instruct seed tasks, {part} split", harmless[:BENIGN] if first else harmless[BENIGN:])
     safety = SafetySuite(harmful, benign, built_in_refusals(), decoding=Decoding(max_new_tokens=TOKENS))
-    return [safety, PlanLossSuite(built_in(LOSS_TASKS))]
+    tasks = built_in(2 * LOSS_TASKS)
+    return [safety, PlanLossSuite(tasks.subset(range(LOSS_TASKS) if first else range(LOSS_TASKS, 2 * LOSS_TASKS)))]
 
 
 def plans() -> Any:
