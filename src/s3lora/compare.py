@@ -115,8 +115,13 @@ def _relation(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> tup
     second = b.A.array(), b.B.array()
     if all(np.array_equal(x, y) for x, y in zip(first, second, strict=True)) and a.scaling.value == b.scaling.value:
         return 0.0, 1.0
-    unit = (a.scaling.value / norm_a) * (b.scaling.value / norm_b)  # the product of the norms could underflow
-    cosine = max(-1.0, min(1.0, inner_product(first, second) * unit))
-    # ‖b − a‖² = ‖a‖² + ‖b‖² − 2⟨a, b⟩, relative to ‖a‖²; good to about 1e-8, far below what matters here.
+    # Each factor by itself: the product of the norms could underflow.
+    unit_a, unit_b = a.scaling.value / norm_a, b.scaling.value / norm_b
+    inner = inner_product(first, second) * unit_a * unit_b
+    # ‖b − a‖² = ‖a‖² + ‖b‖² − 2⟨a, b⟩, relative to ‖a‖². All three by one computation, whose rounding cancels where the
+    # updates are nearly the same; good to some 1e-8, far below what matters here.
+    own_a = inner_product(first, first) * unit_a * unit_a
+    own_b = inner_product(second, second) * unit_b * unit_b
     ratio = norm_b / norm_a
-    return math.sqrt(max(0.0, 1 + ratio**2 - 2 * ratio * cosine)), cosine
+    distance = math.sqrt(max(0.0, own_a + ratio**2 * own_b - 2 * ratio * inner))
+    return distance, max(-1.0, min(1.0, inner))
