@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from s3lora.errors import UsageError
 from s3lora.evaluate import endpoint, server
-from s3lora.evaluate.address import EndpointError, base_url
+from s3lora.evaluate.address import EndpointError, base_url, key_for
 from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.endpoint import EndpointModel
 from s3lora.evaluate.needs import MissingPackageError
@@ -115,7 +115,7 @@ def test_the_key_is_not_sent_in_the_clear_to_another_machine(monkeypatch: pytest
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "http://127.8.0.1", "http://[::1]:80", "http://localhost"])
 def test_the_key_is_sent_to_this_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    EndpointModel(url, "m")
+    assert key_for(EndpointModel(url, "m").url) == KEY
 
 
 @pytest.mark.parametrize("key", ["sk-1234567890\r\nx: y", "sk-\u2019123456789"])
