@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from s3lora.rules import Fraction, Gap, Null, Outlier, Threshold, Top
     from s3lora.scan import ModuleScan, Scan, scan
     from s3lora.select import Choice, Filter, Plan, Share, select
+    from s3lora.series import ModuleSeries, Series, checkpoints, compare_series
 
 #: Public name → the module that defines it.
 _HOME = {
@@ -49,6 +50,7 @@ _HOME = {
     "LoraModule": "s3lora.adapter.model",
     "ModuleChange": "s3lora.compare",
     "ModuleScan": "s3lora.scan",
+    "ModuleSeries": "s3lora.series",
     "NonFiniteError": "s3lora.errors",
     "NothingToAuditError": "s3lora.errors",
     "Null": "s3lora.rules",
@@ -61,13 +63,16 @@ _HOME = {
     "Scaling": "s3lora.adapter.model",
     "Scan": "s3lora.scan",
     "SelectionError": "s3lora.errors",
+    "Series": "s3lora.series",
     "Settings": "s3lora.prune",
     "Share": "s3lora.select",
     "Threshold": "s3lora.rules",
     "Top": "s3lora.rules",
     "UnsupportedAdapterError": "s3lora.errors",
     "UsageError": "s3lora.errors",
+    "checkpoints": "s3lora.series",
     "compare": "s3lora.compare",
+    "compare_series": "s3lora.series",
     "open_adapter": "s3lora.adapter.open",
     "prune": "s3lora.prune",
     "read_provenance": "s3lora.provenance",
@@ -88,6 +93,7 @@ __all__ = [
     "LoraModule",
     "ModuleChange",
     "ModuleScan",
+    "ModuleSeries",
     "NonFiniteError",
     "NothingToAuditError",
     "Null",
@@ -100,6 +106,7 @@ __all__ = [
     "Scaling",
     "Scan",
     "SelectionError",
+    "Series",
     "Settings",
     "Share",
     "Threshold",
@@ -107,7 +114,9 @@ __all__ = [
     "UnsupportedAdapterError",
     "UsageError",
     "__version__",
+    "checkpoints",
     "compare",
+    "compare_series",
     "open_adapter",
     "prune",
     "read_provenance",

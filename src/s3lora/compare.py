@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,9 +14,12 @@ from threadpoolctl import threadpool_limits
 from s3lora.adapter.digest import Source
 from s3lora.adapter.model import LoraModule
 from s3lora.adapter.open import open_adapter
-from s3lora.errors import NothingToAuditError
+from s3lora.errors import NothingToAuditError, printable
 from s3lora.scan import SCHEMA_VERSION, Configuration, ModuleScan, Tool, scan
 from s3lora.spectrum.difference import inner_product
+
+#: (distance, cosine) of two updates, each None where it is undefined.
+Relation = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +72,7 @@ def compare(a: str | os.PathLike[str], b: str | os.PathLike[str], method: str = 
             changes = tuple(
                 _change(modules_a[path], modules_b[path], before[path], after[path]) for path in common if path in same
             )
+    ranks = sum(modules_a[path].rank != modules_b[path].rank for path in common)
     notes = {
         note: [side for side, measured in zip("ab", scans, strict=True) if note in measured.warnings]
         for measured in scans
@@ -79,7 +85,11 @@ def compare(a: str | os.PathLike[str], b: str | os.PathLike[str], method: str = 
         only_a=tuple(path for path in modules_a if path not in modules_b),
         only_b=tuple(path for path in modules_b if path not in modules_a),
         reshaped=tuple(path for path in common if path not in same),
-        warnings=tuple(f"{' and '.join(sides)}: {note}" for note, sides in notes.items()),
+        warnings=(
+            *(f"{' and '.join(sides)}: {note}" for note, sides in notes.items()),
+            *([other_ranks(ranks, len(common))] if ranks else []),
+            *other_bases([measured.source for measured in scans]),
+        ),
     )
 
 
@@ -89,12 +99,7 @@ def _shape(module: LoraModule) -> tuple[int, int]:
 
 def _change(a: LoraModule, b: LoraModule, before: ModuleScan, after: ModuleScan) -> ModuleChange:
     norm_a, norm_b = before.indices["frobenius"] or 0.0, after.indices["frobenius"] or 0.0
-    try:
-        distance, cosine = _relation(a, b, norm_a, norm_b)
-    finally:
-        for module in (a, b):
-            module.A.release()
-            module.B.release()
+    distance, cosine = related(a, b, norm_a, norm_b)
     return ModuleChange(
         path=a.path,
         layer=a.layer,
@@ -106,7 +111,34 @@ def _change(a: LoraModule, b: LoraModule, before: ModuleScan, after: ModuleScan)
     )
 
 
-def _relation(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> tuple[float | None, float | None]:
+def other_ranks(count: int, total: int) -> str:
+    """Return what to bear in mind where modules are of another rank than before."""
+    return f"{count} of {total} modules change their rank: an SSI is at least 1/rank, so the raw values do not compare"
+
+
+def other_bases(sources: Sequence[Source]) -> list[str]:
+    """Return what to bear in mind where adapters name different base models; a path counts by its last part."""
+    names = dict.fromkeys(re.split(r"[/\\]", one.base_model.rstrip("/\\"))[-1] for one in sources if one.base_model)
+    if len({name.casefold() for name in names}) < 2:
+        return []
+    shown = ", ".join(printable(name, 60) for name in [*names][:3]) + (", …" if len(names) > 3 else "")
+    return [f"the adapters name different base models ({shown}): what changes from one to another means little then"]
+
+
+def related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Relation:
+    """Return the distance of b from a relative to ‖ΔW_a‖_F, and the cosine between them; the norms are known.
+
+    Both modules are of one shape; their pages are handed back afterwards.
+    """
+    try:
+        return _relation(a, b, norm_a, norm_b)
+    finally:
+        for module in (a, b):
+            module.A.release()
+            module.B.release()
+
+
+def _relation(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Relation:
     if norm_a == 0.0:
         return None, None
     if norm_b == 0.0:

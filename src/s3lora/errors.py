@@ -44,7 +44,12 @@ def printable(text: object, limit: int = 160) -> str:
 class S3LoRAError(Exception):
     """Base of every error s3lora raises on purpose.
 
-    Parameters: `problem` says what is wrong; `file`, `module` and `shape` say where; `fix` says what to do.
+    Parameters:
+        problem: what is wrong.
+        file: where.
+        module: in which module.
+        shape: of which shape.
+        fix: what to do.
     """
 
     exit_status = 2

@@ -1,4 +1,4 @@
-"""`--fail-on` rules: turn a scan into a finding or none."""
+"""`--fail-on` rules: turn a scan into findings or none."""
 
 from __future__ import annotations
 
@@ -21,14 +21,45 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     "==": operator.eq,
 }
-COUNTS = ("selected", "outliers", "zero_updates")
+#: Of every rule that compares an index, in reports for machines. What an id means never changes.
+INDEX_ID = "S3L001"
+#: What a rule can count → the id of such rules.
+COUNTS = {"selected": "S3L002", "outliers": "S3L003", "nonfinite": "S3L004", "zero_updates": "S3L005"}
+#: Modules named in one sentence.
+NAMED = 3
 _ALL = Filter()
 _OUTLIER = Outlier()
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a rule found: a module whose index meets it, or a count that does.
+
+    `rule` is the rule as it is written; `module` the path, None for a count, which is of the modules `counted`;
+    `value` is what was compared with `limit`; `message` tells all of it in a sentence.
+    """
+
+    rule: str
+    rule_id: str
+    module: str | None
+    value: float
+    limit: float
+    message: str
+    counted: tuple[str, ...] = ()
+
+    def excess(self) -> float:
+        """Return how far the value lies beyond the limit."""
+        return abs(self.value - self.limit)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Return the paths of the modules that the finding rests on."""
+        return self.counted if self.module is None else (self.module,)
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
-    """One rule: an index that any module may meet (`ssi > 0.8`), or a count (`selected > 0`, `outliers > 3`)."""
+    """One rule: an index that any module may meet (`ssi > 0.8`), or a count (`selected > 0`, `nonfinite`)."""
 
     metric: str
     comparison: str
@@ -47,44 +78,83 @@ class Gate:
         except ValueError:
             raise UsageError(f"{printable(match[3], 40)!r} is no number", fix=fix) from None
 
+    @property
+    def id(self) -> str:
+        """Return the id of rules of this kind."""
+        return COUNTS.get(self.metric, INDEX_ID)
+
+    @property
+    def upwards(self) -> bool:
+        """Return whether more modules, or a larger value, can only make the rule hold."""
+        return self.comparison in (">", ">=")
+
     def findings(
         self, scan: Scan, plan: Plan | None, only: Filter = _ALL, outlier: Outlier = _OUTLIER
-    ) -> tuple[str, ...]:
-        """Return a sentence for each finding, none if the rule holds nowhere.
+    ) -> tuple[Finding, ...]:
+        """Return what the rule finds, what lies furthest beyond the limit first; nothing if it holds nowhere.
 
         Parameters:
             scan: the measured adapter.
-            plan: what was chosen from it with the filter `only`; None where all updates are zero.
+            plan: what was chosen from it with the filter `only`; None where there was nothing to choose.
             only: which modules the rule is about.
             outlier: what counts as an outlier.
 
         Raises SelectionError if the scan did not measure what the rule asks for.
         """
-        holds = _COMPARE[self.comparison]
         modules = [module for module in scan.modules if only.allows(module)]
         if self.metric in COUNTS:
-            count = self._count(scan, modules, plan, only, outlier)
-            return (f"{self.metric} is {count}, rule {self}",) if holds(count, self.limit) else ()
+            counted = self._counted(scan, modules, plan, only, outlier)
+            return (self._of_count(counted),) if self.holds(len(counted)) else ()
         if all(self.metric not in module.indices for module in scan.modules):
             raise SelectionError(f"the scan has no {self.metric}", fix=f"scan with {self.metric} switched on")
-        return tuple(
-            f"{printable(module.path)}: {self.metric} is {value:.4g}, rule {self}"
+        found = [
+            self._of_module(module.path, value)
             for module in modules
-            if (value := module.indices.get(self.metric)) is not None and holds(value, self.limit)
-        )
+            if (value := module.indices.get(self.metric)) is not None and self.holds(value)
+        ]
+        return tuple(sorted(found, key=Finding.excess, reverse=True))
 
-    def _count(
+    def holds(self, value: float) -> bool:
+        """Return whether the rule holds for this value."""
+        return _COMPARE[self.comparison](value, self.limit)
+
+    def _of_module(self, path: str, value: float) -> Finding:
+        message = f"{printable(path)}: {self.metric} is {self._told(value)}, rule {self}"
+        return Finding(str(self), self.id, path, value, self.limit, message)
+
+    def _of_count(self, counted: tuple[str, ...]) -> Finding:
+        # Which modules are selected or outliers, the report shows; what has no number stands in no ranking.
+        names = f" ({some(counted)})" if self.metric == "nonfinite" and counted else ""
+        message = f"{self.metric} is {len(counted)}{names}, rule {self}"
+        return Finding(str(self), self.id, None, float(len(counted)), self.limit, message, counted)
+
+    def _told(self, value: float) -> str:
+        """Return the value with as many digits as show that the rule holds."""
+        short = (f"{value:.{digits}g}" for digits in (4, 6, 9, 12))
+        return next((text for text in short if self.holds(float(text))), repr(value))
+
+    def _counted(
         self, scan: Scan, modules: Sequence[ModuleScan], plan: Plan | None, only: Filter, outlier: Outlier
-    ) -> int:
+    ) -> tuple[str, ...]:
+        """Return the paths of the modules that are counted."""
         if self.metric == "zero_updates":
-            return sum(module.zero for module in modules)
+            return tuple(module.path for module in modules if module.zero)
+        if self.metric == "nonfinite":
+            return tuple(module.path for module in modules if module.nonfinite)
         if plan is None:
-            return 0
+            return ()
         if self.metric == "selected":
-            return len(plan.chosen)
+            return plan.paths
         index = plan.index if plan.index in INDICES else "ssi"
-        return len(select(scan, outlier, index=index, only=only).chosen)
+        return select(scan, outlier, index=index, only=only).paths
 
     def __str__(self) -> str:
         """Return the rule as it is written."""
-        return f"{self.metric} {self.comparison} {self.limit:g}"
+        short = f"{self.limit:g}"
+        return f"{self.metric} {self.comparison} {short if float(short) == self.limit else repr(self.limit)}"
+
+
+def some(paths: Sequence[str], shown: int = NAMED) -> str:
+    """Return the first names, and how many more there are."""
+    more = f", and {len(paths) - shown} more" if len(paths) > shown else ""
+    return ", ".join(printable(path, 120) for path in paths[:shown]) + more

@@ -59,6 +59,24 @@ class Provenance:
     written: tuple[FileDigest, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Versioned:
+    """What every document begins with."""
+
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restoration:
+    """What `restore` did: from which original, which modules are back, and which are still pruned."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool = field(default_factory=Tool)
+    source: Source
+    modules: tuple[str, ...]
+    pruned: tuple[str, ...]
+
+
 def write_pruned(
     pruned: Pruned, scan: Scan, out: str | os.PathLike[str], *, force: bool = False
 ) -> tuple[Provenance, Written]:
@@ -142,9 +160,32 @@ def read_provenance(folder: str | os.PathLike[str]) -> Provenance:
     if len(raw) > MAX_PROVENANCE:
         raise AdapterFileError(f"is larger than {MAX_PROVENANCE:,} bytes", file=path.name)
     try:
+        version = msgspec.json.decode(raw, type=_Versioned).schema_version
+        if version > SCHEMA_VERSION:
+            what = f"is of schema version {version}, and this s3lora knows {SCHEMA_VERSION}"
+            raise AdapterFileError(what, file=path.name, fix="update s3lora")
         return msgspec.json.decode(raw, type=Provenance)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UsageError) as error:
         raise AdapterFileError(f"is not what s3lora writes: {printable(error)}", file=path.name) from None
+
+
+def provenance_of(source: Source, folder: str | os.PathLike[str]) -> Provenance | None:
+    """Return how the adapter with the files of `source`, which lies in `folder`, was pruned; None if it was not.
+
+    Raises AdapterFileError if there is a `s3lora.json` that tells of other weights than those that are there.
+    """
+    if not os.path.lexists(Path(folder) / PROVENANCE):
+        return None
+    record = read_provenance(folder)
+    there = {file.name: file.sha256 for file in source.files}
+    wrong = next((file.name for file in record.written if there.get(file.name) != file.sha256), None)
+    if wrong is None:
+        return record
+    raise AdapterFileError(
+        f"tells of other weights than those that lie here: {printable(wrong)} differs by its SHA-256",
+        file=Path(folder) / PROVENANCE,
+        fix="prune again, or remove it if these weights were made by something else",
+    )
 
 
 def restore(

@@ -29,11 +29,16 @@ _ACTIONS: dict[Mode, Action] = {"remove": "removed", "zero": "zeroed", "clip": "
 class Settings:
     """How chosen modules are treated.
 
-    mode: `remove` takes their tensors out and tells the configuration so; `zero` sets lora_B to 0 and keeps the
-        shapes; `clip` lowers their leading singular values to the one numbered `component`; `scale` multiplies the
-        update by `factor`, between 0 and 1.
-    compat: the loader to write for.
-    bake: multiply every lora_B by its scaling and write one uniform `lora_alpha` = `r`.
+    Parameters:
+        mode: `remove` takes their tensors out and tells the configuration so; `zero` sets lora_B to 0 and keeps the
+            shapes; `clip` lowers their leading singular values to the one numbered `component`; `scale` multiplies
+            the update by `factor`.
+        component: of `clip`, at least 2.
+        factor: of `scale`, between 0 and 1.
+        compat: the loader to write for.
+        bake: multiply every lora_B by its scaling and write one uniform `lora_alpha` = `r`.
+
+    Raises UsageError for what is out of range.
     """
 
     mode: Mode = "remove"

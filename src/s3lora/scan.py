@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -78,6 +79,11 @@ class ModuleScan:
     indices: dict[str, float | None]
     selected: bool = False
 
+    @property
+    def nonfinite(self) -> bool:
+        """Return whether the module holds NaN or infinity; of any other update at least the norm is known."""
+        return not self.zero and self.indices.get("frobenius") is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
@@ -107,6 +113,7 @@ def scan(
     sample: int | None = None,
     seed: int = 0,
     kurtosis: bool = False,
+    nonfinite: bool = False,
     progress: Progress | None = None,
 ) -> Scan:
     """Score every module of an adapter.
@@ -119,18 +126,20 @@ def scan(
         sample: rows and columns of ΔW drawn for `fit="l1"`, at least 2; None takes all, in O(m·n·r³).
         seed: of that draw.
         kurtosis: also compute the kurtosis of the entries of ΔW.
+        nonfinite: keep a module that holds NaN or infinity, without σ̃ and with every index None, instead of raising.
         progress: called with (modules done, modules in all), from the calling thread.
 
     Raises:
         UsageError: a parameter that cannot be meant.
-        NonFiniteError: a module holds NaN or infinity.
+        NonFiniteError: a module holds NaN or infinity, and `nonfinite` is not set.
         AdapterFileError, UnsupportedAdapterError, NothingToAuditError: as `open_adapter`.
     """
     configuration = _configuration(method, rank, fit, sample, seed, kurtosis)
     if isinstance(adapter, str | os.PathLike):
         with open_adapter(adapter) as opened:
-            return _scan(opened, configuration, progress)
-    return _scan(adapter if isinstance(adapter, Adapter) else from_model(adapter), configuration, progress)
+            return _scan(opened, configuration, nonfinite, progress)
+    opened = adapter if isinstance(adapter, Adapter) else from_model(adapter)
+    return _scan(opened, configuration, nonfinite, progress)
 
 
 def _configuration(
@@ -146,15 +155,16 @@ def _configuration(
     return Configuration(method, rank, fit, sample, seed, kurtosis)
 
 
-def _scan(adapter: Adapter, configuration: Configuration, progress: Progress | None) -> Scan:
+def _scan(adapter: Adapter, configuration: Configuration, nonfinite: bool, progress: Progress | None) -> Scan:
     records: list[ModuleScan] = []
+    measure = functools.partial(scan_module, configuration=configuration, label=adapter.name, nonfinite=nonfinite)
     # One BLAS thread a call and one module a worker: two spinning BLAS threads on busy cores cost a factor of ten.
     with threadpool_limits(limits=1, user_api="blas"):
         pool = ThreadPoolExecutor(_workers(adapter))
         hashing = ThreadPoolExecutor(1)
         source = hashing.submit(source_of, adapter)
         try:
-            for record in pool.map(lambda module: scan_module(module, configuration, adapter.name), adapter.modules):
+            for record in pool.map(measure, adapter.modules):
                 records.append(record)
                 if progress:
                     progress(len(records), len(adapter.modules))
@@ -182,20 +192,22 @@ def _workers(adapter: Adapter) -> int:
     return max(1, min(available, MAX_WORKERS))
 
 
-def scan_module(module: LoraModule, configuration: Configuration, label: str) -> ModuleScan:
-    """Measure one module; its pages are handed back afterwards."""
+def scan_module(module: LoraModule, configuration: Configuration, label: str, *, nonfinite: bool = False) -> ModuleScan:
+    """Measure one module; its pages are handed back afterwards. `nonfinite` is that of `scan`."""
     try:
         update = FactoredUpdate(module.A.array(), module.B.array(), module.scaling.value)
         zero = update.is_zero
         sigma, values = _measure(module, update, configuration, label)
     except FloatingPointError:
-        raise NonFiniteError(
-            f"holds NaN or infinity in {_where(module)}",
-            file=label,
-            module=module.path,
-            shape=(module.m, module.n),
-            fix="the training diverged or the file is damaged; no spectrum exists",
-        ) from None
+        if not nonfinite:
+            raise NonFiniteError(
+                f"holds NaN or infinity in {_where(module)}",
+                file=label,
+                module=module.path,
+                shape=(module.m, module.n),
+                fix="the training diverged or the file is damaged; no spectrum exists",
+            ) from None
+        zero, sigma, values = False, np.zeros(0), dict.fromkeys(_wanted(configuration), math.nan)
     finally:
         module.A.release()
         module.B.release()
@@ -238,8 +250,12 @@ def _measure(
             raise UnsupportedAdapterError(str(error), file=label, module=module.path) from None
     epsilon = INDEX_EPSILON if configuration.method == "released" else 0.0
     measured = Measured(sigma, update, epsilon)
-    wanted = (index for index in INDICES.values() if not index.costly or configuration.kurtosis)
-    return sigma, {index.name: index.of(measured) for index in wanted}
+    return sigma, {name: INDICES[name].of(measured) for name in _wanted(configuration)}
+
+
+def _wanted(configuration: Configuration) -> list[str]:
+    """Return the names of the indices to compute."""
+    return [name for name, index in INDICES.items() if not index.costly or configuration.kurtosis]
 
 
 def _undefined(module: LoraModule, configuration: Configuration) -> bool:
@@ -251,7 +267,10 @@ def warnings_of(records: Sequence[ModuleScan], configuration: Configuration) -> 
     zeros = sum(record.zero for record in records)
     if zeros:
         yield f"{zeros} of {len(records)} modules are zero updates (B = 0: never trained, or pruned): no index"
-    undefined = sum(not record.zero and not record.sigma for record in records)
+    damaged = sum(record.nonfinite for record in records)
+    if damaged:
+        yield f"{damaged} of {len(records)} modules hold NaN or infinity: no spectrum exists, and no index"
+    undefined = sum(not (record.zero or record.sigma) for record in records) - damaged
     if undefined:
         yield f"`released` is undefined for {undefined} modules with m > n, as the script itself fails there"
     used = [record for record in records if record.sigma]

@@ -204,7 +204,8 @@ def _candidates(scan: Scan, index: str, only: Filter) -> list[ModuleScan]:
     allowed = [module for module in scan.modules if only.allows(module)]
     if not allowed:
         raise NothingToAuditError(f"no module passes the filter ({only})", file=scan.source.name)
-    usable = [m for m in allowed if not m.zero and (index in CONTROLS or m.indices.get(index) is not None)]
+    left = [m for m in allowed if not (m.zero or m.nonfinite)]
+    usable = [m for m in left if index in CONTROLS or m.indices.get(index) is not None]
     if not usable:
         why = "all are zero updates" if all(m.zero for m in allowed) else f"{index} is undefined for all"
         raise NothingToAuditError(f"no module to choose from: {why}", file=scan.source.name)

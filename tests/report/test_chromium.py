@@ -1,84 +1,131 @@
-"""The pages in a real browser: they show what they hold, fit a telephone, and ask for nothing.
-
-Run where Chromium is installed (Debian: `apt install chromium`), skipped elsewhere.
-"""
+"""The pages of results in a real browser: they show what they hold, fit a telephone, and ask for nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from s3lora.report.page import evaluation_page, sweep_page
-from tests.report import chromium, measured
+from tests.report import measured
+from tests.report.browser import WIDTHS, Show, axe, overflow, presentable
+from tests.report.contrast import pale
 from tests.report.test_page import ATTACK
 
-#: The widest that anything reaches, without what can be scrolled by itself.
-WIDTH = "document.documentElement.scrollWidth"
-SHOWN = """(() => {
+PAGES: dict[str, Callable[[], str]] = {
+    "sweep": lambda: sweep_page(measured.sweep(), "s3lora sweep made-up-adapter --base made-up"),
+    "evaluation": lambda: evaluation_page(measured.evaluation()),
+    "hostile-sweep": lambda: sweep_page(measured.hostile_sweep(ATTACK), ATTACK),
+    "hostile-evaluation": lambda: evaluation_page(measured.hostile_evaluation(ATTACK)),
+}
+SHOWN = """() => {
   const rows = [...document.querySelectorAll("tbody tr")], svg = document.querySelector("figure svg");
   return {
-    title: document.title,
     rows: rows.filter(row => row.getBoundingClientRect().height > 0).length,
     drawn: svg.getBoundingClientRect().width,
     paper: getComputedStyle(document.body).backgroundColor,
     colours: new Set([...document.querySelectorAll("polyline")].map(e => getComputedStyle(e).stroke)).size,
   };
-})()"""
+}"""
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Chromium]:
-    program = chromium.found()
-    if program is None:
-        pytest.skip("Chromium is not on the PATH")
-    with chromium.Chromium(program, tmp_path_factory.mktemp("profile")) as made:
-        yield made
-
-
-def pages(folder: Path) -> list[Path]:
-    made = {
-        "sweep": sweep_page(measured.sweep(), "s3lora sweep made-up-adapter --base made-up"),
-        "evaluation": evaluation_page(measured.evaluation()),
-        "hostile-sweep": sweep_page(measured.hostile_sweep(ATTACK), ATTACK),
-        "hostile-evaluation": evaluation_page(measured.hostile_evaluation(ATTACK)),
-    }
-    for name, text in made.items():
-        (folder / f"{name}.html").write_text(text, encoding="utf-8")
-    return [folder / f"{name}.html" for name in made]
-
-
-def test_pages_render_and_ask_for_nothing(browser: chromium.Chromium, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_show_what_they_hold(show: Show, name: str) -> None:
+    text = PAGES[name]()
     papers: dict[bool, set[str]] = {False: set(), True: set()}
-    for page in pages(tmp_path):
-        for width, dark in ((1280, False), (400, True)):
-            browser.open(page, width=width, dark=dark)
-            shown = browser.value(SHOWN)
-            assert (
-                ATTACK[-60:] in shown["title"]
-                if "hostile" in page.name
-                else shown["title"].startswith("made-up-adapter")
-            )
+    for width in WIDTHS:
+        for dark in papers:
+            page = show(text, width=width, dark=dark)
+            shown = page.evaluate(SHOWN)
+            assert ATTACK[-60:] in page.title() if "hostile" in name else page.title().startswith("made-up-adapter")
             assert shown["rows"] > 20
             assert 300 < shown["drawn"] <= width
             assert shown["colours"] >= 3
             papers[dark].add(shown["paper"])
-            assert browser.value(WIDTH) <= width, f"{page.name} reaches beyond {width} pixels"
-            assert [r["request"]["url"] for r in browser.reported("Network.requestWillBeSent")] == [page.as_uri()]
-            for event in ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"):
-                assert browser.reported(event) == [], page.name
-            assert browser.reported("Page.javascriptDialogOpening") == []
     assert [len(found) for found in papers.values()] == [1, 1]
     assert papers[False] != papers[True]
 
 
-def test_the_policy_is_obeyed(browser: chromium.Chromium, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_are_presentable(show: Show, name: str) -> None:
+    presentable(show, PAGES[name](), name)
+
+
+def test_pages_do_without_scripts(show: Show) -> None:
+    shown = [show(PAGES["sweep"](), scripts=scripts).locator("body").inner_text() for scripts in (False, True)]
+    assert "Pareto front" in shown[0]
+    assert shown[0] == shown[1]
+
+
+def test_the_policy_is_obeyed(show: Show) -> None:
     """Even a page into which markup got would run and fetch nothing."""
-    text = sweep_page(measured.sweep())
-    broken = text.replace("<main>", "<main><script>document.title = 'run'</script><img src='x.png'>", 1)
-    (tmp_path / "broken.html").write_text(broken, encoding="utf-8")
-    browser.open(tmp_path / "broken.html")
-    assert browser.value("document.title").startswith("made-up-adapter")
-    assert browser.value("document.images[0].naturalWidth") == 0
-    assert len(browser.reported("Log.entryAdded")) >= 2, "the browser tells of both"
+    foreign = "<script>document.title = 'run'</script><img src='x.png'>"
+    page = show(sweep_page(measured.sweep()).replace("<main>", f"<main>{foreign}", 1))
+    assert page.title().startswith("made-up-adapter")
+    assert page.evaluate("document.images[0].naturalWidth") == 0
+    told = [problem for problem in show.problems() if problem.startswith("console error:")]
+    assert any("inline script violates the following Content Security Policy" in problem for problem in told)
+    assert any("image" in problem and "Content Security Policy" in problem for problem in told)
+
+
+#: What a page must not do, and how `Show` names it.
+MISDEEDS = {
+    "<img src='x.png'>": "request: GET file:",
+    "<link rel=stylesheet href='https://example.org/x.css'>": "request: GET https://example.org/x.css",
+    "<script>console.error('no')</script>": "console error: no",
+    "<script>console.warn('no')</script>": "console warning: no",
+    "<script>throw new Error('no')</script>": "uncaught error: no",
+    "<script>alert('no')</script>": "dialog: no",
+    "<script>new WebSocket('ws://127.0.0.1:9')</script>": "socket: ws://127.0.0.1:9",
+    "<meta http-equiv=Content-Security-Policy content=\"script-src 'unsafe-inline'\">"
+    "<script>try { eval('1') } catch { }</script>": "console error: breach of the Content Security Policy",
+    "<script>open('about:blank')</script>": "second window: about:blank",
+}
+
+
+@pytest.mark.parametrize("markup", MISDEEDS)
+def test_what_a_page_must_not_do_is_noticed(show: Show, markup: str) -> None:
+    show(f"<!doctype html><title>misdeed</title>{markup}")
+    problems = show.problems()
+    assert any(problem.startswith(MISDEEDS[markup]) for problem in problems), problems
+    assert show.problems() == []
+
+
+def test_faults_in_a_page_are_found(show: Show) -> None:
+    page = show(
+        "<!doctype html><html lang=en><meta name=viewport content='width=device-width'><title>faults</title>"
+        "<main><h1>Faults</h1><p style='color: #aaa; background: #fff'>pale</p>"
+        "<div id=wide style='width: 900px'>wide</div>"
+        "<div style='overflow-x: auto'><div style='width: 2000px'>may be scrolled by itself</div></div></main>",
+        width=400,
+    )
+    (pale,) = axe(page)
+    assert pale.startswith("axe serious: color-contrast")
+    (wide,) = overflow(page)
+    assert 'id="wide"' in wide
+    assert "908 pixels" in wide, "with the margin of the body"
+
+
+def test_faint_words_in_a_drawing_are_found(show: Show) -> None:
+    page = show(
+        "<!doctype html><body style='background: white'><svg width=300 height=120>"
+        "<text y=20 fill='#999'>on paper</text>"
+        "<rect y=30 width=300 height=40 fill='#222'/><text y=60 fill=white>white on dark</text>"
+        "<rect y=70 width=300 height=40 fill=red fill-opacity=.1 /><text y=90 fill=white>white on pink</text></svg>"
+    )
+    on_paper, on_pink = pale(page)
+    assert on_paper.endswith("rgb(153, 153, 153) on rgb(255, 255, 255): on paper")
+    assert on_paper.startswith("contrast 2.85 of 4.5")
+    assert "rgb(255, 230, 230)" in on_pink
+    page = show(
+        "<!doctype html><body style='background: #111'><svg><text y=20 fill=white>white</text></svg>", dark=True
+    )
+    assert pale(page) == []
+
+
+def test_rows_alike_are_checked_three_times(show: Show) -> None:
+    rows = "<tr><td>1</td></tr>" * 9 + "<tr class=odd><td style='color: #ccc'>pale</td></tr>" * 9
+    page = show(f"<!doctype html><html lang=en><title>rows</title><main><h1>Rows</h1><table>{rows}</table></main>")
+    assert len(axe(page)) == 9
+    assert len(axe(page, alike=False)) == 3
+    assert page.locator("[data-alike]").count() == 0

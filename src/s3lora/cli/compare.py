@@ -4,29 +4,57 @@ from __future__ import annotations
 
 import click
 
-from s3lora.cli.options import format_option
-from s3lora.cli.output import check_output, emit, show
+from s3lora.cli.output import check_output, emit, progress_line, show
 from s3lora.compare import compare
-from s3lora.report.documents import compare_csv, to_json
+from s3lora.report.documents import compare_csv, series_csv, to_json
+from s3lora.series import checkpoints, compare_series
 from s3lora.spectrum.methods import METHODS
 
 
-@click.command("compare", short_help="What changed between two adapters, module by module.")
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.command("compare", short_help="What changed between adapters, module by module.")
+@click.argument("paths", nargs=-1, required=True, metavar="A B [C...] | RUN")
 @click.option(
     "--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method."
 )
-@format_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "csv", "html"]),
+    default="text",
+    show_default=True,
+    help="A report to read, data, or a page for a browser.",
+)
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
-def compare_command(a: str, b: str, method: str, form: str, output: str | None) -> None:
-    """Compare two adapters of one base model, or two checkpoints of one run, module by module.
+def compare_command(paths: tuple[str, ...], method: str, form: str, output: str | None) -> None:
+    """Compare adapters of one base model, such as the checkpoints of one run, module by module.
+
+    More than two are each compared with the one before. RUN is a folder with folders checkpoint-N in it; an adapter
+    in RUN itself comes last.
 
     \b
     s3lora compare checkpoint-100 checkpoint-200
-    s3lora compare my-adapter pruned --format csv
+    s3lora compare my-adapter pruned --format html --output report.html
     """
     check_output(output)
+    if len(paths) == 2 and form != "html":
+        _two(paths[0], paths[1], method, form, output)
+        return
+    series = compare_series(checkpoints(paths[0]) if len(paths) == 1 else paths, method, progress=progress_line)
+    if form == "html":
+        from s3lora.report.compare_page import compare_page
+
+        emit(compare_page(series), output)
+    elif form == "json":
+        emit(to_json(series), output)
+    elif form == "csv":
+        emit(series_csv(series), output)
+    else:
+        from s3lora.report.series_text import series_text
+
+        show(series_text(series), output)
+
+
+def _two(a: str, b: str, method: str, form: str, output: str | None) -> None:
     comparison = compare(a, b, method)
     if form == "json":
         emit(to_json(comparison), output)

@@ -11,9 +11,11 @@ import click
 from s3lora.cli.measuring import (
     check_folder,
     data_options,
+    is_page,
     load_model,
     model_options,
     open_store,
+    printed,
     progress_bar,
     settings_of,
     store_options,
@@ -47,6 +49,7 @@ TIMED = 8
 @scan_options
 @rule_options
 @store_options
+@printed("html")
 def eval_command(paths: tuple[str, ...], form: str, output: str | None, **options: Any) -> None:
     """Measure the base model, each adapter and each adapter without its sharpest modules, on the same prompts.
 
@@ -62,8 +65,8 @@ def eval_command(paths: tuple[str, ...], form: str, output: str | None, **option
     for because in ("no_prune", "endpoint"):
         if options[because]:
             refuse_choosing(click.get_current_context(), f"--{because.replace('_', '-')}")
-    check_folder(output)
-    if options["keep_completions"] and output is None:
+    check_folder(output, form)
+    if options["keep_completions"] and (output is None or is_page(output, form)):
         raise UsageError("--keep-completions needs --output, a folder to write them to")
     from s3lora.evaluate.suites import build_suites
 
@@ -76,11 +79,13 @@ def eval_command(paths: tuple[str, ...], form: str, output: str | None, **option
     from s3lora.report.measured_documents import evaluation_csv
 
     files = {"evaluation.json": to_json(evaluation), "evaluation.csv": evaluation_csv(evaluation)}
-    if output is not None:
+    if output is not None or form == "html":
         from s3lora.report.page import evaluation_page
 
-        write_files(output, {**files, "report.html": evaluation_page(evaluation), **_records(suites, found)})
-    _print(evaluation, form, files)
+        files["report.html"] = evaluation_page(evaluation)
+        write_files(output, {**files, **_records(suites, found)}, form)
+    if not is_page(output, form):
+        _print(evaluation, form, files)
 
 
 def _local(
@@ -177,4 +182,4 @@ def _print(evaluation: Evaluation, form: str, files: dict[str, str]) -> None:
 
         show(evaluation_text(evaluation), None)
     else:
-        emit(files[f"evaluation.{form}"], None)
+        emit(files["report.html" if form == "html" else f"evaluation.{form}"], None)

@@ -1,6 +1,6 @@
 """The command group, and the exit status of everything that can happen.
 
-0 done; 1 findings, with --fail-on only; 2 wrong use or an error; 3 nothing to audit; 130 interrupted.
+0 done; 1 findings, with --fail-on or --check only; 2 wrong use or an error; 3 nothing to audit; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from s3lora.cli.output import complain
 from s3lora.errors import S3LoRAError
 
 INTERRUPTED = 130
-COMMANDS = ("scan", "prune", "restore", "compare", "eval", "sweep", "tune", "demo")
+COMMANDS = ("scan", "prune", "restore", "compare", "eval", "sweep", "tune", "card", "bom", "demo")
 
 
 class _Commands(click.Group):

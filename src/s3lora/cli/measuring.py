@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s3lora.cli.options import Command, all_options
-from s3lora.cli.output import emit, live
+from s3lora.cli.output import check_output, emit, live
 from s3lora.errors import OutputError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -49,9 +49,13 @@ store_options = all_options(
     click.option("--cache", metavar="FOLDER", help="Where answers are kept  [default: ~/.cache/s3lora]."),
     click.option("--no-cache", is_flag=True, help="Keep no answers, and ask for all of them again."),
     click.option("-o", "--output", metavar="FOLDER", help="Write the results into this folder."),
-    click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True,
-                 help="What to print."),
 )  # fmt: skip
+
+
+def printed(*more: str) -> Callable[[Command], Command]:
+    """Return `--format` with these formats beside those that every command has."""
+    return click.option("--format", "form", type=click.Choice(["text", "json", "csv", *more]), default="text",
+                        show_default=True, help="What to print.")  # fmt: skip
 
 
 def suite_option(default: str) -> Callable[[Command], Command]:
@@ -162,9 +166,17 @@ def progress_bar() -> Iterator[Advance | None]:
         yield advance
 
 
-def check_folder(output: str | None) -> None:
-    """Raise before any work is done if results cannot be written to the folder; make it."""
+def is_page(output: str | None, form: str) -> bool:
+    """Return whether `--output` names one page instead of a folder."""
+    return form == "html" and output is not None and output.lower().endswith((".html", ".htm"))
+
+
+def check_folder(output: str | None, form: str = "text") -> None:
+    """Raise before any work is done if results cannot be written to the folder, or to the page; make the folder."""
     if output is None:
+        return
+    if is_page(output, form):
+        check_output(output)
         return
     if not output.strip():
         raise UsageError("--output has no name", fix="give the folder to write")
@@ -178,7 +190,10 @@ def check_folder(output: str | None) -> None:
         raise OutputError(f"cannot be written to ({error.strerror or error})", file=output) from None
 
 
-def write_files(output: str | None, files: dict[str, str]) -> None:
-    """Write each text under its name into the folder."""
+def write_files(output: str | None, files: dict[str, str], form: str = "text") -> None:
+    """Write each text under its name into the folder, or the page alone."""
+    if is_page(output, form):
+        emit(files["report.html"], output)
+        return
     for name, text in files.items() if output is not None else ():
         emit(text, str(Path(output or "") / name))

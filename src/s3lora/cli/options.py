@@ -23,6 +23,8 @@ from s3lora.spectrum.methods import METHODS
 Command = TypeVar("Command", bound=Callable[..., Any])
 #: Rows and columns drawn for the robust fit unless asked otherwise: seconds instead of hours.
 SAMPLE = 256
+#: Where a context keeps the names of the options that a policy set.
+APPLIED = "s3lora.policy"
 RANKINGS = [name.replace("_", "-") for name in (*INDICES, *CONTROLS)]
 #: Option → the choices, as (option, value), that it needs all of to do anything.
 OWNERS = {
@@ -68,7 +70,8 @@ def _preset(context: click.Context, _: click.Parameter, name: str | None) -> str
     """Make method and index of a preset the defaults of what is parsed after it."""
     if name is not None:
         preset = PRESETS[name]
-        context.default_map = {"method": preset.method, "index": preset.index.replace("_", "-")}
+        parts = {"method": preset.method, "index": preset.index.replace("_", "-")}
+        context.default_map = {**parts, **(context.default_map or {})}  # a policy may have said more
     return name
 
 
@@ -122,13 +125,23 @@ format_option = click.option(
 
 
 def given_options(context: click.Context, besides: Container[str]) -> list[str]:
-    """Return the options that were written on the command line, to be written again; `besides` names the others."""
+    """Return the options that were written, to be written again; `besides` names the others.
+
+    Those that a policy set are written out: the command that follows may read none.
+    """
     words = []
     for option in context.command.params:
         name = option.name or ""
-        if isinstance(option, click.Option) and _written(context, name) and name not in besides:
-            words += [option.opts[0]] if option.is_flag else [option.opts[0], str(context.params[name])]
+        if not isinstance(option, click.Option) or name in besides:
+            continue
+        if _written(context, name) or (name in context.meta.get(APPLIED, ()) and not _idle(context, name)):
+            value = context.params[name]
+            words += [option.opts[0]] * bool(value) if option.is_flag else [option.opts[0], str(value)]
     return words
+
+
+def _idle(context: click.Context, name: str) -> bool:
+    return any(context.params[owner] != value for owner, value in OWNERS.get(name, ()))
 
 
 def refuse_idle(context: click.Context, besides: Container[str] = ()) -> None:
@@ -152,7 +165,7 @@ def _written(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
-def scan_with(adapter: Adapter | str, options: dict[str, Any], label: str) -> Scan:
+def scan_with(adapter: Adapter | str, options: dict[str, Any], label: str, *, nonfinite: bool = False) -> Scan:
     """Scan with the values of `scan_options` (and of --index, which may ask for a costly index)."""
     return scan(
         adapter,
@@ -162,6 +175,7 @@ def scan_with(adapter: Adapter | str, options: dict[str, Any], label: str) -> Sc
         sample=(options["sample"] or None) if options["fit"] == "l1" else None,
         seed=options["seed"],
         kurtosis=options["kurtosis"] or "kurtosis" in (options["index"], options["match"]),
+        nonfinite=nonfinite,
         progress=progress_line(label),
     )
 
@@ -192,10 +206,11 @@ def _rule(options: dict[str, Any]) -> Rule:
 def module_filter(options: dict[str, Any]) -> Filter:
     """Return which modules the values of `rule_options` let a rule choose from."""
     projections = tuple(name.strip() for name in options["projection"].split(",")) if options["projection"] else None
-    return Filter(projections, _layers(options["layers"]), options["only"])
+    return Filter(projections, layers_of(options["layers"]), options["only"])
 
 
-def _layers(text: str | None) -> tuple[int, int] | None:
+def layers_of(text: str | None) -> tuple[int, int] | None:
+    """Return the range that `--layers` names, both ends included; None for all. Raise UsageError if it is none."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text.strip())

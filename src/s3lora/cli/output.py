@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -46,18 +47,19 @@ def check_output(output: str | None) -> None:
         raise OutputError("is part of an adapter", file=path, fix="give --output another file")
 
 
-def emit(text: str, output: str | None) -> None:
-    """Print text as UTF-8, whatever the locale, or write it to a file whole or not at all."""
+def emit(content: str | bytes, output: str | None) -> None:
+    """Print text as UTF-8, whatever the locale, or bytes as they are; or write them to a file whole or not at all."""
+    data = content.encode() if isinstance(content, str) else content
     if output is not None:
-        _write(Path(output), text)
+        _write(Path(output), data)
         return
     stream = _stdout()
     buffer = getattr(stream, "buffer", None)
     if buffer is None:
-        stream.write(text)
+        stream.write(data.decode())
     else:
         stream.flush()
-        buffer.write(text.encode())
+        buffer.write(data)
     stream.flush()
 
 
@@ -80,22 +82,20 @@ def _stdout() -> TextIO:
     return sys.stdout
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, data: bytes) -> None:
     partial: str | None = None
     try:
         if path.exists() and not path.is_file():
-            with path.open("w", encoding="utf-8") as device:  # /dev/null, a pipe: they are written to, never replaced
-                device.write(text)
+            with path.open("wb") as device:  # /dev/null, a pipe: they are written to, never replaced
+                device.write(data)
             return
         path = Path(os.path.realpath(path))  # the file that a link leads to, not the link
         import tempfile  # only here, and slow to import
 
         descriptor, partial = tempfile.mkstemp(prefix=".s3lora.", dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(partial).chmod(0o666 & ~mask)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(partial).chmod(_mode(path))
         Path(partial).replace(path)
         partial = None
     except OSError as error:
@@ -103,6 +103,15 @@ def _write(path: Path, text: str) -> None:
     finally:
         if partial is not None:
             Path(partial).unlink(missing_ok=True)
+
+
+def _mode(path: Path) -> int:
+    """Return the permissions of the file that is replaced, or of a new one."""
+    if path.is_file():
+        return stat.S_IMODE(path.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def progress_line(label: str) -> Progress | None:

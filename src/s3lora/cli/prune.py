@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from s3lora.adapter.open import open_adapter
-from s3lora.cli.options import format_option, refuse_idle, rule_options, scan_options, scan_with, selector
+from s3lora.cli.options import refuse_idle, rule_options, scan_options, scan_with, selector
 from s3lora.cli.output import emit, show
+from s3lora.cli.pages import reported
 from s3lora.compat import COMPATS
 from s3lora.provenance import write_pruned
 from s3lora.prune import MODES, Settings, prune
-from s3lora.report.documents import prune_csv, to_json
+from s3lora.report.documents import prune_csv, scan_document, to_json
 
 
 @click.command("prune", short_help="Write the adapter without its sharpest modules.")
@@ -42,11 +44,19 @@ from s3lora.report.documents import prune_csv, to_json
 @click.option("--force-flat", is_flag=True, help="Prune even where the index does not tell modules apart.")
 @scan_options
 @rule_options
-@format_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "csv", "html"]),
+    default="text",
+    show_default=True,
+    help="A report to read, or data or a page on standard output alone.",
+)
 def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     """Choose modules by a rule and write an adapter without them, for PEFT, vLLM, SGLang or llama.cpp.
 
-    What was done is printed: as a report, as JSON (the content of s3lora.json), or as CSV with one row a module.
+    What was done is printed: as a report, as JSON (the content of s3lora.json), as CSV with one row a module, or as a
+    page in HTML.
     The adapter is written whole or not at all, read again and compared; s3lora.json in it says what was done. The
     input stays as it is, unless -o and --force name it.
 
@@ -62,9 +72,16 @@ def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     choose = selector(options)
     with open_adapter(path) as adapter:
         measured = scan_with(adapter, options, path)
-        pruned = prune(adapter, choose(measured), settings, flat=options["force_flat"])
+        plan = choose(measured)
+        pruned = prune(adapter, plan, settings, flat=options["force_flat"])
+        # The input may be replaced: what a page shows of it is measured before.
+        page = reported(scan_document(measured, plan), measured, path, options) if form == "html" else None
         provenance, written = write_pruned(pruned, measured, output, force=options["force"])
-    if form == "json":
+    if page is not None:
+        from s3lora.report.scan_page import scan_page
+
+        emit(scan_page([replace(page, provenance=provenance)]), None)
+    elif form == "json":
         emit(to_json(provenance), None)
     elif form == "csv":
         emit(prune_csv(provenance), None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from s3lora.cli.output import show
+from s3lora.cli.output import emit, show
 from s3lora.errors import printable
-from s3lora.provenance import restore
+from s3lora.provenance import Restoration, read_provenance, restore
 
 
 @click.command("restore", short_help="Put pruned modules back from the original.")
@@ -15,7 +15,15 @@ from s3lora.provenance import restore
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
 @click.option("--module", "only", multiple=True, metavar="PATH", help="Put back this module only; repeatable.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder.")
-def restore_command(pruned: str, original: str, output: str, only: tuple[str, ...], force: bool) -> None:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="A line to read, or data on standard output alone.",
+)
+def restore_command(pruned: str, original: str, output: str, only: tuple[str, ...], force: bool, form: str) -> None:
     """Put removed modules back, after proving by SHA-256 that ORIGINAL is the adapter PRUNED was made from.
 
     \b
@@ -23,7 +31,14 @@ def restore_command(pruned: str, original: str, output: str, only: tuple[str, ..
     s3lora restore pruned --from my-adapter -o partly \\
         --module model.layers.3.self_attn.q_proj
     """
+    record = read_provenance(pruned)  # before it is replaced, where --output names the same folder
     back = restore(pruned, original, output, modules=only or None, force=force)
+    if form == "json":
+        from s3lora.report.documents import to_json
+
+        left = tuple(module.path for module in record.modules if module.path not in back)
+        emit(to_json(Restoration(source=record.source, modules=back, pruned=left)), None)
+        return
     from rich.text import Text
 
     modules = "module" if len(back) == 1 else "modules"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from s3lora.audit import Audit, Terms, audit, gravest
+from s3lora.baseline import read_baseline
 from s3lora.cli.options import (
-    format_option,
     given_options,
     module_filter,
     refuse_idle,
@@ -20,18 +21,22 @@ from s3lora.cli.options import (
     selector,
 )
 from s3lora.cli.output import check_output, complain, emit, show
-from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
+from s3lora.cli.policies import PolicyCommand, policy_options
+from s3lora.cli.scan_formats import FORMATS, Outcome
+from s3lora.errors import UsageError
 from s3lora.gate import Gate
-from s3lora.report.documents import ScanDocument, scan_csv, scan_document, to_json
+from s3lora.report.documents import scan_document
 from s3lora.rules import Outlier
 from s3lora.scan import Scan
-from s3lora.select import Filter, Plan
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+#: Modules that one rule names on standard error, for one adapter.
+TOLD = 10
 
-@click.command("scan", short_help="Score every module of an adapter.")
+
+@click.command("scan", cls=PolicyCommand, short_help="Score every module of an adapter.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @scan_options
 @rule_options
@@ -41,10 +46,27 @@ if TYPE_CHECKING:
     metavar="RULE",
     help="Exit 1 if this holds, e.g. 'ssi > 0.8'; of the modules that the filters let pass.",
 )
-@format_option
+@click.option("--baseline", metavar="FILE", help="An earlier result in SARIF; only what is new counts.")
+@policy_options
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", *FORMATS]),
+    default="text",
+    show_default=True,
+    help="A report to read, or data on standard output alone.",
+)
+@click.option("--evaluation", metavar="FILE", help="A sweep.json of the adapter, whose curve --format html shows.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no report; findings and errors are told all the same.")
 def scan_command(
-    paths: tuple[str, ...], fail_on: tuple[str, ...], form: str, output: str | None, **options: Any
+    paths: tuple[str, ...],
+    fail_on: tuple[str, ...],
+    baseline: str | None,
+    form: str,
+    output: str | None,
+    quiet: bool,
+    **options: Any,
 ) -> int:
     """Score every module of one or more LoRA adapters, and show what a rule would prune.
 
@@ -57,59 +79,68 @@ def scan_command(
     s3lora scan my-adapter --format json --output scan.json
     """
     check_output(output)
-    context = click.get_current_context()
-    gates = [Gate.parse(rule) for rule in fail_on]
-    refuse_idle(context, besides=("z",) if any(gate.metric == "outliers" for gate in gates) else ())
-    choose, only, outlier = selector(options), module_filter(options), Outlier(options["z"])
-    options["kurtosis"] = options["kurtosis"] or any(gate.metric == "kurtosis" for gate in gates)
-    unused = () if options["rule"] == "outlier" else ("z",)  # of --fail-on, which prune has not
-    repeated = given_options(context, besides=("fail_on", "form", "output", *unused))
-    documents: list[ScanDocument] = []
-    commands: list[str] = []
-    statuses = [0]
+    if quiet and (form != "text" or output is not None):
+        raise UsageError(f"--quiet does nothing with {'--output' if output is not None else f'--format {form}'}")
+    if options["evaluation"] is not None and form != "html":
+        raise UsageError("--evaluation does nothing without --format html")
+    terms = _terms(fail_on, baseline, options)
+    metrics = {gate.metric for gate in terms.gates}
+    refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
+    options["kurtosis"] = options["kurtosis"] or "kurtosis" in metrics
+
+    def measure(path: str) -> Scan:
+        return scan_with(path, options, path, nonfinite="nonfinite" in metrics)
+
+    audits: list[Audit] = []
     for path in paths:
-        try:
-            measured = scan_with(path, options, path)
-            plan = _plan(measured, choose, only)
-            findings = [text for gate in gates for text in gate.findings(measured, plan, only, outlier)]
-        except UsageError:
-            raise  # it is the same for every path
-        except S3LoRAError as error:
-            error.adapter = path
-            statuses.append(complain(error.located(), error.exit_status))
-            continue
-        documents.append(scan_document(measured, plan))
-        commands.append(shlex.join(["s3lora", "prune", path, *repeated, "-o", "PRUNED"]))
-        statuses += [complain(f"{path}: finding: {text}", 1) for text in findings]
-        if missing := sum(not (module.zero or module.sigma) for module in measured.modules):
-            statuses.append(
-                complain(
-                    f"{path}: the scan is incomplete: {missing} of {len(measured.modules)} modules have no index", 2
-                )
-            )
-        if form == "text" and output is None:
-            _show(documents[-1:], commands[-1:], None, first=len(documents) == 1)
-    if documents and form == "json":
-        emit(to_json(documents[0] if len(paths) == 1 else documents), output)
-    elif documents and form == "csv":
-        emit(scan_csv(documents), output)
-    elif documents and output is not None:
-        _show(documents, commands, output)
-    # An error outranks nothing to audit, which outranks a finding: an incomplete scan never looks like a verdict.
-    return max(statuses, key=lambda status: (0, 1, 3, 2).index(status))
+        audits.append(audit(path, measure, terms))
+        _tell(audits[-1])
+        if form == "text" and output is None and not quiet:
+            _show(audits[-1:], None, first=sum(one.scan is not None for one in audits) == 1)
+    _tell_known(audits, baseline)
+    if form == "text":
+        if output is not None:
+            _show(audits, output)
+    elif any(one.scan is not None for one in audits) or FORMATS[form].of_failures:
+        emit(FORMATS[form].render(Outcome(audits, terms, options)), output)
+    return gravest(audits)
 
 
-def _plan(measured: Scan, choose: Callable[[Scan], Plan], only: Filter) -> Plan | None:
-    """Return the plan; None for an adapter of zero updates only, which is a complete scan with nothing to choose."""
-    try:
-        return choose(measured)
-    except NothingToAuditError:
-        if all(module.zero for module in measured.modules) and any(map(only.allows, measured.modules)):
-            return None
-        raise
+def _terms(fail_on: Sequence[str], baseline: str | None, options: dict[str, Any]) -> Terms:
+    # A rule that is given twice would be told twice.
+    gates = tuple(dict.fromkeys(map(Gate.parse, fail_on)))
+    if baseline is not None and not gates:
+        raise UsageError("--baseline does nothing without --fail-on RULE")
+    return Terms(
+        choose=selector(options),
+        gates=gates,
+        only=module_filter(options),
+        outlier=Outlier(options["z"]),
+        baseline=None if baseline is None else read_baseline(baseline),
+    )
 
 
-def _show(documents: list[ScanDocument], commands: list[str], output: str | None, *, first: bool = True) -> None:
+def _tell(one: Audit) -> None:
+    """Print on standard error what was found in one adapter, and what was wrong with it."""
+    if one.error is not None:
+        complain(one.error.located(), one.error.exit_status)
+    for verdict in one.verdicts:
+        for found in verdict.new[:TOLD]:
+            complain(f"{one.path}: finding: {found.message}", 1)
+        if more := len(verdict.new[TOLD:]):
+            complain(f"{one.path}: finding: {more} more module{'s' if more > 1 else ''}, rule {verdict.gate}", 1)
+    if one.incomplete:
+        complain(f"{one.path}: {one.incomplete}", 2)
+
+
+def _tell_known(audits: Sequence[Audit], baseline: str | None) -> None:
+    known = sum(len(verdict.known) for one in audits for verdict in one.verdicts)
+    if known:
+        complain(f"{baseline}: {known} finding{'s are' if known > 1 else ' is'} known and not counted", 0)
+
+
+def _show(audits: Sequence[Audit], output: str | None, *, first: bool = True) -> None:
+    """Print the reports, each after a blank line but the first, or write them."""
     from rich.console import Group
     from rich.text import Text
 
@@ -117,8 +148,22 @@ def _show(documents: list[ScanDocument], commands: list[str], output: str | None
 
     console = None if output is not None else console_for(sys.stdout)
     parts: list[RenderableType] = []
-    for document, command in zip(documents, commands, strict=True):
+    for one in audits:
+        if one.scan is None:
+            continue
         if parts or not first:
             parts.append(Text())
-        parts.append(scan_text(document, command, console))
-    show(Group(*parts), output)
+        parts.append(scan_text(scan_document(one.scan, one.plan), _next(one, one.scan), console))
+    if parts:
+        show(Group(*parts), output)
+
+
+def _next(one: Audit, scan: Scan) -> str | None:
+    """Return the command that prunes what the report marks, None where `prune` would refuse the adapter."""
+    if any(module.nonfinite for module in scan.modules):
+        return None
+    context = click.get_current_context()
+    # --z may be that of a --fail-on rule, which prune has not.
+    unused = () if context.params["rule"] == "outlier" else ("z",)
+    gating = ("fail_on", "baseline", "policy", "no_policy", "form", "output")
+    return shlex.join(["s3lora", "prune", one.path, *given_options(context, (*gating, *unused)), "-o", "PRUNED"])

@@ -10,9 +10,11 @@ import click
 from s3lora.cli.measuring import (
     check_folder,
     data_options,
+    is_page,
     load_model,
     model_options,
     open_store,
+    printed,
     progress_bar,
     settings_of,
     store_options,
@@ -61,6 +63,7 @@ from s3lora.cli.output import emit, show
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of everything random."
 )
 @store_options
+@printed("html")
 def sweep_command(path: str, form: str, output: str | None, **options: Any) -> None:
     """Prune an adapter further and further, by each ranking and by chance, and measure safety and usefulness.
 
@@ -71,12 +74,13 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
     s3lora sweep my-adapter --base ./model --output results
     s3lora sweep my-adapter --base ./model --methods mas-svd,svd,spsvd,released,random --index ssi --top 0,5,10,15,20
     """  # fmt: skip
-    check_folder(output)
+    check_folder(output, form)
     from s3lora.evaluate.needs import need
     from s3lora.evaluate.suites import build_suites
     from s3lora.evaluate.sweeping import sweep
 
-    if output is not None:
+    drawn = output is not None and not is_page(output, form)
+    if drawn:
         need("matplotlib")  # for the curve: hours later it would be too late to ask for it
     # A sweep is mostly waiting for answers; losses are to be had, alone and for less, by the suite planning-loss.
     suites = build_suites(settings_of(options, options["seed"], losses=False))
@@ -99,15 +103,18 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
     from s3lora.report.measured_documents import sweep_csv
 
     files = {"sweep.json": to_json(result), "sweep.csv": sweep_csv(result)}
-    if output is not None:
-        from s3lora.report.curves import draw
+    if output is not None or form == "html":
         from s3lora.report.page import sweep_page
 
-        write_files(output, {**files, "report.html": sweep_page(result)})
-        draw(result, Path(output) / "curve.png")
+        files["report.html"] = sweep_page(result)
+        write_files(output, files, form)
+    if drawn:
+        from s3lora.report.curves import draw
+
+        draw(result, Path(output or "") / "curve.png")
     if form == "text":
         from s3lora.report.sweep_text import sweep_text
 
         show(sweep_text(result), None)
-    else:
-        emit(files[f"sweep.{form}"], None)
+    elif not is_page(output, form):
+        emit(files["report.html" if form == "html" else f"sweep.{form}"], None)

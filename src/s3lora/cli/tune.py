@@ -12,6 +12,7 @@ from s3lora.cli.measuring import (
     load_model,
     model_options,
     open_store,
+    printed,
     progress_bar,
     settings_of,
     store_options,
@@ -55,6 +56,7 @@ from s3lora.spectrum.methods import METHODS
     help="Of the split and everything else random.",
 )
 @store_options
+@printed()
 def tune_command(path: str, form: str, output: str | None, **options: Any) -> None:
     """Find the number of modules whose pruning gains most safety at a bounded loss of usefulness.
 

@@ -33,7 +33,8 @@ class LocalModel:
 
     Parameters:
         base: a model folder, a `.gguf` file, a Hub name, or `demo`.
-        device, dtype: as for `load_base`.
+        device: `cpu`, `cuda`, …; by default CUDA where there is one.
+        dtype: a torch dtype by name; by default float32 on a CPU, and bfloat16 elsewhere.
         batch_size: answers at a time; by default chosen for the machine. It halves by itself when memory runs out.
 
     Greedy decoding on one machine gives equal answers at every run; other machines, numbers of threads or batch sizes

@@ -40,14 +40,17 @@ class SuiteSettings:
 
     Parameters:
         names: some of `SUITES`.
-        harmful, benign: prompt files or data sets, as `read_prompts` takes them; None for the built-in ones.
+        harmful: a file or data set of harmful prompts, as `read_prompts` takes it; None for the built-in ones.
+        benign: the same of harmless prompts.
         refusals: a refusal list; None for the built-in one.
         tasks: planning tasks, as `read_tasks` takes them; None for the built-in ones.
         documents: a folder that the tasks' lookups search.
         references: prompts with references, as `read_references` takes them; None for the built-in ones.
-        limit: items of each set, drawn with `seed`.
+        limit: items of each set.
+        seed: of the draw of those items, and of the split into halves.
         tokens: the most tokens of an answer, by the name of the suite.
-        judge, judge_name: a model that scores answers to harmful prompts.
+        judge: a model that scores answers to harmful prompts.
+        judge_name: its name in the results.
         losses: whether the suite planning computes the loss of the reference plans besides.
         keep: keep these answers' text.
     """

@@ -86,8 +86,10 @@ def tune(
     Parameters:
         adapter: a PEFT folder.
         base: the base model (see `LocalModel`), or one that is loaded already.
-        tuning, held_out: the same suites on two parts of the data that share no item.
-        method, index: the ranking; modules leave in its order.
+        tuning: the suites on the part of the data to choose on.
+        held_out: the same suites on another part, which shares no item with it.
+        method: the spectral method of the ranking.
+        index: the index to rank by; modules leave in this order.
         floor: the relative loss of every utility measure that is accepted, in (0, 1): its 95 % bound must lie below.
         store: answers kept on disk.
         seed: of every bootstrap.

@@ -19,6 +19,7 @@ from s3lora.spectrum.indices import INDICES
 if TYPE_CHECKING:
     from s3lora.compare import Comparison
     from s3lora.provenance import Provenance
+    from s3lora.series import Series
 
 #: Spreadsheets run cells that begin so; names come from untrusted files.
 _FORMULA = ("=", "+", "-", "@")
@@ -87,6 +88,20 @@ def compare_csv(comparison: Comparison) -> str:
     for change in comparison.modules:
         cells = [change.path, change.layer, change.projection, *change.ssi, *change.frobenius]
         rows.append([cell(value) for value in (*cells, change.distance, change.cosine)])
+    return to_csv(rows)
+
+
+def series_csv(series: Series) -> str:
+    """Return one row a module and adapter; distance and cosine are to the adapter before, so the first has none."""
+    rows = [["path", "layer", "projection", "expert", "adapter", "sha256", "step", "m", "n", "rank"]]
+    rows[0] += ["ssi", "normalised_ssi", "frobenius", "distance", "cosine"]
+    for module in series.modules:
+        for i, (source, step, shape) in enumerate(zip(series.sources, series.steps, module.shape, strict=True)):
+            cells: list[object] = [module.path, module.layer, module.projection, module.expert, source.name]
+            cells += [source.sha256, step, *(shape or (None, None))]
+            cells += [module.rank[i], module.ssi[i], module.normalised_ssi[i]]
+            relation = (module.distance[i - 1], module.cosine[i - 1]) if i else (None, None)
+            rows.append([cell(value) for value in (*cells, module.frobenius[i], *relation)])
     return to_csv(rows)
 
 

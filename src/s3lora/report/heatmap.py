@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -36,7 +37,7 @@ class Cell:
 
 def grid(modules: Sequence[ModuleScan], index: str) -> tuple[list[str], list[int], dict[tuple[str, int], Cell]]:
     """Return (row labels, layers, cells): the modules that have a layer, by projection and layer."""
-    labels = _labels(modules)
+    labels = labels_of(modules)
     members: dict[tuple[str, int], list[ModuleScan]] = {}
     for module in modules:
         if module.layer is not None:
@@ -49,7 +50,19 @@ def grid(modules: Sequence[ModuleScan], index: str) -> tuple[list[str], list[int
     return rows, sorted({layer for _, layer in members}), cells
 
 
-def _labels(modules: Sequence[ModuleScan]) -> dict[str, str]:
+class Named(Protocol):
+    """A module of which no more is known than what it is called."""
+
+    @property
+    def path(self) -> str:
+        """Return the path in the model."""
+
+    @property
+    def projection(self) -> str:
+        """Return the last name of the path."""
+
+
+def labels_of(modules: Sequence[Named]) -> dict[str, str]:
     """Return a row label for each path: the projection, with its parent where one name stands for two things."""
     parents: dict[str, set[str]] = {}
     split = {}
@@ -85,7 +98,7 @@ def heat_map(modules: Sequence[ModuleScan], index: str, *, width: int, colour: b
     for start in range(0, len(layers), fit):
         part = layers[start : start + fit]
         text.append(("\n" if start else "") + " " * (margin + 2) + _axis(part, size) + "\n", style="dim")
-        for row in sorted((row for row in rows if any((row, layer) in cells for layer in part)), key=_row_key):
+        for row in sorted((row for row in rows if any((row, layer) in cells for layer in part)), key=row_key):
             label = tail(row, margin)
             text.append(" " * (margin - cell_len(label)) + label + "  ")
             for layer in part:
@@ -98,7 +111,8 @@ def heat_map(modules: Sequence[ModuleScan], index: str, *, width: int, colour: b
     return text
 
 
-def _row_key(row: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
+def row_key(row: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
+    """Return the sort key of a row."""
     return (ORDER.index(row) if row in ORDER else len(ORDER), natural_key(row))
 
 

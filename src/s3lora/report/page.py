@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
-from s3lora.errors import printable
 from s3lora.evaluate.results import Comparison, Evaluation, Point, Sweep
 from s3lora.report.chart import against_modules, against_utility, forest, legend
 from s3lora.report.evaluation_text import items, ratio
-from s3lora.report.names import tail
+from s3lora.report.html import environment_of_pages, render
 from s3lora.report.sweep_text import shown_keys
 from s3lora.report.sweep_view import Key, collapses, comparison, front, rows
 from s3lora.report.values import (
-    NOTHING,
-    count,
-    decimal,
-    difference_text,
     few,
-    heading,
     measure_of,
-    metric_text,
     over_refusal_key,
-    p_text,
-    percent,
-    reading_text,
 )
 
-#: The longest name, sentence and command that are shown whole.
-NAME = 80
-LONGEST = 400
-LONGEST_COMMAND = 4000
 #: Warnings that are shown above the numbers; every point of a sweep can have some.
 NOTES = 12
 
@@ -123,45 +108,5 @@ def _matrix(sweep: Sweep) -> dict[str, Any]:
 
 
 def _render(template: str, **values: Any) -> str:
-    text: str = _environment().get_template(template).render(**values)
-    return text
-
-
-@functools.cache
-def _environment() -> Any:
-    import jinja2  # only here: a scan is done before it would be imported
-    from markupsafe import Markup
-
-    def shown(value: object) -> object:
-        """Return what a page shows of a value: names out of untrusted files lose their control characters."""
-        if value is None:
-            return NOTHING
-        return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value, LONGEST)
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("s3lora.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        count=count,
-        decimal=decimal,
-        difference=difference_text,
-        heading=heading,
-        items=items,
-        long=lambda text: Markup.escape("\n".join(printable(line, LONGEST_COMMAND) for line in text.splitlines())),
-        metric=metric_text,
-        name=lambda text: tail(text, NAME),
-        p=p_text,
-        percent=percent,
-        pixel=lambda value: f"{value:.1f}".removesuffix(".0"),
-        ratio=ratio,
-        reading=reading_text,
-        zip=lambda a, b: list(zip(a, b, strict=True)),
-        shape=Markup,  # signs are our own and longer than names
-    )
-    return environment
+    environment_of_pages().filters.update(items=items, ratio=ratio)
+    return render(template, **values)

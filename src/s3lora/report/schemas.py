@@ -9,41 +9,49 @@ import msgspec
 
 from s3lora.compare import Comparison
 from s3lora.evaluate.results import Evaluation, Sweep, Tuning
-from s3lora.provenance import Provenance
+from s3lora.provenance import Provenance, Restoration
 from s3lora.report.documents import ScanDocument
+from s3lora.series import Series
 
 #: Name of the schema file → type of the document.
 DOCUMENTS: dict[str, Any] = {
     "scan": ScanDocument,
     "prune": Provenance,
+    "restore": Restoration,
     "compare": Comparison,
+    "series": Series,
     "eval": Evaluation,
     "sweep": Sweep,
     "tune": Tuning,
 }
 
+#: Type → fields that came after the first release of the current version. They are always written, but a document of
+#: an older release lacks them, so that they need a default, and the schema does not require them.
+LATER: dict[str, tuple[str, ...]] = {}
+
 
 def schema(name: str) -> str:
     """Return the JSON Schema (2020-12) of a document as indented JSON.
 
-    Every field is required, because every field is written. Several adapters scanned at once give an array.
+    Fields are required, because every field is written, but for those in `LATER`. Several adapters scanned at once
+    give an array.
     """
     content = msgspec.json.schema(DOCUMENTS[name])
     one = {"$ref": content["$ref"]}
     body = {"anyOf": [one, {"type": "array", "items": one}]} if name == "scan" else one
-    definitions = {key: _as_written(part) for key, part in content["$defs"].items()}
+    definitions = {key: _as_written(key, part) for key, part in content["$defs"].items()}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"s3lora {name}"}
     return msgspec.json.format(msgspec.json.encode({**head, **body, "$defs": definitions}), indent=2).decode() + "\n"
 
 
-def _as_written(definition: dict[str, Any]) -> dict[str, Any]:
+def _as_written(name: str, definition: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of what is written, which is stricter than that of what can be read: nothing is left out."""
     fields = definition.get("properties", {})
     return {
         **definition,
-        "description": inspect.cleandoc(definition.get("description", "")),
+        "description": inspect.cleandoc(definition.get("description", "")).partition("\n\nRaises")[0],
         "properties": {
-            name: {key: value for key, value in part.items() if key != "default"} for name, part in fields.items()
+            field: {key: value for key, value in part.items() if key != "default"} for field, part in fields.items()
         },
-        "required": list(fields),
+        "required": [field for field in fields if field not in LATER.get(name, ())],
     }

@@ -3,7 +3,8 @@
 Three things follow from the script's own steps, and make it unfit for anything else. It walks over rows of U where
 the left singular vectors are the columns, so its u depends on the basis that LAPACK happens to return for the null
 space. It then builds a matrix of rank one, whose sharpness is 1 by construction, so that only the 1e-6 in its
-denominator orders the modules: by magnitude. And where m > n the shapes do not fit and it fails.
+denominator orders the modules, by the one singular value of that matrix. And where m > n the shapes do not fit and it
+fails. docs/method.md has what follows from that, in figures.
 """
 
 from __future__ import annotations

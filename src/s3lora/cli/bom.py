@@ -1,0 +1,46 @@
+"""`s3lora bom`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from s3lora.adapter.digest import file_digest, source_of
+from s3lora.adapter.open import PROVENANCE, open_adapter
+from s3lora.cli.card import attached, evaluation_option
+from s3lora.cli.output import check_output, emit
+from s3lora.provenance import provenance_of
+from s3lora.report.bom import bom
+from s3lora.report.card_file import CARD, metadata, read_card
+
+
+@click.command("bom", short_help="Print the adapter's bill of materials: CycloneDX, as JSON.")
+@click.argument("path", metavar="ADAPTER")
+@evaluation_option
+@click.option("--name", metavar="NAME", help="What the adapter is called  [default: as its folder].")
+@click.option("-o", "--output", metavar="FILE", help="Write it to a file.")
+def bom_command(path: str, evaluation: str | None, name: str | None, output: str | None) -> None:
+    """Print a bill of materials (ML-BOM, CycloneDX 1.6): digests, base model, licence, pruning, measurements.
+
+    Nothing is scanned, and nothing is said that the adapter's files do not. The same adapter gives the same bytes.
+
+    \b
+    s3lora bom my-adapter
+    s3lora bom pruned --evaluation results/evaluation.json -o pruned.cdx.json
+    """
+    check_output(output)
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    with open_adapter(path) as adapter:
+        source = source_of(adapter)
+        record = provenance_of(source, folder)
+        made = bom(
+            adapter,
+            source,
+            name=name,
+            record=record,
+            extra=() if record is None else (file_digest(folder / PROVENANCE),),
+            card=metadata(read_card(folder / CARD)),
+            figures=attached(evaluation, source, record),
+        )
+    emit(made, output)

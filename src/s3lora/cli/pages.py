@@ -1,0 +1,96 @@
+"""What a page shows of an adapter besides its scan: other methods and rankings, and the words of the commands in it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from s3lora.cli.options import given_options, module_filter, scan_with
+from s3lora.errors import S3LoRAError, UsageError
+from s3lora.report.documents import ScanDocument
+from s3lora.scan import Scan
+from s3lora.spectrum.indices import INDICES
+from s3lora.spectrum.methods import METHODS
+from s3lora.survey import Ranked, survey
+
+if TYPE_CHECKING:
+    from s3lora.evaluate.results import Sweep
+    from s3lora.report.scan_page import Reported
+
+#: Options that a command in the page does not repeat: where results go, and what only gates.
+_ASIDE = ("fail_on", "baseline", "policy", "no_policy", "form", "output", "quiet", "force", "force_flat", "evaluation")
+#: Options that measure by one method only.
+_OWN = ("fit", "sample")
+#: Options that the reader of a page chooses anew.
+_CHOSEN = (
+    *("preset", "method", "index", "match", "kurtosis"),
+    *("top", "fraction", "threshold", "rule", "z", "quantile", "draws"),
+)
+
+
+def rankings_of(scan: Scan, path: str, options: dict[str, Any], *, methods: bool = True) -> tuple[Ranked, ...]:
+    """Return the rankings of a scanned adapter, with the SSI by every other method that takes it."""
+    scans = [scan]
+    # `released` works on the dense update, which takes seconds a module at the sizes of large models.
+    for method in METHODS if methods else ():
+        if method not in (scan.configuration.method, "released"):
+            try:
+                other = {**options, "method": method, "fit": "l2", "kurtosis": False, "index": "ssi", "match": "ssi"}
+                scans.append(scan_with(path, other, path, nonfinite=any(m.nonfinite for m in scan.modules)))
+            except S3LoRAError:
+                continue  # what one method cannot measure is no reason to show nothing
+    index = options["index"].replace("-", "_")
+    return survey(
+        scans,
+        index=index if index in INDICES else "ssi",
+        only=module_filter(options),
+        unit=options["unit"],
+        combine=options["combine"],
+    )
+
+
+def reported(
+    document: ScanDocument,
+    scan: Scan,
+    path: str,
+    options: dict[str, Any],
+    *,
+    sweep: Sweep | None = None,
+) -> Reported:
+    """Return an adapter for its page. A path from the root is shown by its last part: a page is passed on."""
+    from s3lora.report.scan_page import Reported
+
+    context = click.get_current_context()
+    shown = Path(path).name if os.path.isabs(path) else path
+    names = {option.name or "" for option in context.command.params}
+    # --z may be that of a --fail-on rule, which prune has not.
+    idle = () if options["rule"] == "outlier" else ("z",)
+    plan = document.plan
+    prunable = plan is not None and 0 < len(plan.chosen) < len(scan.modules) and not plan.flat
+    given = ["s3lora", "prune", shown, *given_options(context, (*_ASIDE, *idle)), "-o", "PRUNED"]
+    return Reported(
+        document=document,
+        ranked=rankings_of(scan, path, options),
+        path=shown,
+        command=shlex.join(given) if prunable else None,
+        shared=given_options(context, (*_ASIDE, *_CHOSEN, *_OWN)),
+        own=given_options(context, names - set(_OWN)),
+        sweep=sweep,
+    )
+
+
+def read_sweep(path: str | None) -> Sweep | None:
+    """Return the sweep in a file; raise UsageError if there is none in it."""
+    if path is None:
+        return None
+    from s3lora.evaluate.reading import read_measurement
+    from s3lora.evaluate.results import Sweep
+
+    found = read_measurement(path)
+    if not isinstance(found, Sweep):
+        raise UsageError("is no sweep, and only a sweep has a curve", file=path, fix="give the sweep.json of a sweep")
+    return found

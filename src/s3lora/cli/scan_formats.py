@@ -1,0 +1,101 @@
+"""What `s3lora scan --format` writes besides text: a table, to which a format is added by a function and a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from s3lora.audit import Audit, Terms
+from s3lora.errors import UsageError
+from s3lora.report.documents import ScanDocument, scan_csv, scan_document, to_json
+from s3lora.survey import Ranked
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it went with every adapter, in the order they were given, and what they were held against."""
+
+    audits: Sequence[Audit]
+    terms: Terms
+    options: dict[str, Any]
+
+    @property
+    def documents(self) -> list[ScanDocument]:
+        """Return a document for every adapter that was measured."""
+        return [scan_document(one.scan, one.plan) for one in self.audits if one.scan is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format; `of_failures` tells that it is written even where no adapter could be measured."""
+
+    render: Callable[[Outcome], str | bytes]
+    of_failures: bool = False
+
+
+def _json(outcome: Outcome) -> str:
+    return to_json(outcome.documents[0] if len(outcome.audits) == 1 else outcome.documents)
+
+
+def _csv(outcome: Outcome) -> str:
+    return scan_csv(outcome.documents)
+
+
+def _sarif(outcome: Outcome) -> str:
+    from s3lora.report.sarif import sarif
+
+    return sarif(outcome.audits, outcome.terms.baseline)
+
+
+def _junit(outcome: Outcome) -> str:
+    from s3lora.report.junit import junit
+
+    return junit(outcome.audits, outcome.terms.gates)
+
+
+def _html(outcome: Outcome) -> str:
+    from s3lora.cli.pages import read_sweep, reported
+    from s3lora.report.scan_page import scan_page
+
+    sweep = read_sweep(outcome.options["evaluation"])
+    found = [(one.path, one.scan, one.plan) for one in outcome.audits if one.scan is not None]
+    return scan_page(
+        [reported(scan_document(scan, plan), scan, path, outcome.options, sweep=sweep) for path, scan, plan in found]
+    )
+
+
+def _svg(outcome: Outcome) -> str:
+    from s3lora.report.heatmap_file import heat_map_svg
+
+    return heat_map_svg(*_only(outcome))
+
+
+def _png(outcome: Outcome) -> bytes:
+    from s3lora.report.heatmap_file import heat_map_png
+
+    return heat_map_png(*_only(outcome))
+
+
+def _only(outcome: Outcome) -> tuple[ScanDocument, tuple[Ranked, ...]]:
+    """Return the one adapter that a picture shows."""
+    from s3lora.cli.pages import rankings_of
+
+    if len(outcome.audits) > 1:
+        raise UsageError("a picture shows one adapter", fix="give one PATH, or --format html for several")
+    one = next(one for one in outcome.audits if one.scan is not None)
+    assert one.scan is not None
+    ranked = rankings_of(one.scan, one.path, outcome.options, methods=False)
+    return scan_document(one.scan, one.plan), ranked
+
+
+#: Name → format; `text` is printed as the scan goes on and stands in `scan` itself.
+FORMATS = {
+    "json": Format(_json),
+    "csv": Format(_csv),
+    "html": Format(_html),
+    "svg": Format(_svg),
+    "png": Format(_png),
+    "sarif": Format(_sarif, of_failures=True),
+    "junit": Format(_junit, of_failures=True),
+}

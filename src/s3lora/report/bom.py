@@ -1,0 +1,227 @@
+"""Adapter → ML-BOM: a CycloneDX 1.6 bill of materials, as JSON.
+
+What is not known is left out. There is no timestamp, and the serial number follows from the content, so that the same
+adapter has the same bill everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from s3lora.adapter.digest import FileDigest, Source
+from s3lora.adapter.hub import hub_name
+from s3lora.adapter.model import Adapter
+from s3lora.errors import printable
+from s3lora.evaluate.figures import Figures
+from s3lora.provenance import Provenance
+from s3lora.report.documents import to_json
+from s3lora.report.spdx import SPDX
+from s3lora.report.values import percent
+from s3lora.scan import Tool
+
+VERSION = "1.6"
+MODEL = "machine-learning-model"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+#: The space of names in which serial numbers are made; any fixed one would do.
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://cyclonedx.org/s3lora")
+
+Part = dict[str, Any]
+
+
+def bom(
+    adapter: Adapter,
+    source: Source,
+    *,
+    name: str | None = None,
+    record: Provenance | None = None,
+    extra: Sequence[FileDigest] = (),
+    card: Mapping[str, str] | None = None,
+    figures: Figures | None = None,
+) -> str:
+    """Return the bill of materials of an adapter as JSON that is valid by the schema of CycloneDX 1.6.
+
+    Parameters:
+        adapter: the opened adapter.
+        source: the digests of its files.
+        name: what the adapter is called; by default its folder's name.
+        record: how it was pruned, None where it was not.
+        extra: further files that belong to it.
+        card: fields of the metadata of its model card: `license` (with `license_name` and `license_link`) and
+            `pipeline_tag` are looked at.
+        figures: what was measured of it.
+    """
+    fields = card or {}
+    base = hub_name(source.base_model)
+    component: Part = {
+        "type": MODEL,
+        "bom-ref": _reference(source),
+        "name": _name(name or source.name),
+        "hashes": _hashes(source),
+        "licenses": _licences(fields),
+        "pedigree": None if record is None else _pedigree(record),
+        "properties": _properties(adapter, source),
+        "components": [_file(file) for file in (*source.files, *extra)],
+        "modelCard": _model_card(adapter, fields, figures),
+    }
+    needs: list[Part] = [{"ref": component["bom-ref"]}]
+    components: list[Part] = []
+    if base is not None:
+        purl = f"pkg:huggingface/{base}"
+        owner, _, short = base.rpartition("/")
+        components.append({"type": MODEL, "bom-ref": purl, "group": owner, "name": short, "purl": purl})
+        needs = [{"ref": component["bom-ref"], "dependsOn": [purl]}, {"ref": purl}]
+    document = _filled(
+        {
+            "metadata": {"tools": {"components": [_tool()]}, "component": component},
+            "components": components,
+            "dependencies": needs,
+        }
+    )
+    serial = uuid.uuid5(_NAMESPACE, msgspec.json.encode(document).decode())
+    head = {
+        "$schema": f"http://cyclonedx.org/schema/bom-{VERSION}.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": VERSION,
+        "serialNumber": f"urn:uuid:{serial}",
+        "version": 1,
+    }
+    return to_json({**head, **document})
+
+
+def _filled(part: Any) -> Any:
+    """Return a part without what is empty: the schema wants what is not known to be absent."""
+    if isinstance(part, dict):
+        filled = {key: _filled(value) for key, value in part.items()}
+        return {key: value for key, value in filled.items() if value not in (None, "", [], {})}
+    return [_filled(value) for value in part] if isinstance(part, list) else part
+
+
+def _tool() -> Part:
+    tool = Tool()
+    return {"type": "application", "bom-ref": f"{tool.name}@{tool.version}", "name": tool.name, "version": tool.version}
+
+
+def _reference(source: Source) -> str:
+    return f"sha256:{source.sha256}" if _sha256(source.sha256) else "unknown"
+
+
+def _name(name: str) -> str:
+    return printable(name, 255) or "unnamed"
+
+
+def _hashes(source: Source) -> list[Part]:
+    """Return the digest of the weights where they are one file: shards have one each, below."""
+    digests = {file.sha256 for file in source.files}
+    return _sha256(source.sha256) if source.sha256 in digests else []
+
+
+def _sha256(digest: str | None) -> list[Part]:
+    # That of a source stands in s3lora.json, which anybody may have written.
+    return [{"alg": "SHA-256", "content": digest}] if digest is not None and _SHA256.fullmatch(digest) else []
+
+
+def _file(file: FileDigest) -> Part:
+    size = {"name": "s3lora:bytes", "value": str(file.bytes)}
+    return {"type": "file", "name": _name(file.name), "hashes": _sha256(file.sha256), "properties": [size]}
+
+
+def _properties(adapter: Adapter, source: Source) -> list[Part]:
+    modules = adapter.modules
+    values = {
+        "format": source.format,
+        "modules": len(modules),
+        "parameters": sum(module.parameters for module in modules),
+        "ranks": ",".join(map(str, sorted({module.rank for module in modules}))),
+        "dtypes": ",".join(sorted({module.dtype for module in modules})),
+    }
+    if not _hashes(source):
+        values["sha256-of-shards"] = source.sha256 or ""
+    return _named(values)
+
+
+def _named(values: Mapping[str, object]) -> list[Part]:
+    return [{"name": f"s3lora:{name}", "value": printable(value, 1000)} for name, value in values.items()]
+
+
+def _licences(fields: Mapping[str, str]) -> list[Part]:
+    """Return the licence that the card declares, by its SPDX identifier where it has one."""
+    declared = fields.get("license", "")
+    if declared.lower() in SPDX:
+        return [{"license": {"id": SPDX[declared.lower()], "acknowledgement": "declared"}}]
+    if declared.lower() in ("other", "unknown"):
+        declared = fields.get("license_name", "")
+    if not declared:
+        return []
+    link = fields.get("license_link", "")
+    url = link if re.fullmatch(r"https?://[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]+", link) else ""
+    return [{"license": {"name": printable(declared), "url": url, "acknowledgement": "declared"}}]
+
+
+def _pedigree(record: Provenance) -> Part:
+    source = record.source
+    ancestor = {
+        "type": MODEL,
+        "bom-ref": f"source:{_reference(source)}",
+        "name": _name(source.name),
+        "hashes": _hashes(source),
+        "components": [_file(file) for file in source.files],
+    }
+    actions = Counter(module.action for module in record.modules)
+    done = ", ".join(f"{number} {action}" for action, number in actions.items())
+    share = record.share
+    parameters = share.parameters / share.parameters_total if share.parameters_total else None
+    only = f", among {record.only}" if record.only else ""
+    notes = (
+        f"Pruned by {record.tool.name} {record.tool.version}: of {share.modules_total} modules {done}, chosen by the "
+        f"rule {record.rule} of the index {record.index} ({record.configuration.method}){only}; "
+        f"{percent(parameters)} of the LoRA parameters and {percent(share.frobenius_energy)} of the Frobenius energy. "
+        "s3lora.json lists the modules."
+    )
+    return {"ancestors": [ancestor], "notes": printable(notes, 2000)}
+
+
+def _model_card(adapter: Adapter, fields: Mapping[str, str], figures: Figures | None) -> Part:
+    task = fields.get("pipeline_tag") or (adapter.config or {}).get("task_type")
+    card: Part = {"modelParameters": {"task": printable(task) if isinstance(task, str) else None}}
+    if figures is not None:
+        card["quantitativeAnalysis"] = {"performanceMetrics": _metrics(figures)}
+        card["properties"] = _named(_measuring(figures))
+    return card
+
+
+def _metrics(figures: Figures) -> list[Part]:
+    """Return the adapter's own numbers; the suite is the slice they were taken on, intervals are of 95 %."""
+    made: list[Part] = []
+    for metric in figures.columns[-1][1]:
+        if metric.value is None:
+            continue
+        known = metric.low is not None and metric.high is not None
+        ends = {"lowerBound": repr(metric.low), "upperBound": repr(metric.high)} if known else None
+        kind, part = printable(metric.measure), printable(metric.suite)
+        made.append({"type": kind, "value": repr(metric.value), "slice": part, "confidenceInterval": ends})
+    return made
+
+
+def _measuring(figures: Figures) -> dict[str, object]:
+    """Return what the numbers are worth: how the model was run, on which data, how many items, and who judged."""
+    setup = figures.setup
+    values: dict[str, object] = {
+        "evaluation:base": setup.base,
+        "evaluation:base-sha256": setup.base_digest,
+        "evaluation:run": f"{setup.backend}, {setup.device}, {setup.dtype}, seed {setup.seed}",
+        "evaluation:interval": "95 %",
+    }
+    for suite in figures.suites:
+        of = f"evaluation:{printable(suite.name, 60)}"
+        values[f"{of}:judge"] = suite.judge
+        for i, data in enumerate(suite.data, 1):
+            values[f"{of}:data:{i}"] = f"{data.name}, n = {data.n}, SHA-256 {data.sha256}"
+    for metric in figures.columns[-1][1]:
+        values[f"evaluation:{printable(metric.suite, 60)}:{printable(metric.measure, 60)}:n"] = metric.n
+    return {name: value for name, value in values.items() if value != ""}

@@ -1,0 +1,242 @@
+"""Scan, pruning and measurement → the section on them in a model card, as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from s3lora.adapter.digest import Source
+from s3lora.adapter.hub import hub_name
+from s3lora.evaluate.figures import Figures
+from s3lora.evaluate.results import Measure, Metric, SuiteInfo
+from s3lora.provenance import Provenance, Removal
+from s3lora.report.markdown import code, table, text
+from s3lora.report.values import NOTHING, OVER_REFUSAL, count, decimal, few, heading, metric_text, percent
+from s3lora.scan import Configuration, ModuleScan, Scan
+from s3lora.spectrum.indices import INDICES
+
+#: Modules, files and data sets that are named; the rest is counted.
+SHARPEST, PRUNED, FILES, DATA = 5, 40, 8, 6
+#: Sentences on differences, notes.
+SENTENCES = 12
+#: Libraries that load an adapter of this format, by the names that the Hub knows.
+_LIBRARIES = {"peft": "peft", "mlx": "mlx", "diffusers": "diffusers"}
+#: Names that can stand in a shell command of a card as they are.
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_.=+-]+")
+
+
+def front_matter(scan: Scan) -> str:
+    """Return the metadata and the title of a new card: what the adapter's files say, and nothing else."""
+    lines = ["---"]
+    if scan.source.format in _LIBRARIES:
+        lines.append(f"library_name: {_LIBRARIES[scan.source.format]}")
+    if (base := hub_name(scan.source.base_model)) is not None:
+        lines.append(f"base_model: {base}")
+    return "\n".join([*lines, "tags:", "- lora", "---", "", f"# {text(scan.source.name)}", ""])
+
+
+def card_section(
+    scan: Scan, index: str, record: Provenance | None, figures: Figures | None, command: Sequence[str]
+) -> str:
+    """Return the section: what was scanned, the sharpest modules, the pruning, what was measured, how to verify it.
+
+    Parameters:
+        scan: of the adapter.
+        index: the index to rank modules by.
+        record: how it was pruned, None where it was not.
+        figures: what was measured of it, None where nothing is attached.
+        command: the words of `s3lora card` that write this section again, from within the adapter's folder.
+    """
+    parts = [_scanned(scan, index), _sharpest(scan.modules, index)]
+    if record is not None:
+        parts.append(_pruning(record, scan.source))
+    if figures is not None:
+        parts.append(_measured(figures))
+    parts.append(_verifying(scan.source, record, command))
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def _scanned(scan: Scan, index: str) -> list[str]:
+    modules = scan.modules
+    ranks = sorted({module.rank for module in modules})
+    facts = [
+        f"{count(len(modules))} {'module' if len(modules) == 1 else 'modules'}",
+        f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}",
+        f"{count(sum(module.parameters for module in modules))} parameters",
+        text(", ".join(sorted({module.dtype for module in modules}))),
+    ]
+    files = [f"- File: {code(file.name)}, SHA-256 {code(file.sha256)}" for file in scan.source.files[:FILES]]
+    if len(scan.source.files) > FILES:
+        files.append(
+            f"- … and {len(scan.source.files) - FILES} more, of all weights together {code(scan.source.sha256)}"
+        )
+    return [
+        "## Spectral audit",
+        "",
+        "How much of each module's update lies in one direction, read from the adapter's file alone by s3lora "
+        f"{text(scan.tool.version)}. The figures compare the modules of this adapter; they are no verdict on it.",
+        "",
+        *files,
+        f"- LoRA: {', '.join(facts)}; format {text(scan.source.format)}",
+        f"- Base model by its configuration: {_base(scan.source.base_model)}",
+        f"- Method: {_method(scan.configuration)}",
+        f"- Index: {code(index)}, {text(INDICES[index].meaning)}{_range(modules, index)}",
+        *(f"- Note: {text(note)}" for note in scan.warnings[:SENTENCES]),
+    ]
+
+
+def _base(name: str | None) -> str:
+    if not name:
+        return "not named"
+    known = hub_name(name)
+    return "a folder, no name on the Hub" if known is None else code(known)
+
+
+def _method(configuration: Configuration) -> str:
+    parts = [code(configuration.method)]
+    parts.append("all components" if configuration.rank is None else f"{configuration.rank} components")
+    if configuration.fit == "l1":
+        sample = "all" if configuration.sample is None else str(configuration.sample)
+        parts.append(f"fit l1, {sample} rows and columns, seed {configuration.seed}")
+    return ", ".join(parts)
+
+
+def _range(modules: Sequence[ModuleScan], index: str) -> str:
+    values = sorted(value for module in modules if (value := module.indices.get(index)) is not None)
+    if not values:
+        return ""
+    return f"; here from {decimal(values[0])} to {decimal(values[-1])}"
+
+
+def _sharpest(modules: Sequence[ModuleScan], index: str) -> list[str]:
+    sign = -1.0 if INDICES[index].sharp == "high" else 1.0
+    ranked = sorted(
+        (module for module in modules if module.indices.get(index) is not None),
+        key=lambda module: sign * (module.indices[index] or 0.0),
+    )
+    if not ranked:
+        return ["No module has this index."]
+    columns = list(dict.fromkeys((index, "ssi", "magnitude", "frobenius")))[:3]
+    head = ["Sharpest modules", *(code(name) for name in columns), "m × n"]
+    rows = [
+        [
+            code(module.path),
+            *(decimal(module.indices.get(name)) for name in columns),
+            f"{module.shape[0]} × {module.shape[1]}",
+        ]
+        for module in ranked[:SHARPEST]
+    ]
+    return table(head, rows, right=range(1, len(head)))
+
+
+def _pruning(record: Provenance, source: Source) -> list[str]:
+    actions = Counter(module.action for module in record.modules)
+    done = ", ".join(f"{count(number)} {action}" for action, number in actions.items())
+    share = record.share
+    parameters = share.parameters / share.parameters_total if share.parameters_total else None
+    chosen = f"{text(record.rule)} by {code(record.index)} ({code(record.configuration.method)})"
+    only = f", among {text(record.only)}" if record.only else ""
+    named = code(record.source.name)
+    return [
+        "### Pruning",
+        "",
+        f"Made from {named} by s3lora {text(record.tool.version)}: of its {count(share.modules_total)} modules, "
+        f"{done}. Rule: {chosen}{only}. These were {percent(parameters)} of the LoRA parameters and "
+        f"{percent(share.frobenius_energy)} of the Frobenius energy Σ‖ΔW‖².",
+        "",
+        *table(
+            ["Weights", "SHA-256"],
+            [[f"source, {named}", code(record.source.sha256)], ["result, this adapter", code(source.sha256)]],
+        ),
+        "",
+        *_modules(record.modules, record.index),
+        *(f"- Note: {text(note)}" for note in record.warnings[:SENTENCES]),
+    ]
+
+
+def _modules(modules: Sequence[Removal], index: str) -> list[str]:
+    rows = [
+        [str(module.position), code(module.path), decimal(module.value), module.action] for module in modules[:PRUNED]
+    ]
+    left = len(modules) - len(rows)
+    more = ["", f"… and {left} more, all in `s3lora.json`."] if left > 0 else []
+    head = ["", "Module", code(index), "Done"]
+    return ["<details>", "<summary>Modules that were pruned</summary>", "", *table(head, rows, right=(0, 2)), *more,
+            "", "</details>", ""]  # fmt: skip
+
+
+def _measured(figures: Figures) -> list[str]:
+    setup = figures.setup
+    how = [f"base {code(setup.base)}", *(text(part) for part in (setup.backend, setup.device, setup.dtype) if part)]
+    how.append(f"seed {setup.seed}")
+    rows, left = _rows(figures)
+    lines = [
+        "### Measured on the model",
+        "",
+        f"By s3lora, with {', '.join(how)}{'; on the half of the data held out from choosing' * figures.held_out}. "
+        "In brackets the 95 % interval; ↓ lower is better, ↑ higher is better. A measurement holds for its data.",
+        "",
+        *table(["", *(label for label, _ in figures.columns), "n"], rows, right=range(1, len(figures.columns) + 2)),
+    ]
+    if left:
+        lines += ["", f"{left} more {'measure is' if left == 1 else 'measures are'} in the result itself."]
+    said = _said(figures)
+    lines += ["", *(f"- {sentence}" for sentence in said)] if said else []
+    for suite in figures.suites:
+        lines += ["", *_about(suite)]
+    return lines
+
+
+def _central(suite: SuiteInfo) -> list[Measure]:
+    return [m for m in suite.measures if m.role != "other" or m.name.replace("_", "-") == OVER_REFUSAL]
+
+
+def _rows(figures: Figures) -> tuple[list[list[str]], int]:
+    """Return a row a central measure, and how many measures are left out."""
+    rows, measures = [], 0
+    for suite in figures.suites:
+        shown = _central(suite) or list(suite.measures[:1])
+        measures += len(suite.measures) - len(shown)
+        for measure in shown:
+            found = [_metric(metrics, suite.name, measure.name) for _, metrics in figures.columns]
+            if any(metric is not None for metric in found):
+                name = f"{text(suite.name)}: {text(heading(measure), 80)}"
+                rows.append([name, *(metric_text(metric) for metric in found), _items(found[-1])])
+    return rows, measures
+
+
+def _metric(metrics: Sequence[Metric], suite: str, measure: str) -> Metric | None:
+    return next((metric for metric in metrics if (metric.suite, metric.measure) == (suite, measure)), None)
+
+
+def _items(metric: Metric | None) -> str:
+    if metric is None:
+        return NOTHING
+    return f"{metric.n}" + (f" ({metric.missing} missing)" if metric.missing else "")
+
+
+def _said(figures: Figures) -> list[str]:
+    central = {(suite.name, measure.name) for suite in figures.suites for measure in _central(suite)}
+    told = [text(c.sentence) for c in figures.comparisons if (c.suite, c.measure) in central][:SENTENCES]
+    return [*([f"Tuning: {text(figures.sentence)}"] if figures.sentence else []), *told,
+            *(f"Note: {text(note)}" for note in [*few(figures.suites), *figures.warnings][:SENTENCES])]  # fmt: skip
+
+
+def _about(suite: SuiteInfo) -> list[str]:
+    data = [f"{text(data.name, 120)} (n = {data.n}, SHA-256 {code(data.sha256[:12])}…)" for data in suite.data[:DATA]]
+    lines = [f"{text(suite.name)}:", *(f"- {text(m.name, 80)}: {text(m.about)}" for m in _central(suite) if m.about)]
+    lines += [f"- data: {', '.join(data)}"] if data else []
+    return [*lines, *([f"- judge: {text(suite.judge)}"] if suite.judge else [])]
+
+
+def _verifying(source: Source, record: Provenance | None, command: Sequence[str]) -> list[str]:
+    names = [file.name for file in source.files[:FILES] if _WORD.fullmatch(file.name)]
+    lines = [f"sha256sum {' '.join(names)}"] if names else []
+    if all(_PLAIN_WORD.fullmatch(word) for word in command):
+        lines.append(" ".join(command))
+    if record is not None:
+        lines.append("s3lora restore . --from ORIGINAL -o restored")
+    proof = "; the last line proves that it was made from ORIGINAL, and puts back what was pruned" if record else ""
+    return ["### To verify this", "", f"In this folder{proof}:", "", "```sh", *lines, "```"]

@@ -1,0 +1,77 @@
+"""A comparison as one HTML page that stands alone: no script, nothing from elsewhere, fit to be printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from s3lora.errors import printable
+from s3lora.report.compare_charts import DUMBBELL, dumbbells, maps, multiples
+from s3lora.report.compare_view import Row, View, cosine, distance_text, middle, number, signed, view_of
+from s3lora.report.html import render
+from s3lora.report.values import count
+from s3lora.series import Series
+
+#: Modules in the table of those that changed most.
+MOST = 12
+#: Warnings above the numbers, and paths of a list that are not folded.
+NOTES, PATHS = 12, 12
+
+
+def compare_page(series: Series) -> str:
+    """Return the page of two adapters side by side, or of a run of more."""
+    view = view_of(series)
+    most = view.moved[:MOST]
+    return render(
+        "compare.html.jinja",
+        styles=("scan.css.jinja", "compare.css.jinja"),
+        tool=series.tool,
+        view=view,
+        lead=_lead(view),
+        facts=list(_facts(view)),
+        notes=(series.warnings[:NOTES], series.warnings[NOTES:]),
+        multiples=multiples(view),
+        stages=view.stages(),
+        maps=maps(view),
+        unplaced=sum(row.module.layer is None for row in view.rows),
+        most=list(zip(most, dumbbells(most), strict=True)),
+        dumbbell=DUMBBELL,
+        absent=[(about, paths[:PATHS], paths[PATHS:], len(paths)) for about, paths in view.absent()],
+        rows=[_cells(view, row) for row in view.rows],
+        made=list(_made(view)),
+        cosine=cosine,
+        distance=distance_text,
+        number=number,
+        signed=signed,
+    )
+
+
+def _lead(view: View) -> str:
+    adapters = "Two adapters" if view.pair else f"{len(view.labels)} adapters, each compared with the one before it"
+    method = view.series.configuration.method
+    return f"{adapters}, scored by {method} from their files alone: no base model and no data."
+
+
+def _facts(view: View) -> Iterable[tuple[str, str]]:
+    yield "modules in both" if view.pair else "modules in the first and last", count(view.common)
+    yield "changed", count(len(view.moved))
+    if alone := sum(None in row.module.shape for row in view.rows):
+        yield "not in both" if view.pair else "not in all", count(alone)
+    ranks = {rank for row in view.rows for rank in row.module.rank if rank is not None}
+    yield "rank", f"{min(ranks)}" if len(ranks) == 1 else f"{min(ranks)}–{max(ranks)}"
+    yield "median distance", number(middle([row.module.net_distance for row in view.rows]))
+    yield "median cosine", cosine(middle([row.module.net_cosine for row in view.rows]))
+
+
+def _cells(view: View, row: Row) -> tuple[str, list[str]]:
+    """Return the path of a module and its cells in the table of all."""
+    sharp = [number(row.sharp[i]) for i in view.shown]
+    cells = [*sharp, signed(row.change), distance_text(row), cosine(row.module.net_cosine)]
+    return row.module.path, [*cells, *(number(norm) for norm in row.norms)]
+
+
+def _made(view: View) -> Iterable[tuple[str, str, str]]:
+    """Yield (term, text, digest) of the adapters and of how they were measured."""
+    for label, source in zip(view.labels, view.series.sources, strict=True):
+        base = f", base {printable(source.base_model, 80)}" if source.base_model else ""
+        yield label, f"{source.name} ({source.format}{base})", source.sha256 or ""
+    yield "method", f"{view.series.configuration.method}, all components", ""

@@ -1,0 +1,220 @@
+"""Scans held against rules as SARIF 2.1.0 (OASIS Standard, with Errata 01).
+
+One result for each rule that holds for an adapter, with its worst modules in the message and all of them among its
+properties. A result is about a whole file, so it has no region (§ 3.29.4). Paths are relative, and nothing tells when
+or where the scan ran: equal inputs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+from s3lora.audit import Audit, Verdict, gravest
+from s3lora.baseline import INSIDE, OUTSIDE, VERSION, Baseline, Known, fingerprint_of
+from s3lora.errors import S3LoRAError, printable
+from s3lora.gate import Finding, some
+from s3lora.places import Place
+from s3lora.report.documents import to_json
+from s3lora.report.sarif_rules import INCOMPLETE, NOT_SCANNED, NOTHING_TO_AUDIT, RULES, SUMMARY, TROUBLES, Descriptor
+from s3lora.scan import ModuleScan, Scan, Tool
+from s3lora.spectrum.indices import INDICES
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+#: Modules named in a message.
+WORST = 5
+_ALL_RULES = (*RULES, SUMMARY)
+_BASES = {
+    INSIDE: "The working directory of the scan.",
+    OUTSIDE: "Wherever an adapter lies that is not in the working directory; only the last names of its path are kept.",
+}
+
+
+def sarif(audits: Sequence[Audit], baseline: Baseline | None = None) -> str:
+    """Return one run over all adapters as SARIF.
+
+    With a baseline every result says whether it is `new`, `unchanged`, or `absent` now.
+    """
+    gone = () if baseline is None else baseline.absent(audits)
+    artifacts = _artifacts(audits)
+    indices = {place: i for i, place in enumerate(artifacts)}
+    results = [result for one in audits for result in _results(one, indices, compared=baseline is not None)]
+    run: dict[str, Any] = {
+        "tool": {"driver": _driver()},
+        "invocations": [_invocation(audits)],
+        "originalUriBaseIds": _bases([*artifacts, *(one.place for one in audits), *(known.place for known in gone)]),
+        "artifacts": list(artifacts.values()),
+        "results": [*results, *map(_absent, gone)],
+    }
+    configurations = [one.scan.configuration for one in audits if one.scan is not None]
+    if configurations:
+        run["properties"] = {"configuration": configurations[0]}
+    return to_json({"$schema": SCHEMA, "version": VERSION, "runs": [run]})
+
+
+def _text(text: str) -> dict[str, str]:
+    """Return a message of which no part is taken for a placeholder or a link (§ 3.11.5, 3.11.6)."""
+    text = text.replace("{", "{{").replace("}", "}}")
+    if "](" in text:
+        text = re.sub(r"([\\\[\]])", r"\\\1", text)
+    return {"text": text}
+
+
+def _driver() -> dict[str, Any]:
+    tool = Tool()
+    return {
+        "name": tool.name,
+        "version": tool.version,
+        "rules": [rule.to_sarif() for rule in _ALL_RULES],
+        "notifications": [trouble.to_sarif() for trouble in TROUBLES],
+    }
+
+
+def _bases(places: Sequence[Place]) -> dict[str, Any]:
+    used = {_base(place) for place in places}
+    return {name: {"description": {"text": text}} for name, text in _BASES.items() if name in used}
+
+
+def _base(place: Place) -> str:
+    return OUTSIDE if place.outside else INSIDE
+
+
+def _location(place: Place, index: int | None = None) -> dict[str, Any]:
+    artifact: dict[str, Any] = {"uri": place.uri, "uriBaseId": _base(place)}
+    if index is not None:
+        artifact["index"] = index
+    return {"physicalLocation": {"artifactLocation": artifact}}
+
+
+def _artifacts(audits: Sequence[Audit]) -> dict[Place, dict[str, Any]]:
+    """Return each weights file that was scanned, once, with its digest."""
+    found: dict[Place, dict[str, Any]] = {}
+    for one in audits:
+        if one.scan is None:
+            continue
+        weights = [file for file in one.scan.source.files if not file.name.endswith(".json")]
+        for i, file in enumerate(weights):
+            place = one.place if i == 0 else one.place.beside(file.name)
+            found[place] = {
+                "location": {"uri": place.uri, "uriBaseId": _base(place)},
+                "length": file.bytes,
+                "roles": ["analysisTarget"],
+                "hashes": {"sha-256": file.sha256},
+            }
+    return found
+
+
+def _invocation(audits: Sequence[Audit]) -> dict[str, Any]:
+    notices = [notice for one in audits for notice in _notifications(one)]
+    content: dict[str, Any] = {"executionSuccessful": not notices, "exitCode": gravest(audits)}
+    if notices:
+        content["toolExecutionNotifications"] = notices
+    return content
+
+
+def _notifications(one: Audit) -> list[dict[str, Any]]:
+    if one.error is not None:
+        kind = NOTHING_TO_AUDIT if one.error.exit_status == 3 else NOT_SCANNED
+        return [_notification(kind, placeless(one.error), one.place)]
+    return [_notification(INCOMPLETE, one.incomplete, one.place)] if one.incomplete else []
+
+
+def placeless(error: S3LoRAError) -> str:
+    """Return the sentence of an error with the name of its file alone."""
+    file = PurePath(error.file).name if error.file else None
+    return str(S3LoRAError(error.problem, file=file, module=error.module, shape=error.shape, fix=error.fix))
+
+
+def _notification(kind: Descriptor, text: str, place: Place) -> dict[str, Any]:
+    return {
+        "descriptor": {"id": kind.id, "index": TROUBLES.index(kind)},
+        "level": kind.level,
+        "message": _text(text),
+        "locations": [_location(place)],
+    }
+
+
+def _results(one: Audit, indices: dict[Place, int], *, compared: bool) -> list[dict[str, Any]]:
+    if one.scan is None:
+        return []
+    location = _location(one.place, indices.get(one.place))
+    if not one.verdicts:
+        return [_summary(one.scan, location)]
+    return [_result(one, one.scan, verdict, location, compared) for verdict in one.verdicts if verdict.findings]
+
+
+def _result(one: Audit, scan: Scan, verdict: Verdict, location: dict[str, Any], compared: bool) -> dict[str, Any]:
+    rule = next(rule for rule in RULES if rule.id == verdict.gate.id)
+    findings = sorted(verdict.findings, key=Finding.excess, reverse=True)
+    fingerprint = fingerprint_of(one.place, verdict.gate, findings)
+    result: dict[str, Any] = {
+        "ruleId": rule.id,
+        "ruleIndex": _ALL_RULES.index(rule),
+        "level": rule.level,
+        "message": _text(_message(scan, verdict, findings)),
+        "locations": [location],
+        # GitHub compares nothing but the second, whose name is not ours: there is no line here.
+        "partialFingerprints": {"s3lora/v1": fingerprint, "primaryLocationLineHash": f"{fingerprint}:1"},
+        "properties": {"rule": str(verdict.gate), "modules": _modules(findings)},
+    }
+    if compared:
+        result["baselineState"] = "new" if verdict.new else "unchanged"
+    return result
+
+
+def _modules(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [
+        {"path": path} if found.module is None else {"path": path, "value": found.value}
+        for found in findings
+        for path in found.modules
+    ]
+
+
+def _message(scan: Scan, verdict: Verdict, findings: Sequence[Finding]) -> str:
+    """Return a first sentence that stands alone, and the worst modules."""
+    name, total, gate = printable(scan.source.name, 80), len(scan.modules), verdict.gate
+    if findings[0].module is None:
+        counted = findings[0].counted
+        head = f"{name}: {gate.metric} is {len(counted)} of {total} modules, rule {gate}."
+        return f"{head} They are {some(counted, WORST)}." if counted else head
+    meet = "meets" if len(findings) == 1 else "meet"
+    named = [f"{printable(found.module, 120)} ({found.value:.4g})" for found in findings[:WORST]]
+    more = f", and {len(findings) - WORST} more" if len(findings) > WORST else ""
+    known = f" Known before: {len(verdict.known)}." if verdict.known else ""
+    return f"{name}: {len(findings)} of {total} modules {meet} the rule {gate}. {', '.join(named)}{more}.{known}"
+
+
+def _summary(scan: Scan, location: dict[str, Any]) -> dict[str, Any]:
+    """Return what was measured, where no rule was given."""
+    ranked = sorted((m for m in scan.modules if m.indices.get("ssi") is not None), key=_sharpness)
+    named = ", ".join(f"{printable(m.path, 120)} ({m.indices['ssi']:.4g})" for m in ranked[:WORST])
+    sharpest = f" The sharpest by ssi: {named}." if named else ""
+    return {
+        "ruleId": SUMMARY.id,
+        "ruleIndex": _ALL_RULES.index(SUMMARY),
+        "kind": "informational",
+        "level": "none",
+        "message": _text(f"{printable(scan.source.name, 80)}: {len(scan.modules)} modules measured.{sharpest}"),
+        "locations": [location],
+    }
+
+
+def _sharpness(module: ModuleScan) -> float:
+    return -(module.indices["ssi"] or 0.0) * (1.0 if INDICES["ssi"].sharp == "high" else -1.0)
+
+
+def _absent(known: Known) -> dict[str, Any]:
+    """Return a result of the baseline that is no longer found."""
+    rule = next((rule for rule in RULES if rule.id == known.rule_id), None)
+    result: dict[str, Any] = {"ruleId": known.rule_id}
+    if rule is not None:
+        result |= {"ruleIndex": _ALL_RULES.index(rule), "level": rule.level}
+    return result | {
+        "message": {"text": printable(known.message, 2000)},
+        "locations": [_location(known.place)],
+        "partialFingerprints": dict(known.fingerprints),
+        "properties": {"rule": known.rule, "modules": [{"path": path} for path in known.modules]},
+        "baselineState": "absent",
+    }

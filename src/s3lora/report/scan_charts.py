@@ -1,0 +1,209 @@
+"""The drawings of a scan as shapes with coordinates: heat map, distribution by projection, spectrum of one module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from s3lora.report.heatmap import COLOURS
+from s3lora.report.names import tail
+from s3lora.report.scan_view import Series, View
+from s3lora.report.values import decimal
+
+#: Pixels of a letter, and the longest label of a row in letters.
+LETTER, LABEL = 6.7, 22
+#: The width that the cells of a heat map share, and the widths that one cell may have.
+ROOM, NARROW, WIDE, HIGH = 900.0, 12.0, 44.0, 24.0
+TOP = 22.0
+#: A strip of the distribution: its height, its first and last pixel, and the room above the first.
+STRIP, STRIP_TOP, STRIP_WIDTH = 26.0, 8.0, 520.0
+#: The frame of a spectrum.
+SPECTRUM = (520.0, 210.0)
+FRAME = (40.0, 10.0, 508.0, 172.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A rectangle of the heat map; `css` is its step of the colour scale."""
+
+    x: float
+    y: float
+    css: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """Rows of cells of `cell` pixels, with the labels around them, and crosses of `arm` pixels on chosen cells."""
+
+    width: float
+    height: float
+    left: float
+    cell: tuple[float, float]
+    rows: tuple[tuple[float, str, tuple[Cell, ...]], ...]
+    layers: tuple[tuple[float, str], ...]
+    crosses: tuple[tuple[float, float], ...]
+    arm: float
+
+    @property
+    def marks(self) -> str:
+        """Return the path of all crosses."""
+        arm, size = self.arm, f"{2 * self.arm:.1f}"
+        return "".join(f"M{x - arm:.1f} {y - arm:.1f}l{size} {size}m0 -{size}l-{size} {size}" for x, y in self.crosses)
+
+
+def heat_map(view: View, series: Series) -> HeatMap | None:
+    """Return the map of one index: projections down, layers across; None where fewer than two cells have a value."""
+    values = [_sharpest(series, square.members) for square in view.squares]
+    if sum(value is not None for value in values) < 2:
+        return None
+    wide = min(max(ROOM / len(view.layers), NARROW), WIDE)
+    high = min(wide, HIGH)
+    left = 10 + LETTER * min(max(map(len, view.rows)), LABEL)
+    chosen = set(view.chosen)
+    rows: list[list[Cell]] = [[] for _ in view.rows]
+    crosses = []
+    for square, value in zip(view.squares, values, strict=True):
+        x, y = left + square.column * wide, TOP + square.row * high
+        level = series.level(value)
+        more = f", the sharpest of {len(square.members)}" if len(square.members) > 1 else ""
+        title = f"layer {view.layers[square.column]} {view.rows[square.row]}: {decimal(value)}{more}"
+        rows[square.row].append(Cell(x, y, "hn" if level is None else f"h{level}", title))
+        if chosen.intersection(square.members):
+            crosses.append((x + (wide - 1) / 2, y + (high - 1) / 2))
+    step = next(n for n in (1, 2, 4, 5, 10, 20, 50, 100, 10**9) if n * wide >= 24)
+    return HeatMap(
+        width=left + wide * len(view.layers) + 4,
+        height=TOP + high * len(view.rows) + 4,
+        left=left,
+        cell=(wide - 1, high - 1),
+        rows=tuple(
+            (TOP + i * high + high / 2, tail(name, LABEL), tuple(cells))
+            for i, (name, cells) in enumerate(zip(view.rows, rows, strict=True))
+        ),
+        layers=tuple(
+            (left + i * wide + (wide - 1) / 2, str(layer)) for i, layer in enumerate(view.layers) if i % step == 0
+        ),
+        crosses=tuple(crosses),
+        arm=min((min(wide, high) - 1) * 0.27, 5.0),
+    )
+
+
+def _sharpest(series: Series, members: Sequence[int]) -> float | None:
+    known = [value for i in members if (value := series.values[i]) is not None]
+    return (min if series.inverse else max)(known, default=None)
+
+
+def scale_ends(series: Series) -> tuple[str, str, int]:
+    """Return the values at the dark and at the bright end of the colour scale, and its number of steps."""
+    low, high = (decimal(value) for value in series.span)
+    return (high, low, len(COLOURS)) if series.inverse else (low, high, len(COLOURS))
+
+
+@dataclass(frozen=True, slots=True)
+class Strips:
+    """One row of dots a projection over a common axis: a dot a module, and a tick at the median."""
+
+    width: float
+    height: float
+    left: float
+    rows: tuple[tuple[float, str], ...]
+    dots: str
+    chosen: str
+    medians: str
+    ticks: tuple[tuple[float, str], ...]
+
+
+def strips(view: View, series: Series) -> Strips:
+    """Return the distribution of one index by projection."""
+    # Letters of a drawing that is squeezed onto a narrow window are larger.
+    left = 10 + 1.2 * LETTER * min(max((len(name) for name in view.strips), default=1), LABEL)
+    scale = (STRIP_WIDTH - left - 8) / 1000
+    dots, chosen = "", ""
+    count = [0] * len(view.strips)
+    marked = set(view.chosen)
+    known: list[list[float]] = [[] for _ in view.strips]
+    for i, value in enumerate(series.values):
+        row = view.strip[i]
+        number, count[row] = count[row], count[row] + 1
+        if value is None:
+            continue
+        known[row].append(value)
+        dot = f"M{left + scale * series.axis.at(value):.1f} {strip_y(row, number):.1f}h0"
+        if i in marked:
+            chosen += dot
+        else:
+            dots += dot
+    medians = "".join(
+        f"M{left + scale * series.axis.at(median(values)):.1f} {STRIP_TOP + STRIP * row + 3:.1f}v{STRIP - 6:.0f}"
+        for row, values in enumerate(known)
+        if values
+    )
+    return Strips(
+        width=STRIP_WIDTH,
+        height=STRIP_TOP + STRIP * len(view.strips) + 24,
+        left=left,
+        rows=tuple((STRIP_TOP + STRIP * (i + 0.5), tail(name, LABEL)) for i, name in enumerate(view.strips)),
+        dots=dots,
+        chosen=chosen,
+        medians=medians,
+        ticks=tuple((left + scale * at, text) for at, text in series.axis.ticks),
+    )
+
+
+def strip_y(row: int, number: int) -> float:
+    """Return where the dot of a module lies: spread over its strip by its number, so that equal values all show."""
+    return STRIP_TOP + STRIP * (row + 0.5) + (number * 5 % 9 - 4) * 1.9
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """Bars of σ̃ / Σσ̃ of one module, and the same of its neighbours as lines; the first bar is the SSI."""
+
+    width: float
+    height: float
+    frame: tuple[float, float, float, float]
+    bars: str
+    lines: tuple[str, str]
+    ticks: tuple[tuple[float, str], ...]
+    across: tuple[tuple[float, str], ...]
+
+
+def highest_share(view: View) -> float:
+    """Return the upper end of the axis of all spectra of a page, so that they can be compared."""
+    shares = [m.sigma[0] / total for m in view.document.modules if m.sigma and (total := sum(m.sigma)) > 0]
+    return min(1.0, max(shares, default=1.0) * 1.08)
+
+
+def spectrum(view: View, place: int) -> Spectrum:
+    """Return the spectrum of the module at a place of the document, beside those of its neighbours."""
+    left, top, right, bottom = FRAME
+    most, count = highest_share(view), max(view.components, 1)
+    step = (right - left) / count
+
+    def points(module: int) -> list[tuple[float, float]]:
+        total = sum(view.document.modules[module].sigma)
+        sigma = view.sigma(module)
+        return [(left + step * i, bottom - (bottom - top) * value / total / most) for i, value in enumerate(sigma)]
+
+    bars = "".join(
+        f"M{x + step * 0.12:.1f} {bottom:.0f}V{y:.1f}h{step * 0.76:.1f}V{bottom:.0f}z" for x, y in points(place)
+    )
+    near = [
+        " ".join(f"{'L' if i else 'M'}{x + step / 2:.1f} {y:.1f}" for i, (x, y) in enumerate(points(n)))
+        for n in view.near[place]
+    ]
+    marks = next(n for n in (1, 2, 4, 8, 16, 32) if count / n <= 12)
+    share = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if most / s <= 6)
+    return Spectrum(
+        *SPECTRUM,
+        frame=FRAME,
+        bars=bars,
+        lines=(near[0] if near else "", near[1] if len(near) > 1 else ""),
+        ticks=tuple(
+            (bottom - (bottom - top) * share * i / most, f"{share * i:g}".replace("0.", ".", 1) if i else "0")
+            for i in range(int(most / share) + 1)
+        ),
+        across=tuple((left + step * (i + 0.5), str(i + 1)) for i in range(count) if i == 0 or (i + 1) % marks == 0),
+    )

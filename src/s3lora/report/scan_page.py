@@ -1,0 +1,311 @@
+"""Scans, and prunings, as one HTML page that stands alone; with a script, rules can be tried in it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from s3lora.errors import UsageError, printable
+from s3lora.evaluate.results import Sweep
+from s3lora.provenance import Provenance
+from s3lora.report.chart import against_modules, against_utility, legend
+from s3lora.report.documents import ScanDocument
+from s3lora.report.html import render
+from s3lora.report.scan_charts import FRAME, STRIP, STRIP_TOP, heat_map, highest_share, scale_ends, spectrum, strips
+from s3lora.report.scan_view import View, start_of, view_of
+from s3lora.report.sweep_text import shown_keys
+from s3lora.report.sweep_view import rows as sweep_rows
+from s3lora.report.values import count, decimal, heading, measure_of, metric_text, percent
+from s3lora.scan import ModuleScan, Tool
+from s3lora.select import Share
+from s3lora.spectrum.indices import INDICES
+from s3lora.survey import Ranked
+
+_MARKUP = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """One adapter of a page.
+
+    `ranked` are the rankings that the reader may choose from. `command` prunes what the plan chose; the words from
+    which the page makes other commands are `path`, `shared`, and `own` for the scan's own method. A `sweep` of the
+    same adapter adds what was measured, and `provenance` makes it the page of a pruning.
+    """
+
+    document: ScanDocument
+    ranked: Sequence[Ranked]
+    path: str
+    command: str | None = None
+    shared: Sequence[str] = ()
+    own: Sequence[str] = ()
+    provenance: Provenance | None = None
+    sweep: Sweep | None = None
+
+
+def scan_page(adapters: Sequence[Reported]) -> str:
+    """Return the page of one or more scanned adapters.
+
+    Raises UsageError where a sweep is of another adapter than the scan beside it.
+    """
+    return render(
+        "scan.html.jinja",
+        styles=("scan.css.jinja",),
+        scripts=("rules.js", "scan.js"),
+        tool=Tool(),
+        entries=[_entry(adapter) for adapter in adapters],
+    )
+
+
+def _entry(adapter: Reported) -> dict[str, Any]:
+    document = adapter.document
+    view = view_of(document, adapter.ranked)
+    series = view.shown
+    found: dict[str, Any] = {
+        "view": view,
+        "verb": "scan" if adapter.provenance is None else "prune",
+        "provenance": adapter.provenance,
+        "lead": _lead(adapter),
+        "facts": list(_facts(document)),
+        "made": list(_made(adapter)),
+        "command": adapter.command,
+        "curves": [],
+        "sweep": adapter.sweep,
+        "columns": _columns(view),
+        "rows": _rows(view),
+    }
+    if series is None:
+        return found
+    return found | {
+        "tiles": _tiles(None if document.plan is None else document.plan.share, view),
+        "map": heat_map(view, series),
+        "ends": scale_ends(series),
+        "strips": strips(view, series),
+        "spectrum": spectrum(view, view.focus),
+        "numbers": list(_numbers(view, view.focus)),
+        "sigmas": ", ".join(decimal(value) for value in view.sigma(view.focus)),
+        "data": _json(_data(adapter, view)),
+        **_measured(adapter),
+    }
+
+
+def _lead(adapter: Reported) -> str:
+    modules = adapter.document.modules
+    method = adapter.document.configuration.method
+    number = f"{count(len(modules))} LoRA module{'' if len(modules) == 1 else 's'}"
+    what = f"{number}, scored by {method} from the adapter’s file"
+    if adapter.provenance is None:
+        return f"{what} alone: no base model and no data."
+    done = ", ".join(
+        f"{sum(m.action == action for m in adapter.provenance.modules)} {action}"
+        for action in dict.fromkeys(module.action for module in adapter.provenance.modules)
+    )
+    return f"{what}, and pruned: {done or 'nothing'}."
+
+
+def _facts(document: ScanDocument) -> Iterable[tuple[str, str]]:
+    modules = document.modules
+    ranks = sorted({module.rank for module in modules})
+    layers = {module.layer for module in modules if module.layer is not None}
+    yield "modules", count(len(modules))
+    if layers:
+        yield "layers", count(len(layers))
+    yield "rank", f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]}–{ranks[-1]}"
+    yield "LoRA parameters", count(sum(module.parameters for module in modules))
+    yield "type", ", ".join(sorted({module.dtype for module in modules}))
+    if zeros := sum(module.zero for module in modules):
+        yield "zero updates", count(zeros)
+    if document.source.base_model:
+        yield "base model", printable(document.source.base_model, 60)
+
+
+def _made(adapter: Reported) -> Iterable[tuple[str, str]]:
+    document = adapter.document
+    how = document.configuration
+    yield "adapter", f"{document.source.name or 'in memory'} ({document.source.format})"
+    if document.source.sha256:
+        yield "SHA-256 of the weights", document.source.sha256
+    kept = "all components" if how.rank is None else f"{how.rank} components"
+    more = f", fit {how.fit}, {how.sample or 'all'} rows and columns, seed {how.seed}" if how.fit == "l1" else ""
+    yield "method", f"{how.method}, {kept}{more}"
+    if document.plan is not None:
+        plan = document.plan
+        yield "rule", "; ".join(filter(None, (f"{plan.rule} of {plan.candidates} by {plan.index}", plan.only)))
+    if adapter.provenance is not None:
+        yield "mode", f"{adapter.provenance.settings.mode}, for {adapter.provenance.settings.compat}"
+        for file in adapter.provenance.written:
+            yield f"SHA-256 of {printable(file.name, 60)}", file.sha256
+
+
+def _tiles(share: Share | None, view: View) -> list[tuple[str, str, str, str]]:
+    total = len(view.document.modules)
+    if share is None:
+        share = Share(0, total, 0, sum(module.parameters for module in view.document.modules), 0.0, 0.0)
+    return [
+        ("modules", "modules", count(share.modules), f"of {count(total)}"),
+        ("parameters", "LoRA parameters", percent(share.parameters / max(share.parameters_total, 1)), ""),
+        ("compute", "LoRA FLOPs", percent(share.compute), ""),
+        ("energy", "Frobenius energy", percent(share.frobenius_energy), ""),
+    ]
+
+
+def _columns(view: View) -> list[tuple[str, str]]:
+    method = view.document.configuration.method
+    return [(f"s{i}", one.label.partition(" (")[0]) for i, one in enumerate(view.series) if one.method == method]
+
+
+def _rows(view: View) -> list[tuple[str, str, list[str]]]:
+    method = view.document.configuration.method
+    own = [one for one in view.series if one.method == method]
+    return [
+        (
+            module.path,
+            "×" if module.selected else "",
+            [f"{module.shape[0]} × {module.shape[1]}", str(module.rank), *(decimal(one.values[i]) for one in own)],
+        )
+        for i, module in enumerate(view.document.modules)
+    ]
+
+
+def _numbers(view: View, place: int) -> Iterable[tuple[str, str]]:
+    module = view.document.modules[place]
+    for one in view.series:
+        yield one.label, decimal(one.values[place])
+    yield from zip(("shape", "rank", "type", "scaling", "parameters"), _form(module), strict=True)
+
+
+def _form(module: ModuleScan) -> tuple[str, ...]:
+    shape = f"{module.shape[0]} × {module.shape[1]}"
+    scaling = f"{module.scaling:.6g} ({module.scaling_origin})"
+    return shape, str(module.rank), module.dtype, scaling, count(module.parameters)
+
+
+def _data(adapter: Reported, view: View) -> dict[str, Any]:
+    """Return what the script reads: numbers with all their digits, modules by their place in the table."""
+    modules = view.document.modules
+    forms = list(dict.fromkeys(map(_form, modules)))
+    plan = view.document.plan
+    series = view.shown
+    projections = list(dict.fromkeys(module.projection for module in modules))
+    whole = plan is not None and plan.unit == "layer"
+    return {
+        "command": {
+            "path": shlex.quote(adapter.path),
+            "shared": [shlex.quote(word) for word in adapter.shared],
+            "own": [shlex.quote(word) for word in adapter.own],
+            "method": view.document.configuration.method,
+            "given": adapter.command or "",
+        },
+        "first": view.first,
+        "start": start_of(plan, series),
+        "focus": view.focus,
+        "chosen": view.chosen,
+        "done": adapter.provenance is not None,
+        "series": [
+            {
+                "label": one.label,
+                "index": one.index,
+                "method": one.method,
+                "free": INDICES[one.index].scale_free,
+                "inverse": one.inverse,
+                "flat": ranked.plan.flat,
+                "values": one.values,
+                "units": one.units if whole else None,
+                "worth": one.worth if whole else None,
+                "axis": [one.axis.low, one.axis.high, one.axis.start, one.axis.end],
+                "ticks": one.axis.ticks,
+            }
+            for one, ranked in zip(view.series, adapter.ranked, strict=True)
+        ],
+        "whole": whole,
+        # The script ranks single modules by itself: the order is that of the values, ties in the order of the model.
+        "allowed": None if whole else _allowed(view),
+        "norm": next(i for i, one in enumerate(view.series) if one.index == "frobenius"),
+        "odd": [i for i, module in enumerate(modules) if module.kind != "linear"],
+        "kind": [projections.index(module.projection) for module in modules],
+        "layer": [module.layer for module in modules],
+        "near": view.near,
+        "forms": forms,
+        "parameters": [next(m.parameters for m in modules if _form(m) == form) for form in forms],
+        "form": [forms.index(_form(module)) for module in modules],
+        "squares": [square.members for square in view.squares],
+        "strip": view.strip,
+        "strips": [STRIP, STRIP_TOP],
+        "frame": [*FRAME, highest_share(view), view.components],
+        "sigma": [[_short(value) for value in view.sigma(i)] for i in range(len(modules))],
+        "total": [_short(sum(module.sigma)) for module in modules],
+        "curve": _curve_data(adapter),
+    }
+
+
+def _allowed(view: View) -> list[int] | None:
+    """Return the modules that may be chosen, None where all may that have an index."""
+    candidates = {i for one in view.series for unit in one.units for i in unit}
+    known = {i for one in view.series for i, value in enumerate(one.values) if value is not None}
+    return None if candidates == known else sorted(candidates)
+
+
+def _short(value: float) -> float:
+    """Return a number with the digits that a drawing shows."""
+    return float(f"{value:.3g}")
+
+
+def _json(data: dict[str, Any]) -> str:
+    """Return JSON that cannot end the element that it stands in."""
+    return msgspec.json.encode(data).decode().translate(_MARKUP)
+
+
+def _charts(sweep: Sweep) -> list[Any]:
+    return [chart for chart in (against_modules(sweep), against_utility(sweep)) if chart is not None]
+
+
+def _measured(adapter: Reported) -> dict[str, Any]:
+    """Return what the page shows of a sweep of the same adapter."""
+    sweep = adapter.sweep
+    if sweep is None:
+        return {}
+    if not sweep.adapter.sha256 or sweep.adapter.sha256 != adapter.document.source.sha256:
+        raise UsageError(
+            f"the evaluation is of {printable(sweep.adapter.name, 60)}, whose weights have another SHA-256",
+            fix="give the sweep of this very adapter",
+        )
+    keys = shown_keys(sweep.suites, sweep.safety, sweep.utility)
+    measures = [measure_of(sweep.suites, key) for key in keys]
+    measured = [
+        (row.label, row.top, [row.text(key, measure) for key, measure in zip(keys, measures, strict=True)])
+        for row in sweep_rows(sweep)
+    ]
+    return {
+        "curves": _charts(sweep),
+        "legend": legend(sweep),
+        "heads": [heading(m) if m is not None else key[1] for key, m in zip(keys, measures, strict=True)],
+        "measured": measured,
+    }
+
+
+def _curve_data(adapter: Reported) -> dict[str, Any] | None:
+    """Return where each measured point lies in the drawings, for the slider's point to be shown there."""
+    sweep = adapter.sweep
+    if sweep is None or not (charts := _charts(sweep)):
+        return None
+    keys = [key for key in (sweep.safety, sweep.utility) if key is not None]
+    points = []
+    for point in sweep.points:
+        found = [point.metric(*key) for key in keys]
+        if point.control or found[0] is None or found[0].value is None:
+            continue
+        text = ", ".join(f"{key[1]} {metric_text(m)}" for key, m in zip(keys, found, strict=True))
+        place: list[float] = []
+        if len(charts) > 1 and len(found) > 1 and found[1] is not None and found[1].value is not None:
+            place = [charts[1].x.at(found[1].value), charts[1].y.at(found[0].value)]
+        points.append({"index": point.index, "method": point.method, "top": point.top, "text": text, "at": place})
+    across = charts[0].x
+    return {
+        "points": points,
+        "across": [across.at(0), across.at(1) - across.at(0), charts[0].top, charts[0].bottom],
+        "most": across.high,
+    }

@@ -1,0 +1,216 @@
+"""A scanned adapter as its page shows it: modules by their place in the document, rankings, cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from s3lora.report.axes import Axis, axis
+from s3lora.report.documents import ScanDocument
+from s3lora.report.heatmap import COLOURS, grid, row_key
+from s3lora.scan import ModuleScan
+from s3lora.select import Plan
+from s3lora.spectrum.indices import INDICES
+from s3lora.survey import Ranked
+
+#: Components of a spectrum that a page keeps of each module, and of all modules together.
+COMPONENTS, ALL_COMPONENTS = 64, 24_000
+#: The rules that a page can apply by itself; `null` needs draws.
+LIVE = ("top", "fraction", "threshold", "outlier", "gap")
+NAMES = {
+    "ssi": "SSI",
+    "normalised_ssi": "normalised SSI",
+    "weighted_ssi": "weighted SSI",
+    "magnitude": "magnitude",
+    "frobenius": "Frobenius norm",
+    "stable_rank": "stable rank",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One index over all modules, None where it is undefined, with the candidates in its order.
+
+    `units` are the modules that are chosen together, sharpest first, and `worth` the index of each unit.
+    """
+
+    index: str
+    method: str
+    label: str
+    about: str
+    inverse: bool
+    values: tuple[float | None, ...]
+    units: tuple[tuple[int, ...], ...]
+    worth: tuple[float, ...]
+    axis: Axis
+
+    def level(self, value: float | None) -> int | None:
+        """Return the step of the colour scale, the brightest being the sharpest."""
+        if value is None:
+            return None
+        low, high = self.span
+        share = (value - low) / (high - low) if high > low else 0.0
+        step = min(int(share * len(COLOURS)), len(COLOURS) - 1)
+        return len(COLOURS) - 1 - step if self.inverse else step
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Return the least and the greatest value."""
+        known = [value for value in self.values if value is not None]
+        return min(known, default=0.0), max(known, default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """A cell of the heat map, with the places of its modules."""
+
+    row: int
+    column: int
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything that a page shows of one adapter."""
+
+    document: ScanDocument
+    series: tuple[Series, ...]
+    first: int
+    rows: tuple[str, ...]
+    layers: tuple[int, ...]
+    squares: tuple[Square, ...]
+    strips: tuple[str, ...]
+    strip: tuple[int, ...]
+    near: tuple[tuple[int, ...], ...]
+    components: int
+
+    @property
+    def shown(self) -> Series | None:
+        """Return the series that is shown first: that of the plan."""
+        return self.series[self.first] if self.series else None
+
+    @property
+    def focus(self) -> int:
+        """Return the place of the module that is shown first: the sharpest."""
+        return self.shown.units[0][0] if self.shown is not None else 0
+
+    def sigma(self, place: int) -> tuple[float, ...]:
+        """Return as much of the spectrum of a module as the page has."""
+        return self.document.modules[place].sigma[: self.components]
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """Return the places of the modules that the plan chose."""
+        return tuple(i for i, module in enumerate(self.document.modules) if module.selected)
+
+    @property
+    def unplaced(self) -> int:
+        """Return how many modules have no layer, so that the map does not show them."""
+        return sum(module.layer is None for module in self.document.modules)
+
+
+def view_of(document: ScanDocument, ranked: Sequence[Ranked]) -> View:
+    """Arrange a scan and its rankings, the modules of all being the same."""
+    modules = document.modules
+    place = {module.path: i for i, module in enumerate(modules)}
+    series = tuple(_series(one, place, several=len({r.method for r in ranked}) > 1) for one in ranked)
+    index = document.plan.index if document.plan is not None else "ssi"
+    method = document.configuration.method
+    first = next((i for i, one in enumerate(series) if (one.index, one.method) == (index, method)), 0)
+    names, layers, cells = grid(modules, "ssi")
+    rows = sorted(names, key=row_key)
+    labels = dict(zip([module.path for module in modules], strip_labels(modules), strict=True))
+    strips = sorted(dict.fromkeys(labels.values()), key=row_key)
+    squares = _squares(modules, labels, rows, layers) if cells else ()
+    most = max((len(module.sigma) for module in modules), default=0)
+    return View(
+        document=document,
+        series=series,
+        first=first,
+        rows=tuple(rows),
+        layers=tuple(layers),
+        squares=squares,
+        strips=tuple(strips),
+        strip=tuple(strips.index(labels[module.path]) for module in modules),
+        near=tuple(_near(modules)),
+        components=min(most, COMPONENTS, max(4, ALL_COMPONENTS // max(1, len(modules)))),
+    )
+
+
+def strip_labels(modules: Sequence[ModuleScan]) -> list[str]:
+    """Return the projection of each module, with its parent where one name stands for two things."""
+    from s3lora.report.heatmap import labels_of
+
+    found = labels_of(modules)
+    return [found[module.path] for module in modules]
+
+
+def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
+    values: list[float | None] = [None] * len(place)
+    for module in ranked.scan.modules:
+        if not module.zero:
+            values[place[module.path]] = module.indices.get(ranked.index)
+    units: dict[int, list[int]] = {}
+    worth = {}
+    for choice in ranked.plan.chosen:
+        units.setdefault(choice.position, []).append(place[choice.path])
+        worth[choice.position] = choice.value or 0.0
+    spec = INDICES[ranked.index]
+    name = NAMES.get(ranked.index, ranked.index.replace("_", " "))
+    known = [value for value in values if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    room = 0.0 if high > low else abs(high) / 2 or 0.5
+    return Series(
+        index=ranked.index,
+        method=ranked.method,
+        label=f"{name} ({ranked.method})" if several and ranked.index == "ssi" else name,
+        about=spec.meaning,
+        inverse=spec.sharp == "low",
+        values=tuple(values),
+        units=tuple(tuple(members) for _, members in sorted(units.items())),
+        worth=tuple(worth[position] for position in sorted(worth)),
+        axis=axis((low - room, high + room), 0.0, 1000.0, name),
+    )
+
+
+def _squares(
+    modules: Sequence[ModuleScan], labels: dict[str, str], rows: Sequence[str], layers: Sequence[int]
+) -> tuple[Square, ...]:
+    members: dict[tuple[int, int], list[int]] = {}
+    row_of, column_of = ({name: i for i, name in enumerate(names)} for names in (rows, layers))
+    for i, module in enumerate(modules):
+        if module.layer is not None:
+            members.setdefault((row_of[labels[module.path]], column_of[module.layer]), []).append(i)
+    return tuple(Square(row, column, tuple(found)) for (row, column), found in sorted(members.items()))
+
+
+def _near(modules: Sequence[ModuleScan]) -> list[tuple[int, ...]]:
+    """Return for each module the places of the same module in the layer before and in the one behind."""
+    lines: dict[str, list[int]] = {}
+    for i, module in enumerate(modules):
+        if module.layer is not None:
+            rest = re.sub(rf"(?<!\d){module.layer}(?!\d)", "#", module.path, count=1)
+            lines.setdefault(rest, []).append(i)
+    found: list[tuple[int, ...]] = [()] * len(modules)
+    for line in lines.values():
+        line.sort(key=lambda i: modules[i].layer or 0)
+        for at, i in enumerate(line):
+            found[i] = tuple(line[n] for n in (at - 1, at + 1) if 0 <= n < len(line))
+    return found
+
+
+def start_of(plan: Plan | None, series: Series | None) -> dict[str, Any]:
+    """Return the rule that the page starts with: that of the plan if the page can apply it, or else `given`."""
+    if plan is None or series is None or plan.index != series.index:
+        return {"rule": "given", "amount": 0}
+    kind, _, amount = plan.rule.partition(" ")
+    chosen = len({choice.position for choice in plan.chosen})
+    if kind == "top":
+        return {"rule": "top", "amount": chosen}
+    if kind == "threshold":
+        limit = float(amount)
+        sharp = sum(worth <= limit if series.inverse else worth >= limit for worth in series.worth)
+        kind = kind if sharp == chosen else "given"  # the rule is kept with few digits
+    return {"rule": kind if kind in LIVE else "given", "amount": float(amount or 0)}

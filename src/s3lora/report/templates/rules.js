@@ -1,0 +1,67 @@
+"use strict";
+// The rules of s3lora select.py and rules.py, and what the other scripts of the page share.
+
+const SVG = "http://www.w3.org/2000/svg";
+const show = (value) => (value === null || value === undefined ? "–" : String(Number(value.toPrecision(3))));
+const share = (part) => {
+  const whole = (100 * part).toFixed(0);
+  return (whole === "0" || whole === "100") && part !== 0 && part !== 1 ? `${(100 * part).toFixed(1)} %` : `${whole} %`;
+};
+
+// Returns how many units, or which, a rule chooses: positions in the order of the index.
+const RULES = {
+  top: (amount, units) => first(Math.min(amount, units.length)),
+  fraction: (amount, units) => first(Math.floor(fraction(amount) * units.length + 0.5)),
+  threshold: (amount, units, inverse) => positions(units, (unit) => (inverse ? unit.worth <= amount : unit.worth >= amount)),
+  outlier(amount, units, inverse) {
+    const kinds = new Map();
+    units.forEach((unit) => kinds.set(unit.kind, [...(kinds.get(unit.kind) || []), inverse ? -unit.worth : unit.worth]));
+    const limits = new Map();
+    for (const [kind, values] of kinds) {
+      const middle = median(values);
+      const spread = median(values.map((value) => Math.abs(value - middle)));
+      if (values.length >= 5 && spread > 0) limits.set(kind, [middle, spread]);
+    }
+    return positions(units, (unit) => {
+      if (!limits.has(unit.kind)) return false;
+      const [middle, spread] = limits.get(unit.kind);
+      return (0.6745 * ((inverse ? -unit.worth : unit.worth) - middle)) / spread > amount;
+    });
+  },
+  gap(_, units) {
+    let cut = 0, widest = 0;
+    for (let i = 0; i < Math.floor(units.length / 2); i++) {
+      const drop = Math.abs(units[i].worth - units[i + 1].worth);
+      if (drop > widest) [cut, widest] = [i + 1, drop];
+    }
+    return first(cut);
+  },
+};
+// A share as it is written in the command.
+const fraction = (percent) => Number((percent / 100).toPrecision(12));
+const first = (count) => Array.from({ length: count }, (_, i) => i);
+const positions = (units, holds) => first(units.length).filter((i) => holds(units[i]));
+const median = (values) => {
+  const sorted = [...values].sort((a, b) => a - b), half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+};
+
+function line(name) {
+  const svg = document.createElementNS(SVG, "svg"), path = document.createElementNS(SVG, "path");
+  svg.setAttribute("viewBox", "0 0 20 8");
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("class", `path ${name}`);
+  path.setAttribute("d", "M0 4H20");
+  svg.append(path);
+  return svg;
+}
+
+function put(svg, name, d) {
+  let path = svg.querySelector(`.${name}`);
+  if (!path) {
+    path = document.createElementNS(SVG, "path");
+    path.setAttribute("class", name);
+    svg.append(path);
+  }
+  path.setAttribute("d", d);
+}

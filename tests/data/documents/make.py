@@ -1,0 +1,55 @@
+"""Make the documents beside this file: `python -m tests.data.documents.make FOLDER`, from the root of the repository.
+
+Each is what a command prints for a tiny adapter and a tiny model with random weights, as small as it gets. FOLDER is
+named after the version of the schemas. Documents of a version that was released are never made again: that the
+program still reads what it once wrote is what they are for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from s3lora.cli.main import run
+from s3lora.report.schemas import DOCUMENTS, schema
+from tests.tiny_adapters import tiny_adapter, tiny_base
+
+MEASURE = ("--base", "base", "--limit", "2", "--tokens", "4", "--no-cache", "--suite", "safety,planning-loss")
+COMMANDS = {
+    "scan": ("scan", "adapter", "--top", "2", "--kurtosis"),
+    "prune": ("prune", "adapter", "-o", "pruned", "--top", "2"),
+    "restore": ("restore", "pruned", "--from", "adapter", "-o", "restored"),
+    "compare": ("compare", "adapter", "other"),
+    "series": ("compare", "adapter", "other", "pruned"),
+    "eval": ("eval", "adapter", "--top", "1", *MEASURE),
+    "sweep": ("sweep", "adapter", "--methods", "mas-svd,random", "--index", "ssi", "--top", "1",
+              "--control-seeds", "1", *MEASURE),
+    "tune": ("tune", "adapter", *MEASURE),
+}  # fmt: skip
+
+
+def make(target: Path) -> None:
+    """Write one document a command into the folder, and the schema of each into `schemas` within it."""
+    (target / "schemas").mkdir(parents=True, exist_ok=True)
+    target = target.resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        base = tiny_base(Path("base"))
+        for seed, name in enumerate(("adapter", "other")):
+            tiny_adapter(base, Path(name), seed=seed)
+        for name, command in COMMANDS.items():
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                status = run([*command, "--format", "json"])
+            assert status == 0, (name, status)
+            (target / f"{name}.json").write_text(printed.getvalue(), encoding="utf-8")
+        for name in DOCUMENTS:
+            (target / "schemas" / f"{name}.json").write_text(schema(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))

@@ -1,0 +1,65 @@
+"""The page of a comparison in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from s3lora.report.compare_page import compare_page
+from s3lora.series import Series
+from tests.report import made_series as made
+from tests.report.browser import WIDTHS, Show, presentable
+from tests.report.test_compare_page import MADE
+from tests.report.test_page import ATTACK
+
+#: Few layers: axe-core looks at every cell of every table, and rows are much alike.
+SHOWN: dict[str, Callable[[], Series]] = {
+    **MADE,
+    "pair": lambda: made.model(2, layers=3),
+    "run": lambda: made.model(5, layers=3),
+    "many-adapters": lambda: made.model(40, layers=1),
+}
+
+
+@pytest.mark.parametrize("kind", ["pair", "run", "many-adapters"])
+def test_pages_are_presentable(show: Show, kind: str) -> None:
+    presentable(show, compare_page(SHOWN[kind]()), f"compare-{kind}")
+
+
+def test_hostile_names_are_presentable(show: Show) -> None:
+    text = compare_page(made.hostile(ATTACK))
+    presentable(show, text, "compare-hostile")
+    assert ATTACK[-60:] in show(text).title()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_maps_and_panels_are_seen(show: Show, width: int) -> None:
+    """The colours of the scales are there, light and dark, and the maps stand in pairs where there is room."""
+    text = compare_page(SHOWN["run"]())
+    for dark in (False, True):
+        page = show(text, width=width, dark=dark)
+        fills = "s => new Set([...document.querySelectorAll(s)].map(e => getComputedStyle(e).fill)).size"
+        assert page.evaluate(fills, "svg.heat .h0, svg.heat .h5, svg.heat .h9") == 3
+        assert page.evaluate(fills, ".d0, .d1, .d2, .d3, .d4, .d5, .d6, .d7, .d8") == 9
+        left = [page.locator("svg.heat").nth(i).bounding_box()["x"] for i in range(4)]  # type: ignore[index]
+        assert len({round(x) for x in left}) == (2 if width > 1000 else 1)
+        boxes = [page.locator("svg.panel").nth(i).bounding_box() for i in range(7)]
+        assert all(box is not None and box["width"] > 160 for box in boxes)
+
+
+def test_wide_parts_can_be_scrolled_by_the_keyboard(show: Show) -> None:
+    page = show(compare_page(SHOWN["run"]()), width=400)
+    reached = set()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.getAttribute('aria-labelledby')"))
+    assert {"stages", "map1", "map2", "map3", "map4", "moved", "modules"} <= reached
+    page.locator("[aria-labelledby=modules]").focus()
+    before = page.evaluate("document.activeElement.scrollLeft")
+    page.keyboard.press("ArrowRight")
+    for _ in range(200):  # the policy forbids Playwright to wait in the page itself
+        if page.evaluate("document.activeElement.scrollLeft") > before:
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("the arrow key does not scroll the table")

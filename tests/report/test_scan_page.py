@@ -1,0 +1,225 @@
+"""The page of a scan as text: what it holds, how large it is, and that nothing in it leads elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s3lora.errors import NothingToAuditError, UsageError
+from s3lora.report.documents import scan_document
+from s3lora.report.heatmap_file import heat_map_png, heat_map_svg
+from s3lora.report.scan_page import Reported, scan_page
+from s3lora.rules import Fraction, Null, Top
+from s3lora.scan import scan
+from s3lora.select import Filter, select
+from s3lora.spectrum.methods import METHODS
+from s3lora.survey import survey
+from tests.command import call
+from tests.report.measured import sweep as made_sweep
+from tests.report.scanned import DEMO, mixed, page, reported, wide
+from tests.report.test_page import ATTACK
+from tests.support import make_adapter, shared
+
+
+def data_of(text: str) -> dict[str, object]:
+    found = re.search(r'<script type="application/json">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    content: dict[str, object] = json.loads(found[1])
+    return content
+
+
+@pytest.mark.parametrize(("layers", "rank", "limit"), [(32, 16, 300_000), (286, 12, 1_500_000)])
+def test_size(tmp_path: Path, layers: int, rank: int, limit: int) -> None:
+    measured = scan(wide(tmp_path / "wide", layers, rank))
+    # Another method gives other numbers, but as many of them.
+    others = [replace(measured, configuration=replace(measured.configuration, method=name)) for name in METHODS][1:]
+    text = scan_page(
+        [Reported(document=scan_document(measured, select(measured)), ranked=survey([measured, *others]), path="wide")]
+    )
+    assert text.count('<tr><th scope="row">') == 7 * layers
+    assert len(text.encode()) <= limit
+
+
+def test_equal_scans_give_equal_bytes(tmp_path: Path) -> None:
+    path = mixed(tmp_path / "made")
+    assert page(path) == page(path)
+    assert heat_map_svg(reported(path).document, reported(path).ranked) == heat_map_svg(
+        reported(path).document, reported(path).ranked
+    )
+    assert str(tmp_path) not in page(path)
+
+
+def test_the_policy_names_what_is_there_by_digest(tmp_path: Path) -> None:
+    text = page(mixed(tmp_path / "made"))
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert policy is not None
+    blocks = [re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("style", "script")]
+    for block, name in zip(blocks, ("style-src", "script-src"), strict=True):
+        assert block is not None
+        digest = base64.b64encode(hashlib.sha256(block[1].encode()).digest()).decode()
+        assert f"{name} &#39;sha256-{digest}&#39;" in policy[1]
+    assert "unsafe" not in policy[1]
+    assert not re.search(r'\sstyle="|\son\w+="|https?://(?!www\.w3\.org/2000/svg)', text)
+
+
+def test_every_module_and_its_numbers_are_in_the_table(tmp_path: Path) -> None:
+    path = mixed(tmp_path / "made")
+    text = page(path, Top(3))
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td>(.*?)</tr>', text)
+    plan = select(scan(path), Top(3))
+    assert [name for name, _, _ in rows] == [module.path for module in scan(path).modules]
+    assert {name for name, mark, _ in rows if mark == "×"} == set(plan.paths)
+    for (_, _, cells), module in zip(rows, scan(path).modules, strict=True):
+        shown = re.findall(r"<td>([^<]*)</td>", cells)
+        assert shown[0] == f"{module.shape[0]} × {module.shape[1]}"
+        value = module.indices["ssi"]
+        assert shown[2] == "–" if value is None else float(shown[2]) == pytest.approx(value, abs=6e-4)
+
+
+def test_the_script_gets_all_digits_and_the_order(tmp_path: Path) -> None:
+    path = mixed(tmp_path / "made")
+    found = data_of(page(path))
+    series = {(one["index"], one["method"]): one for one in found["series"]}  # type: ignore[attr-defined]
+    for method in ("mas-svd", "svd", "spsvd"):
+        assert series["ssi", method]["values"] == [module.indices["ssi"] for module in scan(path, method).modules]
+    assert found["chosen"] == [i for i, m in enumerate(scan(path).modules) if m.path in select(scan(path)).paths]
+    assert found["allowed"] is None
+    kept = data_of(page(path, Top(2), only=Filter(projections=("k_proj",))))["allowed"]
+    assert kept == [i for i, module in enumerate(scan(path).modules) if module.projection == "k_proj"]
+
+
+def test_survey_ranks_every_candidate_by_every_index(tmp_path: Path) -> None:
+    path = mixed(tmp_path / "made")
+    first, second = scan(path), scan(path, "svd")
+    ranked = survey([first, second], index="energy")
+    assert {(one.index, one.method) for one in ranked} == {
+        *(
+            (name, "mas-svd")
+            for name in ("ssi", "normalised_ssi", "weighted_ssi", "magnitude", "frobenius", "stable_rank")
+        ),
+        ("energy", "mas-svd"),
+        ("ssi", "svd"),
+    }
+    for one in ranked:
+        assert one.plan.paths == select(one.scan, Fraction(1.0), index=one.index).paths
+    zeros = make_adapter(tmp_path / "zero", {"layers.0.q_proj": (8, 8, 2)}, zero_b=("layers.0.q_proj",))
+    assert survey([scan(zeros)]) == ()
+
+
+def test_an_adapter_of_zero_updates_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    modules = {f"layers.{i}.q_proj": (8, 8, 2) for i in range(3)}
+    path = make_adapter(tmp_path / "zero", modules, zero_b=modules)
+    done = call(capsys, "scan", path, "--format", "html")
+    assert done.status == 0
+    assert "3 of 3 modules are zero updates" in done.out
+    assert '<script type="application/json">' not in done.out
+
+
+def test_names_stay_text(tmp_path: Path) -> None:
+    path = make_adapter(tmp_path / "hostile", {f"model.layers.{i}.{ATTACK}": (8, 8, 2) for i in range(3)})
+    for text in (page(path), heat_map_svg(reported(path).document, reported(path).ranked)):
+        assert "<script>alert" not in text
+        assert "<img" not in text
+    assert "</script>" not in re.search(r"application/json.>(.*?)</script>", page(path), re.DOTALL)[1]  # type: ignore[index]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.text(max_size=30))
+def test_words_of_the_command_come_through(word: str) -> None:
+    one = replace(reported(DEMO, Top(3)), path=word, shared=("--only", word))
+    found = data_of(scan_page([one]))["command"]
+    import shlex
+
+    assert shlex.split(found["path"]) == [word]  # type: ignore[index]
+    assert [shlex.split(part)[0] for part in found["shared"]] == ["--only", word]  # type: ignore[index]
+
+
+def test_a_sweep_of_another_adapter_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="another SHA-256"):
+        page(DEMO, sweep=made_sweep())
+    measured = replace(made_sweep(), adapter=scan(DEMO).source)
+    text = page(DEMO, sweep=measured)
+    assert "What it does to the model" in text
+    assert text.count("<figure>") == 4
+    from s3lora.report.documents import to_json
+
+    monkeypatch.chdir(tmp_path)
+    Path("sweep.json").write_text(to_json(measured))
+    done = call(capsys, "scan", DEMO, "--format", "html", "--evaluation", "sweep.json", "-o", "page.html")
+    assert (done.status, done.out) == (0, "")
+    assert "What it does to the model" in Path("page.html").read_text()
+    for arguments, said in (
+        (("--evaluation", "sweep.json"), "--evaluation does nothing without --format html"),
+        (("--format", "html", "--evaluation", "page.html"), "no result of eval, sweep or tune"),
+        (("--format", "html", "--evaluation", "absent.json"), "absent.json"),
+    ):
+        done = call(capsys, "scan", DEMO, *arguments)
+        assert done.status == 2
+        assert said in done.err
+        assert done.out == ""
+
+
+def test_a_pruning_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = mixed(tmp_path / "made")
+    done = call(capsys, "prune", path, "-o", tmp_path / "out", "--top", 4, "--compat", "sglang", "--format", "html")
+    assert done.status == 0
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+    assert "What was done" in done.out
+    assert "--compat sglang --top 4" in done.out
+    for chosen in select(scan(path), Top(4)).paths:
+        assert re.search(rf"<code>{re.escape(chosen)}</code></th><td>(removed|zeroed)</td>", done.out)
+    assert str(tmp_path) not in done.out
+
+
+def test_pictures_of_the_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = mixed(tmp_path / "made")
+    measured = reported(path, Null(draws=100))
+    svg, png = heat_map_svg(measured.document, measured.ranked), heat_map_png(measured.document, measured.ranked)
+    assert svg.count("<rect class=") >= 32
+    assert png == heat_map_png(measured.document, measured.ranked)
+    assert png.startswith(b"\x89PNG")
+    assert b"Software" not in png
+    target = tmp_path / "map.png"
+    assert call(capsys, "scan", path, "--format", "png", "-o", target).status == 0
+    assert target.read_bytes().startswith(b"\x89PNG")
+    done = call(capsys, "scan", path, "--format", "svg")
+    assert done.out.startswith("<svg ")
+    two = call(capsys, "scan", path, path, "--format", "svg")
+    assert (two.status, two.out) == (2, "")
+    assert "a picture shows one adapter" in two.err
+    single = make_adapter(tmp_path / "single", {"lm_head": (8, 8, 2), "head": (8, 8, 2)})
+    with pytest.raises(NothingToAuditError, match="fewer than two modules with a layer"):
+        heat_map_svg(reported(single).document, reported(single).ranked)
+    assert "See" not in page(single)
+    assert "There is no map" in page(single)
+
+
+@pytest.mark.parametrize("index", ["random", "random-matched", "kurtosis", "energy"])
+def test_rankings_that_the_page_does_not_usually_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], index: str
+) -> None:
+    path = mixed(tmp_path / "made")
+    done = call(capsys, "scan", path, "--index", index, "--format", "html")
+    assert done.status == 0
+    start = data_of(done.out)["start"]
+    assert start["rule"] == ("given" if "random" in index else "top")  # type: ignore[index]
+
+
+def test_real_adapters(capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in sorted((shared() / "adapters").iterdir()):
+        if folder.is_dir():
+            plain, done = (call(capsys, "scan", folder, "--format", form) for form in ("json", "html"))
+            assert done.status == plain.status
+            assert bool(done.out) == bool(plain.out)
+            assert done.out.count('<tr><th scope="row">') == plain.out.count('"path"') - plain.out.count('"reason"')
+            assert str(shared()) not in done.out
