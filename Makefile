@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test test-slow lint types format bench picture clean
+.PHONY: help demo test test-slow lint types format docs bench picture clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make lint       check the style"
 	@echo "make types      check the types"
 	@echo "make format     mend the style"
+	@echo "make docs       build the documentation into site/"
 	@echo "make bench      measure speed and memory"
 	@echo "make picture    draw docs/images/scan.svg again"
 	@echo "make clean      remove everything that make made"
@@ -48,6 +49,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Strict: a page, link or anchor that is missing ends the build. What the theme has to say about other projects is left out.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean
+
 bench: $(VENV)/.full
 	$(BIN)/python benchmarks/run.py
 
@@ -67,6 +72,10 @@ $(VENV)/.dev: $(VENV)/.core
 	$(INSTALL) --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.core
+	$(INSTALL) --editable '.[docs]'
+	@touch $@
+
 # torch comes by itself and first, so that nothing else chooses which build of it is installed.
 $(VENV)/.full: $(VENV)/.dev
 	$(INSTALL) $(TORCH)
@@ -75,4 +84,4 @@ $(VENV)/.full: $(VENV)/.dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) dist build s3lora-demo .coverage coverage.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build site s3lora-demo .coverage coverage.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis

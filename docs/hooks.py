@@ -1,0 +1,60 @@
+"""What the site needs beyond `docs/`: the pages that lie at the root, and the certainty that it loads nothing.
+
+On GitHub, a page of `docs/` links to `../CONTRIBUTING.md`, and that one to `docs/method.md`. The site has no root above
+its pages, so there the two files are pages like all others, and links are written anew for where they stand.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[1]
+#: File at the root → page of the site.
+PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+#: A tag by which a browser would fetch something from another host while it shows the page.
+FOREIGN = re.compile(r"""<(?:script|img|iframe|link|source|video)\b[^>]*?\b(?:src|href)=["']?(?:https?:)?//[^>]*>""")
+LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add the pages that lie at the root."""
+    for name, page in PAGES.items():
+        files.append(File.generated(config, page, content=relinked((ROOT / name).read_text(encoding="utf-8"), name)))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Write links to the root's files anew, and to nothing else."""
+    source = page.file.src_uri
+    return markdown if source in PAGES.values() else relinked(markdown, f"docs/{source}")
+
+
+def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
+    """End the build where a page would load something from elsewhere."""
+    if found := FOREIGN.search(output):
+        raise PluginError(f"{page.file.src_uri} loads from elsewhere: {found[0]}")
+    return output
+
+
+def relinked(markdown: str, source: str) -> str:
+    """Return a page with its links as the site has them; `source` is where it lies, from the root."""
+    here = posixpath.dirname(PAGES.get(source, source.removeprefix("docs/")))
+
+    def anew(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[1]))
+        if source not in PAGES and target not in PAGES:
+            return match[1]
+        return posixpath.relpath(PAGES.get(target, target.removeprefix("docs/")), here or ".")
+
+    return LINK.sub(anew, markdown)
