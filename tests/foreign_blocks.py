@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import jsonschema
 import pytest
 
 from s3lora.cli.main import cli
 from s3lora.errors import S3LoRAError
 from s3lora.policy import OWN_FILE, SHARED_FILE, read_policy
+from tests import vendored
 from tests.pages import ROOT, Block, read_blocks
 
 if sys.version_info >= (3, 11):
@@ -154,30 +156,45 @@ def check_toml(block: Block) -> None:
             raise AssertionError(f"{block.where}: {error}") from None
 
 
-def kind_of(content: Any) -> str | None:
-    """Return the schema of what a YAML file is for, by its keys, as check-jsonschema brings it."""
-    if not isinstance(content, dict):
-        return None
-    kinds = {"jobs": "github-workflows", "runs": "github-actions", "repos": "pre-commit-config"}
-    named = [kind for key, kind in kinds.items() if key in content]
-    if not named and any(isinstance(job, dict) and "script" in job for job in content.values()):
-        named = ["gitlab-ci"]
-    return f"vendor.{named[0]}" if named else None
+def schema_of(content: Any) -> str | None:
+    """Return the schema of what a YAML file is for, by its keys; None for a pre-commit configuration, which has none.
+
+    A file that nobody knows fails.
+    """
+    if isinstance(content, dict):
+        if "repos" in content:
+            return None
+        for key, schema in (("jobs", "github-workflows"), ("runs", "github-actions")):
+            if key in content:
+                return schema
+        if any(isinstance(job, dict) and "script" in job for job in content.values()):
+            return "gitlab-ci"
+    raise AssertionError("nobody knows what file this is")
+
+
+def _configures_pre_commit(text: str) -> None:
+    """Fail unless pre-commit takes the text for a configuration."""
+    pytest.importorskip("pre_commit")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / ".pre-commit-config.yaml"
+        file.write_text(text, encoding="utf-8")
+        command = [sys.executable, "-m", "pre_commit", "validate-config", file]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def check_yaml(block: Block) -> None:
     """Fail unless the block is a workflow, an action or a pre-commit configuration, and what it calls exists."""
     yaml = pytest.importorskip("ruamel.yaml")
-    pytest.importorskip("check_jsonschema")
     try:
         content = yaml.YAML(typ="safe", pure=True).load(block.text)
-    except yaml.error.YAMLError as error:
+        schema = schema_of(content)
+        if schema is None:
+            _configures_pre_commit(block.text)
+        else:
+            vendored.check(block.text, schema)
+    except (yaml.error.YAMLError, jsonschema.ValidationError, AssertionError) as error:
         raise AssertionError(f"{block.where}: {error}") from None
-    kind = kind_of(content)
-    assert kind is not None, f"{block.where}: nobody knows what file this is"
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", kind, "--default-filetype", "yaml", "-"]
-    done = subprocess.run(command, input=block.text, capture_output=True, encoding="utf-8", check=False)
-    assert done.returncode == 0, f"{block.where}: {done.stdout}{done.stderr}"
     jobs = list((content.get("jobs") or content).values())
     for job in (job for job in jobs if isinstance(job, dict)):
         for script in (*(step.get("run", "") for step in job.get("steps", ())), *job.get("script", ())):

@@ -130,7 +130,7 @@ class Explorer {
     const remark = !this.picked.size ? "Nothing is chosen." : all ? "Every module is chosen: the base model alone would be left."
       : series.flat ? `${series.label} hardly differs between the modules: prune asks for --force-flat.` : "";
     const given = rule === "given", other = this.data.chosen.length !== this.picked.size || this.data.chosen.some((i) => !this.picked.has(i));
-    this.find(".command").hidden = !this.picked.size || all || (given && !command.given);
+    this.find(".command").hidden = !this.picked.size || all || series.flat || (given && !command.given);
     this.find(".command code").textContent = given ? command.given : words.filter(Boolean).join(" ");
     this.find(".remark").textContent = remark || (done && other ? "This is another choice than the one that was made." : "");
   }
