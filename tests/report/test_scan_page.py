@@ -223,3 +223,13 @@ def test_real_adapters(capsys: pytest.CaptureFixture[str]) -> None:
             assert bool(done.out) == bool(plain.out)
             assert done.out.count('<tr><th scope="row">') == plain.out.count('"path"') - plain.out.count('"reason"')
             assert str(shared()) not in done.out
+
+
+def test_neighbours_are_the_same_module_in_the_layers_beside(tmp_path: Path) -> None:
+    modules = {f"stage.1.layers.{i}.{name}": (8, 8, 2) for i in (0, 1, 2, 11) for name in ("q_proj", "k_proj")}
+    near = data_of(page(make_adapter(tmp_path / "made", modules)))["near"]
+    order = [module.path for module in scan(tmp_path / "made").modules]
+    for i, path in enumerate(order):
+        layer, name = path.split(".")[3:]
+        wanted = {"0": ["1"], "1": ["0", "2"], "2": ["1", "11"], "11": ["2"]}[layer]
+        assert [order[n] for n in near[i]] == [f"stage.1.layers.{n}.{name}" for n in wanted]  # type: ignore[index]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from s3lora.adapter.model import block
 from s3lora.report.axes import Axis, axis
 from s3lora.report.documents import ScanDocument
-from s3lora.report.heatmap import COLOURS, grid, row_key
+from s3lora.report.heatmap import COLOURS, labels_of, row_key
 from s3lora.scan import ModuleScan
 from s3lora.select import Plan
 from s3lora.spectrum.indices import INDICES
@@ -119,11 +119,12 @@ def view_of(document: ScanDocument, ranked: Sequence[Ranked]) -> View:
     index = document.plan.index if document.plan is not None else "ssi"
     method = document.configuration.method
     first = next((i for i, one in enumerate(series) if (one.index, one.method) == (index, method)), 0)
-    names, layers, cells = grid(modules, "ssi")
-    rows = sorted(names, key=row_key)
-    labels = dict(zip([module.path for module in modules], strip_labels(modules), strict=True))
+    labels = labels_of(modules)
+    placed = [module for module in modules if module.layer is not None]
+    rows = sorted({labels[module.path] for module in placed}, key=row_key)
+    layers = sorted({module.layer for module in placed if module.layer is not None})
     strips = sorted(dict.fromkeys(labels.values()), key=row_key)
-    squares = _squares(modules, labels, rows, layers) if cells else ()
+    squares = _squares(modules, labels, rows, layers)
     most = max((len(module.sigma) for module in modules), default=0)
     return View(
         document=document,
@@ -137,14 +138,6 @@ def view_of(document: ScanDocument, ranked: Sequence[Ranked]) -> View:
         near=tuple(_near(modules)),
         components=min(most, COMPONENTS, max(4, ALL_COMPONENTS // max(1, len(modules)))),
     )
-
-
-def strip_labels(modules: Sequence[ModuleScan]) -> list[str]:
-    """Return the projection of each module, with its parent where one name stands for two things."""
-    from s3lora.report.heatmap import labels_of
-
-    found = labels_of(modules)
-    return [found[module.path] for module in modules]
 
 
 def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
@@ -188,11 +181,11 @@ def _squares(
 
 def _near(modules: Sequence[ModuleScan]) -> list[tuple[int, ...]]:
     """Return for each module the places of the same module in the layer before and in the one behind."""
-    lines: dict[str, list[int]] = {}
+    lines: dict[tuple[str, str], list[int]] = {}
     for i, module in enumerate(modules):
         if module.layer is not None:
-            rest = re.sub(rf"(?<!\d){module.layer}(?!\d)", "#", module.path, count=1)
-            lines.setdefault(rest, []).append(i)
+            start = block(module.path)
+            lines.setdefault((start.rstrip("0123456789"), module.path[len(start) :]), []).append(i)
     found: list[tuple[int, ...]] = [()] * len(modules)
     for line in lines.values():
         line.sort(key=lambda i: modules[i].layer or 0)
