@@ -23,7 +23,7 @@ test that wants one of these looks at it by `show.problems()`, which also forget
 beyond the window, axe-core finds nothing serious, and the words in drawings are not faint. Where S3LORA_SCREENSHOTS
 names a folder it leaves pictures of all four there, and the page as printed; `picture` adds one of any other state:
 
-    S3LORA_SCREENSHOTS=/tmp/pages .venv/bin/python -m pytest tests/report -k chromium
+    S3LORA_SCREENSHOTS=build/pages .venv/bin/python -m pytest tests/report -k chromium
 
 There is one browser for all tests of a process. Where Chromium or Playwright is missing, tests that take `show` are
 skipped, and only those.
