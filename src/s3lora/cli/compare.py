@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from s3lora.cli.options import format_option
 from s3lora.cli.output import check_output, emit, progress_line, show
 from s3lora.compare import compare
 from s3lora.report.documents import compare_csv, series_csv, to_json
@@ -16,14 +17,7 @@ from s3lora.spectrum.methods import METHODS
 @click.option(
     "--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method."
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "csv", "html"]),
-    default="text",
-    show_default=True,
-    help="A report to read, data, or a page for a browser.",
-)
+@format_option("json", "csv", "html")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
 def compare_command(paths: tuple[str, ...], method: str, form: str, output: str | None) -> None:
     """Compare adapters of one base model, such as the checkpoints of one run, module by module.

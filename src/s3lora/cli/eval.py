@@ -15,14 +15,21 @@ from s3lora.cli.measuring import (
     load_model,
     model_options,
     open_store,
-    printed,
     progress_bar,
     settings_of,
     store_options,
     suite_option,
     write_files,
 )
-from s3lora.cli.options import refuse_choosing, refuse_idle, rule_options, scan_options, scan_with, selector
+from s3lora.cli.options import (
+    format_option,
+    refuse_choosing,
+    refuse_idle,
+    rule_options,
+    scan_options,
+    scan_with,
+    selector,
+)
 from s3lora.cli.output import emit, show
 from s3lora.errors import UsageError
 
@@ -49,7 +56,7 @@ TIMED = 8
 @scan_options
 @rule_options
 @store_options
-@printed("html")
+@format_option("json", "csv", "html")
 def eval_command(paths: tuple[str, ...], form: str, output: str | None, **options: Any) -> None:
     """Measure the base model, each adapter and each adapter without its sharpest modules, on the same prompts.
 

@@ -52,12 +52,6 @@ store_options = all_options(
 )  # fmt: skip
 
 
-def printed(*more: str) -> Callable[[Command], Command]:
-    """Return `--format` with these formats beside those that every command has."""
-    return click.option("--format", "form", type=click.Choice(["text", "json", "csv", *more]), default="text",
-                        show_default=True, help="What to print.")  # fmt: skip
-
-
 def suite_option(default: str) -> Callable[[Command], Command]:
     """Return `--suite` with a default."""
     return click.option("--suite", default=default, show_default=True, metavar="NAMES",

@@ -114,14 +114,11 @@ rule_options = all_options(
                  help="Index of a layer from those of its modules."),
 )  # fmt: skip
 
-format_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "csv"]),
-    default="text",
-    show_default=True,
-    help="A report to read, or data on standard output alone.",
-)
+
+def format_option(*names: str) -> Callable[[Command], Command]:
+    """Return `--format` with `text` and these formats."""
+    return click.option("--format", "form", type=click.Choice(["text", *names]), default="text", show_default=True,
+                        help="A report to read, or data or a page on standard output alone.")  # fmt: skip
 
 
 def given_options(context: click.Context, besides: Container[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from s3lora.adapter.open import open_adapter
-from s3lora.cli.options import refuse_idle, rule_options, scan_options, scan_with, selector
+from s3lora.cli.options import format_option, refuse_idle, rule_options, scan_options, scan_with, selector
 from s3lora.cli.output import emit, show
 from s3lora.cli.pages import reported
 from s3lora.compat import COMPATS
@@ -44,14 +44,7 @@ from s3lora.report.documents import prune_csv, scan_document, to_json
 @click.option("--force-flat", is_flag=True, help="Prune even where the index does not tell modules apart.")
 @scan_options
 @rule_options
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "csv", "html"]),
-    default="text",
-    show_default=True,
-    help="A report to read, or data or a page on standard output alone.",
-)
+@format_option("json", "csv", "html")
 def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     """Choose modules by a rule and write an adapter without them, for PEFT, vLLM, SGLang or llama.cpp.
 

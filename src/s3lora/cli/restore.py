@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from s3lora.cli.options import format_option
 from s3lora.cli.output import emit, show
 from s3lora.errors import printable
 from s3lora.provenance import Restoration, read_provenance, restore
@@ -15,14 +16,7 @@ from s3lora.provenance import Restoration, read_provenance, restore
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
 @click.option("--module", "only", multiple=True, metavar="PATH", help="Put back this module only; repeatable.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="A line to read, or data on standard output alone.",
-)
+@format_option("json")
 def restore_command(pruned: str, original: str, output: str, only: tuple[str, ...], force: bool, form: str) -> None:
     """Put removed modules back, after proving by SHA-256 that ORIGINAL is the adapter PRUNED was made from.
 

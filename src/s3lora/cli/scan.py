@@ -12,6 +12,7 @@ import click
 from s3lora.audit import Audit, Terms, audit, gravest
 from s3lora.baseline import read_baseline
 from s3lora.cli.options import (
+    format_option,
     given_options,
     module_filter,
     refuse_idle,
@@ -48,14 +49,7 @@ TOLD = 10
 )
 @click.option("--baseline", metavar="FILE", help="An earlier result in SARIF; only what is new counts.")
 @policy_options
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", *FORMATS]),
-    default="text",
-    show_default=True,
-    help="A report to read, or data on standard output alone.",
-)
+@format_option(*FORMATS)
 @click.option("--evaluation", metavar="FILE", help="A sweep.json of the adapter, whose curve --format html shows.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no report; findings and errors are told all the same.")

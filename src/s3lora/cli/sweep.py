@@ -14,7 +14,6 @@ from s3lora.cli.measuring import (
     load_model,
     model_options,
     open_store,
-    printed,
     progress_bar,
     settings_of,
     store_options,
@@ -22,6 +21,7 @@ from s3lora.cli.measuring import (
     words,
     write_files,
 )
+from s3lora.cli.options import format_option
 from s3lora.cli.output import emit, show
 
 
@@ -63,7 +63,7 @@ from s3lora.cli.output import emit, show
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of everything random."
 )
 @store_options
-@printed("html")
+@format_option("json", "csv", "html")
 def sweep_command(path: str, form: str, output: str | None, **options: Any) -> None:
     """Prune an adapter further and further, by each ranking and by chance, and measure safety and usefulness.
 

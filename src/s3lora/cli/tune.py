@@ -12,13 +12,13 @@ from s3lora.cli.measuring import (
     load_model,
     model_options,
     open_store,
-    printed,
     progress_bar,
     settings_of,
     store_options,
     suite_option,
     write_files,
 )
+from s3lora.cli.options import format_option
 from s3lora.cli.output import emit, show
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
@@ -56,7 +56,7 @@ from s3lora.spectrum.methods import METHODS
     help="Of the split and everything else random.",
 )
 @store_options
-@printed()
+@format_option("json", "csv")
 def tune_command(path: str, form: str, output: str | None, **options: Any) -> None:
     """Find the number of modules whose pruning gains most safety at a bounded loss of usefulness.
 
