@@ -209,10 +209,12 @@ def _check_script(block: Block, script: str) -> None:
     """Fail unless the commands of s3lora in a script can be parsed."""
     for words in shell_commands(script):
         if words[0] == "s3lora":
-            command = cli.get_command(click.Context(cli), words[1])
+            # Within the program's own context: a command remembers the names of its help option from the first one.
+            program = click.Context(cli, **cli.context_settings)
+            command = cli.get_command(program, words[1])
             assert command is not None, f"{block.where}: s3lora has no command {words[1]}"
             try:
-                command.make_context(words[1], words[2:]).close()
+                command.make_context(words[1], words[2:], parent=program).close()
             except click.ClickException as error:
                 raise AssertionError(f"{block.where}: {error.message}") from None
 

@@ -175,9 +175,10 @@ def test_what_takes_minutes_can_be_meant(page: Path) -> None:
 
 def parse(command: Command) -> None:
     """Parse a command of s3lora as the program would, and the lists among its options."""
-    found = cli.get_command(click.Context(cli), command.name)
+    program = click.Context(cli, **cli.context_settings)
+    found = cli.get_command(program, command.name)
     assert found is not None
-    with found.make_context(command.name, shlex.split(command.text)[2:]) as context:
+    with found.make_context(command.name, shlex.split(command.text)[2:], parent=program) as context:
         given = context.params
         if command.name in ("scan", "eval"):
             refuse_idle(context)
