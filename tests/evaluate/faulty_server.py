@@ -18,8 +18,8 @@ import pytest
 from s3lora.evaluate.address import EndpointError
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
 from s3lora.evaluate.endpoint import EndpointModel
-from s3lora.evaluate.needs import MissingPackageError
 from s3lora.evaluate.server import http_library
+from s3lora.needs import MissingPackageError
 
 try:
     http_library()

@@ -19,8 +19,8 @@ from s3lora.evaluate import endpoint, server
 from s3lora.evaluate.address import EndpointError, base_url, key_for
 from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.endpoint import EndpointModel
-from s3lora.evaluate.needs import MissingPackageError
 from s3lora.evaluate.store import Store, generations
+from s3lora.needs import MissingPackageError
 from tests.evaluate.faulty_server import (
     GREEDY,
     FaultyServer,

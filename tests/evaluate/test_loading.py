@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from s3lora.errors import UsageError
 from s3lora.evaluate import loading
 from s3lora.evaluate.loading import DEMO, PLAIN_TEMPLATE, ModelError, identity_of, is_out_of_memory, load_base
-from s3lora.evaluate.needs import MissingPackageError
+from s3lora.needs import MissingPackageError
 from tests.tiny_model import END, TEMPLATE, tiny_folder, tiny_llama, tiny_tokenizer, torch, transformers
 
 Q1 = "model.layers.1.self_attn.q_proj.weight"
@@ -231,7 +231,7 @@ class Blocker:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
 from s3lora.evaluate.loading import load_base
-from s3lora.evaluate.needs import MissingPackageError
+from s3lora.needs import MissingPackageError
 for package in ("torch", "transformers", "gguf"):
     try:
         load_base(sys.argv[1])

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from s3lora.errors import S3LoRAError, UsageError
 from s3lora.evaluate import prompts
-from s3lora.evaluate.needs import MissingPackageError
 from s3lora.evaluate.prompts import (
     Completion,
     PromptFileError,
@@ -21,6 +20,7 @@ from s3lora.evaluate.prompts import (
     jailbreakbench,
     read_prompts,
 )
+from s3lora.needs import MissingPackageError
 from tests.support import shared
 
 

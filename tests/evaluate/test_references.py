@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from s3lora.errors import S3LoRAError, UsageError
 from s3lora.evaluate import references
 from s3lora.evaluate.chat import Message, Prompt
-from s3lora.evaluate.needs import MissingPackageError
 from s3lora.evaluate.references import Example, ReferenceFileError, ReferenceSet, built_in_references, read_references
+from s3lora.needs import MissingPackageError
 from tests.support import shared
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from s3lora.evaluate import textscores
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
-from s3lora.evaluate.needs import MissingPackageError
 from s3lora.evaluate.references import Example, ReferenceSet, built_in_references, read_references
 from s3lora.evaluate.results import Outcome
 from s3lora.evaluate.store import Store
 from s3lora.evaluate.suite import Suite
 from s3lora.evaluate.summarisation import SummarisationSuite
+from s3lora.needs import MissingPackageError
 from tests.evaluate.test_judge import RuleModel
 from tests.evaluate.test_losses import FixedModel, LossModel
 from tests.support import shared

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3lora.evaluate import textscores
-from s3lora.evaluate.needs import MissingPackageError
 from s3lora.evaluate.textscores import exact_match, meteor, meteor_kind, need_packages, rouge, squad_words, token_f1
+from s3lora.needs import MissingPackageError
 from tests.reference import textscores as reference
 
 pytest.importorskip("rouge_score")

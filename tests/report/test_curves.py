@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from s3lora.errors import OutputError
-from s3lora.evaluate.needs import MissingPackageError
 from s3lora.evaluate.results import Sweep
+from s3lora.needs import MissingPackageError
 from s3lora.report.curves import draw, png
 from tests.command import call
 from tests.report import measured

@@ -75,9 +75,9 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
     s3lora sweep my-adapter --base ./model --methods mas-svd,svd,spsvd,released,random --index ssi --top 0,5,10,15,20
     """  # fmt: skip
     check_folder(output, form)
-    from s3lora.evaluate.needs import need
     from s3lora.evaluate.suites import build_suites
     from s3lora.evaluate.sweeping import sweep
+    from s3lora.needs import need
 
     drawn = output is not None and not is_page(output, form)
     if drawn:

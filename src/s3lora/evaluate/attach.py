@@ -17,8 +17,8 @@ from s3lora.errors import S3LoRAError, UnsupportedAdapterError, printable
 from s3lora.evaluate.chat import digest_of
 from s3lora.evaluate.fit import check_fit, refuse_replaced
 from s3lora.evaluate.loading import LoadedBase, ModelError, reason_of
-from s3lora.evaluate.needs import need
 from s3lora.evaluate.results import Loaded
+from s3lora.needs import need
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from s3lora.adapter.formats.peft import PREFIX
 from s3lora.adapter.model import Adapter, LoraModule, Tensor
 from s3lora.errors import UnsupportedAdapterError, printable
 from s3lora.evaluate.loading import ModelError
-from s3lora.evaluate.needs import need
+from s3lora.needs import need
 
 
 def check_fit(model: Any, adapter: Adapter, path: str) -> None:

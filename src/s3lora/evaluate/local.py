@@ -15,8 +15,8 @@ from jinja2 import TemplateError
 from s3lora.evaluate.attach import Adapters, Attached, State
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
 from s3lora.evaluate.loading import ModelError, identity_of, is_out_of_memory, load_base, reason_of
-from s3lora.evaluate.needs import need
 from s3lora.evaluate.results import Loaded
+from s3lora.needs import need
 
 #: Answers at a time on a CPU: beyond this the cores are busy anyway and only memory grows.
 CPU_BATCH = 50

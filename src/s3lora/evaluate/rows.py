@@ -10,7 +10,7 @@ from typing import Any
 
 from s3lora.errors import S3LoRAError, UsageError, printable
 from s3lora.evaluate.chat import digest_of
-from s3lora.evaluate.needs import need
+from s3lora.needs import need
 
 #: Where a row stands ("line 3"), and the row: a text or fields.
 Row = tuple[str, object]

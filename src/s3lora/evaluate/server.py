@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from s3lora.errors import printable
 from s3lora.evaluate.address import KEY_VARIABLES, EndpointError, base_url, is_loopback, key_for
-from s3lora.evaluate.needs import MissingPackageError, need
+from s3lora.needs import MissingPackageError, need
 
 T = TypeVar("T")
 

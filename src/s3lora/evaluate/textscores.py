@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-from s3lora.evaluate.needs import MissingPackageError, need
+from s3lora.needs import MissingPackageError, need
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 #: Words of letters and digits of any script, with apostrophes within.

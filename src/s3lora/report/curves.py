@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from s3lora.errors import OutputError
-from s3lora.evaluate.needs import need
 from s3lora.evaluate.results import Metric, Sweep, Variant
+from s3lora.needs import need
 from s3lora.report.axes import axis_label
 from s3lora.report.labels import Spot, beside
 from s3lora.report.names import head, tail

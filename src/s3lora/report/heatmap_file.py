@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from s3lora.errors import NothingToAuditError
-from s3lora.evaluate.needs import need
+from s3lora.needs import need
 from s3lora.report.documents import ScanDocument
 from s3lora.report.heatmap import COLOURS
 from s3lora.report.html import environment_of_pages
