@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from s3lora.adapter.model import Adapter, LoraModule, Scaling
     from s3lora.adapter.open import open_adapter
     from s3lora.compare import Comparison, ModuleChange, compare
+    from s3lora.compose import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
     from s3lora.errors import (
         AdapterFileError,
         NonFiniteError,
@@ -37,25 +38,31 @@ if TYPE_CHECKING:
     from s3lora.scan import ModuleScan, Scan, scan
     from s3lora.select import Choice, Filter, Plan, Share, select
     from s3lora.series import ModuleSeries, Series, checkpoints, compare_series
+    from s3lora.spectrum.subspaces import Overlap
 
 #: Public name → the module that defines it.
 _HOME = {
     "Adapter": "s3lora.adapter.model",
     "AdapterFileError": "s3lora.errors",
+    "Alignment": "s3lora.compose",
     "Choice": "s3lora.select",
     "Comparison": "s3lora.compare",
+    "Composition": "s3lora.compose",
     "Filter": "s3lora.select",
     "Fraction": "s3lora.rules",
     "Gap": "s3lora.rules",
     "LoraModule": "s3lora.adapter.model",
     "ModuleChange": "s3lora.compare",
+    "ModuleComposition": "s3lora.compose",
     "ModuleScan": "s3lora.scan",
     "ModuleSeries": "s3lora.series",
+    "ModuleUpdate": "s3lora.compose",
     "NonFiniteError": "s3lora.errors",
     "NothingToAuditError": "s3lora.errors",
     "Null": "s3lora.rules",
     "Outlier": "s3lora.rules",
     "OutputError": "s3lora.errors",
+    "Overlap": "s3lora.spectrum.subspaces",
     "Plan": "s3lora.select",
     "Provenance": "s3lora.provenance",
     "Pruned": "s3lora.prune",
@@ -73,6 +80,7 @@ _HOME = {
     "checkpoints": "s3lora.series",
     "compare": "s3lora.compare",
     "compare_series": "s3lora.series",
+    "compose": "s3lora.compose",
     "open_adapter": "s3lora.adapter.open",
     "prune": "s3lora.prune",
     "read_provenance": "s3lora.provenance",
@@ -85,20 +93,25 @@ _HOME = {
 __all__ = [
     "Adapter",
     "AdapterFileError",
+    "Alignment",
     "Choice",
     "Comparison",
+    "Composition",
     "Filter",
     "Fraction",
     "Gap",
     "LoraModule",
     "ModuleChange",
+    "ModuleComposition",
     "ModuleScan",
     "ModuleSeries",
+    "ModuleUpdate",
     "NonFiniteError",
     "NothingToAuditError",
     "Null",
     "Outlier",
     "OutputError",
+    "Overlap",
     "Plan",
     "Provenance",
     "Pruned",
@@ -117,6 +130,7 @@ __all__ = [
     "checkpoints",
     "compare",
     "compare_series",
+    "compose",
     "open_adapter",
     "prune",
     "read_provenance",
@@ -131,7 +145,7 @@ class _Package(types.ModuleType):
     """Imports a public name when it is first used.
 
     So the command line can say how many threads NumPy's BLAS may start before NumPy is imported. `scan`, `select`,
-    `prune` and `compare` are functions as well as the modules they live in: the name means the function.
+    `prune`, `compare` and `compose` are functions as well as the modules they live in: the name means the function.
     """
 
     def __getattr__(self, name: str) -> object:

@@ -116,13 +116,13 @@ def other_ranks(count: int, total: int) -> str:
     return f"{count} of {total} modules change their rank: an SSI is at least 1/rank, so the raw values do not compare"
 
 
-def other_bases(sources: Sequence[Source]) -> list[str]:
+def other_bases(sources: Sequence[Source], so: str = "what changes from one to another means little then") -> list[str]:
     """Return what to bear in mind where adapters name different base models; a path counts by its last part."""
     names = dict.fromkeys(re.split(r"[/\\]", one.base_model.rstrip("/\\"))[-1] for one in sources if one.base_model)
     if len({name.casefold() for name in names}) < 2:
         return []
     shown = ", ".join(printable(name, 60) for name in [*names][:3]) + (", …" if len(names) > 3 else "")
-    return [f"the adapters name different base models ({shown}): what changes from one to another means little then"]
+    return [f"the adapters name different base models ({shown}): {so}"]
 
 
 def related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Relation:
@@ -134,8 +134,7 @@ def related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Relat
         return _relation(a, b, norm_a, norm_b)
     finally:
         for module in (a, b):
-            module.A.release()
-            module.B.release()
+            module.release()
 
 
 def _relation(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Relation:

@@ -231,7 +231,7 @@ def _warnings(scans: Sequence[Scan], modules: Sequence[ModuleSeries]) -> list[st
     for one in scans:
         for note in one.warnings:
             notes.setdefault(note, []).append(one.source.name)
-    told = [f"{_who(names, len(scans))}: {note}" for note, names in notes.items()]
+    told = [f"{who(names, len(scans))}: {note}" for note, names in notes.items()]
     ranks, shapes, absent = (
         sum(found)
         for found in (
@@ -249,8 +249,8 @@ def _warnings(scans: Sequence[Scan], modules: Sequence[ModuleSeries]) -> list[st
     return [*told, *other_bases([one.source for one in scans])]
 
 
-def _who(names: Sequence[str], total: int) -> str:
-    """Return whom a warning concerns."""
+def who(names: Sequence[str], total: int) -> str:
+    """Return whom a warning concerns: those of `total` adapters that `names` tells."""
     if len(names) == total:
         return "both" if total == 2 else f"all {total}"
     shown = ", ".join(printable(name, 60) for name in names[:3])

@@ -12,6 +12,7 @@ import msgspec
 
 from s3lora.adapter.digest import Source
 from s3lora.errors import printable
+from s3lora.fleet.against import Against
 from s3lora.scan import Configuration, ModuleScan, Scan, Tool
 from s3lora.select import Plan
 from s3lora.spectrum.indices import INDICES
@@ -23,11 +24,16 @@ if TYPE_CHECKING:
 
 #: Spreadsheets run cells that begin so; names come from untrusted files.
 _FORMULA = ("=", "+", "-", "@")
+#: Columns of a scan that was held against a reference.
+STANDING = ("percentile_of", "percentile", "percentile_low", "percentile_high", "z", "cell", "cell_adapters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanDocument:
-    """What `s3lora scan --format json` prints for one adapter: the scan, and the plan that marked `selected`."""
+    """What `s3lora scan --format json` prints for one adapter: the scan, and the plan that marked `selected`.
+
+    `reference` is where it stands in the population of `--reference`.
+    """
 
     schema_version: int
     tool: Tool
@@ -36,10 +42,16 @@ class ScanDocument:
     warnings: tuple[str, ...]
     modules: tuple[ModuleScan, ...]
     plan: Plan | None
+    reference: Against | None = None
+
+    @property
+    def ranked_by(self) -> str:
+        """Return the index that the plan ranks by; for a control or no plan, the SSI."""
+        return self.plan.index if self.plan is not None and self.plan.index in INDICES else "ssi"
 
 
-def scan_document(scan: Scan, plan: Plan | None) -> ScanDocument:
-    """Join a scan with its plan; the scan's modules are marked."""
+def scan_document(scan: Scan, plan: Plan | None, reference: Against | None = None) -> ScanDocument:
+    """Join a scan with its plan, and with what a reference says of it; the scan's modules are marked."""
     marked = scan if plan is None else plan.mark(scan)
     notes = scan.warnings if plan is None else tuple(dict.fromkeys((*scan.warnings, *plan.warnings)))
     return ScanDocument(
@@ -50,6 +62,7 @@ def scan_document(scan: Scan, plan: Plan | None) -> ScanDocument:
         warnings=notes,
         modules=marked.modules,
         plan=plan,
+        reference=reference,
     )
 
 
@@ -59,18 +72,34 @@ def to_json(document: object) -> str:
 
 
 def scan_csv(documents: Sequence[ScanDocument]) -> str:
-    """Return one row a module: names, digest of the weights, shape, scaling, all indices, `selected`, and σ̃."""
+    """Return one row a module: names, digest of the weights, shape, scaling, all indices, `selected`, and σ̃.
+
+    Where there was a reference, the end of the row tells where the module stands by the index that ranks.
+    """
     names = [name for name in INDICES if any(name in m.indices for d in documents for m in d.modules)]
     head = ["adapter", "sha256", "path", "layer", "projection", "expert", "m", "n", "rank", "dtype"]
-    rows = [[*head, "scaling", "scaling_origin", "zero", *names, "selected", "sigma"]]
+    compared = any(document.reference is not None for document in documents)
+    rows = [[*head, "scaling", "scaling_origin", "zero", *names, "selected", "sigma", *(STANDING if compared else ())]]
     for document in documents:
         for module in document.modules:
             cells: list[object] = [document.source.name, document.source.sha256]
             cells += [module.path, module.layer, module.projection, module.expert]
             cells += [*module.shape, module.rank, module.dtype, module.scaling, module.scaling_origin, module.zero]
             cells += [module.indices.get(name) for name in names]
-            rows.append([cell(value) for value in (*cells, module.selected, " ".join(map(repr, module.sigma)))])
+            cells += [module.selected, " ".join(map(repr, module.sigma))]
+            cells += _standing(document, module.path) if compared else ()
+            rows.append([cell(value) for value in cells])
     return to_csv(rows)
+
+
+def _standing(document: ScanDocument, path: str) -> Sequence[object]:
+    """Return what stands in the columns `STANDING`."""
+    standing = None if document.reference is None else document.reference.standings.get(path)
+    mark = None if standing is None else standing.marks.get(document.ranked_by)
+    if standing is None or mark is None:
+        return (None,) * len(STANDING)
+    numbers = (mark.percentile, mark.low, mark.high, mark.z)
+    return (document.ranked_by, *numbers, standing.cell, standing.adapters)
 
 
 def prune_csv(provenance: Provenance) -> str:

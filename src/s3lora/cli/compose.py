@@ -1,0 +1,53 @@
+"""`s3lora compose`."""
+
+from __future__ import annotations
+
+import click
+
+from s3lora.cli.options import format_option
+from s3lora.cli.output import check_output, emit, progress_line, show
+from s3lora.compose import SUMMED, compose
+from s3lora.errors import UsageError, printable
+from s3lora.report.documents import to_json
+
+
+@click.command("compose", short_help="What adapters that are active together add up to.")
+@click.argument("paths", nargs=-1, required=True, metavar="A B [C...]")
+@click.option("--weights", metavar="W,W...", help="One number an adapter, beside its own scaling  [default: 1 each].")
+@click.option("--method", type=click.Choice(SUMMED), default="mas-svd", show_default=True, help="Spectral method.")
+@click.option("--top", type=click.IntRange(min=0), metavar="N", help="Modules that the text shows  [default: 10].")
+@format_option("json", "csv")
+@click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
+def compose_command(
+    paths: tuple[str, ...], weights: str | None, method: str, top: int | None, form: str, output: str | None
+) -> None:
+    """Add up adapters of one base model, and show which modules are sharper together than alone.
+
+    \b
+    s3lora compose style-adapter task-adapter
+    s3lora compose my-adapter other --weights 1,0.5 --format csv -o sum.csv
+    """
+    check_output(output)
+    if top is not None and form != "text":
+        raise UsageError(f"--top does nothing with --format {form}")
+    label = f"{len(paths)} adapters"
+    found = compose(paths, None if weights is None else _numbers(weights), method, progress=progress_line(label))
+    if form == "json":
+        emit(to_json(found), output)
+    elif form == "csv":
+        from s3lora.report.compose_csv import compose_csv
+
+        emit(compose_csv(found), output)
+    else:
+        from s3lora.report.compose_text import SHOWN, compose_text
+
+        show(compose_text(found, SHOWN if top is None else top), output)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--weights {printable(text, 60)} is no list of numbers", fix="write for example 1,0.5"
+        ) from None
