@@ -19,7 +19,7 @@ from s3lora.adapter.memory import from_model
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, UsageError
-from s3lora.spectrum.factored import FactoredUpdate, Float
+from s3lora.spectrum.factored import FactoredUpdate, Float, releasing
 from s3lora.spectrum.indices import INDICES, Measured
 from s3lora.spectrum.methods import METHODS, Options
 from s3lora.spectrum.released import INDEX_EPSILON
@@ -196,8 +196,9 @@ def scan_module(module: LoraModule, configuration: Configuration, label: str, *,
     """Measure one module; its pages are handed back afterwards. `nonfinite` is that of `scan`."""
     try:
         update = FactoredUpdate(module.A.array(), module.B.array(), module.scaling.value)
-        zero = update.is_zero
-        sigma, values = _measure(module, update, configuration, label)
+        with releasing(module.release):
+            zero = update.is_zero
+            sigma, values = _measure(module, update, configuration, label)
     except FloatingPointError:
         if not nonfinite:
             raise NonFiniteError(
@@ -209,8 +210,7 @@ def scan_module(module: LoraModule, configuration: Configuration, label: str, *,
             ) from None
         zero, sigma, values = False, np.zeros(0), dict.fromkeys(_wanted(configuration), math.nan)
     finally:
-        module.A.release()
-        module.B.release()
+        module.release()
     return ModuleScan(
         path=module.path,
         layer=module.layer,

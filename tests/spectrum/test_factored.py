@@ -223,3 +223,16 @@ def test_an_update_beyond_float64_is_refused() -> None:
 def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match="not defined"):
         FactoredUpdate(np.zeros(shapes[0]), np.zeros(shapes[1]))
+
+
+def test_pages_are_let_go_while_a_long_factor_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factored, "READ", 64_000)
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(4, 100)), random.normal(size=(40_000, 4))
+    calls: list[None] = []
+    with factored.releasing(lambda: calls.append(None)):
+        values = FactoredUpdate(a, b).row_normalised
+    assert len(calls) >= 2 * b.nbytes // (factored.BLOCK * 8) >= 2, "after every block, in both passes over B"
+    count = len(calls)
+    assert np.array_equal(FactoredUpdate(a, b).row_normalised, values)
+    assert len(calls) == count, "and not outside of the block"

@@ -68,21 +68,23 @@ def _check_target(out: Path, source: Path | None, *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def replacing(out: Path) -> Iterator[Path]:
+def replacing(out: Path, workshop: Path | None = None) -> Iterator[Path]:
     """Give an empty folder beside `out`; when the block ends well, it takes the place of `out` in one step.
 
-    If the block fails, or the process dies, `out` is as it was. Raises OutputError where the system refuses.
+    If the block fails, or the process dies, `out` is as it was. `workshop` is an existing folder of the same file
+    system to work in, where nothing else may lie beside `out`. Raises OutputError where the system refuses.
     """
     out = Path(os.path.abspath(out))  # without "..", whose name could not be that of a new folder
+    workshop = out.parent if workshop is None else workshop
     partial: Path | None = None
     made = [folder for folder in out.parents if not folder.exists()]  # innermost first
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL, dir=out.parent))
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL, dir=workshop))
         yield partial
         partial.chmod(0o777 & ~_umask())
         _sync(partial)
-        _swap(partial, out)
+        _swap(partial, out, workshop)
         _sync(out.parent)
     except OSError as error:
         raise OutputError(f"cannot be written ({error.strerror or error})", file=out) from None
@@ -94,15 +96,15 @@ def replacing(out: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _swap(new: Path, out: Path) -> None:
+def _swap(new: Path, out: Path, workshop: Path) -> None:
     """Put `new` in the place of `out`; what was there is afterwards at `new`."""
     if not out.exists():
         new.rename(out)
         return
     if _exchange(new, out):
         return
-    # Without an atomic exchange there is a moment without `out`; the old folder then lies beside it, whole.
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=OLD, dir=out.parent))
+    # Without an atomic exchange there is a moment without `out`; the old folder then lies in the workshop, whole.
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=OLD, dir=workshop))
     old.rmdir()  # only its name is needed: not every system renames onto an empty folder
     out.rename(old)
     try:

@@ -160,6 +160,11 @@ class LoraModule:
         """Return r·(m + n): the parameters of this update, and its multiply-adds for one token."""
         return self.rank * (self.m + self.n)
 
+    def release(self) -> None:
+        """Give the pages behind both factors back."""
+        self.A.release()
+        self.B.release()
+
     @property
     def tensor_names(self) -> tuple[str, ...]:
         """Return the names of all tensors that leave the file with this module."""

@@ -26,9 +26,10 @@ G), Σ_k ‖b_k‖·‖a_k‖ is far above σ_1; forming B·A in float64 would l
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ GRAM_CONDITION = 1e-6
 BLOCK = 65536
 #: Traces of Gram matrices outside this range are rescaled by a power of two before they are used.
 SAFE = (1e-100, 1e100)
+#: Bytes of factors that are read before `releasing` is called.
+READ = 32 * 1024 * 1024
 _SCRATCH = threading.local()
 EPSILON = float(np.finfo(np.float64).eps)
 #: Rounding of a norm that cancels, in units of ε·Σ|b_k|·‖a_k‖: up to 11 was measured for N = 150,000 whatever r is.
@@ -194,11 +197,37 @@ class Normalised(NamedTuple):
     singular_values: Float
 
 
+@contextlib.contextmanager
+def releasing(release: Callable[[], None]) -> Iterator[None]:
+    """Call `release` after every `READ` bytes of factors that this thread reads in blocks.
+
+    Factors may be views of a mapped file: of one that is larger than memory should hold, the pages that were read have
+    to be let go before the factor ends.
+    """
+    _SCRATCH.release, _SCRATCH.read = release, 0
+    try:
+        yield
+    finally:
+        _SCRATCH.release = None
+
+
+def _has_read(part: NDArray[Any]) -> None:
+    release = getattr(_SCRATCH, "release", None)
+    if release is None:
+        return
+    _SCRATCH.read += part.nbytes
+    if _SCRATCH.read >= READ:
+        _SCRATCH.read = 0
+        release()
+
+
 def blocks(tall: NDArray[Any], exponent: int = 0) -> Iterator[Float]:
     """Yield the rows of `tall` (N × r) in float64, times 2**-exponent, at most `BLOCK` numbers at a time."""
     step = max(1, BLOCK // max(1, tall.shape[1]))
     for start in range(0, tall.shape[0], step):
-        block = tall[start : start + step].astype(np.float64)
+        part = tall[start : start + step]
+        block = part.astype(np.float64)
+        _has_read(part)
         yield np.ldexp(block, -exponent) if exponent else block
 
 
@@ -214,6 +243,7 @@ def _fleeting_blocks(tall: NDArray[Any], exponent: int) -> Iterator[Float]:
         # The order of the source, so that neither side of the copy jumps.
         block = _buffer("block", *part.shape) if part.flags.c_contiguous else _buffer("block", *part.shape[::-1]).T
         np.copyto(block, part, casting="unsafe")
+        _has_read(part)
         yield np.ldexp(block, -exponent, out=block) if exponent else block
 
 
