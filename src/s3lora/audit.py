@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
+from s3lora.fleet.against import Against
 from s3lora.gate import Finding, Gate
 from s3lora.places import Place, place_of
 from s3lora.rules import Outlier
@@ -26,7 +27,7 @@ class Terms:
     """What adapters are held against.
 
     `choose` selects from a scan, with the filter `only`; `outlier` is what counts as an outlier; what `baseline` has is
-    known already.
+    known already. `compare` says where a scan stands in a reference population.
     """
 
     choose: Callable[[Scan], Plan]
@@ -34,6 +35,7 @@ class Terms:
     only: Filter = field(default_factory=Filter)
     outlier: Outlier = field(default_factory=Outlier)
     baseline: Baseline | None = None
+    compare: Callable[[Scan], Against] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class Audit:
 
     `path` is as the caller named it, `given` the same relative to the working directory, `place` the first weights file
     where there is one. Either `scan` or `error` is None. `plan` is None as well where every update is zero or holds
-    NaN. `unmeasured` counts the modules that have no index and that no finding tells of.
+    NaN. `unmeasured` counts the modules that have no index and that no finding tells of. `against` is None without a
+    reference.
     """
 
     path: str
@@ -66,6 +69,7 @@ class Audit:
     plan: Plan | None = None
     verdicts: tuple[Verdict, ...] = ()
     unmeasured: int = 0
+    against: Against | None = None
     error: S3LoRAError | None = None
 
     @property
@@ -88,7 +92,8 @@ class Audit:
 def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
     """Measure the adapter at `path` and hold it against the terms.
 
-    Raises UsageError, which is the same for every path; every other S3LoRAError becomes the audit's `error`.
+    Raises UsageError, which is the same for every path, and what the reference raises; every other S3LoRAError becomes
+    the audit's `error`.
     """
     given = place_of(path)
     try:
@@ -109,6 +114,7 @@ def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
         plan=plan,
         verdicts=verdicts,
         unmeasured=_unmeasured(scan, verdicts),
+        against=None if terms.compare is None else terms.compare(scan),
     )
 
 

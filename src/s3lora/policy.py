@@ -26,6 +26,7 @@ MAX_POLICY = 1024 * 1024
 KEYS = {
     "fail-on": "a list of strings",
     "baseline": "a string",
+    "reference": "a string",
     "preset": "a string",
     "method": "a string",
     "rank": "a whole number",

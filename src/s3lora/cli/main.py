@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -16,27 +15,22 @@ from types import FrameType
 import click
 
 from s3lora._version import __version__
+from s3lora.cli.lazy import LazyGroup
 from s3lora.cli.output import complain
 from s3lora.errors import S3LoRAError
 
 INTERRUPTED = 130
-COMMANDS = ("scan", "prune", "restore", "compare", "eval", "sweep", "tune", "card", "bom", "demo")
+COMMANDS = (
+    *("scan", "prune", "restore", "compare", "compose", "eval", "sweep", "tune", "fleet", "card", "bom", "demo"),
+)
 
 
-class _Commands(click.Group):
-    """Imports a command when it is called: scanning must not wait for what only pruning needs."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = getattr(importlib.import_module(f"s3lora.cli.{cmd_name}"), f"{cmd_name}_command")
-        return command if isinstance(command, click.Command) else None
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    package="s3lora.cli",
+    names=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="s3lora", message="%(prog)s %(version)s")
 def cli() -> None:
     """Audit a LoRA adapter from its file alone, and prune its sharpest modules.

@@ -131,7 +131,7 @@ def given_options(context: click.Context, besides: Container[str]) -> list[str]:
         name = option.name or ""
         if not isinstance(option, click.Option) or name in besides:
             continue
-        if _written(context, name) or (name in context.meta.get(APPLIED, ()) and not _idle(context, name)):
+        if is_written(context, name) or (name in context.meta.get(APPLIED, ()) and not _idle(context, name)):
             value = context.params[name]
             words += [option.opts[0]] * bool(value) if option.is_flag else [option.opts[0], str(value)]
     return words
@@ -144,7 +144,7 @@ def _idle(context: click.Context, name: str) -> bool:
 def refuse_idle(context: click.Context, besides: Container[str] = ()) -> None:
     """Raise UsageError if an option was written that does nothing without another; `besides` names what has a use."""
     for name, owners in OWNERS.items():
-        if name in besides or not _written(context, name):
+        if name in besides or not is_written(context, name):
             continue
         for owner, value in owners:
             if context.params[owner] != value:
@@ -154,11 +154,12 @@ def refuse_idle(context: click.Context, besides: Container[str] = ()) -> None:
 def refuse_choosing(context: click.Context, because: str) -> None:
     """Raise UsageError if an option was written that chooses modules, where `because` an option none are chosen."""
     for name in CHOOSING:
-        if _written(context, name):
+        if is_written(context, name):
             raise UsageError(f"--{name.replace('_', '-')} does nothing with {because}")
 
 
-def _written(context: click.Context, name: str) -> bool:
+def is_written(context: click.Context, name: str) -> bool:
+    """Return whether an option was written on the command line."""
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from s3lora.report.scan_page import Reported
 
 #: Options that a command in the page does not repeat: where results go, and what only gates.
-_ASIDE = ("fail_on", "baseline", "policy", "no_policy", "form", "output", "quiet", "force", "force_flat", "evaluation")
+_ASIDE = (
+    *("fail_on", "baseline", "reference", "policy", "no_policy", "form", "output", "quiet"),
+    *("force", "force_flat", "evaluation"),
+)
 #: Options that measure by one method only.
 _OWN = ("fit", "sample")
 #: Options that the reader of a page chooses anew.

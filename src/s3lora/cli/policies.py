@@ -102,8 +102,8 @@ def _refuse_idle(policy: Policy, options: Mapping[str, click.Option]) -> None:
 
 
 def _value(policy: Policy, key: str, value: Any) -> Any:
-    if key == "baseline":
-        return str(policy.file.parent / value)  # it is named from where the policy lies
+    if key in ("baseline", "reference"):
+        return str(policy.file.parent / value)  # they are named from where the policy lies
     return ",".join(value) if key == "projection" and isinstance(value, list) else value
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,7 @@ from s3lora.baseline import read_baseline
 from s3lora.cli.options import (
     format_option,
     given_options,
+    is_written,
     module_filter,
     refuse_idle,
     rule_options,
@@ -25,6 +27,7 @@ from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.cli.policies import PolicyCommand, policy_options
 from s3lora.cli.scan_formats import FORMATS, Outcome
 from s3lora.errors import UsageError
+from s3lora.fleet.against import Against
 from s3lora.gate import Gate
 from s3lora.report.documents import scan_document
 from s3lora.rules import Outlier
@@ -48,6 +51,7 @@ TOLD = 10
     help="Exit 1 if this holds, e.g. 'ssi > 0.8'; of the modules that the filters let pass.",
 )
 @click.option("--baseline", metavar="FILE", help="An earlier result in SARIF; only what is new counts.")
+@click.option("--reference", metavar="FILE", help="A reference population, to say where the adapter stands in it.")
 @policy_options
 @format_option(*FORMATS)
 @click.option("--evaluation", metavar="FILE", help="A sweep.json of the adapter, whose curve --format html shows.")
@@ -57,6 +61,7 @@ def scan_command(
     paths: tuple[str, ...],
     fail_on: tuple[str, ...],
     baseline: str | None,
+    reference: str | None,
     form: str,
     output: str | None,
     quiet: bool,
@@ -70,6 +75,7 @@ def scan_command(
     \b
     s3lora scan my-adapter
     s3lora scan my-adapter --method svd --rule outlier
+    s3lora scan my-adapter --reference ref.parquet
     s3lora scan my-adapter --format json --output scan.json
     """
     check_output(output)
@@ -77,7 +83,7 @@ def scan_command(
         raise UsageError(f"--quiet does nothing with {'--output' if output is not None else f'--format {form}'}")
     if options["evaluation"] is not None and form != "html":
         raise UsageError("--evaluation does nothing without --format html")
-    terms = _terms(fail_on, baseline, options)
+    terms = _terms(fail_on, baseline, _comparison(reference, form, quiet=quiet), options)
     metrics = {gate.metric for gate in terms.gates}
     refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
     options["kurtosis"] = options["kurtosis"] or "kurtosis" in metrics
@@ -100,7 +106,28 @@ def scan_command(
     return gravest(audits)
 
 
-def _terms(fail_on: Sequence[str], baseline: str | None, options: dict[str, Any]) -> Terms:
+def _comparison(reference: str | None, form: str, *, quiet: bool) -> Callable[[Scan], Against] | None:
+    """Return what holds a scan against the reference, None where there is none or no report to show it.
+
+    Raises UsageError where the option was written and no report would show it; a policy's reference is passed over.
+    """
+    if reference is None:
+        return None
+    if quiet or not (form == "text" or FORMATS[form].compares):
+        if is_written(click.get_current_context(), "reference"):
+            raise UsageError(f"--reference does nothing with {'--quiet' if quiet else f'--format {form}'}")
+        return None
+    from s3lora.fleet.standing import Reference
+
+    return Reference(Path(reference)).compare
+
+
+def _terms(
+    fail_on: Sequence[str],
+    baseline: str | None,
+    compare: Callable[[Scan], Against] | None,
+    options: dict[str, Any],
+) -> Terms:
     # A rule that is given twice would be told twice.
     gates = tuple(dict.fromkeys(map(Gate.parse, fail_on)))
     if baseline is not None and not gates:
@@ -111,6 +138,7 @@ def _terms(fail_on: Sequence[str], baseline: str | None, options: dict[str, Any]
         only=module_filter(options),
         outlier=Outlier(options["z"]),
         baseline=None if baseline is None else read_baseline(baseline),
+        compare=compare,
     )
 
 
@@ -147,7 +175,7 @@ def _show(audits: Sequence[Audit], output: str | None, *, first: bool = True) ->
             continue
         if parts or not first:
             parts.append(Text())
-        parts.append(scan_text(scan_document(one.scan, one.plan), _next(one, one.scan), console))
+        parts.append(scan_text(scan_document(one.scan, one.plan, one.against), _next(one, one.scan), console))
     if parts:
         show(Group(*parts), output)
 
@@ -159,5 +187,5 @@ def _next(one: Audit, scan: Scan) -> str | None:
     context = click.get_current_context()
     # --z may be that of a --fail-on rule, which prune has not.
     unused = () if context.params["rule"] == "outlier" else ("z",)
-    gating = ("fail_on", "baseline", "policy", "no_policy", "form", "output")
+    gating = ("fail_on", "baseline", "reference", "policy", "no_policy", "form", "output")
     return shlex.join(["s3lora", "prune", one.path, *given_options(context, (*gating, *unused)), "-o", "PRUNED"])

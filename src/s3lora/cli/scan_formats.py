@@ -23,15 +23,20 @@ class Outcome:
     @property
     def documents(self) -> list[ScanDocument]:
         """Return a document for every adapter that was measured."""
-        return [scan_document(one.scan, one.plan) for one in self.audits if one.scan is not None]
+        return [scan_document(one.scan, one.plan, one.against) for one in self.audits if one.scan is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format; `of_failures` tells that it is written even where no adapter could be measured."""
+    """One format.
+
+    `of_failures` tells that it is written even where no adapter could be measured, `compares` that it shows where one
+    stands in a reference.
+    """
 
     render: Callable[[Outcome], str | bytes]
     of_failures: bool = False
+    compares: bool = False
 
 
 def _json(outcome: Outcome) -> str:
@@ -59,10 +64,8 @@ def _html(outcome: Outcome) -> str:
     from s3lora.report.scan_page import scan_page
 
     sweep = read_sweep(outcome.options["evaluation"])
-    found = [(one.path, one.scan, one.plan) for one in outcome.audits if one.scan is not None]
-    return scan_page(
-        [reported(scan_document(scan, plan), scan, path, outcome.options, sweep=sweep) for path, scan, plan in found]
-    )
+    found = [(one.path, one.scan, scan_document(one.scan, one.plan, one.against)) for one in outcome.audits if one.scan]
+    return scan_page([reported(made, scan, path, outcome.options, sweep=sweep) for path, scan, made in found])
 
 
 def _svg(outcome: Outcome) -> str:
@@ -91,9 +94,9 @@ def _only(outcome: Outcome) -> tuple[ScanDocument, tuple[Ranked, ...]]:
 
 #: Name → format; `text` is printed as the scan goes on and stands in `scan` itself.
 FORMATS = {
-    "json": Format(_json),
-    "csv": Format(_csv),
-    "html": Format(_html),
+    "json": Format(_json, compares=True),
+    "csv": Format(_csv, compares=True),
+    "html": Format(_html, compares=True),
     "svg": Format(_svg),
     "png": Format(_png),
     "sarif": Format(_sarif, of_failures=True),

@@ -12,11 +12,12 @@ import msgspec
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.results import Sweep
 from s3lora.provenance import Provenance
+from s3lora.report.against_view import interval, mark_of, percentile, remarks, robust_z, rows_of, verdict
 from s3lora.report.chart import against_modules, against_utility, legend
 from s3lora.report.documents import ScanDocument
-from s3lora.report.html import render
+from s3lora.report.html import environment_of_pages, render
 from s3lora.report.scan_charts import FRAME, STRIP, STRIP_TOP, heat_map, highest_share, scale_ends, spectrum, strips
-from s3lora.report.scan_view import View, start_of, view_of
+from s3lora.report.scan_view import View, name_of, start_of, view_of
 from s3lora.report.sweep_text import shown_keys
 from s3lora.report.sweep_view import rows as sweep_rows
 from s3lora.report.values import count, decimal, heading, measure_of, metric_text, percent
@@ -52,6 +53,7 @@ def scan_page(adapters: Sequence[Reported]) -> str:
 
     Raises UsageError where a sweep is of another adapter than the scan beside it.
     """
+    environment_of_pages().filters.update(interval=interval, robust_z=robust_z)
     return render(
         "scan.html.jinja",
         styles=("scan.css.jinja",),
@@ -75,6 +77,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "command": adapter.command,
         "curves": [],
         "sweep": adapter.sweep,
+        "against": _against(view),
         "columns": _columns(view),
         "rows": _rows(view),
     }
@@ -135,6 +138,9 @@ def _made(adapter: Reported) -> Iterable[tuple[str, str]]:
     if document.plan is not None:
         plan = document.plan
         yield "rule", "; ".join(filter(None, (f"{plan.rule} of {plan.candidates} by {plan.index}", plan.only)))
+    if document.reference is not None:
+        reference = document.reference
+        yield "reference", f"{reference.reference}, {reference.adapters:,} adapters, {reference.modules:,} modules"
     if adapter.provenance is not None:
         yield "mode", f"{adapter.provenance.settings.mode}, for {adapter.provenance.settings.compat}"
         for file in adapter.provenance.written:
@@ -153,9 +159,35 @@ def _tiles(share: Share | None, view: View) -> list[tuple[str, str, str, str]]:
     ]
 
 
+def _against(view: View) -> dict[str, Any] | None:
+    """Return where the adapter stands in its reference; first by the index that ranks, and then by all others."""
+    document = view.document
+    if document.reference is None:
+        return None
+    ranked_by = document.ranked_by
+    named = [(name_of(index), row) for index in INDICES for row in rows_of(document.reference, index)]
+    return {
+        "index": name_of(ranked_by),
+        "rows": [(name, row) for name, row in named if row.index == ranked_by],
+        "others": [(name, row) for name, row in named if row.index != ranked_by],
+        "verdict": verdict(document.reference, ranked_by),
+        "remarks": list(remarks(document.reference, ranked_by)),
+    }
+
+
 def _columns(view: View) -> list[tuple[str, str]]:
     method = view.document.configuration.method
-    return [(f"s{i}", one.label.partition(" (")[0]) for i, one in enumerate(view.series) if one.method == method]
+    standing = [] if view.document.reference is None else [("s-percentile", "percentile"), ("s-z", "robust z")]
+    own = [(f"s{i}", one.label.partition(" (")[0]) for i, one in enumerate(view.series) if one.method == method]
+    return [*standing, *own]
+
+
+def _standing(document: ScanDocument, path: str) -> list[str]:
+    """Return the cells of a module below `percentile` and `robust z`, none without a reference."""
+    if document.reference is None:
+        return []
+    mark = mark_of(document.reference, path, document.ranked_by)
+    return [percentile(mark), robust_z(mark)]
 
 
 def _rows(view: View) -> list[tuple[str, str, list[str]]]:
@@ -165,7 +197,12 @@ def _rows(view: View) -> list[tuple[str, str, list[str]]]:
         (
             module.path,
             "×" if module.selected else "",
-            [f"{module.shape[0]} × {module.shape[1]}", str(module.rank), *(decimal(one.values[i]) for one in own)],
+            [
+                f"{module.shape[0]} × {module.shape[1]}",
+                str(module.rank),
+                *_standing(view.document, module.path),
+                *(decimal(one.values[i]) for one in own),
+            ],
         )
         for i, module in enumerate(view.document.modules)
     ]
@@ -239,6 +276,18 @@ def _data(adapter: Reported, view: View) -> dict[str, Any]:
         "sigma": [[_short(value) for value in view.sigma(i)] for i in range(len(modules))],
         "total": [_short(sum(module.sigma)) for module in modules],
         "curve": _curve_data(adapter),
+        **_standing_data(view.document),
+    }
+
+
+def _standing_data(document: ScanDocument) -> dict[str, Any]:
+    """Return the numbers by which the table can be sorted."""
+    if document.reference is None:
+        return {}
+    marks = [mark_of(document.reference, module.path, document.ranked_by) for module in document.modules]
+    return {
+        "percentile": [None if mark is None else float(f"{mark.percentile:.5g}") for mark in marks],
+        "z": [None if mark is None or mark.z is None else _short(mark.z) for mark in marks],
     }
 
 

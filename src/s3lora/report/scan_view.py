@@ -151,7 +151,7 @@ def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
         units.setdefault(choice.position, []).append(place[choice.path])
         worth[choice.position] = choice.value or 0.0
     spec = INDICES[ranked.index]
-    name = NAMES.get(ranked.index, ranked.index.replace("_", " "))
+    name = name_of(ranked.index)
     known = [value for value in values if value is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
     room = 0.0 if high > low else abs(high) / 2 or 0.5
@@ -192,6 +192,11 @@ def _near(modules: Sequence[ModuleScan]) -> list[tuple[int, ...]]:
         for at, i in enumerate(line):
             found[i] = tuple(line[n] for n in (at - 1, at + 1) if 0 <= n < len(line))
     return found
+
+
+def name_of(index: str) -> str:
+    """Return what a page calls an index."""
+    return NAMES.get(index, index.replace("_", " "))
 
 
 def start_of(plan: Plan | None, series: Series | None) -> dict[str, Any]:

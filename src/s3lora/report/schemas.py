@@ -8,7 +8,12 @@ from typing import Any
 import msgspec
 
 from s3lora.compare import Comparison
+from s3lora.compose import Composition
 from s3lora.evaluate.results import Evaluation, Sweep, Tuning
+from s3lora.fleet.detector import Detector, Verdicts
+from s3lora.fleet.reference import Facts
+from s3lora.fleet.summary import Summary
+from s3lora.fleet.survey import Survey
 from s3lora.provenance import Provenance, Restoration
 from s3lora.report.documents import ScanDocument
 from s3lora.series import Series
@@ -20,6 +25,12 @@ DOCUMENTS: dict[str, Any] = {
     "restore": Restoration,
     "compare": Comparison,
     "series": Series,
+    "compose": Composition,
+    "fleet": Summary,
+    "population": Survey,
+    "reference": Facts,
+    "detector": Detector,
+    "verdicts": Verdicts,
     "eval": Evaluation,
     "sweep": Sweep,
     "tune": Tuning,
@@ -27,7 +38,7 @@ DOCUMENTS: dict[str, Any] = {
 
 #: Type → fields that came after the first release of the current version. They are always written, but a document of
 #: an older release lacks them, so that they need a default, and the schema does not require them.
-LATER: dict[str, tuple[str, ...]] = {}
+LATER: dict[str, tuple[str, ...]] = {"ScanDocument": ("reference",)}
 
 
 def schema(name: str) -> str:

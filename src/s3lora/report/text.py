@@ -17,7 +17,10 @@ from rich.text import Text
 from s3lora.adapter.write import Written
 from s3lora.compare import Comparison, ModuleChange
 from s3lora.errors import printable
+from s3lora.fleet.against import Against
 from s3lora.provenance import Provenance
+from s3lora.report.against_text import against_text
+from s3lora.report.against_view import mark_of, percentile, robust_z
 from s3lora.report.documents import ScanDocument
 from s3lora.report.heatmap import heat_map
 from s3lora.report.names import Name, tail
@@ -64,13 +67,15 @@ def _coloured(console: Console | None) -> bool:
 def scan_text(document: ScanDocument, command: str | None, console: Console | None = None) -> RenderableType:
     """Return the report of one scan; `command` is shown as the next step."""
     width = 80 if console is None else console.width
-    index = document.plan.index if document.plan is not None and document.plan.index in INDICES else "ssi"
+    index = document.ranked_by
     parts: list[RenderableType] = [_title(document, width), Text()]
     drawn = heat_map(document.modules, index, width=width - 2, colour=_coloured(console))
     if drawn is not None:
         parts += [Padding(drawn, (0, 0, 0, 1)), Text()]
     if any(module.indices.get(index) is not None for module in document.modules):
-        parts += [_ranking(document.modules, index, width), Text()]
+        parts += [_ranking(document.modules, index, width, document.reference), Text()]
+    if document.reference is not None:
+        parts += [against_text(document.reference, index, _number), Text()]
     if document.plan is not None:
         parts.append(_plan_line(document.plan))
     parts += _notes(_without_repetition(document.warnings))
@@ -132,7 +137,7 @@ def _packed(facts: Sequence[str], width: int, used: int = 0) -> list[str]:
     return lines
 
 
-def _ranking(modules: Sequence[ModuleScan], index: str, width: int) -> Table:
+def _ranking(modules: Sequence[ModuleScan], index: str, width: int, against: Against | None) -> Table:
     sign = -1.0 if INDICES[index].sharp == "high" else 1.0
     ranked = sorted(
         (module for module in modules if module.indices.get(index) is not None),
@@ -142,15 +147,19 @@ def _ranking(modules: Sequence[ModuleScan], index: str, width: int) -> Table:
     table.add_column("", width=1)
     table.add_column("sharpest modules" if index == "ssi" else f"by {index}", ratio=1, no_wrap=True)
     columns = list(dict.fromkeys((index, "ssi", "magnitude", "frobenius")))[:3]
-    for name in (*columns, "m × n"):
+    standing = () if against is None else ("pct", "z")
+    for name in (*columns[:1], *standing, *columns[1:], "m × n"):
         table.add_column({"frobenius": "‖ΔW‖"}.get(name, name), justify="right", no_wrap=True)
     for module in ranked[:SHOWN]:
         cells = [_number(module.indices[name]) for name in columns]
+        if against is not None:
+            mark = mark_of(against, module.path, index)
+            cells[1:1] = [percentile(mark), robust_z(mark)]
         style = "bold" if module.selected else ""
         shape = f"{module.shape[0]}×{module.shape[1]}"
         table.add_row("×" if module.selected else "", Name(module.path), *cells, shape, style=style)
     if len(ranked) > SHOWN:
-        table.add_row("", f"… and {len(ranked) - SHOWN} more", *[""] * (len(columns) + 1), style="dim")
+        table.add_row("", f"… and {len(ranked) - SHOWN} more", *[""] * (len(columns) + len(standing) + 1), style="dim")
     return table
 
 

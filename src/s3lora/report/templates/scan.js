@@ -367,7 +367,8 @@ class Explorer {
     const down = head.getAttribute("aria-sort") === "descending" || (!head.hasAttribute("aria-sort") && !key.startsWith("s"));
     this.root.querySelectorAll("[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", down ? "ascending" : "descending");
-    const value = { path: (i) => i, m: (i) => data.parameters[data.form[i]], rank: (i) => Number(data.forms[data.form[i]][1]) }[key]
+    const value = { path: (i) => i, m: (i) => data.parameters[data.form[i]], rank: (i) => Number(data.forms[data.form[i]][1]),
+      "s-percentile": (i) => data.percentile[i], "s-z": (i) => data.z[i] }[key]
       || ((i) => data.series[Number(key.slice(1))].values[i]);
     const sign = down ? 1 : -1;
     const order = first(this.rows.length).sort((a, b) => {

@@ -1,0 +1,104 @@
+"""`s3lora fleet scan`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+
+from s3lora.cli.fleet.progress import watching
+from s3lora.cli.options import format_option
+from s3lora.cli.output import complain, emit, show
+from s3lora.errors import UsageError
+from s3lora.fleet.cluster import RayEngine
+from s3lora.fleet.local import LocalEngine
+from s3lora.fleet.run import SMALLEST, fleet_scan
+from s3lora.fleet.work import Settings
+from s3lora.scan import Configuration
+
+#: Methods that cost no more than the factors: `released` forms ΔW.
+METHODS = ("mas-svd", "svd", "spsvd")
+
+
+@click.command("scan", short_help="Scan many adapters into one dataset.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The dataset's folder.")
+@click.option("--method", type=click.Choice(METHODS), default="mas-svd", show_default=True, help="Spectral method.")
+@click.option("--rank", type=click.IntRange(min=1), metavar="M", help="Components kept  [default: all].")
+@click.option("--kurtosis", is_flag=True, help="Also compute the kurtosis of the entries (costly).")
+@click.option("--signature", is_flag=True, help="Also compute the weight-space signature (costly).")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where the work is done: processes of this machine, or a Ray cluster.",
+)
+@click.option("--address", metavar="ADDRESS", help="Of the Ray cluster  [default: Ray on this machine].")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Processes of --engine local  [default: cores]."
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Adapters in a batch and a part  [default: {SMALLEST}, more for very many].",
+)
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Leave alone what an earlier run finished, or measure everything again.",
+)
+@format_option("json")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def scan_command(
+    inputs: tuple[str, ...],
+    out: Path,
+    method: str,
+    rank: int | None,
+    kurtosis: bool,
+    signature: bool,
+    engine: str,
+    address: str | None,
+    workers: int | None,
+    batch: int | None,
+    resume: bool,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Scan every adapter of the inputs; each ends as a result or as an error with its reason.
+
+    INPUT is a folder, which is searched, a glob, a list of them (.txt, .parquet with a column `uri`, or - for
+    standard input), a URL (s3://, gs://, https://), or a name on the Hugging Face Hub: hf://OWNER/NAME, hf://OWNER,
+    hf://?search=TEXT. A run that was stopped, or killed, goes on when the same command is given again. Exit status:
+    0 done, whatever became of single adapters; 2 an error; 3 no adapter was found.
+
+    \b
+    s3lora fleet scan adapters --out results
+    s3lora fleet scan 'runs/*/checkpoint-*' list.txt --out results
+    s3lora fleet scan s3://bucket/adapters --engine ray --address auto --out results
+    """
+    if engine == "local" and address is not None:
+        raise UsageError("--address does nothing without --engine ray")
+    if engine == "ray" and workers is not None:
+        raise UsageError("--workers does nothing with --engine ray", fix="Ray uses the cores of its cluster")
+    settings = Settings(Configuration(method, rank, kurtosis=kurtosis), signature)
+    make = partial(LocalEngine, workers=workers) if engine == "local" else partial(RayEngine, address=address)
+    try:
+        # Ray prints what happens to its nodes on standard output, where only the result belongs.
+        with contextlib.redirect_stdout(sys.stderr), watching(quiet=quiet) as watch:
+            summary = fleet_scan(inputs, out, settings, engine=make, resume=resume, batch=batch, watch=watch)
+    except KeyboardInterrupt:
+        complain("what is done stays done: the same command goes on from here", 0)
+        raise
+    if form == "json":
+        emit(summary.encode(), None)
+        return
+    from s3lora.fleet.dataset import first_errors
+    from s3lora.report.fleet_text import fleet_text
+
+    show(fleet_text(summary, str(out), first_errors(out)), None)

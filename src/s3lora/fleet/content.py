@@ -1,0 +1,63 @@
+"""Digests of what an adapter's modules hold, whatever its file is called and however it is laid out."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from s3lora.adapter.model import Adapter, Factor, LoraModule
+
+#: Bytes of a factor that are copied at a time.
+CHUNK = 1 << 20
+#: Of these, how many are read before their pages are given back.
+CHUNKS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Two SHA-256 in hexadecimal.
+
+    `measured` is that of everything a scan's numbers follow from: path, kind, shape, dtype, scaling and values of
+    every module. `tensors` is that of the values alone, in no order: equal where the same factors are published under
+    other names or with another alpha.
+    """
+
+    measured: str
+    tensors: str
+
+
+def content_of(adapter: Adapter) -> Content:
+    """Read every factor once and return the digests."""
+    values = [_values(module) for module in adapter.modules]
+    measured = hashlib.sha256()
+    for module, digest in zip(adapter.modules, values, strict=True):
+        for text in (module.path, module.kind, module.scaling.origin):
+            raw = text.encode("utf-8", "surrogatepass")
+            measured.update(struct.pack("<q", len(raw)) + raw)
+        measured.update(struct.pack("<d?", module.scaling.value, module.dora) + digest)
+    return Content(measured.hexdigest(), hashlib.sha256(b"".join(sorted(values))).hexdigest())
+
+
+def _values(module: LoraModule) -> bytes:
+    digest = hashlib.sha256()
+    for factor in (module.A, module.B):
+        rows, columns = factor.shape
+        digest.update(f"{factor.tensor.dtype} {rows} {columns} ".encode())
+        _update(digest, factor)
+        factor.release()
+    return digest.digest()
+
+
+def _update(digest: hashlib._Hash, factor: Factor) -> None:
+    """Add the matrix row by row, so that a file that stores it transposed gives the same."""
+    matrix = factor.array()
+    if not matrix.size:
+        return
+    step = max(1, CHUNK // max(1, matrix.shape[1] * matrix.itemsize))
+    for number, start in enumerate(range(0, matrix.shape[0], step), 1):
+        digest.update(np.ascontiguousarray(matrix[start : start + step]).view(np.uint8).data)
+        if number % CHUNKS == 0:
+            factor.release()

@@ -1,0 +1,36 @@
+"""What an engine is: somewhere to run batches, that says of each what came of it or that its worker was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from s3lora.fleet.work import Batch, Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A batch whose worker ended before it answered, and how it ended, in words."""
+
+    reason: str
+
+
+class Engine(Protocol):
+    """Runs batches in other processes, here or elsewhere.
+
+    An engine tries nothing twice by itself unless it knows that a machine, and not the batch, was the reason: the
+    driver decides, and splits a batch whose worker was lost to find the adapter that ends its worker.
+    """
+
+    def room(self) -> bool:
+        """Return whether a batch that is given now would start soon."""
+
+    def submit(self, batch: Batch) -> None:
+        """Start a batch."""
+
+    def wait(self, seconds: float) -> Sequence[tuple[Batch, Measured | Lost]]:
+        """Return what has ended, none after `seconds` without an end."""
+
+    def close(self) -> None:
+        """End every worker at once, whatever it is doing."""

@@ -1,0 +1,209 @@
+"""The work itself, the same for every engine: a batch of URIs → rows, one result or one error for each.
+
+What a batch returns is Parquet already, so that the driver of a large fleet has nothing to do but to put files in
+their places.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from threadpoolctl import threadpool_limits
+
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.open import open_adapter
+from s3lora.errors import S3LoRAError, printable
+from s3lora.fleet.content import content_of
+from s3lora.fleet.remote import Local, UnreachableError, localised
+from s3lora.fleet.rows import Row, adapter_row, error_row, kind_of, measured, module_rows, stored_uri, to_table
+from s3lora.fleet.schema import SCHEMA_VERSION, TABLES, Table
+from s3lora.fleet.signature import signature
+from s3lora.needs import need
+from s3lora.scan import Configuration, scan_module, warnings_of
+
+#: Longest reason, in characters.
+LONGEST = 600
+#: Bytes of one digest.
+DIGEST = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that determines the numbers of a fleet; results of other settings are never mixed with them."""
+
+    scan: Configuration = field(default_factory=Configuration)
+    signature: bool = False
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def digest(self) -> str:
+        """Return a SHA-256 of the settings, in hexadecimal."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input, and what is known of it.
+
+    `fingerprint` is that of the row which an earlier run left: where the files still have it, nothing is read. `fresh`
+    asks for a measurement even where the content is known. `kind` and `reason` are those of an error that is known
+    before any file is opened.
+    """
+
+    uri: str
+    fingerprint: str | None = None
+    fresh: bool = False
+    kind: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Inputs that are measured together and end in one part; `part` is the number of that part."""
+
+    part: int
+    items: tuple[Item, ...]
+
+
+def is_known(content: str, known: bytes) -> bool:
+    """Return whether a digest, in hexadecimal, is in a block of sorted ones: a set would need thrice the memory."""
+    raw = bytes.fromhex(content)
+    at = bisect_left(range(len(known) // DIGEST), raw, key=lambda i: known[i * DIGEST : (i + 1) * DIGEST])
+    return known[at * DIGEST : (at + 1) * DIGEST] == raw
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker is given once: the settings, and the contents that need not be measured again.
+
+    `known` are the sorted SHA-256 of these contents, 32 bytes each.
+    """
+
+    settings: Settings
+    known: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the driver keeps of a row: enough to know the input again, and its content."""
+
+    uri: str
+    fingerprint: str | None
+    content: str | None = None
+    tensors: str | None = None
+    modules: int = 0
+    kind: str | None = None
+    transient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What became of a batch: the rows as Parquet, a trace of each, and the inputs that have not changed.
+
+    `copies` are rows of `adapters` whose content the dataset has: their measurement is copied, not made again.
+    """
+
+    tables: dict[Table, bytes]
+    traces: tuple[Trace, ...]
+    unchanged: tuple[str, ...]
+    copies: tuple[Row, ...] = ()
+
+
+@dataclass(slots=True)
+class _Rows:
+    tables: dict[Table, list[Row]] = field(default_factory=lambda: {table: [] for table in TABLES})
+    traces: list[Trace] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    copies: list[Row] = field(default_factory=list)
+
+
+def measure(batch: Batch, work: Work) -> Measured:
+    """Measure every adapter of a batch. Nothing is raised for an adapter: what goes wrong becomes its error row."""
+    rows = _Rows()
+    with threadpool_limits(limits=1, user_api="blas"):
+        for item in batch.items:
+            _one(item, work.settings, work.known, rows)
+    return Measured(
+        {table: to_parquet(to_table(table, found)) for table, found in rows.tables.items()},
+        tuple(rows.traces),
+        tuple(rows.unchanged),
+        tuple(rows.copies),
+    )
+
+
+def failed(batch: Batch, kind: str, reason: str) -> Measured:
+    """Return an error for every input of a batch that could not be measured for a reason outside of it."""
+    rows = _Rows()
+    for item in batch.items:
+        _fail(rows, item.uri, kind, reason, None, transient=True)
+    return Measured(
+        {table: to_parquet(to_table(table, found)) for table, found in rows.tables.items()}, tuple(rows.traces), ()
+    )
+
+
+def to_parquet(table: Any) -> bytes:
+    """Return a table as a Parquet file: the same bytes for the same rows."""
+    buffer = io.BytesIO()
+    need("pyarrow.parquet", "fleet").write_table(table, buffer, compression="zstd", compression_level=1)
+    return buffer.getvalue()
+
+
+def _one(item: Item, settings: Settings, known: bytes, rows: _Rows) -> None:
+    if item.kind is not None:
+        _fail(rows, item.uri, item.kind, item.reason or "", None, transient=False)
+        return
+    fingerprint: str | None = None
+    try:
+        with localised(item.uri, unless=item.fingerprint) as local:
+            fingerprint = local.fingerprint
+            if local.path is None:
+                rows.unchanged.append(stored_uri(item.uri))
+                return
+            with open_adapter(local.path) as adapter:
+                _measure(stored_uri(item.uri), adapter, local, settings, b"" if item.fresh else known, rows)
+    except Exception as error:
+        _fail(rows, item.uri, kind_of(error), _sentence(error), fingerprint, transient=_may_pass(error))
+
+
+def _measure(uri: str, adapter: Adapter, local: Local, settings: Settings, known: bytes, rows: _Rows) -> None:
+    content = content_of(adapter)
+    row = adapter_row(uri, adapter, content, local.fingerprint, local.size)
+    if is_known(content.measured, known):
+        rows.copies.append(row)
+        return
+    records = [scan_module(module, settings.scan, adapter.name, nonfinite=True) for module in adapter.modules]
+    numbers = signature(adapter) if settings.signature else {}
+    row.update(measured(records, (*adapter.warnings, *warnings_of(records, settings.scan)), numbers))
+    rows.tables["adapters"].append(row)
+    rows.tables["modules"].extend(module_rows(uri, records))
+    rows.traces.append(trace_of(row))
+
+
+def trace_of(row: Row) -> Trace:
+    """Return what is kept of a row of `adapters`."""
+    return Trace(row["uri"], row["fingerprint"], row["content"], row["tensors"], row["modules"])
+
+
+def _fail(rows: _Rows, uri: str, kind: str, reason: str, fingerprint: str | None, *, transient: bool) -> None:
+    row = error_row(stored_uri(uri), kind, reason, transient=transient, fingerprint=fingerprint)
+    rows.tables["errors"].append(row)
+    rows.traces.append(Trace(row["uri"], fingerprint, kind=kind, transient=transient))
+
+
+def _sentence(error: BaseException) -> str:
+    """Return what is wrong without the uri, which has a column of its own."""
+    if isinstance(error, S3LoRAError):
+        return printable(error, LONGEST)
+    if isinstance(error, OSError) and error.strerror:
+        return printable(error.strerror, LONGEST)
+    return printable(f"{type(error).__name__}: {error}", LONGEST)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Return whether another try may go better: the network, the disk or the memory failed, not the adapter."""
+    return isinstance(error, UnreachableError | OSError | MemoryError)

@@ -1,0 +1,264 @@
+"""`s3lora fleet`, its commands as they are typed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from s3lora.cli.fleet import progress as showing
+from s3lora.fleet.queries import SAVED
+from s3lora.fleet.run import Progress
+from s3lora.report.schemas import schema
+from tests.command import Result, call, process
+from tests.hostile import bad_files as bad
+from tests.support import make_adapter
+
+pytest.importorskip("pyarrow")
+jsonschema = pytest.importorskip("jsonschema")
+
+SHAPES = {f"model.layers.{i}.self_attn.{name}": (12, 10, 3) for i in range(3) for name in ("q_proj", "v_proj")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with three adapters, a copy of one, and a pointer."""
+    made = tmp_path_factory.mktemp("fleet") / "in"
+    for number in (0, 1, 2):
+        make_adapter(made / f"a{number}", SHAPES, seed=number)
+    make_adapter(made / "copy", SHAPES, seed=1, config={"lora_alpha": 64})
+    (made / "pointer").mkdir()
+    (made / "pointer" / "adapter_model.safetensors").write_bytes(bad.POINTER)
+    return made
+
+
+@pytest.fixture(scope="module")
+def dataset(folder: Path) -> Path:
+    out = folder.parent / "results"
+    assert process("fleet", "scan", folder, "--out", out, "--quiet").status == 0
+    return out
+
+
+def test_scan(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "fleet", "scan", folder, "--out", tmp_path / "out", "--workers", "1")
+    assert (result.status, result.err) == (0, "")
+    assert "4 adapters, 24 modules" in result.out
+    assert "1 with the factors of another adapter" in result.out
+    assert "Git LFS pointer" in result.out
+    assert "s3lora fleet report" in result.out
+    again = call(capsys, "fleet", "scan", folder, "--out", tmp_path / "out", "--format", "json", "--workers", "1")
+    document = json.loads(again.out)
+    assert document["counts"] == {
+        "adapters": 4,
+        "modules": 24,
+        "duplicates": 1,
+        "errors": {"AdapterFile": 1},
+        "skipped": {},
+    }
+    assert again.out.encode() == (tmp_path / "out" / "fleet.json").read_bytes()
+    jsonschema.validate(document, json.loads(schema("fleet")))
+
+
+def test_wrong_use(folder: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(status: int, message: str, *arguments: object) -> None:
+        result = call(capsys, "fleet", *arguments)
+        assert (result.status, result.out) == (status, "")
+        assert message in result.err
+        assert len(result.err.splitlines()) == 1
+
+    out = ("--out", tmp_path / "out")
+    fails(2, "--address does nothing without --engine ray", "scan", folder, *out, "--address", "x:1")
+    fails(2, "--workers does nothing with --engine ray", "scan", folder, *out, "--engine", "ray", "--workers", "2")
+    fails(2, "holds results of other settings (method mas-svd)", "scan", folder, "--out", dataset, "--method", "svd")
+    fails(2, "holds no results of a fleet", "scan", folder, "--out", folder)
+    (tmp_path / "none.txt").write_text("")
+    fails(3, "no adapter was found", "scan", tmp_path / "none.txt", *out)
+    fails(2, "holds no results of a fleet", "query", tmp_path, "SELECT 1")
+    fails(2, "give either SQL or --saved NAME", "query", dataset)
+    fails(2, "give either SQL or --saved NAME", "query", dataset, "SELECT 1", "--saved", "errors")
+    fails(2, "holds no results of a fleet", "reference", "build", tmp_path, "-o", tmp_path / "ref.parquet")
+    fails(2, "cannot be read as a reference", "reference", "show", tmp_path / "none.txt")
+
+
+def ask(capsys: pytest.CaptureFixture[str], dataset: Path, *arguments: object) -> Any:
+    result = call(capsys, "fleet", "query", dataset, *arguments, "--format", "json")
+    assert (result.status, result.err) == (0, "")
+    return json.loads(result.out)
+
+
+def test_query(folder: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(capsys, dataset, "SELECT count(*) AS n, max(rank) AS r FROM modules") == [{"n": 24, "r": 3}]
+    joined = "SELECT a.name, count(*) AS n FROM adapters a JOIN modules USING (uri) GROUP BY 1 ORDER BY 1"
+    assert [row["name"] for row in ask(capsys, dataset, joined)] == ["a0", "a1", "a2", "copy"]
+    assert ask(capsys, dataset, "SELECT uri FROM errors") == [{"uri": f"{folder}/pointer"}]
+    text = call(capsys, "fleet", "query", dataset, "SELECT name, rank_max, NULL AS nothing FROM adapters ORDER BY 1")
+    assert [line.split() for line in text.out.splitlines()][:2] == [["name", "rank_max", "nothing"], ["a0", "3", "–"]]
+    table = call(capsys, "fleet", "query", dataset, "SELECT '=1+1' AS formula, [1, 2] AS list", "--format", "csv")
+    assert list(csv.reader(io.StringIO(table.out))) == [["formula", "list"], ["'=1+1", "[1, 2]"]]
+    many = call(capsys, "fleet", "query", dataset, "SELECT * FROM range(60)")
+    assert "… and 10 more rows" in many.out
+
+
+def test_saved_queries(folder: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(SAVED) == {"sharpest", "duplicates", "errors"}
+    sharpest = ask(capsys, dataset, "--saved", "sharpest")
+    assert len(sharpest) == 4
+    assert [row["normalised_ssi"] for row in sharpest] == sorted((r["normalised_ssi"] for r in sharpest), reverse=True)
+    top = ask(capsys, dataset, "SELECT path FROM modules ORDER BY normalised_ssi DESC, uri LIMIT 1")[0]["path"]
+    assert sharpest[0]["module"] == top
+    assert ask(capsys, dataset, "--saved", "duplicates") == [
+        {"adapters": 2, "scalings": 2, "first": f"{folder}/a1", "others": [f"{folder}/copy"]}
+    ]
+    (row,) = ask(capsys, dataset, "--saved", "errors")
+    assert (row["kind"], row["inputs"], row["may_pass"]) == ("AdapterFile", 1, False)
+    assert "Git LFS pointer" in row["example"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "COPY (SELECT 1) TO 'stolen.csv'",
+        "ATTACH 'other.db'",
+        "SET enable_external_access = true",
+        "INSTALL httpfs",
+        "SELECT * FROM '../*.parquet'",
+        "SELEC 1",
+        "SELECT nothing FROM adapters",
+    ],
+)
+def test_a_query_reads_this_dataset_and_writes_nothing(
+    sql: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(capsys, "fleet", "query", dataset, sql)
+    assert (result.status, result.out) == (2, "")
+    assert "DuckDB refuses this query" in result.err
+    assert len(result.err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dataset_in_a_folder_with_pattern_characters(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "it's [a] *?"
+    assert call(capsys, "fleet", "scan", folder, "--out", out, "--workers", "1").status == 0
+    assert ask(capsys, out, "SELECT count(*) AS n FROM adapters") == [{"n": 4}]
+
+
+def test_reference(folder: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "ref.parquet"
+    built = call(capsys, "fleet", "reference", "build", dataset, "-o", file, "--name", "ours")
+    assert (built.status, built.err) == (0, "")
+    for part in ("reference ours", "3 adapters, 18 modules", "1 copies of these", "fewer than 20 adapters"):
+        assert part in built.out
+    shown = call(capsys, "fleet", "reference", "show", file)
+    assert shown.out == built.out
+    facts = json.loads(call(capsys, "fleet", "reference", "show", file, "--format", "json").out)
+    assert (facts["name"], facts["adapters"], facts["families"]) == ("ours", 3, {"base-model": 3})
+
+
+def write_signed(folder: Path, number: int, scale: float) -> Path:
+    random = np.random.default_rng(number)
+    tensors = {}
+    for name in "qkvo":
+        key = f"base_model.model.model.layers.0.self_attn.{name}_proj"
+        tensors[f"{key}.lora_A.weight"] = random.standard_normal((2, 8))
+        tensors[f"{key}.lora_B.weight"] = scale * random.standard_normal((8, 2))
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 2}')
+    return folder
+
+
+def test_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["uri,label,recipe"]
+    for number in range(80):
+        made = write_signed(tmp_path / "in" / f"{number:02d}", number, 1 + number % 2)
+        labels.append(f"{made},{number % 2},{'one' if number < 40 else 'other'}")
+    (tmp_path / "labels.csv").write_text("\n".join(labels) + "\n")
+    results, file = tmp_path / "results", tmp_path / "detector.json"
+    assert call(capsys, "fleet", "scan", tmp_path / "in", "--out", results, "--signature", "--workers", "1").status == 0
+    trained = call(capsys, "fleet", "detector", "train", results, "--labels", tmp_path / "labels.csv", "-o", file)
+    assert (trained.status, trained.err) == (0, "")
+    assert "false positives" in trained.out
+    assert "caution" in trained.out
+    jsonschema.validate(json.loads(file.read_text()), json.loads(schema("detector")))
+    one = call(capsys, "fleet", "detector", "apply", file, tmp_path / "in" / "00", tmp_path / "in" / "01")
+    assert one.status == 0
+    assert "against the reference" in one.out
+    assert not any(word in one.out + trained.out for word in ("backdoor", "unsafe", "malicious"))
+    document = json.loads(call(capsys, "fleet", "detector", "apply", file, results, "--format", "json").out)
+    jsonschema.validate(document, json.loads(schema("verdicts")))
+    verdicts = {verdict["uri"]: verdict["unusual"] for verdict in document["verdicts"]}
+    assert len(verdicts) == 80
+    right = sum(verdicts[f"{tmp_path}/in/{number:02d}"] == bool(number % 2) for number in range(80))
+    assert right > 70
+    broken = call(capsys, "fleet", "detector", "apply", file, tmp_path / "missing", tmp_path / "in" / "00")
+    assert broken.status in (2, 3)
+    assert "missing" in broken.err
+    assert "00" in broken.out
+
+
+def test_a_line_a_minute_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with showing.watching(quiet=False) as watch:
+        assert watch is not None
+        for second in range(0, 200, 10):
+            now[0] = float(second)
+            watch(Progress(total=6000, done=second * 10, errors=second // 60))
+    assert capsys.readouterr().err.splitlines() == [
+        "s3lora: 600 of 6,000 adapters, 10.0/s, 1 error, 9 min left",
+        "s3lora: 1,200 of 6,000 adapters, 10.0/s, 2 errors, 8 min left",
+        "s3lora: 1,800 of 6,000 adapters, 10.0/s, 3 errors, 7 min left",
+    ]
+    with showing.watching(quiet=True) as watch:
+        assert watch is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of POSIX")
+def test_a_bar_on_a_terminal(folder: Path, tmp_path: Path) -> None:
+    shown = on_a_terminal("fleet", "scan", folder, "--out", tmp_path / "out", "--batch", "1")
+    assert "scanning" in shown.err
+    assert "5/5" in shown.err
+    assert "1 error" in shown.err
+    assert "/s" in shown.err
+    assert shown.status == 0
+
+
+def on_a_terminal(*arguments: object) -> Result:
+    """Run a command whose standard error is a terminal, and return what it drew there."""
+    import pty
+    import subprocess
+
+    from tests.command import environment
+
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "s3lora", *map(str, arguments)],
+        env=environment({"TERM": "xterm", "COLUMNS": "100"}),
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    drawn = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # the other end has closed
+            break
+        if not piece:
+            break
+        drawn += piece
+    os.close(ours)
+    return Result(running.wait(30), "", drawn.decode(errors="replace"))

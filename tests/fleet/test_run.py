@@ -1,0 +1,296 @@
+"""The driver of a fleet scan: what becomes of every input, now and when it is run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import s3lora
+from s3lora.errors import NothingToAuditError, OutputError, UsageError
+from s3lora.fleet import work as working
+from s3lora.fleet.dataset import Dataset, part_files, read_table
+from s3lora.fleet.run import fleet_scan
+from s3lora.fleet.work import Settings, is_known
+from s3lora.scan import Configuration
+from s3lora.spectrum.indices import INDICES
+from tests.fleet.inline import Inline, check_consistent, rows
+from tests.hostile import bad_files as bad
+from tests.support import make_adapter, shared
+
+pytest.importorskip("pyarrow")
+
+SHAPES = {f"model.layers.{i}.self_attn.{name}": (12, 10, 3) for i in range(4) for name in ("q_proj", "v_proj")}
+
+
+def fill(folder: Path, count: int = 5) -> Path:
+    for number in range(count):
+        make_adapter(folder / f"a{number}", SHAPES, seed=number)
+    return folder
+
+
+def run(inputs: list[Any], out: Path, **keywords: Any) -> Any:
+    return fleet_scan([str(one) for one in inputs], out, engine=Inline, **keywords)
+
+
+class Counting:
+    """Counts the modules whose spectrum is computed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        original = working.scan_module
+
+        def counted(*arguments: Any, **keywords: Any) -> Any:
+            self.count += 1
+            return original(*arguments, **keywords)
+
+        monkeypatch.setattr(working, "scan_module", counted)
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
+    return Counting(monkeypatch)
+
+
+def agrees(out: Path, method: str = "mas-svd") -> None:
+    """Fail unless the tables say of every adapter what `scan` says."""
+    for adapter in rows(out, "adapters"):
+        scanned = s3lora.scan(adapter["uri"], method, nonfinite=True)
+        assert adapter["warnings"] == list(scanned.warnings)
+        assert adapter["format"] == scanned.source.format
+        modules = {row["path"]: row for row in read_table(out, "modules").to_pylist() if row["uri"] == adapter["uri"]}
+        assert set(modules) == {module.path for module in scanned.modules}
+        assert adapter["zero_modules"] == sum(module.zero for module in scanned.modules)
+        for module in scanned.modules:
+            row = modules[module.path]
+            assert [row["m"], row["n"], row["rank"]] == [*module.shape, module.rank]
+            for field in ("layer", "projection", "expert", "kind", "dtype", "scaling", "dora", "parameters", "zero"):
+                assert row[field] == getattr(module, field), field
+            assert {name: row[name] for name in INDICES} == {name: module.indices.get(name) for name in INDICES}
+
+
+def test_rows_are_what_scan_says(tmp_path: Path) -> None:
+    fill(tmp_path / "in")
+    make_adapter(tmp_path / "in" / "untrained", SHAPES, zero_b=list(SHAPES)[:3])
+    for method in ("mas-svd", "svd"):
+        out = tmp_path / method
+        summary = run([tmp_path / "in"], out, settings=Settings(Configuration(method)))
+        assert (summary.counts.adapters, summary.counts.modules, summary.complete) == (6, 48, True)
+        agrees(out, method)
+
+
+def test_published_adapters_are_what_scan_says(tmp_path: Path) -> None:
+    summary = run([shared() / "adapters"], tmp_path / "out")
+    done, errors = check_consistent(tmp_path / "out")
+    assert len(done) == summary.counts.adapters
+    assert {Path(uri).name for uri in errors} == {"bloom-fused-qkv-bin", "broken-lfs-pointer"}
+    agrees(tmp_path / "out")
+
+
+def test_every_input_ends_as_a_result_or_an_error(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 2)
+    pointer = tmp_path / "in" / "pointer"
+    pointer.mkdir()
+    (pointer / "adapter_model.safetensors").write_bytes(bad.POINTER)
+    make_adapter(tmp_path / "in" / "nan", {"model.layers.0.q_proj": (4, 4, 1)})
+    weights = tmp_path / "in" / "nan" / "adapter_model.safetensors"
+    raw = weights.read_bytes()
+    weights.write_bytes(raw[:-4] + np.float32(np.nan).tobytes())
+    inputs = [tmp_path / "in", tmp_path / "missing", tmp_path / "nothing*", "no-such-protocol://x"]
+    summary = run(inputs, tmp_path / "out")
+    done, errors = check_consistent(tmp_path / "out")
+    assert {Path(uri).name for uri in done} == {"a0", "a1", "nan"}
+    assert errors == {str(pointer), *map(str, inputs[1:])}
+    assert summary.counts.errors == {"AdapterFile": 1, "Input": 3}
+    reasons = {row["uri"]: row["reason"] for row in rows(tmp_path / "out", "errors")}
+    assert "Git LFS pointer" in reasons[str(pointer)]
+    damaged = next(row for row in rows(tmp_path / "out", "adapters") if row["uri"].endswith("nan"))
+    assert damaged["nonfinite_modules"] == 1
+
+
+def test_a_name_that_is_no_utf8_is_kept_readable(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        make_adapter(tmp_path / "in" / name, SHAPES)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    run([tmp_path / "in"], tmp_path / "out")
+    assert [Path(row["uri"]).name for row in rows(tmp_path / "out", "adapters")] == ["caf\\udce9"]
+    assert run([tmp_path / "in"], tmp_path / "out").counts.adapters == 1
+
+
+def test_a_second_run_measures_nothing(tmp_path: Path, counting: Counting) -> None:
+    fill(tmp_path / "in")
+    first = run([tmp_path / "in"], tmp_path / "out")
+    before = {path: Path(path).read_bytes() for path in part_files(tmp_path / "out", "modules")}
+    assert counting.count == 40
+    assert run([tmp_path / "in"], tmp_path / "out") == first
+    assert counting.count == 40
+    assert {path: Path(path).read_bytes() for path in part_files(tmp_path / "out", "modules")} == before
+
+
+def test_content_that_is_done_is_not_measured_under_another_name(tmp_path: Path, counting: Counting) -> None:
+    """Moved, copied or touched: the numbers are those of the first, and the row is of its own."""
+    fill(tmp_path / "in")
+    run([tmp_path / "in"], tmp_path / "out")
+    shutil.copytree(tmp_path / "in" / "a1", tmp_path / "in" / "copy")
+    os.utime(tmp_path / "in" / "a2" / "adapter_model.safetensors", ns=(1, 1))
+    config = tmp_path / "in" / "copy" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": "other/Qwen2.5-7B"}))
+    counting.count = 0
+    summary = run([tmp_path / "in"], tmp_path / "out")
+    assert counting.count == 0
+    check_consistent(tmp_path / "out")
+    assert (summary.counts.adapters, summary.counts.duplicates) == (6, 1)
+    agrees(tmp_path / "out")
+    copy = next(row for row in rows(tmp_path / "out", "adapters") if row["uri"].endswith("copy"))
+    assert (copy["base_model"], copy["base_family"], copy["name"]) == ("other/Qwen2.5-7B", "qwen2.5", "copy")
+
+
+def test_what_has_changed_is_measured_again_and_takes_the_place_of_its_rows(tmp_path: Path) -> None:
+    fill(tmp_path / "in")
+    run([tmp_path / "in"], tmp_path / "out")
+    shutil.rmtree(tmp_path / "in" / "a3")
+    make_adapter(tmp_path / "in" / "a3", {"model.layers.0.q_proj": (9, 8, 2)}, seed=99)
+    (tmp_path / "in" / "a4" / "adapter_model.safetensors").write_bytes(bad.POINTER)
+    summary = run([tmp_path / "in"], tmp_path / "out")
+    done, errors = check_consistent(tmp_path / "out")
+    assert (len(done), errors) == (4, {f"{tmp_path}/in/a4"})
+    assert summary.counts.modules == 3 * 8 + 1
+    agrees(tmp_path / "out")
+    shutil.rmtree(tmp_path / "in" / "a4")
+    make_adapter(tmp_path / "in" / "a4", SHAPES, seed=4)
+    assert run([tmp_path / "in"], tmp_path / "out").counts.errors == {}
+    check_consistent(tmp_path / "out")
+
+
+def test_content_whose_only_source_is_replaced_in_the_same_run_is_measured(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 2)
+    run([tmp_path / "in"], tmp_path / "out")
+    shutil.move(tmp_path / "in" / "a0", tmp_path / "in" / "z")
+    make_adapter(tmp_path / "in" / "a0", SHAPES, seed=50)
+    run([tmp_path / "in"], tmp_path / "out")
+    done, _ = check_consistent(tmp_path / "out")
+    assert {Path(uri).name for uri in done} == {"a0", "a1", "z"}
+    agrees(tmp_path / "out")
+
+
+def test_an_input_that_gave_nothing_loses_its_error_once_it_gives_something(tmp_path: Path) -> None:
+    pattern = tmp_path / "in" / "*"
+    assert run([pattern], tmp_path / "out").counts.errors == {"Input": 1}
+    fill(tmp_path / "in", 1)
+    summary = run([pattern], tmp_path / "out")
+    assert (summary.counts.errors, summary.counts.adapters) == ({}, 1)
+    assert check_consistent(tmp_path / "out") == ({f"{tmp_path}/in/a0"}, set())
+
+
+def test_errors_that_may_pass_are_tried_again_and_others_are_not(tmp_path: Path, monkeypatch: Any) -> None:
+    fill(tmp_path / "in", 2)
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(working, "content_of", full)
+        assert run([tmp_path / "in"], tmp_path / "out").counts.errors == {"OS": 2}
+    assert [row["reason"] for row in rows(tmp_path / "out", "errors")] == ["No space left on device"] * 2
+    assert run([tmp_path / "in"], tmp_path / "out").counts.errors == {}
+    check_consistent(tmp_path / "out")
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("of ours")
+
+    make_adapter(tmp_path / "in" / "new", SHAPES, seed=70)
+    with monkeypatch.context() as patch:
+        patch.setattr(working, "content_of", broken)
+        assert run([tmp_path / "in"], tmp_path / "out").counts.errors == {"Internal": 1}
+    assert run([tmp_path / "in"], tmp_path / "out").counts.errors == {"Internal": 1}, "it has not changed"
+    assert run([tmp_path / "in"], tmp_path / "out", resume=False).counts.errors == {}
+    check_consistent(tmp_path / "out")
+
+
+def test_no_resume_measures_everything_again(tmp_path: Path, counting: Counting) -> None:
+    fill(tmp_path / "in", 3)
+    first = run([tmp_path / "in"], tmp_path / "out")
+    assert run([tmp_path / "in"], tmp_path / "out", resume=False) == first
+    assert counting.count == 48
+    check_consistent(tmp_path / "out")
+
+
+def test_same_input_same_bytes_whatever_the_engine_and_the_order(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 70)
+    run([tmp_path / "in"], tmp_path / "one")
+    fleet_scan([str(tmp_path / "in")], tmp_path / "two")
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.[jp]*"))
+    assert len(files) == 1 + 3 * 3
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 1)
+    run([tmp_path / "in"], tmp_path / "out")
+    with pytest.raises(UsageError, match=r"holds results of other settings \(method mas-svd\)"):
+        run([tmp_path / "in"], tmp_path / "out", settings=Settings(Configuration("svd")))
+    with pytest.raises(UsageError, match=r"\(signature False\)"):
+        run([tmp_path / "in"], tmp_path / "out", settings=Settings(signature=True))
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 1)
+    with pytest.raises(OutputError, match="holds no results of a fleet"):
+        run([tmp_path / "in"], tmp_path / "in")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="is not a folder"):
+        run([tmp_path / "in"], tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "x"
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["a0"]
+
+
+def test_two_runs_do_not_write_to_one_dataset(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 1)
+    run([tmp_path / "in"], tmp_path / "out")
+    with (
+        Dataset(tmp_path / "out", Settings()),
+        pytest.raises(OutputError, match="is being written by another run"),
+    ):
+        run([tmp_path / "in"], tmp_path / "out")
+    run([tmp_path / "in"], tmp_path / "out")
+
+
+def test_no_adapter_at_all(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.txt").write_text("# nothing\n")
+    with pytest.raises(NothingToAuditError):
+        run([tmp_path / "list.txt"], tmp_path / "out")
+
+
+def test_engines_are_closed_when_a_run_fails(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 1)
+    made: list[Inline] = []
+
+    class Failing(Inline):
+        def __init__(self, work: Any) -> None:
+            super().__init__(work)
+            made.append(self)
+
+        def wait(self, seconds: float) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fleet_scan([str(tmp_path / "in")], tmp_path / "out", engine=Failing)
+    assert made[0].closed
+    assert run([tmp_path / "in"], tmp_path / "out").complete
+
+
+def test_known_digests() -> None:
+    digests = sorted(bytes([i]) * 32 for i in (1, 5, 9))
+    block = b"".join(digests)
+    assert all(is_known(digest.hex(), block) for digest in digests)
+    assert not any(is_known((bytes([i]) * 32).hex(), block) for i in (0, 2, 7, 255))
+    assert not is_known("00" * 32, b"")

@@ -1,0 +1,72 @@
+"""Made-up standings in a reference, as `Reference.compare` gives them, without a reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from s3lora.evaluate.statistics import wilson
+from s3lora.fleet.against import Against, Mark, Standing, unusual
+from s3lora.fleet.cells import ADAPTER_LEVELS, MODULE_LEVELS
+from s3lora.report.documents import ScanDocument
+from s3lora.scan import ModuleScan
+from s3lora.spectrum.indices import INDICES
+
+
+def mark(value: float, percentile: float, adapters: int, z: float | None) -> Mark:
+    found = wilson(round(percentile / 100 * adapters), adapters)
+    return Mark(value, percentile, 100 * found.low, 100 * found.high, z)
+
+
+def standing(module: ModuleScan, number: int, adapters: int, level: int = 0) -> Standing:
+    """Return some percentile and z for each index of a module; the first has no z."""
+    marks = {
+        name: mark(value, (37 * number) % 101, adapters, None if not number else (number % 13) - 6.25)
+        for name, value in module.indices.items()
+        if value is not None
+    }
+    return Standing(level, MODULE_LEVELS[level].meaning, adapters, marks)
+
+
+def against(
+    document: ScanDocument,
+    *,
+    adapters: int = 80,
+    z: float = 4.2,
+    percentile: float = 100.0,
+    coarse: int = 0,
+    name: str = "ours",
+    **more: Any,
+) -> Against:
+    """Return where a scan stands in a reference of so many adapters; `coarse` modules fell back two levels."""
+    measured = [module for module in document.modules if module.indices.get("ssi") is not None]
+    marks: dict[str, Mark] = {}
+    for index, spec in INDICES.items():
+        values = [value for module in measured if (value := module.indices.get(index)) is not None]
+        if values:
+            high = spec.sharp == "high"
+            marks[f"{index}_median"] = mark(float(np.median(values)), 50.0, adapters, 0.2)
+            marks[f"{index}_sharpest"] = mark(
+                max(values) if high else min(values),
+                percentile if high else 100 - percentile,
+                adapters,
+                z if high else -z,
+            )
+    own = Standing(0, ADAPTER_LEVELS[0].meaning, adapters, marks) if measured else None
+    found = Against(
+        reference=name,
+        adapters=adapters,
+        modules=adapters * len(document.modules),
+        base_family="some-family",
+        family_adapters=adapters,
+        coarser=coarse,
+        adapter=own,
+        unusual={key: unusual(value, adapters) for key, value in marks.items()},
+        standings={
+            module.path: standing(module, number, adapters, 2 if number < coarse else 0)
+            for number, module in enumerate(measured)
+        },
+    )
+    return replace(found, **more)
