@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import pickle
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 import population
 import shapes
-from measure import Cost, median, paired
+from measure import Cost, median, paired, run, seconds
+from s3lora import scan
 from s3lora.fleet.cluster import RayEngine
+from s3lora.fleet.dataset import Dataset
 from s3lora.fleet.local import LocalEngine
+from s3lora.fleet.reference import build_reference
+from s3lora.fleet.remote import localised
 from s3lora.fleet.run import Progress, fleet_scan
-from s3lora.fleet.work import Batch, Item, Measured, Settings, Work
+from s3lora.fleet.schema import TABLES
+from s3lora.fleet.standing import Reference
+from s3lora.fleet.work import Batch, Item, Measured, Settings, Trace, Work, measure, to_parquet
+from simulate_fleet import simulate
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from tests.fleet.web import serving
 
 ADAPTERS = 2000
+#: Adapters and modules of the simulated dataset.
+SIMULATED = (100_000, 200)
+#: Adapters in a batch of a run over a million, and those whose traces are weighed.
+DRIVER_BATCH, REMEMBERED = 245, 100_000
 LOOP = """
 import sys
 from pathlib import Path
@@ -125,6 +146,7 @@ def memory(folder: Path) -> dict[str, float]:
     """Return the peak resident MB of a worker that scans the population, the 8B shape and the 70B shape."""
     found = {}
     sources = {"population": adapters_of(folder), **{name: shapes.model(folder, name) for name in ("8b", "70b")}}
+    sources["wide"] = shapes.write(folder / "wide", {"model.embed.x_proj": (150_000, 150_000, 256)}, "float32")
     for name, source in sources.items():
         shutil.rmtree(folder / "fleet-out", ignore_errors=True)
         engines: list[LocalEngine] = []
@@ -152,6 +174,99 @@ class Peak:
                 lines = Path(f"/proc/{pid}/status").read_text().splitlines()
                 kilobytes = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
                 self.megabytes = max(self.megabytes, kilobytes / 1024)
+
+
+def large(folder: Path, repeats: int) -> dict[str, Any]:
+    """Take what one adapter of 50 MB costs: a core, bytes and requests over HTTP, bytes of the dataset, the driver."""
+    source = shapes.model(folder, "50mb")
+    batch = Batch(0, (Item(str(source)),))
+    work = Work(Settings())
+    result = measure(batch, work)
+    with serving() as site:
+        url = site.add(source, "adapter")
+        with localised(url) as local:
+            remote = {"requests": len(site.asked), "megabytes_fetched": local.bytes_read / 1e6}
+    many = _repeated(result, DRIVER_BATCH)
+    return {
+        "megabytes": sum(file.stat().st_size for file in source.glob("*.safetensors")) / 1e6,
+        "modules": result.traces[0].modules,
+        "seconds": seconds(lambda: measure(batch, work), repeats),
+        "signature_seconds": seconds(lambda: measure(batch, Work(Settings(signature=True))), 1),
+        **remote,
+        "dataset_kilobytes": sum(map(len, many.tables.values())) / DRIVER_BATCH / 1e3,
+        "driver_seconds": _committing(folder, many, repeats) / DRIVER_BATCH,
+        "driver_kilobytes": _remembering(folder),
+        "batch": DRIVER_BATCH,
+        "repeats": repeats,
+    }
+
+
+def _repeated(one: Measured, count: int) -> Measured:
+    """Return the result of a batch of `count` adapters like one, with numbers of their own: equal ones compress."""
+    random = np.random.default_rng(0)
+    tables = {}
+    for name, raw in one.tables.items():
+        rows = pq.read_table(pa.BufferReader(raw))
+        tables[name] = to_parquet(pa.concat_tables([_varied(rows, f"{i:07d}", random) for i in range(count)]))
+    traces = tuple(dataclasses.replace(one.traces[0], uri=f"s3://bucket/adapters/{i:07d}") for i in range(count))
+    return Measured(tables, traces, ())
+
+
+def _varied(rows: pa.Table, number: str, random: np.random.Generator) -> pa.Table:
+    for at, field in enumerate(rows.schema):
+        values = rows.column(at)
+        if field.name == "uri":
+            rows = rows.set_column(at, field, pa.array([f"s3://bucket/adapters/{number}"] * rows.num_rows, pa.string()))
+        elif field.type == pa.float64() and field.name != "scaling" and not values.null_count:
+            rows = rows.set_column(at, field, pa.array(values.to_numpy() * random.uniform(0.9, 1.1, rows.num_rows)))
+    return rows
+
+
+def _committing(folder: Path, result: Measured, repeats: int) -> float:
+    """Return the seconds in which the driver takes a batch out of its pickle and puts it in its place."""
+    sent = pickle.dumps(result)
+    with cleaned(folder / "committed") as out, Dataset(out, Settings()) as dataset:
+        return seconds(lambda: dataset.commit(dataset.new_number(), pickle.loads(sent)), repeats)
+
+
+def _remembering(folder: Path) -> float:
+    """Return the kilobytes that the driver keeps of each adapter: what it has to do, and what is done."""
+    before = _resident()
+    with cleaned(folder / "remembered") as out, Dataset(out, Settings()) as dataset:
+        items = [Item(f"s3://bucket/adapters/{i:07d}") for i in range(REMEMBERED)]
+        digests = [f"{i:064x}" for i in range(REMEMBERED)]
+        traces = (Trace(item.uri, f"tag:{d}", d, f"{d[1:]}0", 224) for item, d in zip(items, digests, strict=True))
+        dataset.commit(0, Measured(dict.fromkeys(TABLES, b""), tuple(traces), ()))
+        return (_resident() - before) / REMEMBERED
+
+
+def _resident() -> float:
+    """Return the kilobytes that this process has in memory now."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def simulated(folder: Path, repeats: int) -> dict[str, Any]:
+    """Take the time of a look-up and of the page over 100,000 adapters of 200 modules, and the size of the page."""
+    dataset = folder / "simulated"
+    if not dataset.exists():
+        simulate(dataset, *SIMULATED)
+    reference = folder / "simulated.parquet"
+    building = timed(lambda: build_reference(dataset, reference, "simulated"))
+    adapter = shapes.model(folder, "8b")
+    scanned = scan(adapter)
+    page = folder / "population.html"
+    command = ["-m", "s3lora", "fleet", "report", str(dataset), "-o", str(page)]
+    return {
+        "adapters": SIMULATED[0],
+        "modules": SIMULATED[1],
+        "dataset_megabytes": sum(file.stat().st_size for file in dataset.rglob("*.parquet")) / 1e6,
+        "reference_seconds": building,
+        "reference_megabytes": reference.stat().st_size / 1e6,
+        "lookup_seconds": seconds(lambda: Reference(reference).compare(scanned), repeats),
+        "page": median([run(command) for _ in range(3)])._asdict(),
+        "page_megabytes": page.stat().st_size / 1e6,
+    }
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import million
+
 NAMES = {
     "8b": "8B: 224 modules, r 16, bf16",
     "1b": "1B: 112 modules, r 16, fp32",
@@ -48,6 +50,9 @@ def write(results: dict[str, Any], docs: Path) -> None:
         lines += _growth(results["growth"], docs)
     if "sweep" in results:
         lines += _sweep(results["sweep"])
+    if "fleet" in results:
+        lines += million.render("fleet.md.jinja", **results["fleet"]).splitlines()
+        (docs / "million.md").write_text(million.page(results["fleet"]))
     (docs / "benchmarks.md").write_text("\n".join(lines).rstrip() + "\n")
 
 

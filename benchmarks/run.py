@@ -1,10 +1,11 @@
 """Measure speed and memory, and write `benchmarks/results.json` and the table in `docs/benchmarks.md`.
 
-    python benchmarks/run.py [--work FOLDER] [--only scan,large,prune,imports,module,growth,sweep] [--repeats N]
+    python benchmarks/run.py [--work FOLDER] [--only scan,large,prune,imports,module,growth,sweep,fleet] [--repeats N]
 
 Runs are paired and alternate; figures are medians, ratios are medians of paired ratios. It needs about 6 GB of disk
-and, for the dense `released` script, some minutes. `sweep` is run when named only: it takes half an hour, torch, the
-small model, and AdvBench as `../shared/data/advbench_harmful_behaviors.csv`.
+and, for the dense `released` script, some minutes. Two parts are run when named only. `sweep` takes half an hour,
+torch, the small model, and AdvBench as `../shared/data/advbench_harmful_behaviors.csv`. `fleet` takes half an hour,
+the extra of that name, and 15 GB of disk.
 """
 
 from __future__ import annotations
@@ -122,6 +123,19 @@ def _sweep(folder: Path) -> dict[str, object]:
     return {"machine": machine(), **sweep.measure(folder)}
 
 
+def _fleet(folder: Path, repeats: int) -> dict[str, object]:
+    import fleet  # needs the extra
+
+    return {
+        "machine": machine(),
+        "local": fleet.local(folder, repeats),
+        "ray": fleet.ray(folder, repeats),
+        "memory": fleet.memory(folder),
+        "large": fleet.large(folder, repeats),
+        "simulated": fleet.simulated(folder, repeats),
+    }
+
+
 def machine() -> dict[str, object]:
     """Describe the machine without naming it."""
     model = platform.processor() or platform.machine()
@@ -157,11 +171,12 @@ def main() -> None:
             "module": module,
             "growth": growth.measure,
             "sweep": lambda: _sweep(folder),
+            "fleet": lambda: _fleet(folder, max(1, options.repeats // 2)),
         }
         for name in (name for name in parts if name in options.only.split(",")):
             results[name] = parts[name]()
             print(name, json.dumps(results[name], indent=1), flush=True)
-    if set(options.only.split(",")) != {"sweep"}:
+    if not set(options.only.split(",")) <= {"sweep", "fleet"}:
         results["machine"] = machine()
     path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     render.write(results, HERE.parent / "docs")

@@ -25,6 +25,7 @@ SHAPES = {
     "8b": Shape(32, 4096, 1024, 14336, 16, "bfloat16"),
     "1b": Shape(16, 2048, 512, 8192, 16, "float32"),
     "70b": Shape(80, 8192, 1024, 28672, 64, "bfloat16"),
+    "50mb": Shape(32, 4096, 1024, 14336, 10, "bfloat16"),
 }
 CODES = {"bfloat16": ("BF16", ml_dtypes.bfloat16), "float32": ("F32", np.float32)}
 

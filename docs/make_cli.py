@@ -7,11 +7,12 @@ A test fails where the page is not what this would write.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from s3lora.cli.main import COMMANDS, cli
+from s3lora.cli.main import cli
 
 PAGE = Path(__file__).parent / "command-help.md"
 #: What click makes of a terminal of 80 columns.
@@ -25,27 +26,27 @@ This is what the program itself says; [command line](command-line.md) explains i
 """
 
 
-def help_of(name: str | None = None) -> str:
-    """Return what `--help` prints, of the program or of one of its commands."""
-    with click.Context(cli, info_name="s3lora", terminal_width=WIDTH, **cli.context_settings) as outer:
-        if name is None:
-            return cli.get_help(outer)
-        command = cli.get_command(outer, name)
-        assert command is not None
-        with click.Context(command, info_name=name, parent=outer) as inner:
-            return command.get_help(inner)
-
-
-def block(*words: str) -> str:
-    """Return a section with one command and what it prints."""
-    printed = "\n".join(line.rstrip() for line in help_of(*words).splitlines())
-    title = " ".join(("s3lora", *words))
+def block(words: str, context: click.Context) -> str:
+    """Return a section with one command and what its help prints."""
+    printed = "\n".join(line.rstrip() for line in context.command.get_help(context).splitlines())
+    title = f"s3lora {words}".strip()
     return f"\n## {title}\n\n```console\n$ {title} --help\n{printed}\n```\n"
+
+
+def blocks(words: str, context: click.Context) -> Iterator[str]:
+    """Yield the section of a command and, of a group, those of its commands."""
+    yield block(words, context)
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            command = context.command.get_command(context, name)
+            assert command is not None
+            yield from blocks(f"{words} {name}".strip(), click.Context(command, info_name=name, parent=context))
 
 
 def page() -> str:
     """Return the whole page."""
-    return "".join((HEAD, block(), *map(block, COMMANDS)))
+    context = click.Context(cli, info_name="s3lora", terminal_width=WIDTH, **cli.context_settings)
+    return "".join((HEAD, *blocks("", context)))
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ import click
 import jsonschema
 import pytest
 
-from s3lora.cli.main import cli
 from s3lora.errors import S3LoRAError
 from s3lora.policy import OWN_FILE, SHARED_FILE, read_policy
 from tests import vendored
 from tests.pages import ROOT, Block, read_blocks
+from tests.program import parsed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -209,12 +209,9 @@ def _check_script(block: Block, script: str) -> None:
     """Fail unless the commands of s3lora in a script can be parsed."""
     for words in shell_commands(script):
         if words[0] == "s3lora":
-            # Within the program's own context: a command remembers the names of its help option from the first one.
-            program = click.Context(cli, **cli.context_settings)
-            command = cli.get_command(program, words[1])
-            assert command is not None, f"{block.where}: s3lora has no command {words[1]}"
             try:
-                command.make_context(words[1], words[2:], parent=program).close()
+                with parsed(words[1:]):
+                    pass
             except click.ClickException as error:
                 raise AssertionError(f"{block.where}: {error.message}") from None
 

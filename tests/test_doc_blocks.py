@@ -15,23 +15,23 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 import s3lora
-from s3lora.cli.main import cli
 from s3lora.cli.measuring import words as listed
 from s3lora.cli.options import refuse_idle
 from s3lora.evaluate.prompts import built_in
@@ -39,6 +39,7 @@ from s3lora.evaluate.rankings import rankings, tops
 from s3lora.evaluate.suites import SuiteSettings
 from tests.foreign_blocks import CHECKS
 from tests.pages import DOCS, PAGES, ROOT, Block, Command, blocks, commands, commands_of, pages, read_blocks
+from tests.program import parsed
 
 EXAMPLE = Path(s3lora.__file__).parent / "data" / "demo-adapter"
 #: This page begins with nothing, as its reader does.
@@ -53,14 +54,35 @@ RUN = ("console", "python")
 
 
 @pytest.fixture
-def desk(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def desk(page: Path, tmp_path: Path, population: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder, the current one, with the adapters that the documentation speaks of."""
     if not (EXAMPLE / "adapter_model.safetensors").exists():
         pytest.skip("the built-in example is not there")
     if page != FIRST_STEPS:
         lay_out(tmp_path)
+    shown = "\n".join(block.text for block in blocks(page, "console", slow=False))
+    before, used, _ = shown.partition("--reference ref.parquet")
+    if used and "reference build" not in before:
+        for package in ("pyarrow", "duckdb"):
+            pytest.importorskip(package, reason="a reference needs it")
+        shutil.copy(population(), tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def population(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Return what makes a reference population when it is first asked for one."""
+
+    @functools.cache
+    def made() -> Path:
+        from tests.neighbours import write_reference
+
+        folder = tmp_path_factory.mktemp("population")
+        write_reference(folder / "ref.parquet", folder)
+        return folder / "ref.parquet"
+
+    return made
 
 
 def lay_out(folder: Path) -> None:
@@ -175,12 +197,9 @@ def test_what_takes_minutes_can_be_meant(page: Path) -> None:
 
 def parse(command: Command) -> None:
     """Parse a command of s3lora as the program would, and the lists among its options."""
-    program = click.Context(cli, **cli.context_settings)
-    found = cli.get_command(program, command.name)
-    assert found is not None
-    with found.make_context(command.name, shlex.split(command.text)[2:], parent=program) as context:
+    with parsed(shlex.split(command.text)[1:]) as (name, context):
         given = context.params
-        if command.name in ("scan", "eval"):
+        if name in ("scan", "eval"):
             refuse_idle(context)
     if command.name in MEASURING:
         SuiteSettings(names=listed(given["suite"]))

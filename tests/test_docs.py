@@ -14,16 +14,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import click
 import pytest
 
 import s3lora
 from s3lora.adapter.formats import FORMATS
-from s3lora.cli.main import COMMANDS, cli
 from s3lora.compare import Comparison
 from s3lora.compat import COMPATS
 from s3lora.compose import Alignment, Composition, ModuleComposition, ModuleUpdate
 from s3lora.evaluate import results
+from s3lora.fleet.against import Against, Mark, Standing
 from s3lora.provenance import Provenance, Restoration
 from s3lora.prune import MODES
 from s3lora.report.documents import ScanDocument
@@ -35,6 +34,7 @@ from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
 from s3lora.spectrum.subspaces import Overlap
 from tests.pages import DOCS, ROOT, pages
+from tests.program import all_commands, options
 
 API = DOCS / "api.md"
 COMMAND_LINE = DOCS / "command-line.md"
@@ -65,15 +65,9 @@ def quoted(page: Path, pattern: str) -> list[str]:
     return re.findall(rf"`({pattern})[^`]*`", text)
 
 
-def options(command: str) -> set[str]:
-    found = cli.get_command(click.Context(cli), command)
-    assert found is not None
-    return {name for p in found.params if isinstance(p, click.Option) for name in p.opts if name.startswith("--")}
-
-
 @pages
 def test_options_that_are_named_exist(page: Path) -> None:
-    known = {name for command in COMMANDS for name in options(command)} | {"--help", "--version"}
+    known = {name for command in all_commands() for name in options(command)} | {"--help", "--version"}
     assert set(quoted(page, r"--[a-z][a-z-]+")) <= known
 
 
@@ -93,7 +87,7 @@ def section(page: Path, heading: str) -> str:
     return page.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", all_commands())
 def test_every_option_is_documented_with_its_command(command: str) -> None:
     text = section(COMMAND_LINE, command)
     if command in ("prune", "eval"):
@@ -122,6 +116,9 @@ def rows(page: Path, title: str) -> list[list[str]]:
         ("field of a scan", ScanDocument),
         ("field of a module", ModuleScan),
         ("field of a plan", Plan),
+        ("field of a reference in a scan", Against),
+        ("field of a standing", Standing),
+        ("field of a mark", Mark),
         ("field of a provenance", Provenance),
         ("field of a restoration", Restoration),
         ("field of a comparison", Comparison),
@@ -208,7 +205,7 @@ def test_every_documented_name_has_a_docstring() -> None:
             assert re.match(r"[A-Z`].*[.:]", documented.__doc__ or ""), (path, documented)
 
 
-@pytest.mark.parametrize(("page", "script"), [("command-help.md", "make_cli.py")])
+@pytest.mark.parametrize(("page", "script"), [("command-help.md", "make_cli.py"), ("fleets.md", "make_fleets.py")])
 def test_what_a_script_writes_is_what_is_committed(page: str, script: str) -> None:
     written = module_from(DOCS / script).page()
     assert (DOCS / page).read_text(encoding="utf-8") == written, f"write it again: python docs/{script}"

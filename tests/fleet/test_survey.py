@@ -20,7 +20,9 @@ from s3lora.fleet.reference import build_reference
 from s3lora.fleet.run import fleet_scan
 from s3lora.fleet.standing import NORMAL, Reference
 from s3lora.fleet.survey import EXAMPLES, Survey, survey
+from s3lora.fleet.work import Settings
 from s3lora.report.documents import to_json
+from s3lora.scan import Configuration
 from s3lora.spectrum.indices import INDICES
 from tests.fleet.inline import Inline, rows
 from tests.support import make_adapter
@@ -158,9 +160,7 @@ def test_the_unusual_are_those_farthest_from_their_cell(kind: str, index: str, r
         found = wanted[one.uri]
         assert (one.level, one.adapters) == (found["level"], len(found["cell"]))
         assert (one.base_family, one.rank) == (adapters[one.uri]["base_family"], adapters[one.uri]["rank_max"])
-        assert one.copies + 1 == sum(
-            row["tensors"] == adapters[one.uri]["tensors"] for row in rows(folder, "adapters")
-        )
+        assert one.copies + 1 == sum(row["tensors"] == adapters[one.uri]["tensors"] for row in rows(folder, "adapters"))
         at_tip = [row["path"] for row in modules if row["uri"] == one.uri and row[index] == found["values"][1]]
         assert one.module == min(at_tip)
         for i, mark in enumerate((one.median, one.sharpest)):
@@ -256,7 +256,7 @@ def test_nothing_but_errors(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_surveyed(scanned: Path, simulated: Path, tmp_path: Path) -> None:
-    with pytest.raises(AdapterFileError, match="cannot be read"):
+    with pytest.raises(AdapterFileError, match="holds no results of a fleet"):
         survey(tmp_path)
     with pytest.raises(UsageError, match="no index 'sharpness'"):
         survey(scanned, index="sharpness")
@@ -265,20 +265,29 @@ def test_what_cannot_be_surveyed(scanned: Path, simulated: Path, tmp_path: Path)
     with pytest.raises(UsageError, match="no module of this dataset has kurtosis; scan with --kurtosis"):
         survey(scanned, index="kurtosis")
     build_reference(simulated, tmp_path / "ref.parquet")
+    write(tmp_path, "one", 1)
+    how = Settings(Configuration(kurtosis=True))
+    fleet_scan([str(tmp_path / "in")], tmp_path / "out", how, engine=Inline)
+    assert survey(tmp_path / "out", index="kurtosis").distributions[0].index == "kurtosis"
     with pytest.raises(UsageError, match="the reference holds no kurtosis"):
-        with_kurtosis = fleet_scan_with_kurtosis(tmp_path)
-        survey(with_kurtosis, index="kurtosis", reference=tmp_path / "ref.parquet")
+        survey(tmp_path / "out", index="kurtosis", reference=tmp_path / "ref.parquet")
+    fleet_scan([str(tmp_path / "in")], tmp_path / "other", Settings(Configuration("svd")), engine=Inline)
+    with pytest.raises(UsageError, match="the reference was made with method mas-svd, and this scan with svd"):
+        survey(tmp_path / "other", reference=tmp_path / "ref.parquet")
     with pytest.raises(AdapterFileError, match="is no reference"):
         survey(scanned, reference=next(scanned.glob("parts/*/modules.parquet")))
 
 
-def fleet_scan_with_kurtosis(folder: Path) -> Path:
-    from s3lora.fleet.work import Settings
-    from s3lora.scan import Configuration
-
-    write(folder, "one", 1)
-    fleet_scan([str(folder / "in")], folder / "out", Settings(Configuration(kurtosis=True)), engine=Inline)
-    return folder / "out"
+def test_where_most_are_alike_there_is_no_z(tmp_path: Path) -> None:
+    """The SSI of a module of rank 1 is 1, whatever the module."""
+    for number in range(FEWEST):
+        write(tmp_path, f"{number}", number, rank=1)
+    write(tmp_path, "other", 99, rank=4)
+    fleet_scan([str(tmp_path / "in")], tmp_path / "out", engine=Inline)
+    ranking = survey(tmp_path / "out").unusual
+    assert ranking is not None
+    assert (ranking.adapters, ranking.alike, ranking.coarser, ranking.most) == (FEWEST + 1, FEWEST + 1, 1, ())
+    assert sum(ranking.spread.median) == 0
 
 
 def test_a_broken_part_is_one_sentence(tmp_path: Path) -> None:

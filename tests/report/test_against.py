@@ -50,7 +50,7 @@ def test_the_text_names_the_reference_and_shows_both_marks(document: ScanDocumen
     text = text_of(document)
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "against the reference ours  80 adapters, 2,640 modules" in text
-    assert re.search(r"sharpest module +0\.\d+ +100 \[95\.4, 100\] +\+4\.2 +unusually high, the sharp end", text)
+    assert re.search(r"sharpest module +0\.\d+ +100 \[95\.4, 100\] +\+4\.2 +unusually high \(sharp\)", text)
     assert re.search(r"median of modules +0\.\d+ +50 \[39, 61\] +\+0\.2 +not unusual", text)
     assert "It is unusual against this reference, which does not tell what it does, nor whether" in told(text)
     assert "31 modules are compared with 80 adapters: same base family, projection, rank band" in told(text)
@@ -119,12 +119,12 @@ def test_chance_is_counted_at_the_sharp_end(bare: ScanDocument) -> None:
 
 def test_the_end_is_that_of_the_index(bare: ScanDocument) -> None:
     made = against(bare)
-    assert [row.reading for row in rows_of(made, "stable_rank")] == ["unusually low, the sharp end", "not unusual"]
+    assert [row.reading for row in rows_of(made, "stable_rank")] == ["unusually low (sharp)", "not unusual"]
     assert [row.reading for row in rows_of(made, "magnitude")] == ["unusually high", "not unusual"]
-    assert reading("ssi", "low") == "unusually low, the blunt end"
-    measured = scan_document(bare, None)  # type: ignore[arg-type]
-    by_rank = replace(measured, plan=replace(bare.plan, index="stable_rank"), reference=made)  # type: ignore[type-var]
-    assert "unusually low, the sharp end" in text_of(by_rank)
+    assert reading("ssi", "low") == "unusually low (blunt)"
+    assert bare.plan is not None
+    by_rank = replace(bare, plan=replace(bare.plan, index="stable_rank"), reference=made)
+    assert "unusually low (sharp)" in text_of(by_rank)
 
 
 def test_equal_values_have_no_z(bare: ScanDocument) -> None:

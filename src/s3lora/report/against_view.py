@@ -40,7 +40,7 @@ def reading(index: str, word: Unusual) -> str:
     """Return what may be read from a mark.
 
     >>> [reading("stable_rank", word) for word in ("low", "no", "unknown")]
-    ['unusually low, the sharp end', 'not unusual', 'cannot be told']
+    ['unusually low (sharp)', 'not unusual', 'cannot be told']
     """
     if word == "no":
         return "not unusual"
@@ -48,7 +48,7 @@ def reading(index: str, word: Unusual) -> str:
         return "cannot be told"
     spec = INDICES[index]
     # A norm has a large end, not a sharp one.
-    end = f", the {'sharp' if spec.sharp == word else 'blunt'} end" if spec.scale_free else ""
+    end = f" ({'sharp' if spec.sharp == word else 'blunt'})" if spec.scale_free else ""
     return f"unusually {word}{end}"
 
 

@@ -33,7 +33,7 @@ from s3lora.spectrum.indices import INDICES
 #: Inputs, and adapters of a group of copies, that are named.
 INPUTS, COPIES = 12, 3
 #: Letters of a module's path.
-MODULE = 26
+MODULE = 22
 
 
 @dataclass(frozen=True, slots=True)
