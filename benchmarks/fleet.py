@@ -23,19 +23,19 @@ import population
 import shapes
 from measure import Cost, median, paired, run, seconds
 from s3lora import scan
-from s3lora.fleet.cluster import RayEngine
-from s3lora.fleet.dataset import Dataset
-from s3lora.fleet.local import LocalEngine
-from s3lora.fleet.reference import build_reference
-from s3lora.fleet.remote import localised
+from s3lora.fleet.engines.cluster import RayEngine
+from s3lora.fleet.engines.local import LocalEngine
+from s3lora.fleet.populations.reference import build_reference
+from s3lora.fleet.populations.standing import Reference
+from s3lora.fleet.results.dataset import Dataset
+from s3lora.fleet.results.schema import TABLES
 from s3lora.fleet.run import Progress, fleet_scan
-from s3lora.fleet.schema import TABLES
-from s3lora.fleet.standing import Reference
+from s3lora.fleet.sources.remote import localised
 from s3lora.fleet.work import Batch, Item, Measured, Settings, Trace, Work, measure, to_parquet
 from simulate_fleet import simulate
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from tests.fleet.web import serving
+from tests.fleet.sources.web import serving
 
 ADAPTERS = 2000
 #: Adapters and modules of the simulated dataset.

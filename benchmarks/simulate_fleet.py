@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3lora.fleet.dataset import PARTS
-from s3lora.fleet.schema import COLUMNS, Table, arrow_schema
-from s3lora.fleet.summary import SUMMARY, Counts, Summary
+from s3lora.fleet.results.dataset import PARTS
+from s3lora.fleet.results.schema import COLUMNS, Table, arrow_schema
+from s3lora.fleet.results.summary import SUMMARY, Counts, Summary
 
 FAMILIES = (
     *("llama-3", "mistral", "qwen-2.5", "llama-2", "gemma-2", "phi-3", "qwen-2", "unknown", "gemma", "falcon", "gpt2"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from s3lora.fleet.schema import COLUMNS, Column
+from s3lora.fleet.results.schema import COLUMNS, Column
 
 PAGE = Path(__file__).parent / "fleets.md"
 #: A table of columns, by what stands in its head.

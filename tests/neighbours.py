@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 import s3lora
-from s3lora.fleet.reference import build_reference
+from s3lora.fleet.populations.reference import build_reference
 from s3lora.fleet.run import fleet_scan
 from tests.fleet.inline import Inline
 

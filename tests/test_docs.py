@@ -22,7 +22,7 @@ from s3lora.compare import Comparison
 from s3lora.compat import COMPATS
 from s3lora.compose import Alignment, Composition, ModuleComposition, ModuleUpdate
 from s3lora.evaluate import results
-from s3lora.fleet.against import Against, Mark, Standing
+from s3lora.fleet.populations.against import Against, Mark, Standing
 from s3lora.provenance import Provenance, Restoration
 from s3lora.prune import MODES
 from s3lora.report.documents import ScanDocument

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
-from s3lora.fleet.against import Against
+from s3lora.fleet.populations.against import Against
 from s3lora.gate import Finding, Gate
 from s3lora.places import Place, place_of
 from s3lora.rules import Outlier

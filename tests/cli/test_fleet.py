@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from s3lora.cli.fleet import progress as showing
-from s3lora.fleet.queries import SAVED
+from s3lora.fleet.results.queries import SAVED
 from s3lora.fleet.run import Progress
 from s3lora.report.schemas import schema
 from tests.command import Result, call, process

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from s3lora.cli.fleet.reports import file_name
-from s3lora.fleet.reference import build_reference
+from s3lora.fleet.populations.reference import build_reference
+from s3lora.fleet.populations.survey import Survey, survey
 from s3lora.fleet.run import fleet_scan
-from s3lora.fleet.survey import Survey, survey
 from tests.command import call, process
 from tests.fleet.inline import Inline
 from tests.report.test_documents import validator

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from s3lora.errors import AdapterFileError, UsageError
-from s3lora.fleet import standing as standing_module
-from s3lora.fleet.reference import build_reference, read_facts
+from s3lora.fleet.populations import standing as standing_module
+from s3lora.fleet.populations.reference import build_reference, read_facts
+from s3lora.fleet.populations.standing import Reference
 from s3lora.fleet.run import fleet_scan
-from s3lora.fleet.standing import Reference
 from s3lora.scan import scan
 from tests.command import call, process
 from tests.fleet.inline import Inline
@@ -204,7 +204,9 @@ def test_a_missing_package_is_named() -> None:
 def test_only_a_reference_loads_pyarrow() -> None:
     run = "from s3lora.cli.main import run\nassert run(sys.argv[1:]) == 0"
     for more in ((), ("--format", "json"), ("--format", "html")):
-        assert not loaded_after(run, "scan", "adapter", *more).intersection(("pyarrow", "s3lora.fleet.standing"))
+        assert not loaded_after(run, "scan", "adapter", *more).intersection(
+            ("pyarrow", "s3lora.fleet.populations.standing")
+        )
     assert "pyarrow" in loaded_after(run, "scan", "adapter", "--reference", "ref.parquet")
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from s3lora.fleet.dataset import read_table
-from s3lora.fleet.engine import Lost
+from s3lora.fleet.engines.engine import Lost
+from s3lora.fleet.results.dataset import read_table
 from s3lora.fleet.work import Batch, Measured, Work, measure
 
 

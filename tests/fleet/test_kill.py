@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.population import Base, write_population
-from s3lora.fleet.dataset import PARTS
-from s3lora.fleet.local import LocalEngine
+from s3lora.fleet.engines.local import LocalEngine
+from s3lora.fleet.results.dataset import PARTS
 from s3lora.fleet.run import WORKER, fleet_scan
 from s3lora.fleet.work import Batch, Measured, Work
 from tests.command import environment

@@ -14,7 +14,7 @@ import pytest
 import s3lora
 from s3lora.errors import NothingToAuditError, OutputError, UsageError
 from s3lora.fleet import work as working
-from s3lora.fleet.dataset import Dataset, part_files, read_table
+from s3lora.fleet.results.dataset import Dataset, part_files, read_table
 from s3lora.fleet.run import fleet_scan
 from s3lora.fleet.work import Settings, is_known
 from s3lora.scan import Configuration

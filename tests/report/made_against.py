@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from s3lora.evaluate.statistics import wilson
-from s3lora.fleet.against import Against, Mark, Standing, unusual
-from s3lora.fleet.cells import ADAPTER_LEVELS, MODULE_LEVELS
+from s3lora.fleet.populations.against import Against, Mark, Standing, unusual
+from s3lora.fleet.populations.cells import ADAPTER_LEVELS, MODULE_LEVELS
 from s3lora.report.documents import ScanDocument
 from s3lora.scan import ModuleScan
 from s3lora.spectrum.indices import INDICES

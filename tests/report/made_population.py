@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from s3lora.fleet.distributions import BINS, SHOWN, Distribution, Group
-from s3lora.fleet.reference import Recipe
-from s3lora.fleet.standing import Mark
-from s3lora.fleet.survey import Census, Copies, Failure, Failures, Survey
-from s3lora.fleet.unusual import Ranking, Spread, Unusual
+from s3lora.fleet.populations.distributions import BINS, SHOWN, Distribution, Group
+from s3lora.fleet.populations.reference import Recipe
+from s3lora.fleet.populations.standing import Mark
+from s3lora.fleet.populations.survey import Census, Copies, Failure, Failures, Survey
+from s3lora.fleet.populations.unusual import Ranking, Spread, Unusual
 from s3lora.fleet.work import Settings
 from s3lora.spectrum.indices import INDICES
 

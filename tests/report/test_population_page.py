@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.simulate_fleet import simulate
-from s3lora.fleet.survey import Survey, survey
+from s3lora.fleet.populations.survey import Survey, survey
 from s3lora.report.compare_view import number
 from s3lora.report.population_charts import ridges
 from s3lora.report.population_page import Own, population_page

@@ -27,7 +27,7 @@ from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.cli.policies import PolicyCommand, policy_options
 from s3lora.cli.scan_formats import FORMATS, Outcome
 from s3lora.errors import UsageError
-from s3lora.fleet.against import Against
+from s3lora.fleet.populations.against import Against
 from s3lora.gate import Gate
 from s3lora.report.documents import scan_document
 from s3lora.rules import Outlier
@@ -117,7 +117,7 @@ def _comparison(reference: str | None, form: str, *, quiet: bool) -> Callable[[S
         if is_written(click.get_current_context(), "reference"):
             raise UsageError(f"--reference does nothing with {'--quiet' if quiet else f'--format {form}'}")
         return None
-    from s3lora.fleet.standing import Reference
+    from s3lora.fleet.populations.standing import Reference
 
     return Reference(Path(reference)).compare
 

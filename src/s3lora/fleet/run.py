@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 from s3lora.errors import NothingToAuditError, printable
-from s3lora.fleet.dataset import Dataset
-from s3lora.fleet.engine import Engine, Lost
-from s3lora.fleet.inputs import expand
-from s3lora.fleet.local import LocalEngine
-from s3lora.fleet.rows import stored_uri
-from s3lora.fleet.summary import Summary, counted
+from s3lora.fleet.engines.engine import Engine, Lost
+from s3lora.fleet.engines.local import LocalEngine
+from s3lora.fleet.results.dataset import Dataset
+from s3lora.fleet.results.rows import stored_uri
+from s3lora.fleet.results.summary import Summary, counted
+from s3lora.fleet.sources.inputs import expand
 from s3lora.fleet.work import LONGEST, Batch, Item, Measured, Settings, Work, failed
 
 #: Fewest adapters in a batch, so that what a task and a part cost is shared; and most, which a lost worker loses.

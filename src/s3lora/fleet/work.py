@@ -18,11 +18,11 @@ from threadpoolctl import threadpool_limits
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import S3LoRAError, printable
-from s3lora.fleet.content import content_of
-from s3lora.fleet.remote import Local, UnreachableError, localised
-from s3lora.fleet.rows import Row, adapter_row, error_row, kind_of, measured, module_rows, stored_uri, to_table
-from s3lora.fleet.schema import SCHEMA_VERSION, TABLES, Table
-from s3lora.fleet.signature import signature
+from s3lora.fleet.detection.signature import signature
+from s3lora.fleet.results.content import content_of
+from s3lora.fleet.results.rows import Row, adapter_row, error_row, kind_of, measured, module_rows, stored_uri, to_table
+from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, Table
+from s3lora.fleet.sources.remote import Local, UnreachableError, localised
 from s3lora.needs import need
 from s3lora.scan import Configuration, scan_module, warnings_of
 

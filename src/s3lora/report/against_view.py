@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from s3lora.errors import printable
-from s3lora.fleet.against import ENDS, TELLING, Against, Mark, Standing, Unusual
-from s3lora.fleet.cells import FEWEST, MODULE_LEVELS
 from s3lora.fleet.families import UNKNOWN
+from s3lora.fleet.populations.against import ENDS, TELLING, Against, Mark, Standing, Unusual
+from s3lora.fleet.populations.cells import FEWEST, MODULE_LEVELS
 from s3lora.report.values import NOTHING
 from s3lora.spectrum.indices import INDICES
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.errors import printable
-from s3lora.fleet.queries import Answer
+from s3lora.fleet.results.queries import Answer
 from s3lora.report.documents import cell, to_csv
 
 #: Rows and characters of one value that a terminal is shown.

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.errors import printable
-from s3lora.fleet.detector import Detector, Recipe, Training, Verdict
-from s3lora.fleet.measures import Area, Brier, Figures, Rate
+from s3lora.fleet.detection.detector import Detector, Recipe, Training, Verdict
+from s3lora.fleet.detection.measures import Area, Brier, Figures, Rate
 from s3lora.report.blocks import labelled, section, warned
 from s3lora.report.names import Name
 from s3lora.report.values import NOTHING, count

@@ -12,7 +12,7 @@ import msgspec
 
 from s3lora.adapter.digest import Source
 from s3lora.errors import printable
-from s3lora.fleet.against import Against
+from s3lora.fleet.populations.against import Against
 from s3lora.scan import Configuration, ModuleScan, Scan, Tool
 from s3lora.select import Plan
 from s3lora.spectrum.indices import INDICES

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.errors import printable
-from s3lora.fleet.summary import Summary
+from s3lora.fleet.results.summary import Summary
 
 
 def fleet_text(summary: Summary, folder: str, errors: Sequence[tuple[str, str]]) -> RenderableType:

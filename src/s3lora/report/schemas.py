@@ -10,10 +10,10 @@ import msgspec
 from s3lora.compare import Comparison
 from s3lora.compose import Composition
 from s3lora.evaluate.results import Evaluation, Sweep, Tuning
-from s3lora.fleet.detector import Detector, Verdicts
-from s3lora.fleet.reference import Facts
-from s3lora.fleet.summary import Summary
-from s3lora.fleet.survey import Survey
+from s3lora.fleet.detection.detector import Detector, Verdicts
+from s3lora.fleet.populations.reference import Facts
+from s3lora.fleet.populations.survey import Survey
+from s3lora.fleet.results.summary import Summary
 from s3lora.provenance import Provenance, Restoration
 from s3lora.report.documents import ScanDocument
 from s3lora.series import Series

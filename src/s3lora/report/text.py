@@ -17,7 +17,7 @@ from rich.text import Text
 from s3lora.adapter.write import Written
 from s3lora.compare import Comparison, ModuleChange
 from s3lora.errors import printable
-from s3lora.fleet.against import Against
+from s3lora.fleet.populations.against import Against
 from s3lora.provenance import Provenance
 from s3lora.report.against_text import against_text
 from s3lora.report.against_view import mark_of, percentile, robust_z

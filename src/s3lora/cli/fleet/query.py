@@ -9,7 +9,7 @@ import click
 from s3lora.cli.options import format_option
 from s3lora.cli.output import check_output, emit, show
 from s3lora.errors import UsageError
-from s3lora.fleet.queries import SAVED, ask, saved
+from s3lora.fleet.results.queries import SAVED, ask, saved
 
 _LISTED = "; ".join(f"{name}: {query.meaning}" for name, query in SAVED.items())
 

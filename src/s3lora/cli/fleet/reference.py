@@ -8,7 +8,7 @@ import click
 
 from s3lora.cli.options import format_option
 from s3lora.cli.output import check_output, emit, show
-from s3lora.fleet.reference import Facts, build_reference, read_facts
+from s3lora.fleet.populations.reference import Facts, build_reference, read_facts
 
 
 @click.group("reference", short_help="Make a reference population, or look at one.")

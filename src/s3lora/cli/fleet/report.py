@@ -8,7 +8,7 @@ import click
 
 from s3lora.cli.output import check_output, emit
 from s3lora.errors import UsageError
-from s3lora.fleet.survey import MOST, survey
+from s3lora.fleet.populations.survey import MOST, survey
 from s3lora.spectrum.indices import INDICES
 
 

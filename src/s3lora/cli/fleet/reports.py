@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 from s3lora.cli.output import emit
 from s3lora.errors import OutputError, S3LoRAError, printable
-from s3lora.fleet.protocols import local_path
-from s3lora.fleet.remote import localised
-from s3lora.fleet.standing import summaries
-from s3lora.fleet.survey import Survey
-from s3lora.fleet.unusual import Unusual
+from s3lora.fleet.populations.standing import summaries
+from s3lora.fleet.populations.survey import Survey
+from s3lora.fleet.populations.unusual import Unusual
+from s3lora.fleet.sources.protocols import local_path
+from s3lora.fleet.sources.remote import localised
 from s3lora.report.documents import scan_document
 from s3lora.report.population_page import Own
 from s3lora.report.population_view import label

@@ -13,8 +13,8 @@ from s3lora.cli.fleet.progress import watching
 from s3lora.cli.options import format_option
 from s3lora.cli.output import complain, emit, show
 from s3lora.errors import UsageError
-from s3lora.fleet.cluster import RayEngine
-from s3lora.fleet.local import LocalEngine
+from s3lora.fleet.engines.cluster import RayEngine
+from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.run import SMALLEST, fleet_scan
 from s3lora.fleet.work import Settings
 from s3lora.scan import Configuration
@@ -98,7 +98,7 @@ def scan_command(
     if form == "json":
         emit(summary.encode(), None)
         return
-    from s3lora.fleet.dataset import first_errors
+    from s3lora.fleet.results.dataset import first_errors
     from s3lora.report.fleet_text import fleet_text
 
     show(fleet_text(summary, str(out), first_errors(out)), None)

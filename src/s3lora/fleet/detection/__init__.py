@@ -1,0 +1,1 @@
+"""The weight-space signature, and a detector that is trained on labelled ones."""

@@ -1,0 +1,1 @@
+"""Many adapters together: references, who stands where in them, and the survey of a dataset."""

@@ -1,0 +1,219 @@
+"""A reference population: how every index is distributed over the adapters of a dataset, cell by cell, in one file.
+
+Copies of an adapter count once, and modules without an index not at all. A cell keeps the median, the median absolute
+deviation, and quantiles that are dense at the ends, where what is unusual lies.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from s3lora.errors import AdapterFileError, NothingToAuditError, OutputError, printable
+from s3lora.fleet.populations.cells import FEWEST, KEYS, LEVELS, Level, band_sql
+from s3lora.fleet.results.database import connect
+from s3lora.fleet.results.summary import read_summary
+from s3lora.fleet.work import Settings
+from s3lora.needs import need
+from s3lora.scan import Tool
+from s3lora.spectrum.indices import INDICES
+
+SCHEMA_VERSION = 1
+FACTS_KEY = b"s3lora_reference"
+#: Recipes that are named; the rest is one number.
+RECIPES = 50
+#: Shares of a cell at which quantiles are kept, denser towards both ends.
+_TAIL = (0.0, 0.0001, 0.0002, 0.0005, 0.001, 0.002)
+GRID = tuple(sorted({*_TAIL, *(round(i / 200, 3) for i in range(201)), *(round(1 - share, 4) for share in _TAIL)}))
+#: What stands for an adapter: the median of an index over its modules, and its value at the sharp end.
+SUMMARIES = ("median", "sharpest")
+
+Scope = Literal["module", "adapter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What adapters have in common that were made alike, as far as files tell, and how many there are."""
+
+    base_family: str
+    projections: str
+    rank: int
+    lora_alpha: float | None
+    lora_dropout: float | None
+    init: str | None
+    adapters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a reference says of itself: `adapters` counts distinct ones, `copies` those left out as copies of them."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool = field(default_factory=Tool)
+    name: str
+    settings: Settings
+    adapters: int
+    modules: int
+    copies: int
+    families: dict[str, int]
+    recipes: tuple[Recipe, ...]
+    more_recipes: int
+
+
+def build_reference(folder: Path, out: Path, name: str | None = None) -> Facts:
+    """Write the reference of the dataset in `folder` to the Parquet file `out`, whole or not at all.
+
+    `name` is what results that use it will call it, by default the name of the folder. Same dataset, same bytes.
+
+    Raises AdapterFileError if `folder` is no dataset, NothingToAuditError if it holds no module with an index, and
+    OutputError if `out` cannot be written.
+    """
+    settings = read_summary(folder).settings
+    with connect(folder) as database:
+        _prepare(database)
+        facts = _facts(database, printable(name or folder.resolve().name, 80), settings)
+        if not facts.modules:
+            raise NothingToAuditError("no adapter of this dataset has a module with an index", file=folder)
+        rows = [row for scope in ("module", "adapter") for row in _cells(database, scope)]
+    _write(out, rows, facts)
+    return facts
+
+
+def read_facts(path: Path) -> Facts:
+    """Return what a reference says of itself; raise AdapterFileError if the file is none, or of a newer version."""
+    pq, pa = need("pyarrow.parquet", "fleet"), need("pyarrow", "fleet")
+    try:
+        found = pq.read_schema(path)
+        raw = (found.metadata or {}).get(FACTS_KEY)
+        facts = None if raw is None else msgspec.json.decode(raw, type=Facts)
+    except (OSError, ValueError, pa.ArrowException, msgspec.DecodeError) as error:
+        raise AdapterFileError(f"cannot be read as a reference: {printable(error)}", file=path) from None
+    if facts is None:
+        fix = "make one with: s3lora fleet reference build DIR -o FILE"
+        raise AdapterFileError("is no reference", file=path, fix=fix)
+    if facts.schema_version > SCHEMA_VERSION:
+        what = f"is of schema version {facts.schema_version}, and this s3lora knows {SCHEMA_VERSION}"
+        raise AdapterFileError(what, file=path, fix="update s3lora")
+    if not found.equals(arrow_schema()):
+        raise AdapterFileError("has other columns than a reference", file=path, fix="build it again")
+    return facts
+
+
+def _prepare(database: Any) -> None:
+    """Make the tables `one` (distinct adapters), `module` and `adapter` (values with the keys of their cells)."""
+    ends = {"high": "max", "low": "min"}
+    summaries = ", ".join(
+        f"median({index.name}) AS {index.name}_median, {ends[index.sharp]}({index.name}) AS {index.name}_sharpest"
+        for index in INDICES.values()
+    )
+    database.execute("""
+        CREATE TEMP TABLE one AS
+        SELECT row_number() OVER (ORDER BY uri) AS id, * FROM (
+            SELECT * FROM adapters QUALIFY row_number() OVER (PARTITION BY tensors ORDER BY uri) = 1)
+    """)
+    database.execute(f"""
+        CREATE TEMP TABLE module AS
+        SELECT id, base_family, projection, {band_sql("m.rank")} AS band, layer_third AS third,
+               {", ".join(INDICES)}
+        FROM modules m JOIN one USING (uri) WHERE m.ssi IS NOT NULL
+    """)
+    database.execute(f"""
+        CREATE TEMP TABLE adapter AS
+        SELECT id, any_value(a.base_family) AS base_family, NULL::VARCHAR AS projection,
+               any_value({band_sql("a.rank_max")}) AS band, NULL::INTEGER AS third, {summaries}
+        FROM module JOIN one a USING (id) GROUP BY id
+    """)
+
+
+def _facts(database: Any, name: str, settings: Settings) -> Facts:
+    adapters, modules = database.execute("SELECT count(DISTINCT id), count(*) FROM module").fetchone()
+    everything = database.execute("SELECT count(*) FROM adapters").fetchone()[0]
+    distinct = database.execute("SELECT count(*) FROM one").fetchone()[0]
+    families = database.execute("SELECT base_family, count(*) FROM adapter GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
+    recipes = database.execute("""
+        SELECT base_family, projections, rank_max, lora_alpha, lora_dropout, init, count(*)
+        FROM one WHERE id IN (SELECT id FROM adapter) GROUP BY ALL ORDER BY 7 DESC, 1, 2, 3, 4, 5, 6
+    """).fetchall()
+    return Facts(
+        name=name,
+        settings=settings,
+        adapters=adapters,
+        modules=modules,
+        copies=everything - distinct,
+        families=dict(families),
+        recipes=tuple(Recipe(*recipe) for recipe in recipes[:RECIPES]),
+        more_recipes=max(0, len(recipes) - RECIPES),
+    )
+
+
+def columns_of(scope: Scope) -> list[str]:
+    """Return the names under which a scope keeps its distributions: indices, or indices with a summary."""
+    return list(INDICES) if scope == "module" else [f"{index}_{summary}" for index in INDICES for summary in SUMMARIES]
+
+
+def _cells(database: Any, scope: Any) -> Iterator[tuple[Any, ...]]:
+    levels = LEVELS[scope]
+    for column in columns_of(scope):
+        for number, level in enumerate(levels):
+            query = cell_query(scope, column, level, last=number == len(levels) - 1)
+            for row in database.execute(query, [list(GRID)]).fetchall():
+                yield (scope, number, *row[:4], column, *row[4:])
+
+
+def cell_query(scope: Scope, column: str, level: Level, *, last: bool) -> str:
+    """Return the SQL for the cells of one level: the table named `scope` holds `id`, the keys of cells and `column`.
+
+    Rows are (keys…, adapters, values, median, mad, quantiles); its one parameter is `GRID`. Cells with fewer than
+    `FEWEST` adapters are left out but for those of the `last` level.
+    """
+    keys = ", ".join(key if key in level.keys else f"NULL AS {key}" for key in KEYS)
+    group = f"GROUP BY {', '.join(level.keys)}" if level.keys else ""
+    having = "HAVING count(*) > 0" if last else f"HAVING count(DISTINCT id) >= {FEWEST}"
+    order = f"ORDER BY {', '.join(level.keys)}" if level.keys else ""
+    return f"""
+        SELECT {keys}, count(DISTINCT id), count(*), median({column}), mad({column}), quantile_cont({column}, ?)
+        FROM {scope} WHERE {column} IS NOT NULL {group} {having} {order}
+    """
+
+
+def arrow_schema(facts: Facts | None = None) -> Any:
+    """Return the schema of a reference file."""
+    pa = need("pyarrow", "fleet")
+    fields = [
+        ("scope", pa.string()),
+        ("level", pa.int32()),
+        ("base_family", pa.string()),
+        ("projection", pa.string()),
+        ("band", pa.string()),
+        ("third", pa.int32()),
+        ("index", pa.string()),
+        ("adapters", pa.int64()),
+        ("values", pa.int64()),
+        ("median", pa.float64()),
+        ("mad", pa.float64()),
+        ("quantiles", pa.list_(pa.float64())),
+    ]
+    return pa.schema(fields, metadata=None if facts is None else {FACTS_KEY: msgspec.json.encode(facts)})
+
+
+def _write(out: Path, rows: list[tuple[Any, ...]], facts: Facts) -> None:
+    pa, pq = need("pyarrow", "fleet"), need("pyarrow.parquet", "fleet")
+    schema = arrow_schema(facts)
+    # Those of one family lie together: looking one adapter up reads few of the row groups.
+    rows.sort(key=lambda row: (row[2] is not None, row[2] or ""))
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    buffer = io.BytesIO()
+    table = pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
+    pq.write_table(table, buffer, compression="zstd", row_group_size=2048)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        partial.write_bytes(buffer.getvalue())
+        partial.replace(out)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"cannot be written ({error.strerror or error})", file=out) from None

@@ -1,0 +1,222 @@
+"""Which adapters of a population stand farthest from others of their kind, by one index.
+
+An adapter is compared by two numbers, the median of the index over its modules and its value at the sharp end, with
+the adapters of its cell: in a reference, or in the population itself. The farther of the two counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from s3lora.errors import AdapterFileError, UsageError, printable
+from s3lora.fleet.populations.cells import ADAPTER_LEVELS, band_sql
+from s3lora.fleet.populations.reference import GRID, SUMMARIES, cell_query
+from s3lora.fleet.populations.standing import NORMAL, Cell, Mark, Reference, cell_of
+from s3lora.fleet.work import Settings
+from s3lora.needs import need
+from s3lora.spectrum.indices import INDICES
+
+#: Bins of robust z: half a unit each, the outer ones open.
+WIDEST, EACH = 10, 2
+#: (level, base family, band, column of the summary)
+Place = tuple[int, str | None, str | None, str]
+Cells = dict[Place, Cell]
+
+
+@dataclass(frozen=True, slots=True)
+class Unusual:
+    """One adapter, the `place`-th from the usual, counted from 1.
+
+    `level` counts the steps from the finest cell to one with enough adapters, `cell` says in words what its members
+    share, and `adapters` is how many there are. `copies` are other inputs with the same factors; `module` is the one at
+    the sharp end.
+    """
+
+    place: int
+    uri: str
+    name: str
+    base_family: str
+    rank: int
+    modules: int
+    copies: int
+    module: str
+    level: int
+    cell: str
+    adapters: int
+    median: Mark
+    sharpest: Mark
+
+    @property
+    def z(self) -> float:
+        """Return the robust z that counts: the one farther from 0."""
+        return max((mark.z for mark in (self.median, self.sharpest) if mark.z is not None), key=abs, default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How many adapters have a robust z in each bin; `edges` are one more, and the outer bins are open."""
+
+    edges: tuple[float, ...]
+    median: tuple[int, ...]
+    sharpest: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """All distinct adapters of a population by how far they stand from their cells, and the first of them.
+
+    `against` is what they are compared with, called `reference`, of `reference_adapters` distinct adapters. `adapters`
+    have the index, `coarser` of them had to be compared with a coarser cell, and for `alike` there is no z, since half
+    of their cell has one and the same value.
+    """
+
+    index: str
+    meaning: str
+    sharp: Literal["high", "low"]
+    against: Literal["reference", "population"]
+    reference: str
+    reference_adapters: int
+    adapters: int
+    coarser: int
+    alike: int
+    spread: Spread
+    most: tuple[Unusual, ...]
+
+
+def ranking(
+    database: Any, settings: Settings, index: str, most: int, name: str, reference: Path | None
+) -> Ranking | None:
+    """Rank the adapters of a database with the table `one`; None where none has the index.
+
+    Raises UsageError if the reference was made with another method or M or has not the index, and AdapterFileError if
+    it is none.
+    """
+    _prepare(database, index)
+    adapters = database.execute("SELECT count(*) FROM adapter").fetchone()[0]
+    if not adapters:
+        return None
+    if reference is None:
+        cells, called, size = _own_cells(database, index), name, adapters
+    else:
+        opened = Reference(reference)
+        opened.check(settings.scan)
+        cells, called, size = _cells_of(reference, index), opened.facts.name, opened.facts.adapters
+    _place(database, index, cells)
+    coarser, alike = database.execute(
+        "SELECT count(*) FILTER (level > 0), count(*) FILTER (score IS NULL) FROM placed"
+    ).fetchone()
+    return Ranking(
+        index=index,
+        meaning=INDICES[index].meaning,
+        sharp=INDICES[index].sharp,
+        against="population" if reference is None else "reference",
+        reference=called,
+        reference_adapters=size,
+        adapters=adapters,
+        coarser=coarser,
+        alike=alike,
+        spread=_spread(database),
+        most=_most(database, index, most, cells),
+    )
+
+
+def _columns(index: str) -> list[str]:
+    return [f"{index}_{summary}" for summary in SUMMARIES]
+
+
+def _prepare(database: Any, index: str) -> None:
+    """Make the table `adapter`: what stands for each, and the keys of its cells."""
+    end = "max" if INDICES[index].sharp == "high" else "min"
+    database.execute(f"""
+        CREATE TEMP TABLE adapter AS
+        SELECT id, uri, base_family, NULL::VARCHAR AS projection, {band_sql("rank_max")} AS band,
+               NULL::INTEGER AS third, middle AS {index}_median, tip AS {index}_sharpest
+        FROM (SELECT uri, median({index}) AS middle, {end}({index}) AS tip FROM modules
+              WHERE ssi IS NOT NULL AND isfinite({index}) GROUP BY uri) JOIN one USING (uri)
+    """)
+
+
+def _own_cells(database: Any, index: str) -> Cells:
+    found: Cells = {}
+    last = len(ADAPTER_LEVELS) - 1
+    for column in _columns(index):
+        for number, level in enumerate(ADAPTER_LEVELS):
+            query = cell_query("adapter", column, level, last=number == last)
+            for family, _, band, _, *cell in database.execute(query, [list(GRID)]).fetchall():
+                found[number, family, band, column] = Cell(*cell)
+    return found
+
+
+def _cells_of(path: Path, index: str) -> Cells:
+    """Return the cells of a reference that adapters are compared with."""
+    pq, pa, pc = (need(name, "fleet") for name in ("pyarrow.parquet", "pyarrow", "pyarrow.compute"))
+    wanted = (pc.field("scope") == "adapter") & pc.field("index").isin(_columns(index))
+    try:
+        rows = pq.read_table(path, filters=wanted).to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise AdapterFileError(f"cannot be read as a reference: {printable(error)}", file=path) from None
+    found = {(row["level"], row["base_family"], row["band"], row["index"]): cell_of(row, path) for row in rows}
+    last = len(ADAPTER_LEVELS) - 1
+    if any((last, None, None, column) not in found for column in _columns(index)):
+        raise UsageError(f"the reference holds no {index}", fix="choose another --index, or build it of such a scan")
+    return found
+
+
+def _place(database: Any, index: str, cells: Cells) -> None:
+    """Make the table `placed`: each adapter with its cell, both z, and the larger |z| as its score."""
+    middle, tip = _columns(index)
+    numbers = ", ".join(f"{name} DOUBLE" for name in "mdte")  # median and MAD of the medians, and of the sharpest
+    database.execute(f"CREATE TEMP TABLE cell (level INTEGER, f VARCHAR, b VARCHAR, {numbers})")
+    rows = [
+        (level, family, band, cell.median, cell.mad, other.median, other.mad)
+        for (level, family, band, column), cell in cells.items()
+        if column == middle and (other := cells.get((level, family, band, tip))) is not None
+    ]
+    database.executemany("INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    chosen = ", ".join(f"coalesce(c0.{name}, c1.{name}, c2.{name}) AS {name}" for name in ("level", *"mdte"))
+    database.execute(f"""
+        CREATE TEMP TABLE placed AS
+        SELECT *, greatest(abs(z_median), abs(z_sharpest)) AS score FROM (
+            SELECT *, CASE WHEN d > 0 THEN {NORMAL} * (middle - m) / d END AS z_median,
+                      CASE WHEN e > 0 THEN {NORMAL} * (tip - t) / e END AS z_sharpest
+            FROM (SELECT uri, base_family, band, {middle} AS middle, {tip} AS tip, {chosen}
+                  FROM adapter LEFT JOIN cell c0 ON c0.level = 0 AND c0.f = base_family AND c0.b = band
+                       LEFT JOIN cell c1 ON c1.level = 1 AND c1.b = band JOIN cell c2 ON c2.level = 2))
+    """)
+
+
+def _spread(database: Any) -> Spread:
+    counts = {}
+    bins = 2 * WIDEST * EACH
+    for summary in SUMMARIES:
+        found = [0] * bins
+        place = f"CAST(least(greatest(floor((z_{summary} + {WIDEST}) * {EACH}), 0), {bins - 1}) AS INTEGER)"
+        query = f"SELECT {place}, count(*) FROM placed WHERE z_{summary} IS NOT NULL GROUP BY 1"
+        for place, number in database.execute(query).fetchall():
+            found[place] = number
+        counts[summary] = tuple(found)
+    return Spread(tuple(i / EACH - WIDEST for i in range(bins + 1)), counts["median"], counts["sharpest"])
+
+
+def _most(database: Any, index: str, most: int, cells: Cells) -> tuple[Unusual, ...]:
+    middle, tip = _columns(index)
+    order = "DESC" if INDICES[index].sharp == "high" else "ASC"
+    database.execute(
+        "CREATE TEMP TABLE top AS SELECT * FROM placed WHERE score IS NOT NULL ORDER BY score DESC, uri LIMIT ?", [most]
+    )
+    rows = database.execute(f"""
+        WITH sharp AS (
+            SELECT uri, path FROM modules WHERE uri IN (SELECT uri FROM top) AND isfinite({index})
+            QUALIFY row_number() OVER (PARTITION BY uri ORDER BY {index} {order}, path) = 1)
+        SELECT uri, name, t.base_family, rank_max, modules, copies, path, level, t.band, middle, tip
+        FROM top t JOIN one USING (uri) JOIN sharp USING (uri) ORDER BY score DESC, uri
+    """).fetchall()
+    found = []
+    for place, (uri, name, family, rank, modules, copies, path, level, band, *values) in enumerate(rows, 1):
+        keys = (level, family if level == 0 else None, band if level < 2 else None)
+        marks = [cells[(*keys, column)].mark(value) for column, value in zip((middle, tip), values, strict=True)]
+        words, size = ADAPTER_LEVELS[level].meaning, cells[(*keys, middle)].adapters
+        found.append(Unusual(place, uri, name, family, rank, modules, copies, path, level, words, size, *marks))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""The dataset: its tables, its parts on disk, and questions to it."""

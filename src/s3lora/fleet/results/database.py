@@ -1,0 +1,47 @@
+"""A dataset as a database: DuckDB with a view for each table, which can read nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from s3lora.errors import AdapterFileError, printable
+from s3lora.fleet.results.dataset import PARTS, part_files
+from s3lora.fleet.results.schema import TABLES
+from s3lora.needs import need
+
+
+@contextlib.contextmanager
+def connect(folder: Path) -> Iterator[Any]:
+    """Give a DuckDB connection with the views `adapters`, `modules` and `errors`.
+
+    What is asked can read the files of this dataset and no others, write none, and change none of these settings.
+    Raises AdapterFileError if `folder` holds no dataset.
+    """
+    duckdb = need("duckdb", "fleet")
+    for table in TABLES:
+        part_files(folder, table)
+    database = duckdb.connect(":memory:")
+    try:
+        parts = str((folder / PARTS).resolve())
+        pattern = glob.escape(parts)
+        for table in TABLES:
+            files = _quoted(f"{pattern}/[0-9]*/{table}.parquet")
+            database.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet({files})")
+        # DuckDB holds patterns, too, against the folders that it may read.
+        database.execute(f"SET allowed_directories = [{_quoted(parts)}, {_quoted(pattern)}]")
+        database.execute("SET enable_external_access = false")
+        database.execute("SET lock_configuration = true")
+        yield database
+    except duckdb.IOException as error:
+        raise AdapterFileError(f"is no dataset that can be read: {printable(error)}", file=folder) from None
+    finally:
+        database.close()
+
+
+def _quoted(text: str) -> str:
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"

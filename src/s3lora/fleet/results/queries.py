@@ -1,0 +1,79 @@
+"""Questions to a dataset, in SQL: those that people write, and a few that are worth keeping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3lora.errors import UsageError, printable
+from s3lora.fleet.results.database import connect
+from s3lora.needs import need
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A query with a name, and what it tells."""
+
+    meaning: str
+    sql: str
+
+
+SAVED = {
+    "sharpest": Saved(
+        "the adapters whose sharpest module is the sharpest, among those of rank 2 and more",
+        """
+        SELECT a.uri, a.base_family, arg_max(m.path, m.ssi) AS module, max(m.ssi) AS ssi,
+               max(m.normalised_ssi) AS normalised_ssi, count(*) AS modules
+        FROM modules m JOIN adapters a USING (uri) WHERE m.rank > 1 AND m.ssi IS NOT NULL
+        GROUP BY a.uri, a.base_family ORDER BY max(m.normalised_ssi) DESC, a.uri LIMIT 50
+        """,
+    ),
+    "duplicates": Saved(
+        "groups of adapters that hold the same factors under other names",
+        """
+        SELECT count(*) AS adapters, count(DISTINCT content) AS scalings, min(uri) AS first,
+               list_sort(list(uri))[2:6] AS others
+        FROM adapters GROUP BY tensors HAVING count(*) > 1 ORDER BY adapters DESC, first
+        """,
+    ),
+    "errors": Saved(
+        "what went wrong, by kind, with an example of each",
+        """
+        SELECT kind, count(*) AS inputs, bool_or(transient) AS may_pass, min_by(reason, uri) AS example
+        FROM errors GROUP BY kind ORDER BY inputs DESC, kind
+        """,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result of a query: names of the columns, and rows of as many values."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def ask(folder: Path, sql: str) -> Answer:
+    """Return what DuckDB answers over the views `adapters`, `modules` and `errors` of the dataset in `folder`.
+
+    A query can read this dataset and nothing else, and write nothing. Raises UsageError for SQL that DuckDB refuses,
+    and AdapterFileError if there is no dataset.
+    """
+    duckdb = need("duckdb", "fleet")
+    with connect(folder) as database:
+        try:
+            found = database.execute(sql)
+            if found.description is None:
+                raise UsageError("this SQL has no result", fix="write a SELECT over adapters, modules or errors")
+            return Answer(tuple(column[0] for column in found.description), tuple(found.fetchall()))
+        except duckdb.IOException:
+            raise
+        except duckdb.Error as error:
+            raise UsageError(f"DuckDB refuses this query: {printable(error, 400)}") from None
+
+
+def saved(name: str) -> str:
+    """Return the SQL of a saved query."""
+    return "\n".join(line.strip() for line in SAVED[name].sql.strip().splitlines())

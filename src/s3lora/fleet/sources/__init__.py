@@ -1,0 +1,1 @@
+"""Where adapters lie: inputs, discovery, and reading what is elsewhere."""

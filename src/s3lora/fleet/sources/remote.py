@@ -1,0 +1,199 @@
+"""An adapter anywhere → one on this machine, of which only the needed bytes were fetched.
+
+Memory: reading takes at most `MEMORY` bytes, whatever the size of the file, besides its header (`MAX_HEADER`) and
+what opening an adapter takes anyway. Disk: `limit` bytes, in a temporary folder that is removed whatever happens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3lora.adapter.open import CONFIG, INDEX, WEIGHTS
+from s3lora.errors import AdapterFileError, NothingToAuditError, printable
+from s3lora.fleet.sources.discover import is_weights
+from s3lora.fleet.sources.fetch import Copy, is_index, shards
+from s3lora.fleet.sources.protocols import ChangedError, UnreachableError, local_path
+from s3lora.fleet.sources.stores import CHUNK, Entry, Store, open_store
+
+__all__ = ["CHUNK", "LIMIT", "MEMORY", "ChangedError", "Local", "UnreachableError", "localised"]
+
+#: A chunk that is received, one that is written, and what the allocator keeps of them.
+MEMORY = 3 * CHUNK
+#: Most bytes that are fetched of one adapter unless another limit is given.
+LIMIT = 4 * 1024**3
+#: Files of a folder without weights that its fingerprint is made of, at most.
+MAX_FILES = 1000
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+=-]{0,120}")
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """An adapter on this machine.
+
+    `path` is what to open, None where the adapter is as it was. `fingerprint` changes when its files do: it is made of
+    their names, their sizes and what the other side says of their content (`tag`), of their times here (`time`), or
+    of nothing else (`size`), as its first word tells. `size` is that of the weights files in bytes, as stored, and
+    `bytes_read` what came over the network. In a `partial` copy there are holes where a scan does not read: digests of
+    its files are not those of the adapter's.
+    """
+
+    path: Path | None
+    fingerprint: str
+    size: int
+    bytes_read: int = 0
+    partial: bool = False
+
+
+@contextmanager
+def localised(uri: str, *, unless: str | None = None, limit: int = LIMIT) -> Iterator[Local]:
+    """Give an adapter as something that `open_adapter` opens; a copy of what lies elsewhere is removed afterwards.
+
+    Parameters:
+        uri: a path, a URL of fsspec, or `hf://OWNER/NAME[@REVISION][/PATH]`.
+        unless: a fingerprint; if the adapter still has it, nothing but an index of shards is read, and `path` is None.
+        limit: most bytes to fetch.
+
+    Raises:
+        UnreachableError: the network or the other side failed three times, or the file was replaced meanwhile
+            (ChangedError): another try may go better.
+        AdapterFileError: there is nothing, it may not be read, or it needs more than `limit` bytes.
+        MissingPackageError, UsageError: the protocol's package is not installed, or nobody knows it.
+        OSError: this machine's disk.
+        Whatever `open_adapter` raises, for adapters elsewhere.
+    """
+    path = local_path(uri)
+    if path is not None:
+        here = _here(path, uri)
+        yield Local(None, here.fingerprint, here.size) if here.fingerprint == unless else here
+        return
+    store, name = open_store(uri)
+    found = _entries(store, name)
+    weights = _weights(found, name, uri)
+    with tempfile.TemporaryDirectory(prefix="s3lora-", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary) / _safe(uri.partition("?")[0], "adapter")
+        folder.mkdir()
+        copy = Copy(store, folder, limit, uri)
+        file, parts = _index(copy, found, weights) if is_index(weights.name) else (_place(copy, weights), [weights])
+        looked = [*parts, found[CONFIG]] if CONFIG in found else parts
+        fingerprint, size = _fingerprint(looked, "tag"), _size(parts)
+        if fingerprint == unless:
+            yield Local(None, fingerprint, size, copy.read)
+            return
+        _copy(copy, file, parts, found.get(CONFIG))
+        yield Local(folder if name is None else file, fingerprint, size, copy.read, copy.partial)
+
+
+def _place(copy: Copy, weights: Entry) -> Path:
+    """Return where a weights file is copied to: under its own name if that does no harm."""
+    suffix = INDEX if is_index(weights.name) else weights.name[weights.name.rfind(".") :].lower()
+    return copy.folder / _safe(weights.name, f"weights{suffix}")
+
+
+def _index(copy: Copy, found: Mapping[str, Entry], index: Entry) -> tuple[Path, list[Entry]]:
+    """Copy an index of shards; return it, and itself with the shards that are there: opening says which are not."""
+    file = copy.small(index, _place(copy, index).name)
+    entries = (found.get(shard) or copy.store.stat(shard) for shard in shards(file))
+    return file, [index, *(entry for entry in entries if entry is not None)]
+
+
+def _copy(copy: Copy, file: Path, parts: list[Entry], config: Entry | None) -> None:
+    """Copy what a scan reads of the configuration and the weights."""
+    if config is not None:
+        copy.small(config, CONFIG)
+    if is_index(file.name):
+        for shard in parts[1:]:
+            copy.header(shard, copy.folder / shard.name)
+        copy.tensors(file)
+    elif file.suffix == ".safetensors":
+        copy.header(parts[0], file)
+        copy.tensors(file)
+    else:
+        copy.whole(parts[0], file)
+    copy.confirm()
+
+
+def _entries(store: Store, name: str | None) -> Mapping[str, Entry]:
+    """Return the files of an adapter's folder; of a named weights file only that and the configuration."""
+    if name is None:
+        return store.entries()
+    found = {one: store.stat(one) for one in (name, CONFIG)}
+    return {one: entry for one, entry in found.items() if entry is not None}
+
+
+def _weights(found: Mapping[str, Entry], name: str | None, uri: str) -> Entry:
+    """Return the weights file that `open_adapter` would take, or raise what it would."""
+    if name is not None:
+        if name not in found:
+            raise AdapterFileError("no such file", file=uri)
+        return found[name]
+    for preferred in WEIGHTS:
+        if preferred in found:
+            return found[preferred]
+    others = sorted(one for one in found if one.endswith(".safetensors"))
+    if len(others) == 1:
+        return found[others[0]]
+    if others:
+        names = ", ".join(printable(one, 60) for one in others[:6])
+        raise AdapterFileError(f"holds {len(others)} weights files ({names})", file=uri, fix="name one of them")
+    raise NothingToAuditError(f"holds no adapter weights (looked for {', '.join(WEIGHTS)})", file=uri)
+
+
+def _fingerprint(parts: Iterable[Entry], kind: str) -> str:
+    """Return the kind of a fingerprint and 128 bits of SHA-256; `size` where a part has no tag."""
+    digest = hashlib.sha256()
+    for entry in sorted(parts, key=lambda entry: entry.name):
+        kind = kind if entry.tag else "size"
+        digest.update(repr((entry.name, entry.size, entry.tag)).encode("utf-8", "backslashreplace"))
+    return f"{kind}:{digest.hexdigest()[:32]}"
+
+
+def _size(parts: Iterable[Entry]) -> int:
+    return sum(entry.size or 0 for entry in parts if entry.name != CONFIG and not is_index(entry.name))
+
+
+def _here(path: str, uri: str) -> Local:
+    """Return an adapter that is on this machine: its files are looked at from outside only."""
+    try:
+        whole = stat.S_ISDIR(os.stat(path).st_mode)
+        folder, given = (path, "") if whole else os.path.split(path)
+        names = os.listdir(folder or ".") if whole or is_index(given) else [given, CONFIG]
+        if whole:
+            names = [name for name in names if name == CONFIG or is_weights(name)] or sorted(names)[:MAX_FILES]
+        entries = {name: entry for name in names if (entry := _stat(os.path.join(folder, name))) is not None}
+    except FileNotFoundError:
+        raise AdapterFileError("no such file or folder", file=path or uri) from None
+    except (OSError, ValueError) as error:
+        raise AdapterFileError(f"cannot be read ({getattr(error, 'strerror', None) or error})", file=uri) from None
+    chosen = given or next((name for name in WEIGHTS if name in entries), None)
+    kept = set(entries)
+    if chosen is not None:
+        # without reading an index, whatever lies beside it may be a shard of it
+        beside = {name for name in entries if is_index(chosen) and name.endswith(".safetensors")}
+        kept &= {chosen, CONFIG} | beside
+    parts = [entries[name] for name in sorted(kept)]
+    return Local(Path(path), _fingerprint(parts, "time"), _size(parts))
+
+
+def _stat(path: str) -> Entry | None:
+    """Return a file or where a link leads, None for what is neither."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    return Entry(os.path.basename(path), status.st_size, str(status.st_mtime_ns))
+
+
+def _safe(path: str, otherwise: str) -> str:
+    """Return the last part of a path if it can name a file here without harm."""
+    last = path.rstrip("/").rpartition("/")[2]
+    return last if _SAFE.fullmatch(last) and last != CONFIG else otherwise

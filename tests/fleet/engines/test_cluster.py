@@ -1,0 +1,99 @@
+"""The Ray engine, on a real cluster of several nodes of this machine, started and ended by Ray's own utility."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.population import write_population
+from s3lora.fleet.run import fleet_scan
+from tests.command import SOURCE, Result, environment, process
+from tests.fleet.inline import check_consistent, rows
+from tests.fleet.test_kill import BASES
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("ray")
+
+COUNT = 160
+ROOT = SOURCE.parent
+
+
+@pytest.fixture(scope="module")
+def population(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_population(tmp_path_factory.mktemp("population"), COUNT, BASES)
+
+
+@pytest.fixture(scope="module")
+def expected(population: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("expected") / "out"
+    fleet_scan([str(population)], out, batch=8)
+    return out
+
+
+def ray_environment() -> dict[str, str]:
+    """Return an environment in which Ray's processes import s3lora and these tests, and send nothing anywhere."""
+    found = environment({"RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"})
+    return {**found, "PYTHONPATH": os.pathsep.join((str(SOURCE), str(ROOT)))}
+
+
+def scan_with_ray(*arguments: object) -> Result:
+    return process("fleet", "scan", *arguments, "--engine", "ray", "--quiet", env=ray_environment(), timeout=120)
+
+
+def test_the_same_tables_as_the_local_engine(population: Path, expected: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = scan_with_ray(population, "--out", out, "--batch", "8")
+    assert (result.status, result.err) == (0, "")
+    for file in sorted(expected.rglob("*.parquet")):
+        assert (out / file.relative_to(expected)).read_bytes() == file.read_bytes()
+    assert (out / "fleet.json").read_bytes() == (expected / "fleet.json").read_bytes()
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
+def test_lost_nodes_lose_nothing(seed: int, population: Path, expected: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "tests.fleet.engines.lost_nodes", population, out, str(seed)]
+    done = subprocess.run(command, cwd=ROOT, env=ray_environment(), capture_output=True, timeout=180)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    # Ray tells of its nodes on the same stream.
+    assert json.loads(done.stdout.splitlines()[-1]) == {"lost": 2, "adapters": COUNT}
+    check_consistent(out)
+    for table in ("adapters", "modules", "errors"):
+        assert rows(out, table) == rows(expected, table)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_is_gone_on_from(population: Path, expected: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["-m", "s3lora", "fleet", "scan", population, "--out", out, "--batch", "8", "--engine", "ray", "-q"]
+    running = subprocess.Popen(
+        [sys.executable, *map(str, arguments)], env=ray_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    until = time.monotonic() + 60
+    while not list(out.glob("parts/0*")):
+        assert running.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    done, errors = check_consistent(out)
+    assert 0 < len(done) < COUNT
+    assert not errors
+    fleet_scan([str(population)], out, batch=8)
+    for table in ("adapters", "modules", "errors"):
+        assert rows(out, table) == rows(expected, table)
+
+
+def test_no_cluster_at_the_address(tmp_path: Path) -> None:
+    write_population(tmp_path / "in", 1, BASES)
+    result = scan_with_ray(tmp_path / "in", "--out", tmp_path / "out", "--address", "127.0.0.1:1")
+    assert result.status == 2
+    assert result.err.startswith("s3lora: Ray cannot be reached at 127.0.0.1:1: ")
+    assert len(result.err.splitlines()) == 1
