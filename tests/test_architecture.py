@@ -19,7 +19,10 @@ from tests.hostile import bad_files as bad
 PACKAGE = SOURCE / "s3lora"
 FILES = sorted(PACKAGE.rglob("*.py"))
 #: Costly or optional: neither importing s3lora nor scanning and pruning may need them.
-HEAVY = ("torch", "transformers", "peft", "ray", "pyarrow", "matplotlib", "scipy", "pandas", "huggingface_hub")
+HEAVY = (
+    *("torch", "transformers", "peft", "matplotlib", "scipy", "pandas"),
+    *("ray", "pyarrow", "duckdb", "sklearn", "fsspec", "huggingface_hub", "aiohttp"),
+)
 
 #: A report may know the table of indices, and nothing that computes one.
 COMPUTING = ("factored", "methods", "moments", "robust", "released", "repair", "difference", "subspaces")
@@ -71,6 +74,11 @@ def test_spectrum_knows_nothing_of_adapters() -> None:
         ("series", ("compose", "report", "cli")),
         ("compose", ("report", "cli")),
         ("errors", ("adapter", "spectrum", "scan", "report", "cli")),
+        ("fleet", ("prune", "select", "report", "cli")),
+        ("fleet.sources", ("fleet.work", "fleet.run", "fleet.engines", "fleet.results", "fleet.populations")),
+        ("fleet.engines", ("fleet.run", "fleet.populations", "fleet.detection")),
+        ("fleet.results", ("fleet.run", "fleet.engines", "fleet.sources.inputs", "fleet.populations")),
+        ("fleet.work", ("fleet.run", "fleet.engines", "fleet.populations")),
     ],
 )  # fmt: skip
 def test_parts_do_not_reach_forward(part: str, others: tuple[str, ...]) -> None:

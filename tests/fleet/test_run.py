@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import s3lora
-from s3lora.errors import NothingToAuditError, OutputError, UsageError
+from s3lora.errors import AdapterFileError, NothingToAuditError, OutputError, UsageError
 from s3lora.fleet import work as working
+from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import Dataset, part_files, read_table
 from s3lora.fleet.run import fleet_scan
 from s3lora.fleet.work import Settings, is_known
@@ -294,3 +295,43 @@ def test_known_digests() -> None:
     assert all(is_known(digest.hex(), block) for digest in digests)
     assert not any(is_known((bytes([i]) * 32).hex(), block) for i in (0, 2, 7, 255))
     assert not is_known("00" * 32, b"")
+
+
+def test_very_many_inputs_are_counted_not_named(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 1)
+    missing = [tmp_path / f"missing-{number}" for number in range(150)]
+    summary = run([tmp_path / "in", *missing], tmp_path / "out")
+    assert (len(summary.inputs), summary.more_inputs) == (100, 51)
+    assert summary.counts.errors == {"Input": 150}
+
+
+def test_a_damaged_part_is_named_with_what_to_do(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 2)
+    first = run([tmp_path / "in"], tmp_path / "out")
+    damaged = Path(part_files(tmp_path / "out", "adapters")[0])
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(AdapterFileError, match=r"adapters\.parquet: cannot be read.*remove .*000000 and scan again"):
+        run([tmp_path / "in"], tmp_path / "out")
+    shutil.rmtree(damaged.parent)
+    assert run([tmp_path / "in"], tmp_path / "out") == first
+
+
+def test_a_dataset_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 1)
+    run([tmp_path / "in"], tmp_path / "out")
+    summary = tmp_path / "out" / "fleet.json"
+    summary.write_text(summary.read_text().replace('"schema_version": 1', '"schema_version": 9', 1))
+    with pytest.raises(AdapterFileError, match=r"schema version 9, and this s3lora knows 1; update s3lora"):
+        run([tmp_path / "in"], tmp_path / "out")
+
+
+def test_workers_are_started_as_there_is_work(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 3)
+    made: list[LocalEngine] = []
+
+    def engine(work: Any) -> LocalEngine:
+        made.append(LocalEngine(work, workers=8))
+        return made[0]
+
+    fleet_scan([str(tmp_path / "in")], tmp_path / "out", engine=engine, batch=2)
+    assert len(made[0].pids()) <= 2

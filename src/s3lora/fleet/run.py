@@ -14,7 +14,7 @@ from s3lora.fleet.engines.engine import Engine, Lost
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import Dataset
 from s3lora.fleet.results.rows import stored_uri
-from s3lora.fleet.results.summary import Summary, counted
+from s3lora.fleet.results.summary import NAMED, Summary, counted
 from s3lora.fleet.sources.inputs import expand
 from s3lora.fleet.work import LONGEST, Batch, Item, Measured, Settings, Work, failed
 
@@ -134,7 +134,8 @@ def _batches(items: Sequence[Item], dataset: Dataset, size: int | None) -> Itera
 def _summary(dataset: Dataset, inputs: Sequence[str], plan: _Plan, *, complete: bool) -> Summary:
     return Summary(
         settings=dataset.settings,
-        inputs=tuple(map(printable, inputs)),
+        inputs=tuple(map(printable, inputs[:NAMED])),
+        more_inputs=max(0, len(inputs) - NAMED),
         counts=counted(dataset.traces.values(), plan.skipped),
         complete=complete,
     )

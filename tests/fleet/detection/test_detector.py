@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from s3lora.fleet.detection import fitting
 
 from s3lora.errors import UsageError
+from s3lora.fleet.detection import fitting
 from s3lora.fleet.detection.detector import CAUTION, Detector, judge, load, save_detector
 from s3lora.fleet.detection.fitting import CANDIDATES, calibrated, fit, model_of
 from s3lora.fleet.detection.population import LEAST, population_of

@@ -32,19 +32,25 @@ class LocalEngine:
     def __init__(
         self, work: Work, workers: int | None = None, function: Callable[[Batch, Work], Measured] = measure
     ) -> None:
-        """Start the workers: `workers` of them, by default one a core, each calling `function` for a batch."""
+        """Take the work; `workers` processes, by default one a core, are started as there are batches for them.
+
+        Each calls `function` for a batch.
+        """
         self.work = work
         self.function = function
         self._context = multiprocessing.get_context("spawn")
-        self._slots = [self._start() for _ in range(workers or cores())]
+        self._most = workers or cores()
+        self._slots: list[_Slot] = []
 
     def room(self) -> bool:
-        """Return whether a worker has nothing to do."""
-        return any(slot.batch is None for slot in self._slots)
+        """Return whether a worker has nothing to do, or may still be started."""
+        return len(self._slots) < self._most or any(slot.batch is None for slot in self._slots)
 
     def submit(self, batch: Batch) -> None:
         """Give the batch to a worker that has nothing to do, a new one where that one has died."""
-        at = next(at for at, slot in enumerate(self._slots) if slot.batch is None)
+        at = next((at for at, slot in enumerate(self._slots) if slot.batch is None), len(self._slots))
+        if at == len(self._slots):
+            self._slots.append(self._start())
         for _ in range(2):
             try:
                 self._slots[at].give(batch)

@@ -66,8 +66,8 @@ def _read(file: Path, columns: Sequence[str] | None = None) -> Any:
                 raise AdapterFileError(what, file=file, fix="update s3lora")
             return opened.read(columns=None if columns is None else list(columns))
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = printable(error)
-        raise AdapterFileError(f"is no part of a dataset: {reason}", file=file, fix="scan into a new folder") from None
+        fix = f"remove {printable(file.parent)} and scan again: what was in it is then measured anew"
+        raise AdapterFileError(f"cannot be read: {printable(error)}", file=file, fix=fix) from None
 
 
 class Dataset:
@@ -265,9 +265,11 @@ def _locked(folder: Path) -> IO[bytes]:
         return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         file.close()
         raise OutputError("is being written by another run", file=folder, fix="wait for its end, or stop it") from None
+    except OSError:  # a file system without locks
+        return file
     return file
 
 

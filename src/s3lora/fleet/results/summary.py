@@ -16,6 +16,8 @@ from s3lora.scan import Tool
 
 SUMMARY = "fleet.json"
 MAX_SUMMARY = 16 * 1024 * 1024
+#: Inputs that are named: a shell may make a hundred thousand of one pattern.
+NAMED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,16 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The content of `fleet.json`; `complete` tells whether the last run came to its end."""
+    """The content of `fleet.json`; `complete` tells whether the last run came to its end.
+
+    `inputs` are the first of those that were given, and `more_inputs` counts the others.
+    """
 
     schema_version: int = SCHEMA_VERSION
     tool: Tool = field(default_factory=Tool)
     settings: Settings = field(default_factory=Settings)
     inputs: tuple[str, ...] = ()
+    more_inputs: int = 0
     counts: Counts = field(default_factory=Counts)
     complete: bool = False
 
