@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.population import Base, write_population
+from benchmarks.population import Base, write_one, write_population
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import PARTS
 from s3lora.fleet.run import WORKER, fleet_scan
@@ -128,6 +128,41 @@ def test_a_killed_driver_leaves_a_consistent_dataset_that_is_completed(
     fleet_scan([str(population)], out, batch=8)
     same(out, expected)
     assert not (out / ".work").exists()
+
+
+def test_a_killed_driver_never_shows_old_and_new_rows_together(tmp_path: Path) -> None:
+    """Adapters that have changed take the place of their rows, part by part, and not before they are measured."""
+    moment = random.Random(9)
+    folder, out = tmp_path / "in", tmp_path / "out"
+    write_population(folder, 96, BASES)
+    fleet_scan([str(folder)], out, batch=8)
+    before = contents(out)
+    for number in range(96):
+        write_one(folder / f"{number:05d}", number + 500, BASES)
+    fleet_scan([str(folder)], tmp_path / "other", batch=8)
+    after = contents(tmp_path / "other")
+    kills = 0
+    for _ in range(20):
+        running = driver(folder, out)
+        while running.poll() is None and not list((out / ".work").glob(".0*")):
+            time.sleep(0.001)  # until a part is being written
+        time.sleep(moment.uniform(0, 0.1))
+        kills += running.poll() is None
+        running.kill()
+        running.communicate()
+        check_consistent(out)
+        now = contents(out)
+        assert all(now[uri] in (before[uri], after[uri]) for uri in before)
+        if now == after:
+            break
+    assert kills >= 2
+    assert any((out / "parts").iterdir())
+    fleet_scan([str(folder)], out)
+    assert contents(out) == after
+
+
+def contents(out: Path) -> dict[str, str]:
+    return {row["uri"]: row["content"] for row in rows(out, "adapters")}
 
 
 def parts(out: Path) -> list[Path]:

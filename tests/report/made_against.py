@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from s3lora.evaluate.statistics import wilson
-from s3lora.fleet.populations.against import Against, Mark, Standing, unusual
+from s3lora.fleet.populations.against import Against, Mark, Standing, hindrance, unusual
 from s3lora.fleet.populations.cells import ADAPTER_LEVELS, MODULE_LEVELS
 from s3lora.report.documents import ScanDocument
 from s3lora.scan import ModuleScan
@@ -38,9 +38,14 @@ def against(
     percentile: float = 100.0,
     coarse: int = 0,
     name: str = "ours",
+    level: int = 0,
+    ranks: tuple[int, int] = (8, 8),
     **more: Any,
 ) -> Against:
-    """Return where a scan stands in a reference of so many adapters; `coarse` modules fell back two levels."""
+    """Return where a scan stands in a reference of so many adapters; `coarse` modules fell back two levels.
+
+    The adapter itself is of these ranks, the smallest and the largest, and its cell of this level.
+    """
     measured = [module for module in document.modules if module.indices.get("ssi") is not None]
     marks: dict[str, Mark] = {}
     for index, spec in INDICES.items():
@@ -54,7 +59,9 @@ def against(
                 adapters,
                 z if high else -z,
             )
-    own = Standing(0, ADAPTER_LEVELS[0].meaning, adapters, marks) if measured else None
+    own = Standing(level, ADAPTER_LEVELS[level].meaning, adapters, marks) if measured else None
+    whys = {key: hindrance(key.rpartition("_")[0], level, ranks) for key in marks}
+    hindered = {key: why for key, why in whys.items() if why is not None}
     found = Against(
         reference=name,
         adapters=adapters,
@@ -63,7 +70,8 @@ def against(
         family_adapters=adapters,
         coarser=coarse,
         adapter=own,
-        unusual={key: unusual(value, adapters) for key, value in marks.items()},
+        unusual={key: unusual(value, adapters, hindered.get(key)) for key, value in marks.items()},
+        hindered=hindered,
         standings={
             module.path: standing(module, number, adapters, 2 if number < coarse else 0)
             for number, module in enumerate(measured)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from s3lora.fleet.populations.against import hindrance, together
+from s3lora.fleet.populations.against import unusual as judged
 from s3lora.fleet.populations.distributions import BINS, SHOWN, Distribution, Group
 from s3lora.fleet.populations.reference import Recipe
 from s3lora.fleet.populations.standing import Mark
@@ -52,14 +54,18 @@ def distribution(
     )
 
 
-def unusual(place: int, name: str, *, uri: str | None = None, level: int = 0, z: float | None = 4.0) -> Unusual:
-    """Return an adapter of the list."""
+def unusual(
+    place: int, name: str, *, uri: str | None = None, level: int = 0, z: float | None = 4.0, adapters: int = 1234
+) -> Unusual:
+    """Return an adapter of the list, far out at the high end among as many of its kind."""
     sharp = Mark(0.5 + 0.01 * place, 99.7, 97.0, 99.9, z)
     median = Mark(0.21, 60.0, 50.0, 70.0, None if z is None else z / 4)
     words = ("same base family and rank band", "same rank band, of any base", "all adapters")[level]
+    hindered = hindrance("ssi", level, (16, 16))
+    verdict = together([judged(mark, adapters, hindered) for mark in (sharp, median)])
     return Unusual(
         place, uri or f"registry/{name}", name, "llama-3", 16, 224, place % 3, "model.layers.17.self_attn.q_proj",
-        level, words, 1234, median, sharp,
+        level, words, adapters, median, sharp, verdict, hindered,
     )  # fmt: skip
 
 
@@ -70,6 +76,7 @@ def ranking(most: tuple[Unusual, ...], **more: object) -> Ranking:
     values = {
         "index": "ssi", "meaning": INDICES["ssi"].meaning, "sharp": "high", "against": "population",
         "reference": "registry", "reference_adapters": 12_000, "adapters": 12_000, "coarser": 40, "alike": 3,
+        "unusual": 21, "few": 400, "mixed": 40, "rank_one": 17,
         "spread": Spread(edges, (*counts, 2), (*counts, 9)), "most": most,
     }  # fmt: skip
     return Ranking(**{**values, **more})  # type: ignore[arg-type]

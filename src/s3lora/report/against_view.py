@@ -7,13 +7,22 @@ from dataclasses import dataclass
 
 from s3lora.errors import printable
 from s3lora.fleet.families import UNKNOWN
-from s3lora.fleet.populations.against import ENDS, TELLING, Against, Mark, Standing, Unusual
+from s3lora.fleet.populations.against import ENDS, TELLING, Against, Hindrance, Mark, Standing, Unusual
 from s3lora.fleet.populations.cells import FEWEST, MODULE_LEVELS
 from s3lora.report.values import NOTHING
 from s3lora.spectrum.indices import INDICES
 
 #: What stands for an adapter → how it is called.
 SUMMARIES = {"sharpest": "sharpest module", "median": "median of modules"}
+
+#: Why ranks forbid a verdict.
+_RANKS: dict[Hindrance, str] = {
+    "rank_one": "all its modules have rank 1, of which this index says nothing, whatever the update.",
+    "mixed_ranks": (
+        "it is compared with adapters of other ranks, or its own modules differ in rank, and this index depends on the"
+        " rank."
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,8 @@ def verdict(against: Against, index: str) -> str:
     words = {against.unusual[f"{index}_{summary}"] for summary in SUMMARIES if f"{index}_{summary}" in against.unusual}
     if words & {"high", "low"}:
         return "It is unusual against this reference, which does not tell what it does, nor whether that is harmful."
+    if hindered := [why for name, why in against.hindered.items() if name.rpartition("_")[0] == index]:
+        return f"Whether it is unusual against this reference cannot be told: {_RANKS[hindered[0]]}"
     if "unknown" in words and adapter.adapters < TELLING:
         return (
             f"Whether it is unusual against this reference cannot be told: its cell has {_adapters(adapter.adapters)},"

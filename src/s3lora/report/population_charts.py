@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from s3lora.fleet.populations.against import FAR
 from s3lora.fleet.populations.distributions import Distribution, Group
 from s3lora.fleet.populations.unusual import Ranking, Unusual
 from s3lora.report.axes import axis
@@ -154,14 +155,17 @@ def _linear(low: float, high: float) -> list[tuple[float, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Bars of how many adapters have which z; the number is on a logarithmic axis. `cut` is where the list begins."""
+    """Bars of how many adapters have which z; the number is on a logarithmic axis.
+
+    `beyond` are the bars of what lies so far out that it may be unusual, and `cuts` where that begins.
+    """
 
     title: str
     bars: str
     beyond: str
     up: tuple[tuple[float, str], ...]
     across: tuple[tuple[float, str], ...]
-    cuts: tuple[float, ...]
+    cuts: tuple[float, float]
 
 
 def spread(ranking: Ranking, counts: Sequence[int], title: str) -> Spread:
@@ -170,7 +174,6 @@ def spread(ranking: Ranking, counts: Sequence[int], title: str) -> Spread:
     edges = ranking.spread.edges
     most = max((*ranking.spread.median, *ranking.spread.sharpest, 9))
     scale = (bottom - top) / math.log10(1.6 * most)
-    cut = min((abs(one.z) for one in ranking.most), default=math.inf)
 
     def x(z: float) -> float:
         return left + (right - left) * (z - edges[0]) / (edges[-1] - edges[0])
@@ -181,8 +184,7 @@ def spread(ranking: Ranking, counts: Sequence[int], title: str) -> Spread:
             continue
         tall = scale * math.log10(1.6 * value)
         bar = f"M{x(low) + 0.6:.1f} {bottom:.0f}v-{tall:.1f}H{x(high) - 0.6:.1f}V{bottom:.0f}z"
-        # The outer bins hold all that lies beyond them.
-        if max(abs(low), abs(high)) > cut or (cut < math.inf and (low == edges[0] or high == edges[-1])):
+        if low >= FAR or high <= -FAR:
             beyond += bar
         else:
             bars += bar
@@ -193,7 +195,7 @@ def spread(ranking: Ranking, counts: Sequence[int], title: str) -> Spread:
         beyond=beyond,
         up=tuple((bottom - scale * math.log10(1.6 * 10**power), count(10**power)) for power in powers),
         across=tuple((x(z), _end(z, edges)) for z in edges if z % 5 == 0),
-        cuts=(x(-cut), x(cut)) if cut < edges[-1] else (),
+        cuts=(x(-FAR), x(FAR)),
     )
 
 

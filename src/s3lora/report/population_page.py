@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3lora.errors import printable
+from s3lora.fleet.populations.against import FAR
 from s3lora.fleet.populations.distributions import Distribution
 from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.populations.unusual import Ranking
@@ -21,10 +22,13 @@ from s3lora.report.population_view import (
     farther,
     group_label,
     index_label,
+    is_unusual,
     label,
-    mixed_ranks,
     ordered,
     percentile_text,
+    place_tag,
+    rank_one_text,
+    unusual_text,
     z_text,
 )
 from s3lora.report.values import count, percent
@@ -57,7 +61,7 @@ def population_page(survey: Survey, reports: Mapping[str, Own] | None = None) ->
         facts=list(facts(survey)),
         notes=_notes(survey),
         ranking=ranking,
-        unusual=None if ranking is None else _unusual(survey, ranking, reports or {}),
+        farthest=None if ranking is None else _farthest(survey, ranking, reports or {}),
         distributions=[_distribution(one) for one in survey.distributions],
         errors=[(kind, [(label(e.uri, survey.inputs), e.reason) for e in kind.examples]) for kind in survey.errors],
         copies=[(one, [label(uri, survey.inputs) for uri in one.first[:COPIES]]) for one in survey.copies],
@@ -91,12 +95,15 @@ def _notes(survey: Survey) -> list[str]:
     return found
 
 
-def _unusual(survey: Survey, ranking: Ranking, reports: Mapping[str, Own]) -> dict[str, Any]:
+def _farthest(survey: Survey, ranking: Ranking, reports: Mapping[str, Own]) -> dict[str, Any]:
     name = index_label(ranking.index)
     tip = "sharpest module" if INDICES[ranking.index].scale_free else "greatest module"
     end = z_end(ranking)
     return {
-        "title": "Unusual against this reference" if ranking.against == "reference" else "Unusual in this population",
+        "found": unusual_text(ranking),
+        "rank_one": rank_one_text(ranking),
+        "listed": sum(map(is_unusual, ranking.most)),
+        "far": f"{FAR:g}",
         "index": name,
         "tip": tip,
         "end": end,
@@ -123,7 +130,8 @@ def _unusual(survey: Survey, ranking: Ranking, reports: Mapping[str, Own]) -> di
                 "own": reports.get(one.uri, Own()),
                 "needle": needle(one, end),
                 "percentile": percentile_text(farther(one)),
-                "mixed": mixed_ranks(ranking, one),
+                "unusual": is_unusual(one),
+                "untold": place_tag(one),
             }
             for one in ranking.most
         ],
@@ -160,7 +168,7 @@ def _made(survey: Survey) -> Iterable[tuple[str, str]]:
         yield "skipped", f"{count(number_of)}: {printable(reason, 80)}"
     yield "method", f"{how.method}, {kept}"
     ranking = survey.unusual
-    if ranking is not None:
+    if ranking is not None and ranking.adapters:
         what = "the population itself" if ranking.against == "population" else ranking.reference
         yield "compared with", f"{what}, n = {count(ranking.reference_adapters)} distinct adapters"
         if ranking.coarser:

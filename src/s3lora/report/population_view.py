@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from s3lora.errors import printable
+from s3lora.fleet.populations.against import ENDS, FAR, TELLING
 from s3lora.fleet.populations.distributions import Distribution, Group
 from s3lora.fleet.populations.standing import Mark
 from s3lora.fleet.populations.survey import Survey
@@ -20,6 +21,20 @@ from s3lora.report.values import count
 MANY = 1000
 #: Characters of a uri that are shown.
 LONGEST = 120
+#: When an adapter is unusual; see `against.unusual`.
+RULE = (
+    f"that takes a robust z beyond ±{FAR:g} and a percentile whose 95 % interval lies wholly above {ENDS[1]:g} or below"
+    f" {ENDS[0]:g}, by one of two numbers"
+)
+#: What an index is where there is but one direction.
+AT_RANK_ONE = {
+    "ssi": "is 1 always",
+    "normalised_ssi": "is not defined",
+    "stable_rank": "is 1 always",
+    "effective_rank": "is 1 always",
+    "spectral_entropy": "is 0 always",
+    "energy": "is 1 always",
+}
 _PRIVATE = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@", re.IGNORECASE)
 
 
@@ -101,9 +116,56 @@ def farther(one: Unusual) -> Mark:
     return one.sharpest if one.sharpest.z is not None and abs(one.sharpest.z) >= abs(one.z) else one.median
 
 
-def mixed_ranks(ranking: Ranking, one: Unusual) -> bool:
-    """Return whether an adapter is compared with such of other ranks by an index that depends on the rank."""
-    return one.level == 2 and ranking.index != "normalised_ssi"
+def place_tag(one: Unusual) -> str | None:
+    """Return why it cannot be told whether an adapter is unusual, in a word or two; None where it can."""
+    if one.hindered == "mixed_ranks":
+        return "mixed ranks"
+    if one.verdict != "unknown":
+        return None
+    return "too few to tell" if one.adapters < TELLING else "cannot be told"
+
+
+def is_unusual(one: Unusual) -> bool:
+    """Return whether an adapter is unusual, at whichever end."""
+    return one.verdict in ("high", "low")
+
+
+def unusual_text(ranking: Ranking) -> str:
+    """Return how many adapters are unusual, by what rule, and of how many that cannot be told."""
+    untold, all_ = ranking.few + ranking.mixed, _adapters(ranking.adapters)
+    where = "against this reference" if ranking.against == "reference" else "in this population"
+    if untold == ranking.adapters:
+        return f"Whether any of {all_} is unusual {where} cannot be told: {RULE}. {_untold(ranking)}"
+    some = count(ranking.unusual) if ranking.unusual else "None"
+    first = f"{some} of {all_} {'are' if ranking.unusual > 1 else 'is'} unusual {where}: {RULE}."
+    return first if not untold else f"{first} Of {count(untold)} it cannot be told: {_untold(ranking)}"
+
+
+def _untold(ranking: Ranking) -> str:
+    few, mixed = ranking.few, ranking.mixed
+    found = []
+    if few:
+        found.append(f"{count(few)} can be held against fewer than {TELLING} adapters only")
+    if mixed:
+        name = index_label(ranking.index)
+        found.append(
+            f"{count(mixed)} {'' if few else 'can be held '}only against adapters of other ranks, over which the {name} does not compare"
+        )
+    return f"{', and '.join(found)}."
+
+
+def rank_one_text(ranking: Ranking) -> str | None:
+    """Return how many adapters of rank 1 have no place in a ranking by this index, and why; None if there are none."""
+    many = ranking.rank_one
+    if not many:
+        return None
+    verb, whose = ("is", "its") if many == 1 else ("are", "their")
+    name = index_label(ranking.index)
+    return f"{_adapters(many)} of rank 1 {verb} not ranked: {whose} {name} {AT_RANK_ONE[ranking.index]}."
+
+
+def _adapters(number_of: int) -> str:
+    return f"{count(number_of)} adapter{'' if number_of == 1 else 's'}"
 
 
 def chance(adapters: int) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from s3lora.errors import AdapterFileError, UsageError, printable
 from s3lora.evaluate.statistics import wilson
 from s3lora.fleet.families import base_family
-from s3lora.fleet.populations.against import Against, Mark, Standing, unusual
+from s3lora.fleet.populations.against import Against, Hindrance, Mark, Standing, Unusual, hindrance, unusual
 from s3lora.fleet.populations.cells import ADAPTER_LEVELS, MODULE_LEVELS, Level, band, key_of
 from s3lora.fleet.populations.reference import GRID, SUMMARIES, Facts, Scope, arrow_schema, read_facts
 from s3lora.fleet.results.rows import stored_uri, third
@@ -86,7 +86,7 @@ class Reference:
         measured = [module for module in scan.modules if module.indices.get("ssi") is not None]
         standings = {module.path: self._module(module, family, ends) for module in measured}
         adapter = self._adapter(scan.modules, measured, family) if measured else None
-        marks = {} if adapter is None else adapter.marks
+        hindered = {} if adapter is None else _hindered(adapter, scan.modules)
         return Against(
             reference=printable(self.facts.name, 80),
             adapters=self.facts.adapters,
@@ -95,7 +95,8 @@ class Reference:
             family_adapters=self.facts.families.get(family, 0),
             coarser=sum(standing.level > 0 for standing in standings.values()),
             adapter=adapter,
-            unusual={name: unusual(mark, adapter.adapters) for name, mark in marks.items()} if adapter else {},
+            unusual={} if adapter is None else _words(adapter, hindered),
+            hindered=hindered,
             standings=standings,
         )
 
@@ -158,6 +159,18 @@ class Reference:
             if (scope, level, None, None, None, None, name) not in self._cells:
                 raise AdapterFileError(f"has no cell of all {scope}s", file=self.path, fix="build it again")
         self._read.add(family)
+
+
+def _hindered(adapter: Standing, modules: Sequence[ModuleScan]) -> dict[str, Hindrance]:
+    """Return for which marks of an adapter ranks forbid a verdict, and why."""
+    ranks = [module.rank for module in modules]
+    ends = (min(ranks), max(ranks))
+    found = {name: hindrance(name.rpartition("_")[0], adapter.level, ends) for name in adapter.marks}
+    return {name: why for name, why in found.items() if why is not None}
+
+
+def _words(adapter: Standing, hindered: Mapping[str, Hindrance]) -> dict[str, Unusual]:
+    return {name: unusual(mark, adapter.adapters, hindered.get(name)) for name, mark in adapter.marks.items()}
 
 
 def summaries(modules: Iterable[ModuleScan]) -> dict[str, float | None]:

@@ -108,7 +108,7 @@ def survey(folder: Path, *, index: str = "ssi", most: int = MOST, reference: Pat
     Parameters:
         folder: a dataset of `fleet scan`.
         index: by which adapters are ranked.
-        most: how many unusual adapters to name.
+        most: how many adapters to name, the farthest from their kind first.
         reference: a file of `build_reference` to compare with; None compares with the dataset itself.
 
     Raises AdapterFileError if there is no dataset or no reference, and UsageError for an unknown index, one that the
@@ -160,8 +160,8 @@ def _distinct(database: Any) -> None:
     database.execute("""
         CREATE TEMP TABLE one AS
         SELECT CAST(row_number() OVER (ORDER BY uri) AS INTEGER) AS id, *
-        FROM (SELECT uri, name, base_family, rank_max, modules, projections, lora_alpha, lora_dropout, init,
-                     count(*) OVER (PARTITION BY tensors) - 1 AS copies
+        FROM (SELECT uri, name, base_family, rank_min, rank_max, modules, projections, lora_alpha, lora_dropout,
+                     init, count(*) OVER (PARTITION BY tensors) - 1 AS copies
               FROM adapters QUALIFY row_number() OVER (PARTITION BY tensors ORDER BY uri) = 1)
     """)
 

@@ -1,16 +1,29 @@
-"""Which adapters of a population stand farthest from others of their kind, by one index.
+"""Which adapters of a population stand farthest from others of their kind, by one index, and which are unusual.
 
 An adapter is compared by two numbers, the median of the index over its modules and its value at the sharp end, with
-the adapters of its cell: in a reference, or in the population itself. The farther of the two counts.
+the adapters of its cell: in a reference, or in the population itself. The farther of the two counts. When one is
+unusual is the rule of `against`, as in a scan that is held against a reference.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from s3lora.errors import AdapterFileError, UsageError, printable
+from s3lora.fleet.populations.against import (
+    BY_RANK,
+    FAR,
+    SILENT,
+    TELLING,
+    Hindrance,
+    hindrance,
+    together,
+    unusual,
+)
+from s3lora.fleet.populations.against import Unusual as Word
 from s3lora.fleet.populations.cells import ADAPTER_LEVELS, band_sql
 from s3lora.fleet.populations.reference import GRID, SUMMARIES, cell_query
 from s3lora.fleet.populations.standing import NORMAL, Cell, Mark, Reference, cell_of
@@ -31,7 +44,8 @@ class Unusual:
 
     `level` counts the steps from the finest cell to one with enough adapters, `cell` says in words what its members
     share, and `adapters` is how many there are. `copies` are other inputs with the same factors; `module` is the one at
-    the sharp end.
+    the sharp end. `verdict` is the word of `against.unusual` on both marks together, and `hindered` tells where ranks
+    are why it is `unknown`.
     """
 
     place: int
@@ -47,6 +61,8 @@ class Unusual:
     adapters: int
     median: Mark
     sharpest: Mark
+    verdict: Word
+    hindered: Hindrance | None
 
     @property
     def z(self) -> float:
@@ -68,8 +84,11 @@ class Ranking:
     """All distinct adapters of a population by how far they stand from their cells, and the first of them.
 
     `against` is what they are compared with, called `reference`, of `reference_adapters` distinct adapters. `adapters`
-    have the index, `coarser` of them had to be compared with a coarser cell, and for `alike` there is no z, since half
-    of their cell has one and the same value.
+    are ranked, `coarser` of them had to be compared with a coarser cell, and for `alike` there is no z, since half of
+    their cell has one and the same value. `unusual` of all, not of the first alone, have the verdict `high` or `low`.
+    It can be given to none of `few`, whose cell has fewer than 73 adapters, nor of `mixed`, which are compared over
+    several bands of ranks by an index that depends on the rank. `rank_one` are not ranked: all their modules have
+    rank 1, of which the index says nothing.
     """
 
     index: str
@@ -81,6 +100,10 @@ class Ranking:
     adapters: int
     coarser: int
     alike: int
+    unusual: int
+    few: int
+    mixed: int
+    rank_one: int
     spread: Spread
     most: tuple[Unusual, ...]
 
@@ -93,9 +116,9 @@ def ranking(
     Raises UsageError if the reference was made with another method or M or has not the index, and AdapterFileError if
     it is none.
     """
-    _prepare(database, index)
+    rank_one = _prepare(database, index)
     adapters = database.execute("SELECT count(*) FROM adapter").fetchone()[0]
-    if not adapters:
+    if not adapters + rank_one:
         return None
     if reference is None:
         cells, called, size = _own_cells(database, index), name, adapters
@@ -104,9 +127,10 @@ def ranking(
         opened.check(settings.scan)
         cells, called, size = _cells_of(reference, index), opened.facts.name, opened.facts.adapters
     _place(database, index, cells)
-    coarser, alike = database.execute(
-        "SELECT count(*) FILTER (level > 0), count(*) FILTER (score IS NULL) FROM placed"
-    ).fetchone()
+    coarser, alike, few, mixed = database.execute(f"""
+        SELECT count(*) FILTER (level > 0), count(*) FILTER (score IS NULL),
+               count(*) FILTER (n < {TELLING} AND NOT mixed), count(*) FILTER (mixed) FROM placed
+    """).fetchone()
     return Ranking(
         index=index,
         meaning=INDICES[index].meaning,
@@ -117,6 +141,10 @@ def ranking(
         adapters=adapters,
         coarser=coarser,
         alike=alike,
+        unusual=_unusual(database, cells, index),
+        few=few,
+        mixed=mixed,
+        rank_one=rank_one,
         spread=_spread(database),
         most=_most(database, index, most, cells),
     )
@@ -126,16 +154,28 @@ def _columns(index: str) -> list[str]:
     return [f"{index}_{summary}" for summary in SUMMARIES]
 
 
-def _prepare(database: Any, index: str) -> None:
-    """Make the table `adapter`: what stands for each, and the keys of its cells."""
+def _prepare(database: Any, index: str) -> int:
+    """Make the table `adapter`: what stands for each, and the keys of its cells.
+
+    Returns how many are left out, since all their modules have rank 1 and the index says nothing of those.
+    """
     end = "max" if INDICES[index].sharp == "high" else "min"
+    bands = (band_sql("rank_min"), band_sql("rank_max"))
     database.execute(f"""
         CREATE TEMP TABLE adapter AS
-        SELECT id, uri, base_family, NULL::VARCHAR AS projection, {band_sql("rank_max")} AS band,
-               NULL::INTEGER AS third, middle AS {index}_median, tip AS {index}_sharpest
-        FROM (SELECT uri, median({index}) AS middle, {end}({index}) AS tip FROM modules
-              WHERE ssi IS NOT NULL AND isfinite({index}) GROUP BY uri) JOIN one USING (uri)
+        SELECT id, uri, base_family, NULL::VARCHAR AS projection, {bands[1]} AS band, NULL::INTEGER AS third,
+               rank_min, rank_max, {bands[0]} <> {bands[1]} AS banded,
+               middle AS {index}_median, tip AS {index}_sharpest
+        FROM (SELECT uri, median({index}) FILTER (isfinite({index})) AS middle,
+                     {end}({index}) FILTER (isfinite({index})) AS tip
+              FROM modules WHERE ssi IS NOT NULL GROUP BY uri) JOIN one USING (uri)
     """)
+    left: int = 0
+    if index in SILENT:
+        left = database.execute("SELECT count(*) FROM adapter WHERE rank_max = 1").fetchone()[0]
+        database.execute("DELETE FROM adapter WHERE rank_max = 1")
+    database.execute(f"DELETE FROM adapter WHERE {index}_median IS NULL")
+    return left
 
 
 def _own_cells(database: Any, index: str) -> Cells:
@@ -165,26 +205,60 @@ def _cells_of(path: Path, index: str) -> Cells:
 
 
 def _place(database: Any, index: str, cells: Cells) -> None:
-    """Make the table `placed`: each adapter with its cell, both z, and the larger |z| as its score."""
+    """Make the table `placed`: each adapter with its cell, both z, and the larger |z| as its score.
+
+    Of the cell it keeps how many adapters it has (`n`), and whether that or the adapter itself is of several bands of
+    ranks, over which the index does not compare (`mixed`).
+    """
     middle, tip = _columns(index)
     numbers = ", ".join(f"{name} DOUBLE" for name in "mdte")  # median and MAD of the medians, and of the sharpest
-    database.execute(f"CREATE TEMP TABLE cell (level INTEGER, f VARCHAR, b VARCHAR, {numbers})")
+    database.execute(f"CREATE TEMP TABLE cell (level INTEGER, f VARCHAR, b VARCHAR, n BIGINT, {numbers})")
     rows = [
-        (level, family, band, cell.median, cell.mad, other.median, other.mad)
+        (level, family, band, cell.adapters, cell.median, cell.mad, other.median, other.mad)
         for (level, family, band, column), cell in cells.items()
         if column == middle and (other := cells.get((level, family, band, tip))) is not None
     ]
-    database.executemany("INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-    chosen = ", ".join(f"coalesce(c0.{name}, c1.{name}, c2.{name}) AS {name}" for name in ("level", *"mdte"))
+    if rows:
+        database.executemany("INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    chosen = ", ".join(f"coalesce(c0.{name}, c1.{name}, c2.{name}) AS {name}" for name in ("level", "n", *"mdte"))
+    mixed = "(level = 2 OR banded)" if index in BY_RANK else "false"
     database.execute(f"""
         CREATE TEMP TABLE placed AS
         SELECT *, greatest(abs(z_median), abs(z_sharpest)) AS score FROM (
-            SELECT *, CASE WHEN d > 0 THEN {NORMAL} * (middle - m) / d END AS z_median,
+            SELECT *, {mixed} AS mixed, CASE WHEN d > 0 THEN {NORMAL} * (middle - m) / d END AS z_median,
                       CASE WHEN e > 0 THEN {NORMAL} * (tip - t) / e END AS z_sharpest
-            FROM (SELECT uri, base_family, band, {middle} AS middle, {tip} AS tip, {chosen}
+            FROM (SELECT uri, base_family, band, banded, {middle} AS middle, {tip} AS tip, {chosen}
                   FROM adapter LEFT JOIN cell c0 ON c0.level = 0 AND c0.f = base_family AND c0.b = band
                        LEFT JOIN cell c1 ON c1.level = 1 AND c1.b = band JOIN cell c2 ON c2.level = 2))
     """)
+
+
+def _unusual(database: Any, cells: Cells, index: str) -> int:
+    """Return how many of all adapters are unusual."""
+    rows = database.execute(f"""
+        SELECT level, base_family, band, middle, tip FROM placed WHERE score > {FAR} AND n >= {TELLING} AND NOT mixed
+    """).fetchall()
+    found = 0
+    for level, family, band, *values in rows:
+        adapters, marks = _held(cells, index, (level, family, band), values)
+        found += _verdict(marks, adapters, None) in ("high", "low")
+    return found
+
+
+def _held(
+    cells: Cells, index: str, place: tuple[int, str, str], values: Sequence[float]
+) -> tuple[int, tuple[Mark, Mark]]:
+    """Return how many adapters the cell of an adapter has, and where its median and its sharpest stand in it."""
+    level, family, band = place
+    keys = (level, family if level == 0 else None, band if level < 2 else None)
+    middle, tip = (cells[(*keys, column)] for column in _columns(index))
+    return middle.adapters, (middle.mark(values[0]), tip.mark(values[1]))
+
+
+def _verdict(marks: tuple[Mark, Mark], adapters: int, hindered: Hindrance | None) -> Word:
+    median, sharpest = marks
+    farthest = sorted((sharpest, median), key=lambda mark: -abs(mark.z or 0.0))
+    return together([unusual(mark, adapters, hindered) for mark in farthest])
 
 
 def _spread(database: Any) -> Spread:
@@ -201,7 +275,6 @@ def _spread(database: Any) -> Spread:
 
 
 def _most(database: Any, index: str, most: int, cells: Cells) -> tuple[Unusual, ...]:
-    middle, tip = _columns(index)
     order = "DESC" if INDICES[index].sharp == "high" else "ASC"
     database.execute(
         "CREATE TEMP TABLE top AS SELECT * FROM placed WHERE score IS NOT NULL ORDER BY score DESC, uri LIMIT ?", [most]
@@ -210,13 +283,30 @@ def _most(database: Any, index: str, most: int, cells: Cells) -> tuple[Unusual, 
         WITH sharp AS (
             SELECT uri, path FROM modules WHERE uri IN (SELECT uri FROM top) AND isfinite({index})
             QUALIFY row_number() OVER (PARTITION BY uri ORDER BY {index} {order}, path) = 1)
-        SELECT uri, name, t.base_family, rank_max, modules, copies, path, level, t.band, middle, tip
+        SELECT level, t.base_family, t.band, middle, tip, rank_min, rank_max, uri, name, modules, copies, path
         FROM top t JOIN one USING (uri) JOIN sharp USING (uri) ORDER BY score DESC, uri
     """).fetchall()
     found = []
-    for place, (uri, name, family, rank, modules, copies, path, level, band, *values) in enumerate(rows, 1):
-        keys = (level, family if level == 0 else None, band if level < 2 else None)
-        marks = [cells[(*keys, column)].mark(value) for column, value in zip((middle, tip), values, strict=True)]
-        words, size = ADAPTER_LEVELS[level].meaning, cells[(*keys, middle)].adapters
-        found.append(Unusual(place, uri, name, family, rank, modules, copies, path, level, words, size, *marks))
+    for number, (level, family, band, *values, low, rank, uri, name, modules, copies, path) in enumerate(rows, 1):
+        adapters, (median, sharpest) = _held(cells, index, (level, family, band), values)
+        hindered = hindrance(index, level, (low, rank))
+        found.append(
+            Unusual(
+                place=number,
+                uri=uri,
+                name=name,
+                base_family=family,
+                rank=rank,
+                modules=modules,
+                copies=copies,
+                module=path,
+                level=level,
+                cell=ADAPTER_LEVELS[level].meaning,
+                adapters=adapters,
+                median=median,
+                sharpest=sharpest,
+                verdict=_verdict((median, sharpest), adapters, hindered),
+                hindered=hindered,
+            )
+        )
     return tuple(found)
