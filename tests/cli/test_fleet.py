@@ -89,6 +89,13 @@ def test_wrong_use(folder: Path, dataset: Path, tmp_path: Path, capsys: pytest.C
     fails(2, "cannot be read as a reference", "reference", "show", tmp_path / "none.txt")
 
 
+def test_nothing_that_could_be_read_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "fleet", "scan", tmp_path / "missing", "--out", tmp_path / "out", "--quiet")
+    assert result.status == 2
+    assert "errors 1: Input 1" in result.out
+    assert result.out.count("missing") == 1, "the input is not named twice"
+
+
 def ask(capsys: pytest.CaptureFixture[str], dataset: Path, *arguments: object) -> Any:
     result = call(capsys, "fleet", "query", dataset, *arguments, "--format", "json")
     assert (result.status, result.err) == (0, "")

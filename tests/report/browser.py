@@ -35,7 +35,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,17 +225,23 @@ def picture(page: Page, name: str) -> None:
         page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
 
 
-def presentable(show: Show, source: str | Path, name: str) -> None:
-    """Fail where a page is wider than a window of `WIDTHS` or a sheet, or axe-core finds a serious fault in it."""
+#: Every width in both colours, as (CSS pixels, dark).
+LOOKS = tuple((width, dark) for width in WIDTHS for dark in (False, True))
+
+
+def presentable(show: Show, source: str | Path, name: str, *, looks: Sequence[tuple[int, bool]] = LOOKS) -> None:
+    """Fail where a page is wider than a window of `WIDTHS` or a sheet, or axe-core finds a serious fault in it.
+
+    `looks` are the windows to see it in: fewer do for a page like one that was seen in all.
+    """
     wrong = []
-    for width in WIDTHS:
-        for dark in (False, True):
-            look = f"{width}-{'dark' if dark else 'light'}"
-            page = show(source, width=width, dark=dark)
-            # What has nothing to do with width and colour is found the first time.
-            faults = axe(page, alike=look == "400-light")
-            wrong += [f"{look}: {line}" for line in overflow(page) + faults + pale(page)]
-            picture(page, f"{name}-{look}")
+    for number, (width, dark) in enumerate(looks):
+        look = f"{width}-{'dark' if dark else 'light'}"
+        page = show(source, width=width, dark=dark)
+        # What has nothing to do with width and colour is found the first time.
+        faults = axe(page, alike=not number)
+        wrong += [f"{look}: {line}" for line in overflow(page) + faults + pale(page)]
+        picture(page, f"{name}-{look}")
     page = show(source, width=SHEET)
     page.emulate_media(media="print")
     wrong += [f"print: {line}" for line in overflow(page)]

@@ -122,3 +122,10 @@ def bare() -> Survey:
         population(), unusual=None, distributions=(), copies=(), copied_groups=0, recipes=(), more_recipes=0,
         complete=True, census=Census(3, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0), skipped={},
     )  # fmt: skip
+
+
+def few() -> Survey:
+    """Return the survey of a population too small for anything to be called unusual in it."""
+    most = tuple(unusual(i, f"adapter-{i}", z=9.0 / i, adapters=60) for i in (1, 2, 3))
+    found = ranking(most, adapters=60, reference_adapters=60, unusual=0, few=60, mixed=0, rank_one=0)
+    return population(unusual=found)

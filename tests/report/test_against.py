@@ -85,6 +85,29 @@ def test_few_adapters_cannot_tell(bare: ScanDocument) -> None:
     assert "unusually" not in text
 
 
+@pytest.mark.parametrize(
+    ("level", "ranks", "index", "why"),
+    [
+        (2, (8, 8), "ssi", "it is compared with adapters of other ranks, or its own modules differ in rank"),
+        (0, (1, 8), "stable_rank", "it is compared with adapters of other ranks, or its own modules differ in rank"),
+        (0, (1, 1), "energy", "all its modules have rank 1, of which this index says nothing, whatever the update."),
+        (0, (1, 1), "magnitude", None),
+        (2, (8, 8), "normalised_ssi", None),
+    ],
+)
+def test_over_mixed_ranks_it_cannot_be_told(
+    bare: ScanDocument, level: int, ranks: tuple[int, int], index: str, why: str | None
+) -> None:
+    made = against(bare, level=level, ranks=ranks)
+    readings = [row.reading for row in rows_of(made, index)]
+    if why is None:
+        assert readings[0].startswith("unusually")
+        assert verdict(made, index).startswith("It is unusual")
+    else:
+        assert readings == ["cannot be told"] * 2
+        assert verdict(made, index).startswith(f"Whether it is unusual against this reference cannot be told: {why}")
+
+
 def test_fallbacks_are_told(bare: ScanDocument) -> None:
     text = told(text_of(replace(bare, reference=against(bare, coarse=5))))
     assert "26 modules are compared with 80 adapters: same base family, projection, rank band and layer third." in text

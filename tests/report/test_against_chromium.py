@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from s3lora.report.scan_page import scan_page
 from tests.report.browser import Show, presentable
@@ -14,14 +15,14 @@ from tests.report.test_page import ATTACK
 LONG = "a registry of adapters with a name as long as it may be, " * 3
 
 
-def page(path: Path, name: str = "ours", **more: object) -> str:
+def page(path: Path, name: str = "ours", **more: Any) -> str:
     one = reported(path)
     made = against(one.document, name=name, coarse=7, **more)
     return scan_page([replace(one, document=replace(one.document, reference=made))])
 
 
 def test_it_is_presentable(show: Show) -> None:
-    presentable(show, page(DEMO, LONG), "scan-reference")
+    presentable(show, page(DEMO, LONG), "scan-reference", looks=((400, False), (1280, True)))
 
 
 def test_the_table_can_be_sorted_by_percentile_and_z(show: Show) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.simulate_fleet import simulate
+from s3lora.fleet.populations.against import SILENT
 from s3lora.fleet.populations.survey import Survey, survey
 from s3lora.report.compare_view import number
-from s3lora.report.population_charts import ridges
+from s3lora.report.population_charts import FRAME, ridges, spread
 from s3lora.report.population_page import Own, population_page
-from s3lora.report.population_view import label, z_text
+from s3lora.report.population_view import label, rank_one_text, z_text
 from tests.report import made_population as made
 from tests.report.test_page import ACTIVE, NAMES, Page, row
 
@@ -22,7 +23,9 @@ MADE: dict[str, Callable[[], Survey]] = {
     "whole": made.population,
     "bare": made.bare,
     "reference": lambda: made.population(unusual=made.ranking((made.unusual(1, "a"),), against="reference")),
-    "nothing-unusual": lambda: made.population(unusual=made.ranking(())),
+    "nothing-unusual": lambda: made.population(unusual=made.ranking((), unusual=0)),
+    "few": made.few,
+    "rank-one": lambda: made.population(unusual=made.ranking((), adapters=0, unusual=0, few=0, mixed=0)),
     "no-z": lambda: made.population(unusual=made.ranking((made.unusual(1, "a", z=None),))),
 }
 
@@ -88,15 +91,82 @@ def test_the_list_holds_what_was_ranked() -> None:
         ]  # fmt: skip
         assert cells[6] == "99.7 [97.0, 99.9]"
         assert cells[7].startswith(f"{one.cell}, n\xa0=\xa01,234")
-        assert ("mixed ranks" in cells[7]) == (one.level == 2)
-    assert [text.strip() for text in page.texts["h2"][:2]] == ["Unusual in this population", "Distributions"]
+        assert ("mixed ranks" in cells[7]) == (one.hindered == "mixed_ranks") == (one.level == 2)
+        assert (" unusual" in cells[0]) == (one.verdict == "high") == (abs(one.z) > 3.5 and one.level < 2)
+    assert [text.strip() for text in page.texts["h2"][:2]] == ["Farthest from their kind", "Distributions"]
+    caption = " ".join(page.texts["caption"])
+    assert "2 of them are unusual, the others only the next farthest; the last stands at +1.8." in caption
     assert "some 12 of these 12,000" in " ".join(page.texts["p"])
 
 
 def test_a_reference_is_named_with_its_size() -> None:
     text = population_page(MADE["reference"]())
-    assert "Unusual against this reference" in text
+    assert "21 of 12,000 adapters are unusual against this reference: that takes a robust z beyond ±3.5" in text
     assert "in the reference <b>registry</b> (n&nbsp;=&nbsp;12,000)" in text
+
+
+def paragraphs(found: Survey) -> str:
+    return " ".join(" ".join(Page(population_page(found)).texts["p"]).split())
+
+
+def test_how_many_of_all_are_unusual() -> None:
+    told = paragraphs(made.population())
+    rule = "that takes a robust z beyond ±3.5 and a percentile whose 95 % interval lies wholly above 95 or below 5, by"
+    assert f"21 of 12,000 adapters are unusual in this population: {rule} one of two numbers. It cannot be told" in told
+    assert (
+        "It cannot be told of 400 that have fewer than 73 adapters to be compared with, and of 40 that are compared"
+        " over several ranks, on which the SSI depends." in told
+    )
+    for number_of, words in ((1, "1 of 12,000 adapters is unusual"), (0, "None of 12,000 adapters is unusual")):
+        assert words in paragraphs(made.population(unusual=made.ranking((), unusual=number_of, few=0, mixed=0)))
+    assert "cannot be told" not in paragraphs(made.population(unusual=made.ranking((), few=0, mixed=0)))
+
+
+def test_a_list_of_unusual_ones_alone_says_so() -> None:
+    most = tuple(made.unusual(i, f"adapter-{i}") for i in (1, 2))
+    text = population_page(made.population(unusual=made.ranking(most)))
+    assert "All of them are unusual; the last stands at +4.0." in text
+
+
+def test_where_it_cannot_be_told_nothing_is_called_unusual() -> None:
+    text = population_page(made.few())
+    told = paragraphs(made.few())
+    assert "None of 60 adapters can be called unusual in this population: that takes" in told
+    assert "It cannot be told of 60 that have fewer than 73 adapters to be compared with." in told
+    page = Page(text)
+    assert [cells[7].endswith("too few to tell") for cells in page.tables["most"][1:]] == [True, True, False]
+    assert "None of them can be called unusual" in " ".join(page.texts["caption"])
+    assert len(re.findall("unusual", text)) == 2
+
+
+def test_bars_are_coloured_where_the_rule_begins() -> None:
+    found = made.population().unusual
+    assert found is not None
+    drawn = spread(found, found.spread.sharpest, "")
+    left, _, right, _ = FRAME
+    middle = (left + right) / 2
+    half = (right - left) / 2 / 10 * 3.5
+    assert list(drawn.cuts) == pytest.approx([middle - half, middle + half])
+    for path, far in ((drawn.bars, False), (drawn.beyond, True)):
+        bars = [(float(a), float(b)) for a, b in re.findall(r"M([\d.]+) .*?H([\d.]+)", path)]
+        assert bars
+        assert all((b < drawn.cuts[0] or a > drawn.cuts[1]) == far for a, b in bars)
+    counted = sum(map(bool, found.spread.sharpest))
+    assert drawn.bars.count("M") + drawn.beyond.count("M") == counted
+    assert "beyond ±3.5; n = 11,997" in paragraphs(made.population())
+
+
+def test_adapters_of_rank_one_are_counted() -> None:
+    assert "17 adapters of rank 1 are not ranked: their SSI is 1 always." in paragraphs(made.population())
+    for index in SILENT:
+        one = rank_one_text(made.ranking((), index=index, rank_one=1))
+        assert one is not None
+        assert one.startswith("1 adapter of rank 1 is not ranked: its ")
+    assert rank_one_text(made.ranking((), rank_one=0)) is None
+    page = Page(text := population_page(MADE["rank-one"]()))
+    assert "17 adapters of rank 1 are not ranked" in text
+    assert "most" not in page.tables
+    assert "unusual" not in text
 
 
 def test_every_drawing_has_its_numbers() -> None:

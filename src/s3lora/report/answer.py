@@ -15,7 +15,7 @@ from s3lora.fleet.results.queries import Answer
 from s3lora.report.documents import cell, to_csv
 
 #: Rows and characters of one value that a terminal is shown.
-SHOWN, WIDE = 50, 60
+SHOWN, WIDE = 50, 200
 
 
 def answer_text(answer: Answer) -> RenderableType:

@@ -48,9 +48,11 @@ def _facts(summary: Summary) -> Table:
 
 
 def _errors(errors: Sequence[tuple[str, str]], count: int) -> Group:
-    lines = [
-        Text.assemble(("× ", "red"), (printable(uri), "bold"), f"  {printable(reason, 300)}") for uri, reason in errors
-    ]
+    lines = []
+    for uri, reason in errors:
+        # The reason of an input that names nothing begins with it.
+        what = reason.removeprefix(uri).removeprefix(":").strip()
+        lines.append(Text.assemble(("× ", "red"), (printable(uri), "bold"), f"  {printable(what, 300)}"))
     if count > len(errors):
         lines.append(Text(f"… and {count - len(errors):,} more: SELECT uri, reason FROM errors", "dim"))
     return Group(*lines)

@@ -132,26 +132,24 @@ def is_unusual(one: Unusual) -> bool:
 
 def unusual_text(ranking: Ranking) -> str:
     """Return how many adapters are unusual, by what rule, and of how many that cannot be told."""
-    untold, all_ = ranking.few + ranking.mixed, _adapters(ranking.adapters)
     where = "against this reference" if ranking.against == "reference" else "in this population"
-    if untold == ranking.adapters:
-        return f"Whether any of {all_} is unusual {where} cannot be told: {RULE}. {_untold(ranking)}"
-    some = count(ranking.unusual) if ranking.unusual else "None"
-    first = f"{some} of {all_} {'are' if ranking.unusual > 1 else 'is'} unusual {where}: {RULE}."
-    return first if not untold else f"{first} Of {count(untold)} it cannot be told: {_untold(ranking)}"
+    some, verb = count(ranking.unusual), "is" if ranking.unusual == 1 else "are"
+    if not ranking.unusual:
+        some, verb = "None", "can be called" if ranking.few + ranking.mixed == ranking.adapters else "is"
+    return f"{some} of {_adapters(ranking.adapters)} {verb} unusual {where}: {RULE}.{_untold(ranking)}"
 
 
 def _untold(ranking: Ranking) -> str:
     few, mixed = ranking.few, ranking.mixed
     found = []
     if few:
-        found.append(f"{count(few)} can be held against fewer than {TELLING} adapters only")
-    if mixed:
-        name = index_label(ranking.index)
         found.append(
-            f"{count(mixed)} {'' if few else 'can be held '}only against adapters of other ranks, over which the {name} does not compare"
+            f"of {count(few)} that {'has' if few == 1 else 'have'} fewer than {TELLING} adapters to be compared with"
         )
-    return f"{', and '.join(found)}."
+    if mixed:
+        verb, name = "is" if mixed == 1 else "are", index_label(ranking.index)
+        found.append(f"of {count(mixed)} that {verb} compared over several ranks, on which the {name} depends")
+    return f" It cannot be told {', and '.join(found)}." if found else ""
 
 
 def rank_one_text(ranking: Ranking) -> str | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from s3lora.evaluate.statistics import wilson
-from s3lora.fleet.populations.against import ENDS, FAR, TELLING, Mark, unusual
+from s3lora.fleet.populations.against import BY_RANK, ENDS, FAR, SILENT, TELLING, Mark, unusual
+from s3lora.spectrum.factored import FactoredUpdate
+from s3lora.spectrum.indices import INDICES, Measured
 
 
 def mark(percentile: float, adapters: int, z: float | None) -> Mark:
@@ -55,3 +58,28 @@ def test_both_ends_are_alike_and_never_called_lightly(percentile: float, adapter
         assert adapters >= TELLING
         assert abs(z) > FAR
         assert one.low > ENDS[1] or one.high < ENDS[0]
+
+
+def test_what_hinders_leaves_no_verdict() -> None:
+    for percentile, z in ((100, 9.0), (50, 0.0), (100, None)):
+        assert unusual(mark(percentile, 80, z), 80, "mixed_ranks") == "unknown"
+
+
+def test_which_indices_depend_on_the_rank() -> None:
+    """By random updates: what says nothing at rank 1, and what a larger rank moves by itself."""
+    random = np.random.default_rng(5)
+    found: dict[int, dict[str, list[float]]] = {}
+    for rank in (1, 4, 32):
+        found[rank] = {name: [] for name in INDICES}
+        for _ in range(5):
+            update = FactoredUpdate(random.normal(size=(rank, 48)), random.normal(size=(64, rank)), 1 / rank)
+            measured = Measured(update.singular_values, update)
+            for name, index in INDICES.items():
+                found[rank][name].append(index.of(measured))
+    for name in INDICES:
+        at_one = np.asarray(found[1][name])
+        silent = bool(np.isnan(at_one).all()) or float(np.ptp(at_one)) < 1e-9
+        assert (name in SILENT) == silent, name
+        few, many = np.median(found[4][name]), np.median(found[32][name])
+        if name in BY_RANK:
+            assert max(few / many, many / few) > 1.5, name

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import s3lora
 from benchmarks.simulate_fleet import simulate
 from s3lora.errors import AdapterFileError, UsageError
+from s3lora.evaluate.statistics import wilson
+from s3lora.fleet.populations.against import BY_RANK, SILENT, TELLING
 from s3lora.fleet.populations.cells import FEWEST, band
 from s3lora.fleet.populations.distributions import BINS, GROUPS, SHOWN, Bins, Group
-from s3lora.fleet.populations.reference import build_reference
-from s3lora.fleet.populations.standing import NORMAL, Reference
+from s3lora.fleet.populations.reference import GRID, build_reference
+from s3lora.fleet.populations.standing import NORMAL, Reference, share_below
 from s3lora.fleet.populations.survey import EXAMPLES, Survey, survey
 from s3lora.fleet.run import fleet_scan
 from s3lora.fleet.work import Settings
@@ -28,6 +31,7 @@ from tests.fleet.inline import Inline, rows
 from tests.support import make_adapter
 
 pytest.importorskip("duckdb")
+BASE = {"base_model_name_or_path": "org/Thing-1B", "lora_alpha": 8}
 PATHS = [f"model.layers.{i}.self_attn.{name}" for i in range(2) for name in ("q_proj", "v_proj")]
 
 
@@ -119,7 +123,8 @@ def expected(folder: Path, index: str) -> dict[str, dict[str, Any]]:
     adapters, modules = distinct(folder)
     values: dict[str, list[float]] = defaultdict(list)
     for row in modules:
-        if row[index] is not None:
+        silent = index in SILENT and adapters[row["uri"]]["rank_max"] == 1
+        if row[index] is not None and not silent:
             values[row["uri"]].append(row[index])
     tip = max if INDICES[index].sharp == "high" else min
     both = {uri: (float(np.median(found)), tip(found)) for uri, found in values.items()}
@@ -131,14 +136,44 @@ def expected(folder: Path, index: str) -> dict[str, dict[str, Any]]:
             [other for other in both if keys[other][1] == keys[uri][1]],
             list(both),
         ]
+        ends = [band(adapters[uri][name]) for name in ("rank_min", "rank_max")]
         level = next(i for i, cell in enumerate(cells) if len(cell) >= FEWEST or i == 2)
-        z = []
+        z: list[float | None] = []
+        words: list[str] = []
         for i in (0, 1):
             cell = np.asarray([both[other][i] for other in cells[level]])
             mad = np.median(np.abs(cell - np.median(cell)))
             z.append(NORMAL * (both[uri][i] - np.median(cell)) / mad if mad > 0 else None)
-        found[uri] = {"values": both[uri], "level": level, "cell": cells[level], "z": z, "all": both}
+            share = share_below(both[uri][i], np.quantile(cell, GRID).tolist())
+            words.append(word(z[i], share, len(cell)))
+        mixed = index in BY_RANK and (level == 2 or ends[0] != ends[1])
+        found[uri] = {
+            "words": words, "mixed": mixed, "values": both[uri], "level": level, "cell": cells[level], "z": z,
+            "all": both,
+        }  # fmt: skip
     return found
+
+
+def word(z: float | None, share: float, adapters: int) -> str:
+    """Return the word on one number: far out, and surely among the 5 % at an end."""
+    interval = wilson(round(share * adapters), adapters)
+    if min(interval.low, share) <= 0.5 <= max(interval.high, share) or (z is not None and abs(z) <= 3.5):
+        return "no"
+    if adapters < 73:
+        return "unknown"
+    if interval.low > 0.95 or interval.high < 0.05:
+        return "unknown" if z is None else "high" if z > 0 else "low"
+    return "no"
+
+
+def verdict(one: dict[str, Any]) -> str:
+    """Return the word on an adapter: unusual by one number is enough."""
+    if one["mixed"]:
+        return "unknown"
+    far = sorted((1, 0), key=lambda i: -abs(one["z"][i] or 0))
+    return next((one["words"][i] for i in far if one["words"][i] in ("high", "low")), None) or (
+        "unknown" if "unknown" in one["words"] else "no"
+    )
 
 
 @pytest.mark.parametrize("index", ["ssi", "normalised_ssi", "stable_rank", "magnitude"])
@@ -155,9 +190,17 @@ def test_the_unusual_are_those_farthest_from_their_cell(kind: str, index: str, r
     assert ranking.adapters == ranking.reference_adapters == len(wanted)
     assert ranking.coarser == sum(one["level"] > 0 for one in wanted.values())
     assert ranking.alike == sum(score is None for score in scores.values())
+    verdicts = {uri: verdict(one) for uri, one in wanted.items()}
+    assert ranking.unusual == sum(word in ("high", "low") for word in verdicts.values())
+    assert (ranking.unusual > 0) == (kind == "simulated")
+    assert ranking.mixed == sum(one["mixed"] for one in wanted.values())
+    assert ranking.few == sum(not one["mixed"] and len(one["cell"]) < TELLING for one in wanted.values())
+    assert ranking.rank_one == (kind == "scanned" and index in SILENT)
     adapters, modules = distinct(folder)
     for one in ranking.most:
         found = wanted[one.uri]
+        assert one.verdict == verdicts[one.uri]
+        assert one.hindered == ("mixed_ranks" if found["mixed"] else None)
         assert (one.level, one.adapters) == (found["level"], len(found["cell"]))
         assert (one.base_family, one.rank) == (adapters[one.uri]["base_family"], adapters[one.uri]["rank_max"])
         assert one.copies + 1 == sum(row["tensors"] == adapters[one.uri]["tensors"] for row in rows(folder, "adapters"))
@@ -278,11 +321,16 @@ def test_what_cannot_be_surveyed(scanned: Path, simulated: Path, tmp_path: Path)
         survey(scanned, reference=next(scanned.glob("parts/*/modules.parquet")))
 
 
+def scaled(folder: Path, name: str, factor: float) -> None:
+    """Write an adapter whose factors differ from those of others in nothing but their size."""
+    file = write(folder, name, 7) / "adapter_model.safetensors"
+    save_file({key: tensor * np.float32(factor) for key, tensor in load_file(file).items()}, file, {"format": "pt"})
+
+
 def test_where_most_are_alike_there_is_no_z(tmp_path: Path) -> None:
-    """The SSI of a module of rank 1 is 1, whatever the module."""
     for number in range(FEWEST):
-        write(tmp_path, f"{number}", number, rank=1)
-    write(tmp_path, "other", 99, rank=4)
+        scaled(tmp_path, f"{number}", 2.0**number)
+    write(tmp_path, "other", 99, rank=16)
     fleet_scan([str(tmp_path / "in")], tmp_path / "out", engine=Inline)
     ranking = survey(tmp_path / "out").unusual
     assert ranking is not None

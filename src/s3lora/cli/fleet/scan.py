@@ -69,13 +69,13 @@ def scan_command(
     resume: bool,
     form: str,
     quiet: bool,
-) -> None:
+) -> int:
     """Scan every adapter of the inputs; each ends as a result or as an error with its reason.
 
     INPUT is a folder, which is searched, a glob, a list of them (.txt, .parquet with a column `uri`, or - for
     standard input), a URL (s3://, gs://, https://), or a name on the Hugging Face Hub: hf://OWNER/NAME, hf://OWNER,
     hf://?search=TEXT. A run that was stopped, or killed, goes on when the same command is given again. Exit status:
-    0 done, whatever became of single adapters; 2 an error; 3 no adapter was found.
+    0 done, whatever became of single adapters; 2 an error, or none of them could be read; 3 no adapter was found.
 
     \b
     s3lora fleet scan adapters --out results
@@ -95,10 +95,12 @@ def scan_command(
     except KeyboardInterrupt:
         complain("what is done stays done: the same command goes on from here", 0)
         raise
+    status = 0 if summary.counts.adapters else 2
     if form == "json":
         emit(summary.encode(), None)
-        return
+        return status
     from s3lora.fleet.results.dataset import first_errors
     from s3lora.report.fleet_text import fleet_text
 
     show(fleet_text(summary, str(out), first_errors(out)), None)
+    return status

@@ -67,7 +67,8 @@ def localised(uri: str, *, unless: str | None = None, limit: int = LIMIT) -> Ite
         AdapterFileError: there is nothing, it may not be read, or it needs more than `limit` bytes.
         MissingPackageError, UsageError: the protocol's package is not installed, or nobody knows it.
         OSError: this machine's disk.
-        Whatever `open_adapter` raises, for adapters elsewhere.
+
+    For adapters elsewhere also what `open_adapter` raises.
     """
     path = local_path(uri)
     if path is not None:
