@@ -28,8 +28,9 @@ from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.populations.reference import build_reference
 from s3lora.fleet.populations.standing import Reference
 from s3lora.fleet.results.dataset import Dataset
+from s3lora.fleet.results.queries import ask
 from s3lora.fleet.results.schema import TABLES
-from s3lora.fleet.run import Progress, fleet_scan
+from s3lora.fleet.run import MANY_PARTS, Progress, fleet_scan
 from s3lora.fleet.sources.remote import localised
 from s3lora.fleet.work import Batch, Item, Measured, Settings, Trace, Work, measure, to_parquet
 from simulate_fleet import simulate
@@ -267,6 +268,14 @@ def simulated(folder: Path, repeats: int) -> dict[str, Any]:
         "page": median([run(command) for _ in range(3)])._asdict(),
         "page_megabytes": page.stat().st_size / 1e6,
     }
+
+
+def parts(folder: Path, repeats: int) -> dict[str, Any]:
+    """Take the time of a query over a dataset of as many parts as one of a million adapters has, each very small."""
+    with cleaned(folder / "parts") as dataset:
+        simulate(dataset, 4 * MANY_PARTS, 10, each=4)
+        query = "SELECT count(*), avg(ssi) FROM modules"
+        return {"parts": MANY_PARTS, "seconds": seconds(lambda: ask(dataset, query), repeats)}
 
 
 def timed(call: Callable[[], object]) -> float:

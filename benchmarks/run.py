@@ -133,6 +133,7 @@ def _fleet(folder: Path, repeats: int) -> dict[str, object]:
         "memory": fleet.memory(folder),
         "large": fleet.large(folder, repeats),
         "simulated": fleet.simulated(folder, repeats),
+        "parts": fleet.parts(folder, repeats),
     }
 
 

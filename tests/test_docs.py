@@ -9,6 +9,7 @@ import dataclasses
 import html
 import importlib
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 import s3lora
+from benchmarks import million
 from s3lora.adapter.formats import FORMATS
 from s3lora.compare import Comparison
 from s3lora.compat import COMPATS
@@ -209,6 +211,12 @@ def test_every_documented_name_has_a_docstring() -> None:
 def test_what_a_script_writes_is_what_is_committed(page: str, script: str) -> None:
     written = module_from(DOCS / script).page()
     assert (DOCS / page).read_text(encoding="utf-8") == written, f"write it again: python docs/{script}"
+
+
+def test_the_plan_is_what_follows_from_what_was_measured() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))["fleet"]
+    written = million.page(measured)
+    assert (DOCS / "million.md").read_text(encoding="utf-8") == written, "write it again: python benchmarks/million.py"
 
 
 def test_the_changelog_has_this_version() -> None:

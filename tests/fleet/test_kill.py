@@ -197,7 +197,9 @@ def test_ctrl_c_ends_soon_and_says_how_to_go_on(population: Path, expected: Path
     assert running.returncode == 130
     assert b"the same command goes on from here" in told
     assert b"Traceback" not in told
-    check_consistent(out)
+    done, _ = check_consistent(out)
+    summary = json.loads((out / "fleet.json").read_text())
+    assert (summary["complete"], summary["counts"]["adapters"]) == (False, len(done))
     fleet_scan([str(population)], out)
     same(out, expected)
 
@@ -251,6 +253,7 @@ def test_a_full_disk_ends_a_run_whose_dataset_is_whole(population: Path, expecte
     done, _ = check_consistent(out)
     assert 0 < len(done) < COUNT
     assert not (out / ".work").exists()
+    assert not json.loads((out / "fleet.json").read_text())["complete"]
     subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
     fleet_scan([str(population)], out, batch=8)
     same(out, expected)

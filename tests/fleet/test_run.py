@@ -269,6 +269,12 @@ def test_no_adapter_at_all(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("# nothing\n")
     with pytest.raises(NothingToAuditError):
         run([tmp_path / "list.txt"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    fill(tmp_path / "in", 1)
+    first = run([tmp_path / "in"], tmp_path / "out")
+    with pytest.raises(NothingToAuditError):
+        run([tmp_path / "list.txt"], tmp_path / "out")
+    assert run([tmp_path / "in"], tmp_path / "out") == first, "what there is stays"
 
 
 def test_engines_are_closed_when_a_run_fails(tmp_path: Path) -> None:

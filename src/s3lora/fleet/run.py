@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from s3lora.errors import NothingToAuditError, printable
+from s3lora.errors import NothingToAuditError, OutputError, printable
 from s3lora.fleet.engines.engine import Engine, Lost
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import Dataset
@@ -86,11 +87,17 @@ def fleet_scan(
     with Dataset(out, settings or Settings()) as dataset:
         plan = _plan(inputs, dataset, resume=resume)
         if not plan.items:
+            dataset.abandon()
             raise NothingToAuditError(f"no adapter was found in {printable(', '.join(inputs))}")
         dataset.record(_summary(dataset, inputs, plan, complete=False))
-        dataset.remove(uri for uri in plan.stale if uri in dataset.traces)
+        dataset.remove(plan.stale)
         work = Work(dataset.settings, dataset.known() if resume else b"")
-        _Run(dataset, engine(work), Progress(len(plan.items)), watch).through(_batches(plan.items, dataset, batch))
+        try:
+            _Run(dataset, engine(work), Progress(len(plan.items)), watch).through(_batches(plan.items, dataset, batch))
+        except BaseException:
+            with contextlib.suppress(OutputError):  # of a full disk, say, which is told by what ended the run
+                dataset.record(_summary(dataset, inputs, plan, complete=False))
+            raise
         summary = _summary(dataset, inputs, plan, complete=True)
         dataset.record(summary)
         return summary

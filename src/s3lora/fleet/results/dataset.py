@@ -11,6 +11,7 @@ has its rows in exactly one part.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -88,6 +89,7 @@ class Dataset:
         self.parts: dict[str, int] = {}
         self._sources: dict[str, str] = {}  # content → a uri whose rows hold it
         self._lock: IO[bytes] | None = None
+        self._begun = False
         try:
             self._open()
         except OSError as error:
@@ -101,6 +103,7 @@ class Dataset:
         found = self._check()
         (self.folder / PARTS).mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.folder)
+        self._begun = found is None
         if found is None:
             self.record(Summary(settings=self.settings))
         shutil.rmtree(self.folder / WORKSHOP, ignore_errors=True)
@@ -186,6 +189,16 @@ class Dataset:
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise OutputError(f"cannot be written ({error.strerror or error})", file=self.folder / SUMMARY) from None
+
+    def abandon(self) -> None:
+        """Take back a dataset that this run began and that holds nothing."""
+        if self._begun and not self.numbers():
+            for path in (self.folder / PARTS, self.folder / WORKSHOP):
+                shutil.rmtree(path, ignore_errors=True)
+            for name in (SUMMARY, LOCK):
+                (self.folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
 
     def known(self) -> bytes:
         """Return the sorted digests of all contents that are measured, as `Known` takes them."""
