@@ -22,6 +22,7 @@ from s3lora.fleet.run import WORKER, fleet_scan
 from s3lora.fleet.work import Batch, Measured, Work
 from tests.command import environment
 from tests.fleet.inline import check_consistent, rows
+from tests.support import shared
 
 pytest.importorskip("pyarrow")
 
@@ -89,6 +90,29 @@ def test_killed_workers_lose_nothing(population: Path, expected: Path, tmp_path:
     assert running.returncode == 0, told
     assert killed >= 3
     same(tmp_path / "out", expected)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
+def test_published_adapters_and_two_thousand_made_ones_end_complete(tmp_path: Path) -> None:
+    write_population(tmp_path / "in", 2000, BASES)
+    inputs = [str(shared() / "adapters"), str(tmp_path / "in")]
+    command = [sys.executable, "-c", DRIVER, "fleet", "scan", *inputs, "--out", str(tmp_path / "out"), "--quiet"]
+    running = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    moment = random.Random(3)
+    killed = 0
+    while running.poll() is None:
+        time.sleep(moment.uniform(0.1, 1.0))
+        workers = [pid for pid in children(running.pid) if b"spawn_main" in command_line(pid)]
+        if workers:
+            os.kill(moment.choice(workers), signal.SIGKILL)
+            killed += 1
+    _, told = running.communicate()
+    assert running.returncode == 0, told
+    assert killed >= 5
+    done, errors = check_consistent(tmp_path / "out")
+    assert len(done) == 2010
+    assert {Path(uri).name for uri in errors} == {"bloom-fused-qkv-bin", "broken-lfs-pointer"}
 
 
 def command_line(pid: int) -> bytes:

@@ -19,8 +19,8 @@ from s3lora.fleet.results.summary import NAMED, Summary, counted
 from s3lora.fleet.sources.inputs import expand
 from s3lora.fleet.work import LONGEST, Batch, Item, Measured, Settings, Work, failed
 
-#: Fewest adapters in a batch, so that what a task and a part cost is shared; and most, which a lost worker loses.
-SMALLEST, LARGEST = 32, 1024
+#: Fewest adapters in a batch, so that what a task and a part cost is shared; and most, whose rows a worker can hold.
+SMALLEST, LARGEST = 32, 512
 #: Parts that a dataset of many adapters is divided into: more would slow every reader down.
 MANY_PARTS = 4096
 #: How often an adapter alone in its batch may lose its worker before that is its result.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,8 @@ from s3lora.scan import Configuration, scan_module, warnings_of
 
 #: Longest reason, in characters.
 LONGEST = 600
+#: Rows that are kept as they are before they are packed: a thousand weigh some megabytes.
+LOOSE = 1000
 #: Bytes of one digest.
 DIGEST = 32
 
@@ -116,10 +119,30 @@ class Measured:
 
 @dataclass(slots=True)
 class _Rows:
-    tables: dict[Table, list[Row]] = field(default_factory=lambda: {table: [] for table in TABLES})
+    """The rows of a batch as they come, a few of them as they are and the others in Arrow's narrow columns."""
+
+    loose: dict[Table, list[Row]] = field(default_factory=lambda: {table: [] for table in TABLES})
+    packed: dict[Table, list[Any]] = field(default_factory=lambda: {table: [] for table in TABLES})
     traces: list[Trace] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     copies: list[Row] = field(default_factory=list)
+
+    def add(self, table: Table, rows: Sequence[Row]) -> None:
+        self.loose[table].extend(rows)
+        if len(self.loose[table]) >= LOOSE:
+            self.pack(table)
+
+    def pack(self, table: Table) -> None:
+        self.packed[table].append(to_table(table, self.loose[table]))
+        self.loose[table].clear()
+
+    def measured(self) -> Measured:
+        """Return the batch as Parquet."""
+        for table in TABLES:
+            self.pack(table)
+        whole = need("pyarrow", "fleet").concat_tables
+        tables: dict[Table, bytes] = {table: to_parquet(whole(parts)) for table, parts in self.packed.items()}
+        return Measured(tables, tuple(self.traces), tuple(self.unchanged), tuple(self.copies))
 
 
 def measure(batch: Batch, work: Work) -> Measured:
@@ -128,12 +151,7 @@ def measure(batch: Batch, work: Work) -> Measured:
     with threadpool_limits(limits=1, user_api="blas"):
         for item in batch.items:
             _one(item, work.settings, work.known, rows)
-    return Measured(
-        {table: to_parquet(to_table(table, found)) for table, found in rows.tables.items()},
-        tuple(rows.traces),
-        tuple(rows.unchanged),
-        tuple(rows.copies),
-    )
+    return rows.measured()
 
 
 def failed(batch: Batch, kind: str, reason: str) -> Measured:
@@ -141,15 +159,15 @@ def failed(batch: Batch, kind: str, reason: str) -> Measured:
     rows = _Rows()
     for item in batch.items:
         _fail(rows, item.uri, kind, reason, None, transient=True)
-    return Measured(
-        {table: to_parquet(to_table(table, found)) for table, found in rows.tables.items()}, tuple(rows.traces), ()
-    )
+    return rows.measured()
 
 
 def to_parquet(table: Any) -> bytes:
     """Return a table as a Parquet file: the same bytes for the same rows."""
     buffer = io.BytesIO()
-    need("pyarrow.parquet", "fleet").write_table(table, buffer, compression="zstd", compression_level=1)
+    need("pyarrow.parquet", "fleet").write_table(
+        table.combine_chunks(), buffer, compression="zstd", compression_level=1
+    )
     return buffer.getvalue()
 
 
@@ -179,8 +197,8 @@ def _measure(uri: str, adapter: Adapter, local: Local, settings: Settings, known
     records = [scan_module(module, settings.scan, adapter.name, nonfinite=True) for module in adapter.modules]
     numbers = signature(adapter) if settings.signature else {}
     row.update(measured(records, (*adapter.warnings, *warnings_of(records, settings.scan)), numbers))
-    rows.tables["adapters"].append(row)
-    rows.tables["modules"].extend(module_rows(uri, records))
+    rows.add("adapters", [row])
+    rows.add("modules", module_rows(uri, records))
     rows.traces.append(trace_of(row))
 
 
@@ -191,7 +209,7 @@ def trace_of(row: Row) -> Trace:
 
 def _fail(rows: _Rows, uri: str, kind: str, reason: str, fingerprint: str | None, *, transient: bool) -> None:
     row = error_row(stored_uri(uri), kind, reason, transient=transient, fingerprint=fingerprint)
-    rows.tables["errors"].append(row)
+    rows.add("errors", [row])
     rows.traces.append(Trace(row["uri"], fingerprint, kind=kind, transient=transient))
 
 

@@ -17,6 +17,8 @@ from s3lora.needs import need
 RETRIES = 3
 #: Batches a core that wait beside the one that runs, so that none of them waits for the driver.
 AHEAD = 1
+#: Bytes that a worker may need: what was measured for the largest adapters, and the known contents besides.
+MEMORY = 256 * 1024 * 1024
 #: Seconds to wait for an answer of a cluster's address.
 PATIENCE = 10.0
 
@@ -28,11 +30,11 @@ class ClusterError(S3LoRAError):
 class RayEngine:
     """Batches as tasks of one core each; the results come back through Ray's object store, so no disk is shared."""
 
-    def __init__(self, work: Work, address: str | None = None, memory: int | None = None) -> None:
+    def __init__(self, work: Work, address: str | None = None, memory: int = MEMORY) -> None:
         """Connect to the cluster at `address`, or start Ray on this machine.
 
-        `memory` are the bytes that Ray sets aside for a task. Raises ClusterError if there is no such cluster, and
-        MissingPackageError without Ray.
+        `memory` are the bytes that Ray sets aside for a batch, besides one core. Raises ClusterError if there is no
+        such cluster, and MissingPackageError without Ray.
         """
         self._ray = need("ray", "fleet")
         self._started = not self._ray.is_initialized()
