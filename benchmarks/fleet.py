@@ -28,11 +28,12 @@ from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.populations.reference import build_reference
 from s3lora.fleet.populations.standing import Reference
 from s3lora.fleet.results.dataset import Dataset
+from s3lora.fleet.results.outcome import Measured, Settings, Trace, to_parquet
 from s3lora.fleet.results.queries import ask
 from s3lora.fleet.results.schema import TABLES
 from s3lora.fleet.run import MANY_PARTS, Progress, fleet_scan
 from s3lora.fleet.sources.remote import localised
-from s3lora.fleet.work import Batch, Item, Measured, Settings, Trace, Work, measure, to_parquet
+from s3lora.fleet.work import Batch, Item, Work, measure
 from simulate_fleet import simulate
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))

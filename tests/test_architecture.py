@@ -77,8 +77,9 @@ def test_spectrum_knows_nothing_of_adapters() -> None:
         ("fleet", ("prune", "select", "report", "cli")),
         ("fleet.sources", ("fleet.work", "fleet.run", "fleet.engines", "fleet.results", "fleet.populations")),
         ("fleet.engines", ("fleet.run", "fleet.populations", "fleet.detection")),
-        ("fleet.results", ("fleet.run", "fleet.engines", "fleet.sources.inputs", "fleet.populations")),
-        ("fleet.work", ("fleet.run", "fleet.engines", "fleet.populations")),
+        ("fleet.results", ("fleet.work", "fleet.run", "fleet.engines", "fleet.sources", "fleet.detection")),
+        ("fleet.work", ("fleet.run", "fleet.engines", "fleet.populations", "fleet.detection")),
+        ("fleet.signature", ("fleet.results", "fleet.sources", "fleet.work")),
     ],
 )  # fmt: skip
 def test_parts_do_not_reach_forward(part: str, others: tuple[str, ...]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from s3lora.fleet.engines.engine import Lost
 from s3lora.fleet.results.dataset import read_table
-from s3lora.fleet.work import Batch, Measured, Work, measure
+from s3lora.fleet.results.outcome import Measured
+from s3lora.fleet.work import Batch, Work, measure
 
 
 class Inline:

@@ -18,8 +18,9 @@ import pytest
 from benchmarks.population import Base, write_one, write_population
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import PARTS
+from s3lora.fleet.results.outcome import Measured
 from s3lora.fleet.run import WORKER, fleet_scan
-from s3lora.fleet.work import Batch, Measured, Work
+from s3lora.fleet.work import Batch, Work
 from tests.command import environment
 from tests.fleet.inline import check_consistent, rows
 from tests.support import shared

@@ -16,8 +16,9 @@ from s3lora.errors import AdapterFileError, NothingToAuditError, OutputError, Us
 from s3lora.fleet import work as working
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import Dataset, part_files, read_table
+from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.run import fleet_scan
-from s3lora.fleet.work import Settings, is_known
+from s3lora.fleet.work import is_known
 from s3lora.scan import Configuration
 from s3lora.spectrum.indices import INDICES
 from tests.fleet.inline import Inline, check_consistent, rows

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from s3lora.fleet.detection.detector import Detector, LeftOut, judge
-from s3lora.fleet.detection.signature import FEATURES
 from s3lora.fleet.detection.training import train
+from s3lora.fleet.signature import FEATURES
 from s3lora.report.detector_text import detector_text, verdicts_text
 from s3lora.report.text import to_text
 from tests.fleet.detection.populations import Made, made

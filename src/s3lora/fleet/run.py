@@ -14,10 +14,11 @@ from s3lora.errors import NothingToAuditError, OutputError, printable
 from s3lora.fleet.engines.engine import Engine, Lost
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import Dataset
+from s3lora.fleet.results.outcome import Measured, Settings
 from s3lora.fleet.results.rows import stored_uri
 from s3lora.fleet.results.summary import NAMED, Summary, counted
 from s3lora.fleet.sources.inputs import expand
-from s3lora.fleet.work import LONGEST, Batch, Item, Measured, Settings, Work, failed
+from s3lora.fleet.work import LONGEST, Batch, Item, Work, failed
 
 #: Fewest adapters in a batch, so that what a task and a part cost is shared; and most, whose rows a worker can hold.
 SMALLEST, LARGEST = 32, 512

@@ -6,26 +6,24 @@ their places.
 
 from __future__ import annotations
 
-import hashlib
-import io
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from threadpoolctl import threadpool_limits
 
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import S3LoRAError, printable
-from s3lora.fleet.detection.signature import signature
 from s3lora.fleet.results.content import content_of
+from s3lora.fleet.results.outcome import Measured, Settings, Trace, to_parquet, trace_of
 from s3lora.fleet.results.rows import Row, adapter_row, error_row, kind_of, measured, module_rows, stored_uri, to_table
-from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, Table
+from s3lora.fleet.results.schema import TABLES, Table
+from s3lora.fleet.signature import signature
 from s3lora.fleet.sources.remote import Local, UnreachableError, localised
 from s3lora.needs import need
-from s3lora.scan import Configuration, scan_module, warnings_of
+from s3lora.scan import scan_module, warnings_of
 
 #: Longest reason, in characters.
 LONGEST = 600
@@ -33,20 +31,6 @@ LONGEST = 600
 LOOSE = 1000
 #: Bytes of one digest.
 DIGEST = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything that determines the numbers of a fleet; results of other settings are never mixed with them."""
-
-    scan: Configuration = field(default_factory=Configuration)
-    signature: bool = False
-    schema_version: int = SCHEMA_VERSION
-
-    @property
-    def digest(self) -> str:
-        """Return a SHA-256 of the settings, in hexadecimal."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +73,6 @@ class Work:
 
     settings: Settings
     known: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """What the driver keeps of a row: enough to know the input again, and its content."""
-
-    uri: str
-    fingerprint: str | None
-    content: str | None = None
-    tensors: str | None = None
-    modules: int = 0
-    kind: str | None = None
-    transient: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What became of a batch: the rows as Parquet, a trace of each, and the inputs that have not changed.
-
-    `copies` are rows of `adapters` whose content the dataset has: their measurement is copied, not made again.
-    """
-
-    tables: dict[Table, bytes]
-    traces: tuple[Trace, ...]
-    unchanged: tuple[str, ...]
-    copies: tuple[Row, ...] = ()
 
 
 @dataclass(slots=True)
@@ -162,15 +120,6 @@ def failed(batch: Batch, kind: str, reason: str) -> Measured:
     return rows.measured()
 
 
-def to_parquet(table: Any) -> bytes:
-    """Return a table as a Parquet file: the same bytes for the same rows."""
-    buffer = io.BytesIO()
-    need("pyarrow.parquet", "fleet").write_table(
-        table.combine_chunks(), buffer, compression="zstd", compression_level=1
-    )
-    return buffer.getvalue()
-
-
 def _one(item: Item, settings: Settings, known: bytes, rows: _Rows) -> None:
     if item.kind is not None:
         _fail(rows, item.uri, item.kind, item.reason or "", None, transient=False)
@@ -200,11 +149,6 @@ def _measure(uri: str, adapter: Adapter, local: Local, settings: Settings, known
     rows.add("adapters", [row])
     rows.add("modules", module_rows(uri, records))
     rows.traces.append(trace_of(row))
-
-
-def trace_of(row: Row) -> Trace:
-    """Return what is kept of a row of `adapters`."""
-    return Trace(row["uri"], row["fingerprint"], row["content"], row["tensors"], row["modules"])
 
 
 def _fail(rows: _Rows, uri: str, kind: str, reason: str, fingerprint: str | None, *, transient: bool) -> None:

@@ -17,8 +17,8 @@ from s3lora.fleet.detection import fitting
 from s3lora.fleet.detection.detector import CAUTION, Detector, judge, load, save_detector
 from s3lora.fleet.detection.fitting import CANDIDATES, calibrated, fit, model_of
 from s3lora.fleet.detection.population import LEAST, population_of
-from s3lora.fleet.detection.signature import FEATURES
 from s3lora.fleet.detection.training import train
+from s3lora.fleet.signature import FEATURES
 from tests.fleet.detection.populations import Made, made
 
 pytest.importorskip("sklearn")

@@ -11,9 +11,10 @@ import pytest
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import AdapterFileError, UsageError
 from s3lora.fleet.detection.labels import Labelled, detect, detect_all, labelled, read_labels, recipe_of, train_from
-from s3lora.fleet.detection.signature import FEATURES, SIGNATURE, signature, vector
 from s3lora.fleet.results.dataset import PARTS
-from s3lora.fleet.work import Batch, Item, Settings, Work, measure
+from s3lora.fleet.results.outcome import Settings
+from s3lora.fleet.signature import FEATURES, SIGNATURE, signature, vector
+from s3lora.fleet.work import Batch, Item, Work, measure
 from tests.support import make_adapter
 
 pq = pytest.importorskip("pyarrow.parquet")

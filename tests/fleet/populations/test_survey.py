@@ -22,8 +22,8 @@ from s3lora.fleet.populations.distributions import BINS, GROUPS, SHOWN, Bins, Gr
 from s3lora.fleet.populations.reference import GRID, build_reference
 from s3lora.fleet.populations.standing import NORMAL, Reference, share_below
 from s3lora.fleet.populations.survey import EXAMPLES, Survey, survey
+from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.run import fleet_scan
-from s3lora.fleet.work import Settings
 from s3lora.report.documents import to_json
 from s3lora.scan import Configuration
 from s3lora.spectrum.indices import INDICES

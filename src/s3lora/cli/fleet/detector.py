@@ -13,8 +13,8 @@ from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.errors import S3LoRAError
 from s3lora.fleet.detection.detector import Verdict, Verdicts, load, save_detector
 from s3lora.fleet.detection.labels import detect, detect_all, train_from
-from s3lora.fleet.detection.signature import VARIANTS
 from s3lora.fleet.results.summary import SUMMARY
+from s3lora.fleet.signature import VARIANTS
 
 
 @click.group("detector", short_help="Train a detector on labelled adapters, or apply one.")

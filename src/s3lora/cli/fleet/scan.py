@@ -15,8 +15,8 @@ from s3lora.cli.output import complain, emit, show
 from s3lora.errors import UsageError
 from s3lora.fleet.engines.cluster import RayEngine
 from s3lora.fleet.engines.local import LocalEngine
+from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.run import SMALLEST, fleet_scan
-from s3lora.fleet.work import Settings
 from s3lora.scan import Configuration
 
 #: Methods that cost no more than the factors: `released` forms ΔW.

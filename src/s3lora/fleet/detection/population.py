@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from s3lora.errors import UsageError, printable
 from s3lora.fleet.detection.detector import LeftOut
-from s3lora.fleet.detection.signature import FEATURES, Variant
+from s3lora.fleet.signature import FEATURES, Variant
 
 Float = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -21,7 +21,7 @@ from s3lora.fleet.detection.detector import Detector, Recipe, Training
 from s3lora.fleet.detection.fitting import CANDIDATES, Fitted, fit
 from s3lora.fleet.detection.measures import Figures, Float, figures, rate
 from s3lora.fleet.detection.population import Population, population_of
-from s3lora.fleet.detection.signature import FEATURES, VARIANTS, Variant
+from s3lora.fleet.signature import FEATURES, VARIANTS, Variant
 
 #: Fewest adapters of each label that a detector is trained on when a recipe is left out.
 LEAST_TRAINED = 10

@@ -10,7 +10,8 @@ from typing import Any
 
 from s3lora.errors import S3LoRAError, printable
 from s3lora.fleet.engines.engine import Lost
-from s3lora.fleet.work import Batch, Measured, Work, measure
+from s3lora.fleet.results.outcome import Measured
+from s3lora.fleet.work import Batch, Work, measure
 from s3lora.needs import need
 
 #: How often Ray starts a batch again whose node or process it lost, before the driver splits it.

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from s3lora.fleet.work import Batch, Measured
+from s3lora.fleet.results.outcome import Measured
+from s3lora.fleet.work import Batch
 
 
 @dataclass(frozen=True, slots=True)

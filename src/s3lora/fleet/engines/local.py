@@ -13,7 +13,8 @@ from multiprocessing.process import BaseProcess
 
 from s3lora.errors import OutputError
 from s3lora.fleet.engines.engine import Lost
-from s3lora.fleet.work import Batch, Measured, Work, measure
+from s3lora.fleet.results.outcome import Measured
+from s3lora.fleet.work import Batch, Work, measure
 
 #: Set for the workers before they import NumPy: BLAS threads that spin on busy cores cost a factor of ten.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

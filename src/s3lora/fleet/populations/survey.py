@@ -15,8 +15,8 @@ from s3lora.fleet.populations.distributions import SHOWN, Distribution, distribu
 from s3lora.fleet.populations.reference import Recipe
 from s3lora.fleet.populations.unusual import Ranking, ranking
 from s3lora.fleet.results.database import connect
+from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import Summary, read_summary
-from s3lora.fleet.work import Settings
 from s3lora.needs import need
 from s3lora.scan import Tool
 from s3lora.spectrum.indices import INDICES

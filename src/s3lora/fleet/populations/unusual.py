@@ -27,7 +27,7 @@ from s3lora.fleet.populations.against import Unusual as Word
 from s3lora.fleet.populations.cells import ADAPTER_LEVELS, band_sql
 from s3lora.fleet.populations.reference import GRID, SUMMARIES, cell_query
 from s3lora.fleet.populations.standing import NORMAL, Cell, Mark, Reference, cell_of
-from s3lora.fleet.work import Settings
+from s3lora.fleet.results.outcome import Settings
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
 

@@ -22,9 +22,9 @@ from typing import IO, Any
 
 from s3lora.adapter.folder import replacing
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
+from s3lora.fleet.results.outcome import Measured, Settings, Trace, to_parquet, trace_of
 from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, Table
 from s3lora.fleet.results.summary import SUMMARY, Summary, read_summary
-from s3lora.fleet.work import Measured, Settings, Trace, to_parquet, trace_of
 from s3lora.needs import need
 
 PARTS = "parts"

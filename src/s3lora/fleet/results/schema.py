@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from s3lora.fleet.detection.signature import SIGNATURE
+from s3lora.fleet.signature import SIGNATURE
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from s3lora.errors import AdapterFileError, UsageError, printable
+from s3lora.fleet.results.outcome import Settings, Trace
 from s3lora.fleet.results.schema import SCHEMA_VERSION
-from s3lora.fleet.work import Settings, Trace
 from s3lora.scan import Tool
 
 SUMMARY = "fleet.json"

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import UsageError
-from s3lora.fleet.detection.signature import (
+from s3lora.fleet.signature import (
     FEATURES,
     SIGNATURE,
     UNKNOWN,
