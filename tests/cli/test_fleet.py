@@ -83,6 +83,7 @@ def test_wrong_use(folder: Path, dataset: Path, tmp_path: Path, capsys: pytest.C
     (tmp_path / "none.txt").write_text("")
     fails(3, "no adapter was found", "scan", tmp_path / "none.txt", *out)
     fails(2, "holds no results of a fleet", "query", tmp_path, "SELECT 1")
+    fails(2, "holds no results of a fleet", "report", tmp_path / "none.txt")
     fails(2, "give either SQL or --saved NAME", "query", dataset)
     fails(2, "give either SQL or --saved NAME", "query", dataset, "SELECT 1", "--saved", "errors")
     fails(2, "holds no results of a fleet", "reference", "build", tmp_path, "-o", tmp_path / "ref.parquet")

@@ -82,14 +82,14 @@ def test_killed_workers_lose_nothing(population: Path, expected: Path, tmp_path:
     running = driver(population, tmp_path / "out")
     killed = 0
     while running.poll() is None:
-        time.sleep(moment.uniform(0.05, 0.6))
+        time.sleep(moment.uniform(0.05, 0.3))
         workers = [pid for pid in children(running.pid) if b"spawn_main" in command_line(pid)]
         if workers and killed < 12:
             os.kill(moment.choice(workers), signal.SIGKILL)
             killed += 1
     _, told = running.communicate()
     assert running.returncode == 0, told
-    assert killed >= 2
+    assert killed >= 3
     same(tmp_path / "out", expected)
 
 
@@ -132,9 +132,10 @@ def test_a_killed_driver_leaves_a_consistent_dataset_that_is_completed(
     seen: set[str] = set()
     kills = 0
     while kills < 5:
-        running = driver(population, out, "--batch", "8")
+        # One worker and small batches, so that the run is long against the time until it is killed.
+        running = driver(population, out, "--batch", "8", "--workers", "1")
         time.sleep(moment.choice((0, 0, 1)) * moment.uniform(0, 0.6))  # sometimes while it starts
-        until = time.monotonic() + moment.uniform(0, 0.2)
+        until = time.monotonic() + moment.uniform(0, 0.1)
         while running.poll() is None and (time.monotonic() < until or len(parts(out)) * 8 <= len(seen)):
             time.sleep(0.002)  # until something new is done, and a little longer
         ended = running.poll() is not None
@@ -148,7 +149,7 @@ def test_a_killed_driver_leaves_a_consistent_dataset_that_is_completed(
             assert not errors
             assert seen <= done, "what was done stays done"
             seen = done
-    assert kills >= 2
+    assert kills >= 3
     assert seen
     fleet_scan([str(population)], out, batch=8)
     same(out, expected)
@@ -168,7 +169,7 @@ def test_a_killed_driver_never_shows_old_and_new_rows_together(tmp_path: Path) -
     after = contents(tmp_path / "other")
     kills = 0
     for _ in range(20):
-        running = driver(folder, out)
+        running = driver(folder, out, "--workers", "1")
         while running.poll() is None and not list((out / ".work").glob(".0*")):
             time.sleep(0.001)  # until a part is being written
         time.sleep(moment.uniform(0, 0.03))
@@ -180,7 +181,7 @@ def test_a_killed_driver_never_shows_old_and_new_rows_together(tmp_path: Path) -
         assert all(now[uri] in (before[uri], after[uri]) for uri in before)
         if now == after:
             break
-    assert kills
+    assert kills >= 2
     fleet_scan([str(folder)], out)
     assert contents(out) == after
 

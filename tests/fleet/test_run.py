@@ -296,6 +296,26 @@ def test_engines_are_closed_when_a_run_fails(tmp_path: Path) -> None:
     assert run([tmp_path / "in"], tmp_path / "out").complete
 
 
+def test_an_interruption_between_rename_and_count_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "in", 3)
+
+    original = Dataset._note
+    calls: list[str] = []
+
+    def interrupted_once(self: Dataset, trace: Any, number: int) -> None:
+        calls.append(trace.uri)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        original(self, trace, number)
+
+    monkeypatch.setattr(Dataset, "_note", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        run([tmp_path / "in"], tmp_path / "out")
+    done, _ = check_consistent(tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "fleet.json").read_text())
+    assert (summary["complete"], summary["counts"]["adapters"], len(done)) == (False, 3, 3)
+
+
 def test_known_digests() -> None:
     digests = sorted(bytes([i]) * 32 for i in (1, 5, 9))
     block = b"".join(digests)

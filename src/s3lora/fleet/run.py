@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from s3lora.errors import NothingToAuditError, OutputError, printable
+from s3lora.errors import AdapterFileError, NothingToAuditError, OutputError, printable
 from s3lora.fleet.engines.engine import Engine, Lost
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import Dataset
@@ -96,7 +96,8 @@ def fleet_scan(
         try:
             _Run(dataset, engine(work), Progress(len(plan.items)), watch).through(_batches(plan.items, dataset, batch))
         except BaseException:
-            with contextlib.suppress(OutputError):  # of a full disk, say, which is told by what ended the run
+            with contextlib.suppress(OutputError, AdapterFileError):  # a full disk, say, is told by what ended the run
+                dataset.settle()
                 dataset.record(_summary(dataset, inputs, plan, complete=False))
             raise
         summary = _summary(dataset, inputs, plan, complete=True)

@@ -90,6 +90,7 @@ class Dataset:
         self._sources: dict[str, str] = {}  # content → a uri whose rows hold it
         self._lock: IO[bytes] | None = None
         self._begun = False
+        self._unsettled: int | None = None
         try:
             self._open()
         except OSError as error:
@@ -161,12 +162,24 @@ class Dataset:
             traces += copied
         if not traces:
             return lost
+        self._unsettled = number
         with replacing(old, self.folder / WORKSHOP) as partial:
             for table in TABLES:
                 _write(partial / f"{table}.parquet", tables[table])
         for trace in traces:
             self._note(trace, number)
+        self._unsettled = None
         return lost
+
+    def settle(self) -> None:
+        """Look again at the part that an interruption met between its rename and its traces."""
+        number, self._unsettled = self._unsettled, None
+        if number is not None:
+            for uri in [uri for uri, part in self.parts.items() if part == number]:
+                self._forget(uri)
+            if self.path(number).exists():
+                for trace in self._traced(number):
+                    self._note(trace, number)
 
     def remove(self, uris: Iterable[str]) -> None:
         """Take the rows of these inputs out."""

@@ -80,7 +80,7 @@ def read_summary(folder: Path) -> Summary:
     try:
         with file.open("rb") as opened:
             raw = opened.read(MAX_SUMMARY + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         fix = "make one with: s3lora fleet scan INPUT --out DIR"
         raise AdapterFileError("holds no results of a fleet", file=folder, fix=fix) from None
     except OSError as error:
