@@ -168,6 +168,7 @@ def test_a_killed_driver_never_shows_old_and_new_rows_together(tmp_path: Path) -
     fleet_scan([str(folder)], tmp_path / "other", batch=8)
     after = contents(tmp_path / "other")
     kills = 0
+    mixed = False
     for _ in range(20):
         running = driver(folder, out, "--workers", "1")
         while running.poll() is None and not list((out / ".work").glob(".0*")):
@@ -179,28 +180,37 @@ def test_a_killed_driver_never_shows_old_and_new_rows_together(tmp_path: Path) -
         check_consistent(out)
         now = contents(out)
         assert all(now[uri] in (before[uri], after[uri]) for uri in before)
+        mixed = mixed or before != now != after
         if now == after:
             break
     assert kills >= 2
+    assert mixed, "no run was killed between two parts"
     fleet_scan([str(folder)], out)
     assert contents(out) == after
 
 
 def contents(out: Path) -> dict[str, str]:
-    return {row["uri"]: row["content"] for row in rows(out, "adapters")}
+    """Return the content of every adapter, with the numbers of its modules."""
+    numbers: dict[str, list[float]] = {}
+    for row in rows(out, "modules"):
+        numbers.setdefault(row["uri"], []).append(row["magnitude"])
+    return {row["uri"]: f"{row['content']} {numbers[row['uri']]}" for row in rows(out, "adapters")}
 
 
 def parts(out: Path) -> list[Path]:
     return list((out / PARTS).glob("[0-9]*"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
 def test_the_workers_of_a_killed_driver_end(population: Path, tmp_path: Path) -> None:
     running = driver(population, tmp_path / "out")
     workers: list[int] = []
     while not workers:
+        assert running.poll() is None
         workers = [pid for pid in children(running.pid) if b"spawn_main" in command_line(pid)]
         time.sleep(0.02)
-    time.sleep(0.5)
+    time.sleep(0.2)
+    assert running.poll() is None, "it was killed, and did not end"
     running.kill()
     running.communicate()
     until = time.monotonic() + 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import pytest
 
 import s3lora
 from s3lora.errors import AdapterFileError, NothingToAuditError, OutputError, UsageError
+from s3lora.fleet import run as running
 from s3lora.fleet import work as working
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import Dataset, part_files, read_table
 from s3lora.fleet.results.outcome import Settings
-from s3lora.fleet.run import fleet_scan
+from s3lora.fleet.results.schema import TABLES
+from s3lora.fleet.run import Progress, fleet_scan
+from s3lora.fleet.sources.inputs import Found
+from s3lora.fleet.sources.protocols import UnreachableError
 from s3lora.fleet.work import is_known
 from s3lora.scan import Configuration
 from s3lora.spectrum.indices import INDICES
@@ -216,6 +221,41 @@ def test_errors_that_may_pass_are_tried_again_and_others_are_not(tmp_path: Path,
     check_consistent(tmp_path / "out")
 
 
+def test_an_error_that_may_pass_replaces_no_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "in", 2)
+    first = run([tmp_path / "in"], tmp_path / "out")
+    before = {table: rows(tmp_path / "out", table) for table in TABLES}
+    make_adapter(tmp_path / "in" / "new", SHAPES, seed=30)
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise UnreachableError("cannot be reached")
+
+    seen: list[Progress] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(working, "localised", away)
+        summary = run([tmp_path / "in"], tmp_path / "out", watch=seen.append)
+    assert (summary.counts.adapters, summary.counts.errors) == (first.counts.adapters, {"Unreachable": 1})
+    assert (seen[-1].errors, seen[-1].kept) == (3, 2)
+    check_consistent(tmp_path / "out")
+    assert {table: rows(tmp_path / "out", table) for table in ("adapters", "modules")} == {
+        table: before[table] for table in ("adapters", "modules")
+    }
+    assert run([tmp_path / "in"], tmp_path / "out").counts.errors == {}
+    agrees(tmp_path / "out")
+
+
+def test_a_listing_that_breaks_off_is_an_error_beside_the_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "in", 1)
+    given = str(tmp_path / "in" / "a0")
+    broken = [Found(given), Found(given, AdapterFileError("the listing broke off"))]
+    monkeypatch.setattr(running, "expand", lambda *_, **__: iter(broken))
+    summary = run([given], tmp_path / "out")
+    assert check_consistent(tmp_path / "out") == ({given}, {f"{given}/"})
+    assert (summary.counts.adapters, summary.counts.errors) == (1, {"Input": 1})
+
+
 def test_no_resume_measures_everything_again(tmp_path: Path, counting: Counting) -> None:
     fill(tmp_path / "in", 3)
     first = run([tmp_path / "in"], tmp_path / "out")
@@ -224,10 +264,10 @@ def test_no_resume_measures_everything_again(tmp_path: Path, counting: Counting)
     check_consistent(tmp_path / "out")
 
 
-def test_same_input_same_bytes_whatever_the_engine_and_the_order(tmp_path: Path) -> None:
+def test_same_input_same_bytes_whatever_the_engine_and_the_workers(tmp_path: Path) -> None:
     fill(tmp_path / "in", 70)
     run([tmp_path / "in"], tmp_path / "one")
-    fleet_scan([str(tmp_path / "in")], tmp_path / "two")
+    fleet_scan([str(tmp_path / "in")], tmp_path / "two", engine=partial(LocalEngine, workers=3))
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.[jp]*"))
     assert len(files) == 1 + 3 * 3
     for file in files:

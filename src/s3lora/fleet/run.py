@@ -36,12 +36,16 @@ WORKER = "Worker"
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is: inputs in all, those done, and of these with an error or as they were."""
+    """How far a run is: inputs in all, those done, and of these with an error or as they were.
+
+    `kept` counts errors that may pass of adapters whose earlier measurement stays.
+    """
 
     total: int = 0
     done: int = 0
     errors: int = 0
     unchanged: int = 0
+    kept: int = 0
 
 
 class Watch(Protocol):
@@ -109,11 +113,16 @@ def _plan(inputs: Sequence[str], dataset: Dataset, *, resume: bool) -> _Plan:
     """Expand the inputs, and find for each what is known of it."""
     plan = _Plan()
     failing: set[str] = set()
+    named: set[str] = set()
     for found in expand(inputs, on_skip=lambda _, reason: plan.skipped.update((reason,))):
         if found.error is not None:
-            plan.items.append(Item(found.uri, kind=INPUT, reason=printable(found.error, LONGEST)))
-            failing.add(stored_uri(found.uri))
+            # A listing that broke off after it had named the input itself as an adapter is an error of its own.
+            uri = f"{found.uri.rstrip('/')}/" if found.uri in named else found.uri
+            named.add(uri)
+            plan.items.append(Item(uri, kind=INPUT, reason=printable(found.error, LONGEST)))
+            failing.add(stored_uri(uri))
             continue
+        named.add(found.uri)
         trace = dataset.traces.get(stored_uri(found.uri))
         again = not resume or trace is None or trace.transient or trace.kind == INPUT
         plan.items.append(Item(found.uri, None if again or trace is None else trace.fingerprint))
@@ -192,6 +201,7 @@ class _Run:
         if isinstance(result, Lost):
             self._lose(batch, result)
             return
+        self.progress.kept += sum(map(self.dataset.keeps, result.traces))
         again = set(self.dataset.commit(batch.part, result))
         if again:
             items = tuple(Item(item.uri, fresh=True) for item in batch.items if stored_uri(item.uri) in again)
@@ -199,6 +209,7 @@ class _Run:
         self.progress.done += len(batch.items) - len(again)
         self.progress.unchanged += len(result.unchanged)
         self.progress.errors += sum(trace.kind is not None for trace in result.traces)
+        self.progress.errors += sum(self.dataset.traces[uri].kind is not None for uri in result.unchanged)
 
     def _lose(self, batch: Batch, lost: Lost) -> None:
         """Try what the lost worker had again, each adapter alone; one that keeps losing its worker is an error."""

@@ -65,6 +65,7 @@ def test_lost_nodes_lose_nothing(seed: int, population: Path, expected: Path, tm
     # Ray tells of its nodes on the same stream.
     assert json.loads(done.stdout.splitlines()[-1]) == {"lost": 2, "adapters": COUNT}
     check_consistent(out)
+    assert (out / "fleet.json").read_bytes() == (expected / "fleet.json").read_bytes()
     for table in ("adapters", "modules", "errors"):
         assert rows(out, table) == rows(expected, table)
 

@@ -13,6 +13,21 @@ from s3lora.fleet.run import Progress, Watch
 MINUTE = 60.0
 
 
+class Last:
+    """Remembers the progress of a run, and lets another look at it."""
+
+    def __init__(self, watch: Watch | None) -> None:
+        """Take who looks at it, None for nobody."""
+        self.watch = watch
+        self.progress = Progress()
+
+    def __call__(self, progress: Progress) -> None:
+        """Keep it, and pass it on."""
+        self.progress = progress
+        if self.watch is not None:
+            self.watch(progress)
+
+
 @contextlib.contextmanager
 def watching(*, quiet: bool) -> Iterator[Watch | None]:
     """Give what shows the progress, None if nothing is to be shown."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from s3lora.cli.fleet.progress import watching
+from s3lora.cli.fleet.progress import Last, watching
 from s3lora.cli.options import format_option
 from s3lora.cli.output import complain, emit, show
 from s3lora.errors import UsageError
@@ -91,11 +91,14 @@ def scan_command(
     try:
         # Ray prints what happens to its nodes on standard output, where only the result belongs.
         with contextlib.redirect_stdout(sys.stderr), watching(quiet=quiet) as watch:
-            summary = fleet_scan(inputs, out, settings, engine=make, resume=resume, batch=batch, watch=watch)
+            last = Last(watch)
+            summary = fleet_scan(inputs, out, settings, engine=make, resume=resume, batch=batch, watch=last)
     except KeyboardInterrupt:
         complain("what is done stays done: the same command goes on from here", 0)
         raise
-    status = 0 if summary.counts.adapters else 2
+    if last.progress.kept:
+        complain(f"{last.progress.kept} adapters could not be read now: what is known of them stays", 0)
+    status = 2 if last.progress.errors == last.progress.total else 0
     if form == "json":
         emit(summary.encode(), None)
         return status

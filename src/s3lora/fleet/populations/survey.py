@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s3lora.errors import AdapterFileError, UsageError, printable
+from s3lora.errors import UsageError, printable
 from s3lora.fleet.populations.distributions import SHOWN, Distribution, distributions
 from s3lora.fleet.populations.reference import Recipe
 from s3lora.fleet.populations.unusual import Ranking, ranking
 from s3lora.fleet.results.database import connect
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import Summary, read_summary
-from s3lora.needs import need
 from s3lora.scan import Tool
 from s3lora.spectrum.indices import INDICES
 
@@ -118,13 +117,9 @@ def survey(folder: Path, *, index: str = "ssi", most: int = MOST, reference: Pat
         raise UsageError(f"no index {index!r}", fix=f"choose one of {', '.join(INDICES)}")
     if most < 1:
         raise UsageError(f"most must be 1 or more, not {most}")
-    duckdb = need("duckdb", "fleet")
     summary = read_summary(folder)
-    try:
-        with connect(folder) as database:
-            return _survey(database, folder, summary, index, most, reference)
-    except duckdb.Error as error:
-        raise AdapterFileError(f"cannot be read as a dataset: {printable(error, 400)}", file=folder) from None
+    with connect(folder) as database:
+        return _survey(database, folder, summary, index, most, reference)
 
 
 def _survey(database: Any, folder: Path, summary: Summary, index: str, most: int, reference: Path | None) -> Survey:

@@ -36,8 +36,8 @@ def connect(folder: Path) -> Iterator[Any]:
         database.execute("SET enable_external_access = false")
         database.execute("SET lock_configuration = true")
         yield database
-    except duckdb.IOException as error:
-        raise AdapterFileError(f"is no dataset that can be read: {printable(error)}", file=folder) from None
+    except duckdb.Error as error:
+        raise AdapterFileError(f"cannot be read as a dataset: {printable(error, 400)}", file=folder) from None
     finally:
         database.close()
 

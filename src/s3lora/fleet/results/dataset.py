@@ -149,12 +149,13 @@ class Dataset:
     def commit(self, number: int, result: Measured) -> tuple[str, ...]:
         """Put the rows of a batch in place, and out of the part `number` what they replace.
 
-        Returns the uris whose content is in the dataset no more, and which have to be measured after all. Raises
-        OutputError where the system refuses, as it does when the disk is full; the dataset is then as it was.
+        An error that may pass does not replace a measurement: see `keeps`. Returns the uris whose content is in the
+        dataset no more, and which have to be measured after all. Raises OutputError where the system refuses, as it
+        does when the disk is full; the dataset is then as it was.
         """
         lost = tuple(row["uri"] for row in result.copies if row["content"] not in self._sources)
         result = dataclasses.replace(result, copies=tuple(row for row in result.copies if row["uri"] not in lost))
-        traces = list(result.traces)
+        traces = [trace for trace in result.traces if not self.keeps(trace)]
         tables: Mapping[Table, bytes] = result.tables
         old = self.path(number)
         if result.copies or (old.exists() and traces):
@@ -170,6 +171,11 @@ class Dataset:
             self._note(trace, number)
         self._unsettled = None
         return lost
+
+    def keeps(self, trace: Trace) -> bool:
+        """Return whether what is there stays: an adapter that cannot be reached now has not changed for all we know."""
+        there = self.traces.get(trace.uri)
+        return trace.transient and there is not None and there.kind is None
 
     def settle(self) -> None:
         """Look again at the part that an interruption met between its rename and its traces."""
@@ -214,7 +220,7 @@ class Dataset:
                 self.folder.rmdir()
 
     def known(self) -> bytes:
-        """Return the sorted digests of all contents that are measured, as `Known` takes them."""
+        """Return the sorted digests of all contents that are measured, as `Work.known` has them."""
         return b"".join(sorted(map(bytes.fromhex, self._sources)))
 
     def close(self) -> None:
@@ -256,13 +262,15 @@ class Dataset:
         """Return what the part holds when the new rows have taken the place of older ones, and traces of the copies."""
         pa, pq = need("pyarrow", "fleet"), need("pyarrow.parquet", "fleet")
         new = {table: [pq.read_table(pa.BufferReader(raw))] for table, raw in result.tables.items()}
+        kept = {trace.uri for trace in result.traces if self.keeps(trace)}
+        new["errors"] = [_without(new["errors"][0], kept)]
         copied = [self._copy(row) for row in result.copies]
         for adapter, modules in copied:
             new["adapters"].append(adapter)
             new["modules"].append(modules)
         traces = [trace_of(adapter.to_pylist()[0]) for adapter, _ in copied]
         if self.path(number).exists():
-            fresh = {trace.uri for trace in (*result.traces, *traces)}
+            fresh = {trace.uri for trace in (*result.traces, *traces)} - kept
             for table in TABLES:
                 new[table].insert(0, _without(_read(self.path(number) / f"{table}.parquet"), fresh))
         return {table: to_parquet(pa.concat_tables(parts)) for table, parts in new.items()}, traces

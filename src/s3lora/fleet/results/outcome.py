@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass, field
 from typing import Any
-
-import msgspec
 
 from s3lora.fleet.results.rows import Row
 from s3lora.fleet.results.schema import SCHEMA_VERSION, Table
@@ -22,11 +19,6 @@ class Settings:
     scan: Configuration = field(default_factory=Configuration)
     signature: bool = False
     schema_version: int = SCHEMA_VERSION
-
-    @property
-    def digest(self) -> str:
-        """Return a SHA-256 of the settings, in hexadecimal."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

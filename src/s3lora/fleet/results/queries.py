@@ -68,7 +68,7 @@ def ask(folder: Path, sql: str) -> Answer:
             if found.description is None:
                 raise UsageError("this SQL has no result", fix="write a SELECT over adapters, modules or errors")
             return Answer(tuple(column[0] for column in found.description), tuple(found.fetchall()))
-        except duckdb.IOException:
+        except duckdb.IOException:  # of the files, and not of the query
             raise
         except duckdb.Error as error:
             raise UsageError(f"DuckDB refuses this query: {printable(error, 400)}") from None

@@ -57,7 +57,7 @@ def expand(inputs: Sequence[str], *, on_skip: OnSkip | None = None) -> Iterator[
     seen: set[bytes] = set()
     for given in inputs:
         for found in _expand(given, skip, listed=False):
-            if not unique:
+            if not unique and found.error is None:
                 digest = blake2b(found.uri.encode("utf-8", "surrogatepass"), digest_size=16).digest()
                 if digest in seen:
                     continue
