@@ -239,6 +239,27 @@ def test_ctrl_c_ends_soon_and_says_how_to_go_on(population: Path, expected: Path
     same(out, expected)
 
 
+def fails_in_its_worker(batch: Batch, work: Work) -> Measured:
+    """Measure as workers do, but for one adapter, in which the program fails."""
+    from s3lora.fleet.work import measure
+
+    if any(item.uri.endswith("00007") for item in batch.items):
+        raise ZeroDivisionError("of ours")
+    return measure(batch, work)
+
+
+def test_a_fault_of_the_program_costs_one_adapter(population: Path, expected: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fleet_scan([str(population)], out, engine=partial(LocalEngine, workers=2, function=fails_in_its_worker))
+    done, errors = check_consistent(out)
+    assert (errors, len(done)) == ({f"{population}/00007"}, COUNT - 1)
+    (error,) = rows(out, "errors")
+    assert (error["kind"], error["transient"]) == ("Internal", True)
+    assert "internal error (ZeroDivisionError: of ours)" in error["reason"]
+    fleet_scan([str(population)], out)
+    same(out, expected)
+
+
 def ends_its_worker(batch: Batch, work: Work) -> Measured:
     """Measure as workers do, but for one adapter, which kills the process: what too little memory does."""
     from s3lora.fleet.work import measure

@@ -55,6 +55,7 @@ def test_a_page_stands_alone(kind: str) -> None:
 def test_coordinates_are_numbers(kind: str) -> None:
     page = Page(population_page(MADE[kind]()))
     drawn = [value for _, name, value in page.attributes if name in ("d", "x", "y", "cx", "viewbox")]
+    assert bool(drawn) == (kind != "bare")
     assert not [value for value in drawn if re.search(r"[^-MLHVhvlmz0-9. ]", value)]
 
 

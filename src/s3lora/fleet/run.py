@@ -32,6 +32,8 @@ TICK = 0.2
 INPUT = "Input"
 #: Kind of the error of an adapter that cost its worker.
 WORKER = "Worker"
+#: Kind of the error of an adapter in which the program itself failed.
+INTERNAL = "Internal"
 
 
 @dataclass(slots=True)
@@ -220,5 +222,6 @@ class _Run:
         if self.tries[batch.items[0].uri] < TRIES:
             self.queue.append(batch)
             return
-        reason = f"{lost.reason}, {TRIES} times; it may need more memory than there is"
-        self._end(batch, failed(batch, WORKER, reason))
+        more = "set S3LORA_DEBUG=1 and scan it alone" if lost.fault else "it may need more memory than there is"
+        kind = INTERNAL if lost.fault else WORKER
+        self._end(batch, failed(batch, kind, f"{lost.reason}, {TRIES} times; {more}"))

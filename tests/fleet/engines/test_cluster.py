@@ -92,6 +92,31 @@ def test_a_killed_driver_is_gone_on_from(population: Path, expected: Path, tmp_p
         assert rows(out, table) == rows(expected, table)
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_soon(population: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["-m", "s3lora", "fleet", "scan", population, "--out", out, "--batch", "1", "--engine", "ray", "-q"]
+    running = subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env=ray_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 60
+    while not list(out.glob("parts/0*")):
+        assert running.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    start = time.monotonic()
+    os.killpg(running.pid, signal.SIGINT)
+    _, told = running.communicate()
+    assert time.monotonic() - start < 5
+    assert running.returncode == 130, told
+    assert b"Traceback" not in told
+    check_consistent(out)
+
+
 def test_no_cluster_at_the_address(tmp_path: Path) -> None:
     write_population(tmp_path / "in", 1, BASES)
     result = scan_with_ray(tmp_path / "in", "--out", tmp_path / "out", "--address", "127.0.0.1:1")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from s3lora.errors import S3LoRAError, printable
-from s3lora.fleet.engines.engine import Lost
+from s3lora.fleet.engines.engine import Lost, fault
 from s3lora.fleet.results.outcome import Measured
 from s3lora.fleet.work import Batch, Work, measure
 from s3lora.needs import need
@@ -81,8 +81,8 @@ class RayEngine:
         errors = self._ray.exceptions
         try:
             result = self._ray.get(reference)
-        except errors.RayTaskError as error:  # a fault of the program, which every batch would meet
-            raise error.as_instanceof_cause() from None
+        except errors.RayTaskError as error:
+            return fault(error.cause)
         except errors.RayError as error:
             return Lost(f"its Ray worker was lost ({printable(type(error).__name__)})")
         assert isinstance(result, Measured)

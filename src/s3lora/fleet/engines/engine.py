@@ -6,15 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from s3lora.errors import printable
 from s3lora.fleet.results.outcome import Measured
 from s3lora.fleet.work import Batch
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A batch whose worker ended before it answered, and how it ended, in words."""
+    """A batch without an answer, and why, in words: its worker ended, or the program failed in it (`fault`)."""
 
     reason: str
+    fault: bool = False
+
+
+def fault(error: BaseException) -> Lost:
+    """Return what a failure of the program itself makes of a batch."""
+    return Lost(printable(f"internal error ({type(error).__name__}: {error})", 300), fault=True)
 
 
 class Engine(Protocol):

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from s3lora.errors import OutputError
-from s3lora.fleet.engines.engine import Lost
+from s3lora.fleet.engines.engine import Lost, fault
 from s3lora.fleet.results.outcome import Measured
 from s3lora.fleet.work import Batch, Work, measure
 
@@ -118,7 +118,7 @@ class _Slot:
             self.dead = True
             self.process.join(PATIENCE)
             return Lost(_ending(self.process.exitcode))
-        assert isinstance(answer, Measured)
+        assert isinstance(answer, Measured | Lost)
         return answer
 
     def kill(self) -> None:
@@ -134,7 +134,12 @@ def _serve(connection: Connection, work: Work, function: Callable[[Batch, Work],
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
-            connection.send(function(connection.recv(), work))
+            batch = connection.recv()
+            try:
+                answer: Measured | Lost = function(batch, work)
+            except Exception as error:
+                answer = fault(error)
+            connection.send(answer)
 
 
 def _end_with_parent() -> None:
