@@ -180,27 +180,16 @@ def test_broken_markers_change_nothing(card: str, adapter: Path, capsys: pytest.
 def test_links(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card = adapter / "README.md"
     (adapter / "card.md").write_text("# mine\n")
-    card.symlink_to("card.md")
-    assert fine(call(capsys, "card", "adapter")) == "wrote adapter/README.md: section added\n"
-    assert card.is_symlink()
-    assert BEGIN in (adapter / "card.md").read_text()
     (tmp_path / "blob").write_text("# of a cache\n")
-    for target, says in (
-        ("../blob", r"README\.md: is a link that leads out of the folder; give -o the file that is meant"),
-        ("gone.md", r"README\.md: is a link that leads nowhere"),
-        ("README.md", r"README\.md: is a link that leads nowhere"),
-    ):
-        card.unlink()
+    for target in ("card.md", "../blob", "gone.md", "README.md"):
         card.symlink_to(target)
-        fails(call(capsys, "card", "adapter"), says)
+        for output in ((), ("-o", "adapter/README.md")):
+            fails(call(capsys, "card", "adapter", *output), r"README\.md: is a link, and its target would")
         assert card.is_symlink()
+        card.unlink()
+    assert (adapter / "card.md").read_text() == "# mine\n"
     assert (tmp_path / "blob").read_text() == "# of a cache\n"
     assert not (adapter / "gone.md").exists()
-    card.unlink()
-    card.symlink_to("../blob")
-    fine(call(capsys, "card", "adapter", "-o", "adapter/README.md"))
-    assert card.is_symlink()
-    assert BEGIN in (tmp_path / "blob").read_text()
 
 
 def test_cards_that_cannot_be(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:

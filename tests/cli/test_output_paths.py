@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 
 import pytest
 
+from s3lora.errors import OutputError
+from s3lora.files import write_whole
 from tests.command import call
 from tests.hostile import bad_files as bad
 from tests.hostile.test_bad_adapters import state
@@ -113,14 +114,69 @@ def test_output_files_that_cannot_be(
     assert state(place) == before
 
 
-def test_output_goes_through_links_and_into_devices(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A link keeps leading where it led, and /dev/null stays a device, also for root."""
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("alias.json", "real.json"),  # an ordinary file
+        ("scan.json", f"adapter/{bad.WEIGHTS}"),  # the input itself, under a harmless name
+        ("scan.json", f"other/{bad.CONFIG}"),
+        ("scan.json", "adapter"),
+        ("gone.json", "nowhere.json"),
+        ("a/b.json", "../real.json"),
+    ],
+)
+@pytest.mark.parametrize("command", [("scan", "adapter"), ("compare", "adapter", "other"), ("bom", "adapter")])
+def test_output_follows_no_link(
+    command: tuple[str, ...], link: str, target: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "a").mkdir()
     (place / "real.json").write_text("old")
-    (place / "alias.json").symlink_to("real.json")
-    assert call(capsys, "scan", "adapter", "--format", "json", "-o", "alias.json").status == 0
-    assert (place / "alias.json").is_symlink()
-    assert json.loads((place / "real.json").read_text())["modules"]
-    assert call(capsys, "scan", "adapter", "-o", os.devnull).status == 0
+    (place / link).symlink_to(target)
+    before = state(place)
+    form = () if command[0] == "bom" else ("--format", "json")
+    result = call(capsys, *command, *form, "-o", link)
+    assert (result.status, result.out) == (2, "")
+    real = os.path.relpath(os.path.realpath(place / link))
+    assert result.err == (
+        f"s3lora: {link}: is a link, and its target would be overwritten; give --output {real}, or another file\n"
+    )
+    assert (place / link).is_symlink()
+    assert state(place) == before
+
+
+def test_a_link_that_comes_during_the_work_is_not_followed(place: Path) -> None:
+    (place / "real.json").write_text("old")
+    (place / "late.json").symlink_to("real.json")
+    with pytest.raises(OutputError, match=r"late\.json: is a link"):
+        write_whole(place / "late.json", b"new")
+    assert (place / "real.json").read_text() == "old"
+    assert not [name for name in os.listdir(place) if name.endswith(".partial")]
+
+
+def test_no_file_that_the_command_reads_is_overwritten(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rule = ("--fail-on", "ssi > 2")
+    assert call(capsys, "scan", "adapter", *rule, "--format", "sarif", "-o", "known.sarif").status == 0
+    (place / "s3lora.toml").write_text('fail-on = ["ssi > 2"]\n')
+    (place / "folder").symlink_to(".")
+    os.link(place / "known.sarif", place / "twin.sarif")
+    before = state(place)
+    for options, output in (
+        (("--baseline", "known.sarif", *rule), "known.sarif"),
+        (("--baseline", "known.sarif", *rule), "folder/known.sarif"),
+        (("--baseline", "known.sarif", *rule), "twin.sarif"),
+        (("--policy", "s3lora.toml"), "s3lora.toml"),
+    ):
+        result = call(capsys, "scan", "adapter", *options, "--format", "sarif", "-o", output)
+        assert (result.status, result.out) == (2, "")
+        assert result.err.endswith(f"s3lora: {output}: is read by this command; give --output another file\n")
+    assert state(place) == before
+
+
+def test_output_goes_into_devices(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """/dev/null stays a device, also for root, and also under another name."""
+    (place / "null").symlink_to(os.devnull)
+    for output in (os.devnull, "null"):
+        assert call(capsys, "scan", "adapter", "-o", output).status == 0
     assert not Path(os.devnull).is_file()
 
 

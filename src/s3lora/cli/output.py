@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+import click
+
 from s3lora.errors import OutputError, UsageError, printable
+from s3lora.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,8 +23,6 @@ if TYPE_CHECKING:
 #: Seconds before a progress line appears.
 PATIENCE = 1.0
 CLEAR = "\r\x1b[K"
-#: What a result is never written over: a slip of the hand would cost the adapter.
-ADAPTER_FILES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", "adapter_config.json")
 
 
 def complain(message: str, status: int) -> int:
@@ -33,25 +34,33 @@ def complain(message: str, status: int) -> int:
 
 
 def check_output(output: str | None) -> None:
-    """Raise before any work is done if a result can obviously not be written to `output`, or must not be."""
+    """Raise before any work is done if a result can obviously not be written to `output`, or must not be.
+
+    Whatever else the running command names on its command line, and that is a file, is an input: never written onto.
+    """
     if output is None:
         return
-    path = Path(output)
     if not output.strip():
         raise UsageError("--output has no name", fix="give the file to write")
-    if path.is_dir():
-        raise OutputError("is a folder", file=path, fix="give the name of a file")
-    if not path.parent.is_dir():
-        raise OutputError("cannot be written (no such folder)", file=path)
-    if path.is_file() and path.name.endswith(ADAPTER_FILES):
-        raise OutputError("is part of an adapter", file=path, fix="give --output another file")
+    context = click.get_current_context(silent=True)
+    check_writable(Path(output), () if context is None else _inputs(context))
+
+
+def _inputs(context: click.Context) -> Iterator[Path]:
+    for name, value in context.params.items():
+        if name != "output":
+            yield from (Path(one) for one in (value if isinstance(value, tuple) else (value,)) if _is_name(one))
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, Path) or (isinstance(value, str) and 0 < len(value) < 4096 and "\0" not in value)
 
 
 def emit(content: str | bytes, output: str | None) -> None:
     """Print text as UTF-8, whatever the locale, or bytes as they are; or write them to a file whole or not at all."""
     data = content.encode() if isinstance(content, str) else content
     if output is not None:
-        _write(Path(output), data)
+        write_whole(Path(output), data)
         return
     stream = _stdout()
     buffer = getattr(stream, "buffer", None)
@@ -80,38 +89,6 @@ def _stdout() -> TextIO:
     if sys.stdout is None:
         raise OutputError("standard output is closed")
     return sys.stdout
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial: str | None = None
-    try:
-        if path.exists() and not path.is_file():
-            with path.open("wb") as device:  # /dev/null, a pipe: they are written to, never replaced
-                device.write(data)
-            return
-        path = Path(os.path.realpath(path))  # the file that a link leads to, not the link
-        import tempfile  # only here, and slow to import
-
-        descriptor, partial = tempfile.mkstemp(prefix=".s3lora.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(partial).chmod(_mode(path))
-        Path(partial).replace(path)
-        partial = None
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=path) from None
-    finally:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
-
-
-def _mode(path: Path) -> int:
-    """Return the permissions of the file that is replaced, or of a new one."""
-    if path.is_file():
-        return stat.S_IMODE(path.stat().st_mode)
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def progress_line(label: str) -> Progress | None:

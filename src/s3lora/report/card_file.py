@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from s3lora.adapter.tensors import MappedFile
 from s3lora.errors import AdapterFileError, OutputError, printable
+from s3lora.files import LINK
 
 BEGIN, END = "<!-- s3lora:begin -->", "<!-- s3lora:end -->"
 CARD = "README.md"
@@ -22,15 +22,13 @@ _FIELD = re.compile(
 
 
 def card_in(folder: Path) -> Path:
-    """Return where the card of the adapter in `folder` lies.
+    """Return where the card of the adapter in `folder` lies; raise OutputError where it is a link.
 
-    Raises OutputError where it is a link out of the folder: a model hub's cache keeps files so, under names that are
-    their digests.
+    A model hub's cache keeps files so, under names that are their digests.
     """
     path = folder / CARD
-    # realpath, for resolve() raises on a loop of links
-    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
-        raise OutputError("is a link that leads out of the folder", file=path, fix="give -o the file that is meant")
+    if path.is_symlink():
+        raise OutputError(LINK, file=path, fix="give -o the file that is meant")
     return path
 
 
@@ -39,13 +37,13 @@ def read_card(path: Path) -> str | None:
 
     Raises OutputError if it is there and cannot be read as UTF-8 text, for then it cannot be written back either.
     """
-    if not path.exists() and not path.is_symlink():
+    if path.is_symlink():
+        raise OutputError(LINK, file=path, fix="give -o the file that is meant")
+    if not path.exists():
         return None
     try:
         file = MappedFile(path)
     except AdapterFileError as error:
-        if path.is_symlink() and not path.exists():
-            raise OutputError("is a link that leads nowhere", file=path, fix="remove it") from None
         raise OutputError(error.problem, file=path) from None
     raw = file.bytes(0, LARGEST + 1)
     file.close()

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from s3lora.errors import OutputError
 from s3lora.evaluate.results import Metric, Sweep, Variant
+from s3lora.files import write_whole
 from s3lora.needs import need
 from s3lora.report.axes import axis_label
 from s3lora.report.labels import Spot, beside
@@ -45,16 +45,7 @@ def draw(sweep: Sweep, path: Path | str) -> None:
 
     Raises OutputError where the file cannot be written, MissingPackageError without matplotlib.
     """
-    content = png(sweep)
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=path) from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(Path(path), png(sweep))
 
 
 def png(sweep: Sweep) -> bytes:

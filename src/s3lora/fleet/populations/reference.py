@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from s3lora.errors import AdapterFileError, NothingToAuditError, OutputError, printable
+from s3lora.errors import AdapterFileError, NothingToAuditError, printable
+from s3lora.files import write_whole
 from s3lora.fleet.populations.cells import FEWEST, KEYS, LEVELS, Level, band_sql
 from s3lora.fleet.results.database import connect
 from s3lora.fleet.results.outcome import Settings
@@ -210,10 +211,4 @@ def _write(out: Path, rows: list[tuple[Any, ...]], facts: Facts) -> None:
     buffer = io.BytesIO()
     table = pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
     pq.write_table(table, buffer, compression="zstd", row_group_size=2048)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        partial.write_bytes(buffer.getvalue())
-        partial.replace(out)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=out) from None
+    write_whole(out, buffer.getvalue())

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from s3lora.adapter.folder import replacing
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
+from s3lora.files import write_whole
 from s3lora.fleet.results.outcome import Measured, Settings, Trace, to_parquet, trace_of
 from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, Table
 from s3lora.fleet.results.summary import SUMMARY, Summary, read_summary
@@ -201,13 +202,7 @@ class Dataset:
 
     def record(self, summary: Summary) -> None:
         """Write `fleet.json`, whole or not at all."""
-        partial = self.folder / f"{SUMMARY}.partial"
-        try:
-            _write(partial, summary.encode())
-            partial.replace(self.folder / SUMMARY)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise OutputError(f"cannot be written ({error.strerror or error})", file=self.folder / SUMMARY) from None
+        write_whole(self.folder / SUMMARY, summary.encode())
 
     def abandon(self) -> None:
         """Take back a dataset that this run began and that holds nothing."""
