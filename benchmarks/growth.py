@@ -8,8 +8,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from measure import seconds
-from s3lora.adapter.model import ArrayTensor, Factor, LoraModule, Scaling
-from s3lora.scan import Configuration, scan_module
+from s3lora.adapter.model import Factor, LoraModule, Scaling
+from s3lora.adapter.tensor import ArrayTensor
+from s3lora.measure.scan import Configuration, scan_module
 
 MODULES = (16, 32, 64, 128, 160)
 SIZES = (2048, 4096, 8192, 16384, 20480)

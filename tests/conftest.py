@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s3lora.evaluate.statistics import bootstrap_mean, paired_difference, relative_change
+from s3lora.statistics import bootstrap_mean, paired_difference, relative_change
 
 
 @pytest.fixture(scope="session")

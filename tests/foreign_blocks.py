@@ -23,7 +23,7 @@ import jsonschema
 import pytest
 
 from s3lora.errors import S3LoRAError
-from s3lora.policy import OWN_FILE, SHARED_FILE, read_policy
+from s3lora.gate.policy import OWN_FILE, SHARED_FILE, read_policy
 from tests import vendored
 from tests.pages import ROOT, Block, read_blocks
 from tests.program import parsed

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 from s3lora import Choice, ModuleScan, Plan, Scan, Settings, open_adapter, prune, scan, write_pruned
 from s3lora.adapter.digest import Source
 from s3lora.adapter.model import place
-from s3lora.scan import Configuration
-from s3lora.select import share_of
+from s3lora.choose.select import share_of
+from s3lora.measure.scan import Configuration
 
 PREFIX = "base_model.model."
 

@@ -24,8 +24,32 @@ HEAVY = (
     *("ray", "pyarrow", "duckdb", "sklearn", "fsspec", "huggingface_hub", "aiohttp"),
 )
 
-#: A report may know the table of indices, and nothing that computes one.
-COMPUTING = ("factored", "methods", "moments", "robust", "released", "repair", "difference", "subspaces")
+#: The house, from the ground up: what is imported lies on the same floor or on a lower one. Between `measure` and
+#: `choose` there is room for `base` (what is known of a base model without building it), and above `evaluate` for
+#: `repair` and `training`.
+FLOORS = (
+    *("ground", "spectrum", "adapter", "measure", "choose", "rewrite", "gate"),
+    *("evaluate", "fleet", "report", "cli"),
+)
+#: The only modules at the top of the package; whoever needs them may use them.
+GROUND = ("_version", "errors", "files", "needs", "statistics")
+#: Within a floor: what may not reach which neighbours.
+WALLS = {
+    "fleet.sources": ("fleet.work", "fleet.run", "fleet.engines", "fleet.results", "fleet.populations"),
+    "fleet.engines": ("fleet.run", "fleet.populations", "fleet.detection"),
+    "fleet.results": ("fleet.work", "fleet.run", "fleet.engines", "fleet.sources", "fleet.detection"),
+    "fleet.work": ("fleet.run", "fleet.engines", "fleet.populations", "fleet.detection"),
+    "fleet.signature": ("fleet.results", "fleet.sources", "fleet.work"),
+    "fleet": ("rewrite", "choose"),
+    "adapter": ("spectrum",),
+    # A report may know the table of indices, and nothing that computes one.
+    "report": (
+        "adapter.open",
+        *(f"spectrum.{name}" for name in (
+            *("factored", "methods", "moments", "robust", "released", "clip", "difference", "subspaces"),
+        )),
+    ),
+}  # fmt: skip
 
 
 def module_name(path: Path) -> str:
@@ -61,31 +85,50 @@ def test_spectrum_knows_nothing_of_adapters() -> None:
             assert top == "numpy" or top in sys.stdlib_module_names or within(name, "s3lora.spectrum"), (path, name)
 
 
-@pytest.mark.parametrize(
-    ("part", "others"),
-    [
-        ("adapter", ("spectrum", "report", "cli", "scan", "select", "prune", "gate")),
-        ("report", ("cli", "adapter.open", *(f"spectrum.{name}" for name in COMPUTING))),
-        ("scan", ("select", "prune", "report", "cli")),
-        ("select", ("adapter.open", "prune", "report", "cli")),
-        ("prune", ("report", "cli")),
-        ("provenance", ("report", "cli")),
-        ("compare", ("series", "compose", "report", "cli")),
-        ("series", ("compose", "report", "cli")),
-        ("compose", ("report", "cli")),
-        ("errors", ("adapter", "spectrum", "scan", "report", "cli")),
-        ("fleet", ("prune", "select", "report", "cli")),
-        ("fleet.sources", ("fleet.work", "fleet.run", "fleet.engines", "fleet.results", "fleet.populations")),
-        ("fleet.engines", ("fleet.run", "fleet.populations", "fleet.detection")),
-        ("fleet.results", ("fleet.work", "fleet.run", "fleet.engines", "fleet.sources", "fleet.detection")),
-        ("fleet.work", ("fleet.run", "fleet.engines", "fleet.populations", "fleet.detection")),
-        ("fleet.signature", ("fleet.results", "fleet.sources", "fleet.work")),
-    ],
-)  # fmt: skip
-def test_parts_do_not_reach_forward(part: str, others: tuple[str, ...]) -> None:
+def targets(path: Path) -> Iterator[str]:
+    """Yield the modules of s3lora that a file imports, wherever in it."""
+    modules = {module_name(one) for one in FILES}
+    for name in imports(path):
+        if within(name, "s3lora"):
+            while name not in modules:
+                name = name.rpartition(".")[0]
+            yield name
+
+
+def floor(name: str) -> int:
+    part = name.removeprefix("s3lora.").partition(".")[0]
+    return FLOORS.index("ground" if part in GROUND else part)
+
+
+def test_the_floors_are_all_there_is() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == {*FLOORS[1:]}
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {"__init__", "__main__", *GROUND}
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_nothing_is_imported_from_a_higher_floor(path: Path) -> None:
+    own = module_name(path)
+    if own in ("s3lora", "s3lora.__main__"):  # the two doors
+        return
+    for name in targets(path):
+        if name != "s3lora":
+            assert floor(name) <= floor(own), f"{own} imports {name}"
+
+
+@pytest.mark.parametrize(("part", "others"), WALLS.items(), ids=WALLS)
+def test_walls_within_a_floor(part: str, others: tuple[str, ...]) -> None:
     for path in files_in(part):
         for name in imports(path):
             assert not within(name, *(f"s3lora.{other}" for other in others)), f"{path.name} imports {name}"
+
+
+def test_imports_go_in_no_circle() -> None:
+    left = {module_name(path): {*targets(path)} - {"s3lora"} for path in FILES if path.name != "__main__.py"}
+    while free := [name for name, needed in left.items() if not needed & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, f"in or behind a circle: {sorted(left)}"
 
 
 def test_only_evaluation_may_import_torch() -> None:
@@ -107,7 +150,7 @@ def loaded_after(statement: str, *arguments: object) -> set[str]:
 
 def test_importing_is_light() -> None:
     loaded = loaded_after("from s3lora import *")
-    assert "s3lora.provenance" in loaded
+    assert "s3lora.rewrite.provenance" in loaded
     assert not loaded.intersection(HEAVY)
     assert not loaded.intersection(("rich", "click", "s3lora.cli", "s3lora.report"))
 

@@ -20,18 +20,18 @@ import pytest
 import s3lora
 from benchmarks import million
 from s3lora.adapter.formats import FORMATS
-from s3lora.compare import Comparison
-from s3lora.compat import COMPATS
-from s3lora.compose import Alignment, Composition, ModuleComposition, ModuleUpdate
+from s3lora.choose.select import Plan
 from s3lora.evaluate import results
-from s3lora.fleet.populations.against import Against, Mark, Standing
-from s3lora.provenance import Provenance, Restoration
-from s3lora.prune import MODES
+from s3lora.measure.against import Against, Mark, Standing
+from s3lora.measure.compare import Comparison
+from s3lora.measure.compose import Alignment, Composition, ModuleComposition, ModuleUpdate
+from s3lora.measure.scan import ModuleScan
+from s3lora.measure.series import ModuleSeries, Series
 from s3lora.report.documents import ScanDocument
 from s3lora.report.schemas import DOCUMENTS
-from s3lora.scan import ModuleScan
-from s3lora.select import Plan
-from s3lora.series import ModuleSeries, Series
+from s3lora.rewrite.compat import COMPATS
+from s3lora.rewrite.provenance import Provenance, Restoration
+from s3lora.rewrite.prune import MODES
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
 from s3lora.spectrum.subspaces import Overlap

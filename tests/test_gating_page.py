@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from s3lora.gate import Gate
+from s3lora.gate.findings import Gate
 from tests.command import call
 from tests.gated import good
 from tests.vendored import check

@@ -17,12 +17,12 @@ from threadpoolctl import threadpool_limits
 
 import s3lora
 from s3lora.errors import S3LoRAError
-from s3lora.evaluate.statistics import spearman
-from s3lora.scan import Scan
+from s3lora.measure.scan import Scan
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import ssi
 from s3lora.spectrum.methods import mas_svd, spsvd, svd
 from s3lora.spectrum.released import DIRECTIONS, INDEX_EPSILON, NORM_EPSILON, released_value
+from s3lora.statistics import spearman
 
 EXAMPLE = Path(s3lora.__file__).parent / "data" / "demo-adapter"
 SPECTRAL = {"svd": svd, "spsvd": spsvd, "mas-svd": mas_svd}

@@ -11,8 +11,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING
 
 from s3lora._version import __version__
@@ -20,8 +18,8 @@ from s3lora._version import __version__
 if TYPE_CHECKING:
     from s3lora.adapter.model import Adapter, LoraModule, Scaling
     from s3lora.adapter.open import open_adapter
-    from s3lora.compare import Comparison, ModuleChange, compare
-    from s3lora.compose import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
+    from s3lora.choose.rules import Fraction, Gap, Null, Outlier, Threshold, Top
+    from s3lora.choose.select import Choice, Filter, Plan, Share, select
     from s3lora.errors import (
         AdapterFileError,
         NonFiniteError,
@@ -32,62 +30,62 @@ if TYPE_CHECKING:
         UnsupportedAdapterError,
         UsageError,
     )
-    from s3lora.provenance import Provenance, read_provenance, restore, write_pruned
-    from s3lora.prune import Pruned, Settings, prune
-    from s3lora.rules import Fraction, Gap, Null, Outlier, Threshold, Top
-    from s3lora.scan import ModuleScan, Scan, scan
-    from s3lora.select import Choice, Filter, Plan, Share, select
-    from s3lora.series import ModuleSeries, Series, checkpoints, compare_series
+    from s3lora.measure.compare import Comparison, ModuleChange, compare
+    from s3lora.measure.compose import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
+    from s3lora.measure.scan import ModuleScan, Scan, scan
+    from s3lora.measure.series import ModuleSeries, Series, checkpoints, compare_series
+    from s3lora.rewrite.provenance import Provenance, read_provenance, restore, write_pruned
+    from s3lora.rewrite.prune import Pruned, Settings, prune
     from s3lora.spectrum.subspaces import Overlap
 
 #: Public name → the module that defines it.
 _HOME = {
     "Adapter": "s3lora.adapter.model",
     "AdapterFileError": "s3lora.errors",
-    "Alignment": "s3lora.compose",
-    "Choice": "s3lora.select",
-    "Comparison": "s3lora.compare",
-    "Composition": "s3lora.compose",
-    "Filter": "s3lora.select",
-    "Fraction": "s3lora.rules",
-    "Gap": "s3lora.rules",
+    "Alignment": "s3lora.measure.compose",
+    "Choice": "s3lora.choose.select",
+    "Comparison": "s3lora.measure.compare",
+    "Composition": "s3lora.measure.compose",
+    "Filter": "s3lora.choose.select",
+    "Fraction": "s3lora.choose.rules",
+    "Gap": "s3lora.choose.rules",
     "LoraModule": "s3lora.adapter.model",
-    "ModuleChange": "s3lora.compare",
-    "ModuleComposition": "s3lora.compose",
-    "ModuleScan": "s3lora.scan",
-    "ModuleSeries": "s3lora.series",
-    "ModuleUpdate": "s3lora.compose",
+    "ModuleChange": "s3lora.measure.compare",
+    "ModuleComposition": "s3lora.measure.compose",
+    "ModuleScan": "s3lora.measure.scan",
+    "ModuleSeries": "s3lora.measure.series",
+    "ModuleUpdate": "s3lora.measure.compose",
     "NonFiniteError": "s3lora.errors",
     "NothingToAuditError": "s3lora.errors",
-    "Null": "s3lora.rules",
-    "Outlier": "s3lora.rules",
+    "Null": "s3lora.choose.rules",
+    "Outlier": "s3lora.choose.rules",
     "OutputError": "s3lora.errors",
     "Overlap": "s3lora.spectrum.subspaces",
-    "Plan": "s3lora.select",
-    "Provenance": "s3lora.provenance",
-    "Pruned": "s3lora.prune",
+    "Plan": "s3lora.choose.select",
+    "Provenance": "s3lora.rewrite.provenance",
+    "Pruned": "s3lora.rewrite.prune",
     "S3LoRAError": "s3lora.errors",
     "Scaling": "s3lora.adapter.model",
-    "Scan": "s3lora.scan",
+    "Scan": "s3lora.measure.scan",
     "SelectionError": "s3lora.errors",
-    "Series": "s3lora.series",
-    "Settings": "s3lora.prune",
-    "Share": "s3lora.select",
-    "Threshold": "s3lora.rules",
-    "Top": "s3lora.rules",
+    "Series": "s3lora.measure.series",
+    "Settings": "s3lora.rewrite.prune",
+    "Share": "s3lora.choose.select",
+    "Threshold": "s3lora.choose.rules",
+    "Top": "s3lora.choose.rules",
     "UnsupportedAdapterError": "s3lora.errors",
     "UsageError": "s3lora.errors",
-    "checkpoints": "s3lora.series",
-    "compare": "s3lora.compare",
-    "compare_series": "s3lora.series",
-    "compose": "s3lora.compose",
+    "checkpoints": "s3lora.measure.series",
+    "compare": "s3lora.measure.compare",
+    "compare_series": "s3lora.measure.series",
+    "compose": "s3lora.measure.compose",
     "open_adapter": "s3lora.adapter.open",
-    "prune": "s3lora.prune",
-    "read_provenance": "s3lora.provenance",
-    "restore": "s3lora.provenance",
-    "scan": "s3lora.scan",
-    "select": "s3lora.select",
-    "write_pruned": "s3lora.provenance",
+    "prune": "s3lora.rewrite.prune",
+    "read_provenance": "s3lora.rewrite.provenance",
+    "restore": "s3lora.rewrite.provenance",
+    "scan": "s3lora.measure.scan",
+    "select": "s3lora.choose.select",
+    "write_pruned": "s3lora.rewrite.provenance",
 }
 
 __all__ = [
@@ -141,27 +139,17 @@ __all__ = [
 ]
 
 
-class _Package(types.ModuleType):
-    """Imports a public name when it is first used.
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used.
 
-    So the command line can say how many threads NumPy's BLAS may start before NumPy is imported. `scan`, `select`,
-    `prune`, `compare` and `compose` are functions as well as the modules they live in: the name means the function.
+    So the command line can say how many threads NumPy's BLAS may start before NumPy is imported.
     """
-
-    def __getattr__(self, name: str) -> object:
-        if name not in _HOME:
-            raise AttributeError(f"module 's3lora' has no attribute {name!r}")
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        self.__dict__[name] = value
-        return value
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in _HOME and isinstance(value, types.ModuleType):
-            return  # importing s3lora.scan must not hide the function
-        super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *_HOME})
+    if name not in _HOME:
+        raise AttributeError(f"module 's3lora' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

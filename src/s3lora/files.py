@@ -1,4 +1,4 @@
-"""Writing one file: whole or not at all, never through a link, never onto what is read."""
+"""Reading a file whole, bounded and regular; writing one whole or not at all, never through a link or onto an input."""
 
 from __future__ import annotations
 
@@ -12,6 +12,23 @@ from s3lora.errors import OutputError, UsageError, printable
 #: What a result is never written over, by its name: a slip of the hand would cost the adapter.
 ADAPTER_FILES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".gguf", "adapter_config.json")
 LINK = "is a link, and its target would be overwritten"
+
+
+def read_settings(path: Path, limit: int) -> bytes:
+    """Return the content; raise UsageError if it is missing, unreadable, no regular file or above `limit` bytes."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError("is no regular file", file=path)
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror or error})", file=path) from None
+    except ValueError:  # a null character in the name
+        raise UsageError("is no name of a file", file=path) from None
+    if len(content) > limit:
+        raise UsageError(f"is larger than {limit:,} bytes", file=path)
+    return content
 
 
 def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from s3lora.presets import PRESETS
+from s3lora.choose.presets import PRESETS
 from tests.command import call
 from tests.support import make_adapter
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from s3lora.choose.select import select
 from s3lora.cli.main import run
 from s3lora.errors import SelectionError, UsageError
-from s3lora.gate import Gate
-from s3lora.scan import scan
-from s3lora.select import select
+from s3lora.gate.findings import Gate
+from s3lora.measure.scan import scan
 from tests.command import Result, call
 from tests.hostile import bad_files as bad
 from tests.support import make_adapter, shared, write_safetensors

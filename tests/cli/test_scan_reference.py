@@ -16,7 +16,7 @@ from s3lora.fleet.populations import standing as standing_module
 from s3lora.fleet.populations.reference import build_reference, read_facts
 from s3lora.fleet.populations.standing import Reference
 from s3lora.fleet.run import fleet_scan
-from s3lora.scan import scan
+from s3lora.measure.scan import scan
 from tests.command import call, process
 from tests.fleet.inline import Inline
 from tests.support import make_adapter

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from s3lora.evaluate import aggregate
 from s3lora.evaluate.aggregate import RelativeLoss, collapse_sentence, compare, metrics, relative_loss
 from s3lora.evaluate.results import Better, Column, Comparison, Measure, Metric, Outcome, SuiteInfo
-from s3lora.evaluate.statistics import Interval, bootstrap_mean, paired_difference, paired_rate_difference, wilson
+from s3lora.statistics import Interval, bootstrap_mean, paired_difference, paired_rate_difference, wilson
 from tests.reference import statistics as reference
 
 Values = Sequence[float | None]

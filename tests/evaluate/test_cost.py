@@ -15,7 +15,7 @@ from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.cost import Mode, measure_costs
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Cost
-from s3lora.evaluate.statistics import bootstrap_mean
+from s3lora.statistics import bootstrap_mean
 
 PROMPTS = [Prompt.ask(text) for text in ("p0", "p1", "p2", "p3")]
 #: The bits of State that are looked at here: different ones are different.

@@ -15,8 +15,8 @@ from s3lora.evaluate.cost import measure_costs
 from s3lora.evaluate.evaluation import evaluate, evaluate_served
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Comparison, Evaluation, Loaded
-from s3lora.evaluate.statistics import paired_rate_difference, wilson
-from s3lora.scan import Scan
+from s3lora.measure.scan import Scan
+from s3lora.statistics import paired_rate_difference, wilson
 from tests.evaluate.stub_suites import SCORE, Acting, Logits, Stub, first, logits, safety, usefulness
 from tests.evaluate.test_store import Beside
 from tests.peft_models import warnings_as_errors

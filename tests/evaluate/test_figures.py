@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from s3lora.adapter.digest import FileDigest, Source
+from s3lora.choose.select import Share
 from s3lora.errors import UsageError
 from s3lora.evaluate.figures import figures_of
 from s3lora.evaluate.reading import read_measurement
 from s3lora.evaluate.results import Evaluation, Variant
-from s3lora.provenance import Provenance, Removal
-from s3lora.prune import Settings
+from s3lora.measure.scan import Configuration
 from s3lora.report.documents import to_json
-from s3lora.scan import Configuration
-from s3lora.select import Share
+from s3lora.rewrite.provenance import Provenance, Removal
+from s3lora.rewrite.prune import Settings
 from tests.report import measured
 
 ORIGINAL = measured.source()

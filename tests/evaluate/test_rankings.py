@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import s3lora
 from s3lora import Scan, scan, select
+from s3lora.choose.rules import Fraction, Top
 from s3lora.errors import UsageError
 from s3lora.evaluate.rankings import PLAIN, Ranking, candidates, correlations, rankings, tops
-from s3lora.rules import Fraction, Top
 from s3lora.spectrum.indices import INDICES
 from tests.planning import record, scan_of
 from tests.reference import statistics as reference

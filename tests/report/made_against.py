@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from s3lora.evaluate.statistics import wilson
-from s3lora.fleet.populations.against import Against, Mark, Standing, hindrance, unusual
-from s3lora.fleet.populations.cells import ADAPTER_LEVELS, MODULE_LEVELS
+from s3lora.measure.against import Against, Mark, Standing, hindrance, unusual
+from s3lora.measure.cells import ADAPTER_LEVELS, MODULE_LEVELS
+from s3lora.measure.scan import ModuleScan
 from s3lora.report.documents import ScanDocument
-from s3lora.scan import ModuleScan
 from s3lora.spectrum.indices import INDICES
+from s3lora.statistics import wilson
 
 
 def mark(value: float, percentile: float, adapters: int, z: float | None) -> Mark:

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.model import place
-from s3lora.scan import Configuration
-from s3lora.series import ModuleSeries, Series, step_of
+from s3lora.measure.scan import Configuration
+from s3lora.measure.series import ModuleSeries, Series, step_of
 
 #: The projections of a layer of an 8B model, with the shapes of their updates.
 PROJECTIONS = {

@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 from s3lora.adapter.digest import FileDigest, Source
+from s3lora.choose.select import Share
 from s3lora.evaluate.results import (
     Comparison,
     Cost,
@@ -22,7 +23,6 @@ from s3lora.evaluate.results import (
     Tuning,
     Variant,
 )
-from s3lora.select import Share
 
 MODULES = 120
 ASR, OVER, ROUGE = ("safety", "asr"), ("safety", "over_refusal"), ("summarisation", "rouge-1")

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import s3lora
+from s3lora.choose.rankings import survey
+from s3lora.choose.rules import DEFAULT_RULE
+from s3lora.choose.select import Filter, select
+from s3lora.measure.scan import scan
 from s3lora.report.documents import scan_document
 from s3lora.report.scan_page import Reported, scan_page
-from s3lora.rules import DEFAULT_RULE
-from s3lora.scan import scan
-from s3lora.select import Filter, select
 from s3lora.spectrum.methods import METHODS
-from s3lora.survey import survey
 from tests.support import make_adapter
 
 DEMO = Path(s3lora.__file__).parent / "data" / "demo-adapter"

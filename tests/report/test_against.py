@@ -12,14 +12,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from s3lora.choose.rankings import survey
+from s3lora.choose.select import select
+from s3lora.measure.scan import scan
 from s3lora.report.against_view import mark_of, percentile, reading, remarks, robust_z, rows_of, verdict
 from s3lora.report.documents import ScanDocument, scan_csv, scan_document, to_json
 from s3lora.report.scan_page import Reported, scan_page
 from s3lora.report.text import scan_text, to_text
-from s3lora.scan import scan
-from s3lora.select import select
 from s3lora.spectrum.methods import METHODS
-from s3lora.survey import survey
 from tests.report.made_against import against
 from tests.report.scanned import mixed, reported, wide
 from tests.report.test_documents import validator

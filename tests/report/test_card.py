@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from s3lora.adapter.digest import FileDigest, Source
+from s3lora.choose.select import Share
 from s3lora.errors import OutputError, printable
 from s3lora.evaluate.figures import Figures, figures_of
-from s3lora.provenance import Provenance, Removal
-from s3lora.prune import Settings
+from s3lora.measure.scan import Configuration, ModuleScan, Scan
 from s3lora.report.card import PRUNED, SHARPEST, card_section, front_matter
 from s3lora.report.card_file import BEGIN, END, has_section, metadata, read_card, with_section
-from s3lora.scan import Configuration, ModuleScan, Scan
-from s3lora.select import Share
+from s3lora.rewrite.provenance import Provenance, Removal
+from s3lora.rewrite.prune import Settings
 from tests.report import measured
 from tests.report.rendered import Rendered
 from tests.report.test_markdown import MARKUP

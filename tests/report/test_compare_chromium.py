@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from s3lora.measure.series import Series
 from s3lora.report.compare_page import compare_page
-from s3lora.series import Series
 from tests.report import made_series as made
 from tests.report.browser import WIDTHS, Show, presentable
 from tests.report.test_compare_page import MADE

@@ -10,9 +10,9 @@ from statistics import median
 
 import pytest
 
+from s3lora.measure.series import Series
 from s3lora.report.compare_page import compare_page
 from s3lora.report.compare_view import ADAPTERS, cosine, number, signed, view_of
-from s3lora.series import Series
 from tests.report import made_series as made
 from tests.report.test_page import ACTIVE, NAMES, Page, row
 

@@ -16,8 +16,8 @@ from s3lora import read_provenance
 from s3lora.errors import AdapterFileError, UsageError
 from s3lora.evaluate import results
 from s3lora.evaluate.reading import read_measurement
+from s3lora.measure.scan import SCHEMA_VERSION
 from s3lora.report.schemas import DOCUMENTS, LATER, schema
-from s3lora.scan import SCHEMA_VERSION
 from tests.report.compatibility import Schema, breaks
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "documents"

@@ -14,13 +14,13 @@ import jsonschema
 import msgspec
 import pytest
 
-from s3lora.compare import compare
+from s3lora.choose.select import select
 from s3lora.errors import printable
+from s3lora.measure.compare import compare
+from s3lora.measure.scan import Scan, scan
 from s3lora.report.documents import compare_csv, scan_csv, scan_document, to_json
 from s3lora.report.measured_documents import evaluation_csv, sweep_csv, tuning_csv
 from s3lora.report.schemas import DOCUMENTS, schema
-from s3lora.scan import Scan, scan
-from s3lora.select import select
 from tests.command import call
 from tests.report import measured
 from tests.report.test_text import document, layers, module

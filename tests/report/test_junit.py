@@ -10,12 +10,12 @@ from xml.etree import ElementTree as ET
 import junitparser
 import pytest
 
-from s3lora.audit import Audit, Verdict
 from s3lora.errors import AdapterFileError, printable
-from s3lora.gate import Finding, Gate
-from s3lora.places import Place
+from s3lora.gate.audit import Audit, Verdict
+from s3lora.gate.findings import Finding, Gate
+from s3lora.gate.places import Place
+from s3lora.measure.scan import scan
 from s3lora.report.junit import junit
-from s3lora.scan import scan
 from tests.command import call
 from tests.gated import LAYERS, damaged, good
 from tests.hostile import bad_files as bad

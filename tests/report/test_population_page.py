@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.simulate_fleet import simulate
-from s3lora.fleet.populations.against import SILENT
 from s3lora.fleet.populations.survey import Survey, survey
+from s3lora.measure.against import SILENT
 from s3lora.report.compare_view import number
 from s3lora.report.population_charts import FRAME, ridges, spread
 from s3lora.report.population_page import Own, population_page

@@ -15,14 +15,14 @@ import jsonschema
 import pytest
 
 from s3lora._version import __version__
-from s3lora.audit import Audit, Terms, Verdict, audit
+from s3lora.choose.select import select
 from s3lora.errors import AdapterFileError
-from s3lora.gate import COUNTS, Finding, Gate
-from s3lora.places import Place
+from s3lora.gate.audit import Audit, Terms, Verdict, audit
+from s3lora.gate.findings import COUNTS, Finding, Gate
+from s3lora.gate.places import Place
+from s3lora.measure.scan import scan
 from s3lora.report.sarif import SCHEMA, sarif
 from s3lora.report.sarif_rules import RULES, SUMMARY, TROUBLES
-from s3lora.scan import scan
-from s3lora.select import select
 from s3lora.spectrum.indices import INDICES
 from tests.command import Result, call
 from tests.gated import LAYERS, damaged, good

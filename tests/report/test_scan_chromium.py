@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from s3lora.adapter.open import open_adapter
+from s3lora.choose.rules import Fraction, Gap, Outlier, Threshold, Top
+from s3lora.choose.select import Filter, select
+from s3lora.measure.scan import scan
 from s3lora.report.scan_page import scan_page
-from s3lora.rules import Fraction, Gap, Outlier, Threshold, Top
-from s3lora.scan import scan
-from s3lora.select import Filter, select
 from tests.command import call
 from tests.report.browser import Show, presentable
 from tests.report.measured import sweep as made_sweep
@@ -142,7 +142,7 @@ def test_the_slider_moves_marks_in_every_part(show: Show) -> None:
 
 
 def test_a_rule_that_the_page_cannot_apply_stays_as_it_was(show: Show) -> None:
-    from s3lora.rules import Null
+    from s3lora.choose.rules import Null
 
     opened = show(page(DEMO, Null(draws=100, q=0.9)))
     assert opened.get_by_label("Rule").input_value() == "given"

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from s3lora.choose.rankings import survey
+from s3lora.choose.rules import Fraction, Null, Top
+from s3lora.choose.select import Filter, select
 from s3lora.errors import NothingToAuditError, UsageError
+from s3lora.measure.scan import scan
 from s3lora.report.documents import scan_document
 from s3lora.report.heatmap_file import heat_map_png, heat_map_svg
 from s3lora.report.scan_page import Reported, scan_page
-from s3lora.rules import Fraction, Null, Top
-from s3lora.scan import scan
-from s3lora.select import Filter, select
 from s3lora.spectrum.methods import METHODS
-from s3lora.survey import survey
 from tests.command import call
 from tests.report.measured import sweep as made_sweep
 from tests.report.scanned import DEMO, mixed, page, reported, wide

@@ -15,15 +15,15 @@ from rich.console import Console
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.model import place
 from s3lora.adapter.write import Written
-from s3lora.compare import Comparison, ModuleChange
-from s3lora.provenance import Provenance, Removal
-from s3lora.prune import Action, Settings
+from s3lora.choose.select import Share, select
+from s3lora.measure.compare import Comparison, ModuleChange
+from s3lora.measure.scan import Configuration, ModuleScan, Scan
 from s3lora.report import text
 from s3lora.report.documents import ScanDocument, scan_document
 from s3lora.report.heatmap import COLOURS, MARK, heat_map
 from s3lora.report.names import tail
-from s3lora.scan import Configuration, ModuleScan, Scan
-from s3lora.select import Share, select
+from s3lora.rewrite.provenance import Provenance, Removal
+from s3lora.rewrite.prune import Action, Settings
 
 HOSTILE = (
     "\x1b[31mred\x1b[0m",

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from s3lora.adapter.formats.peft import PREFIX
-from s3lora.adapter.model import Adapter, Array, ArrayTensor, Factor, LoraModule, Scaling, natural_key, place
+from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, natural_key, place
+from s3lora.adapter.tensor import Array, ArrayTensor
 from s3lora.errors import NothingToAuditError, UnsupportedAdapterError, UsageError
 
 

@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-from numpy.typing import NDArray
+from s3lora.adapter.tensor import Array, Tensor
 
 if TYPE_CHECKING:
     from s3lora.adapter.tensors import WeightsFile
-
-Array = NDArray[Any]
 
 ScalingOrigin = Literal[
     "alpha/r",
@@ -26,53 +24,6 @@ ScalingOrigin = Literal[
     "ambiguous",
     "unknown",
 ]
-
-
-class Tensor(Protocol):
-    """A named array that is read only when asked for."""
-
-    @property
-    def name(self) -> str:
-        """Return the key in the file."""
-
-    @property
-    def dtype(self) -> str:
-        """Return the NumPy / ml_dtypes name, e.g. `bfloat16`."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the shape as stored."""
-
-    def array(self) -> Array:
-        """Return a read-only view of the values in their stored dtype."""
-
-    def release(self) -> None:
-        """Let the operating system take the memory behind the views back."""
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayTensor:
-    """A tensor that is in memory already."""
-
-    name: str
-    values: Array
-
-    @property
-    def dtype(self) -> str:
-        """Return the NumPy name of the dtype."""
-        return self.values.dtype.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the shape."""
-        return self.values.shape
-
-    def array(self) -> Array:
-        """Return the values."""
-        return self.values
-
-    def release(self) -> None:
-        """Do nothing: the caller owns the memory."""
 
 
 @dataclass(frozen=True, slots=True)

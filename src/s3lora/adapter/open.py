@@ -11,7 +11,8 @@ import msgspec
 
 from s3lora.adapter.formats import FORMATS, Source
 from s3lora.adapter.formats.peft import refuse_other_types
-from s3lora.adapter.model import Adapter, Tensor
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.tensors import MappedFile, WeightsFile, read_safetensors, refuse_pointer
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UnsupportedAdapterError, printable
 

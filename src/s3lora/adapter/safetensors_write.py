@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 
 from s3lora.adapter.digest import FileDigest
-from s3lora.adapter.model import Array, Factor
+from s3lora.adapter.model import Factor
+from s3lora.adapter.tensor import Array
 from s3lora.adapter.tensors import CHUNK, StoredTensor, numpy_dtype
 from s3lora.errors import OutputError
 

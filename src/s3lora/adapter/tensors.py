@@ -25,7 +25,7 @@ import ml_dtypes
 import msgspec
 import numpy as np
 
-from s3lora.adapter.model import Array
+from s3lora.adapter.tensor import Array
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 #: Largest header read, in bytes; about 200,000 tensors. Real adapters stay under 6 MB.

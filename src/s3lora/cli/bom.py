@@ -10,9 +10,9 @@ from s3lora.adapter.digest import file_digest, source_of
 from s3lora.adapter.open import PROVENANCE, open_adapter
 from s3lora.cli.card import attached, evaluation_option
 from s3lora.cli.output import check_output, emit
-from s3lora.provenance import provenance_of
 from s3lora.report.bom import bom
 from s3lora.report.card_file import CARD, metadata, read_card
+from s3lora.rewrite.provenance import provenance_of
 
 
 @click.command("bom", short_help="Print the adapter's bill of materials: CycloneDX, as JSON.")

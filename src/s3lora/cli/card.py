@@ -11,9 +11,9 @@ from s3lora.adapter.digest import Source
 from s3lora.cli.options import given_options, refuse_idle, scan_options, scan_with
 from s3lora.cli.output import check_output, complain, emit
 from s3lora.errors import UsageError, printable
-from s3lora.provenance import Provenance, provenance_of
 from s3lora.report.card import card_section, front_matter
 from s3lora.report.card_file import card_in, has_section, read_card, with_section
+from s3lora.rewrite.provenance import Provenance, provenance_of
 from s3lora.spectrum.indices import INDICES
 
 if TYPE_CHECKING:

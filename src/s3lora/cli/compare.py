@@ -6,9 +6,9 @@ import click
 
 from s3lora.cli.options import format_option
 from s3lora.cli.output import check_output, emit, progress_line, show
-from s3lora.compare import compare
+from s3lora.measure.compare import compare
+from s3lora.measure.series import checkpoints, compare_series
 from s3lora.report.documents import compare_csv, series_csv, to_json
-from s3lora.series import checkpoints, compare_series
 from s3lora.spectrum.methods import METHODS
 
 

@@ -8,12 +8,12 @@ from importlib.resources import as_file, files
 import click
 
 from s3lora.adapter.open import open_adapter
+from s3lora.choose.select import select
 from s3lora.cli.output import show
-from s3lora.provenance import write_pruned
-from s3lora.prune import prune
+from s3lora.measure.scan import scan
 from s3lora.report.documents import scan_document
-from s3lora.scan import scan
-from s3lora.select import select
+from s3lora.rewrite.provenance import write_pruned
+from s3lora.rewrite.prune import prune
 
 
 @click.command("demo", short_help="Scan and prune the built-in example.")

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import click
 
 from s3lora.adapter.model import Adapter
+from s3lora.choose.presets import PRESETS
+from s3lora.choose.ranking import Rule
+from s3lora.choose.rules import DEFAULT_RULE, Fraction, Gap, Null, Outlier, Threshold, Top
+from s3lora.choose.select import CONTROLS, Filter, Plan, select
 from s3lora.cli.output import progress_line
 from s3lora.errors import UsageError, printable
-from s3lora.presets import PRESETS
-from s3lora.ranking import Rule
-from s3lora.rules import DEFAULT_RULE, Fraction, Gap, Null, Outlier, Threshold, Top
-from s3lora.scan import Scan, scan
-from s3lora.select import CONTROLS, Filter, Plan, select
+from s3lora.measure.scan import Scan, scan
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
 

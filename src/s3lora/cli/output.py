@@ -18,7 +18,7 @@ from s3lora.files import check_writable, write_whole
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from s3lora.scan import Progress
+    from s3lora.measure.scan import Progress
 
 #: Seconds before a progress line appears.
 PATIENCE = 1.0

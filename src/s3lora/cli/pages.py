@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from s3lora.choose.rankings import Ranked, survey
 from s3lora.cli.options import given_options, module_filter, scan_with
 from s3lora.errors import S3LoRAError, UsageError
+from s3lora.measure.scan import Scan
 from s3lora.report.documents import ScanDocument
-from s3lora.scan import Scan
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
-from s3lora.survey import Ranked, survey
 
 if TYPE_CHECKING:
     from s3lora.evaluate.results import Sweep

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
+from s3lora.choose.presets import PRESETS
+from s3lora.choose.rules import Fraction, Null, Outlier, Threshold
+from s3lora.choose.select import Filter
 from s3lora.cli.options import APPLIED, OWNERS, all_options, layers_of
 from s3lora.cli.output import complain
 from s3lora.errors import UsageError, printable
-from s3lora.gate import Gate
-from s3lora.policy import Policy, find_policy, read_policy
-from s3lora.presets import PRESETS
-from s3lora.rules import Fraction, Null, Outlier, Threshold
-from s3lora.select import Filter
+from s3lora.gate.findings import Gate
+from s3lora.gate.policy import Policy, find_policy, read_policy
 
 #: Key → what raises UsageError for a value that the option's type lets pass.
 _CHECKS: dict[str, Callable[[Any], object]] = {

@@ -11,10 +11,10 @@ from s3lora.adapter.open import open_adapter
 from s3lora.cli.options import format_option, refuse_idle, rule_options, scan_options, scan_with, selector
 from s3lora.cli.output import emit, show
 from s3lora.cli.pages import reported
-from s3lora.compat import COMPATS
-from s3lora.provenance import write_pruned
-from s3lora.prune import MODES, Settings, prune
 from s3lora.report.documents import prune_csv, scan_document, to_json
+from s3lora.rewrite.compat import COMPATS
+from s3lora.rewrite.provenance import write_pruned
+from s3lora.rewrite.prune import MODES, Settings, prune
 
 
 @click.command("prune", short_help="Write the adapter without its sharpest modules.")

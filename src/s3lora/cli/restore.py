@@ -7,7 +7,7 @@ import click
 from s3lora.cli.options import format_option
 from s3lora.cli.output import emit, show
 from s3lora.errors import printable
-from s3lora.provenance import Restoration, read_provenance, restore
+from s3lora.rewrite.provenance import Restoration, read_provenance, restore
 
 
 @click.command("restore", short_help="Put pruned modules back from the original.")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from s3lora.audit import Audit, Terms, audit, gravest
-from s3lora.baseline import read_baseline
+from s3lora.choose.rules import Outlier
 from s3lora.cli.options import (
     format_option,
     given_options,
@@ -27,11 +26,12 @@ from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.cli.policies import PolicyCommand, policy_options
 from s3lora.cli.scan_formats import FORMATS, Outcome
 from s3lora.errors import UsageError
-from s3lora.fleet.populations.against import Against
-from s3lora.gate import Gate
+from s3lora.gate.audit import Audit, Terms, audit, gravest
+from s3lora.gate.baseline import read_baseline
+from s3lora.gate.findings import Gate
+from s3lora.measure.against import Against
+from s3lora.measure.scan import Scan
 from s3lora.report.documents import scan_document
-from s3lora.rules import Outlier
-from s3lora.scan import Scan
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

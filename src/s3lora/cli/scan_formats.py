@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s3lora.audit import Audit, Terms
+from s3lora.choose.rankings import Ranked
 from s3lora.errors import UsageError
+from s3lora.gate.audit import Audit, Terms
 from s3lora.report.documents import ScanDocument, scan_csv, scan_document, to_json
-from s3lora.survey import Ranked
 
 
 @dataclass(frozen=True, slots=True)

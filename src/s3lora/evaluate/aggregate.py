@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from s3lora.evaluate.results import Column, Comparison, Measure, Metric, Outcome, SuiteInfo
-from s3lora.evaluate.statistics import (
+from s3lora.statistics import (
     Interval,
     bootstrap_mean,
     mcnemar,

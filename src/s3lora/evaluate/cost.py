@@ -15,7 +15,7 @@ from s3lora.evaluate.attach import State
 from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Cost
-from s3lora.evaluate.statistics import Interval, paired_difference
+from s3lora.statistics import Interval, paired_difference
 
 Mode = Literal["unmerged", "merged"]
 #: Rounds that are timed, tokens of every answer, and prompts of a batch.

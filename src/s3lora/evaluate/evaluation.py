@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from s3lora.choose.select import Plan, select
 from s3lora.errors import AdapterFileError, UsageError
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
@@ -17,9 +18,8 @@ from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Comparison, Cost, Evaluation, Setup, Variant
 from s3lora.evaluate.store import Store
 from s3lora.evaluate.suite import Suite
-from s3lora.provenance import Provenance, read_provenance
-from s3lora.scan import Scan, scan
-from s3lora.select import Plan, select
+from s3lora.measure.scan import Scan, scan
+from s3lora.rewrite.provenance import Provenance, read_provenance
 
 AdapterPath = str | os.PathLike[str]
 #: Chooses what to prune from an adapter: (its path) → (its scan, the plan).

@@ -10,7 +10,7 @@ from s3lora.errors import UsageError, printable
 from s3lora.evaluate.rankings import PLAIN
 from s3lora.evaluate.reading import Measurement
 from s3lora.evaluate.results import Comparison, Evaluation, Metric, Point, Setup, SuiteInfo, Sweep, Tuning, Variant
-from s3lora.provenance import Provenance
+from s3lora.rewrite.provenance import Provenance
 
 BASE, BEFORE, THIS = "base alone", "before pruning", "this adapter"
 COLLAPSED = "utility collapse: usefulness is more than a tenth below the unpruned adapter's"

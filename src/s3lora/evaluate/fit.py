@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from s3lora.adapter.formats.peft import PREFIX
-from s3lora.adapter.model import Adapter, LoraModule, Tensor
+from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.tensor import Tensor
 from s3lora.errors import UnsupportedAdapterError, printable
 from s3lora.evaluate.loading import ModelError
 from s3lora.needs import need

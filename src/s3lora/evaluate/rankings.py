@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from s3lora.choose.rules import Top
+from s3lora.choose.select import CONTROLS, Plan, select
 from s3lora.errors import UsageError, printable
-from s3lora.evaluate.statistics import spearman
-from s3lora.rules import Top
-from s3lora.scan import ModuleScan, Scan
-from s3lora.select import CONTROLS, Plan, select
+from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
+from s3lora.statistics import spearman
 
 #: Indices that look at ΔW itself, so that the method makes no difference to them.
 PLAIN = ("frobenius", "stable_rank", "effective_rank", "spectral_entropy", "energy", "kurtosis")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from s3lora.adapter.digest import Source
-from s3lora.scan import Tool
-from s3lora.select import Share
+from s3lora.choose.select import Share
+from s3lora.measure.scan import Tool
 
 SCHEMA_VERSION = 1
 

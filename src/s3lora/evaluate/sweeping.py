@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from s3lora.choose.select import Plan
 from s3lora.errors import UsageError
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.bench import COLLAPSE, Advance, Bench, Key, Outcomes
@@ -16,8 +17,7 @@ from s3lora.evaluate.rankings import Ranking, candidates, correlations, rankings
 from s3lora.evaluate.results import Measure, Point, Spread, Sweep, Variant
 from s3lora.evaluate.store import Store
 from s3lora.evaluate.suite import Suite
-from s3lora.scan import Scan, scan
-from s3lora.select import Plan
+from s3lora.measure.scan import Scan, scan
 
 #: What `s3lora sweep` tries without options.
 METHODS = ("mas-svd", "random", "random-matched")

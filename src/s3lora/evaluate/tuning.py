@@ -17,7 +17,7 @@ from s3lora.evaluate.results import Comparison, Point, Tuning, Variant
 from s3lora.evaluate.store import Store
 from s3lora.evaluate.suite import Suite
 from s3lora.evaluate.sweeping import UNPRUNED, Task, point_of, scan_all, variant_of
-from s3lora.scan import Scan
+from s3lora.measure.scan import Scan
 
 #: Relative loss of utility that is still accepted.
 FLOOR = 0.10

@@ -22,8 +22,8 @@ from s3lora.fleet.results.rows import Row, adapter_row, error_row, kind_of, meas
 from s3lora.fleet.results.schema import TABLES, Table
 from s3lora.fleet.signature import signature
 from s3lora.fleet.sources.remote import Local, UnreachableError, localised
+from s3lora.measure.scan import scan_module, warnings_of
 from s3lora.needs import need
-from s3lora.scan import scan_module, warnings_of
 
 #: Longest reason, in characters.
 LONGEST = 600

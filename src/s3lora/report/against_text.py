@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.errors import printable
-from s3lora.fleet.populations.against import Against
+from s3lora.measure.against import Against
 from s3lora.report.against_view import interval, remarks, robust_z, rows_of, verdict
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from s3lora.errors import printable
 from s3lora.fleet.families import UNKNOWN
-from s3lora.fleet.populations.against import ENDS, TELLING, Against, Hindrance, Mark, Standing, Unusual
-from s3lora.fleet.populations.cells import FEWEST, MODULE_LEVELS
+from s3lora.measure.against import ENDS, TELLING, Against, Hindrance, Mark, Standing, Unusual
+from s3lora.measure.cells import FEWEST, MODULE_LEVELS
 from s3lora.report.values import NOTHING
 from s3lora.spectrum.indices import INDICES
 

@@ -19,11 +19,11 @@ from s3lora.adapter.hub import hub_name
 from s3lora.adapter.model import Adapter
 from s3lora.errors import printable
 from s3lora.evaluate.figures import Figures
-from s3lora.provenance import Provenance
+from s3lora.measure.scan import Tool
 from s3lora.report.documents import to_json
 from s3lora.report.spdx import SPDX
 from s3lora.report.values import percent
-from s3lora.scan import Tool
+from s3lora.rewrite.provenance import Provenance
 
 VERSION = "1.6"
 MODEL = "machine-learning-model"

@@ -10,10 +10,10 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.hub import hub_name
 from s3lora.evaluate.figures import Figures
 from s3lora.evaluate.results import Measure, Metric, SuiteInfo
-from s3lora.provenance import Provenance, Removal
+from s3lora.measure.scan import Configuration, ModuleScan, Scan
 from s3lora.report.markdown import code, table, text
 from s3lora.report.values import NOTHING, OVER_REFUSAL, count, decimal, few, heading, metric_text, percent
-from s3lora.scan import Configuration, ModuleScan, Scan
+from s3lora.rewrite.provenance import Provenance, Removal
 from s3lora.spectrum.indices import INDICES
 
 #: Modules, files and data sets that are named; the rest is counted.

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from s3lora.measure.series import ModuleSeries
 from s3lora.report.axes import Axis, axis
 from s3lora.report.compare_view import Row, View, cosine, distance_text, known, middle, number, signed, spread
 from s3lora.report.heatmap import COLOURS, row_key
 from s3lora.report.names import tail
 from s3lora.report.scan_charts import LABEL, LETTER, TOP, Cell, HeatMap
-from s3lora.series import ModuleSeries
 
 #: The width of a map that stands beside another, and the least and greatest size of a cell.
 ROOM, NARROW, WIDE = 500.0, 12.0, 44.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from s3lora.errors import printable
+from s3lora.measure.series import Series
 from s3lora.report.compare_charts import DUMBBELL, dumbbells, maps, multiples
 from s3lora.report.compare_view import Row, View, cosine, distance_text, middle, number, signed, view_of
 from s3lora.report.html import render
 from s3lora.report.values import count
-from s3lora.series import Series
 
 #: Modules in the table of those that changed most.
 MOST = 12

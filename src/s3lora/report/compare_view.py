@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
+from s3lora.measure.series import ModuleSeries, Series
 from s3lora.report.heatmap import labels_of, row_key
 from s3lora.report.values import NOTHING, decimal
-from s3lora.series import ModuleSeries, Series
 
 #: Adapters whose sharpness a page shows, as more columns fit no sheet; and values that all modules may have together.
 ADAPTERS, VALUES = 16, 20_000

@@ -9,11 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s3lora.compose import Alignment, Composition, ModuleComposition
+from s3lora.measure.compose import Alignment, Composition, ModuleComposition
+from s3lora.measure.scan import FLAT
 from s3lora.report.blocks import warned
 from s3lora.report.compare_view import cosine, known, number, signed
 from s3lora.report.names import Name, tail
-from s3lora.scan import FLAT
 
 SHOWN = 10
 #: Adapters that the title names, and pairs that are shown.

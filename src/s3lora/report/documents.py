@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3lora.adapter.digest import Source
+from s3lora.choose.select import Plan
 from s3lora.errors import printable
-from s3lora.fleet.populations.against import Against
-from s3lora.scan import Configuration, ModuleScan, Scan, Tool
-from s3lora.select import Plan
+from s3lora.measure.against import Against
+from s3lora.measure.scan import Configuration, ModuleScan, Scan, Tool
 from s3lora.spectrum.indices import INDICES
 
 if TYPE_CHECKING:
-    from s3lora.compare import Comparison
-    from s3lora.provenance import Provenance
-    from s3lora.series import Series
+    from s3lora.measure.compare import Comparison
+    from s3lora.measure.series import Series
+    from s3lora.rewrite.provenance import Provenance
 
 #: Spreadsheets run cells that begin so; names come from untrusted files.
 _FORMULA = ("=", "+", "-", "@")

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from s3lora.adapter.model import natural_key
 from s3lora.errors import printable
+from s3lora.measure.scan import ModuleScan
 from s3lora.report.names import tail
-from s3lora.scan import ModuleScan
 
 #: Blue to yellow by way of grey: told apart by colour-blind readers, and in order of brightness (after cividis).
 COLOURS = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838")

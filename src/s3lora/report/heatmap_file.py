@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from s3lora.choose.rankings import Ranked
 from s3lora.errors import NothingToAuditError
 from s3lora.needs import need
 from s3lora.report.documents import ScanDocument
@@ -14,7 +15,6 @@ from s3lora.report.html import environment_of_pages
 from s3lora.report.names import tail
 from s3lora.report.scan_charts import HeatMap, heat_map, scale_ends
 from s3lora.report.scan_view import Series, View, view_of
-from s3lora.survey import Ranked
 
 #: Dots an inch; one pixel of the drawing is 1/96 inch.
 DPI = 192

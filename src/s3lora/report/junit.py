@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from s3lora.audit import Audit, Verdict
 from s3lora.errors import printable
-from s3lora.gate import Gate
+from s3lora.gate.audit import Audit, Verdict
+from s3lora.gate.findings import Gate
 from s3lora.report.sarif import placeless
 
 #: The results of a case that suites count, in the order of their attributes.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from s3lora.fleet.populations.against import FAR
 from s3lora.fleet.populations.distributions import Distribution, Group
 from s3lora.fleet.populations.unusual import Ranking, Unusual
+from s3lora.measure.against import FAR
 from s3lora.report.axes import axis
 from s3lora.report.compare_view import number
 from s3lora.report.names import head

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3lora.errors import printable
-from s3lora.fleet.populations.against import FAR
 from s3lora.fleet.populations.distributions import Distribution
 from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.populations.unusual import Ranking
+from s3lora.measure.against import FAR
 from s3lora.report.compare_view import number
 from s3lora.report.html import render
 from s3lora.report.names import tail

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from s3lora.errors import printable
-from s3lora.fleet.populations.against import ENDS, FAR, TELLING
 from s3lora.fleet.populations.distributions import Distribution, Group
 from s3lora.fleet.populations.standing import Mark
 from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.populations.unusual import Ranking, Unusual
+from s3lora.measure.against import ENDS, FAR, TELLING
 from s3lora.report.compare_view import number
 from s3lora.report.heatmap import row_key
 from s3lora.report.scan_view import NAMES

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.errors import printable
-from s3lora.fleet.populations.cells import FEWEST
 from s3lora.fleet.populations.reference import Facts
+from s3lora.measure.cells import FEWEST
 from s3lora.report.names import Name
 
 SHOWN = 10

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
-from s3lora.audit import Audit, Verdict, gravest
-from s3lora.baseline import INSIDE, OUTSIDE, VERSION, Baseline, Known, fingerprint_of
 from s3lora.errors import S3LoRAError, printable
-from s3lora.gate import Finding, some
-from s3lora.places import Place
+from s3lora.gate.audit import Audit, Verdict, absent, gravest
+from s3lora.gate.baseline import INSIDE, OUTSIDE, VERSION, Baseline, Known, fingerprint_of
+from s3lora.gate.findings import Finding, some
+from s3lora.gate.places import Place
+from s3lora.measure.scan import ModuleScan, Scan, Tool
 from s3lora.report.documents import to_json
 from s3lora.report.sarif_rules import INCOMPLETE, NOT_SCANNED, NOTHING_TO_AUDIT, RULES, SUMMARY, TROUBLES, Descriptor
-from s3lora.scan import ModuleScan, Scan, Tool
 from s3lora.spectrum.indices import INDICES
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -37,7 +37,7 @@ def sarif(audits: Sequence[Audit], baseline: Baseline | None = None) -> str:
 
     With a baseline every result says whether it is `new`, `unchanged`, or `absent` now.
     """
-    gone = () if baseline is None else baseline.absent(audits)
+    gone = () if baseline is None else absent(baseline, audits)
     artifacts = _artifacts(audits)
     indices = {place: i for i, place in enumerate(artifacts)}
     results = [result for one in audits for result in _results(one, indices, compared=baseline is not None)]

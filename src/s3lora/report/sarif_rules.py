@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from s3lora.gate import COUNTS, INDEX_ID
+from s3lora.gate.findings import COUNTS, INDEX_ID
 
 _NO_VERDICT = (
     "A rule compares a number with a limit that you chose. There is no limit that separates good from bad: the values "

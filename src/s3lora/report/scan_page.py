@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 
+from s3lora.choose.rankings import Ranked
+from s3lora.choose.select import Share
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.results import Sweep
-from s3lora.provenance import Provenance
+from s3lora.measure.scan import ModuleScan, Tool
 from s3lora.report.against_view import interval, mark_of, percentile, remarks, robust_z, rows_of, verdict
 from s3lora.report.chart import against_modules, against_utility, legend
 from s3lora.report.documents import ScanDocument
@@ -21,10 +23,8 @@ from s3lora.report.scan_view import View, name_of, start_of, view_of
 from s3lora.report.sweep_text import shown_keys
 from s3lora.report.sweep_view import rows as sweep_rows
 from s3lora.report.values import count, decimal, heading, measure_of, metric_text, percent
-from s3lora.scan import ModuleScan, Tool
-from s3lora.select import Share
+from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
-from s3lora.survey import Ranked
 
 _MARKUP = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
 

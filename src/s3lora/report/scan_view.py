@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3lora.adapter.model import block
+from s3lora.choose.rankings import Ranked
+from s3lora.choose.select import Plan
+from s3lora.measure.scan import ModuleScan
 from s3lora.report.axes import Axis, axis
 from s3lora.report.documents import ScanDocument
 from s3lora.report.heatmap import COLOURS, labels_of, row_key
-from s3lora.scan import ModuleScan
-from s3lora.select import Plan
 from s3lora.spectrum.indices import INDICES
-from s3lora.survey import Ranked
 
 #: Components of a spectrum that a page keeps of each module, and of all modules together.
 COMPONENTS, ALL_COMPONENTS = 64, 24_000

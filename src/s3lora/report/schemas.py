@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 
-from s3lora.compare import Comparison
-from s3lora.compose import Composition
 from s3lora.evaluate.results import Evaluation, Sweep, Tuning
 from s3lora.fleet.detection.detector import Detector, Verdicts
 from s3lora.fleet.populations.reference import Facts
 from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.results.summary import Summary
-from s3lora.provenance import Provenance, Restoration
+from s3lora.measure.compare import Comparison
+from s3lora.measure.compose import Composition
+from s3lora.measure.series import Series
 from s3lora.report.documents import ScanDocument
-from s3lora.series import Series
+from s3lora.rewrite.provenance import Provenance, Restoration
 
 #: Name of the schema file → type of the document.
 DOCUMENTS: dict[str, Any] = {

@@ -7,10 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.errors import printable
+from s3lora.measure.series import Series
 from s3lora.report.blocks import warned
 from s3lora.report.compare_view import Row, View, cosine, distance_text, known, number, view_of
 from s3lora.report.names import Name, tail
-from s3lora.series import Series
 
 SHOWN = 10
 #: Heights of a sharpness, from the least to the greatest of all that are shown.

@@ -15,17 +15,17 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.adapter.write import Written
-from s3lora.compare import Comparison, ModuleChange
+from s3lora.choose.select import Plan, Share
 from s3lora.errors import printable
-from s3lora.fleet.populations.against import Against
-from s3lora.provenance import Provenance
+from s3lora.measure.against import Against
+from s3lora.measure.compare import Comparison, ModuleChange
+from s3lora.measure.scan import ModuleScan
 from s3lora.report.against_text import against_text
 from s3lora.report.against_view import mark_of, percentile, robust_z
 from s3lora.report.documents import ScanDocument
 from s3lora.report.heatmap import heat_map
 from s3lora.report.names import Name, tail
-from s3lora.scan import ModuleScan
-from s3lora.select import Plan, Share
+from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
 
 MAX_WIDTH = 110

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3lora.evaluate.statistics import Z, wilson
 from s3lora.fleet.detection import measures
 from s3lora.fleet.detection.measures import Area, area, figures
+from s3lora.statistics import Z, wilson
 
 levels = st.lists(st.integers(0, 6).map(lambda i: i / 6), min_size=1, max_size=30)
 

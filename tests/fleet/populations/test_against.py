@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3lora.evaluate.statistics import wilson
-from s3lora.fleet.populations.against import BY_RANK, ENDS, FAR, SILENT, TELLING, Mark, unusual
+from s3lora.measure.against import BY_RANK, ENDS, FAR, SILENT, TELLING, Mark, unusual
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Measured
+from s3lora.statistics import wilson
 
 
 def mark(percentile: float, adapters: int, z: float | None) -> Mark:

@@ -8,11 +8,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import s3lora
-from s3lora.fleet.populations.against import SILENT, together
 from s3lora.fleet.populations.reference import build_reference
 from s3lora.fleet.populations.standing import Reference
 from s3lora.fleet.populations.survey import survey
 from s3lora.fleet.run import fleet_scan
+from s3lora.measure.against import SILENT, together
 from s3lora.report.population_page import population_page
 from tests.fleet.inline import Inline
 from tests.fleet.populations.test_survey import BASE, PATHS, write

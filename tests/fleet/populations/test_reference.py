@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 import s3lora
 from s3lora.errors import AdapterFileError, NothingToAuditError, OutputError, UsageError
-from s3lora.fleet.populations.cells import BANDS, FEWEST, band
 from s3lora.fleet.populations.reference import GRID, build_reference, read_facts
 from s3lora.fleet.populations.standing import Reference, share_below
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.rows import third
 from s3lora.fleet.run import fleet_scan
-from s3lora.scan import Configuration
+from s3lora.measure.cells import BANDS, FEWEST, band
+from s3lora.measure.scan import Configuration
 from tests.fleet.inline import Inline, rows
 from tests.support import make_adapter
 

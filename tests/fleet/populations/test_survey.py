@@ -15,18 +15,18 @@ from safetensors.numpy import load_file, save_file
 import s3lora
 from benchmarks.simulate_fleet import simulate
 from s3lora.errors import AdapterFileError, UsageError
-from s3lora.evaluate.statistics import wilson
-from s3lora.fleet.populations.against import BY_RANK, SILENT, TELLING
-from s3lora.fleet.populations.cells import FEWEST, band
 from s3lora.fleet.populations.distributions import BINS, GROUPS, SHOWN, Bins, Group
 from s3lora.fleet.populations.reference import GRID, build_reference
 from s3lora.fleet.populations.standing import NORMAL, Reference, share_below
 from s3lora.fleet.populations.survey import EXAMPLES, Survey, survey
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.run import fleet_scan
+from s3lora.measure.against import BY_RANK, SILENT, TELLING
+from s3lora.measure.cells import FEWEST, band
+from s3lora.measure.scan import Configuration
 from s3lora.report.documents import to_json
-from s3lora.scan import Configuration
 from s3lora.spectrum.indices import INDICES
+from s3lora.statistics import wilson
 from tests.fleet.inline import Inline, rows
 from tests.support import make_adapter
 

@@ -17,7 +17,7 @@ from s3lora.adapter.open import open_adapter
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UsageError
 from s3lora.fleet.sources import fetch, remote, stores
 from s3lora.fleet.sources.remote import ChangedError, Local, UnreachableError, localised
-from s3lora.scan import scan
+from s3lora.measure.scan import scan
 from tests.fleet.sources.hub_stand_in import Hub
 from tests.fleet.sources.web import Site
 from tests.support import Tensors, factors, make_adapter, safetensors_bytes, shared, write_safetensors

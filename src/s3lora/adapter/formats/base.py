@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from s3lora.adapter.model import Array, Factor, LoraModule, Scaling, Tensor
+from s3lora.adapter.model import Factor, LoraModule, Scaling
+from s3lora.adapter.tensor import Array, Tensor
 from s3lora.adapter.tensors import FLOATING
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from s3lora.adapter.formats.base import check_pair, require_floating
 from s3lora.adapter.formats.parts import Parts, Scalings
-from s3lora.adapter.model import Array, Factor, LoraModule, Tensor, place
+from s3lora.adapter.model import Factor, LoraModule, place
+from s3lora.adapter.tensor import Array, Tensor
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError
 
 BASE = ".base_layer"

@@ -19,7 +19,8 @@ from s3lora.adapter.formats.base import (
     positive,
     rank_warning,
 )
-from s3lora.adapter.model import LoraModule, Scaling, Tensor, natural_key, place
+from s3lora.adapter.model import LoraModule, Scaling, natural_key, place
+from s3lora.adapter.tensor import Tensor
 
 A, B, MAGNITUDE = ".lora_a", ".lora_b", ".m"
 

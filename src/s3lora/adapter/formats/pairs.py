@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from s3lora.adapter.formats.base import Reading, alpha_scaling, check_pair, matrix, missing_half
-from s3lora.adapter.model import LoraModule, Scaling, Tensor, natural_key
+from s3lora.adapter.model import LoraModule, Scaling, natural_key
+from s3lora.adapter.tensor import Tensor
 from s3lora.errors import AdapterFileError
 
 Locate = Callable[[str], tuple[int | None, str]]

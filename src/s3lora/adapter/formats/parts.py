@@ -9,7 +9,8 @@ from typing import Any
 
 from s3lora.adapter.formats.base import positive
 from s3lora.adapter.formats.patterns import Pattern
-from s3lora.adapter.model import Scaling, Tensor
+from s3lora.adapter.model import Scaling
+from s3lora.adapter.tensor import Tensor
 
 
 @dataclass(slots=True)

@@ -10,6 +10,8 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import quote
 
+from s3lora.choose.rankings import survey as ranked
+from s3lora.choose.select import Plan, select
 from s3lora.cli.output import emit
 from s3lora.errors import OutputError, S3LoRAError, printable
 from s3lora.fleet.populations.standing import summaries
@@ -17,13 +19,11 @@ from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.populations.unusual import Unusual
 from s3lora.fleet.sources.protocols import local_path
 from s3lora.fleet.sources.remote import localised
+from s3lora.measure.scan import Configuration, Scan, scan
 from s3lora.report.documents import scan_document
 from s3lora.report.population_page import Own
 from s3lora.report.population_view import label
 from s3lora.report.scan_page import Reported, scan_page
-from s3lora.scan import Configuration, Scan, scan
-from s3lora.select import Plan, select
-from s3lora.survey import survey as ranked
 
 #: Letters of a name that stand in the name of a file.
 LETTERS = 40

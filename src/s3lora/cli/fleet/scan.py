@@ -17,7 +17,7 @@ from s3lora.fleet.engines.cluster import RayEngine
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.run import SMALLEST, fleet_scan
-from s3lora.scan import Configuration
+from s3lora.measure.scan import Configuration
 
 #: Methods that cost no more than the factors: `released` forms ΔW.
 METHODS = ("mas-svd", "svd", "spsvd")

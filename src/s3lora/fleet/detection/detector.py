@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from s3lora.errors import UsageError, printable
+from s3lora.files import read_settings
 from s3lora.fleet.detection.measures import Figures, Rate
 from s3lora.fleet.signature import FEATURES, Variant, missing_of, vector
-from s3lora.scan import Tool
-from s3lora.settings_file import read_settings
+from s3lora.measure.scan import Tool
 
 Float = NDArray[np.float64]
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import UsageError, printable
+from s3lora.files import read_settings
 from s3lora.fleet.detection.detector import Detector, LeftOut, Verdict, judge
 from s3lora.fleet.detection.population import NAMED
 from s3lora.fleet.detection.training import train
@@ -29,7 +30,6 @@ from s3lora.fleet.results.dataset import read_parts
 from s3lora.fleet.results.rows import adapter_row
 from s3lora.fleet.signature import FEATURES, SIGNATURE, Variant, signature
 from s3lora.needs import need
-from s3lora.settings_file import read_settings
 
 Float = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3lora.evaluate.statistics import Z, bootstrap_mean, wilson
+from s3lora.statistics import Z, bootstrap_mean, wilson
 
 Float = NDArray[np.float64]
 Flags = NDArray[np.bool_]

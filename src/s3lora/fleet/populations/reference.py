@@ -16,12 +16,12 @@ import msgspec
 
 from s3lora.errors import AdapterFileError, NothingToAuditError, printable
 from s3lora.files import write_whole
-from s3lora.fleet.populations.cells import FEWEST, KEYS, LEVELS, Level, band_sql
 from s3lora.fleet.results.database import connect
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import read_summary
+from s3lora.measure.cells import FEWEST, KEYS, LEVELS, Level, band_sql
+from s3lora.measure.scan import Tool
 from s3lora.needs import need
-from s3lora.scan import Tool
 from s3lora.spectrum.indices import INDICES
 
 SCHEMA_VERSION = 1

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from s3lora.errors import AdapterFileError, UsageError, printable
-from s3lora.evaluate.statistics import wilson
 from s3lora.fleet.families import base_family
-from s3lora.fleet.populations.against import Against, Hindrance, Mark, Standing, Unusual, hindrance, unusual
-from s3lora.fleet.populations.cells import ADAPTER_LEVELS, MODULE_LEVELS, Level, band, key_of
 from s3lora.fleet.populations.reference import GRID, SUMMARIES, Facts, Scope, arrow_schema, read_facts
 from s3lora.fleet.results.rows import stored_uri, third
+from s3lora.measure.against import Against, Hindrance, Mark, Standing, Unusual, hindrance, unusual
+from s3lora.measure.cells import ADAPTER_LEVELS, MODULE_LEVELS, Level, band, key_of
+from s3lora.measure.scan import Configuration, ModuleScan, Scan
 from s3lora.needs import need
-from s3lora.scan import Configuration, ModuleScan, Scan
 from s3lora.spectrum.indices import INDICES
+from s3lora.statistics import wilson
 
 __all__ = ["NORMAL", "Against", "Cell", "Mark", "Reference", "Standing", "cell_of", "share_below", "summaries"]
 

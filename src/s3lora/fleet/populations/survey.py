@@ -17,7 +17,7 @@ from s3lora.fleet.populations.unusual import Ranking, ranking
 from s3lora.fleet.results.database import connect
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import Summary, read_summary
-from s3lora.scan import Tool
+from s3lora.measure.scan import Tool
 from s3lora.spectrum.indices import INDICES
 
 SCHEMA_VERSION = 1

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s3lora.errors import AdapterFileError, UsageError, printable
-from s3lora.fleet.populations.against import (
+from s3lora.fleet.populations.reference import GRID, SUMMARIES, cell_query
+from s3lora.fleet.populations.standing import NORMAL, Cell, Mark, Reference, cell_of
+from s3lora.fleet.results.outcome import Settings
+from s3lora.measure.against import (
     BY_RANK,
     FAR,
     SILENT,
@@ -23,11 +26,8 @@ from s3lora.fleet.populations.against import (
     together,
     unusual,
 )
-from s3lora.fleet.populations.against import Unusual as Word
-from s3lora.fleet.populations.cells import ADAPTER_LEVELS, band_sql
-from s3lora.fleet.populations.reference import GRID, SUMMARIES, cell_query
-from s3lora.fleet.populations.standing import NORMAL, Cell, Mark, Reference, cell_of
-from s3lora.fleet.results.outcome import Settings
+from s3lora.measure.against import Unusual as Word
+from s3lora.measure.cells import ADAPTER_LEVELS, band_sql
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
 

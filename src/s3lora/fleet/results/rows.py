@@ -10,8 +10,8 @@ from s3lora.errors import S3LoRAError, printable
 from s3lora.fleet.families import base_family
 from s3lora.fleet.results.content import Content
 from s3lora.fleet.results.schema import COLUMNS, Table, arrow_schema
+from s3lora.measure.scan import ModuleScan
 from s3lora.needs import need
-from s3lora.scan import ModuleScan
 
 Row = dict[str, Any]
 #: Longest text of a configuration that is kept.

@@ -12,7 +12,7 @@ import msgspec
 from s3lora.errors import AdapterFileError, UsageError, printable
 from s3lora.fleet.results.outcome import Settings, Trace
 from s3lora.fleet.results.schema import SCHEMA_VERSION
-from s3lora.scan import Tool
+from s3lora.measure.scan import Tool
 
 SUMMARY = "fleet.json"
 MAX_SUMMARY = 16 * 1024 * 1024

@@ -1,0 +1,1 @@
+"""Scan and rule → plan: what is chosen, and why."""

@@ -1,0 +1,189 @@
+"""Selection rules: how many, or which, of the ranked units are chosen.
+
+A rule is a frozen dataclass with `choose(ranked)`, which gets the units sharpest first and returns how many leading
+ones it takes (or, for `Outlier` and `Null`, which). To add one, write a class and name it in `cli/options.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from s3lora.choose.null import null_sharpness
+from s3lora.choose.ranking import Context, Unit, Verdict
+from s3lora.errors import SelectionError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The `count` sharpest units (τ of arXiv 2508.15068, there 10), but at most `share` of all candidates."""
+
+    count: int = 10
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.count < 0 or not 0 < self.share <= 1:
+            raise UsageError(f"top {self.count} cannot be meant", fix="give 0 or more")
+
+    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+        """Take the leading `count`, capped."""
+        cap = len(ranked) if self.share == 1 else max(1, int(self.share * len(ranked)))
+        count = min(self.count, cap)
+        notes: tuple[str, ...] = ()
+        if count < self.count:
+            notes = (f"top {self.count} is capped at {count}: there are only {len(ranked)} candidates",)
+        return Verdict(tuple(range(count)), f"among the {count} sharpest", notes)
+
+    def __str__(self) -> str:
+        """Return e.g. `top 10`."""
+        return f"top {self.count}"
+
+
+#: The paper's setting; on small adapters it stops at half, since pruning everything repairs nothing.
+DEFAULT_RULE = Top(10, share=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Fraction:
+    """The sharpest share of the candidates, rounded to the nearest whole unit; 0 ≤ share ≤ 1."""
+
+    share: float
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not 0 <= self.share <= 1:
+            raise UsageError(f"fraction {self.share} cannot be meant", fix="give a number from 0 to 1")
+
+    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+        """Take the leading share."""
+        count = math.floor(self.share * len(ranked) + 0.5)
+        return Verdict(tuple(range(count)), f"among the sharpest {self.share:.0%}")
+
+    def __str__(self) -> str:
+        """Return e.g. `fraction 0.25`."""
+        return f"fraction {self.share:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """All units whose index is at least as sharp as `value`."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        """Check that it is a number."""
+        if not math.isfinite(self.value):
+            raise UsageError("the threshold must be a finite number")
+
+    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+        """Take the units on the sharp side of the threshold."""
+        low = context.index is not None and context.index.sharp == "low"
+        limit = -self.value if low else self.value
+        chosen = tuple(i for i, unit in enumerate(ranked) if unit.sharpness >= limit)
+        return Verdict(chosen, f"{'at most' if low else 'at least'} {self.value:g}")
+
+    def __str__(self) -> str:
+        """Return e.g. `threshold 0.8`."""
+        return f"threshold {self.value:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outlier:
+    """Units whose robust z-score 0.6745·(x − median)/MAD within their kind exceeds `z` on the sharp side."""
+
+    z: float = 3.5
+    #: Fewer units of a kind than this have no meaningful spread.
+    least: int = 5
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not (math.isfinite(self.z) and self.z > 0):
+            raise UsageError("the z-score of the outlier rule must be above 0")
+
+    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+        """Take the outliers of each kind."""
+        kinds: dict[str, list[int]] = defaultdict(list)
+        for i, unit in enumerate(ranked):
+            kinds[unit.kind].append(i)
+        chosen: list[int] = []
+        skipped = []
+        for kind, members in kinds.items():
+            values = np.array([ranked[i].sharpness for i in members])
+            deviations = np.abs(values - np.median(values))
+            mad = float(np.median(deviations))
+            if len(members) < self.least or mad == 0.0:
+                skipped.append(kind)
+                continue
+            scores = 0.6745 * (values - np.median(values)) / mad
+            chosen.extend(i for i, score in zip(members, scores, strict=True) if score > self.z)
+        notes = (f"too few or too equal to have outliers: {', '.join(skipped)}",) if skipped else ()
+        return Verdict(tuple(sorted(chosen)), f"robust z-score above {self.z:g} in its projection", notes)
+
+    def __str__(self) -> str:
+        """Return e.g. `outlier 3.5`."""
+        return f"outlier {self.z:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Everything before the largest drop in the sorted index, looked for in its sharper half."""
+
+    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+        """Take what lies before the largest drop."""
+        half = len(ranked) // 2
+        if half < 1:
+            return Verdict((), "before the largest drop", ("one candidate has no gap",))
+        values = [unit.sharpness for unit in ranked]
+        drops = [values[i] - values[i + 1] for i in range(half)]
+        cut = int(np.argmax(drops)) + 1
+        if drops[cut - 1] == 0.0:
+            return Verdict((), "before the largest drop", ("the sharper half is all equal, so it has no gap",))
+        return Verdict(tuple(range(cut)), f"before the largest drop, {drops[cut - 1]:.3g} wide")
+
+    def __str__(self) -> str:
+        """Return `gap`."""
+        return "gap"
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """Units beyond the q-quantile of the index of random Gaussian updates of the same shapes and rank."""
+
+    q: float = 0.99
+    draws: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 0 < self.q < 1 or not 20 <= self.draws <= 100_000 or self.seed < 0:
+            raise UsageError("the null rule needs 0 < q < 1, 20 to 100,000 draws and a seed of 0 or more")
+        if (1 - self.q) * self.draws < 1:
+            raise UsageError(f"{self.draws} draws cannot show the {self.q:g} quantile", fix="ask for more draws")
+
+    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+        """Simulate each shape once and take the units beyond it."""
+        if context.index is None or not context.index.scale_free or context.index.costly:
+            name = "a random ranking" if context.index is None else context.index.name
+            raise SelectionError(
+                f"the null rule cannot judge {name}: random updates have no magnitude to compare with",
+                fix="use ssi, normalised_ssi, stable_rank, effective_rank, spectral_entropy or energy",
+            )
+        limits = {
+            shape: null_sharpness(shape, context, self.q, self.draws, self.seed)
+            for shape in sorted({shape for unit in ranked for shape in unit.shapes})
+        }
+        # A whole layer is compared with the limits of its modules, combined as its index is.
+        combine = np.max if context.combine == "max" else np.mean
+        chosen = tuple(
+            i for i, unit in enumerate(ranked) if unit.sharpness > float(combine([limits[s] for s in unit.shapes]))
+        )
+        return Verdict(chosen, f"beyond the {self.q:g} quantile of {self.draws} random updates of its shape")
+
+    def __str__(self) -> str:
+        """Return e.g. `null 0.99`."""
+        return f"null {self.q:g}"

@@ -1,0 +1,283 @@
+"""Scan + rule → Plan: which modules to prune, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from s3lora.adapter.model import block
+from s3lora.choose.ranking import Context, Rule, Unit
+from s3lora.choose.rules import DEFAULT_RULE
+from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
+from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Scan, Tool, is_flat
+from s3lora.spectrum.indices import INDICES
+
+#: Rankings that carry no information: what any index must beat.
+CONTROLS = ("random", "random-matched")
+UnitKind = Literal["module", "layer"]
+Combine = Literal["mean", "max"]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which modules a rule may choose from: all of these must hold, None holds always.
+
+    `layers` is an inclusive range; `pattern` a regular expression searched for in the module's path.
+    """
+
+    projections: tuple[str, ...] | None = None
+    layers: tuple[int, int] | None = None
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the regular expression and the range."""
+        if self.layers is not None and self.layers[0] > self.layers[1]:
+            raise UsageError(f"layers {self.layers[0]}-{self.layers[1]} is no range")
+        try:
+            re.compile(self.pattern or "")
+        except re.error as error:
+            raise UsageError(f"{printable(self.pattern)} is no regular expression ({error})") from None
+
+    def allows(self, module: ModuleScan) -> bool:
+        """Return whether a rule may choose this module."""
+        return (
+            (self.projections is None or module.projection in self.projections)
+            and (self.layers is None or (module.layer is not None and self.layers[0] <= module.layer <= self.layers[1]))
+            and (self.pattern is None or re.search(self.pattern, module.path) is not None)
+        )
+
+    def __str__(self) -> str:
+        """Return the filter in words, empty where it lets everything pass."""
+        parts = []
+        if self.projections is not None:
+            parts.append("projection " + ",".join(self.projections))
+        if self.layers is not None:
+            parts.append(f"layers {self.layers[0]}-{self.layers[1]}")
+        if self.pattern is not None:
+            parts.append(f"path ~ {self.pattern}")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One chosen module: its path, the value of the index (None for a control), its rank in the order, and why."""
+
+    path: str
+    value: float | None
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What the chosen modules are of the whole adapter; shares lie in [0, 1].
+
+    `frobenius_energy` is the share of Σ‖ΔW‖_F²; `compute` that of the multiply-adds of all linear LoRA modules for
+    one token, 0 where there are none.
+    """
+
+    modules: int
+    modules_total: int
+    parameters: int
+    parameters_total: int
+    frobenius_energy: float
+    compute: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What would be pruned from the scanned adapter, and by which rule.
+
+    `flat` tells that the index hardly differs between the candidates, so that the ranking means nothing.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool = field(default_factory=Tool)
+    index: str
+    rule: str
+    unit: str
+    combine: str
+    only: str
+    seed: int
+    candidates: int
+    flat: bool
+    chosen: tuple[Choice, ...]
+    share: Share
+    warnings: tuple[str, ...]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return the paths of the chosen modules, sharpest first."""
+        return tuple(choice.path for choice in self.chosen)
+
+    def mark(self, scan: Scan) -> Scan:
+        """Return the scan with `selected` set on the chosen modules."""
+        chosen = set(self.paths)
+        modules = tuple(dataclasses.replace(module, selected=module.path in chosen) for module in scan.modules)
+        return dataclasses.replace(scan, modules=modules)
+
+
+def select(
+    scan: Scan,
+    rule: Rule = DEFAULT_RULE,
+    *,
+    index: str = "ssi",
+    only: Filter | None = None,
+    unit: UnitKind = "module",
+    combine: Combine = "mean",
+    seed: int = 0,
+    match: str = "ssi",
+) -> Plan:
+    """Choose modules to prune.
+
+    Parameters:
+        scan: the measured adapter.
+        rule: `Top`, `Fraction`, `Threshold`, `Outlier`, `Gap` or `Null`; by default the paper's top 10, at most half.
+        index: a ranking: any index of the scan, or the control `random` or `random-matched`.
+        only: which modules may be chosen.
+        unit: rank single modules, or whole layers by the mean or max (`combine`) of their modules.
+        seed: of the controls.
+        match: the index whose selection `random-matched` copies the number of modules of each projection from.
+
+    Ties are broken by the order of modules in the model. Zero updates are never chosen.
+
+    Raises UsageError for an unknown ranking, NothingToAuditError if there is nothing to choose from, SelectionError
+    if the rule does not apply to the ranking.
+    """
+    if unit not in ("module", "layer") or combine not in ("mean", "max"):
+        raise UsageError(f"no unit {unit!r} by {combine!r}", fix="choose module or layer, by mean or max")
+    if seed < 0:
+        raise UsageError(f"seed must be 0 or more, not {seed}")
+    index = _canonical(index)
+    if index == "random-matched":
+        return _matched(scan, rule, _canonical(match), only or Filter(), unit, combine, seed)
+    modules = _candidates(scan, index, only or Filter())
+    units = _units(modules, index, unit, combine, seed)
+    ranked = sorted(units, key=lambda item: -item.sharpness)  # sorted() is stable: ties keep the model's order
+    spec = INDICES.get(index)
+    how = scan.configuration
+    context = Context(spec, how.method, how.rank, how.fit, combine)
+    verdict = rule.choose(ranked, context)
+    values = [item.value for item in ranked]
+    flat = spec is not None and len(values) > 1 and is_flat(values, scale_free=spec.scale_free)
+    notes = list(verdict.warnings)
+    if flat:
+        notes.append(f"{index} does not discriminate here: its spread over the candidates is below 0.01")
+    if index == "ssi" and len({len(module.sigma) for module in modules}) > 1:
+        notes.append("ranks are mixed: normalised_ssi compares them, raw SSI does not")
+    chosen = tuple(
+        Choice(path, None if spec is None else ranked[i].value, i + 1, verdict.reason)
+        for i in verdict.chosen
+        for path in ranked[i].paths
+    )
+    return Plan(
+        index=index,
+        rule=str(rule),
+        unit=unit,
+        combine=combine,
+        only=str(only or ""),
+        seed=seed,
+        candidates=len(ranked),
+        flat=flat,
+        chosen=chosen,
+        share=share_of(scan, {choice.path for choice in chosen}),
+        warnings=tuple(notes),
+    )
+
+
+def _canonical(index: str) -> str:
+    """Return the name as the results have it: `weighted-ssi` is accepted for `weighted_ssi`."""
+    return index if index in CONTROLS else index.replace("-", "_")
+
+
+def _candidates(scan: Scan, index: str, only: Filter) -> list[ModuleScan]:
+    if index not in INDICES and index not in CONTROLS:
+        raise UsageError(f"no ranking {index!r}", fix=f"choose one of {', '.join((*INDICES, *CONTROLS))}")
+    if index in INDICES and all(index not in module.indices for module in scan.modules):
+        raise SelectionError(f"the scan has no {index}", fix=f"scan with {index} switched on, it is costly")
+    allowed = [module for module in scan.modules if only.allows(module)]
+    if not allowed:
+        raise NothingToAuditError(f"no module passes the filter ({only})", file=scan.source.name)
+    left = [m for m in allowed if not (m.zero or m.nonfinite)]
+    usable = [m for m in left if index in CONTROLS or m.indices.get(index) is not None]
+    if not usable:
+        why = "all are zero updates" if all(m.zero for m in allowed) else f"{index} is undefined for all"
+        raise NothingToAuditError(f"no module to choose from: {why}", file=scan.source.name)
+    return usable
+
+
+def _units(modules: Sequence[ModuleScan], index: str, unit: UnitKind, combine: Combine, seed: int) -> list[Unit]:
+    groups: dict[str, list[ModuleScan]] = {}
+    for module in modules:
+        groups.setdefault(block(module.path) if unit == "layer" else module.path, []).append(module)
+    draws = np.random.default_rng(seed).random(len(groups))
+    sign = -1.0 if index in INDICES and INDICES[index].sharp == "low" else 1.0
+    units = []
+    for (name, members), draw in zip(groups.items(), draws, strict=True):
+        values = [sign * value for module in members if (value := module.indices.get(index)) is not None]
+        sharpness = float(draw) if index in CONTROLS else float(np.mean(values) if combine == "mean" else max(values))
+        units.append(
+            Unit(
+                name=name,
+                value=sign * sharpness,
+                sharpness=sharpness,
+                kind="layer" if unit == "layer" else members[0].projection,
+                paths=tuple(module.path for module in members),
+                shapes=tuple((*module.shape, module.rank) for module in members),
+            )
+        )
+    return units
+
+
+def _matched(scan: Scan, rule: Rule, match: str, only: Filter, unit: UnitKind, combine: Combine, seed: int) -> Plan:
+    """Draw at random as many modules of each projection as the ranking `match` takes."""
+    if match in CONTROLS:
+        raise UsageError("random-matched must match a ranking that is not random itself")
+    model = select(scan, rule, index=match, only=only, unit=unit, combine=combine, seed=seed)
+    wanted = Counter(scan.module(path).projection for path in model.paths)
+    random = np.random.default_rng(seed)
+    chosen: list[str] = []
+    for projection in sorted(wanted):
+        pool = [m.path for m in _candidates(scan, match, only) if m.projection == projection]
+        chosen.extend(pool[i] for i in sorted(random.choice(len(pool), wanted[projection], replace=False)))
+    order = {module.path: i for i, module in enumerate(scan.modules)}
+    chosen.sort(key=order.__getitem__)
+    reason = f"drawn at random, as many of each projection as {match} takes"
+    return dataclasses.replace(
+        model,
+        index=f"random-matched to {match}",
+        flat=False,
+        chosen=tuple(Choice(path, None, i + 1, reason) for i, path in enumerate(chosen)),
+        share=share_of(scan, set(chosen)),
+    )
+
+
+def share_of(scan: Scan, paths: set[str]) -> Share:
+    """Return what the modules at `paths` are of the whole scan."""
+    picked = [module for module in scan.modules if module.path in paths]
+
+    def energy(modules: Sequence[ModuleScan]) -> float:
+        # Norms may be as large as 1e150; relative to the largest their squares stay finite.
+        norms = np.array([module.indices["frobenius"] or 0.0 for module in modules])
+        return float(np.sum((norms / largest) ** 2)) if largest > 0 else 0.0
+
+    def compute(modules: Sequence[ModuleScan]) -> int:
+        return sum(module.parameters for module in modules if module.kind == "linear")
+
+    largest = max((module.indices["frobenius"] or 0.0 for module in scan.modules), default=0.0)
+    total = energy(scan.modules)
+    linear = compute(scan.modules)
+    return Share(
+        modules=len(picked),
+        modules_total=len(scan.modules),
+        parameters=sum(module.parameters for module in picked),
+        parameters_total=sum(module.parameters for module in scan.modules),
+        frobenius_energy=energy(picked) / total if total > 0 else 0.0,
+        compute=compute(picked) / linear if linear else 0.0,
+    )

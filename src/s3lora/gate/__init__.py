@@ -1,0 +1,1 @@
+"""Scans held against rules: findings, policies, baselines."""

@@ -1,0 +1,151 @@
+"""One adapter held against rules: what was measured, what the rules find, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from s3lora.choose.rules import Outlier
+from s3lora.choose.select import Filter, Plan
+from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
+from s3lora.gate.baseline import Baseline, Known
+from s3lora.gate.findings import Finding, Gate
+from s3lora.gate.places import Place, place_of
+from s3lora.measure.against import Against
+from s3lora.measure.scan import Scan
+
+#: Exit statuses from harmless to grave. An error outranks nothing to audit, which outranks a finding: an incomplete
+#: scan never looks like a verdict.
+GRAVITY = (0, 1, 3, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What adapters are held against.
+
+    `choose` selects from a scan, with the filter `only`; `outlier` is what counts as an outlier; what `baseline` has is
+    known already. `compare` says where a scan stands in a reference population.
+    """
+
+    choose: Callable[[Scan], Plan]
+    gates: tuple[Gate, ...] = ()
+    only: Filter = field(default_factory=Filter)
+    outlier: Outlier = field(default_factory=Outlier)
+    baseline: Baseline | None = None
+    compare: Callable[[Scan], Against] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one rule finds in one adapter; what is `known` from the baseline does not count."""
+
+    gate: Gate
+    new: tuple[Finding, ...]
+    known: tuple[Finding, ...] = ()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Return all findings, new ones first."""
+        return self.new + self.known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """How it went with one adapter.
+
+    `path` is as the caller named it, `given` the same relative to the working directory, `place` the first weights file
+    where there is one. Either `scan` or `error` is None. `plan` is None as well where every update is zero or holds
+    NaN. `unmeasured` counts the modules that have no index and that no finding tells of. `against` is None without a
+    reference.
+    """
+
+    path: str
+    given: Place
+    place: Place
+    scan: Scan | None = None
+    plan: Plan | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    unmeasured: int = 0
+    against: Against | None = None
+    error: S3LoRAError | None = None
+
+    @property
+    def status(self) -> int:
+        """Return the exit status of this adapter alone."""
+        if self.error is not None:
+            return self.error.exit_status
+        if self.unmeasured:
+            return 2
+        return 1 if any(verdict.new for verdict in self.verdicts) else 0
+
+    @property
+    def incomplete(self) -> str | None:
+        """Return the sentence on modules without an index, None where there are none."""
+        if self.scan is None or not self.unmeasured:
+            return None
+        return f"the scan is incomplete: {self.unmeasured} of {len(self.scan.modules)} modules have no index"
+
+
+def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
+    """Measure the adapter at `path` and hold it against the terms.
+
+    Raises UsageError, which is the same for every path, and what the reference raises; every other S3LoRAError becomes
+    the audit's `error`.
+    """
+    given = place_of(path)
+    try:
+        scan = measure(path)
+        plan = _plan(scan, terms)
+        place = place_of(path, scan.source.files[0].name if scan.source.files else None)
+        verdicts = tuple(_verdict(gate, scan, plan, place, terms) for gate in terms.gates)
+    except UsageError:
+        raise
+    except S3LoRAError as error:
+        error.adapter = path
+        return Audit(path=path, given=given, place=given, error=error)
+    return Audit(
+        path=path,
+        given=given,
+        place=place,
+        scan=scan,
+        plan=plan,
+        verdicts=verdicts,
+        unmeasured=_unmeasured(scan, verdicts),
+        against=None if terms.compare is None else terms.compare(scan),
+    )
+
+
+def gravest(audits: Iterable[Audit]) -> int:
+    """Return the exit status of several adapters together."""
+    return max((one.status for one in audits), key=GRAVITY.index, default=0)
+
+
+def absent(baseline: Baseline, audits: Iterable[Audit]) -> tuple[Known, ...]:
+    """Return what the baseline had and the audits no longer find."""
+    return baseline.absent((one.place, verdict.gate, verdict.findings) for one in audits for verdict in one.verdicts)
+
+
+def _verdict(gate: Gate, scan: Scan, plan: Plan | None, place: Place, terms: Terms) -> Verdict:
+    findings = gate.findings(scan, plan, terms.only, terms.outlier)
+    if terms.baseline is None:
+        return Verdict(gate, findings)
+    known = terms.baseline.known(place, gate, findings)
+    return Verdict(gate, tuple(found for found in findings if found not in known), known)
+
+
+def _plan(scan: Scan, terms: Terms) -> Plan | None:
+    """Return the plan; None where no update is left to choose from, which is a complete scan all the same."""
+    try:
+        return terms.choose(scan)
+    except NothingToAuditError:
+        allowed = [module for module in scan.modules if terms.only.allows(module)]
+        asked = allowed if any(module.nonfinite for module in allowed) else scan.modules
+        if allowed and all(module.zero or module.nonfinite for module in asked):
+            return None
+        raise
+
+
+def _unmeasured(scan: Scan, verdicts: Iterable[Verdict]) -> int:
+    findings = [found for one in verdicts if one.gate.metric == "nonfinite" for found in one.findings]
+    told = {path for found in findings for path in found.modules}
+    return sum(not (module.zero or module.sigma or module.path in told) for module in scan.modules)

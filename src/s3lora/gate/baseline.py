@@ -1,0 +1,181 @@
+"""What an earlier run found, so that only what is new counts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from s3lora.errors import UsageError, printable
+from s3lora.files import read_settings
+from s3lora.gate.findings import Finding, Gate
+from s3lora.gate.places import Place, same
+
+#: Largest baseline read, in bytes: some hundred thousand modules.
+MAX_BASELINE = 64 * 1024 * 1024
+VERSION = "2.1.0"
+#: The `uriBaseId` of what lies in the working directory, as everyone calls it, and of what lies elsewhere.
+INSIDE, OUTSIDE = "%SRCROOT%", "ADAPTERS"
+_FIX = "make one with `s3lora scan`, --fail-on and --format sarif"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One result of the earlier run: a rule that held for an adapter, and the modules for which it did."""
+
+    place: Place
+    rule: str
+    rule_id: str
+    modules: tuple[str, ...]
+    message: str
+    fingerprints: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Everything that an earlier run found."""
+
+    results: tuple[Known, ...]
+
+    def known(self, place: Place, gate: Gate, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+        """Return those of the findings of one rule in one adapter that the earlier run had.
+
+        It had a module if the same rule held for it there. It had a count if all modules that are counted now were
+        counted then or, where fewer are worse, if they are the very same modules.
+        """
+        before = self._modules(place, str(gate))
+        if before is None:
+            return ()
+
+        def had(found: Finding) -> bool:
+            now = frozenset(found.modules)
+            return now <= before if gate.upwards or found.module is not None else now == before
+
+        return tuple(filter(had, findings))
+
+    def absent(self, asked: Iterable[tuple[Place, Gate, Sequence[Finding]]]) -> tuple[Known, ...]:
+        """Return what is no longer found, of the rules that were asked of adapters, with what they find now."""
+        known = [(place.uri, str(gate), findings) for place, gate, findings in asked]
+        gone = []
+        for result in self.results:
+            now = [findings for uri, rule, findings in known if rule == result.rule and same(uri, result.place.uri)]
+            if now and not any(now):
+                gone.append(result)
+        return tuple(gone)
+
+    def _modules(self, place: Place, rule: str) -> frozenset[str] | None:
+        """Return the modules that the rule found in this adapter, None if it did not hold.
+
+        The very same place goes before one that is only seen from elsewhere; where several of those fit, what all of
+        them have.
+        """
+        fitting = [result for result in self.results if result.rule == rule and same(result.place.uri, place.uri)]
+        exact = [result for result in fitting if result.place == place]
+        found = [frozenset(result.modules) for result in exact or fitting]
+        return frozenset.intersection(*found) if found else None
+
+
+class _Text(msgspec.Struct):
+    text: str
+
+
+class _Artifact(msgspec.Struct, rename="camel"):
+    uri: str
+    uri_base_id: str = ""
+
+
+class _Physical(msgspec.Struct, rename="camel"):
+    artifact_location: _Artifact
+
+
+class _Location(msgspec.Struct, rename="camel"):
+    physical_location: _Physical
+
+
+class _Module(msgspec.Struct):
+    path: str
+
+
+class _Properties(msgspec.Struct):
+    rule: str = ""
+    modules: tuple[_Module, ...] = ()
+
+
+class _Result(msgspec.Struct, rename="camel"):
+    message: _Text
+    rule_id: str = ""
+    locations: tuple[_Location, ...] = ()
+    partial_fingerprints: dict[str, str] = msgspec.field(default_factory=dict)
+    properties: _Properties = msgspec.field(default_factory=_Properties)
+    baseline_state: str = ""
+
+
+class _Driver(msgspec.Struct):
+    name: str
+
+
+class _Tool(msgspec.Struct):
+    driver: _Driver
+
+
+class _Run(msgspec.Struct):
+    tool: _Tool
+    results: tuple[msgspec.Raw, ...] | None = None
+
+
+class _Log(msgspec.Struct):
+    version: str
+    runs: tuple[_Run, ...]
+
+
+def read_baseline(path: str) -> Baseline:
+    """Read what an earlier `s3lora scan --format sarif` wrote.
+
+    Raises UsageError if the file is missing, too large, or none that s3lora wrote.
+    """
+    content = read_settings(Path(path), MAX_BASELINE)
+    try:
+        log = msgspec.json.decode(content, type=_Log)
+        runs = [run for run in log.runs if run.tool.driver.name == "s3lora"]
+        results = [msgspec.json.decode(raw, type=_Result) for run in runs for raw in run.results or ()]
+    except msgspec.ValidationError as error:
+        raise UsageError(f"is no SARIF file of s3lora: {printable(error)}", file=path, fix=_FIX) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"is not valid JSON: {printable(error)}", file=path, fix=_FIX) from None
+    if log.version != VERSION:
+        raise UsageError(f"is SARIF {printable(log.version, 20)}, not {VERSION}", file=path, fix=_FIX)
+    if not runs:
+        raise UsageError("holds no run of s3lora", file=path, fix=_FIX)
+    return Baseline(tuple(_known(result) for result in results if _told(result)))
+
+
+def _told(result: _Result) -> bool:
+    """Return whether a result tells that a rule held: not that it no longer did, and not a mere summary."""
+    return result.baseline_state != "absent" and bool(result.properties.rule and result.locations)
+
+
+def _known(result: _Result) -> Known:
+    artifact = result.locations[0].physical_location.artifact_location
+    return Known(
+        Place(artifact.uri, artifact.uri_base_id == OUTSIDE),
+        result.properties.rule,
+        result.rule_id,
+        tuple(module.path for module in result.properties.modules),
+        result.message.text,
+        tuple(sorted(result.partial_fingerprints.items())),
+    )
+
+
+def fingerprint_of(place: Place, gate: Gate, findings: Sequence[Finding]) -> str:
+    """Return what identifies a result from run to run, as 32 hexadecimal digits.
+
+    In it are the rule, the last two names of the adapter's path, and the modules found. Not in it are the rest of the
+    path, the values, which differ in their last digits between machines, and the digest of the weights: another
+    training changes both and may find just the same.
+    """
+    modules = sorted({path for found in findings for path in found.modules})
+    parts = [gate.id, str(gate), "/".join(place.uri.split("/")[-2:]), *modules]
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]

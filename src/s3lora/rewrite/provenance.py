@@ -1,0 +1,280 @@
+"""Writing a pruned adapter with its provenance, and undoing a pruning from the original."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from s3lora.adapter.digest import FileDigest, Source, file_digest, source_of
+from s3lora.adapter.folder import check_target, copy_companions, refuse_nesting, replacing
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.open import PROVENANCE, open_adapter
+from s3lora.adapter.tensors import MappedFile
+from s3lora.adapter.write import Written, tensor_names, write_adapter
+from s3lora.choose.select import Choice, Plan, Share, share_of
+from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
+from s3lora.measure.scan import SCHEMA_VERSION, Configuration, Scan, Tool, scan
+from s3lora.rewrite.prune import Action, Pruned, Settings, prune
+
+#: Between why a module was chosen and why it was not removed.
+ZEROED = "; zeroed because it "
+MAX_PROVENANCE = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What was done to one module, and why."""
+
+    path: str
+    action: Action
+    value: float | None
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """The content of `s3lora.json`: where a pruned adapter came from and what was done to it."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool = field(default_factory=Tool)
+    configuration: Configuration
+    source: Source
+    index: str
+    rule: str
+    unit: str
+    combine: str
+    only: str
+    seed: int
+    settings: Settings
+    modules: tuple[Removal, ...]
+    share: Share
+    warnings: tuple[str, ...]
+    written: tuple[FileDigest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Versioned:
+    """What every document begins with."""
+
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restoration:
+    """What `restore` did: from which original, which modules are back, and which are still pruned."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool = field(default_factory=Tool)
+    source: Source
+    modules: tuple[str, ...]
+    pruned: tuple[str, ...]
+
+
+def write_pruned(
+    pruned: Pruned, scan: Scan, out: str | os.PathLike[str], *, force: bool = False
+) -> tuple[Provenance, Written]:
+    """Write a pruned adapter to the folder `out`, whole or not at all, and return its provenance.
+
+    Kept tensors are bit-identical, heads and other files of the folder come along, and the result is opened again
+    and compared before it takes its place. Same input and version, same bytes.
+
+    Raises UsageError if `scan` is of another adapter, OutputError if `out` exists (without `force`), cannot be
+    written, or does not verify.
+    """
+    plan = pruned.plan
+    _same_adapter(pruned.rewrite.adapter, scan)
+    modules = tuple(
+        Removal(choice.path, pruned.actions[choice.path], choice.value, choice.position, _why(pruned, choice))
+        for choice in plan.chosen
+    )
+    made: list[Provenance] = []
+
+    def provenance(files: tuple[FileDigest, ...]) -> Provenance:
+        made.append(
+            Provenance(
+                configuration=scan.configuration,
+                source=scan.source,
+                index=plan.index,
+                rule=plan.rule,
+                unit=plan.unit,
+                combine=plan.combine,
+                only=plan.only,
+                seed=plan.seed,
+                settings=pruned.settings,
+                modules=modules,
+                share=plan.share,
+                warnings=tuple(dict.fromkeys((*scan.warnings, *plan.warnings, *pruned.warnings))),
+                written=files,
+            )
+        )
+        return made[0]
+
+    rewrite = dataclasses.replace(pruned.rewrite, metadata=_metadata(pruned, scan, modules))
+    written = write_adapter(rewrite, Path(out), provenance=provenance, force=force)
+    return made[0], written
+
+
+def _same_adapter(adapter: Adapter, scan: Scan) -> None:
+    """Raise UsageError if name or size of the weights show that the scan is of another adapter."""
+    scanned = {(file.name, file.bytes) for file in scan.source.files}
+    if not {(printable(file.name, 255), file.file.size) for file in adapter.files} <= scanned:
+        raise UsageError(
+            f"the scan is of {printable(scan.source.name)}, not of the adapter to write", file=adapter.name
+        )
+
+
+def _why(pruned: Pruned, choice: Choice) -> str:
+    kept = pruned.reasons.get(choice.path)
+    return choice.reason if kept is None else f"{choice.reason}{ZEROED}{kept}"
+
+
+def _metadata(pruned: Pruned, scan: Scan, modules: Sequence[Removal]) -> dict[str, str]:
+    """Return what goes into `__metadata__`, so that a weights file without its folder still tells its story."""
+    story = {
+        "version": Tool().version,
+        "source_sha256": scan.source.sha256,
+        "method": scan.configuration.method,
+        "index": pruned.plan.index,
+        "rule": pruned.plan.rule,
+        "modules": {module.path: [module.action, module.value] for module in modules},
+    }
+    return {"s3lora": msgspec.json.encode(story).decode()}
+
+
+def read_provenance(folder: str | os.PathLike[str]) -> Provenance:
+    """Return the content of `s3lora.json` in `folder`; raise AdapterFileError if there is none of that form."""
+    path = Path(folder) / PROVENANCE
+    try:
+        file = MappedFile(path)  # and not path.open: a named pipe of this name would wait for ever
+    except AdapterFileError as error:
+        raise AdapterFileError(error.problem, file=path, fix="only what s3lora pruned can be restored") from None
+    raw = file.bytes(0, MAX_PROVENANCE + 1)
+    file.close()
+    if len(raw) > MAX_PROVENANCE:
+        raise AdapterFileError(f"is larger than {MAX_PROVENANCE:,} bytes", file=path.name)
+    try:
+        version = msgspec.json.decode(raw, type=_Versioned).schema_version
+        if version > SCHEMA_VERSION:
+            what = f"is of schema version {version}, and this s3lora knows {SCHEMA_VERSION}"
+            raise AdapterFileError(what, file=path.name, fix="update s3lora")
+        return msgspec.json.decode(raw, type=Provenance)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UsageError) as error:
+        raise AdapterFileError(f"is not what s3lora writes: {printable(error)}", file=path.name) from None
+
+
+def provenance_of(source: Source, folder: str | os.PathLike[str]) -> Provenance | None:
+    """Return how the adapter with the files of `source`, which lies in `folder`, was pruned; None if it was not.
+
+    Raises AdapterFileError if there is a `s3lora.json` that tells of other weights than those that are there.
+    """
+    if not os.path.lexists(Path(folder) / PROVENANCE):
+        return None
+    record = read_provenance(folder)
+    there = {file.name: file.sha256 for file in source.files}
+    wrong = next((file.name for file in record.written if there.get(file.name) != file.sha256), None)
+    if wrong is None:
+        return record
+    raise AdapterFileError(
+        f"tells of other weights than those that lie here: {printable(wrong)} differs by its SHA-256",
+        file=Path(folder) / PROVENANCE,
+        fix="prune again, or remove it if these weights were made by something else",
+    )
+
+
+def restore(
+    pruned: str | os.PathLike[str],
+    original: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    modules: Sequence[str] | None = None,
+    force: bool = False,
+) -> tuple[str, ...]:
+    """Put pruned modules back from the original adapter, and return the paths of those put back.
+
+    Parameters:
+        pruned: a folder that `write_pruned` wrote.
+        original: the adapter it was made from; its digests must be those recorded.
+        out: the folder to write. With all modules back, weights and configuration are the original's, byte by byte.
+        modules: which modules to put back; None puts all back.
+
+    Raises OutputError if `original` is not the adapter that was pruned, UsageError for a module that was not pruned.
+    """
+    record = read_provenance(pruned)
+    if os.path.realpath(out) != os.path.realpath(pruned):
+        refuse_nesting(Path(out), Path(pruned))
+    with open_adapter(original) as adapter:
+        _prove(source_of(adapter), record.source, original)
+        there = [module.path for module in record.modules]
+        back = set(there if modules is None else modules)
+        if unknown := sorted(back - set(there)):
+            raise UsageError(f"{printable(unknown[0])} was not pruned", fix=f"pruned were {', '.join(there[:5])} …")
+        if back == set(there):
+            _restore_all(adapter, Path(pruned), Path(out), force=force)
+        else:
+            _restore_some(adapter, record, back, Path(out), force=force)
+    return tuple(path for path in there if path in back)
+
+
+def _prove(found: Source, recorded: Source, label: object) -> None:
+    if found.files != recorded.files:
+        there = {file.name: file.sha256 for file in found.files}
+        missing = next((file.name for file in recorded.files if file.name not in there), None)
+        if missing is not None:
+            what = f"it has no {printable(missing)}"
+        else:
+            recordeds = {file.name: file.sha256 for file in recorded.files}
+            wrong = next((name for name, digest in there.items() if recordeds.get(name) != digest), "its list of files")
+            what = f"{printable(wrong)} differs by its SHA-256"
+        raise OutputError(f"is not the adapter that was pruned: {what}", file=label, fix="give the original")
+
+
+def _restore_all(adapter: Adapter, pruned: Path, out: Path, *, force: bool) -> None:
+    check_target(out, adapter.path, force=force)
+    originals = [file.file.path for file in adapter.files]
+    originals += [path for path in (adapter.config_file, adapter.entry) if path and path not in originals]
+    earlier = originals[0].with_name(PROVENANCE)  # of an adapter that had been pruned before
+    originals += [earlier] if earlier.is_file() else []
+    with replacing(out) as partial:
+        for path in originals:
+            shutil.copyfile(path, partial / path.name)
+        names = {path.name for path in originals}
+        copy_companions(pruned, partial, written=names, tensors=tensor_names(adapter))
+        with open_adapter(partial / (adapter.entry or originals[0]).name) as result:
+            for file in result.files:
+                _same(file.file.path, adapter)
+
+
+def _same(copy: Path, adapter: Adapter) -> None:
+    source = next(file for file in adapter.files if file.name == copy.name)
+    if file_digest(copy).sha256 != source.file.sha256():
+        raise OutputError("did not verify: the copy differs from the original", file=copy.name)
+
+
+def _restore_some(adapter: Adapter, record: Provenance, back: set[str], out: Path, *, force: bool) -> None:
+    measured = scan(adapter, **dataclasses.asdict(record.configuration))
+    chosen = tuple(
+        Choice(module.path, module.value, module.position, module.reason.partition(ZEROED)[0])
+        for module in record.modules
+        if module.path not in back
+    )
+    plan = Plan(
+        index=record.index,
+        rule=record.rule,
+        unit=record.unit,
+        combine=record.combine,
+        only=record.only,
+        seed=record.seed,
+        candidates=len(measured.modules),
+        flat=False,
+        chosen=chosen,
+        share=share_of(measured, {choice.path for choice in chosen}),
+        warnings=(),
+    )
+    write_pruned(prune(adapter, plan, record.settings), measured, out, force=force)

@@ -1,0 +1,395 @@
+"""Writing a pruned adapter: bit-identical, deterministic, verified, and whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import s3lora.adapter.write
+from s3lora import OutputError, Settings, UsageError, open_adapter, prune, read_provenance, scan, write_pruned
+from s3lora.adapter import folder as folders
+from tests.planning import config_of, plan_of, prune_to, tensors_of
+from tests.support import make_adapter, shared, write_safetensors
+
+PATHS = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(3) for p in "qv"]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make_adapter(tmp_path / "source", dict.fromkeys(PATHS, (24, 16, 4)), dtype="bfloat16")
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    """Return all files below a folder with their content."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def header_of(folder: Path, *, metadata: bool = False) -> tuple[int, dict[str, Any]]:
+    """Return where the data of a weights file begin, and its entries by tensor, or its `__metadata__`."""
+    raw = (folder / "adapter_model.safetensors").read_bytes()
+    size = 8 + int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:size])
+    story = header.pop("__metadata__")
+    return size, story if metadata else header
+
+
+def beside(folder: Path) -> set[str]:
+    return {path.name for path in folder.parent.iterdir()}
+
+
+def in_subprocess(code: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
+    """Run code that has `prune_to`, `PATHS` and the arguments as `a`, `b`."""
+    head = "import sys; from pathlib import Path; from tests.planning import prune_to; a, b = map(Path, sys.argv[1:])\n"
+    root = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-c", f"{head}PATHS = {PATHS!r}\n{code}", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_kept_tensors_are_the_same_bits(source: Path, tmp_path: Path):
+    before = tensors_of(source)
+    for mode in ("remove", "zero", "clip", "scale"):
+        after = tensors_of(prune_to(source, tmp_path / mode, PATHS[:2], Settings(mode=mode)))
+        kept = {name for name in before if not any(path in name for path in PATHS[:2])}
+        assert kept <= after.keys()
+        assert all(after[name].tobytes() == before[name].tobytes() for name in kept)
+        assert [name for name in after if name in kept] == [name for name in before if name in kept]
+
+
+@pytest.mark.parametrize("mode", ["remove", "clip"])
+def test_the_same_input_gives_the_same_bytes(source: Path, tmp_path: Path, mode):
+    (source / "tokenizer.json").write_text("{}")
+    first = listing(prune_to(source, tmp_path / "1", PATHS[:2], Settings(mode=mode)))
+    second = listing(prune_to(source, tmp_path / "2", PATHS[:2], Settings(mode=mode)))
+    assert first == second
+    assert sorted(first) == ["adapter_config.json", "adapter_model.safetensors", "s3lora.json", "tokenizer.json"]
+
+
+def test_the_story_is_in_the_folder_and_in_the_file(source: Path, tmp_path: Path):
+    out = prune_to(source, tmp_path / "out", PATHS[2:4])
+    weights = (source / "adapter_model.safetensors").read_bytes()
+    record = read_provenance(out)
+    assert record.source.sha256 == sha256(weights).hexdigest()
+    assert [file.name for file in record.source.files] == ["adapter_model.safetensors", "adapter_config.json"]
+    assert [(m.path, m.action, m.value, m.position) for m in record.modules] == [
+        (PATHS[2], "removed", 0.5, 1),
+        (PATHS[3], "removed", 0.5, 2),
+    ]
+    assert (record.share.modules, record.share.modules_total) == (2, 6)
+    assert record.written[0].sha256 == sha256((out / "adapter_model.safetensors").read_bytes()).hexdigest()
+    assert str(tmp_path) not in (out / "s3lora.json").read_text()
+    metadata = header_of(out, metadata=True)[1]
+    assert metadata["format"] == "pt"
+    story = json.loads(metadata["s3lora"])
+    assert story["source_sha256"] == record.source.sha256
+    assert story["modules"] == {PATHS[2]: ["removed", 0.5], PATHS[3]: ["removed", 0.5]}
+
+
+def test_a_process_that_dies_leaves_the_old_state(source: Path, tmp_path: Path):
+    out = prune_to(source, tmp_path / "out", PATHS[:1])
+    old = listing(out)
+    for where in ("write_safetensors", "_verify"):
+        died = in_subprocess(
+            f"""
+import os, signal
+import s3lora.adapter.write as write
+real = write.{where}
+def dying(*arguments):
+    result = real(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+write.{where} = dying
+prune_to(a, b, PATHS[1:3], force=True)
+""",
+            source,
+            out,
+        )
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        assert listing(out) == old
+    assert listing(prune_to(source, out, PATHS[1:3], force=True)) != old
+
+
+def test_a_full_disk_leaves_nothing_behind(source: Path, tmp_path: Path):
+    (source / "tokenizer.json").write_bytes(b" " * 20_000)  # larger than the limit, as nothing before it is
+    for limit in (1_000, 10_000):
+        full = in_subprocess(
+            f"""
+import resource
+from s3lora import OutputError
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+try:
+    prune_to(a, b, PATHS[:2])
+except OutputError as error:
+    print(error)
+""",
+            source,
+            tmp_path / "new" / "out",
+        )
+        assert "cannot be written" in full.stdout, full.stderr
+        assert beside(source) == {"source"}
+
+
+def test_what_does_not_verify_is_not_written(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    real = s3lora.adapter.write.write_safetensors
+    for mode, position in (("remove", -1), ("zero", -1), ("zero", 100), ("remove", 3)):
+
+        def corrupted(path, *arguments, position=position):
+            digest = real(path, *arguments)
+            data = bytearray(path.read_bytes())
+            data[position] ^= 1
+            path.write_bytes(data)
+            return digest
+
+        monkeypatch.setattr(s3lora.adapter.write, "write_safetensors", corrupted)
+        with pytest.raises(OutputError, match="did not verify"):
+            prune_to(source, tmp_path / "out", PATHS[-1:], Settings(mode=mode))
+        assert beside(source) == {"source"}
+
+
+def test_a_tensor_changed_on_the_way_is_noticed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also where the digest is that of the wrong bytes, the kept tensors are compared with the source."""
+    real = s3lora.adapter.write.write_safetensors
+
+    def misled(path, tensors, edits, metadata):
+        mixed = [*tensors[:-2], tensors[-1], tensors[-2]]
+        renamed = [
+            type(t)(u.name, u.code, u.shape, t.file, t.offset, t.nbytes) for t, u in zip(mixed, tensors, strict=True)
+        ]
+        return real(path, renamed, edits, metadata)
+
+    modules = dict.fromkeys(PATHS, (16, 16, 4))
+    monkeypatch.setattr(s3lora.adapter.write, "write_safetensors", misled)
+    with pytest.raises(OutputError, match=r"should be unchanged|type or shape"):
+        prune_to(make_adapter(tmp_path / "a", modules), tmp_path / "out", PATHS[:1])
+
+
+def test_existing_folders(source: Path, tmp_path: Path):
+    before = listing(source)
+    with pytest.raises(OutputError, match="is the input itself"):
+        prune_to(source, source, PATHS[:1])
+    out = prune_to(source, tmp_path / "out", PATHS[:1])
+    with pytest.raises(OutputError, match="not empty"):
+        prune_to(source, out, PATHS[1:2])
+    assert listing(source) == before
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    assert prune_to(source, foreign, PATHS[:1]) == foreign  # empty
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    for force in (False, True):
+        with pytest.raises(OutputError):
+            prune_to(source, other, PATHS[:1], force=force)
+    assert listing(other) == {"thesis.txt": b"years of work"}
+    with pytest.raises(OutputError, match="not a folder"):
+        prune_to(source, other / "thesis.txt", PATHS[:1], force=True)
+    prune_to(source, source, PATHS[:1], force=True)
+    assert listing(source) == listing(out)
+    assert beside(source) == {"source", "out", "foreign", "other"}
+
+
+@pytest.mark.parametrize("where", ["source/out", "source/deep/out", "."])
+def test_folders_within_each_other_are_refused(source: Path, tmp_path: Path, where: str):
+    before = listing(tmp_path)
+    with pytest.raises(OutputError):
+        prune_to(source, tmp_path / where, PATHS[:1], force=True)
+    assert listing(tmp_path) == before
+
+
+def test_without_an_atomic_exchange(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(folders, "_exchange", lambda *_: False)
+    out = prune_to(source, tmp_path / "out", PATHS[:1])
+    prune_to(source, out, PATHS[1:3], force=True)
+    assert len(read_provenance(out).modules) == 2
+    assert beside(out) == {"source", "out"}
+
+
+def test_an_unwritable_place(source: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be"):
+        prune_to(source, tmp_path / "file" / "out", PATHS[:1])
+
+
+def test_adapters_in_memory_are_not_written(source: Path, tmp_path: Path):
+    with open_adapter(source) as adapter:
+        measured = scan(adapter)
+        loose = type(adapter)(adapter.name, "memory", adapter.modules)
+        with pytest.raises(UsageError):
+            write_pruned(prune(loose, plan_of(measured, PATHS[:1])), measured, tmp_path / "out")
+
+
+def test_the_rest_of_the_folder(source: Path, tmp_path: Path):
+    (source / "README.md").write_text("a card")
+    (source / "tokenizer").mkdir()
+    (source / "tokenizer" / "vocab.txt").write_text("a b")
+    (source / "tokenizer" / "link.md").symlink_to("../README.md")
+    for name in (".git", "checkpoint-10", "other-adapter"):
+        (source / name).mkdir()
+        (source / name / "adapter_config.json").write_text("{}")
+    (tmp_path / "secret.txt").write_text("secret")
+    (source / "secret.txt").symlink_to("../secret.txt")
+    (source / "secrets").symlink_to("..", target_is_directory=True)
+    (source / "inside.md").symlink_to("README.md")
+    (source / "circle").symlink_to("circle")
+    os.mkfifo(source / "pipe")
+    (source / "adapter_model.bin").write_bytes(b"the same weights")
+    (source / "copy.safetensors").write_bytes((source / "adapter_model.safetensors").read_bytes())
+    write_safetensors(source / "tokens.safetensors", {"<new>": np.zeros(3, np.float32)})
+    with open_adapter(source) as adapter:
+        measured = scan(adapter)
+        _, written = write_pruned(prune(adapter, plan_of(measured, PATHS[:1])), measured, tmp_path / "out")
+    assert sorted(listing(tmp_path / "out")) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "inside.md",
+        "s3lora.json",
+        "tokenizer/link.md",
+        "tokenizer/vocab.txt",
+        "tokens.safetensors",
+    ]
+    assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
+    left = {item.partition(" ")[0] for item in written.left_behind}
+    assert left == {
+        *(".git/", "checkpoint-10/", "other-adapter/", "secret.txt", "secrets", "circle", "pipe"),
+        *("adapter_model.bin", "copy.safetensors"),
+    }
+
+
+def test_weights_of_every_kind_stay_behind(source: Path, tmp_path: Path):
+    hidden = ["pytorch_lora_weights.bin", "adapters.npz", "model.onnx", "x.gguf", "last.CKPT", "a.pt", "b.pth", "c.bin"]
+    state = ["optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth", "rng_state_0.pth"]
+    (source / "tokenizer").mkdir()
+    for name in (*hidden, *state, "training_args.bin", "tokenizer.model", "tokenizer/weights.pt", "tokenizer/vocab"):
+        (source / name).write_bytes(b"whatever")
+    with open_adapter(source) as adapter:
+        measured = scan(adapter)
+        _, written = write_pruned(prune(adapter, plan_of(measured, PATHS[:1])), measured, tmp_path / "out")
+    assert sorted(listing(tmp_path / "out")) == [
+        *("adapter_config.json", "adapter_model.safetensors", "s3lora.json"),
+        *("tokenizer.model", "tokenizer/vocab", "training_args.bin"),
+    ]
+    left = dict(item.split(" ", 1) for item in written.left_behind)
+    assert left.keys() == {*hidden, *state, "tokenizer/weights.pt"}
+    assert {name for name, why in left.items() if "state of the training" in why} == set(state)
+
+
+def test_a_module_leaves_no_orphan(tmp_path: Path):
+    heads = {f"{PATHS[0]}.alpha": np.array(4.0, np.float32), "score.weight": np.ones(3, np.float32)}
+    source = make_adapter(tmp_path / "a", dict.fromkeys(PATHS, (8, 8, 2)), heads=heads)
+    after = tensors_of(prune_to(source, tmp_path / "b", PATHS[:1]))
+    assert not any(PATHS[0] in name for name in after)
+    assert "base_model.model.score.weight" in after
+
+
+def test_a_hub_cache_snapshot_comes_along(source: Path, tmp_path: Path):
+    cache = tmp_path / "models--a--b"
+    (cache / "blobs").mkdir(parents=True)
+    snapshot = cache / "snapshots" / "0123abcd"
+    (snapshot / "tokenizer").mkdir(parents=True)
+    (source / "tokenizer.json").write_text("{}")
+    for i, file in enumerate(sorted(source.iterdir())):
+        file.rename(cache / "blobs" / f"blob{i}")
+        (snapshot / file.name).symlink_to(f"../../blobs/blob{i}")
+    (cache / "blobs" / "vocab").write_text("a b")
+    (snapshot / "tokenizer" / "vocab.txt").symlink_to("../../../blobs/vocab")
+    out = prune_to(snapshot, tmp_path / "out", PATHS[:1])
+    names = ["adapter_config.json", "adapter_model.safetensors", "s3lora.json", "tokenizer.json", "tokenizer/vocab.txt"]
+    assert sorted(listing(out)) == names
+    assert not any(path.is_symlink() for path in out.rglob("*"))
+
+
+def sharded(folder: Path, paths: list[str]) -> Path:
+    """Write an adapter of one shard a module."""
+    make_adapter(folder, dict.fromkeys(paths, (24, 16, 4)))
+    tensors = tensors_of(folder)
+    (folder / "adapter_model.safetensors").unlink()
+    table = {}
+    for i, path in enumerate(paths):
+        file = f"adapter_model-{i + 1:05d}-of-{len(paths):05d}.safetensors"
+        part = {name: value for name, value in tensors.items() if path in name}
+        write_safetensors(folder / file, part)
+        table.update(dict.fromkeys(part, file))
+    index = {"metadata": {"total_size": 1}, "weight_map": table}
+    (folder / "adapter_model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_shards_stay_shards(tmp_path: Path):
+    source = sharded(tmp_path / "a", PATHS[:3])
+    out = prune_to(source, tmp_path / "b", [PATHS[1]])
+    index = json.loads((out / "adapter_model.safetensors.index.json").read_text())
+    before, after = tensors_of(source), tensors_of(out)
+    assert sorted(index["weight_map"]) == sorted(after) == sorted(name for name in before if PATHS[1] not in name)
+    assert set(index["weight_map"].values()) == {path.name for path in out.glob("*.safetensors")}
+    assert index["metadata"]["total_size"] == sum(value.nbytes for value in after.values())
+    assert all(np.array_equal(value, before[name]) for name, value in after.items())
+    with open_adapter(out) as adapter:
+        assert [module.path for module in adapter.modules] == [PATHS[0], PATHS[2]]
+
+
+def test_a_torch_file_becomes_safetensors(source: Path, tmp_path: Path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    tensors = load_file(source / "adapter_model.safetensors")
+    (source / "adapter_model.safetensors").unlink()
+    torch.save(tensors, source / "adapter_model.bin")
+    out = prune_to(source, tmp_path / "out", PATHS[:1])
+    assert sorted(listing(out)) == ["adapter_config.json", "adapter_model.safetensors", "s3lora.json"]
+    assert header_of(out, metadata=True)[1]["format"] == "pt"  # older readers refuse a file without it
+    after = load_file(out / "adapter_model.safetensors")
+    assert after.keys() == {name for name in tensors if PATHS[0] not in name}
+    assert all(torch.equal(value, tensors[name]) for name, value in after.items())
+
+
+@pytest.mark.parametrize("pad", [1, 8])
+def test_numbers_lie_at_multiples_of_their_size(tmp_path: Path, pad: int):
+    """The format allows float32 at an odd offset, and a tensor of one byte before it leads there."""
+    source = make_adapter(tmp_path / "a", {PATHS[0]: (3, 3, 1), PATHS[1]: (3, 3, 1)})
+    tensors = tensors_of(source)
+    half = {name: value.astype("float16") if PATHS[1] in name else value for name, value in tensors.items()}
+    mixed = {"base_model.model.flag": np.ones(1, np.int8), **dict(sorted(half.items(), reverse=True))}
+    write_safetensors(source / "adapter_model.safetensors", mixed, pad=pad)
+    out = prune_to(source, tmp_path / "b", PATHS[:1], Settings("zero"))
+    after = tensors_of(out)
+    changed = [name for name, value in mixed.items() if value.tobytes() != after[name].tobytes()]
+    assert changed == [f"base_model.model.{PATHS[0]}.lora_B.weight"]
+    size, header = header_of(out)
+    for name, entry in header.items():
+        assert (size + entry["data_offsets"][0]) % after[name].itemsize == 0, name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["distilgpt2-peft", "gpt2-classifier-peft", "token-classifier-gqa-peft", "sd1-mixed-dtype", "sam-vit-custom-r2"],
+)
+def test_real_adapters(tmp_path: Path, name: str):
+    source = shared() / "adapters" / name
+    with open_adapter(source) as adapter:
+        measured = scan(adapter)
+        chosen = [module.path for module in measured.modules if not module.zero][:3]
+        _, written = write_pruned(prune(adapter, plan_of(measured, chosen)), measured, tmp_path / "out")
+        gone = {t for m in adapter.modules if m.path in chosen for t in m.tensor_names} if adapter.removable else set()
+    before, after = tensors_of(source), tensors_of(tmp_path / "out")
+    assert before.keys() - gone == after.keys()
+    same = {name for name in after if before[name].tobytes() == after[name].tobytes()}
+    assert len(same) == len(after) - (0 if gone else len(chosen))
+    assert not any("adapter_config" in item for item in written.left_behind)
+    if (source / "adapter_config.json").exists():
+        changed = {k for k, v in config_of(tmp_path / "out").items() if config_of(source).get(k) != v}
+        assert changed <= {"exclude_modules", "target_modules"}
