@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3lora.evaluate import statistics
+from s3lora import statistics
 from s3lora.statistics import (
     Interval,
     _tail,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from s3lora import baseline as module
 from s3lora.choose.select import select
 from s3lora.errors import UsageError
+from s3lora.gate import baseline as module
 from s3lora.gate.audit import Terms, audit
 from s3lora.gate.baseline import Baseline, Known, fingerprint_of, read_baseline
 from s3lora.gate.findings import Finding, Gate
