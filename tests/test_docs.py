@@ -23,10 +23,9 @@ from s3lora.adapter.formats import FORMATS
 from s3lora.choose.select import Plan
 from s3lora.evaluate import results
 from s3lora.measure.against import Against, Mark, Standing
-from s3lora.measure.compare import Comparison
-from s3lora.measure.compose import Alignment, Composition, ModuleComposition, ModuleUpdate
+from s3lora.measure.comparison import Comparison, ModuleComparison
+from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate
 from s3lora.measure.scan import ModuleScan
-from s3lora.measure.series import ModuleSeries, Series
 from s3lora.report.documents import ScanDocument
 from s3lora.report.schemas import DOCUMENTS
 from s3lora.rewrite.compat import COMPATS
@@ -124,8 +123,7 @@ def rows(page: Path, title: str) -> list[list[str]]:
         ("field of a provenance", Provenance),
         ("field of a restoration", Restoration),
         ("field of a comparison", Comparison),
-        ("field of a series", Series),
-        ("field of a module in a series", ModuleSeries),
+        ("field of a module in a comparison", ModuleComparison),
         ("field of a composition", Composition),
         ("field of a module in a composition", ModuleComposition),
         ("field of an update", ModuleUpdate),

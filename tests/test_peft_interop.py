@@ -203,7 +203,7 @@ with s3lora.open_adapter(sys.argv[1]) as adapter:
     scan = s3lora.scan(adapter)
     s3lora.write_pruned(s3lora.prune(adapter, s3lora.select(scan)), scan, sys.argv[2])
 s3lora.restore(sys.argv[2], sys.argv[1], sys.argv[3])
-s3lora.compare(sys.argv[1], sys.argv[2])
+s3lora.compare(sys.argv[1:3])
 heavy = {"torch", "transformers", "peft", "ray", "pyarrow", "matplotlib", "safetensors"}
 print(sorted(heavy & sys.modules.keys()))
 """

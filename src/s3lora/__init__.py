@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from s3lora._version import __version__
 
 if TYPE_CHECKING:
+    from s3lora.adapter.checkpoints import checkpoints
     from s3lora.adapter.model import Adapter, LoraModule, Scaling
     from s3lora.adapter.open import open_adapter
     from s3lora.choose.rules import Fraction, Gap, Null, Outlier, Threshold, Top
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
         UnsupportedAdapterError,
         UsageError,
     )
-    from s3lora.measure.compare import Comparison, ModuleChange, compare
-    from s3lora.measure.compose import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
+    from s3lora.measure.comparison import Comparison, ModuleComparison, compare
+    from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
     from s3lora.measure.scan import ModuleScan, Scan, scan
-    from s3lora.measure.series import ModuleSeries, Series, checkpoints, compare_series
     from s3lora.rewrite.provenance import Provenance, read_provenance, restore, write_pruned
     from s3lora.rewrite.prune import Pruned, Settings, prune
     from s3lora.spectrum.subspaces import Overlap
@@ -42,19 +42,18 @@ if TYPE_CHECKING:
 _HOME = {
     "Adapter": "s3lora.adapter.model",
     "AdapterFileError": "s3lora.errors",
-    "Alignment": "s3lora.measure.compose",
+    "Alignment": "s3lora.measure.composition",
     "Choice": "s3lora.choose.select",
-    "Comparison": "s3lora.measure.compare",
-    "Composition": "s3lora.measure.compose",
+    "Comparison": "s3lora.measure.comparison",
+    "Composition": "s3lora.measure.composition",
     "Filter": "s3lora.choose.select",
     "Fraction": "s3lora.choose.rules",
     "Gap": "s3lora.choose.rules",
     "LoraModule": "s3lora.adapter.model",
-    "ModuleChange": "s3lora.measure.compare",
-    "ModuleComposition": "s3lora.measure.compose",
+    "ModuleComparison": "s3lora.measure.comparison",
+    "ModuleComposition": "s3lora.measure.composition",
     "ModuleScan": "s3lora.measure.scan",
-    "ModuleSeries": "s3lora.measure.series",
-    "ModuleUpdate": "s3lora.measure.compose",
+    "ModuleUpdate": "s3lora.measure.composition",
     "NonFiniteError": "s3lora.errors",
     "NothingToAuditError": "s3lora.errors",
     "Null": "s3lora.choose.rules",
@@ -68,17 +67,15 @@ _HOME = {
     "Scaling": "s3lora.adapter.model",
     "Scan": "s3lora.measure.scan",
     "SelectionError": "s3lora.errors",
-    "Series": "s3lora.measure.series",
     "Settings": "s3lora.rewrite.prune",
     "Share": "s3lora.choose.select",
     "Threshold": "s3lora.choose.rules",
     "Top": "s3lora.choose.rules",
     "UnsupportedAdapterError": "s3lora.errors",
     "UsageError": "s3lora.errors",
-    "checkpoints": "s3lora.measure.series",
-    "compare": "s3lora.measure.compare",
-    "compare_series": "s3lora.measure.series",
-    "compose": "s3lora.measure.compose",
+    "checkpoints": "s3lora.adapter.checkpoints",
+    "compare": "s3lora.measure.comparison",
+    "compose": "s3lora.measure.composition",
     "open_adapter": "s3lora.adapter.open",
     "prune": "s3lora.rewrite.prune",
     "read_provenance": "s3lora.rewrite.provenance",
@@ -99,10 +96,9 @@ __all__ = [
     "Fraction",
     "Gap",
     "LoraModule",
-    "ModuleChange",
+    "ModuleComparison",
     "ModuleComposition",
     "ModuleScan",
-    "ModuleSeries",
     "ModuleUpdate",
     "NonFiniteError",
     "NothingToAuditError",
@@ -117,7 +113,6 @@ __all__ = [
     "Scaling",
     "Scan",
     "SelectionError",
-    "Series",
     "Settings",
     "Share",
     "Threshold",
@@ -127,7 +122,6 @@ __all__ = [
     "__version__",
     "checkpoints",
     "compare",
-    "compare_series",
     "compose",
     "open_adapter",
     "prune",

@@ -179,10 +179,10 @@ def test_compare(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert text.out.count("self_attn") == 2, "what did not change is not listed"
     assert all(len(line) <= 80 and line == line.rstrip() for line in text.out.splitlines())
     content = json.loads(call(capsys, "compare", adapter, out, "--format", "json").out)
-    changed = {change["path"]: change["distance"] for change in content["modules"] if change["distance"]}
+    changed = {module["path"]: module["net_distance"] for module in content["modules"] if module["net_distance"]}
     assert changed == dict.fromkeys(pruned_modules(out), pytest.approx(0.5))
     rows = list(csv.DictReader(io.StringIO(call(capsys, "compare", adapter, out, "--format", "csv").out)))
-    assert {row["path"]: float(row["distance"]) for row in rows if float(row["distance"])} == changed
+    assert {row["path"]: float(row["distance"]) for row in rows if float(row["distance"] or 0)} == changed
     assert call(capsys, "compare", adapter, out, "--method", "svd", "-o", tmp_path / "report").out == ""
     assert "2 changed" in (tmp_path / "report").read_text()
 
@@ -203,7 +203,14 @@ def test_compare_tells_what_only_one_has(adapter: Path, tmp_path: Path, capsys: 
     assert call(capsys, "prune", adapter, "-o", tmp_path / "out", "--top", "4").status == 0
     result = call(capsys, "compare", adapter, tmp_path / "out")
     assert "note only in adapter: 4 modules (model.layers." in result.out
-    assert json.loads(call(capsys, "compare", tmp_path / "out", adapter, "--format", "json").out)["only_b"]
+    assert "not in every adapter" not in result.out, "nothing is said twice"
+    found = json.loads(call(capsys, "compare", tmp_path / "out", adapter, "--format", "json").out)["modules"]
+    assert [module["shape"][0] for module in found].count(None) == 4
+    twin = adapter.rename(tmp_path / "elsewhere")
+    (tmp_path / "twins").mkdir()
+    (tmp_path / "out").rename(tmp_path / "twins" / "elsewhere")
+    result = call(capsys, "compare", twin, tmp_path / "twins" / "elsewhere")
+    assert "note only in A: 4 modules (model.layers." in result.out, "both have one name"
 
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from s3lora import Series, checkpoints, compare_series
+from s3lora import Comparison, checkpoints, compare
 from s3lora.report.schemas import schema
 from tests.command import call
 from tests.hostile import bad_files as bad
@@ -58,15 +58,15 @@ def test_a_run_as_text(run: Path, capsys: Capture) -> None:
 
 def test_a_run_as_data(run: Path, capsys: Capture) -> None:
     printed = call(capsys, "compare", run, "--format", "json").out
-    jsonschema.Draft202012Validator(json.loads(schema("series"))).validate(json.loads(printed))
-    series = msgspec.json.decode(printed.encode(), type=Series)
-    assert series == compare_series(checkpoints(run))
+    jsonschema.Draft202012Validator(json.loads(schema("compare"))).validate(json.loads(printed))
+    comparison = msgspec.json.decode(printed.encode(), type=Comparison)
+    assert comparison == compare(checkpoints(run))
     rows = list(csv.DictReader(io.StringIO(call(capsys, "compare", run, "--format", "csv").out)))
     assert len(rows) == 12 * 4
     for found, wanted in zip(rows[:4], range(4), strict=True):
-        module = series.modules[0]
-        assert (found["path"], found["adapter"]) == (module.path, series.sources[wanted].name)
-        assert found["step"] == ("" if wanted == 3 else str(series.steps[wanted]))
+        module = comparison.modules[0]
+        assert (found["path"], found["adapter"]) == (module.path, comparison.sources[wanted].name)
+        assert found["step"] == ("" if wanted == 3 else str(comparison.steps[wanted]))
         assert float(found["ssi"]) == module.ssi[wanted]
         assert found["distance"] == (repr(module.distance[wanted - 1]) if wanted else "")
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from s3lora.measure.series import Series
+from s3lora.measure.comparison import Comparison
 from s3lora.report.compare_page import compare_page
-from tests.report import made_series as made
+from tests.report import made_comparison as made
 from tests.report.browser import WIDTHS, Show, presentable
 from tests.report.test_compare_page import MADE
 from tests.report.test_page import ATTACK
 
 #: Few layers: axe-core looks at every cell of every table, and rows are much alike.
-SHOWN: dict[str, Callable[[], Series]] = {
+SHOWN: dict[str, Callable[[], Comparison]] = {
     **MADE,
     "pair": lambda: made.model(2, layers=3),
     "run": lambda: made.model(5, layers=3),

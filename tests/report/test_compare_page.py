@@ -10,20 +10,20 @@ from statistics import median
 
 import pytest
 
-from s3lora.measure.series import Series
+from s3lora.measure.comparison import Comparison
 from s3lora.report.compare_page import compare_page
 from s3lora.report.compare_view import ADAPTERS, cosine, number, signed, view_of
-from tests.report import made_series as made
+from tests.report import made_comparison as made
 from tests.report.test_page import ACTIVE, NAMES, Page, row
 
-MADE: dict[str, Callable[[], Series]] = {
+MADE: dict[str, Callable[[], Comparison]] = {
     "pair": lambda: made.model(2),
     "run": lambda: made.model(5),
     "partial": made.partial,
     "other-ranks": made.other_ranks,
-    "one-module": lambda: made.series([made.module("head", (0.5, 0.5), norms=(1.0, 1.0))], "ab"),
+    "one-module": lambda: made.comparison([made.module("head", (0.5, 0.5), norms=(1.0, 1.0))], "ab"),
     "many-adapters": lambda: made.model(40, layers=2),
-    "pruned": lambda: made.series(
+    "pruned": lambda: made.comparison(
         [*(made.module(f"h.{i}.q", (0.3, None), norms=(1.0, None)) for i in range(3)),
          *(made.module(f"h.{i}.q", (0.3, 0.3)) for i in range(3, 9))],
         ("my-adapter", "pruned"),
@@ -76,13 +76,13 @@ def test_hostile_names_are_shown_as_they_are() -> None:
 
 @pytest.mark.parametrize("kind", MADE)
 def test_every_module_is_in_the_table(kind: str) -> None:
-    series = MADE[kind]()
-    view = view_of(series)
-    page = Page(compare_page(series))
+    comparison = MADE[kind]()
+    view = view_of(comparison)
+    page = Page(compare_page(comparison))
     head, *rows = page.tables["modules"]
-    assert [cells[0] for cells in rows] == [module.path for module in series.modules]
+    assert [cells[0] for cells in rows] == [module.path for module in comparison.modules]
     assert len(head) == len(view.shown) + 6
-    for module in series.modules:
+    for module in comparison.modules:
         cells = row(page, "modules", module.path)
         sharp = module.normalised_ssi if view.index != "SSI" else module.ssi
         assert cells[1:-5] == [number(sharp[i]) for i in view.shown]
@@ -93,12 +93,14 @@ def test_every_module_is_in_the_table(kind: str) -> None:
 
 
 def test_what_moved_farthest_comes_first() -> None:
-    series = made.partial()
-    page = Page(compare_page(series))
+    comparison = made.partial()
+    page = Page(compare_page(comparison))
     rows = [[cell.strip() for cell in cells] for cells in page.tables["moved"][1:]]
     assert rows[0][:2] == ["model.layers.0.self_attn.v_proj", "new"], "a zero update that was trained"
     paths = [
-        module.path for module in sorted(series.modules, key=lambda m: -(m.net_distance or 0.0)) if module.net_distance
+        module.path
+        for module in sorted(comparison.modules, key=lambda m: -(m.net_distance or 0.0))
+        if module.net_distance
     ]
     assert [cells[0] for cells in rows[1:]] == paths
     lost = "model.layers.1.self_attn.k_proj"
@@ -111,14 +113,14 @@ def test_what_moved_farthest_comes_first() -> None:
 
 
 def test_the_table_of_steps_holds_medians() -> None:
-    series = made.model(5)
-    page = Page(compare_page(series))
+    comparison = made.model(5)
+    page = Page(compare_page(comparison))
     assert len(page.tables["stages"]) == 6
     for i in range(5):
         cells = row(page, "stages", f"{(i + 1) * 100}", f"checkpoint-{(i + 1) * 100}")
-        sharp = [module.ssi[i] or 0.0 for module in series.modules]
+        sharp = [module.ssi[i] or 0.0 for module in comparison.modules]
         assert cells[2:5] == ["224", number(median(sharp)), number(max(sharp))]
-        wanted = [number(median([m.distance[i - 1] or 0.0 for m in series.modules]) if i else None)]
+        wanted = [number(median([m.distance[i - 1] or 0.0 for m in comparison.modules]) if i else None)]
         assert cells[6:] == [*wanted, cosine(0.9 if i else None)]
 
 
@@ -139,30 +141,30 @@ def test_a_panel_has_a_line_for_every_module() -> None:
 
 
 def test_panels_have_their_axes_in_common() -> None:
-    series = made.series([made.module("h.0.q", (0.2, 0.4, 0.4)), made.module("h.0.v", (0.4, 0.8, 0.2))])
-    one, two = (re.findall(r'class="thin" d="M(\S+) (\S+)L', panel)[0] for panel in panels(compare_page(series)))
+    comparison = made.comparison([made.module("h.0.q", (0.2, 0.4, 0.4)), made.module("h.0.v", (0.4, 0.8, 0.2))])
+    one, two = (re.findall(r'class="thin" d="M(\S+) (\S+)L', panel)[0] for panel in panels(compare_page(comparison)))
     assert one[0] == two[0]
     assert float(one[1]) > float(two[1]), "0.4 stands higher than 0.2"
-    lines = [re.findall(r'class="thin" d="([^"]*)"', panel)[0] for panel in panels(compare_page(series))]
+    lines = [re.findall(r'class="thin" d="([^"]*)"', panel)[0] for panel in panels(compare_page(comparison))]
     high = [re.findall(r"[ML][\d.]+ ([\d.]+)", line) for line in lines]
     assert high[0][1] == high[1][0], "0.4 is as high in either"
 
 
 def test_lines_break_where_a_value_is_missing() -> None:
     one = made.module("h.0.q", (0.2, None, 0.4, 0.5), norms=(1.0, None, 1.0, 1.0))
-    (panel,) = panels(compare_page(made.series([one])))
+    (panel,) = panels(compare_page(made.comparison([one])))
     (line,) = re.findall(r'class="thin" d="([^"]*)"', panel)
     assert re.fullmatch(r"M[\d. ]+h5M[\d. ]+L[\d. ]+", line)
 
 
 def test_steps_are_places_on_the_axis() -> None:
-    series = made.series(
+    comparison = made.comparison(
         [made.module("h.0.q", (0.2, 0.3, 0.4, 0.5))], ("checkpoint-0", "checkpoint-100", "checkpoint-400", "run")
     )
-    view = view_of(series)
+    view = view_of(comparison)
     assert (view.labels, view.at) == (("0", "100", "400", "end"), (0.0, 100.0, 400.0, 600.0))
     assert view.axis == "training step"
-    turned = dataclasses.replace(series, steps=(100, 0, 400, None))
+    turned = dataclasses.replace(comparison, steps=(100, 0, 400, None))
     assert (view_of(turned).labels, view_of(turned).axis) == (("1", "2", "3", "4"), "adapter")
     assert view_of(made.model(2)).labels == ("A", "B")
 
@@ -197,7 +199,7 @@ def test_maps_have_one_scale_and_say_what_is_missing() -> None:
 def test_a_cell_of_experts_shows_the_greatest() -> None:
     path = "model.layers.{}.mlp.experts.{}.up_proj".format
     sharp = {(0, 0): (0.2, 0.3), (0, 1): (0.3, 0.1), (1, 0): (0.5, 0.5), (1, 1): (0.4, 0.5)}
-    text = compare_page(made.series([made.module(path(*place), values) for place, values in sharp.items()]))
+    text = compare_page(made.comparison([made.module(path(*place), values) for place, values in sharp.items()]))
     maps = re.findall(r'<svg class="heat".*?</svg>', text, re.DOTALL)
     assert [one.count("<title>") for one in maps] == [2] * 4
     assert "layer 0 up_proj: 0.300, of 2 modules" in maps[0]
@@ -213,7 +215,9 @@ def test_other_ranks_are_compared_by_the_normalised_index() -> None:
 
 
 def test_nothing_changed() -> None:
-    same = made.series([dataclasses.replace(made.module(f"h.{i}.q", (0.5, 0.5)), net_distance=0.0) for i in range(3)])
+    same = made.comparison(
+        [dataclasses.replace(made.module(f"h.{i}.q", (0.5, 0.5)), net_distance=0.0) for i in range(3)]
+    )
     text = compare_page(same)
     assert "Every module that both have is the same in them." in text
     assert "moved" not in Page(text).tables

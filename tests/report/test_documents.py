@@ -16,7 +16,7 @@ import pytest
 
 from s3lora.choose.select import select
 from s3lora.errors import printable
-from s3lora.measure.compare import compare
+from s3lora.measure.comparison import compare
 from s3lora.measure.scan import Scan, scan
 from s3lora.report.documents import compare_csv, scan_csv, scan_document, to_json
 from s3lora.report.measured_documents import evaluation_csv, sweep_csv, tuning_csv
@@ -85,9 +85,10 @@ def test_comparisons_are_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str
     b = make_adapter(tmp_path / "b", {**MODULES, "h.3.q_proj": (6, 6, 2)}, seed=1)
     content = json.loads(call(capsys, "compare", a, b, "--format", "json").out)
     check.validate(content)
-    assert (content["only_a"], content["reshaped"]) == (["only.a"], ["h.3.q_proj"])
+    shapes = {one["path"]: one["shape"] for one in content["modules"] if one["shape"] != [[8, 6], [8, 6]]}
+    assert shapes == {"only.a": [[4, 4], None], "h.3.q_proj": [[8, 6], [6, 6]]}
     first, second = (shared() / "adapters" / "qwen25-mlx" / f"0000{i}00_adapters.safetensors" for i in (1, 2))
-    check.validate(json.loads(to_json(compare(first, second))))
+    check.validate(json.loads(to_json(compare([first, second]))))
 
 
 def test_the_schemas_reject_what_is_not_written() -> None:
@@ -153,11 +154,13 @@ def test_csv_of_undefined_values_and_negative_numbers() -> None:
 
 def test_compare_csv(tmp_path: Path) -> None:
     a = make_adapter(tmp_path / "a", MODULES, zero_b=["h.0.q_proj"])
-    b = make_adapter(tmp_path / "b", MODULES, seed=1)
-    rows = list(csv.DictReader(io.StringIO(compare_csv(compare(a, b)))))
-    assert [row["path"] for row in rows] == list(MODULES)
-    assert (rows[0]["distance"], rows[0]["cosine"], rows[0]["ssi_a"]) == ("", "", "")
-    assert -1 <= float(rows[1]["cosine"]) <= 1
+    b = make_adapter(tmp_path / "b", {**MODULES, "only.b": (4, 4, 2)}, seed=1)
+    rows = list(csv.DictReader(io.StringIO(compare_csv(compare([a, b])))))
+    assert [(row["path"], row["adapter"]) for row in rows] == [(p, n) for p in (*MODULES, "only.b") for n in "ab"]
+    assert [(row["frobenius"], row["ssi"], row["distance"], row["cosine"]) for row in rows[:1]] == [("0.0", "", "", "")]
+    assert (rows[1]["distance"], rows[1]["cosine"]) == ("", ""), "a is zero there"
+    assert -1 <= float(rows[3]["cosine"]) <= 1
+    assert [(row["m"], row["n"], row["rank"]) for row in rows[-2:]] == [("", "", ""), ("4", "4", "2")]
 
 
 MEASURED: dict[str, tuple[Callable[[], Any], ...]] = {

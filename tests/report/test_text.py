@@ -16,14 +16,15 @@ from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.model import place
 from s3lora.adapter.write import Written
 from s3lora.choose.select import Share, select
-from s3lora.measure.compare import Comparison, ModuleChange
 from s3lora.measure.scan import Configuration, ModuleScan, Scan
 from s3lora.report import text
+from s3lora.report.compare_text import compare_text
 from s3lora.report.documents import ScanDocument, scan_document
 from s3lora.report.heatmap import COLOURS, MARK, heat_map
 from s3lora.report.names import tail
 from s3lora.rewrite.provenance import Provenance, Removal
 from s3lora.rewrite.prune import Action, Settings
+from tests.report import made_comparison
 
 HOSTILE = (
     "\x1b[31mred\x1b[0m",
@@ -306,17 +307,10 @@ def everything(name: str) -> list[str]:
         only=name, seed=0, settings=Settings(), modules=(Removal(path, "removed", 0.9, 1, "why"),), share=share,
         warnings=(name,), written=(),
     )  # fmt: skip
-    change = ModuleChange(
-        path=path, layer=1, projection=name, ssi=(0.5, None), frobenius=(1e-9, 1e12), distance=1e21, cosine=-1.0
-    )
-    comparison = Comparison(
-        configuration=Configuration(), sources=(source(name), source(name)), modules=(change,), only_a=(name,) * 5,
-        only_b=(path,), reshaped=(name,), warnings=(name,),
-    )  # fmt: skip
     return [
         text.to_text(text.scan_text(scan_doc, f"s3lora prune '{'x' * 100}' --only 'a b' -o PRUNED")),
         text.to_text(text.prune_text(provenance, Written((), (name, name)), name)),
-        text.to_text(text.compare_text(comparison)),
+        *(text.to_text(compare_text(made_comparison.hostile(name, count))) for count in (2, 3)),
     ]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
+from s3lora.adapter.checkpoints import checkpoints
 from s3lora.cli.options import format_option
 from s3lora.cli.output import check_output, emit, progress_line, show
-from s3lora.measure.compare import compare
-from s3lora.measure.series import checkpoints, compare_series
-from s3lora.report.documents import compare_csv, series_csv, to_json
+from s3lora.measure.comparison import compare
+from s3lora.report.documents import compare_csv, to_json
 from s3lora.spectrum.methods import METHODS
 
 
@@ -30,31 +30,16 @@ def compare_command(paths: tuple[str, ...], method: str, form: str, output: str 
     s3lora compare my-adapter pruned --format html --output report.html
     """
     check_output(output)
-    if len(paths) == 2 and form != "html":
-        _two(paths[0], paths[1], method, form, output)
-        return
-    series = compare_series(checkpoints(paths[0]) if len(paths) == 1 else paths, method, progress=progress_line)
+    comparison = compare(checkpoints(paths[0]) if len(paths) == 1 else paths, method, progress=progress_line)
     if form == "html":
         from s3lora.report.compare_page import compare_page
 
-        emit(compare_page(series), output)
+        emit(compare_page(comparison), output)
     elif form == "json":
-        emit(to_json(series), output)
-    elif form == "csv":
-        emit(series_csv(series), output)
-    else:
-        from s3lora.report.series_text import series_text
-
-        show(series_text(series), output)
-
-
-def _two(a: str, b: str, method: str, form: str, output: str | None) -> None:
-    comparison = compare(a, b, method)
-    if form == "json":
         emit(to_json(comparison), output)
     elif form == "csv":
         emit(compare_csv(comparison), output)
     else:
-        from s3lora.report.text import compare_text
+        from s3lora.report.compare_text import compare_text
 
         show(compare_text(comparison), output)

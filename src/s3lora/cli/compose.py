@@ -7,7 +7,7 @@ import click
 from s3lora.cli.options import format_option
 from s3lora.cli.output import check_output, emit, progress_line, show
 from s3lora.errors import UsageError, printable
-from s3lora.measure.compose import SUMMED, compose
+from s3lora.measure.composition import SUMMED, compose
 from s3lora.report.documents import to_json
 
 

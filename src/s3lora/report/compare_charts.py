@@ -6,9 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from s3lora.measure.series import ModuleSeries
+from s3lora.measure.comparison import ModuleComparison
 from s3lora.report.axes import Axis, axis
-from s3lora.report.compare_view import Row, View, cosine, distance_text, known, middle, number, signed, spread
+from s3lora.report.compare_view import (
+    ComparedModule,
+    ComparisonView,
+    cosine,
+    distance_text,
+    known,
+    middle,
+    number,
+    signed,
+    spread,
+)
 from s3lora.report.heatmap import COLOURS, row_key
 from s3lora.report.names import tail
 from s3lora.report.scan_charts import LABEL, LETTER, TOP, Cell, HeatMap
@@ -61,7 +71,7 @@ class _Grid:
 
     rows: tuple[str, ...]
     layers: tuple[int, ...]
-    members: dict[tuple[int, int], list[Row]]
+    members: dict[tuple[int, int], list[ComparedModule]]
 
     @property
     def cell(self) -> tuple[float, float]:
@@ -76,10 +86,10 @@ class _Grid:
 
 
 #: What a map shows of the modules of one cell: the class of its colour, and the words to it.
-_Paint = Callable[[list[Row]], tuple[str, str]]
+_Paint = Callable[[list[ComparedModule]], tuple[str, str]]
 
 
-def maps(view: View) -> tuple[Drawn, ...]:
+def maps(view: ComparisonView) -> tuple[Drawn, ...]:
     """Return the maps of the first and of the last adapter on one scale, of the difference, and of the distance.
 
     The latter two only where something changed; none where fewer than two modules have a layer and are in both.
@@ -102,11 +112,11 @@ def maps(view: View) -> tuple[Drawn, ...]:
     return (*shown, _difference(view, grid, placed, between), _distance(view, grid, placed, between))
 
 
-def _grid(view: View) -> _Grid:
+def _grid(view: ComparisonView) -> _Grid:
     placed = [row for row in view.rows if row.module.layer is not None]
     rows = tuple(sorted({row.label for row in placed}, key=row_key))
     layers = tuple(sorted({row.module.layer for row in placed if row.module.layer is not None}))
-    members: dict[tuple[int, int], list[Row]] = {}
+    members: dict[tuple[int, int], list[ComparedModule]] = {}
     down, across = ({name: i for i, name in enumerate(names)} for names in (rows, layers))
     for row in placed:
         members.setdefault((down[row.label], across[row.module.layer or 0]), []).append(row)
@@ -146,7 +156,7 @@ def _level(value: float, low: float, high: float) -> int:
 
 
 def _sharpness(at: int, low: float, high: float) -> _Paint:
-    def paint(members: list[Row]) -> tuple[str, str]:
+    def paint(members: list[ComparedModule]) -> tuple[str, str]:
         value = max(known([row.sharp[at] for row in members]), default=None)
         if value is not None:
             return f"h{_level(value, low, high)}", number(value)
@@ -156,10 +166,10 @@ def _sharpness(at: int, low: float, high: float) -> _Paint:
     return paint
 
 
-def _difference(view: View, grid: _Grid, placed: Sequence[Row], between: str) -> Drawn:
+def _difference(view: ComparisonView, grid: _Grid, placed: Sequence[ComparedModule], between: str) -> Drawn:
     most = max((abs(change) for row in placed if (change := row.change) is not None), default=0.0)
 
-    def paint(members: list[Row]) -> tuple[str, str]:
+    def paint(members: list[ComparedModule]) -> tuple[str, str]:
         found = [row for row in members if row.change is not None]
         if not found:
             return "hn", "no change can be told"
@@ -173,7 +183,7 @@ def _difference(view: View, grid: _Grid, placed: Sequence[Row], between: str) ->
     return Drawn(between, f"change of the {view.index}", "", _map(grid, paint), scale)
 
 
-def _distance(view: View, grid: _Grid, placed: Sequence[Row], between: str) -> Drawn:
+def _distance(view: ComparisonView, grid: _Grid, placed: Sequence[ComparedModule], between: str) -> Drawn:
     values = sorted(row.module.net_distance for row in placed if row.module.net_distance is not None)
     high = values[-1] if values else 0.0
     # One module far from all others would leave these without a difference in colour.
@@ -181,7 +191,7 @@ def _distance(view: View, grid: _Grid, placed: Sequence[Row], between: str) -> D
     cut = 0 < 2 * most < high
     top = most if cut else high
 
-    def paint(members: list[Row]) -> tuple[str, str]:
+    def paint(members: list[ComparedModule]) -> tuple[str, str]:
         found = [row for row in members if row.moved is not None]
         if not found:
             return "hn", "no distance can be told"
@@ -217,7 +227,7 @@ class Multiples:
     more: int
 
 
-def multiples(view: View) -> Multiples | None:
+def multiples(view: ComparisonView) -> Multiples | None:
     """Return the sharpness over the adapters by projection; None for two adapters, and where there is none."""
     values = known([row.sharp[i] for row in view.rows for i in view.shown])
     if view.pair or not values:
@@ -242,13 +252,7 @@ def multiples(view: View) -> Multiples | None:
     )
 
 
-def _heights(up: Axis) -> tuple[tuple[float, str], ...]:
-    """Return the ticks of the upright axis, few and short, as the panels are small."""
-    few = up.ticks[:: 2 if len(up.ticks) > 5 else 1]
-    return tuple((at, text.removeprefix("0") if text.startswith("0.") else text) for at, text in few)
-
-
-def _ticks(view: View, across: Axis) -> tuple[tuple[float, str], ...]:
+def _ticks(view: ComparisonView, across: Axis) -> tuple[tuple[float, str], ...]:
     """Return a tick at each adapter that is drawn, and its label at as many, evenly spread, as there is room for."""
     places = [across.at(view.at[i]) for i in view.shown]
     spreads = (spread(len(places), count) for count in range(len(places), 1, -1))
@@ -264,7 +268,7 @@ def _apart(places: Sequence[float]) -> bool:
     return all(b - a >= APART for a, b in pairwise(places))
 
 
-def _panel(view: View, across: Axis, up: Axis, name: str, rows: Sequence[Row]) -> Panel:
+def _panel(view: ComparisonView, across: Axis, up: Axis, name: str, rows: Sequence[ComparedModule]) -> Panel:
     medians = [middle([row.sharp[i] for row in rows]) for i in range(len(view.labels))]
     return Panel(
         title=tail(name, 32),
@@ -275,12 +279,12 @@ def _panel(view: View, across: Axis, up: Axis, name: str, rows: Sequence[Row]) -
     )
 
 
-def _name(module: ModuleSeries) -> str:
+def _name(module: ModuleComparison) -> str:
     where = tail(module.path, 60) if module.layer is None else f"layer {module.layer}"
     return where if module.expert is None else f"{where}, expert {module.expert}"
 
 
-def _line(view: View, across: Axis, up: Axis, values: Sequence[float | None]) -> str:
+def _line(view: ComparisonView, across: Axis, up: Axis, values: Sequence[float | None]) -> str:
     """Return a path through the values that are known; a value between two that are not is a dash."""
     path, begun = "", False
     for n, i in enumerate(view.shown):
@@ -303,7 +307,7 @@ class Dumbbell:
     last: float | None
 
 
-def dumbbells(rows: Sequence[Row]) -> list[Dumbbell]:
+def dumbbells(rows: Sequence[ComparedModule]) -> list[Dumbbell]:
     """Return where the sharpness of each module began and ended, in pixels."""
     values = known([value for row in rows for value in (row.sharp[0], row.sharp[-1])])
     low, high = min(values, default=0.0), max(values, default=1.0)

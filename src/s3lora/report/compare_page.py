@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from s3lora.errors import printable
-from s3lora.measure.series import Series
+from s3lora.measure.comparison import Comparison
 from s3lora.report.compare_charts import DUMBBELL, dumbbells, maps, multiples
-from s3lora.report.compare_view import Row, View, cosine, distance_text, middle, number, signed, view_of
+from s3lora.report.compare_view import (
+    ComparedModule,
+    ComparisonView,
+    cosine,
+    distance_text,
+    middle,
+    number,
+    signed,
+    view_of,
+)
 from s3lora.report.html import render
 from s3lora.report.values import count
 
@@ -17,25 +26,25 @@ MOST = 12
 NOTES, PATHS = 12, 12
 
 
-def compare_page(series: Series) -> str:
+def compare_page(comparison: Comparison) -> str:
     """Return the page of two adapters side by side, or of a run of more."""
-    view = view_of(series)
+    view = view_of(comparison)
     most = view.moved[:MOST]
     return render(
         "compare.html.jinja",
         styles=("scan.css.jinja", "compare.css.jinja"),
-        tool=series.tool,
+        tool=comparison.tool,
         view=view,
         lead=_lead(view),
         facts=list(_facts(view)),
-        notes=(series.warnings[:NOTES], series.warnings[NOTES:]),
+        notes=(comparison.warnings[:NOTES], comparison.warnings[NOTES:]),
         multiples=multiples(view),
         stages=view.stages(),
         maps=maps(view),
         unplaced=sum(row.module.layer is None for row in view.rows),
         most=list(zip(most, dumbbells(most), strict=True)),
         dumbbell=DUMBBELL,
-        absent=[(about, paths[:PATHS], paths[PATHS:], len(paths)) for about, paths in view.absent()],
+        absent=[(about, paths[:PATHS], paths[PATHS:], len(paths)) for about, paths in view.absent(view.labels)],
         rows=[_cells(view, row) for row in view.rows],
         made=list(_made(view)),
         cosine=cosine,
@@ -45,13 +54,13 @@ def compare_page(series: Series) -> str:
     )
 
 
-def _lead(view: View) -> str:
+def _lead(view: ComparisonView) -> str:
     adapters = "Two adapters" if view.pair else f"{len(view.labels)} adapters, each compared with the one before it"
-    method = view.series.configuration.method
+    method = view.comparison.configuration.method
     return f"{adapters}, scored by {method} from their files alone: no base model and no data."
 
 
-def _facts(view: View) -> Iterable[tuple[str, str]]:
+def _facts(view: ComparisonView) -> Iterable[tuple[str, str]]:
     yield "modules in both" if view.pair else "modules in the first and last", count(view.common)
     yield "changed", count(len(view.moved))
     if alone := sum(None in row.module.shape for row in view.rows):
@@ -62,16 +71,16 @@ def _facts(view: View) -> Iterable[tuple[str, str]]:
     yield "median cosine", cosine(middle([row.module.net_cosine for row in view.rows]))
 
 
-def _cells(view: View, row: Row) -> tuple[str, list[str]]:
+def _cells(view: ComparisonView, row: ComparedModule) -> tuple[str, list[str]]:
     """Return the path of a module and its cells in the table of all."""
     sharp = [number(row.sharp[i]) for i in view.shown]
     cells = [*sharp, signed(row.change), distance_text(row), cosine(row.module.net_cosine)]
     return row.module.path, [*cells, *(number(norm) for norm in row.norms)]
 
 
-def _made(view: View) -> Iterable[tuple[str, str, str]]:
+def _made(view: ComparisonView) -> Iterable[tuple[str, str, str]]:
     """Yield (term, text, digest) of the adapters and of how they were measured."""
-    for label, source in zip(view.labels, view.series.sources, strict=True):
+    for label, source in zip(view.labels, view.comparison.sources, strict=True):
         base = f", base {printable(source.base_model, 80)}" if source.base_model else ""
         yield label, f"{source.name} ({source.format}{base})", source.sha256 or ""
-    yield "method", f"{view.series.configuration.method}, all components", ""
+    yield "method", f"{view.comparison.configuration.method}, all components", ""

@@ -1,4 +1,4 @@
-"""A series of adapters as its reports show it: names, what changed, and in which order. Nothing is scored."""
+"""A comparison of adapters as its reports show it: names, what changed, and in which order. Nothing is scored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from s3lora.measure.series import ModuleSeries, Series
+from s3lora.measure.comparison import Comparison, ModuleComparison
 from s3lora.report.heatmap import labels_of, row_key
 from s3lora.report.values import NOTHING, decimal
 
@@ -19,10 +19,10 @@ Values = Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ComparedModule:
     """One module with the label of its projection; `sharp` is its SSI in each adapter, or the normalised one."""
 
-    module: ModuleSeries
+    module: ModuleComparison
     label: str
     sharp: tuple[float | None, ...]
 
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One adapter of the series in numbers, the distance and cosine being the medians of the step that led to it."""
+    """One adapter in numbers; distance and cosine are the medians of the step that led to it."""
 
     label: str
     name: str
@@ -63,24 +63,24 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """Everything that a report shows of a series.
+class ComparisonView:
+    """Everything that a report shows of a comparison.
 
     `labels` are the short names of the adapters, `at` their places on an axis, and `shown` those that are drawn.
     """
 
-    series: Series
+    comparison: Comparison
     index: str
     labels: tuple[str, ...]
     at: tuple[float, ...]
     axis: str
     shown: tuple[int, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedModule, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names of the adapters."""
-        return tuple(source.name for source in self.series.sources)
+        return tuple(source.name for source in self.comparison.sources)
 
     @property
     def pair(self) -> bool:
@@ -88,7 +88,7 @@ class View:
         return len(self.labels) == 2
 
     @property
-    def moved(self) -> list[Row]:
+    def moved(self) -> list[ComparedModule]:
         """Return the modules that changed, the farthest first."""
         return sorted((row for row in self.rows if row.moved), key=lambda row: -(row.moved or 0.0))
 
@@ -103,19 +103,22 @@ class View:
         places = [(row.label, row.module.layer) for row in self.rows if row.module.layer is not None]
         return len(set(places)) < len(places)
 
-    def groups(self) -> dict[str, list[Row]]:
+    def groups(self) -> dict[str, list[ComparedModule]]:
         """Return the rows by projection, in the order in which a transformer uses them."""
-        found: dict[str, list[Row]] = {}
+        found: dict[str, list[ComparedModule]] = {}
         for row in self.rows:
             found.setdefault(row.label, []).append(row)
         return {label: found[label] for label in sorted(found, key=row_key)}
 
-    def absent(self) -> list[tuple[str, list[str]]]:
-        """Return what is not in every adapter or not in one shape: a sentence, and the paths that it is about."""
+    def absent(self, called: Sequence[str]) -> list[tuple[str, list[str]]]:
+        """Return what is not in every adapter or not in one shape: a sentence, and the paths that it is about.
+
+        `called` is what the sentences call the adapters.
+        """
         found: dict[str, list[str]] = {}
         for row in self.rows:
-            held = [label for label, shape in zip(self.labels, row.module.shape, strict=True) if shape is not None]
-            if len(held) < len(self.labels):
+            held = [name for name, shape in zip(called, row.module.shape, strict=True) if shape is not None]
+            if len(held) < len(called):
                 found.setdefault(f"only in {', '.join(held)}", []).append(row.module.path)
             elif len(set(row.module.shape)) > 1:
                 found.setdefault("of another shape than before, so without a distance", []).append(row.module.path)
@@ -140,26 +143,26 @@ class View:
         )
 
 
-def view_of(series: Series) -> View:
-    """Arrange a series. Where modules change their rank the normalised SSI is shown, as raw values do not compare."""
-    other = any(len({*module.rank} - {None}) > 1 for module in series.modules)
-    labels = labels_of(series.modules)
-    steps = series.steps
+def view_of(comparison: Comparison) -> ComparisonView:
+    """Arrange a comparison; where modules change their rank, by the normalised SSI, as raw values do not compare."""
+    other = any(len({*module.rank} - {None}) > 1 for module in comparison.modules)
+    labels = labels_of(comparison.modules)
+    steps = comparison.steps
     told = [step for step in steps[:-1] if step is not None]
     last = steps[-1]
     # A number that does not grow says nothing about the order; the adapter in a run's own folder has none, and ends it.
     grows = len(told) == len(steps) - 1 and all(a < b for a, b in pairwise(told))
     counted = grows and len(steps) > 2 and (last is None or last > told[-1])
-    return View(
-        series=series,
+    return ComparisonView(
+        comparison=comparison,
         index="normalised SSI" if other else "SSI",
         labels=_labels(steps, counted=counted),
         at=_places(told, last) if counted else tuple(map(float, range(1, len(steps) + 1))),
         axis="training step" if counted else "adapter",
-        shown=spread(len(steps), max(4, min(ADAPTERS, VALUES // len(series.modules)))),
+        shown=spread(len(steps), max(4, min(ADAPTERS, VALUES // len(comparison.modules)))),
         rows=tuple(
-            Row(module, labels[module.path], module.normalised_ssi if other else module.ssi)
-            for module in series.modules
+            ComparedModule(module, labels[module.path], module.normalised_ssi if other else module.ssi)
+            for module in comparison.modules
         ),
     )
 
@@ -235,6 +238,6 @@ def signed(value: float | None) -> str:
     return size if float(size) == 0 else f"{'−' if value < 0 else '+'}{size}"
 
 
-def distance_text(row: Row) -> str:
+def distance_text(row: ComparedModule) -> str:
     """Return the distance that a module moved, in words where it has none."""
     return "new" if row.moved == math.inf else number(row.moved)

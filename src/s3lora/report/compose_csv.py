@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s3lora.measure.compose import Composition, ModuleComposition, ModuleUpdate
+from s3lora.measure.composition import Composition, ModuleComposition, ModuleUpdate
 from s3lora.report.documents import cell, to_csv
 from s3lora.spectrum.indices import INDICES
 

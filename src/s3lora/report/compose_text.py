@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from s3lora.measure.compose import Alignment, Composition, ModuleComposition
+from s3lora.measure.composition import Alignment, Composition, ModuleComposition
 from s3lora.measure.scan import FLAT
 from s3lora.report.blocks import warned
 from s3lora.report.compare_view import cosine, known, number, signed

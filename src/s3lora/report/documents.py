@@ -18,8 +18,7 @@ from s3lora.measure.scan import Configuration, ModuleScan, Scan, Tool
 from s3lora.spectrum.indices import INDICES
 
 if TYPE_CHECKING:
-    from s3lora.measure.compare import Comparison
-    from s3lora.measure.series import Series
+    from s3lora.measure.comparison import Comparison
     from s3lora.rewrite.provenance import Provenance
 
 #: Spreadsheets run cells that begin so; names come from untrusted files.
@@ -112,20 +111,11 @@ def prune_csv(provenance: Provenance) -> str:
 
 
 def compare_csv(comparison: Comparison) -> str:
-    """Return one row a module that both adapters have."""
-    rows = [["path", "layer", "projection", "ssi_a", "ssi_b", "frobenius_a", "frobenius_b", "distance", "cosine"]]
-    for change in comparison.modules:
-        cells = [change.path, change.layer, change.projection, *change.ssi, *change.frobenius]
-        rows.append([cell(value) for value in (*cells, change.distance, change.cosine)])
-    return to_csv(rows)
-
-
-def series_csv(series: Series) -> str:
     """Return one row a module and adapter; distance and cosine are to the adapter before, so the first has none."""
     rows = [["path", "layer", "projection", "expert", "adapter", "sha256", "step", "m", "n", "rank"]]
     rows[0] += ["ssi", "normalised_ssi", "frobenius", "distance", "cosine"]
-    for module in series.modules:
-        for i, (source, step, shape) in enumerate(zip(series.sources, series.steps, module.shape, strict=True)):
+    for module in comparison.modules:
+        for i, (source, step, shape) in enumerate(zip(comparison.sources, comparison.steps, module.shape, strict=True)):
             cells: list[object] = [module.path, module.layer, module.projection, module.expert, source.name]
             cells += [source.sha256, step, *(shape or (None, None))]
             cells += [module.rank[i], module.ssi[i], module.normalised_ssi[i]]

@@ -12,9 +12,8 @@ from s3lora.fleet.detection.detector import Detector, Verdicts
 from s3lora.fleet.populations.reference import Facts
 from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.results.summary import Summary
-from s3lora.measure.compare import Comparison
-from s3lora.measure.compose import Composition
-from s3lora.measure.series import Series
+from s3lora.measure.comparison import Comparison
+from s3lora.measure.composition import Composition
 from s3lora.report.documents import ScanDocument
 from s3lora.rewrite.provenance import Provenance, Restoration
 
@@ -24,7 +23,6 @@ DOCUMENTS: dict[str, Any] = {
     "prune": Provenance,
     "restore": Restoration,
     "compare": Comparison,
-    "series": Series,
     "compose": Composition,
     "fleet": Summary,
     "population": Survey,

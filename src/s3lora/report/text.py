@@ -18,7 +18,6 @@ from s3lora.adapter.write import Written
 from s3lora.choose.select import Plan, Share
 from s3lora.errors import printable
 from s3lora.measure.against import Against
-from s3lora.measure.compare import Comparison, ModuleChange
 from s3lora.measure.scan import ModuleScan
 from s3lora.report.against_text import against_text
 from s3lora.report.against_view import mark_of, percentile, robust_z
@@ -237,47 +236,3 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
 def _size(count: int) -> str:
     # From 999,950 bytes on, kB would be rounded to 1000.0.
     return f"{count / 1e6:.2f} MB" if count >= 999_950 else f"{count / 1e3:.1f} kB"
-
-
-def compare_text(comparison: Comparison) -> RenderableType:
-    """Return the modules that changed most, and which are in one adapter only."""
-    a, b = comparison.sources
-    ranked = sorted(
-        (change for change in comparison.modules if _distance(change) > 0), key=lambda change: -_distance(change)
-    )
-    head = Text.assemble(
-        (printable(a.name, 40), "bold"),
-        " → ",
-        (printable(b.name, 40), "bold"),
-        (f"  {len(comparison.modules)} modules in both, {len(ranked)} changed", "dim"),
-    )
-    table = Table(box=None, padding=(0, 1), header_style="dim", width=80)
-    table.add_column("changed most", ratio=1, no_wrap=True)
-    for name in ("distance", "cosine", "ssi", "‖ΔW‖"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for change in ranked[:SHOWN]:
-        norms = f"{_number(change.frobenius[0])} → {_number(change.frobenius[1])}"
-        sharp = f"{_number(change.ssi[0])} → {_number(change.ssi[1])}"
-        distance = "new" if change.distance is None and change.frobenius[1] else _number(change.distance)
-        table.add_row(Name(change.path), distance, _number(change.cosine), sharp, norms)
-    if len(ranked) > SHOWN:
-        table.add_row(f"… and {len(ranked) - SHOWN} more", *[""] * 4, style="dim")
-    only = [
-        f"only in {printable(name, 40)}: {_some(paths)}"
-        for name, paths in ((a.name, comparison.only_a), (b.name, comparison.only_b))
-        if paths
-    ]
-    reshaped = [f"of other shape, not compared: {_some(comparison.reshaped)}"] if comparison.reshaped else []
-    body: list[RenderableType] = [Text(), table] if ranked else []
-    return Group(head, *body, *_notes([*only, *reshaped, *comparison.warnings]))
-
-
-def _distance(change: ModuleChange) -> float:
-    if change.distance is None:
-        return float("inf") if change.frobenius[1] else 0.0
-    return change.distance
-
-
-def _some(paths: Sequence[str]) -> str:
-    shown = ", ".join(printable(path, 80) for path in paths[:3])
-    return f"{len(paths)} module{'' if len(paths) == 1 else 's'} ({shown}{', …' if len(paths) > 3 else ''})"

@@ -11,9 +11,9 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from s3lora.adapter.checkpoints import step_of
 from s3lora.adapter.folder import OLD, PARTIAL, SKIPPED_FOLDERS, TRAINING_STATE
 from s3lora.adapter.open import CONFIG, INDEX, WEIGHTS
-from s3lora.measure.series import step_of
 
 #: Configurations of whole models: Transformers and Diffusers write them beside the weights.
 BASE_CONFIGS = ("config.json", "model_index.json")

@@ -1,4 +1,4 @@
-"""Series of adapters whose numbers are made up, without an adapter behind them."""
+"""Comparisons of adapters whose numbers are made up, without an adapter behind them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from s3lora.adapter.checkpoints import step_of
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.model import place
+from s3lora.measure.comparison import Comparison, ModuleComparison
 from s3lora.measure.scan import Configuration
-from s3lora.measure.series import ModuleSeries, Series, step_of
 
 #: The projections of a layer of an 8B model, with the shapes of their updates.
 PROJECTIONS = {
@@ -28,7 +29,7 @@ def source(name: str, i: int = 0) -> Source:
 def module(
     path: str, sharp: Sequence[float | None], *, norms: Sequence[float | None] | None = None,
     ranks: Sequence[int | None] | None = None, shape: tuple[int, int] = (4096, 4096),
-) -> ModuleSeries:  # fmt: skip
+) -> ModuleComparison:  # fmt: skip
     """Return a module of these sharpnesses; one that is None is a zero update, unless its norm is None as well."""
     layer, projection, expert = place(path)
     held = tuple(norms) if norms is not None else tuple(0.0 if value is None else 1 + value for value in sharp)
@@ -39,7 +40,7 @@ def module(
     ]
     ends = held[0], held[-1]
     net = None if ends[0] is None or ends[1] is None or not ends[0] else abs(ends[1] - ends[0]) / ends[0] + 0.2
-    return ModuleSeries(
+    return ModuleComparison(
         path=path,
         layer=layer,
         projection=projection,
@@ -59,11 +60,13 @@ def module(
     )
 
 
-def series(modules: Sequence[ModuleSeries], names: Sequence[str] | None = None, warnings: Sequence[str] = ()) -> Series:
-    """Return a series of these modules; adapters without a name are checkpoints."""
+def comparison(
+    modules: Sequence[ModuleComparison], names: Sequence[str] | None = None, warnings: Sequence[str] = ()
+) -> Comparison:
+    """Return a comparison of these modules; adapters without a name are checkpoints."""
     count = len(modules[0].shape)
     called = [f"checkpoint-{(i + 1) * 100}" for i in range(count)] if names is None else list(names)
-    return Series(
+    return Comparison(
         configuration=Configuration(),
         sources=tuple(source(name, i) for i, name in enumerate(called)),
         steps=tuple(map(step_of, called)),
@@ -78,9 +81,9 @@ def sharpness(layer: int, projection: int, step: int) -> float:
     return 0.14 + 0.02 * math.sin(layer * 2.7 + projection) + rise
 
 
-def model(count: int, layers: int = 32) -> Series:
-    """Return a series of `count` adapters of an 8B model: 224 modules."""
-    return series(
+def model(count: int, layers: int = 32) -> Comparison:
+    """Return a comparison of `count` adapters of an 8B model: 224 modules."""
+    return comparison(
         [
             module(f"model.layers.{layer}.{name}", [sharpness(layer, i, step) for step in range(count)], shape=shape)
             for layer in range(layers)
@@ -89,12 +92,12 @@ def model(count: int, layers: int = 32) -> Series:
     )
 
 
-def partial() -> Series:
-    """Return a series of three in which modules are missing, zero, of other shapes, and without a layer."""
+def partial() -> Comparison:
+    """Return a comparison of three in which modules are missing, zero, of other shapes, and without a layer."""
     path = "model.layers.{}.self_attn.{}_proj".format
     moved = module(path(1, "k"), (0.2, 0.3, 0.4))
     reshaped = ((8, 8), (8, 8), (8, 6))
-    return series(
+    return comparison(
         [
             module(path(0, "q"), (0.2, 0.3, 0.45)),
             module(path(1, "q"), (0.25, 0.2, 0.15)),
@@ -103,7 +106,7 @@ def partial() -> Series:
             module(path(2, "q"), (0.3, None, 0.5), norms=(1.0, None, 1.5)),
             module(path(2, "v"), (None, None, 0.5), norms=(None, None, 1.5)),
             module(path(3, "q"), (None, None, None)),
-            ModuleSeries(
+            ModuleComparison(
                 **{name: getattr(moved, name) for name in moved.__slots__}
                 | {"shape": reshaped, "net_distance": None, "net_cosine": None}
             ),
@@ -113,18 +116,18 @@ def partial() -> Series:
     )
 
 
-def other_ranks() -> Series:
+def other_ranks() -> Comparison:
     """Return a pair of which the first has rank 2 and the second rank 8."""
-    return series(
+    return comparison(
         [module(f"model.layers.{i}.attn.qkv", (0.55 + i / 100, 0.2 + i / 50), ranks=(2, 8)) for i in range(12)],
         ("rank-2", "rank-8"),
         ("12 of 12 modules change their rank",),
     )
 
 
-def hostile(name: str, count: int = 3) -> Series:
-    """Return a series with `name` in every place where a file can put one."""
+def hostile(name: str, count: int = 3) -> Comparison:
+    """Return a comparison with `name` in every place where a file can put one."""
     paths = [f"model.layers.{i}.{name}" for i in range(3)] + [f"{name}.layers.3", name]
     absent = module(f"{name}.only", [None] * (count - 1) + [0.5], norms=[None] * (count - 1) + [1.0])
     modules = [module(path, [0.2 + 0.1 * i for i in range(count)]) for path in dict.fromkeys(paths)]
-    return series([*modules, absent], [name] * count, (name, f"about {name}"))
+    return comparison([*modules, absent], [name] * count, (name, f"about {name}"))

@@ -1,4 +1,4 @@
-"""A series of adapters as text for people: each step, and the modules that changed most."""
+"""A comparison as text for people: each step of more than two adapters, and the modules that changed most."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.errors import printable
-from s3lora.measure.series import Series
+from s3lora.measure.comparison import Comparison
 from s3lora.report.blocks import warned
-from s3lora.report.compare_view import Row, View, cosine, distance_text, known, number, view_of
+from s3lora.report.compare_view import ComparedModule, ComparisonView, cosine, distance_text, known, number, view_of
 from s3lora.report.names import Name, tail
 
 SHOWN = 10
@@ -17,25 +17,30 @@ SHOWN = 10
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def series_text(series: Series) -> RenderableType:
-    """Return the adapters of a series in numbers, and the modules that changed most from the first to the last."""
-    view = view_of(series)
-    a, b = view.names[0], view.names[-1]
+def compare_text(comparison: Comparison) -> RenderableType:
+    """Return what changed from the first adapter to the last, the modules without a match, and the warnings."""
+    view = view_of(comparison)
     moved = view.moved
-    head = Text.assemble(
-        (printable(a, 30), "bold"),
-        " → ",
-        (printable(b, 30), "bold"),
-        (f"  {len(view.labels)} adapters, {view.common} common modules, {len(moved)} changed", "dim"),
+    held = (
+        f"{view.common} modules in both" if view.pair else f"{len(view.labels)} adapters, {view.common} common modules"
     )
-    body: list[RenderableType] = [Text(), _stages(view)]
+    names = [printable(name, 40 if view.pair else 30) for name in view.names]
+    head = Text.assemble(
+        (names[0], "bold"),
+        " → ",
+        (names[-1], "bold"),
+        (f"  {held}, {len(moved)} changed", "dim"),
+    )
+    body: list[RenderableType] = [] if view.pair else [Text(), _stages(view)]
     if moved:
         body += [Text(), _most(view, moved)]
-    absent = [f"{about}: {_some(paths)}" for about, paths in view.absent()]
-    return Group(head, *body, *warned([*absent, *series.warnings]))
+    # Two adapters are told apart by their names, where these differ; for more, steps and numbers are shorter.
+    called = names if view.pair and names[0] != names[1] else view.labels
+    absent = [f"{about}: {_some(paths)}" for about, paths in view.absent(called)]
+    return Group(head, *body, *warned([*absent, *comparison.warnings]))
 
 
-def _stages(view: View) -> Table:
+def _stages(view: ComparisonView) -> Table:
     counted = view.axis == "training step"
     table = Table(box=None, padding=(0, 1), header_style="dim", width=None if counted else 80)
     table.add_column("step" if counted else "", no_wrap=True, justify="right")
@@ -50,21 +55,27 @@ def _stages(view: View) -> Table:
     return table
 
 
-def _most(view: View, moved: list[Row]) -> Table:
+def _most(view: ComparisonView, moved: list[ComparedModule]) -> Table:
+    """Return the modules that moved farthest: for two adapters with both norms, for more with the sharpness drawn."""
     values = known([row.sharp[i] for row in moved[:SHOWN] for i in view.shown])
     low, high = min(values, default=0.0), max(values, default=1.0)
     table = Table(box=None, padding=(0, 1), header_style="dim", width=80)
     table.add_column("changed most", ratio=1, no_wrap=True)
-    table.add_column(_short(view), no_wrap=True)
-    for name in ("first → last", "distance", "cosine"):
-        table.add_column(name, justify="right", no_wrap=True)
+    heads = ("distance", "cosine", _short(view), "‖ΔW‖" if view.pair else "drawn")
+    for name in heads:
+        table.add_column(name, justify="left" if name == "drawn" else "right", no_wrap=True)
     for row in moved[:SHOWN]:
         drawn = "".join(_bar(row.sharp[i], low, high) for i in view.shown)
-        ends = f"{number(row.sharp[0])} → {number(row.sharp[-1])}"
-        table.add_row(Name(row.module.path), drawn, ends, distance_text(row), cosine(row.module.net_cosine))
+        last = _ends(row.norms) if view.pair else drawn
+        told = (distance_text(row), cosine(row.module.net_cosine), _ends((row.sharp[0], row.sharp[-1])), last)
+        table.add_row(Name(row.module.path), *told)
     if len(moved) > SHOWN:
-        table.add_row(f"… and {len(moved) - SHOWN} more", *[""] * 4, style="dim")
+        table.add_row(f"… and {len(moved) - SHOWN} more", *[""] * len(heads), style="dim")
     return table
+
+
+def _ends(values: tuple[float | None, float | None]) -> str:
+    return f"{number(values[0])} → {number(values[1])}"
 
 
 def _bar(value: float | None, low: float, high: float) -> str:
@@ -74,7 +85,7 @@ def _bar(value: float | None, low: float, high: float) -> str:
     return BARS[min(int(share * len(BARS)), len(BARS) - 1)]
 
 
-def _short(view: View) -> str:
+def _short(view: ComparisonView) -> str:
     return "ssi" if view.index == "SSI" else "norm. ssi"
 
 

@@ -39,9 +39,8 @@ from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NonFiniteError, UnsupportedAdapterError, UsageError, printable
-from s3lora.measure.compare import other_bases
+from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.scan import FLAT, SCHEMA_VERSION, Configuration, Progress, Tool, scan_module
-from s3lora.measure.series import who
 from s3lora.spectrum.difference import inner_product
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Measured
@@ -309,11 +308,13 @@ def _warnings(
     sources: Sequence[Source],
     modules: Sequence[ModuleComposition],
 ) -> list[str]:
-    notes: dict[str, list[str]] = {}
-    for i, (adapter, weight) in enumerate(zip(adapters, weights, strict=True)):
-        for note in (*adapter.warnings, *_own(adapter, weight, [module.alone[i] for module in modules])):
-            notes.setdefault(note, []).append(adapter.name)
-    told = [f"{who(names, len(adapters))}: {note}" for note, names in notes.items()]
+    told = shared_notes(
+        [adapter.name for adapter in adapters],
+        [
+            (*adapter.warnings, *_own(adapter, weight, [module.alone[i] for module in modules]))
+            for i, (adapter, weight) in enumerate(zip(adapters, weights, strict=True))
+        ],
+    )
     total = len(modules)
     lone = sum(sum(rank is not None for rank in module.ranks) < 2 for module in modules)
     cancelled = sum(module.together is None and any(module.alone) for module in modules)

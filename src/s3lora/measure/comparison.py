@@ -1,0 +1,318 @@
+"""Adapters of one base model in an order, two or many: what became of every module."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from s3lora.adapter.checkpoints import step_of
+from s3lora.adapter.digest import Source
+from s3lora.adapter.model import Adapter, LoraModule, natural_key
+from s3lora.adapter.open import open_adapter
+from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
+from s3lora.measure.notes import other_bases, shared_notes
+from s3lora.measure.scan import SCHEMA_VERSION, Configuration, ModuleScan, Progress, Scan, Tool, scan
+from s3lora.spectrum.difference import inner_product
+
+#: Adapters that one step needs at once: the one before, the one after, and the first, for the net relation.
+AT_ONCE = 3
+#: Between the check of all adapters and the measurement no more files, and no more bytes in them, stay open than this,
+#: but for those of `AT_ONCE` adapters. What does not fit is opened a second time when it is measured.
+OPEN_FILES, OPEN_BYTES = 64, 256 * 1024 * 1024
+#: Indices that a comparison tells; spectra and other indices of an adapter are not kept.
+INDICES_KEPT = ("ssi", "normalised_ssi", "frobenius")
+
+#: (distance, cosine) of two updates, each None where it is undefined.
+Relation = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleComparison:
+    """One module in all adapters: tuples with a value for each adapter, or a value for each step to the next one.
+
+    `shape` is [m, n] of ΔW; it, `rank` and `frobenius` are None where the adapter lacks the module, and `frobenius` is
+    0 where it is a zero update. `distance` is ‖ΔW_next − ΔW‖_F / ‖ΔW‖_F and `cosine` ⟨ΔW, ΔW_next⟩ over the product of
+    the norms, in [−1, 1]; both are None where either is missing or of another shape, or the norm they are relative to
+    is zero. `net_distance` and `net_cosine` are the same between the first adapter and the last; for two adapters they
+    are those of the only step.
+    """
+
+    path: str
+    layer: int | None
+    projection: str
+    expert: int | None
+    shape: tuple[tuple[int, int] | None, ...]
+    rank: tuple[int | None, ...]
+    ssi: tuple[float | None, ...]
+    normalised_ssi: tuple[float | None, ...]
+    frobenius: tuple[float | None, ...]
+    distance: tuple[float | None, ...]
+    cosine: tuple[float | None, ...]
+    net_distance: float | None
+    net_cosine: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What became of every module over two or more adapters; `steps` are the training steps that their names tell.
+
+    `modules` are all modules of all adapters, in the order of the model.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool = field(default_factory=Tool)
+    configuration: Configuration
+    sources: tuple[Source, ...]
+    steps: tuple[int | None, ...]
+    modules: tuple[ModuleComparison, ...]
+    warnings: tuple[str, ...]
+
+    def module(self, path: str) -> ModuleComparison:
+        """Return the record of the module at `path`; raise KeyError if there is none."""
+        for module in self.modules:
+            if module.path == path:
+                return module
+        raise KeyError(path)
+
+    @property
+    def only(self) -> tuple[tuple[str, ...], ...]:
+        """Return for each adapter the paths of the modules that no other has."""
+        alone = [module for module in self.modules if sum(shape is not None for shape in module.shape) == 1]
+        return tuple(
+            tuple(module.path for module in alone if module.shape[i] is not None) for i in range(len(self.sources))
+        )
+
+    @property
+    def reshaped(self) -> tuple[str, ...]:
+        """Return the paths of the modules that have different shapes, and no distance where the shape changes."""
+        return tuple(module.path for module in self.modules if len({*module.shape} - {None}) > 1)
+
+
+def compare(
+    paths: Sequence[str | os.PathLike[str]],
+    method: str = "mas-svd",
+    *,
+    progress: Callable[[str], Progress | None] | None = None,
+) -> Comparison:
+    """Compare adapters of one base model in the order given, each with the one before it and the last with the first.
+
+    All are opened before the first is measured, and each is measured once.
+
+    >>> found = compare(["checkpoint-100", "checkpoint-200"])                # doctest: +SKIP
+    >>> max(found.modules, key=lambda module: module.net_distance or 0).path # doctest: +SKIP
+    'model.layers.3.self_attn.q_proj'
+
+    Parameters:
+        paths: two or more adapters; `checkpoints` finds those of a run.
+        method: as for `scan`.
+        progress: called with the name of each adapter, returns what `scan` calls while it measures that one.
+
+    Raises:
+        UsageError: fewer than two adapters.
+        NothingToAuditError: an adapter has no module path in common with the one before it.
+        S3LoRAError: whatever `open_adapter` and `scan` raise.
+    """
+    if isinstance(paths, str | os.PathLike) or len(paths) < 2:
+        raise UsageError("one adapter is no comparison", fix="give two or more, as a list of paths")
+    with _Adapters(paths) as adapters, threadpool_limits(limits=1, user_api="blas"):
+        first = before = _measured(adapters[0], method, progress)
+        scans, steps, net = [first.scan], [], dict[str, Relation]()
+        for i in range(1, len(paths)):
+            after = _measured(adapters[i], method, progress)
+            steps.append(dict(_relations(before, after)))
+            if i == len(paths) - 1:
+                net = steps[0] if i == 1 else dict(_relations(first, after))
+            elif before is not first:
+                adapters.close(i - 1)
+            scans.append(after.scan)
+            before = after
+    modules = _modules(scans, steps, net)
+    return Comparison(
+        configuration=scans[0].configuration,
+        sources=tuple(one.source for one in scans),
+        steps=tuple(step_of(one.source.name) for one in scans),
+        modules=modules,
+        warnings=tuple(_warnings(scans, modules)),
+    )
+
+
+class _Adapters:
+    """The adapters of a comparison by their places: all opened on entry, so that what raises does so before the work.
+
+    Those that stay open within the bounds are not opened again.
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+        self._paths = paths
+        self._open: dict[int, Adapter] = {}
+
+    def __enter__(self) -> _Adapters:
+        try:
+            self._check()
+        except BaseException:
+            self._close_all()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_all()
+
+    def __getitem__(self, i: int) -> Adapter:
+        if i not in self._open:
+            self._open[i] = open_adapter(self._paths[i])
+        return self._open[i]
+
+    def close(self, i: int) -> None:
+        self._open.pop(i).close()
+
+    def _close_all(self) -> None:
+        for i in [*self._open]:
+            self.close(i)
+
+    def _check(self) -> None:
+        files = size = 0
+        name, known = "", set[str]()
+        for i in range(len(self._paths)):
+            adapter = self._first_opening(i)
+            own = {module.path for module in adapter.modules}
+            if i and not own & known:
+                raise NothingToAuditError(f"{name} and {adapter.name} have no module in common")
+            name, known = adapter.name, own
+            more = len(adapter.files), sum(file.file.size for file in adapter.files)
+            if i >= AT_ONCE and (files + more[0] > OPEN_FILES or size + more[1] > OPEN_BYTES):
+                self.close(i)
+            else:
+                files, size = files + more[0], size + more[1]
+
+    def _first_opening(self, i: int) -> Adapter:
+        """Open an adapter; where there are more than two, an error says how to do without this one."""
+        try:
+            return self[i]
+        except S3LoRAError as error:
+            if len(self._paths) == 2:
+                raise
+            fix = ", or ".join(filter(None, (error.fix, "name the others to leave it out")))
+            told = type(error)(error.problem, file=error.file, module=error.module, shape=error.shape, fix=fix)
+            told.adapter = error.adapter
+            raise told from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """An open adapter with its scan, of which only what the comparison tells is kept."""
+
+    scan: Scan
+    modules: dict[str, LoraModule]
+    records: dict[str, ModuleScan]
+
+
+def _measured(adapter: Adapter, method: str, progress: Callable[[str], Progress | None] | None) -> _Measured:
+    full = scan(adapter, method, progress=None if progress is None else progress(adapter.name))
+    records = tuple(
+        dataclasses.replace(record, sigma=(), indices={name: record.indices[name] for name in INDICES_KEPT})
+        for record in full.modules
+    )
+    return _Measured(
+        dataclasses.replace(full, modules=records),
+        {module.path: module for module in adapter.modules},
+        {record.path: record for record in records},
+    )
+
+
+def _relations(before: _Measured, after: _Measured) -> Iterator[tuple[str, Relation]]:
+    """Yield the path and (distance, cosine) of the modules that both have in one shape."""
+    for path, record in before.records.items():
+        other = after.records.get(path)
+        if other is not None and record.shape == other.shape:
+            norms = record.indices["frobenius"] or 0.0, other.indices["frobenius"] or 0.0
+            yield path, _related(before.modules[path], after.modules[path], *norms)
+
+
+def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Relation:
+    """Return the distance of b from a relative to ‖ΔW_a‖_F, and the cosine between them; the norms are known.
+
+    Both modules are of one shape; their pages are handed back afterwards.
+    """
+    try:
+        return _relation(a, b, norm_a, norm_b)
+    finally:
+        for module in (a, b):
+            module.release()
+
+
+def _relation(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Relation:
+    if norm_a == 0.0:
+        return None, None
+    if norm_b == 0.0:
+        return 1.0, None
+    first = a.A.array(), a.B.array()
+    second = b.A.array(), b.B.array()
+    if all(np.array_equal(x, y) for x, y in zip(first, second, strict=True)) and a.scaling.value == b.scaling.value:
+        return 0.0, 1.0
+    # Each factor by itself: the product of the norms could underflow.
+    unit_a, unit_b = a.scaling.value / norm_a, b.scaling.value / norm_b
+    inner = inner_product(first, second) * unit_a * unit_b
+    # ‖b − a‖² = ‖a‖² + ‖b‖² − 2⟨a, b⟩, relative to ‖a‖². All three by one computation, whose rounding cancels where the
+    # updates are nearly the same; good to some 1e-8, far below what matters here.
+    own_a = inner_product(first, first) * unit_a * unit_a
+    own_b = inner_product(second, second) * unit_b * unit_b
+    ratio = norm_b / norm_a
+    distance = math.sqrt(max(0.0, own_a + ratio**2 * own_b - 2 * ratio * inner))
+    return distance, max(-1.0, min(1.0, inner))
+
+
+def _modules(
+    scans: Sequence[Scan], steps: Sequence[dict[str, Relation]], net: dict[str, Relation]
+) -> tuple[ModuleComparison, ...]:
+    found: dict[str, list[ModuleScan | None]] = {}
+    for i, one in enumerate(scans):
+        for record in one.modules:
+            found.setdefault(record.path, [None] * len(scans))[i] = record
+    return tuple(_module(path, found[path], steps, net) for path in sorted(found, key=natural_key))
+
+
+def _module(
+    path: str, records: Sequence[ModuleScan | None], steps: Sequence[dict[str, Relation]], net: dict[str, Relation]
+) -> ModuleComparison:
+    def index(name: str) -> tuple[float | None, ...]:
+        return tuple(None if record is None else record.indices[name] for record in records)
+
+    one = next(record for record in records if record is not None)
+    nothing: Relation = (None, None)
+    relations = [step.get(path, nothing) for step in steps]
+    total = net.get(path, nothing)
+    return ModuleComparison(
+        path=path,
+        layer=one.layer,
+        projection=one.projection,
+        expert=one.expert,
+        shape=tuple(None if record is None else record.shape for record in records),
+        rank=tuple(None if record is None else record.rank for record in records),
+        ssi=index("ssi"),
+        normalised_ssi=index("normalised_ssi"),
+        frobenius=index("frobenius"),
+        distance=tuple(distance for distance, _ in relations),
+        cosine=tuple(cosine for _, cosine in relations),
+        net_distance=total[0],
+        net_cosine=total[1],
+    )
+
+
+def _warnings(scans: Sequence[Scan], modules: Sequence[ModuleComparison]) -> Iterator[str]:
+    yield from shared_notes([one.source.name for one in scans], [one.warnings for one in scans])
+    ranks = sum(len({*module.rank} - {None}) > 1 for module in modules)
+    if ranks:
+        yield (
+            f"{ranks} of {len(modules)} modules change their rank: an SSI is at least 1/rank, so the raw values do not "
+            "compare"
+        )
+    yield from other_bases([one.source for one in scans], "what changes from one to another means little then")
