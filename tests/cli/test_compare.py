@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from s3lora import Comparison, checkpoints, compare
+from s3lora.report.compare_view import cosine, number
 from s3lora.report.schemas import schema
 from tests.command import call
 from tests.hostile import bad_files as bad
@@ -41,6 +42,22 @@ def test_a_page_of_two(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert call(capsys, "compare", a, b, "--format", "html", "--output", file).out == ""
     assert file.read_text(encoding="utf-8") == result.out
     assert str(tmp_path) not in result.out
+
+
+def test_two_as_text(run: Path, capsys: Capture) -> None:
+    """Every row tells distance and cosine, and sharpness and norm before and after."""
+    a, b = run / "checkpoint-500", run / "checkpoint-1000"
+    result = call(capsys, "compare", a, b)
+    assert (result.status, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[0] == "checkpoint-500 → checkpoint-1000  12 modules in both, 12 changed"
+    assert lines[2].split() == ["changed", "most", "distance", "cosine", "ssi", "‖ΔW‖"]
+    module = max(compare([a, b]).modules, key=lambda module: module.net_distance or 0.0)
+    told = (*module.ssi, *module.frobenius)
+    ends = [number(value) for value in told]
+    wanted = [number(module.net_distance), cosine(module.net_cosine), ends[0], "→", ends[1], ends[2], "→", ends[3]]
+    assert lines[3].split() == [module.path, *wanted]
+    assert lines[-1].strip() == "… and 2 more"
 
 
 def test_a_run_as_text(run: Path, capsys: Capture) -> None:

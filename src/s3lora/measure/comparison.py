@@ -24,8 +24,9 @@ from s3lora.spectrum.difference import inner_product
 #: Adapters that one step needs at once: the one before, the one after, and the first, for the net relation.
 AT_ONCE = 3
 #: Between the check of all adapters and the measurement no more files, and no more bytes in them, stay open than this,
-#: but for those of `AT_ONCE` adapters. What does not fit is opened a second time when it is measured.
-OPEN_FILES, OPEN_BYTES = 64, 256 * 1024 * 1024
+#: but for those of `AT_ONCE` adapters: what is open is mapped, and counts as memory of this process. What does not fit
+#: is opened a second time when it is measured.
+OPEN_FILES, OPEN_BYTES = 64, 64 * 1024 * 1024
 #: Indices that a comparison tells; spectra and other indices of an adapter are not kept.
 INDICES_KEPT = ("ssi", "normalised_ssi", "frobenius")
 
