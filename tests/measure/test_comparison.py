@@ -295,10 +295,12 @@ def test_one_broken_checkpoint_is_told_before_any_is_measured(tmp_path: Path, mo
     run = run_of(tmp_path / "run", 3)
     shutil.rmtree(run / "checkpoint-2")
     bad.weights(bad.POINTER)(run / "checkpoint-2")
+    watch = Watch(monkeypatch)
     monkeypatch.setattr(measured, "scan", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(AdapterFileError, match="is a Git LFS pointer") as caught:
         compare(checkpoints(run))
     assert caught.value.located().startswith(str(run / "checkpoint-2"))
+    assert (watch.opened, watch.open) == (["checkpoint-1"], set()), "and none stays open"
     assert str(caught.value).endswith(", or name the others to leave it out")
     with pytest.raises(AdapterFileError) as caught:
         compare([run / "checkpoint-1", run / "checkpoint-2"])
