@@ -69,8 +69,33 @@ def write(folder: Path, modules: dict[str, tuple[int, int, int]], dtype: str, se
     return folder
 
 
+def experts(folder: Path) -> Path:
+    """Write an adapter of many small modules: 48 layers × 256 experts × 3 projections of 64 × 48, rank 16, bfloat16."""
+    names = ("gate_proj", "up_proj", "down_proj")
+    return write(
+        folder / "experts",
+        {
+            f"model.layers.{layer}.mlp.experts.{expert}.{name}": (64, 48, 16)
+            for layer in range(48)
+            for expert in range(256)
+            for name in names
+        },
+        "bfloat16",
+    )
+
+
+def wide(folder: Path) -> Path:
+    """Write an adapter of 28 modules of rank 512."""
+    modules = {f"model.layers.{layer}.self_attn.q_proj": (4096, 4096, 512) for layer in range(28)}
+    return write(folder / "r512", modules, "bfloat16")
+
+
 def model(folder: Path, name: str) -> Path:
-    """Write the adapter of one of `SHAPES`."""
+    """Write the adapter of one of `SHAPES`, `experts` or `r512`."""
+    if name == "experts":
+        return experts(folder)
+    if name == "r512":
+        return wide(folder)
     shape = SHAPES[name]
     modules = {
         f"model.layers.{layer}.{path}": (*size, shape.rank)

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.tensors import (
     DTYPES,
     MAX_HEADER,
     SAFETENSORS_NAME,
-    MappedFile,
+    LongMatrix,
     check_name,
     possible_shape,
     read_safetensors,
@@ -194,20 +195,24 @@ def test_a_closed_file_does_not_pretend_to_hold_zeros(tmp_path: Path) -> None:
     file = read_safetensors(write_safetensors(tmp_path / "w", {"a": values}))
     view = file.tensors["a"].array()
     file.close()
-    np.testing.assert_array_equal(view, values)  # a view that is in use keeps the map alive
+    np.testing.assert_array_equal(view, values)  # what was read stays
     with pytest.raises(AdapterFileError, match="was closed"):
         file.tensors["a"].array()
 
 
-def test_pages_can_be_given_back_and_read_again(tmp_path: Path) -> None:
-    values = np.arange(200_000, dtype=np.float64)
-    path = write_safetensors(tmp_path / "w", {"s": np.ones(3, np.int8), "a": values}, pad=1)
-    file = read_safetensors(path)
-    tensor = file.tensors["a"]
-    view = tensor.array()
-    tensor.release()
-    np.testing.assert_array_equal(view, values)
-    assert len(b"".join(file.file.chunks(0, file.file.size))) == path.stat().st_size
+def test_a_long_matrix_is_read_in_the_rows_that_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(7 * 5, dtype=np.float32).reshape(7, 5)
+    tensor = read_safetensors(write_safetensors(tmp_path / "w", {"a": values}, pad=1)).tensors["a"]
+    assert isinstance(tensor.matrix(), np.ndarray)
+    monkeypatch.setattr("s3lora.adapter.tensors.LONG", 8)
+    matrix = tensor.matrix()
+    assert isinstance(matrix, LongMatrix)
+    for ours, theirs in ((matrix, values), (matrix.T, values.T), (matrix.T.T, values)):
+        assert ours.shape == theirs.shape
+        for rows in (slice(0, 3), slice(2, 2), slice(4, 99), slice(None), [3, 1], slice(0, 5, 2)):
+            np.testing.assert_array_equal(ours[rows], theirs[rows])
+        np.testing.assert_array_equal(np.asarray(ours), theirs)
+        np.testing.assert_array_equal(ours.astype(np.float64), theirs)
 
 
 def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
@@ -215,7 +220,7 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
 
     content = bytes(range(256)) * 40_000  # more than one chunk
     (tmp_path / "f").write_bytes(content)
-    assert MappedFile(tmp_path / "f").sha256() == hashlib.sha256(content).hexdigest()
+    assert RegularFile(tmp_path / "f").sha256() == hashlib.sha256(content).hexdigest()
 
 
 @given(cut=st.integers(0, 300), flip=st.integers(0, 299), value=st.integers(0, 255))

@@ -50,13 +50,14 @@ class Counting:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        original = working.scan_module
+        original = working.scan_modules
 
         def counted(*arguments: Any, **keywords: Any) -> Any:
-            self.count += 1
-            return original(*arguments, **keywords)
+            records, source = original(*arguments, **keywords)
+            self.count += len(records[0])
+            return records, source
 
-        monkeypatch.setattr(working, "scan_module", counted)
+        monkeypatch.setattr(working, "scan_modules", counted)
 
 
 @pytest.fixture

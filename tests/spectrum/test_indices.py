@@ -81,7 +81,7 @@ def test_shares_that_underflow_are_nothing_and_no_warning(index: str) -> None:
 def test_the_table_says_which_indices_have_no_scale() -> None:
     sigma = np.array([3.0, 2.0, 0.5])
     for name in (*SHARPNESS, *PLAIN):
-        same = _function(name)(sigma) == pytest.approx(_function(name)(1000 * sigma), rel=1e-12)
+        same = bool(_function(name)(sigma) == pytest.approx(_function(name)(1000 * sigma), rel=1e-12))
         assert ix.INDICES[name].scale_free is same
     assert not ix.INDICES["frobenius"].scale_free
     assert ix.INDICES["kurtosis"].scale_free

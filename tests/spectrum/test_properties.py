@@ -83,7 +83,7 @@ def test_ranges_of_what_is_measured(factors: Factors, components: int) -> None:
         sigma = METHODS[name](update, Options(rank=components))
         assert len(sigma) == count
         assert 1 / count / slack <= ix.ssi(sigma) <= 1
-        assert (ix.ssi(sigma) == pytest.approx(1, rel=1e-15)) is (count == 1)
+        assert bool(ix.ssi(sigma) == pytest.approx(1, rel=1e-15)) is (count == 1)
     # A unit vector on either side finds no more than σ_1, and orthonormal pairs no more than ‖ΔW‖_F in all.
     scales = spsvd(update)
     assert scales[0] <= update.singular_values[0] * slack

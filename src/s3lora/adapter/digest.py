@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.tensors import MappedFile
+from s3lora.adapter.regular import RegularFile
 from s3lora.errors import printable
 
 
@@ -36,9 +36,22 @@ class Source:
 
 
 def source_of(adapter: Adapter) -> Source:
-    """Read all files of the adapter once and return their digests."""
+    """Read all files of the adapter once and return their digests.
+
+    Raises AdapterFileError where one was changed since it was opened.
+    """
     weights = tuple(FileDigest(printable(file.name, 255), file.file.size, file.file.sha256()) for file in adapter.files)
-    config = () if adapter.config_file is None else (file_digest(adapter.config_file),)
+    for file in adapter.files:
+        file.file.check_unchanged()
+    return source_with(adapter, weights)
+
+
+def source_with(adapter: Adapter, weights: tuple[FileDigest, ...]) -> Source:
+    """Return the source, its weights files having these digests; that of the configuration is of what was parsed."""
+    config: tuple[FileDigest, ...] = ()
+    if adapter.config_file is not None and adapter.config_raw is not None:
+        raw = adapter.config_raw
+        config = (FileDigest(adapter.config_file.name, len(raw), hashlib.sha256(raw).hexdigest()),)
     return Source(
         name=adapter.name,
         format=adapter.format,
@@ -60,7 +73,7 @@ def combined(weights: tuple[FileDigest, ...]) -> str | None:
 
 def file_digest(path: Path) -> FileDigest:
     """Return the digest of one file."""
-    file = MappedFile(path)
+    file = RegularFile(path)
     try:
         return FileDigest(path.name, file.size, file.sha256())
     finally:

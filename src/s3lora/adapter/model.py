@@ -59,9 +59,9 @@ class Factor:
         """Return the factor as a read-only matrix view in its stored dtype."""
         return self.view(self.tensor.array())
 
-    def release(self) -> None:
-        """Give the pages behind the views back."""
-        self.tensor.release()
+    def matrix(self) -> Any:
+        """Return what `array` does or, of a tensor too long to be held, a matrix whose rows are read when needed."""
+        return self.array() if self.view is not as_stored else self.tensor.matrix()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,6 @@ class LoraModule:
         """Return r·(m + n): the parameters of this update, and its multiply-adds for one token."""
         return self.rank * (self.m + self.n)
 
-    def release(self) -> None:
-        """Give the pages behind both factors back."""
-        self.A.release()
-        self.B.release()
-
     @property
     def tensor_names(self) -> tuple[str, ...]:
         """Return the names of all tensors that leave the file with this module."""
@@ -127,7 +122,8 @@ class Adapter:
     """An opened adapter: its modules, what else is in its files, and where it came from.
 
     `path` is the folder (or the single file) it was opened from and `entry` the weights file or index of shards that
-    was read; both are None for a model in memory. `other_tensors` are no parts of LoRA: heads, embeddings of new
+    was read; both are None for a model in memory. `config` is parsed
+    from `config_raw`, the bytes of `config_file`. `other_tensors` are no parts of LoRA: heads, embeddings of new
     tokens, anything else. They are carried along untouched, but for those that a module names among its extras.
     """
 
@@ -139,6 +135,7 @@ class Adapter:
     files: tuple[WeightsFile, ...] = ()
     config: Mapping[str, Any] | None = None
     config_file: Path | None = None
+    config_raw: bytes | None = None
     other_tensors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     # False where the loaders of this format need every module present, so that pruned modules stay as zeros.
@@ -151,7 +148,7 @@ class Adapter:
         return value if isinstance(value, str) else None
 
     def close(self) -> None:
-        """Close the memory maps; arrays taken from this adapter must no longer be used."""
+        """Close the files; arrays that were taken from this adapter stay as they are."""
         for file in self.files:
             file.close()
 

@@ -12,8 +12,9 @@ import msgspec
 from s3lora.adapter.formats import FORMATS, Source
 from s3lora.adapter.formats.peft import refuse_other_types
 from s3lora.adapter.model import Adapter
+from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.tensor import Tensor
-from s3lora.adapter.tensors import MappedFile, WeightsFile, read_safetensors, refuse_pointer
+from s3lora.adapter.tensors import WeightsFile, read_safetensors, refuse_pointer
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UnsupportedAdapterError, printable
 
 CONFIG = "adapter_config.json"
@@ -53,12 +54,13 @@ def open_adapter(path: str | os.PathLike[str]) -> Adapter:
 def _open(location: Path) -> Adapter:
     folder, weights = _locate(location)
     config_file = _config_file(folder)
-    config = None if config_file is None else _config(config_file)
+    raw = None if config_file is None else _raw_config(config_file)
+    config = None if raw is None or config_file is None else _config(raw, config_file.name)
     if config is not None:
         refuse_other_types(config, config_file.name if config_file else "")
     files = _open_files(folder, weights)
     try:
-        return _assemble(location, folder, weights, files, config, config_file)
+        return _assemble(location, weights, files, config, config_file, raw)
     except Exception:
         for file in files:
             file.close()
@@ -67,11 +69,11 @@ def _open(location: Path) -> Adapter:
 
 def _assemble(
     location: Path,
-    folder: Path,
     weights: Path,
     files: tuple[WeightsFile, ...],
     config: Mapping[str, Any] | None,
     config_file: Path | None,
+    config_raw: bytes | None,
 ) -> Adapter:
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
@@ -99,6 +101,7 @@ def _assemble(
         files=files,
         config=config,
         config_file=config_file,
+        config_raw=config_raw,
         other_tensors=reading.other_tensors,
         warnings=reading.warnings,
         removable=format.removable,
@@ -145,19 +148,23 @@ def _config_file(folder: Path) -> Path | None:
     return folder / CONFIG if (folder / CONFIG).exists() else None
 
 
-def _config(path: Path) -> dict[str, Any]:
-    file = MappedFile(path)  # and not path.open: a named pipe of this name would wait for ever
+def _raw_config(path: Path) -> bytes:
+    file = RegularFile(path)  # and not path.open: a named pipe of this name would wait for ever
     raw = file.bytes(0, MAX_CONFIG + 1)
     file.close()
     refuse_pointer(raw[:200], path)
     if len(raw) > MAX_CONFIG:
         raise AdapterFileError(f"is larger than {MAX_CONFIG:,} bytes", file=path.name)
+    return raw
+
+
+def _config(raw: bytes, label: str) -> dict[str, Any]:
     try:
         config = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise AdapterFileError(f"is not valid JSON: {printable(error)}", file=path.name) from None
+        raise AdapterFileError(f"is not valid JSON: {printable(error)}", file=label) from None
     if not isinstance(config, dict):
-        raise AdapterFileError("must hold a JSON object", file=path.name)
+        raise AdapterFileError("must hold a JSON object", file=label)
     return config
 
 
@@ -174,7 +181,7 @@ def _open_files(folder: Path, weights: Path) -> tuple[WeightsFile, ...]:
 
 
 def _open_shards(folder: Path, index: Path) -> tuple[WeightsFile, ...]:
-    table = _config(index).get("weight_map")
+    table = _config(_raw_config(index), index.name).get("weight_map")
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
         raise AdapterFileError("has no `weight_map` from tensors to files", file=index.name)
     names = sorted(set(table.values()))

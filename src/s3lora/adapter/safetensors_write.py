@@ -13,8 +13,9 @@ import numpy as np
 
 from s3lora.adapter.digest import FileDigest
 from s3lora.adapter.model import Factor
+from s3lora.adapter.regular import CHUNK
 from s3lora.adapter.tensor import Array
-from s3lora.adapter.tensors import CHUNK, StoredTensor, numpy_dtype
+from s3lora.adapter.tensors import StoredTensor, numpy_dtype
 from s3lora.errors import OutputError
 
 #: New values of one factor, in float64 or any real dtype.
@@ -86,7 +87,6 @@ def content(tensor: StoredTensor, edit: Edit | None) -> Iterator[memoryview]:
     raw = np.ascontiguousarray(edit.apply(tensor)).reshape(-1).view(np.uint8).data
     for start in range(0, len(raw), CHUNK):
         yield raw[start : start + CHUNK]
-    tensor.release()
 
 
 def _header(tensors: Sequence[StoredTensor], metadata: Mapping[str, str]) -> bytes:

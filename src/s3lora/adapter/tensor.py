@@ -26,10 +26,10 @@ class Tensor(Protocol):
         """Return the shape as stored."""
 
     def array(self) -> Array:
-        """Return a read-only view of the values in their stored dtype."""
+        """Return the values in their stored dtype, not to be written to."""
 
-    def release(self) -> None:
-        """Let the operating system take the memory behind the views back."""
+    def matrix(self) -> Any:
+        """Return the values or, where they are too long to be held, a matrix whose rows are read when needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +53,6 @@ class ArrayTensor:
         """Return the values."""
         return self.values
 
-    def release(self) -> None:
-        """Do nothing: the caller owns the memory."""
+    def matrix(self) -> Array:
+        """Return the values."""
+        return self.values

@@ -1,20 +1,13 @@
 """Lazy, bounded, strict reading of safetensors files.
 
-A file is mapped, never loaded: a tensor is a view of the map until it is used, and its pages are handed back
-afterwards, so that memory does not grow with the file. The header is checked in full before any tensor is believed
-(format: github.com/huggingface/safetensors, "Format").
+A file is never loaded whole: a tensor is a place in it until it is used, so that memory does not grow with the file.
+The header is checked in full before any tensor is believed (format: github.com/huggingface/safetensors, "Format").
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import math
-import mmap
-import os
-import stat
-import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +18,7 @@ import ml_dtypes
 import msgspec
 import numpy as np
 
+from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.tensor import Array
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
@@ -32,9 +26,8 @@ from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 MAX_HEADER = 32 * 1024 * 1024
 MAX_NAME = 512
 MAX_DIMENSIONS = 8
-CHUNK = 1024 * 1024
-#: Files up to this size are mapped whole at once and kept so: page by page costs more than it saves.
-SMALL_FILE = 96 * 1024 * 1024
+#: Bytes of a tensor that is read whole; a longer matrix is read piece by piece where that is possible.
+LONG = 48 * 1024 * 1024
 
 #: safetensors dtype → (bits an element, NumPy or ml_dtypes name; None where no array type exists).
 DTYPES: dict[str, tuple[int, str | None]] = {
@@ -64,9 +57,6 @@ DTYPES: dict[str, tuple[int, str | None]] = {
 SAFETENSORS_NAME = {name: code for code, (_, name) in DTYPES.items() if name}
 FLOATING = frozenset(name for name in SAFETENSORS_NAME if name.startswith(("float", "bfloat")))
 
-
-# O_NONBLOCK: opening a named pipe must not wait for a writer.
-_OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 #: Beyond this offset lies no file; without a bound, a header of digits makes numbers too long to print.
 _MAX_OFFSET = 2**63
 
@@ -76,94 +66,9 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
 
 
-class MappedFile:
-    """A regular file mapped read-only, whose pages can be handed back."""
-
-    def __init__(self, path: Path) -> None:
-        """Map `path`; raise AdapterFileError if it is missing, unreadable or no regular file."""
-        try:
-            descriptor = os.open(path, _OPEN_FLAGS)
-        except OSError as error:
-            raise AdapterFileError(f"cannot be opened ({error.strerror})", file=path.name) from None
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise AdapterFileError("is not a regular file", file=path.name, fix="give a weights file or its folder")
-            self.path = path
-            self.size = status.st_size
-            self._map = _map(descriptor, self.size) if self.size else None
-        except (OSError, ValueError) as error:
-            os.close(descriptor)
-            raise AdapterFileError(f"cannot be read ({error})", file=path.name) from None
-        except AdapterFileError:
-            os.close(descriptor)
-            raise
-        self._descriptor = descriptor
-        self._close_descriptor = weakref.finalize(self, os.close, descriptor)
-
-    def bytes(self, offset: int, count: int) -> bytes:
-        """Return a copy of `count` bytes from `offset`, fewer at the end of the file."""
-        return b"" if self._map is None else self._map[offset : offset + count]
-
-    def view(self, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-        """Return a read-only array over the mapped bytes."""
-        if 0 in shape:
-            return np.zeros(shape, dtype)
-        if self._map is None:
-            raise AdapterFileError("was closed before this tensor was read", file=self.path.name)
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
-
-    def chunks(self, offset: int, count: int) -> Iterator[memoryview]:
-        """Yield `count` bytes from `offset` in bounded pieces; the next piece overwrites the one before it.
-
-        They are read, not mapped: touching every page of a map once costs more than copying it.
-        """
-        if not self._close_descriptor.alive:
-            raise AdapterFileError("was closed before it was read", file=self.path.name)
-        buffer = memoryview(bytearray(min(CHUNK, count)))
-        end = offset + count
-        while offset < end:
-            length = os.preadv(self._descriptor, [buffer[: min(CHUNK, end - offset)]], offset)
-            if length == 0:
-                raise AdapterFileError("became shorter while it was read", file=self.path.name)
-            yield buffer[:length]
-            offset += length
-
-    def release(self, offset: int, count: int) -> None:
-        """Tell the system that these pages are not needed now; touching them again reads them again."""
-        if self._map is None or count <= 0 or self.size <= SMALL_FILE:
-            return
-        start = offset - offset % mmap.PAGESIZE
-        self._map.madvise(mmap.MADV_DONTNEED, start, offset + count - start)
-
-    def sha256(self) -> str:
-        """Return the SHA-256 of the whole file, in hexadecimal."""
-        if self._map is not None and self.size <= SMALL_FILE:
-            return hashlib.sha256(self._map).hexdigest()
-        digest = hashlib.sha256()
-        for chunk in self.chunks(0, self.size):
-            digest.update(chunk)
-        return digest.hexdigest()
-
-    def close(self) -> None:
-        """Unmap the file, unless arrays still look at it; then the last of them unmaps it."""
-        if self._map is not None:
-            # BufferError: arrays still look at it; without our reference the last of them unmaps it.
-            with contextlib.suppress(BufferError):
-                self._map.close()
-            self._map = None
-        self._close_descriptor()
-
-
-def _map(descriptor: int, size: int) -> mmap.mmap:
-    populate = getattr(mmap, "MAP_POPULATE", 0) if size <= SMALL_FILE else 0
-    return mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED | populate, prot=mmap.PROT_READ)
-
-
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor inside a mapped file: contiguous, little-endian, row-major.
+    """A tensor inside a file: contiguous, little-endian, row-major.
 
     `dtype` is the NumPy or ml_dtypes name; `code` is the safetensors name.
     """
@@ -171,7 +76,7 @@ class StoredTensor:
     name: str
     code: str
     shape: tuple[int, ...]
-    file: MappedFile
+    file: RegularFile
     offset: int
     nbytes: int
 
@@ -180,22 +85,88 @@ class StoredTensor:
         """Return the NumPy name of the dtype, or the safetensors name where NumPy has none."""
         return DTYPES[self.code][1] or self.code
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Return where the values lie in the file: offset and number of bytes."""
+        return self.offset, self.nbytes
+
     def array(self) -> Array:
-        """Return a read-only view of the values."""
+        """Return the values, read now or at hand, as a read-only array."""
+        dtype = self._numpy()
+        if not self.nbytes:
+            return np.zeros(self.shape, dtype)
+        return np.frombuffer(self.file.range(*self.key), dtype).reshape(self.shape)
+
+    def matrix(self) -> Array | LongMatrix:
+        """Return the values, or of a long matrix what reads its rows when they are asked for."""
+        return LongMatrix(self) if self.nbytes > LONG and len(self.shape) == 2 else self.array()
+
+    def rows(self, start: int, stop: int, first: int = 0, last: int | None = None) -> Array:
+        """Return rows `start` to `stop` of a matrix, columns `first` to `last`, read now."""
+        dtype, columns = self._numpy(), self.shape[1]
+        last = columns if last is None else last
+
+        def read(i: int, j: int, count: int) -> Array:
+            at = self.offset + (i * columns + j) * dtype.itemsize
+            return np.frombuffer(self.file.fresh(at, count * dtype.itemsize), dtype)
+
+        if last - first == columns:  # which lie together
+            return read(start, 0, (stop - start) * columns).reshape(stop - start, columns)
+        made = np.empty((stop - start, last - first), dtype)
+        for i in range(start, stop):
+            made[i - start] = read(i, first, last - first)
+        return made
+
+    def _numpy(self) -> np.dtype[Any]:
         name = DTYPES[self.code][1]
         if name is None:
             raise UnsupportedAdapterError(
                 f"dtype {self.code} has no array type", file=self.file.path.name, module=self.name
             )
-        return self.file.view(self.offset, numpy_dtype(name), self.shape)
+        return numpy_dtype(name)
 
     def chunks(self) -> Iterator[memoryview]:
         """Yield the stored bytes in bounded pieces."""
         return self.file.chunks(self.offset, self.nbytes)
 
-    def release(self) -> None:
-        """Hand the pages behind this tensor back."""
-        self.file.release(self.offset, self.nbytes)
+
+@dataclass(frozen=True, slots=True)
+class LongMatrix:
+    """A stored matrix, or its transpose, too long to be held: a slice of its rows is read when it is asked for."""
+
+    tensor: StoredTensor
+    transposed: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (rows, columns)."""
+        rows, columns = self.tensor.shape
+        return (columns, rows) if self.transposed else (rows, columns)
+
+    @property
+    def T(self) -> LongMatrix:
+        """Return the transpose."""
+        return LongMatrix(self.tensor, not self.transposed)
+
+    def __getitem__(self, rows: Any) -> Array:
+        """Return some rows; of anything but a slice without a step, all has to be read."""
+        if not isinstance(rows, slice) or rows.step not in (None, 1):
+            picked: Array = np.asarray(self)[rows]
+            return picked
+        start, stop, _ = rows.indices(self.shape[0])
+        stop = max(start, stop)
+        if not self.transposed:
+            return self.tensor.rows(start, stop)
+        return self.tensor.rows(0, self.tensor.shape[0], start, stop).T
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Return the whole matrix in memory."""
+        whole = self.tensor.array()
+        return np.asarray(whole.T if self.transposed else whole, dtype)
+
+    def astype(self, dtype: Any) -> Array:
+        """Return the whole matrix in memory, converted."""
+        return np.asarray(self).astype(dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +174,12 @@ class WeightsFile:
     """One opened weights file: its tensors in file order, and its `__metadata__`."""
 
     name: str
-    file: MappedFile
+    file: RegularFile
     tensors: dict[str, StoredTensor]
     metadata: dict[str, str] = field(default_factory=dict)
 
     def close(self) -> None:
-        """Unmap the file."""
+        """Close the file."""
         self.file.close()
 
 
@@ -224,7 +195,7 @@ def read_safetensors(path: Path) -> WeightsFile:
     Raises AdapterFileError if the file is a Git LFS pointer, truncated, larger than its header says, or if its
     header is malformed, oversized, names a tensor twice or lets tensors overlap.
     """
-    file = MappedFile(path)
+    file = RegularFile(path)
     try:
         return _read(file, path)
     except Exception:
@@ -232,7 +203,7 @@ def read_safetensors(path: Path) -> WeightsFile:
         raise
 
 
-def _read(file: MappedFile, path: Path) -> WeightsFile:
+def _read(file: RegularFile, path: Path) -> WeightsFile:
     def broken(reason: str, **where: Any) -> AdapterFileError:
         return AdapterFileError(reason, file=path.name, **where)
 
@@ -318,7 +289,7 @@ def _twice(raw: bytes) -> str | None:
     return seen[0] if seen else None
 
 
-def _tensor(name: str, entry: _Entry, file: MappedFile, start: int, broken: Any) -> StoredTensor:
+def _tensor(name: str, entry: _Entry, file: RegularFile, start: int, broken: Any) -> StoredTensor:
     check_name(name, file.path)
     if entry.dtype not in DTYPES:
         raise broken(f"has dtype {printable(entry.dtype)}, which no safetensors release defines", module=name)

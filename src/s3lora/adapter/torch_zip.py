@@ -13,9 +13,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.tensors import (
     DTYPES,
-    MappedFile,
     StoredTensor,
     WeightsFile,
     check_name,
@@ -39,7 +39,7 @@ def read_torch(path: Path) -> WeightsFile:
     Raises AdapterFileError if it is no zip archive of torch, is compressed, damaged or hostile, or if its pickle
     names anything but tensors.
     """
-    file = MappedFile(path)
+    file = RegularFile(path)
     try:
         return _read(file, path)
     except PickleError as error:
@@ -50,7 +50,7 @@ def read_torch(path: Path) -> WeightsFile:
         raise
 
 
-def _read(file: MappedFile, path: Path) -> WeightsFile:
+def _read(file: RegularFile, path: Path) -> WeightsFile:
     head = file.bytes(0, 200)
     refuse_pointer(head, path)
     if not head.startswith(b"PK\x03\x04"):
@@ -81,7 +81,7 @@ def _not_zip(head: bytes, path: Path) -> AdapterFileError:
 class _Window(io.RawIOBase):
     """The mapped file as zipfile wants it, which refuses to read more at once than a directory may have."""
 
-    def __init__(self, file: MappedFile) -> None:
+    def __init__(self, file: RegularFile) -> None:
         super().__init__()
         self._file = file
         self._at = 0
@@ -111,7 +111,7 @@ class _Window(io.RawIOBase):
         return piece
 
 
-def _members(file: MappedFile, path: Path) -> dict[str, tuple[int, int]]:
+def _members(file: RegularFile, path: Path) -> dict[str, tuple[int, int]]:
     """Return (offset, size) of the data of each member, after checking that it lies in the file as it is stored."""
     try:
         with zipfile.ZipFile(_Window(file)) as archive:
@@ -131,7 +131,7 @@ def _members(file: MappedFile, path: Path) -> dict[str, tuple[int, int]]:
     return members
 
 
-def _place(entry: zipfile.ZipInfo, file: MappedFile, path: Path) -> tuple[int, int]:
+def _place(entry: zipfile.ZipInfo, file: RegularFile, path: Path) -> tuple[int, int]:
     def broken(reason: str, fix: str = "fetch the file again") -> AdapterFileError:
         return AdapterFileError(reason, file=path.name, module=entry.filename, fix=fix)
 
@@ -174,7 +174,7 @@ def _state(value: Any, path: Path) -> dict[str, TensorRecord]:
 
 
 def _tensor(
-    name: str, record: TensorRecord, members: dict[str, tuple[int, int]], root: str, file: MappedFile
+    name: str, record: TensorRecord, members: dict[str, tuple[int, int]], root: str, file: RegularFile
 ) -> StoredTensor:
     check_name(name, file.path)
     if not possible_shape(record.shape):
@@ -195,7 +195,7 @@ def _tensor(
 
 
 def _storage(
-    name: str, storage: Storage, members: dict[str, tuple[int, int]], root: str, file: MappedFile
+    name: str, storage: Storage, members: dict[str, tuple[int, int]], root: str, file: RegularFile
 ) -> tuple[int, int]:
     place = members.get(f"{root}/data/{storage.key}")
     itemsize = DTYPES[storage.code][0] // 8 if storage.code else 1
@@ -209,7 +209,7 @@ def _storage(
     return place[0], storage.count * itemsize
 
 
-def _contiguous(name: str, record: TensorRecord, file: MappedFile) -> int:
+def _contiguous(name: str, record: TensorRecord, file: RegularFile) -> int:
     """Return the number of elements; raise unless they lie row by row without gaps."""
     if 0 in record.shape:
         return 0  # nothing lies anywhere; torch keeps any strides

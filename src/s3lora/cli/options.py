@@ -16,7 +16,7 @@ from s3lora.choose.rules import DEFAULT_RULE, Fraction, Gap, Null, Outlier, Thre
 from s3lora.choose.select import CONTROLS, Filter, Plan, select
 from s3lora.cli.output import progress_line
 from s3lora.errors import UsageError, printable
-from s3lora.measure.scan import Scan, scan
+from s3lora.measure.scan import Configuration, Scan, configured, scan_all
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
 
@@ -163,19 +163,30 @@ def is_written(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
-def scan_with(adapter: Adapter | str, options: dict[str, Any], label: str, *, nonfinite: bool = False) -> Scan:
+def scan_with(adapter: Adapter | str, options: dict[str, Any], label: str) -> Scan:
     """Scan with the values of `scan_options` (and of --index, which may ask for a costly index)."""
-    return scan(
-        adapter,
+    return scans_with(adapter, options, label)[0]
+
+
+def scans_with(
+    adapter: Adapter | str, options: dict[str, Any], label: str, *, nonfinite: bool = False, others: bool = False
+) -> tuple[Scan, ...]:
+    """Scan as `scan_with` does. `nonfinite` is that of `scan`.
+
+    `others` adds a scan by every other method of moderate cost, measured in the same pass.
+    """
+    asked = configured(
         options["method"],
         options["rank"],
-        fit=options["fit"],
-        sample=(options["sample"] or None) if options["fit"] == "l1" else None,
-        seed=options["seed"],
-        kurtosis=options["kurtosis"] or "kurtosis" in (options["index"], options["match"]),
-        nonfinite=nonfinite,
-        progress=progress_line(label),
+        options["fit"],
+        (options["sample"] or None) if options["fit"] == "l1" else None,
+        options["seed"],
+        options["kurtosis"] or "kurtosis" in (options["index"], options["match"]),
     )
+    # `released` works on the dense update, which takes seconds a module at the sizes of large models.
+    left = [method for method in METHODS if others and method not in (asked.method, "released")]
+    more = [Configuration(method, asked.rank, seed=asked.seed) for method in left]
+    return scan_all(adapter, [asked, *more], nonfinite, progress_line(label))
 
 
 def selector(options: dict[str, Any]) -> Callable[[Scan], Plan]:

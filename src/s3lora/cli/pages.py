@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from s3lora.choose.rankings import Ranked, survey
-from s3lora.cli.options import given_options, module_filter, scan_with
-from s3lora.errors import S3LoRAError, UsageError
+from s3lora.cli.options import given_options, module_filter
+from s3lora.errors import UsageError
 from s3lora.measure.scan import Scan
 from s3lora.report.documents import ScanDocument
 from s3lora.spectrum.indices import INDICES
-from s3lora.spectrum.methods import METHODS
 
 if TYPE_CHECKING:
     from s3lora.evaluate.results import Sweep
@@ -35,17 +35,8 @@ _CHOSEN = (
 )
 
 
-def rankings_of(scan: Scan, path: str, options: dict[str, Any], *, methods: bool = True) -> tuple[Ranked, ...]:
-    """Return the rankings of a scanned adapter, with the SSI by every other method that takes it."""
-    scans = [scan]
-    # `released` works on the dense update, which takes seconds a module at the sizes of large models.
-    for method in METHODS if methods else ():
-        if method not in (scan.configuration.method, "released"):
-            try:
-                other = {**options, "method": method, "fit": "l2", "kurtosis": False, "index": "ssi", "match": "ssi"}
-                scans.append(scan_with(path, other, path, nonfinite=any(m.nonfinite for m in scan.modules)))
-            except S3LoRAError:
-                continue  # what one method cannot measure is no reason to show nothing
+def rankings_of(scans: Sequence[Scan], options: dict[str, Any]) -> tuple[Ranked, ...]:
+    """Return the rankings of an adapter by its first scan, and by the SSI of its scans by other methods."""
     index = options["index"].replace("-", "_")
     return survey(
         scans,
@@ -58,13 +49,16 @@ def rankings_of(scan: Scan, path: str, options: dict[str, Any], *, methods: bool
 
 def reported(
     document: ScanDocument,
-    scan: Scan,
+    scans: Sequence[Scan],
     path: str,
     options: dict[str, Any],
     *,
     sweep: Sweep | None = None,
 ) -> Reported:
-    """Return an adapter for its page. A path from the root is shown by its last part: a page is passed on."""
+    """Return an adapter for its page, from its scan and those by other methods.
+
+    A path from the root is shown by its last part: a page is passed on.
+    """
     from s3lora.report.scan_page import Reported
 
     context = click.get_current_context()
@@ -73,11 +67,11 @@ def reported(
     # --z may be that of a --fail-on rule, which prune has not.
     idle = () if options["rule"] == "outlier" else ("z",)
     plan = document.plan
-    prunable = plan is not None and 0 < len(plan.chosen) < len(scan.modules) and not plan.flat
+    prunable = plan is not None and 0 < len(plan.chosen) < len(document.modules) and not plan.flat
     given = ["s3lora", "prune", shown, *given_options(context, (*_ASIDE, *idle)), "-o", "PRUNED"]
     return Reported(
         document=document,
-        ranked=rankings_of(scan, path, options),
+        ranked=rankings_of(scans, options),
         path=shown,
         command=shlex.join(given) if prunable else None,
         shared=given_options(context, (*_ASIDE, *_CHOSEN, *_OWN)),

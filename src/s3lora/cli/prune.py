@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from s3lora.adapter.open import open_adapter
-from s3lora.cli.options import format_option, refuse_idle, rule_options, scan_options, scan_with, selector
+from s3lora.cli.options import format_option, refuse_idle, rule_options, scan_options, scans_with, selector
 from s3lora.cli.output import emit, show
 from s3lora.cli.pages import reported
 from s3lora.report.documents import prune_csv, scan_document, to_json
@@ -64,11 +64,11 @@ def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     )
     choose = selector(options)
     with open_adapter(path) as adapter:
-        measured = scan_with(adapter, options, path)
+        scans = scans_with(adapter, options, path, others=form == "html")
+        measured = scans[0]
         plan = choose(measured)
         pruned = prune(adapter, plan, settings, flat=options["force_flat"])
-        # The input may be replaced: what a page shows of it is measured before.
-        page = reported(scan_document(measured, plan), measured, path, options) if form == "html" else None
+        page = reported(scan_document(measured, plan), scans, path, options) if form == "html" else None
         provenance, written = write_pruned(pruned, measured, output, force=options["force"])
     if page is not None:
         from s3lora.report.scan_page import scan_page

@@ -19,7 +19,7 @@ from s3lora.cli.options import (
     refuse_idle,
     rule_options,
     scan_options,
-    scan_with,
+    scans_with,
     selector,
 )
 from s3lora.cli.output import check_output, complain, emit, show
@@ -88,8 +88,12 @@ def scan_command(
     refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
     options["kurtosis"] = options["kurtosis"] or "kurtosis" in metrics
 
+    scans: dict[str, tuple[Scan, ...]] = {}
+
     def measure(path: str) -> Scan:
-        return scan_with(path, options, path, nonfinite="nonfinite" in metrics)
+        others = form in FORMATS and FORMATS[form].methods
+        scans[path] = scans_with(path, options, path, nonfinite="nonfinite" in metrics, others=others)
+        return scans[path][0]
 
     audits: list[Audit] = []
     for path in paths:
@@ -102,7 +106,7 @@ def scan_command(
         if output is not None:
             _show(audits, output)
     elif any(one.scan is not None for one in audits) or FORMATS[form].of_failures:
-        emit(FORMATS[form].render(Outcome(audits, terms, options)), output)
+        emit(FORMATS[form].render(Outcome(audits, terms, options, scans)), output)
     return gravest(audits)
 
 

@@ -9,16 +9,21 @@ from typing import Any
 from s3lora.choose.rankings import Ranked
 from s3lora.errors import UsageError
 from s3lora.gate.audit import Audit, Terms
+from s3lora.measure.scan import Scan
 from s3lora.report.documents import ScanDocument, scan_csv, scan_document, to_json
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it went with every adapter, in the order they were given, and what they were held against."""
+    """How it went with every adapter, in the order they were given, and what they were held against.
+
+    `scans` are those of each path, the first by the method asked for, others by every method that the format shows.
+    """
 
     audits: Sequence[Audit]
     terms: Terms
     options: dict[str, Any]
+    scans: dict[str, tuple[Scan, ...]]
 
     @property
     def documents(self) -> list[ScanDocument]:
@@ -31,12 +36,13 @@ class Format:
     """One format.
 
     `of_failures` tells that it is written even where no adapter could be measured, `compares` that it shows where one
-    stands in a reference.
+    stands in a reference, `methods` that it shows every method beside the one asked for.
     """
 
     render: Callable[[Outcome], str | bytes]
     of_failures: bool = False
     compares: bool = False
+    methods: bool = False
 
 
 def _json(outcome: Outcome) -> str:
@@ -64,8 +70,10 @@ def _html(outcome: Outcome) -> str:
     from s3lora.report.scan_page import scan_page
 
     sweep = read_sweep(outcome.options["evaluation"])
-    found = [(one.path, one.scan, scan_document(one.scan, one.plan, one.against)) for one in outcome.audits if one.scan]
-    return scan_page([reported(made, scan, path, outcome.options, sweep=sweep) for path, scan, made in found])
+    found = [(one, scan_document(one.scan, one.plan, one.against)) for one in outcome.audits if one.scan]
+    return scan_page(
+        [reported(made, outcome.scans[one.path], one.path, outcome.options, sweep=sweep) for one, made in found]
+    )
 
 
 def _svg(outcome: Outcome) -> str:
@@ -88,7 +96,7 @@ def _only(outcome: Outcome) -> tuple[ScanDocument, tuple[Ranked, ...]]:
         raise UsageError("a picture shows one adapter", fix="give one PATH, or --format html for several")
     one = next(one for one in outcome.audits if one.scan is not None)
     assert one.scan is not None
-    ranked = rankings_of(one.scan, one.path, outcome.options, methods=False)
+    ranked = rankings_of([one.scan], outcome.options)
     return scan_document(one.scan, one.plan), ranked
 
 
@@ -96,7 +104,7 @@ def _only(outcome: Outcome) -> tuple[ScanDocument, tuple[Ranked, ...]]:
 FORMATS = {
     "json": Format(_json, compares=True),
     "csv": Format(_csv, compares=True),
-    "html": Format(_html, compares=True),
+    "html": Format(_html, compares=True, methods=True),
     "svg": Format(_svg),
     "png": Format(_png),
     "sarif": Format(_sarif, of_failures=True),

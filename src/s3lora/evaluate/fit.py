@@ -65,7 +65,6 @@ def refuse_replaced(model: Any, adapter: Adapter, path: str) -> None:
         if tuple(base.shape) == tensor.shape:
             # As loading would round it.
             given = torch.from_numpy(tensor.array().astype(np.float32)).to(base.dtype)
-            tensor.release()
             if torch.equal(given, base.cpu()):
                 continue
         raise UnsupportedAdapterError(

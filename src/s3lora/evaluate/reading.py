@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from s3lora.adapter.tensors import MappedFile
+from s3lora.adapter.regular import RegularFile
 from s3lora.errors import AdapterFileError, UsageError, printable
 from s3lora.evaluate.results import SCHEMA_VERSION, Evaluation, Sweep, Tuning
 
@@ -47,7 +47,7 @@ def read_measurement(path: str | os.PathLike[str]) -> Measurement:
 
 def _content(file: Path) -> bytes:
     try:
-        mapped = MappedFile(file)  # and not path.open: a named pipe of this name would wait for ever
+        mapped = RegularFile(file)  # and not path.open: a named pipe of this name would wait for ever
     except AdapterFileError as error:
         raise UsageError(error.problem, file=file) from None
     raw = mapped.bytes(0, LARGEST + 1)

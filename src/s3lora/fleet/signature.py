@@ -129,11 +129,11 @@ def statistics_of(update: FactoredUpdate, fourth: float | None = None) -> Statis
     return Statistics(
         sigma1=float(sigma[0]),
         frobenius=update.frobenius,
-        energy=ssi(sigma),
-        entropy=spectral_entropy(sigma),
+        energy=float(ssi(sigma)),
+        entropy=float(spectral_entropy(sigma)),
         kurtosis=kurtosis(update) if fourth is None else fourth,
-        energy_squared=energy(sigma),
-        entropy_squared=spectral_entropy(squares),
+        energy_squared=float(energy(sigma)),
+        entropy_squared=float(spectral_entropy(squares)),
     )
 
 
@@ -176,8 +176,6 @@ def _of_module(module: LoraModule) -> Statistics | None:
         return statistics_of(FactoredUpdate(module.A.array(), module.B.array(), module.scaling.value))
     except FloatingPointError:
         return UNKNOWN
-    finally:
-        module.release()
 
 
 def vector(values: Mapping[str, float | None], variant: Variant = "plain") -> tuple[float, ...]:

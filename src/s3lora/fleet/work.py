@@ -22,7 +22,7 @@ from s3lora.fleet.results.rows import Row, adapter_row, error_row, kind_of, meas
 from s3lora.fleet.results.schema import TABLES, Table
 from s3lora.fleet.signature import signature
 from s3lora.fleet.sources.remote import Local, UnreachableError, localised
-from s3lora.measure.scan import scan_module, warnings_of
+from s3lora.measure.scan import scan_modules, warnings_of
 from s3lora.needs import need
 
 #: Longest reason, in characters.
@@ -143,7 +143,7 @@ def _measure(uri: str, adapter: Adapter, local: Local, settings: Settings, known
     if is_known(content.measured, known):
         rows.copies.append(row)
         return
-    records = [scan_module(module, settings.scan, adapter.name, nonfinite=True) for module in adapter.modules]
+    (records,), _ = scan_modules(adapter, [settings.scan], nonfinite=True)
     numbers = signature(adapter) if settings.signature else {}
     row.update(measured(records, (*adapter.warnings, *warnings_of(records, settings.scan)), numbers))
     rows.add("adapters", [row])

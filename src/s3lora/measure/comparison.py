@@ -23,10 +23,9 @@ from s3lora.spectrum.difference import inner_product
 
 #: Adapters that one step needs at once: the one before, the one after, and the first, for the net relation.
 AT_ONCE = 3
-#: Between the check of all adapters and the measurement no more files, and no more bytes in them, stay open than this,
-#: but for those of `AT_ONCE` adapters: what is open is mapped, and counts as memory of this process. What does not fit
-#: is opened a second time when it is measured.
-OPEN_FILES, OPEN_BYTES = 64, 64 * 1024 * 1024
+#: Between the check of all adapters and the measurement no more files stay open than this, but for those of `AT_ONCE`
+#: adapters. What does not fit is opened a second time when it is measured.
+OPEN_FILES = 64
 #: Indices that a comparison tells; spectra and other indices of an adapter are not kept.
 INDICES_KEPT = ("ssi", "normalised_ssi", "frobenius")
 
@@ -180,7 +179,7 @@ class _Adapters:
             self.close(i)
 
     def _check(self) -> None:
-        files = size = 0
+        files = 0
         name, known = "", set[str]()
         for i in range(len(self._paths)):
             adapter = self._first_opening(i)
@@ -188,11 +187,10 @@ class _Adapters:
             if i and not own & known:
                 raise NothingToAuditError(f"{name} and {adapter.name} have no module in common")
             name, known = adapter.name, own
-            more = len(adapter.files), sum(file.file.size for file in adapter.files)
-            if i >= AT_ONCE and (files + more[0] > OPEN_FILES or size + more[1] > OPEN_BYTES):
+            if i >= AT_ONCE and files + len(adapter.files) > OPEN_FILES:
                 self.close(i)
             else:
-                files, size = files + more[0], size + more[1]
+                files += len(adapter.files)
 
     def _first_opening(self, i: int) -> Adapter:
         """Open an adapter; where there are more than two, an error says how to do without this one."""
@@ -241,16 +239,8 @@ def _relations(before: _Measured, after: _Measured) -> Iterator[tuple[str, Relat
 def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Relation:
     """Return the distance of b from a relative to ‖ΔW_a‖_F, and the cosine between them; the norms are known.
 
-    Both modules are of one shape; their pages are handed back afterwards.
+    Both modules are of one shape.
     """
-    try:
-        return _relation(a, b, norm_a, norm_b)
-    finally:
-        for module in (a, b):
-            module.release()
-
-
-def _relation(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Relation:
     if norm_a == 0.0:
         return None, None
     if norm_b == 0.0:

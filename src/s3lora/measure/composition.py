@@ -202,7 +202,7 @@ def _parts(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, l
 
 
 def _module(parts: Sequence[_Part], count: int, method: str) -> ModuleComposition:
-    """Measure one module of the sum of `count` adapters; its pages are handed back afterwards."""
+    """Measure one module of the sum of `count` adapters."""
     try:
         live = [(part, update) for part in parts if not (update := part.update()).is_zero]
         alone = {part.i: _measure(update, method) for part, update in live}
@@ -211,9 +211,6 @@ def _module(parts: Sequence[_Part], count: int, method: str) -> ModuleCompositio
         alignments = _alignments(live, alone)
     except FloatingPointError:
         raise _nonfinite(parts) from None
-    finally:
-        for part in parts:
-            part.module.release()
     one = parts[0].module
     ranks = {part.i: part.module.rank for part in parts}
     gain = None if together is None or len(live) < 2 else _energy(together) - max(map(_energy, alone.values()))
@@ -240,7 +237,7 @@ def _measure(update: FactoredUpdate, method: str) -> ModuleUpdate:
     rank = numerical_rank(update)
     sigma = METHODS[method](update, Options(rank))
     measured = Measured(sigma, update)
-    values = {name: index.of(measured) for name, index in INDICES.items() if not index.costly}
+    values = {name: float(index.of(measured)) for name, index in INDICES.items() if not index.costly}
     return ModuleUpdate(
         rank=rank,
         sigma=tuple(float(value) for value in sigma),

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from s3lora._version import __version__
-from s3lora.adapter.digest import Source, source_of
+from s3lora.adapter.digest import Source
 from s3lora.adapter.memory import from_model
-from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.model import Adapter, Factor, LoraModule
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, UsageError
-from s3lora.spectrum.factored import FactoredUpdate, Float, releasing
+from s3lora.measure.batches import in_batches
+from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Measured
 from s3lora.spectrum.methods import METHODS, Options
 from s3lora.spectrum.released import INDEX_EPSILON
+from s3lora.spectrum.tall import Float, converted
 
 SCHEMA_VERSION = 1
 #: A smaller spread (max − min) of a scale-free index over the modules does not tell them apart.
 FLAT = 0.01
-#: Below this many parameters a second thread costs more than it gains: the interpreter's lock changes hands too often.
-SMALL = 64_000_000
-MAX_WORKERS = 8
 
 Progress = Callable[[int, int], None]
 
@@ -134,17 +130,33 @@ def scan(
         NonFiniteError: a module holds NaN or infinity, and `nonfinite` is not set.
         AdapterFileError, UnsupportedAdapterError, NothingToAuditError: as `open_adapter`.
     """
-    configuration = _configuration(method, rank, fit, sample, seed, kurtosis)
+    return scan_all(adapter, [configured(method, rank, fit, sample, seed, kurtosis)], nonfinite, progress)[0]
+
+
+def scan_all(
+    adapter: Adapter | str | os.PathLike[str] | Any,
+    configurations: Sequence[Configuration],
+    nonfinite: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Scan, ...]:
+    """Score every module by several methods in one pass.
+
+    Every byte is read and hashed once, and every Gram matrix made once, however many methods there are.
+    Returns a scan for each configuration, and raises what `scan` does.
+    """
+    for one in configurations:
+        configured(one.method, one.rank, one.fit, one.sample, one.seed, one.kurtosis)
     if isinstance(adapter, str | os.PathLike):
         with open_adapter(adapter) as opened:
-            return _scan(opened, configuration, nonfinite, progress)
+            return _scan_all(opened, configurations, nonfinite, progress)
     opened = adapter if isinstance(adapter, Adapter) else from_model(adapter)
-    return _scan(opened, configuration, nonfinite, progress)
+    return _scan_all(opened, configurations, nonfinite, progress)
 
 
-def _configuration(
+def configured(
     method: str, rank: int | None, fit: Literal["l2", "l1"], sample: int | None, seed: int, kurtosis: bool
 ) -> Configuration:
+    """Return the configuration of a scan; raise UsageError if it cannot be meant."""
     if method not in METHODS:
         raise UsageError(f"no method {method!r}", fix=f"choose one of {', '.join(METHODS)}")
     if fit not in ("l2", "l1"):
@@ -155,62 +167,114 @@ def _configuration(
     return Configuration(method, rank, fit, sample, seed, kurtosis)
 
 
-def _scan(adapter: Adapter, configuration: Configuration, nonfinite: bool, progress: Progress | None) -> Scan:
-    records: list[ModuleScan] = []
-    measure = functools.partial(scan_module, configuration=configuration, label=adapter.name, nonfinite=nonfinite)
-    # One BLAS thread a call and one module a worker: two spinning BLAS threads on busy cores cost a factor of ten.
-    with threadpool_limits(limits=1, user_api="blas"):
-        pool = ThreadPoolExecutor(_workers(adapter))
-        hashing = ThreadPoolExecutor(1)
-        source = hashing.submit(source_of, adapter)
-        try:
-            for record in pool.map(measure, adapter.modules):
-                records.append(record)
-                if progress:
-                    progress(len(records), len(adapter.modules))
-        except BaseException as error:
-            # One robust fit may need hours, which an interruption must not wait for; see `__main__`.
-            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
-            hashing.shutdown(wait=isinstance(error, Exception))
-            if isinstance(error, S3LoRAError) and adapter.path is not None:
-                error.adapter = str(adapter.path)
-            raise
-        pool.shutdown()
-        hashing.shutdown()
-        return Scan(
-            configuration=configuration,
-            source=source.result(),
-            warnings=(*adapter.warnings, *warnings_of(records, configuration)),
-            modules=tuple(records),
+def _scan_all(
+    adapter: Adapter, configurations: Sequence[Configuration], nonfinite: bool, progress: Progress | None
+) -> tuple[Scan, ...]:
+    total = len(adapter.modules)
+    try:
+        records, source = scan_modules(
+            adapter,
+            configurations,
+            nonfinite=nonfinite,
+            count=None if progress is None else lambda done: progress(done, total),
         )
+    except S3LoRAError as error:
+        if adapter.path is not None:
+            error.adapter = str(adapter.path)
+        raise
+    return tuple(
+        Scan(
+            configuration=configuration,
+            source=source,
+            warnings=(*adapter.warnings, *warnings_of(modules, configuration)),
+            modules=modules,
+        )
+        for configuration, modules in zip(configurations, records, strict=True)
+    )
 
 
-def _workers(adapter: Adapter) -> int:
-    if sum(module.parameters for module in adapter.modules) < SMALL:
-        return 1
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(available, MAX_WORKERS))
+def scan_modules(
+    adapter: Adapter,
+    configurations: Sequence[Configuration],
+    *,
+    nonfinite: bool = False,
+    count: Callable[[int], None] | None = None,
+) -> tuple[list[tuple[ModuleScan, ...]], Source]:
+    """Return for each configuration the records of all modules, and the source; `count` is called with modules done."""
+
+    def measure(batch: Sequence[LoraModule]) -> list[list[ModuleScan]]:
+        return _measured(batch, configurations, adapter.name, nonfinite)
+
+    found, source = in_batches(adapter, measure, count)
+    return [tuple(records[i] for records in found) for i in range(len(configurations))], source
 
 
 def scan_module(module: LoraModule, configuration: Configuration, label: str, *, nonfinite: bool = False) -> ModuleScan:
-    """Measure one module; its pages are handed back afterwards. `nonfinite` is that of `scan`."""
+    """Measure one module; `nonfinite` is that of `scan`, `label` names the adapter in errors."""
+    return _measured([module], [configuration], label, nonfinite)[0][0]
+
+
+def _measured(
+    batch: Sequence[LoraModule], configurations: Sequence[Configuration], label: str, nonfinite: bool
+) -> list[list[ModuleScan]]:
+    """Measure modules of one shape together, by every configuration; where one of them fails, each by itself.
+
+    Only by the first configuration can a module be an error. By another one it then has no index.
+    """
     try:
-        update = FactoredUpdate(module.A.array(), module.B.array(), module.scaling.value)
-        with releasing(module.release):
-            zero = update.is_zero
-            sigma, values = _measure(module, update, configuration, label)
-    except FloatingPointError:
+        update = FactoredUpdate(
+            [module.A.matrix() for module in batch],
+            [module.B.matrix() for module in batch],
+            [module.scaling.value for module in batch],
+        )
+        zero = update.is_zero.tolist()
+        columns = [_columns(batch[0], update, configuration) for configuration in configurations]
+    except (FloatingPointError, ValueError) as error:
+        if len(batch) > 1:
+            return [_measured([module], configurations, label, nonfinite)[0] for module in batch]
+        if len(configurations) > 1:
+            alone = [(one, nonfinite or i > 0) for i, one in enumerate(configurations)]
+            return [[_measured(batch, [one], label, lenient)[0][0] for one, lenient in alone]]
+        if isinstance(error, ValueError):
+            raise UnsupportedAdapterError(str(error), file=label, module=batch[0].path) from None
         if not nonfinite:
-            raise NonFiniteError(
-                f"holds NaN or infinity in {_where(module)}",
-                file=label,
-                module=module.path,
-                shape=(module.m, module.n),
-                fix="the training diverged or the file is damaged; no spectrum exists",
-            ) from None
-        zero, sigma, values = False, np.zeros(0), dict.fromkeys(_wanted(configuration), math.nan)
-    finally:
-        module.release()
+            raise _nonfinite(batch[0], label) from None
+        zero, columns = [False], [([()], {name: [None] for name in _wanted(configurations[0])})]
+    return [
+        [_record(module, nil, i, sigma, indices) for sigma, indices in columns]
+        for i, (module, nil) in enumerate(zip(batch, zero, strict=True))
+    ]
+
+
+#: σ̃ of each module, and of each index its value for each module, None where it is undefined.
+_Columns = tuple[list[tuple[float, ...]], dict[str, list[float | None]]]
+
+
+def _columns(first: LoraModule, update: FactoredUpdate, configuration: Configuration) -> _Columns:
+    options = Options(configuration.rank, configuration.fit, configuration.sample, configuration.seed)
+    sigma: Float = np.zeros((len(update), 0))
+    if not _undefined(first, configuration):  # where it is undefined for this shape, σ̃ is empty and its indices None
+        sigma = METHODS[configuration.method](update, options)
+    measured = Measured(sigma, update, INDEX_EPSILON if configuration.method == "released" else 0.0)
+    indices = {name: np.broadcast_to(INDICES[name].of(measured), len(update)) for name in _wanted(configuration)}
+    rows = [() if nil else tuple(row) for nil, row in zip(update.is_zero.tolist(), sigma.tolist(), strict=True)]
+    return rows, {name: _known(values) for name, values in indices.items()}
+
+
+def _known(values: Float) -> list[float | None]:
+    listed: list[float | None] = values.tolist()
+    if np.isfinite(values).all():
+        return listed
+    return [value if value is not None and math.isfinite(value) else None for value in listed]
+
+
+def _record(
+    module: LoraModule,
+    zero: bool,
+    i: int,
+    sigma: Sequence[tuple[float, ...]],
+    indices: Mapping[str, Sequence[float | None]],
+) -> ModuleScan:
     return ModuleScan(
         path=module.path,
         layer=module.layer,
@@ -225,32 +289,24 @@ def scan_module(module: LoraModule, configuration: Configuration, label: str, *,
         dora=module.dora,
         parameters=module.parameters,
         zero=zero,
-        sigma=tuple(float(value) for value in sigma),
-        indices={name: value if math.isfinite(value) else None for name, value in values.items()},
+        sigma=sigma[i],
+        indices={name: values[i] for name, values in indices.items()},
     )
 
 
-def _where(module: LoraModule) -> str:
-    for factor in (module.A, module.B):
-        if not np.isfinite(factor.array().astype(np.float64)).all():
-            return factor.tensor.name
-    return "its scaling"
+def _nonfinite(module: LoraModule, label: str) -> NonFiniteError:
+    where = next((factor.tensor.name for factor in (module.A, module.B) if not _is_finite(factor)), "its scaling")
+    return NonFiniteError(
+        f"holds NaN or infinity in {where}",
+        file=label,
+        module=module.path,
+        shape=(module.m, module.n),
+        fix="the training diverged or the file is damaged; no spectrum exists",
+    )
 
 
-def _measure(
-    module: LoraModule, update: FactoredUpdate, configuration: Configuration, label: str
-) -> tuple[Float, dict[str, float]]:
-    """Return (σ̃, indices). Where the method is undefined for this shape, σ̃ is empty and its indices are None."""
-    options = Options(configuration.rank, configuration.fit, configuration.sample, configuration.seed)
-    sigma: Float = np.zeros(0)
-    if not update.is_zero and not _undefined(module, configuration):
-        try:
-            sigma = METHODS[configuration.method](update, options)
-        except ValueError as error:
-            raise UnsupportedAdapterError(str(error), file=label, module=module.path) from None
-    epsilon = INDEX_EPSILON if configuration.method == "released" else 0.0
-    measured = Measured(sigma, update, epsilon)
-    return sigma, {name: INDICES[name].of(measured) for name in _wanted(configuration)}
+def _is_finite(factor: Factor) -> bool:
+    return all(np.isfinite(block).all() for block in converted(factor.matrix()))
 
 
 def _wanted(configuration: Configuration) -> list[str]:

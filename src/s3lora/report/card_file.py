@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from s3lora.adapter.tensors import MappedFile
+from s3lora.adapter.regular import RegularFile
 from s3lora.errors import AdapterFileError, OutputError, printable
 from s3lora.files import LINK
 
@@ -42,7 +42,7 @@ def read_card(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        file = MappedFile(path)
+        file = RegularFile(path)
     except AdapterFileError as error:
         raise OutputError(error.problem, file=path) from None
     raw = file.bytes(0, LARGEST + 1)

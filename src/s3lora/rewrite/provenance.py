@@ -15,7 +15,7 @@ from s3lora.adapter.digest import FileDigest, Source, file_digest, source_of
 from s3lora.adapter.folder import check_target, copy_companions, refuse_nesting, replacing
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import PROVENANCE, open_adapter
-from s3lora.adapter.tensors import MappedFile
+from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.write import Written, tensor_names, write_adapter
 from s3lora.choose.select import Choice, Plan, Share, share_of
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
@@ -152,7 +152,7 @@ def read_provenance(folder: str | os.PathLike[str]) -> Provenance:
     """Return the content of `s3lora.json` in `folder`; raise AdapterFileError if there is none of that form."""
     path = Path(folder) / PROVENANCE
     try:
-        file = MappedFile(path)  # and not path.open: a named pipe of this name would wait for ever
+        file = RegularFile(path)  # and not path.open: a named pipe of this name would wait for ever
     except AdapterFileError as error:
         raise AdapterFileError(error.problem, file=path, fix="only what s3lora pruned can be restored") from None
     raw = file.bytes(0, MAX_PROVENANCE + 1)

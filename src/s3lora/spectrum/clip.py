@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from s3lora.spectrum.factored import Float
+from s3lora.spectrum.tall import Float
 
 
 def clip_factors(A: ArrayLike, B: ArrayLike, component: int) -> tuple[Float, Float]:

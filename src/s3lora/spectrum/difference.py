@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3lora.spectrum.factored import Float
+from s3lora.spectrum.tall import Float
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
 

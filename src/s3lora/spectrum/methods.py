@@ -1,4 +1,7 @@
-"""The spectral methods: each turns a module's update into a descending list σ̃_1 ≥ … ≥ σ̃_M ≥ 0.
+"""The spectral methods: each turns the update of a module into a descending list σ̃_1 ≥ … ≥ σ̃_M ≥ 0.
+
+Of one module a method returns M numbers, none of a zero update. Of a stack of k modules it returns k × M, with zeros
+for a zero update.
 
     svd       singular values of ΔW
     spsvd     spherically normalised SVD (Han, Kim & Jung 2024, arXiv 2402.09754)
@@ -10,16 +13,16 @@ To add one, write a function with the signature of `svd` and name it in `METHODS
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from s3lora.spectrum.factored import FactoredUpdate, Float
+from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.released import released_value
 from s3lora.spectrum.robust import robust_scales
+from s3lora.spectrum.tall import Float
 
 __all__ = ["METHODS", "Options", "mas_svd", "released", "spsvd", "svd"]
 
@@ -53,7 +56,9 @@ DEFAULT = Options()
 
 def svd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
     """Return the first M singular values of ΔW (the first baseline of arXiv 2508.15068)."""
-    return np.zeros(0) if update.is_zero else update.singular_values[: options.rank]
+    if _nothing(update):
+        return np.zeros(0)
+    return _cleared(update.singular_values[..., : options.rank], update)
 
 
 def mas_svd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
@@ -62,14 +67,17 @@ def mas_svd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
     s^r and s^c are the singular values of the row- and the column-normalised ΔW, ρ̄ and γ̄ the mean row and column
     norm of ΔW itself. arXiv 2508.15068 fixes these ingredients and not this last formula: it is our reading, chosen
     because it equals `svd` exactly where all rows have one norm and all columns have one norm.
+
+    >>> mas_svd(FactoredUpdate([[3.0, 0.0], [0.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]]))
+    array([3.5, 3.5])
     """
-    if update.is_zero:
+    if _nothing(update):
         return np.zeros(0)
     rows, columns = update.row_normalised, update.column_normalised  # min(m, n, r) each
     with np.errstate(over="raise"):
         # Roots first: ρ̄·γ̄ leaves the range of float64 long before σ̃ does.
-        scale = math.sqrt(update.mean_row_norm) * math.sqrt(update.mean_column_norm)
-        return (scale * np.sqrt(rows * columns))[: options.rank]
+        scale = np.sqrt(update.mean_row_norm) * np.sqrt(update.mean_column_norm)
+        return _cleared((scale[..., None] * np.sqrt(rows * columns))[..., : options.rank], update)
 
 
 def spsvd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
@@ -81,26 +89,56 @@ def spsvd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
     other entry of C = UᵀΔWV, so the loop is a greedy matching on |C|. Where singular values coincide, U and V, and
     with them the result, depend on the basis that LAPACK returns.
     """
-    if update.is_zero:
+    if _nothing(update):
         return np.zeros(0)
+    if options.fit == "l1" and update.stacked:
+        return _one_by_one(spsvd, update, options)
     left, right = update.column_normalised_basis(), update.row_normalised_basis()
-    count = min(left.shape[1], right.shape[1], options.rank or update.rank)
-    left, right = left[:, :count], right[:, :count]
+    count = min(left.shape[-1], right.shape[-1], options.rank or update.rank)
+    left, right = left[..., :count], right[..., :count]
     if options.fit == "l1":
         return robust_scales(update, left, right, options.sample, options.seed)
-    remaining = np.abs(left.T @ update.core @ right)  # (M, M)
-    found = np.zeros(count)
-    for k in range(count):
-        i, j = np.unravel_index(int(np.argmax(remaining)), remaining.shape)
-        found[k] = remaining[i, j]
-        remaining[i, :] = -1.0
-        remaining[:, j] = -1.0
-    return update.scaled(found)
+    remaining = np.abs(left.swapaxes(-1, -2) @ update.core @ right)  # (…, M, M)
+    return _cleared(
+        update.scaled(_matched(remaining.reshape(-1, count, count)).reshape(*left.shape[:-2], count)), update
+    )
+
+
+def _matched(remaining: Float) -> Float:
+    """Return the numbers (k × M) that are the greatest of each matrix (M × M) in turn, each row and column once."""
+    k, count, _ = remaining.shape
+    found, of = np.zeros((k, count)), np.arange(k)
+    for step in range(count):
+        i, j = np.divmod(np.argmax(remaining.reshape(k, -1), axis=1), count)
+        found[:, step] = remaining[of, i, j]
+        remaining[of, i, :] = -1.0
+        remaining[of, :, j] = -1.0
+    return found
 
 
 def released(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
     """Return the one non-zero singular value that the paper's released script arrives at; see `released_value`."""
+    if update.stacked:
+        return _one_by_one(released, update, options)
     return np.zeros(0) if update.is_zero else np.array([released_value(update)])
+
+
+def _nothing(update: FactoredUpdate) -> bool:
+    return not update.stacked and bool(update.is_zero)
+
+
+def _cleared(values: Float, update: FactoredUpdate) -> Float:
+    """Return the values with zeros for the zero updates of a stack."""
+    return np.where(update.is_zero[:, None], 0.0, values) if update.stacked else values
+
+
+def _one_by_one(method: Method, stack: FactoredUpdate, options: Options) -> Float:
+    """Return what a method that takes one module only finds in each."""
+    found = [method(one, options) for one in stack]
+    values = np.zeros((len(found), max(map(len, found))))
+    for row, one in zip(values, found, strict=True):
+        row[: len(one)] = one
+    return values
 
 
 Method = Callable[[FactoredUpdate, Options], Float]

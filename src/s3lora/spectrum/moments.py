@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from s3lora.spectrum.factored import FactoredUpdate, Float, blocks
+from s3lora.spectrum.factored import FactoredUpdate
+from s3lora.spectrum.tall import Float, converted
 
 #: Above this rank the products of `_fourth_from_moments`, r⁴/4 for each row, cost more than blocks of ΔW do (measured).
 EXACT_RANK = 20
@@ -70,7 +71,7 @@ def _centred(update: FactoredUpdate) -> _Centred | None:
 
 def _tall(tall: NDArray[Any]) -> Float:
     """Return a factor (N × r) in float64, its largest entry brought near 1 by a power of two; kurtosis has no scale."""
-    whole = np.concatenate(list(blocks(tall)))
+    whole = np.concatenate(list(converted(tall)))
     return np.asarray(np.ldexp(whole, -math.frexp(float(np.abs(whole).max()))[1]))
 
 

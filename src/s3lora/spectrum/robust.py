@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s3lora.spectrum.factored import FactoredUpdate, Float
+from s3lora.spectrum.factored import FactoredUpdate
+from s3lora.spectrum.tall import Float
 
 #: Entries of ΔW made at a time: 8 MB in float64.
 ENTRIES = 1 << 20

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from s3lora.spectrum.factored import EPSILON, NOISE, FactoredUpdate, Float
+from s3lora.spectrum.factored import NOISE, FactoredUpdate
+from s3lora.spectrum.tall import EPSILON, Float
 
 __all__ = ["Bases", "Overlap", "bases", "numerical_rank", "overlap"]
 

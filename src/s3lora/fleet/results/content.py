@@ -47,7 +47,6 @@ def _values(module: LoraModule) -> bytes:
         rows, columns = factor.shape
         digest.update(f"{factor.tensor.dtype} {rows} {columns} ".encode())
         _update(digest, factor)
-        factor.release()
     return digest.digest()
 
 
@@ -57,7 +56,5 @@ def _update(digest: hashlib._Hash, factor: Factor) -> None:
     if not matrix.size:
         return
     step = max(1, CHUNK // max(1, matrix.shape[1] * matrix.itemsize))
-    for number, start in enumerate(range(0, matrix.shape[0], step), 1):
+    for start in range(0, matrix.shape[0], step):
         digest.update(np.ascontiguousarray(matrix[start : start + step]).view(np.uint8).data)
-        if number % CHUNKS == 0:
-            factor.release()

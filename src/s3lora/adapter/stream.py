@@ -1,0 +1,166 @@
+"""One pass over the weights of an adapter: every byte is read once, hashed, and measured from the same memory.
+
+So the digest in a result is that of what was measured, whatever happens to the file meanwhile. Tensors are held from
+when they are read until all their modules are done. Where both factors of a module lie far apart in the file, what was
+read first is let go, and must have the same digest when it is read again. A tensor that is too long to be held is read
+in pieces later; the file must then not have changed since it was opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from s3lora.adapter.digest import FileDigest, Source, source_with
+from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.regular import CHUNK, Bytes, RegularFile
+from s3lora.adapter.tensors import LONG, StoredTensor, WeightsFile
+from s3lora.errors import printable
+
+#: Bytes of tensors held at a time.
+HELD = 96 * 1024 * 1024
+#: Pieces that wait to be hashed, at most.
+WAITING = 4
+
+_Range = tuple[int, int]
+
+
+class Stream:
+    """Gives every module of an adapter once its tensors are in memory, in the order of the file.
+
+    A context manager. Iterate over it to the end before asking for `source`; call `done` for a module that is measured.
+    Raises AdapterFileError where a file cannot be read, or was changed since it was opened.
+    """
+
+    def __init__(self, adapter: Adapter) -> None:
+        """Find out which tensors are needed, and by how many modules; nothing is read."""
+        self._adapter = adapter
+        self._hashing = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+        self._digests: list[FileDigest] = []
+        self._bytes = 0
+        self._users: dict[tuple[int, _Range], int] = {}
+        for module in adapter.modules:
+            for tensor in _tensors(module):
+                key = id(tensor.file), tensor.key
+                self._users[key] = self._users.get(key, 0) + 1
+
+    def __enter__(self) -> Stream:
+        """Return the stream itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let everything go; an interruption does not wait for the hashing."""
+        self._hashing.shutdown(wait=error is None or isinstance(error, Exception), cancel_futures=True)
+        for file in self._adapter.files:
+            file.file.held.clear()
+
+    def __iter__(self) -> Iterator[LoraModule]:
+        """Yield each module when it can be measured."""
+        lacks = {module.path: len({(id(t.file), t.key) for t in _tensors(module)}) for module in self._adapter.modules}
+        yield from (module for module in self._adapter.modules if not lacks[module.path])
+        of: dict[tuple[int, _Range], list[LoraModule]] = {}
+        for module in self._adapter.modules:
+            for key in dict.fromkeys((id(tensor.file), tensor.key) for tensor in _tensors(module)):
+                of.setdefault(key, []).append(module)
+        for weights in self._adapter.files:
+            for key in self._read(weights):
+                for module in of.get(key, ()):
+                    lacks[module.path] -= 1
+                    if not lacks[module.path]:
+                        yield module
+
+    def _read(self, weights: WeightsFile) -> Iterator[tuple[int, _Range]]:
+        """Read one file from its beginning to its end, and yield the tensors that modules need as they come."""
+        file, digest = weights.file, hashlib.sha256()
+        needed = sorted({t.key for t in weights.tensors.values() if (id(file), t.key) in self._users and t.nbytes})
+        for start, end, inside in _runs(needed, file.size):
+            if inside and end - start <= LONG:
+                run = file.fresh(start, end - start)
+                run.flags.writeable = False
+                self._hash(digest, run)
+                for offset, count in inside:
+                    self._hold(file, (offset, count), run[offset - start : offset - start + count])
+            else:
+                for at in range(start, end, CHUNK):
+                    self._hash(digest, file.fresh(at, min(CHUNK, end - at)))
+            yield from ((id(file), key) for key in inside)
+        for future in self._waiting:
+            future.result()
+        self._waiting.clear()
+        file.check_unchanged()
+        self._digests.append(FileDigest(printable(weights.name, 255), file.size, digest.hexdigest()))
+
+    def _hash(self, digest: hashlib._Hash, piece: Bytes) -> None:
+        self._waiting.append(self._hashing.submit(digest.update, piece.data))
+        if len(self._waiting) > WAITING:
+            self._waiting.popleft().result()
+
+    def _hold(self, file: RegularFile, key: _Range, values: Bytes) -> None:
+        self._bytes += key[1]
+        file.held[key] = values
+        while self._bytes > HELD:  # only what has to wait for its other factor gets so old
+            oldest = next(iter(file.held))
+            file.seen[oldest] = hashlib.sha256(file.held[oldest].data).digest()
+            self._drop(file, oldest)
+
+    def _drop(self, file: RegularFile, key: _Range) -> None:
+        if file.held.pop(key, None) is not None:
+            self._bytes -= key[1]
+
+    def done(self, module: LoraModule) -> None:
+        """Let the tensors go that no other module needs."""
+        for tensor in _tensors(module):
+            key = id(tensor.file), tensor.key
+            self._users[key] -= 1
+            if not self._users[key]:
+                self._drop(tensor.file, tensor.key)
+
+    def source(self) -> Source:
+        """Return where the adapter comes from, with the digests of what was read.
+
+        Raises AdapterFileError where a file was changed since it was opened, for long tensors were read after hashing.
+        """
+        for weights in self._adapter.files:
+            weights.file.check_unchanged()
+        return source_with(self._adapter, tuple(self._digests))
+
+
+def _tensors(module: LoraModule) -> Sequence[StoredTensor]:
+    """Return the tensors of a module that lie in a file; of a model in memory there are none."""
+    tensors = (factor.tensor for factor in (module.A, module.B))
+    return [tensor for tensor in tensors if isinstance(tensor, StoredTensor) and tensor.nbytes]
+
+
+def _runs(needed: Sequence[_Range], size: int) -> Iterator[tuple[int, int, list[_Range]]]:
+    """Cut a file into runs (start, end, which of the needed ranges lie in it), which cover it without a gap.
+
+    Short ranges that follow each other make one run of some `CHUNK` bytes; ranges that overlap lie in one as well.
+    """
+    at = 0
+    inside: list[_Range] = []
+    start = end = 0
+    for offset, count in needed:
+        if inside and offset >= end and (end - start >= CHUNK or offset - end > CHUNK or count > CHUNK):
+            yield start, end, inside
+            at, inside = end, []
+        if not inside:
+            if offset - at > CHUNK or count > CHUNK:
+                if offset > at:
+                    yield at, offset, []
+                start = offset
+            else:
+                start = at  # a header, or some other small tensor, is read along
+            end = start
+        inside.append((offset, count))
+        end = max(end, offset + count)
+    if inside:
+        yield start, end, inside
+        at = end
+    if at < size:
+        yield at, size, []

@@ -1,0 +1,100 @@
+"""An adapter in batches of modules of one shape, each measured as soon as its tensors are in memory."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from s3lora.adapter.digest import Source
+from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.stream import Stream
+
+#: Parameters of a batch: its factors are 4 MB in float64, and what Python takes for a call is paid for all of them.
+TOGETHER = 1 << 19
+#: Parameters that wait for others of their shape, at most: adapters may have modules of many shapes.
+WAITING = 1 << 22
+#: Below this many parameters a second thread costs more than it gains: the interpreter's lock changes hands too often.
+SMALL = 64_000_000
+MAX_WORKERS = 8
+
+Result = TypeVar("Result")
+Batch = list[LoraModule]
+
+
+def in_batches(
+    adapter: Adapter, measure: Callable[[Batch], list[Result]], count: Callable[[int], None] | None = None
+) -> tuple[list[Result], Source]:
+    """Return what `measure` finds of each module, in the order of the model, and the source with its digests.
+
+    Parameters:
+        adapter: an opened adapter.
+        measure: takes modules of one shape and rank, and returns one result for each.
+        count: called with the number of modules done, from the calling thread.
+
+    Raises what `measure` raises, of the first batch that fails in the order of the file, and AdapterFileError where a
+    file cannot be read.
+    """
+    found: dict[str, Result] = {}
+    # One BLAS thread a call and one batch a worker: two spinning BLAS threads on busy cores cost a factor of ten.
+    with threadpool_limits(limits=1, user_api="blas"), Stream(adapter) as stream:
+        for batch, results in _mapped(_batches(stream), measure, _workers(adapter)):
+            for module, result in zip(batch, results, strict=True):
+                found[module.path] = result
+                stream.done(module)
+                if count is not None:
+                    count(len(found))
+        return [found[module.path] for module in adapter.modules], stream.source()
+
+
+def _batches(stream: Stream) -> Iterator[Batch]:
+    waiting: dict[tuple[int, int, int], Batch] = {}
+    total = 0
+    for module in stream:
+        shape = module.m, module.n, module.rank
+        batch = waiting.setdefault(shape, [])
+        batch.append(module)
+        total += module.parameters
+        if len(batch) * module.parameters >= TOGETHER or total >= WAITING:
+            if total >= WAITING:
+                shape = max(waiting, key=lambda one: sum(module.parameters for module in waiting[one]))
+            batch = waiting.pop(shape)
+            total -= sum(module.parameters for module in batch)
+            yield batch
+    yield from waiting.values()
+
+
+def _mapped(
+    batches: Iterator[Batch], measure: Callable[[Batch], list[Result]], workers: int
+) -> Iterator[tuple[Batch, list[Result]]]:
+    """Yield each batch with its results, in order; with several workers, some batches ahead."""
+    if workers == 1:
+        for batch in batches:
+            yield batch, measure(batch)
+        return
+    pool = ThreadPoolExecutor(workers)
+    ahead: deque[tuple[Batch, Future[list[Result]]]] = deque()
+    try:
+        for batch in batches:
+            ahead.append((batch, pool.submit(measure, batch)))
+            if len(ahead) > 2 * workers:
+                done, future = ahead.popleft()
+                yield done, future.result()
+        for done, future in ahead:
+            yield done, future.result()
+    except BaseException as error:
+        # One robust fit may need hours, which an interruption must not wait for; see `__main__`.
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _workers(adapter: Adapter) -> int:
+    if sum(module.parameters for module in adapter.modules) < SMALL:
+        return 1
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(available, MAX_WORKERS))
