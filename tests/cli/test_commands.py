@@ -274,7 +274,7 @@ def test_everything_else_becomes_a_status(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(scan, "scan_with", fail)
+    monkeypatch.setattr(scan, "scans_with", fail)
     monkeypatch.delenv("S3LORA_DEBUG", raising=False)
     assert main.run(["scan", str(adapter)]) == status
     captured = capsys.readouterr()
@@ -285,7 +285,7 @@ def test_internal_errors_are_shown_when_asked(adapter: Path, capsys: Any, monkey
     def fail(*_: object, **__: object) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(scan, "scan_with", fail)
+    monkeypatch.setattr(scan, "scans_with", fail)
     with pytest.raises(ValueError, match="a bug"):
         call(capsys, "scan", adapter)
 
