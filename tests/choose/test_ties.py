@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import subprocess
@@ -14,16 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3lora import Fraction, Gap, Outlier, Scan, Threshold, Top, scan, select
+from s3lora import Fraction, Gap, Outlier, Threshold, Top, scan, select
 from s3lora.choose.ranking import Rule
 from s3lora.choose.ties import rounded, sharpest
 from s3lora.spectrum.factored import EPSILON, GRAM_CONDITION, FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Measured
 from s3lora.spectrum.methods import METHODS
 from tests.command import environment
-from tests.planning import record, scan_of
+from tests.planning import alike, record, scan_of, shaken
 from tests.spectrum.cases import conditioned, gaussian, orthogonal
-from tests.support import make_adapter, write_safetensors
 
 STEP = 2.0**-23
 #: δ of `rounded` for the c of `factored`.
@@ -76,17 +74,6 @@ def test_the_bound_holds_where_it_is_nearly_reached() -> None:
     assert 1e-16 < max(spreads) < 20 * DELTA
 
 
-def shaken(measured: Scan, seed: int, ulps: int = 1000) -> Scan:
-    """Return a scan with every index off by so many units in the last place, as other kernels might give it."""
-    random = np.random.default_rng(seed)
-
-    def off(value: float | None) -> float | None:
-        return None if value is None else value * (1 + int(random.integers(-ulps, ulps + 1)) * EPSILON)
-
-    modules = [dataclasses.replace(m, indices={n: off(v) for n, v in m.indices.items()}) for m in measured.modules]
-    return dataclasses.replace(measured, modules=tuple(modules))
-
-
 RULES: list[Rule] = [Top(3), Top(7), Fraction(0.4), Threshold(0.3), Outlier(2.0), Gap()]
 
 
@@ -110,21 +97,6 @@ def test_what_differs_by_more_than_a_step_keeps_its_order() -> None:
     values = [0.3 + i * 3e-7 for i in (3, 1, 4, 0, 2)]
     measured = scan_of(record(f"model.layers.{i}.q_proj", value) for i, value in enumerate(values))
     assert [choice.value for choice in select(measured, Top(5)).chosen] == sorted(values, reverse=True)
-
-
-def alike(folder: Path, kinds: int = 3, copies: int = 6) -> Path:
-    """Write an adapter of modules that are the same but for the order of their rows, columns and components."""
-    path = make_adapter(folder, {f"model.layers.{i}.q_proj": (48, 40, 6) for i in range(kinds * copies)})
-    tensors = {}
-    for i in range(kinds * copies):
-        A, B = gaussian(48, 40, 6, seed=i % kinds)
-        random = np.random.default_rng(i)
-        rows, columns, inner = (random.permutation(size) for size in (48, 40, 6))
-        name = f"base_model.model.model.layers.{i}.q_proj"
-        tensors[f"{name}.lora_A.weight"] = np.ascontiguousarray(A[inner][:, columns]).astype(np.float32)
-        tensors[f"{name}.lora_B.weight"] = np.ascontiguousarray(B[rows][:, inner]).astype(np.float32)
-    write_safetensors(path / "adapter_model.safetensors", tensors, {"format": "pt"})
-    return path
 
 
 def test_equal_modules_rank_by_their_place_in_the_model(tmp_path: Path) -> None:

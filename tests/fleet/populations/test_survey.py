@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 import s3lora
 from benchmarks.simulate_fleet import simulate
 from s3lora.errors import AdapterFileError, UsageError
-from s3lora.fleet.populations.distributions import GROUPS, Group
+from s3lora.fleet.populations.distributions import GROUPS, Group, bin_sql
 from s3lora.fleet.populations.reference import GRID, build_reference
 from s3lora.fleet.populations.standing import NORMAL, Reference, share_below
 from s3lora.fleet.populations.survey import EXAMPLES, Survey, survey
@@ -25,7 +25,7 @@ from s3lora.measure.against import TELLING
 from s3lora.measure.cells import FEWEST, band
 from s3lora.measure.scan import Configuration
 from s3lora.report.documents import to_json
-from s3lora.spectrum.bins import Bins
+from s3lora.spectrum.bins import RANKS, SHARES, SIZES, Bins
 from s3lora.spectrum.indices import INDICES
 from s3lora.statistics import wilson
 from tests.fleet.inline import Inline, rows
@@ -81,6 +81,21 @@ def place(bins: Bins, value: float) -> int:
     else:
         at = -1.0 if value <= 0 else math.log(value / bins.low, 2 if bins.scale == "log2" else 10) * bins.each
     return min(max(math.floor(at), 0), bins.count - 1)
+
+
+@pytest.mark.parametrize("bins", [RANKS, SIZES, Bins("log2", 1e-3, 4, 12), SHARES])
+def test_every_value_has_a_bin(bins: Bins) -> None:
+    """Zero, which an update may have as its norm, has no logarithm, nor have negative values."""
+    middles = [(bins.edge(i) + bins.edge(i + 1)) / 2 for i in range(bins.count)]
+    values = [0.0, -0.0, -1.0, -1e300, 5e-324, bins.low / 2, bins.edge(bins.count) * 2, 1e300, *middles]
+    database = pytest.importorskip("duckdb").connect(":memory:")
+    database.execute("CREATE TABLE t (i INTEGER, x DOUBLE)")
+    database.executemany("INSERT INTO t VALUES (?, ?)", list(enumerate(values)))
+    found = [row[0] for row in database.execute(f"SELECT {bin_sql(bins, 'x')} FROM t ORDER BY i").fetchall()]
+    assert found == [place(bins, value) for value in values]
+    assert found[:6] == [0] * 6
+    assert found[6:8] == [bins.count - 1] * 2
+    assert found[8:] == list(range(bins.count))
 
 
 @pytest.mark.parametrize("kind", ["simulated", "scanned"])
