@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from itertools import pairwise
 
@@ -40,8 +41,10 @@ def test_bars_reach_the_ticks_of_their_counts(most: int) -> None:
     assert highest == pytest.approx(top, abs=0.06) if most >= 9 else highest > (top + bottom) / 2
     gaps = [one - other for one, other in pairwise(ticks[str(power)] for power in powers)]
     assert gaps == pytest.approx([gaps[0]] * len(gaps) if gaps else [])
+    assert bottom - ticks["1"] == pytest.approx((bottom - top) * math.log(1.6) / math.log(1.6 * max(most, 9)))
     other = spread(ranking, both.sharpest, "z")
-    assert other.up == drawn.up, "or the two could not be compared"
+    turned = dataclasses.replace(ranking, spread=Spread(EDGES, both.sharpest, both.median))
+    assert other.up == drawn.up == spread(turned, counts, "z").up, "or the two could not be compared"
     assert list(bars(other.bars + other.beyond).values()) == pytest.approx([ticks["1"]] * 40, abs=0.06)
     assert bottom - ticks["1"] > 3, "one adapter is to be seen"
 
