@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -17,6 +18,9 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.model import place
 from s3lora.choose.select import share_of
 from s3lora.measure.scan import Configuration
+from s3lora.spectrum.factored import EPSILON
+from tests.spectrum.cases import gaussian
+from tests.support import make_adapter, write_safetensors
 
 PREFIX = "base_model.model."
 
@@ -111,3 +115,29 @@ def dense(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 def _matching(table: Mapping[str, float] | None, path: str, default: float) -> float:
     return next((value for key, value in (table or {}).items() if re.match(rf"(.*\.)?({key})$", path)), default)
+
+
+def shaken(measured: Scan, seed: int, ulps: int = 1000) -> Scan:
+    """Return a scan with every index off by so many units in the last place, as other kernels might give it."""
+    random = np.random.default_rng(seed)
+
+    def off(value: float | None) -> float | None:
+        return None if value is None else value * (1 + int(random.integers(-ulps, ulps + 1)) * EPSILON)
+
+    modules = [dataclasses.replace(m, indices={n: off(v) for n, v in m.indices.items()}) for m in measured.modules]
+    return dataclasses.replace(measured, modules=tuple(modules))
+
+
+def alike(folder: Path, kinds: int = 3, copies: int = 6) -> Path:
+    """Write an adapter of modules that are the same but for the order of their rows, columns and components."""
+    path = make_adapter(folder, {f"model.layers.{i}.q_proj": (48, 40, 6) for i in range(kinds * copies)})
+    tensors = {}
+    for i in range(kinds * copies):
+        A, B = gaussian(48, 40, 6, seed=i % kinds)
+        random = np.random.default_rng(i)
+        rows, columns, inner = (random.permutation(size) for size in (48, 40, 6))
+        name = f"base_model.model.model.layers.{i}.q_proj"
+        tensors[f"{name}.lora_A.weight"] = np.ascontiguousarray(A[inner][:, columns]).astype(np.float32)
+        tensors[f"{name}.lora_B.weight"] = np.ascontiguousarray(B[rows][:, inner]).astype(np.float32)
+    write_safetensors(path / "adapter_model.safetensors", tensors, {"format": "pt"})
+    return path

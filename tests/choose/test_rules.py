@@ -12,6 +12,7 @@ from s3lora import Fraction, Gap, Null, Outlier, SelectionError, Threshold, Top,
 from s3lora.choose.null import null_sharpness
 from s3lora.choose.ranking import Context, Unit
 from s3lora.choose.rules import DEFAULT_RULE
+from s3lora.choose.ties import rounded
 from s3lora.spectrum.indices import INDICES
 from tests.support import make_adapter
 
@@ -21,7 +22,10 @@ STABLE_RANK = Context(INDICES["stable_rank"], "mas-svd", None)
 
 def units(*values: float, kind: str = "q_proj", sign: float = 1.0) -> list[Unit]:
     """Return units that are ranked already, sharpest first; `sign` is −1 where low is sharp."""
-    return [Unit(f"m{i}", v, sign * v, kind, (f"m{i}",), ((16, 12, 4),)) for i, v in enumerate(values)]
+    return [
+        Unit(f"m{i}", v, rounded(sign * v, scale_free=True), kind, (f"m{i}",), ((16, 12, 4),))
+        for i, v in enumerate(values)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from s3lora.fleet.populations.distributions import BINS, SHOWN, Distribution, Group
+from s3lora.fleet.populations.distributions import Distribution, Group
 from s3lora.fleet.populations.reference import Recipe
 from s3lora.fleet.populations.standing import Mark
 from s3lora.fleet.populations.survey import Census, Copies, Failure, Failures, Survey
@@ -28,7 +28,7 @@ def group(
     first, last = bins
     top = (first + last) / 2 + shift
     counts = tuple(int(size * 6 * math.exp(-(((i - top) / 6) ** 2))) for i in range(first, last))
-    middle = BINS[index].edge(round(top))
+    middle = INDICES[index].bins.edge(round(top))
     return Group(name, joined, size, sum(counts), middle * 0.5, middle * 0.9, middle, middle * 1.1, middle * 2, counts)
 
 
@@ -36,7 +36,7 @@ def distribution(
     index: str, families: tuple[str, ...] = FAMILIES, projections: tuple[str, ...] = PROJECTIONS
 ) -> Distribution:
     """Return an index in groups, the last family being that of many joined ones."""
-    edges = BINS[index]
+    edges = INDICES[index].bins
     at = next(i for i in range(edges.count) if edges.edge(i + 1) > MIDDLE[index])
     bins = (max(at - 10, 0), at + 12)
     names = [(name, 1) for name in families] + [("", 7)]
@@ -45,7 +45,7 @@ def distribution(
     whole = dataclasses.replace(group(index, "all", bins, size=900), counts=counts, modules=sum(counts))
     return Distribution(
         index,
-        INDICES[index].meaning,
+        INDICES[index].described,
         edges.scale,
         tuple(edges.edge(i) for i in range(bins[0], bins[1] + 1)),
         whole,
@@ -74,7 +74,7 @@ def ranking(most: tuple[Unusual, ...], **more: object) -> Ranking:
     edges = tuple(i / 2 - 10 for i in range(41))
     counts = tuple(int(2000 * math.exp(-(((i - 19.5) / 4) ** 2))) for i in range(39))
     values = {
-        "index": "ssi", "meaning": INDICES["ssi"].meaning, "sharp": "high", "against": "population",
+        "index": "ssi", "meaning": INDICES["ssi"].described, "sharp": "high", "against": "population",
         "reference": "registry", "reference_adapters": 12_000, "adapters": 12_000, "coarser": 40, "alike": 3,
         "unusual": 21, "few": 400, "mixed": 40, "rank_one": 17,
         "spread": Spread(edges, (*counts, 2), (*counts, 9)), "most": most,
@@ -98,7 +98,7 @@ def population(name: str = "adapter", **more: object) -> Survey:
         "census": Census(12_345, 12_300, 45, 12_050, 6, 12_000, 2_700_000, 2_690_000, 12, 3, 88_000_000_000, 10**12),
         "unusual": ranking(most),
         "distributions": tuple(
-            distribution(index, (*FAMILIES, *other), (*PROJECTIONS, *other)) for index in SHOWN
+            distribution(index, (*FAMILIES, *other), (*PROJECTIONS, *other)) for index in MIDDLE
         ),
         "errors": (
             Failures("AdapterFile", 42, 0, tuple(Failure(f"registry/{name}/{i}", f"{name} is bad") for i in range(5))),

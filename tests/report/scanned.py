@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import s3lora
 from s3lora.choose.rankings import survey
 from s3lora.choose.rules import DEFAULT_RULE
 from s3lora.choose.select import Filter, select
-from s3lora.measure.scan import scan
+from s3lora.measure.scan import Scan, scan
 from s3lora.report.documents import scan_document
 from s3lora.report.scan_page import Reported, scan_page
 from s3lora.spectrum.methods import METHODS
@@ -39,9 +40,10 @@ def wide(folder: Path, layers: int, rank: int) -> Path:
 
 
 def reported(path: Path, rule: Any = DEFAULT_RULE, *, index: str = "ssi", only: Filter | None = None,
-             unit: Any = "module", combine: Any = "mean", **more: Any) -> Reported:  # fmt: skip
-    """Return an adapter with all its rankings, by every method that is fast."""
-    scans = [scan(path, method) for method in METHODS if method != "released"]
+             unit: Any = "module", combine: Any = "mean", change: Callable[[Scan], Scan] = lambda scan: scan,
+             **more: Any) -> Reported:  # fmt: skip
+    """Return an adapter with all its rankings, by every method that is fast; `change` is done to its scans."""
+    scans = [change(scan(path, method)) for method in METHODS if method != "released"]
     plan = select(scans[0], rule, index=index, only=only, unit=unit, combine=combine)
     ranked = survey(scans, index=index, only=only, unit=unit, combine=combine)
     values = {"path": path.name, "command": f"s3lora prune {path.name} -o PRUNED", **more}

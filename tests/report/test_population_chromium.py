@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from s3lora.fleet.populations.distributions import SHOWN
 from s3lora.fleet.run import fleet_scan
 from s3lora.report.population_page import Own, population_page
 from tests.command import call
@@ -45,7 +44,7 @@ def test_hostile_names_are_presentable(show: Show) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_drawings_are_seen(show: Show, width: int) -> None:
-    names = made.population(distributions=tuple(made.distribution(index, LONG) for index in SHOWN))
+    names = made.population(distributions=tuple(made.distribution(index, LONG) for index in made.MIDDLE))
     page = show(population_page(names), width=width, scripts=False)
     picture(page, f"population-{width}")
     assert not overflow(page)

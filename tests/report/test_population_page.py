@@ -11,13 +11,15 @@ import pytest
 
 from benchmarks.simulate_fleet import simulate
 from s3lora.fleet.populations.survey import Survey, survey
-from s3lora.measure.against import SILENT
 from s3lora.report.compare_view import number
 from s3lora.report.population_charts import FRAME, ridges, spread
 from s3lora.report.population_page import Own, population_page
 from s3lora.report.population_view import label, rank_one_text, z_text
+from s3lora.spectrum.indices import INDICES
 from tests.report import made_population as made
 from tests.report.test_page import ACTIVE, NAMES, Page, row
+
+SILENT = {name for name, index in INDICES.items() if index.silent}
 
 MADE: dict[str, Callable[[], Survey]] = {
     "whole": made.population,

@@ -6,14 +6,17 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.rules import Fraction, Gap, Outlier, Threshold, Top
 from s3lora.choose.select import Filter, select
+from s3lora.choose.ties import rounded
 from s3lora.measure.scan import scan
 from s3lora.report.scan_page import scan_page
 from tests.command import call
+from tests.planning import alike, shaken
 from tests.report.browser import Show, presentable
 from tests.report.measured import sweep as made_sweep
 from tests.report.scanned import DEMO, mixed, page, reported
@@ -83,6 +86,30 @@ def test_every_rule_marks_what_select_chooses(show: Show, tmp_path: Path, which:
             assert abs(float(energy.removesuffix(" %")) / 100 - plan.share.frobenius_energy) <= 0.0051
             compute = opened.locator('[data-tile="compute"]').inner_text()
             assert abs(float(compute.removesuffix(" %")) / 100 - plan.share.compute) <= 0.0051
+
+
+@pytest.mark.parametrize("unit", ["module", "layer"])
+def test_the_page_ties_what_select_ties(show: Show, tmp_path: Path, unit: Any) -> None:
+    """Its numbers may come from other kernels than those of the command that it shows."""
+    path = alike(tmp_path / "a")
+    measured = scan(path)
+    opened = show(page(path, unit=unit, change=lambda one: shaken(one, 3)))
+    for label, index in (("SSI (mas-svd)", "ssi"), ("magnitude", "magnitude"), ("stable rank", "stable_rank")):
+        limit = sorted(module.indices[index] or 0.0 for module in measured.modules)[9]
+        for name, amount, rule in [*RULES, ("threshold", repr(limit), Threshold(limit))]:
+            plan = select(measured, rule, index=index, unit=unit)
+            assert set(try_rule(opened, label, name, amount)) == set(plan.paths), (label, name)
+
+
+def test_the_page_rounds_as_python_does(show: Show, tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    sizes = random.uniform(-1, 1, 4000) * 10.0 ** random.integers(-30, 30, 4000)
+    values = [*sizes.tolist(), *random.uniform(-1, 1, 4000).tolist(), 0.0, 1.0, 0.5, 1 / 256, 1.7e308, 1e290, 5e-324]
+    opened = show(page(mixed(tmp_path / "made")))
+    for free in (True, False):
+        script = "([values, free]) => values.map((value) => String(rounded(value, free)))"
+        found = opened.evaluate(script, [values, free])
+        assert list(map(float, found)) == [rounded(value, scale_free=free) for value in values]
 
 
 def test_filters_and_whole_layers_are_kept(show: Show, tmp_path: Path) -> None:

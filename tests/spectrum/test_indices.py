@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from s3lora.spectrum import indices as ix
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.methods import mas_svd
+from tests.command import SOURCE
 from tests.reference import dense
 from tests.spectrum.cases import SCALING, WELL
 
@@ -98,4 +101,26 @@ def test_the_table_says_which_end_is_sharp() -> None:
 def test_the_table_is_complete() -> None:
     assert set(ix.INDICES) == {*SHARPNESS, *PLAIN, "frobenius", "kurtosis"}
     assert all(name == index.name for name, index in ix.INDICES.items())
-    assert set(ix.__all__) == {"INDICES", "Index", *SHARPNESS, *PLAIN}
+    assert set(ix.__all__) == {"INDICES", "Index", "Measured", "add", "any_costly", *SHARPNESS, *PLAIN}
+
+
+def test_an_index_has_a_name_of_its_own_that_can_be_a_column() -> None:
+    with pytest.raises(ValueError, match="already"):
+        ix.add(ix.INDICES["ssi"])
+    for name in ("two words", "Ssi", "1st", "", 'a"b', "a-b"):
+        with pytest.raises(ValueError, match="cannot be the name"):
+            dataclasses.replace(ix.INDICES["ssi"], name=name)
+
+
+def test_costly_indices_are_those_that_are_asked_for() -> None:
+    assert ix.any_costly(["ssi", "kurtosis"])
+    assert not ix.any_costly(["ssi", "random", "selected"])
+
+
+def test_the_method_page_has_the_range_and_the_sharp_end_of_each() -> None:
+    page = (SOURCE.parent / "docs/method.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|(?:[^|]*)\|([^|]*\|[^|]*)\|$", page, re.MULTILINE))
+    for index in ix.INDICES.values():
+        ends = None if index.range is None else index.range.strip("[]()").split(", ")
+        told = "as ΔW" if ends is None else f"≥ {ends[0]}" if ends[1] == "∞" else " … ".join(ends)
+        assert rows[index.name].split("|") == [f" {told} ", f" {index.sharp} "], index.name

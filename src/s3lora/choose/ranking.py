@@ -13,8 +13,9 @@ from s3lora.spectrum.indices import Index
 class Unit:
     """What is ranked: a module, or a whole layer.
 
-    `value` is the index; `sharpness` is the same number with the sign that puts sharp units first. `kind` is the
-    projection (or `layer`), within which outliers are looked for; `shapes` are (m, n, rank) of its modules.
+    `value` is the index; `sharpness` is the same number, rounded as `ties.rounded` does, with the sign that puts sharp
+    units first. `kind` is the projection (or `layer`), within which outliers are looked for; `shapes` are (m, n, rank)
+    of its modules.
     """
 
     name: str

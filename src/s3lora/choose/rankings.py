@@ -11,9 +11,6 @@ from s3lora.errors import NothingToAuditError
 from s3lora.measure.scan import Scan
 from s3lora.spectrum.indices import INDICES
 
-#: What the first scan is ranked by; the others, by another method each, are ranked by their SSI alone.
-RANKED = ("ssi", "normalised_ssi", "weighted_ssi", "magnitude", "frobenius", "stable_rank")
-
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
@@ -46,7 +43,8 @@ def survey(
 
     An index that is undefined for all candidates is left out, so the result may be empty.
     """
-    own = dict.fromkeys((*RANKED, index))
+    # The others, by another method each, are ranked by their SSI alone.
+    own = dict.fromkeys((*(one.name for one in INDICES.values() if one.offered), index))
     wanted = [(scan, name) for i, scan in enumerate(scans) for name in (own if i == 0 else ("ssi",))]
     found = []
     for scan, name in wanted:

@@ -1,7 +1,7 @@
 """Selection rules: how many, or which, of the ranked units are chosen.
 
-A rule is a frozen dataclass with `choose(ranked)`, which gets the units sharpest first and returns how many leading
-ones it takes (or, for `Outlier` and `Null`, which). To add one, write a class and name it in `cli/options.py`.
+A rule is a frozen dataclass with `choose`, which gets the units sharpest first and returns the positions that it takes.
+To add one, write a class and `add` its `RuleKind`: every command, policy and page then has it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import numpy as np
 
 from s3lora.choose.null import null_sharpness
 from s3lora.choose.ranking import Context, Unit, Verdict
+from s3lora.choose.rule import RuleKind, Setting
+from s3lora.choose.ties import rounded
 from s3lora.errors import SelectionError, UsageError
+from s3lora.spectrum.indices import INDICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class Threshold:
         """Take the units on the sharp side of the threshold."""
         low = context.index is not None and context.index.sharp == "low"
         limit = -self.value if low else self.value
+        if context.index is not None:  # rounded, as all that it is compared with
+            limit = rounded(limit, scale_free=context.index.scale_free)
         chosen = tuple(i for i, unit in enumerate(ranked) if unit.sharpness >= limit)
         return Verdict(chosen, f"{'at most' if low else 'at least'} {self.value:g}")
 
@@ -168,10 +173,11 @@ class Null:
     def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
         """Simulate each shape once and take the units beyond it."""
         if context.index is None or not context.index.scale_free or context.index.costly:
+            judged = [name for name, index in INDICES.items() if index.scale_free and not index.costly]
             name = "a random ranking" if context.index is None else context.index.name
             raise SelectionError(
                 f"the null rule cannot judge {name}: random updates have no magnitude to compare with",
-                fix="use ssi, normalised_ssi, stable_rank, effective_rank, spectral_entropy or energy",
+                fix=f"use {' or '.join(', '.join(judged).rsplit(', ', 1))}",
             )
         limits = {
             shape: null_sharpness(shape, context, self.q, self.draws, self.seed)
@@ -180,10 +186,93 @@ class Null:
         # A whole layer is compared with the limits of its modules, combined as its index is.
         combine = np.max if context.combine == "max" else np.mean
         chosen = tuple(
-            i for i, unit in enumerate(ranked) if unit.sharpness > float(combine([limits[s] for s in unit.shapes]))
+            i
+            for i, unit in enumerate(ranked)
+            if unit.sharpness > rounded(float(combine([limits[shape] for shape in unit.shapes])), scale_free=True)
         )
         return Verdict(chosen, f"beyond the {self.q:g} quantile of {self.draws} random updates of its shape")
 
     def __str__(self) -> str:
         """Return e.g. `null 0.99`."""
         return f"null {self.q:g}"
+
+
+#: The first word of a rule as text → its kind, in the order in which they are shown.
+RULES: dict[str, RuleKind] = {}
+
+
+def add(kind: RuleKind) -> None:
+    """Put a kind of rule into `RULES`; raise ValueError if its name, or that of a setting, is taken."""
+    taken = {*RULES, *(setting.name for one in RULES.values() for setting in one.settings)}
+    for name in {kind.name, *(setting.name for setting in kind.settings)}:
+        if name in taken:
+            raise ValueError(f"{name} is taken by a rule already")
+    RULES[kind.name] = kind
+
+
+add(
+    RuleKind(
+        name="top",
+        make=lambda top: Top(top),
+        settings=(
+            Setting(
+                name="top", type=int, metavar="N", least=0, help="Choose the N sharpest  [default: 10, at most half]."
+            ),
+        ),
+        asked_by_option=True,
+        leading=True,
+        page="the τ sharpest",
+    )
+)
+add(
+    RuleKind(
+        name="fraction",
+        make=lambda fraction: Fraction(fraction),
+        settings=(
+            Setting(
+                name="fraction", type=float, metavar="F", least=0, most=1, help="Choose this share of the modules."
+            ),
+        ),
+        asked_by_option=True,
+        leading=True,
+        page="a share of all",
+    )
+)
+add(
+    RuleKind(
+        name="threshold",
+        make=lambda threshold: Threshold(threshold),
+        settings=(Setting(name="threshold", type=float, metavar="X", help="Choose modules at least as sharp as X."),),
+        asked_by_option=True,
+        leading=True,
+        page="at least as sharp as",
+    )
+)
+add(
+    RuleKind(
+        name="outlier",
+        make=lambda z: Outlier(z),
+        settings=(
+            Setting(
+                name="z",
+                type=float,
+                metavar="Z",
+                default=3.5,
+                help="Robust z-score of --rule outlier, and of --fail-on outliers.",
+            ),
+        ),
+        page="outliers of their projection",
+    )
+)
+add(RuleKind(name="gap", make=Gap, leading=True, page="before the largest drop"))
+add(
+    RuleKind(
+        name="null",
+        make=lambda quantile, draws, seed: Null(quantile, draws, seed),
+        settings=(
+            Setting(name="quantile", type=float, metavar="Q", default=0.99, help="Quantile of --rule null."),
+            Setting(name="draws", type=int, metavar="N", default=200, help="Random updates of --rule null."),
+        ),
+        shared=("seed",),
+    )
+)

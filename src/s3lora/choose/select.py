@@ -14,6 +14,7 @@ import numpy as np
 from s3lora.adapter.model import block
 from s3lora.choose.ranking import Context, Rule, Unit
 from s3lora.choose.rules import DEFAULT_RULE
+from s3lora.choose.ties import sharpness
 from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
 from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Scan, Tool, is_flat
 from s3lora.spectrum.indices import INDICES
@@ -145,7 +146,8 @@ def select(
         seed: of the controls.
         match: the index whose selection `random-matched` copies the number of modules of each projection from.
 
-    Ties are broken by the order of modules in the model. Zero updates are never chosen.
+    What differs by rounding alone is a tie; see `ties.rounded`. Ties are broken by the order of modules in the model.
+    Zero updates are never chosen.
 
     Raises UsageError for an unknown ranking, NothingToAuditError if there is nothing to choose from, SelectionError
     if the rule does not apply to the ranking.
@@ -169,8 +171,8 @@ def select(
     notes = list(verdict.warnings)
     if flat:
         notes.append(f"{index} does not discriminate here: its spread over the candidates is below 0.01")
-    if index == "ssi" and len({len(module.sigma) for module in modules}) > 1:
-        notes.append("ranks are mixed: normalised_ssi compares them, raw SSI does not")
+    if spec is not None and spec.by_rank and len({len(module.sigma) for module in modules}) > 1:
+        notes.append(f"ranks are mixed: normalised_ssi compares them, {index} does not")
     chosen = tuple(
         Choice(path, None if spec is None else ranked[i].value, i + 1, verdict.reason)
         for i in verdict.chosen
@@ -217,22 +219,27 @@ def _units(modules: Sequence[ModuleScan], index: str, unit: UnitKind, combine: C
     for module in modules:
         groups.setdefault(block(module.path) if unit == "layer" else module.path, []).append(module)
     draws = np.random.default_rng(seed).random(len(groups))
-    sign = -1.0 if index in INDICES and INDICES[index].sharp == "low" else 1.0
     units = []
     for (name, members), draw in zip(groups.items(), draws, strict=True):
-        values = [sign * value for module in members if (value := module.indices.get(index)) is not None]
-        sharpness = float(draw) if index in CONTROLS else float(np.mean(values) if combine == "mean" else max(values))
+        value = float(draw) if index in CONTROLS else _combined(members, index, combine)
         units.append(
             Unit(
                 name=name,
-                value=sign * sharpness,
-                sharpness=sharpness,
+                value=value,
+                sharpness=value if index in CONTROLS else sharpness(value, index),
                 kind="layer" if unit == "layer" else members[0].projection,
                 paths=tuple(module.path for module in members),
                 shapes=tuple((*module.shape, module.rank) for module in members),
             )
         )
     return units
+
+
+def _combined(members: Sequence[ModuleScan], index: str, combine: Combine) -> float:
+    values = [value for module in members if (value := module.indices.get(index)) is not None]
+    if combine == "mean":
+        return float(np.mean(values))
+    return max(values) if INDICES[index].sharp == "high" else min(values)
 
 
 def _matched(scan: Scan, rule: Rule, match: str, only: Filter, unit: UnitKind, combine: Combine, seed: int) -> Plan:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s3lora.adapter.digest import Source
-from s3lora.cli.options import given_options, refuse_idle, scan_options, scan_with
+from s3lora.cli.options import INDEX_NAMES, RankingName, given_options, refuse_idle, scan_options, scan_with
 from s3lora.cli.output import check_output, complain, emit
 from s3lora.errors import UsageError, printable
 from s3lora.report.card import card_section, front_matter
 from s3lora.report.card_file import card_in, has_section, read_card, with_section
 from s3lora.rewrite.provenance import Provenance, provenance_of
-from s3lora.spectrum.indices import INDICES
 
 if TYPE_CHECKING:
     from s3lora.evaluate.figures import Figures
@@ -28,7 +27,7 @@ evaluation_option = click.option(
 @click.argument("path", metavar="ADAPTER")
 @click.option(
     "--index",
-    type=click.Choice([name.replace("_", "-") for name in INDICES]),
+    type=RankingName(INDEX_NAMES),
     default="ssi",
     show_default=True,
     help="Index to name the sharpest modules by.",

@@ -12,12 +12,13 @@ import click
 from s3lora.adapter.model import Adapter
 from s3lora.choose.presets import PRESETS
 from s3lora.choose.ranking import Rule
-from s3lora.choose.rules import DEFAULT_RULE, Fraction, Gap, Null, Outlier, Threshold, Top
+from s3lora.choose.rule import RuleKind, Setting
+from s3lora.choose.rules import DEFAULT_RULE, RULES
 from s3lora.choose.select import CONTROLS, Filter, Plan, select
 from s3lora.cli.output import progress_line
 from s3lora.errors import UsageError, printable
 from s3lora.measure.scan import Configuration, Scan, configured, scan_all
-from s3lora.spectrum.indices import INDICES
+from s3lora.spectrum.indices import INDICES, any_costly
 from s3lora.spectrum.methods import METHODS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -25,15 +26,21 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 SAMPLE = 256
 #: Where a context keeps the names of the options that a policy set.
 APPLIED = "s3lora.policy"
-RANKINGS = [name.replace("_", "-") for name in (*INDICES, *CONTROLS)]
+INDEX_NAMES = [name.replace("_", "-") for name in INDICES]
+RANKINGS = [*INDEX_NAMES, *CONTROLS]
+#: Rules that an option of their name asks for, and rules that `--rule` names.
+BY_OPTION: list[RuleKind] = [kind for kind in RULES.values() if kind.asked_by_option]
+BY_NAME: list[RuleKind] = [kind for kind in RULES.values() if not kind.asked_by_option]
+#: Options that say which rule chooses.
+RULE_OPTIONS = (
+    *(kind.name for kind in BY_OPTION), "rule", *(setting.name for kind in BY_NAME for setting in kind.settings)
+)  # fmt: skip
 #: Option → the choices, as (option, value), that it needs all of to do anything.
 OWNERS = {
     "fit": (("method", "spsvd"),),
     "sample": (("method", "spsvd"), ("fit", "l1")),
     "match": (("index", "random-matched"),),
-    "z": (("rule", "outlier"),),
-    "quantile": (("rule", "null"),),
-    "draws": (("rule", "null"),),
+    **{setting.name: (("rule", kind.name),) for kind in BY_NAME for setting in kind.settings},
     "combine": (("unit", "layer"),),
     "clip_to": (("mode", "clip"),),
     "factor": (("mode", "scale"),),
@@ -42,12 +49,12 @@ OWNERS = {
 
 #: Options that measure and choose modules, and do nothing else.
 CHOOSING = (
-    *("preset", "method", "rank", "fit", "sample", "kurtosis", "index", "match", "top", "fraction", "threshold"),
-    *("rule", "z", "quantile", "draws", "projection", "layers", "only", "unit", "combine"),
+    *("preset", "method", "rank", "fit", "sample", "kurtosis", "index", "match"),
+    *(*RULE_OPTIONS, "projection", "layers", "only", "unit", "combine"),
 )
 
 
-class _Ranking(click.Choice[str]):
+class RankingName(click.Choice[str]):
     """The name of a ranking, with hyphens or underscores."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -75,6 +82,15 @@ def _preset(context: click.Context, _: click.Parameter, name: str | None) -> str
     return name
 
 
+def _setting(setting: Setting) -> Callable[[Any], Any]:
+    """Return the option for a setting of a rule."""
+    kind: Any = setting.type
+    if setting.least is not None or setting.most is not None:
+        kind = (click.IntRange if setting.type is int else click.FloatRange)(setting.least, setting.most)
+    return click.option(f"--{setting.name}", type=kind, metavar=setting.metavar, default=setting.default,
+                        show_default=setting.default is not None, help=setting.help)  # fmt: skip
+
+
 scan_options = all_options(
     click.option("--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True,
                  help="Spectral method."),
@@ -90,21 +106,13 @@ scan_options = all_options(
 rule_options = all_options(
     click.option("--preset", type=click.Choice(list(PRESETS)), is_eager=True, callback=_preset,
                  help="Method, index and rule by one name; options beside it go before."),
-    click.option("--index", type=_Ranking(RANKINGS), default="ssi", show_default=True, metavar="INDEX",
+    click.option("--index", type=RankingName(RANKINGS), default="ssi", show_default=True, metavar="INDEX",
                  help=f"Ranking: {', '.join(RANKINGS)}."),
-    click.option("--match", type=_Ranking(RANKINGS[: len(INDICES)]), default="ssi", show_default=True,
+    click.option("--match", type=RankingName(INDEX_NAMES), default="ssi", show_default=True,
                  metavar="INDEX", help="Ranking whose projections random-matched copies."),
-    click.option("--top", type=click.IntRange(min=0), metavar="N",
-                 help="Choose the N sharpest  [default: 10, at most half]."),
-    click.option("--fraction", type=click.FloatRange(0, 1), metavar="F", help="Choose this share of the modules."),
-    click.option("--threshold", type=float, metavar="X", help="Choose modules at least as sharp as X."),
-    click.option("--rule", type=click.Choice(["outlier", "gap", "null"]), help="Choose by a rule that adapts."),
-    click.option("--z", type=float, metavar="Z", default=3.5, show_default=True,
-                 help="Robust z-score of --rule outlier, and of --fail-on outliers."),
-    click.option("--quantile", type=float, metavar="Q", default=0.99, show_default=True,
-                 help="Quantile of --rule null."),
-    click.option("--draws", type=int, metavar="N", default=200, show_default=True,
-                 help="Random updates of --rule null."),
+    *(_setting(setting) for kind in BY_OPTION for setting in kind.settings),
+    click.option("--rule", type=click.Choice([kind.name for kind in BY_NAME]), help="Choose by a rule that adapts."),
+    *(_setting(setting) for kind in BY_NAME for setting in kind.settings),
     click.option("--projection", metavar="NAMES", help="Only these projections, e.g. q_proj,v_proj."),
     click.option("--layers", metavar="A-B", help="Only these layers, both ends included."),
     click.option("--only", metavar="REGEX", help="Only module paths in which this expression is found."),
@@ -181,7 +189,7 @@ def scans_with(
         options["fit"],
         (options["sample"] or None) if options["fit"] == "l1" else None,
         options["seed"],
-        options["kurtosis"] or "kurtosis" in (options["index"], options["match"]),
+        options["kurtosis"] or any_costly(options[name].replace("-", "_") for name in ("index", "match")),
     )
     # `released` works on the dense update, which takes seconds a module at the sizes of large models.
     left = [method for method in METHODS if others and method not in (asked.method, "released")]
@@ -196,20 +204,12 @@ def selector(options: dict[str, Any]) -> Callable[[Scan], Plan]:
 
 
 def _rule(options: dict[str, Any]) -> Rule:
-    given = [name for name in ("top", "fraction", "threshold", "rule") if options[name] is not None]
+    given = [name for name in (*(kind.name for kind in BY_OPTION), "rule") if options[name] is not None]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]} exclude each other", fix="give one rule")
     if not given:
         return DEFAULT_RULE if options["preset"] is None else PRESETS[options["preset"]].rule
-    if options["top"] is not None:
-        return Top(options["top"])
-    if options["fraction"] is not None:
-        return Fraction(options["fraction"])
-    if options["threshold"] is not None:
-        return Threshold(options["threshold"])
-    if options["rule"] == "null":
-        return Null(options["quantile"], options["draws"], options["seed"])
-    return Gap() if options["rule"] == "gap" else Outlier(options["z"])
+    return RULES[options["rule"] if given == ["rule"] else given[0]].rule(options)
 
 
 def module_filter(options: dict[str, Any]) -> Filter:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s3lora.choose.rankings import Ranked, survey
-from s3lora.cli.options import given_options, module_filter
+from s3lora.cli.options import RULE_OPTIONS, given_options, module_filter
 from s3lora.errors import UsageError
 from s3lora.measure.scan import Scan
 from s3lora.report.documents import ScanDocument
@@ -29,10 +29,7 @@ _ASIDE = (
 #: Options that measure by one method only.
 _OWN = ("fit", "sample")
 #: Options that the reader of a page chooses anew.
-_CHOSEN = (
-    *("preset", "method", "index", "match", "kurtosis"),
-    *("top", "fraction", "threshold", "rule", "z", "quantile", "draws"),
-)
+_CHOSEN = ("preset", "method", "index", "match", "kurtosis", *RULE_OPTIONS)
 
 
 def rankings_of(scans: Sequence[Scan], options: dict[str, Any]) -> tuple[Ranked, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from s3lora.choose.presets import PRESETS
-from s3lora.choose.rules import Fraction, Null, Outlier, Threshold
+from s3lora.choose.rules import RULES
 from s3lora.choose.select import Filter
 from s3lora.cli.options import APPLIED, OWNERS, all_options, layers_of
 from s3lora.cli.output import complain
@@ -21,11 +21,11 @@ from s3lora.gate.policy import Policy, find_policy, read_policy
 _CHECKS: dict[str, Callable[[Any], object]] = {
     "layers": lambda text: Filter(layers=layers_of(text)),
     "only": lambda pattern: Filter(pattern=pattern),
-    "fraction": Fraction,
-    "threshold": Threshold,
-    "z": Outlier,
     "fail-on": Gate.parse,
 }
+
+#: Key → the rule whose setting it is.
+_OF_RULE = {setting.name: kind for kind in RULES.values() for setting in kind.settings}
 
 policy_options = all_options(
     click.option("--policy", metavar="FILE",
@@ -73,8 +73,9 @@ def _check(policy: Policy, key: str, value: Any, option: click.Option, ctx: clic
             option.type.convert(item, option, ctx)
             if key in _CHECKS:
                 _CHECKS[key](item)
-            if key in ("quantile", "draws"):
-                Null(policy.values.get("quantile", 0.99), policy.values.get("draws", 200))
+            if key in _OF_RULE:
+                asked = {setting.name: setting.default for setting in _OF_RULE[key].settings}
+                _OF_RULE[key].rule({"seed": 0, **asked, **policy.values})
         except click.BadParameter as error:
             raise policy.error(key, f"{key}: {printable(error.message)}") from None
         except UsageError as error:

@@ -32,6 +32,7 @@ from s3lora.gate.findings import Gate
 from s3lora.measure.against import Against
 from s3lora.measure.scan import Scan
 from s3lora.report.documents import scan_document
+from s3lora.spectrum.indices import any_costly
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -86,7 +87,7 @@ def scan_command(
     terms = _terms(fail_on, baseline, _comparison(reference, form, quiet=quiet), options)
     metrics = {gate.metric for gate in terms.gates}
     refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
-    options["kurtosis"] = options["kurtosis"] or "kurtosis" in metrics
+    options["kurtosis"] = options["kurtosis"] or any_costly(metrics)
 
     scans: dict[str, tuple[Scan, ...]] = {}
 

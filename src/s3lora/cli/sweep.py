@@ -23,6 +23,7 @@ from s3lora.cli.measuring import (
 )
 from s3lora.cli.options import format_option
 from s3lora.cli.output import emit, show
+from s3lora.spectrum.indices import INDICES
 
 
 @click.command("sweep", short_help="Prune more and more by each ranking, and measure at every point.")
@@ -38,7 +39,7 @@ from s3lora.cli.output import emit, show
 @click.option(
     "--index",
     "indices",
-    default="ssi,weighted-ssi,magnitude",
+    default=",".join(index.name.replace("_", "-") for index in INDICES.values() if index.swept),
     show_default=True,
     metavar="NAMES",
     help="Indices to rank by.",

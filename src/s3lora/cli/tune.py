@@ -18,9 +18,8 @@ from s3lora.cli.measuring import (
     suite_option,
     write_files,
 )
-from s3lora.cli.options import format_option
+from s3lora.cli.options import INDEX_NAMES, RankingName, format_option
 from s3lora.cli.output import emit, show
-from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
 
 
@@ -32,7 +31,7 @@ from s3lora.spectrum.methods import METHODS
 )
 @click.option(
     "--index",
-    type=click.Choice([name.replace("_", "-") for name in INDICES]),
+    type=RankingName(INDEX_NAMES),
     default="ssi",
     show_default=True,
     help="Index to rank by.",

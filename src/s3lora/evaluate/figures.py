@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s3lora.adapter.digest import Source
+from s3lora.choose.rules import RULES
 from s3lora.errors import UsageError, printable
-from s3lora.evaluate.rankings import PLAIN
 from s3lora.evaluate.reading import Measurement
 from s3lora.evaluate.results import Comparison, Evaluation, Metric, Point, Setup, SuiteInfo, Sweep, Tuning, Variant
 from s3lora.rewrite.provenance import Provenance
+from s3lora.spectrum.indices import INDICES
 
 BASE, BEFORE, THIS = "base alone", "before pruning", "this adapter"
 COLLAPSED = "utility collapse: usefulness is more than a tenth below the unpruned adapter's"
-#: Rules that take modules from the top of a ranking, as a sweep does.
-_FROM_THE_TOP = ("top ", "fraction ", "threshold ", "gap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,11 +138,14 @@ def _point(points: Sequence[Point], record: Provenance) -> Point | None:
     Points do not list their modules: the same number from the top of the same ranking are the same modules.
     """
     configuration, gone = record.configuration, _gone(record)
-    plain = not record.only and record.unit == "module" and configuration.rank is None and configuration.fit == "l2"
-    if not plain or not gone or not record.rule.startswith(_FROM_THE_TOP):
+    simple = not record.only and record.unit == "module" and configuration.rank is None and configuration.fit == "l2"
+    rule = RULES.get(record.rule.partition(" ")[0])
+    if not simple or not gone or rule is None or not rule.leading:
         return None
     for point in points:
-        same = point.index == record.index and (point.index in PLAIN or point.method == configuration.method)
+        index = INDICES.get(point.index)  # a file may name any
+        plain = index is not None and index.plain
+        same = point.index == record.index and (plain or point.method == configuration.method)
         if same and not point.control and point.top == len(gone):
             return point
     return None

@@ -10,14 +10,12 @@ from itertools import combinations
 
 from s3lora.choose.rules import Top
 from s3lora.choose.select import CONTROLS, Plan, select
+from s3lora.choose.ties import sharpness
 from s3lora.errors import UsageError, printable
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
 from s3lora.statistics import spearman
-
-#: Indices that look at ΔW itself, so that the method makes no difference to them.
-PLAIN = ("frobenius", "stable_rank", "effective_rank", "spectral_entropy", "energy", "kurtosis")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Ranking:
 
 
 def _label(index: str, method: str) -> str:
-    return index if index in PLAIN else f"{index} ({method})"
+    return index if INDICES[index].plain else f"{index} ({method})"
 
 
 def rankings(
@@ -143,10 +141,8 @@ def correlations(ranked: Sequence[Ranking], scans: Mapping[str, Scan]) -> dict[s
 
 
 def _sharpness(ranking: Ranking, scans: Mapping[str, Scan]) -> list[float | None]:
-    sign = -1.0 if INDICES[ranking.index].sharp == "low" else 1.0
-
     def value(module: ModuleScan) -> float | None:
         found = module.indices.get(ranking.index)
-        return None if found is None or module.zero else sign * found
+        return None if found is None or module.zero else sharpness(found, ranking.index)
 
     return [value(module) for module in scans[ranking.method or ""].modules]

@@ -18,10 +18,11 @@ from s3lora.evaluate.results import Measure, Point, Spread, Sweep, Variant
 from s3lora.evaluate.store import Store
 from s3lora.evaluate.suite import Suite
 from s3lora.measure.scan import Scan, scan
+from s3lora.spectrum.indices import INDICES, any_costly
 
 #: What `s3lora sweep` tries without options.
 METHODS = ("mas-svd", "random", "random-matched")
-INDICES = ("ssi", "weighted_ssi", "magnitude")
+SWEPT = tuple(index.name for index in INDICES.values() if index.swept)
 TOPS = ("0", "10", "25%", "40%", "50%", "60%", "75%", "100%")
 UNPRUNED = "unpruned"
 
@@ -47,7 +48,7 @@ def sweep(
     suites: Sequence[Suite],
     *,
     methods: Sequence[str] = METHODS,
-    indices: Sequence[str] = INDICES,
+    indices: Sequence[str] = SWEPT,
     top: Sequence[str] | None = None,
     match: Sequence[str] | None = None,
     control_seeds: int = 3,
@@ -116,7 +117,7 @@ def sweep(
 def scan_all(path: str, ranked: Iterable[Ranking]) -> dict[str, Scan]:
     """Scan once by each method that a ranking needs, at least one."""
     methods = dict.fromkeys(m for r in ranked if (m := r.matches[1] if r.matches else r.method) is not None)
-    costly = any("kurtosis" in (ranking.index, *(ranking.matches or ())) for ranking in ranked)
+    costly = any_costly(name for one in ranked for name in (one.index, *(one.matches or ())))
     return {method: scan(path, method, kurtosis=costly) for method in methods or ("mas-svd",)}
 
 

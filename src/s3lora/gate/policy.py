@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s3lora.choose.rules import RULES
 from s3lora.errors import UsageError, printable
 from s3lora.files import read_settings
 
@@ -36,13 +37,8 @@ KEYS = {
     "seed": "a whole number",
     "index": "a string",
     "match": "a string",
-    "top": "a whole number",
-    "fraction": "a number",
-    "threshold": "a number",
     "rule": "a string",
-    "z": "a number",
-    "quantile": "a number",
-    "draws": "a whole number",
+    **{setting.name: setting.kind for rule in RULES.values() for setting in rule.settings},
     "projection": "a string or a list of strings",
     "layers": "a string",
     "only": "a string",
@@ -50,7 +46,7 @@ KEYS = {
     "combine": "a string",
 }
 #: Keys that say how many modules are chosen, of which one may be given.
-CHOICES = ("top", "fraction", "threshold", "rule")
+CHOICES = (*(rule.name for rule in RULES.values() if rule.asked_by_option), "rule")
 #: What a preset stands for, besides.
 PRESET = ("method", "index")
 _LARGEST = 2**63

@@ -1,7 +1,4 @@
-"""What a comparison with a reference population says, as documents keep it, and when it calls an adapter unusual.
-
-Nothing here needs more than the standard library: every scan's document has a place for a comparison.
-"""
+"""What a comparison with a reference population says, as documents keep it, and when it calls an adapter unusual."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from s3lora.measure.cells import ADAPTER_LEVELS, band
+from s3lora.spectrum.indices import INDICES
 
 #: A robust z beyond this is an outlier (Iglewicz & Hoaglin 1993, the rule of `outlier` as well).
 FAR = 3.5
@@ -18,11 +16,6 @@ ENDS = (5.0, 95.0)
 MIDDLE = 50.0
 #: Fewest adapters with which it can: of 72, even the interval of what lies above all begins below 95.
 TELLING = 73
-
-#: Indices whose range, or whose value for a random update, depends on the rank: over ranks they do not compare.
-BY_RANK = frozenset({"ssi", "weighted_ssi", "stable_rank", "effective_rank", "spectral_entropy", "energy", "kurtosis"})
-#: Indices that say nothing of a module of rank 1: the same number whatever the update, or none.
-SILENT = frozenset({"ssi", "normalised_ssi", "stable_rank", "effective_rank", "spectral_entropy", "energy"})
 
 Unusual = Literal["high", "low", "no", "unknown"]
 Hindrance = Literal["rank_one", "mixed_ranks"]
@@ -95,10 +88,10 @@ def hindrance(index: str, level: int, ranks: tuple[int, int]) -> Hindrance | Non
     (None, None, None)
     """
     low, high = ranks
-    if high == 1 and index in SILENT:
+    if high == 1 and INDICES[index].silent:
         return "rank_one"
     coarse = "band" not in ADAPTER_LEVELS[level].keys
-    return "mixed_ranks" if index in BY_RANK and (coarse or band(low) != band(high)) else None
+    return "mixed_ranks" if INDICES[index].by_rank and (coarse or band(low) != band(high)) else None
 
 
 def unusual(mark: Mark, adapters: int, hindered: Hindrance | None = None) -> Unusual:

@@ -256,7 +256,7 @@ def _columns(first: LoraModule, update: FactoredUpdate, configuration: Configura
     if not _undefined(first, configuration):  # where it is undefined for this shape, σ̃ is empty and its indices None
         sigma = METHODS[configuration.method](update, options)
     measured = Measured(sigma, update, INDEX_EPSILON if configuration.method == "released" else 0.0)
-    indices = {name: np.broadcast_to(INDICES[name].of(measured), len(update)) for name in _wanted(configuration)}
+    indices = {name: np.broadcast_to(INDICES[name].values(measured), len(update)) for name in _wanted(configuration)}
     rows = [() if nil else tuple(row) for nil, row in zip(update.is_zero.tolist(), sigma.tolist(), strict=True)]
     return rows, {name: _known(values) for name, values in indices.items()}
 

@@ -65,8 +65,10 @@ def verdict(against: Against, index: str) -> str:
     """Return in a sentence whether the adapter is unusual by an index, which is no judgement on what it does."""
     rows = rows_of(against, index)
     adapter = against.adapter
-    if adapter is None or not rows:
-        return "No module of it has this index, so that nothing can be compared."
+    if adapter is None:
+        return "No module of it has an index, so that nothing can be compared."
+    if not rows:
+        return "No module of it has this index, or the reference knows none, so that nothing can be compared."
     words = {against.unusual[f"{index}_{summary}"] for summary in SUMMARIES if f"{index}_{summary}" in against.unusual}
     if words & {"high", "low"}:
         return "It is unusual against this reference, which does not tell what it does, nor whether that is harmful."

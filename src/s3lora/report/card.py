@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from s3lora.adapter.digest import Source
 from s3lora.adapter.hub import hub_name
+from s3lora.choose.ties import sharpest
 from s3lora.evaluate.figures import Figures
 from s3lora.evaluate.results import Measure, Metric, SuiteInfo
 from s3lora.measure.scan import Configuration, ModuleScan, Scan
 from s3lora.report.markdown import code, table, text
-from s3lora.report.values import NOTHING, OVER_REFUSAL, count, decimal, few, heading, metric_text, percent
+from s3lora.report.values import NOTHING, OVER_REFUSAL, count, decimal, few, heading, metric_text, percent, told_with
 from s3lora.rewrite.provenance import Provenance, Removal
 from s3lora.spectrum.indices import INDICES
 
@@ -82,7 +83,7 @@ def _scanned(scan: Scan, index: str) -> list[str]:
         f"- LoRA: {', '.join(facts)}; format {text(scan.source.format)}",
         f"- Base model by its configuration: {_base(scan.source.base_model)}",
         f"- Method: {_method(scan.configuration)}",
-        f"- Index: {code(index)}, {text(INDICES[index].meaning)}{_range(modules, index)}",
+        f"- Index: {code(index)}, {text(INDICES[index].described)}{_range(modules, index)}",
         *(f"- Note: {text(note)}" for note in scan.warnings[:SENTENCES]),
     ]
 
@@ -111,14 +112,10 @@ def _range(modules: Sequence[ModuleScan], index: str) -> str:
 
 
 def _sharpest(modules: Sequence[ModuleScan], index: str) -> list[str]:
-    sign = -1.0 if INDICES[index].sharp == "high" else 1.0
-    ranked = sorted(
-        (module for module in modules if module.indices.get(index) is not None),
-        key=lambda module: sign * (module.indices[index] or 0.0),
-    )
+    ranked = sharpest(modules, index)
     if not ranked:
         return ["No module has this index."]
-    columns = list(dict.fromkeys((index, "ssi", "magnitude", "frobenius")))[:3]
+    columns = told_with(index)
     head = ["Sharpest modules", *(code(name) for name in columns), "m × n"]
     rows = [
         [

@@ -21,7 +21,6 @@ from s3lora.report.population_view import (
     facts,
     farther,
     group_label,
-    index_label,
     is_unusual,
     label,
     ordered,
@@ -96,7 +95,7 @@ def _notes(survey: Survey) -> list[str]:
 
 
 def _farthest(survey: Survey, ranking: Ranking, reports: Mapping[str, Own]) -> dict[str, Any]:
-    name = index_label(ranking.index)
+    name = INDICES[ranking.index].title
     tip = "sharpest module" if INDICES[ranking.index].scale_free else "greatest module"
     end = z_end(ranking)
     return {
@@ -153,7 +152,7 @@ def _distribution(one: Distribution) -> dict[str, Any]:
         ("projection", "projections", ordered(one.projections, by_name=True)),
     ]
     drawn = [(name, names, groups, ridges(one, groups)) for name, names, groups in sides]
-    return {"one": one, "label": index_label(one.index), "sides": drawn, "beyond": drawn[0][-1].beyond}
+    return {"one": one, "label": INDICES[one.index].title, "sides": drawn, "beyond": drawn[0][-1].beyond}
 
 
 def _made(survey: Survey) -> Iterable[tuple[str, str]]:

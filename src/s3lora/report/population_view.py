@@ -14,8 +14,8 @@ from s3lora.fleet.populations.unusual import Ranking, Unusual
 from s3lora.measure.against import ENDS, FAR, TELLING
 from s3lora.report.compare_view import number
 from s3lora.report.heatmap import row_key
-from s3lora.report.scan_view import NAMES
 from s3lora.report.values import count
+from s3lora.spectrum.indices import INDICES
 
 #: With so many adapters, one in a thousand is a number of them.
 MANY = 1000
@@ -26,15 +26,6 @@ RULE = (
     f"that takes a robust z beyond ±{FAR:g} and a percentile whose 95 % interval lies wholly above {ENDS[1]:g} or below"
     f" {ENDS[0]:g}, by one of two numbers"
 )
-#: What an index is where there is but one direction.
-AT_RANK_ONE = {
-    "ssi": "is 1 always",
-    "normalised_ssi": "is not defined",
-    "stable_rank": "is 1 always",
-    "effective_rank": "is 1 always",
-    "spectral_entropy": "is 0 always",
-    "energy": "is 1 always",
-}
 _PRIVATE = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@", re.IGNORECASE)
 
 
@@ -63,11 +54,6 @@ def label(uri: str, inputs: Sequence[str] = ()) -> str:
 def _short(text: str) -> str:
     clean = printable(text, 4096)
     return clean if len(clean) <= LONGEST else f"…{clean[1 - LONGEST :]}"
-
-
-def index_label(index: str) -> str:
-    """Return what people call an index."""
-    return NAMES.get(index, index.replace("_", " "))
 
 
 def group_label(group: Group) -> str:
@@ -147,7 +133,7 @@ def _untold(ranking: Ranking) -> str:
             f"of {count(few)} that {'has' if few == 1 else 'have'} fewer than {TELLING} adapters to be compared with"
         )
     if mixed:
-        verb, name = "is" if mixed == 1 else "are", index_label(ranking.index)
+        verb, name = "is" if mixed == 1 else "are", INDICES[ranking.index].title
         found.append(f"of {count(mixed)} that {verb} compared over several ranks, on which the {name} depends")
     return f" It cannot be told {', and '.join(found)}." if found else ""
 
@@ -158,8 +144,8 @@ def rank_one_text(ranking: Ranking) -> str | None:
     if not many:
         return None
     verb, whose = ("is", "its") if many == 1 else ("are", "their")
-    name = index_label(ranking.index)
-    return f"{_adapters(many)} of rank 1 {verb} not ranked: {whose} {name} {AT_RANK_ONE[ranking.index]}."
+    index = INDICES[ranking.index]
+    return f"{_adapters(many)} of rank 1 {verb} not ranked: {whose} {index.title} {index.at_rank_one}."
 
 
 def _adapters(number_of: int) -> str:

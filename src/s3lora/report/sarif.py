@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+from s3lora.choose.ties import sharpest
 from s3lora.errors import S3LoRAError, printable
 from s3lora.gate.audit import Audit, Verdict, absent, gravest
 from s3lora.gate.baseline import INSIDE, OUTSIDE, VERSION, Baseline, Known, fingerprint_of
 from s3lora.gate.findings import Finding, some
 from s3lora.gate.places import Place
-from s3lora.measure.scan import ModuleScan, Scan, Tool
+from s3lora.measure.scan import Scan, Tool
 from s3lora.report.documents import to_json
 from s3lora.report.sarif_rules import INCOMPLETE, NOT_SCANNED, NOTHING_TO_AUDIT, RULES, SUMMARY, TROUBLES, Descriptor
-from s3lora.spectrum.indices import INDICES
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 #: Modules named in a message.
@@ -188,21 +188,17 @@ def _message(scan: Scan, verdict: Verdict, findings: Sequence[Finding]) -> str:
 
 def _summary(scan: Scan, location: dict[str, Any]) -> dict[str, Any]:
     """Return what was measured, where no rule was given."""
-    ranked = sorted((m for m in scan.modules if m.indices.get("ssi") is not None), key=_sharpness)
+    ranked = sharpest(scan.modules, "ssi")
     named = ", ".join(f"{printable(m.path, 120)} ({m.indices['ssi']:.4g})" for m in ranked[:WORST])
-    sharpest = f" The sharpest by ssi: {named}." if named else ""
+    most = f" The sharpest by ssi: {named}." if named else ""
     return {
         "ruleId": SUMMARY.id,
         "ruleIndex": _ALL_RULES.index(SUMMARY),
         "kind": "informational",
         "level": "none",
-        "message": _text(f"{printable(scan.source.name, 80)}: {len(scan.modules)} modules measured.{sharpest}"),
+        "message": _text(f"{printable(scan.source.name, 80)}: {len(scan.modules)} modules measured.{most}"),
         "locations": [location],
     }
-
-
-def _sharpness(module: ModuleScan) -> float:
-    return -(module.indices["ssi"] or 0.0) * (1.0 if INDICES["ssi"].sharp == "high" else -1.0)
 
 
 def _absent(known: Known) -> dict[str, Any]:

@@ -121,16 +121,15 @@ def strips(view: View, series: Series) -> Strips:
     left = 10 + 1.2 * LETTER * min(max((len(name) for name in view.strips), default=1), LABEL)
     scale = (STRIP_WIDTH - left - 8) / 1000
     dots, chosen = "", ""
-    count = [0] * len(view.strips)
+    heights = dot_heights(view)
     marked = set(view.chosen)
     known: list[list[float]] = [[] for _ in view.strips]
     for i, value in enumerate(series.values):
         row = view.strip[i]
-        number, count[row] = count[row], count[row] + 1
         if value is None:
             continue
         known[row].append(value)
-        dot = f"M{left + scale * series.axis.at(value):.1f} {strip_y(row, number):.1f}h0"
+        dot = f"M{left + scale * series.axis.at(value):.1f} {heights[i]:.1f}h0"
         if i in marked:
             chosen += dot
         else:
@@ -152,9 +151,17 @@ def strips(view: View, series: Series) -> Strips:
     )
 
 
-def strip_y(row: int, number: int) -> float:
-    """Return where the dot of a module lies: spread over its strip by its number, so that equal values all show."""
-    return STRIP_TOP + STRIP * (row + 0.5) + (number * 5 % 9 - 4) * 1.9
+def dot_heights(view: View) -> tuple[float, ...]:
+    """Return for each module the pixel at which its dot lies: spread over its strip, so that equal values all show.
+
+    Nine dots that follow each other in a strip have nine heights, and neighbours lie far apart.
+    """
+    count = [0] * len(view.strips)
+    found = []
+    for row in view.strip:
+        found.append(round(STRIP_TOP + STRIP * (row + 0.5) + (count[row] * 5 % 9 - 4) * 1.9, 1))
+        count[row] += 1
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from s3lora.choose.rankings import Ranked
+from s3lora.choose.rules import RULES
 from s3lora.choose.select import Share
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.results import Sweep
@@ -18,8 +19,18 @@ from s3lora.report.against_view import interval, mark_of, percentile, remarks, r
 from s3lora.report.chart import against_modules, against_utility, legend
 from s3lora.report.documents import ScanDocument
 from s3lora.report.html import environment_of_pages, render
-from s3lora.report.scan_charts import FRAME, STRIP, STRIP_TOP, heat_map, highest_share, scale_ends, spectrum, strips
-from s3lora.report.scan_view import View, name_of, start_of, view_of
+from s3lora.report.scan_charts import (
+    FRAME,
+    STRIP,
+    STRIP_TOP,
+    dot_heights,
+    heat_map,
+    highest_share,
+    scale_ends,
+    spectrum,
+    strips,
+)
+from s3lora.report.scan_view import View, start_of, view_of
 from s3lora.report.sweep_text import shown_keys
 from s3lora.report.sweep_view import rows as sweep_rows
 from s3lora.report.values import count, decimal, heading, measure_of, metric_text, percent
@@ -59,6 +70,7 @@ def scan_page(adapters: Sequence[Reported]) -> str:
         styles=("scan.css.jinja",),
         scripts=("rules.js", "scan.js"),
         tool=Tool(),
+        rules=[(name, kind.page) for name, kind in RULES.items() if kind.page is not None],
         entries=[_entry(adapter) for adapter in adapters],
     )
 
@@ -165,9 +177,9 @@ def _against(view: View) -> dict[str, Any] | None:
     if document.reference is None:
         return None
     ranked_by = document.ranked_by
-    named = [(name_of(index), row) for index in INDICES for row in rows_of(document.reference, index)]
+    named = [(index.title, row) for name, index in INDICES.items() for row in rows_of(document.reference, name)]
     return {
-        "index": name_of(ranked_by),
+        "index": INDICES[ranked_by].title,
         "rows": [(name, row) for name, row in named if row.index == ranked_by],
         "others": [(name, row) for name, row in named if row.index != ranked_by],
         "verdict": verdict(document.reference, ranked_by),
@@ -272,6 +284,7 @@ def _data(adapter: Reported, view: View) -> dict[str, Any]:
         "squares": [square.members for square in view.squares],
         "strip": view.strip,
         "strips": [STRIP, STRIP_TOP],
+        "heights": dot_heights(view),
         "frame": [*FRAME, highest_share(view), view.components],
         "sigma": [[_short(value) for value in view.sigma(i)] for i in range(len(modules))],
         "total": [_short(sum(module.sigma)) for module in modules],

@@ -8,7 +8,9 @@ from typing import Any
 
 from s3lora.adapter.model import block
 from s3lora.choose.rankings import Ranked
+from s3lora.choose.rules import RULES
 from s3lora.choose.select import Plan
+from s3lora.choose.ties import sharpness
 from s3lora.measure.scan import ModuleScan
 from s3lora.report.axes import Axis, axis
 from s3lora.report.documents import ScanDocument
@@ -17,16 +19,6 @@ from s3lora.spectrum.indices import INDICES
 
 #: Components of a spectrum that a page keeps of each module, and of all modules together.
 COMPONENTS, ALL_COMPONENTS = 64, 24_000
-#: The rules that a page can apply by itself; `null` needs draws.
-LIVE = ("top", "fraction", "threshold", "outlier", "gap")
-NAMES = {
-    "ssi": "SSI",
-    "normalised_ssi": "normalised SSI",
-    "weighted_ssi": "weighted SSI",
-    "magnitude": "magnitude",
-    "frobenius": "Frobenius norm",
-    "stable_rank": "stable rank",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +143,7 @@ def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
         units.setdefault(choice.position, []).append(place[choice.path])
         worth[choice.position] = choice.value or 0.0
     spec = INDICES[ranked.index]
-    name = name_of(ranked.index)
+    name = spec.title
     known = [value for value in values if value is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
     room = 0.0 if high > low else abs(high) / 2 or 0.5
@@ -159,7 +151,7 @@ def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
         index=ranked.index,
         method=ranked.method,
         label=f"{name} ({ranked.method})" if several and ranked.index == "ssi" else name,
-        about=spec.meaning,
+        about=spec.described,
         inverse=spec.sharp == "low",
         values=tuple(values),
         units=tuple(tuple(members) for _, members in sorted(units.items())),
@@ -194,21 +186,19 @@ def _near(modules: Sequence[ModuleScan]) -> list[tuple[int, ...]]:
     return found
 
 
-def name_of(index: str) -> str:
-    """Return what a page calls an index."""
-    return NAMES.get(index, index.replace("_", " "))
-
-
 def start_of(plan: Plan | None, series: Series | None) -> dict[str, Any]:
     """Return the rule that the page starts with: that of the plan if the page can apply it, or else `given`."""
     if plan is None or series is None or plan.index != series.index:
         return {"rule": "given", "amount": 0}
     kind, _, amount = plan.rule.partition(" ")
+    known = RULES.get(kind)
+    if known is None or known.page is None:
+        return {"rule": "given", "amount": 0}
     chosen = len({choice.position for choice in plan.chosen})
     if kind == "top":
         return {"rule": "top", "amount": chosen}
     if kind == "threshold":
-        limit = float(amount)
-        sharp = sum(worth <= limit if series.inverse else worth >= limit for worth in series.worth)
-        kind = kind if sharp == chosen else "given"  # the rule is kept with few digits
-    return {"rule": kind if kind in LIVE else "given", "amount": float(amount or 0)}
+        limit = sharpness(float(amount), series.index)
+        if sum(sharpness(worth, series.index) >= limit for worth in series.worth) != chosen:
+            return {"rule": "given", "amount": 0}  # the rule is kept with few digits
+    return {"rule": kind, "amount": float(amount or 0)}

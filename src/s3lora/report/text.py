@@ -16,6 +16,7 @@ from rich.text import Text
 
 from s3lora.adapter.write import Written
 from s3lora.choose.select import Plan, Share
+from s3lora.choose.ties import sharpest
 from s3lora.errors import printable
 from s3lora.measure.against import Against
 from s3lora.measure.scan import ModuleScan
@@ -24,6 +25,7 @@ from s3lora.report.against_view import mark_of, percentile, robust_z
 from s3lora.report.documents import ScanDocument
 from s3lora.report.heatmap import heat_map
 from s3lora.report.names import Name, tail
+from s3lora.report.values import told_with
 from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
 
@@ -137,15 +139,11 @@ def _packed(facts: Sequence[str], width: int, used: int = 0) -> list[str]:
 
 
 def _ranking(modules: Sequence[ModuleScan], index: str, width: int, against: Against | None) -> Table:
-    sign = -1.0 if INDICES[index].sharp == "high" else 1.0
-    ranked = sorted(
-        (module for module in modules if module.indices.get(index) is not None),
-        key=lambda module: sign * (module.indices[index] or 0.0),
-    )
+    ranked = sharpest(modules, index)
     table = Table(box=None, padding=(0, 1), width=min(width, 100), header_style="dim")
     table.add_column("", width=1)
     table.add_column("sharpest modules" if index == "ssi" else f"by {index}", ratio=1, no_wrap=True)
-    columns = list(dict.fromkeys((index, "ssi", "magnitude", "frobenius")))[:3]
+    columns = told_with(index)
     standing = () if against is None else ("pct", "z")
     for name in (*columns[:1], *standing, *columns[1:], "m × n"):
         table.add_column({"frobenius": "‖ΔW‖"}.get(name, name), justify="right", no_wrap=True)

@@ -18,6 +18,11 @@ MANY = 200
 FEW = 100
 
 
+def told_with(index: str) -> list[str]:
+    """Return the indices that a short table shows: the one that ranks, and what a reader compares it with."""
+    return list(dict.fromkeys((index, "ssi", "magnitude", "frobenius")))[:3]
+
+
 def measure_of(suites: Sequence[SuiteInfo], key: tuple[str, str] | None) -> Measure | None:
     """Return the measure that (suite, measure) names, None where there is none."""
     if key is None:

@@ -1,24 +1,26 @@
-"""Indices: one number a module, from σ̃ or from the singular values of ΔW, along the last axis of an array.
+"""Indices: one number a module, from σ̃ or the singular values of ΔW, along the last axis; and all known of each.
 
-To add one, write a function and name it in `INDICES`.
+To add one, write a function and `add` its `Index`: every command, document and page then has it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
 
 import numpy as np
 
-from s3lora.spectrum.factored import FactoredUpdate
+from s3lora.spectrum.bins import RANKS, SHARES, SIZES, Bins
+from s3lora.spectrum.index import Index, Measured
 from s3lora.spectrum.moments import kurtosis
 from s3lora.spectrum.tall import Float
 
 __all__ = [
     "INDICES",
     "Index",
+    "Measured",
+    "add",
+    "any_costly",
     "effective_rank",
     "energy",
     "magnitude",
@@ -104,43 +106,20 @@ def _least(values: Float, least: float) -> Float:
     return np.where(values <= least, least, values)[()]
 
 
-class Measured(NamedTuple):
-    """What an index may look at: σ̃ of the method, the update itself, and the method's own ε in the denominator.
-
-    Of one module σ̃ are M numbers, none of a zero update; of a stack of k modules they are k × M, with
-    zeros for a zero update.
-    """
-
-    sigma: Float
-    update: FactoredUpdate
-    epsilon: float = 0.0
-
-    @property
-    def plain(self) -> Float:
-        """Return the singular values of ΔW; of a zero update none, or zeros in a stack."""
-        if self.update.stacked:
-            return np.where(self.update.is_zero[:, None], 0.0, self.update.singular_values)
-        return np.zeros(0) if self.update.is_zero else self.update.singular_values
+#: Name → index, in the order in which they are shown.
+INDICES: dict[str, Index] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
-    """An index: how it is computed, and what a ranking must know of it.
-
-    `sharp` tells which end is the suspicious one; `scale_free` whether multiplying ΔW by a factor leaves the index
-    unchanged; `costly` whether it is computed only on request.
-    """
-
-    name: str
-    meaning: str
-    of: Callable[[Measured], Float]
-    sharp: Literal["high", "low"] = "high"
-    scale_free: bool = True
-    costly: bool = False
+def add(index: Index) -> None:
+    """Put an index into `INDICES`; raise ValueError if its name is taken."""
+    if index.name in INDICES:
+        raise ValueError(f"there is an index {index.name} already")
+    INDICES[index.name] = index
 
 
-def _frobenius(measured: Measured) -> Float:
-    return np.where(measured.update.is_zero, 0.0, measured.update.frobenius)[()]
+def any_costly(names: Iterable[str]) -> bool:
+    """Return whether one of these indices is computed only on request; other names do not count."""
+    return any(name in INDICES and INDICES[name].costly for name in names)
 
 
 def _kurtosis(measured: Measured) -> Float:
@@ -148,34 +127,165 @@ def _kurtosis(measured: Measured) -> Float:
     return np.array([kurtosis(one) for one in update] if update.stacked else kurtosis(update))[()]
 
 
-INDICES: dict[str, Index] = {
-    index.name: index
-    for index in (
-        Index("ssi", "Spectral Sharpness Index, σ̃_1 / Σσ̃, in [1/M, 1]", lambda x: ssi(x.sigma, x.epsilon)),
-        Index(
-            "normalised_ssi",
-            "(SSI − 1/M) / (1 − 1/M), in [0, 1], for modules of different rank",
-            lambda x: normalised_ssi(x.sigma),
-        ),
-        Index(
-            "weighted_ssi", "σ̃_1 · SSI: sharp and large", lambda x: weighted_ssi(x.sigma, x.epsilon), scale_free=False
-        ),
-        Index("magnitude", "σ̃_1", lambda x: magnitude(x.sigma), scale_free=False),
-        Index("frobenius", "‖ΔW‖_F", _frobenius, scale_free=False),
-        Index("stable_rank", "‖ΔW‖_F² / σ_1², in [1, r]", lambda x: stable_rank(x.plain), sharp="low"),
-        Index(
-            "effective_rank",
-            "exp of the spectral entropy, in [1, r]",
-            lambda x: effective_rank(x.plain),
-            sharp="low",
-        ),
-        Index(
-            "spectral_entropy",
-            "−Σ p·ln p with p = σ / Σσ, in nats",
-            lambda x: spectral_entropy(x.plain),
-            sharp="low",
-        ),
-        Index("energy", "σ_1² / Σσ², the share of the first direction, in [1/r, 1]", lambda x: energy(x.plain)),
-        Index("kurtosis", "excess kurtosis of the entries of ΔW", _kurtosis, costly=True),
+add(
+    Index(
+        name="ssi",
+        title="SSI",
+        meaning="Spectral Sharpness Index, σ̃_1 / Σσ̃",
+        range="[1/M, 1]",
+        of=lambda x: ssi(x.sigma, x.epsilon),
+        sharp="high",
+        scale_free=True,
+        by_rank=True,
+        at_rank_one="is 1 always",
+        bins=SHARES,
+        offered=True,
+        surveyed=True,
+        swept=True,
     )
-}
+)
+add(
+    Index(
+        name="normalised_ssi",
+        title="normalised SSI",
+        meaning="(SSI − 1/M) / (1 − 1/M), for modules of different rank",
+        range="[0, 1]",
+        of=lambda x: normalised_ssi(x.sigma),
+        sharp="high",
+        scale_free=True,
+        by_rank=False,
+        at_rank_one="is not defined",
+        bins=SHARES,
+        offered=True,
+        surveyed=True,
+    )
+)
+add(
+    Index(
+        name="weighted_ssi",
+        title="weighted SSI",
+        meaning="σ̃_1 · SSI: sharp and large",
+        range=None,
+        of=lambda x: weighted_ssi(x.sigma, x.epsilon),
+        sharp="high",
+        scale_free=False,
+        by_rank=True,
+        at_rank_one=None,
+        bins=SIZES,
+        offered=True,
+        surveyed=True,
+        swept=True,
+    )
+)
+add(
+    Index(
+        name="magnitude",
+        title="magnitude",
+        meaning="σ̃_1",
+        range=None,
+        of=lambda x: magnitude(x.sigma),
+        sharp="high",
+        scale_free=False,
+        by_rank=False,
+        at_rank_one=None,
+        bins=SIZES,
+        offered=True,
+        surveyed=True,
+        swept=True,
+    )
+)
+add(
+    Index(
+        name="frobenius",
+        title="Frobenius norm",
+        meaning="‖ΔW‖_F",
+        range=None,
+        of=lambda x: np.asarray(x.update.frobenius)[()],
+        at_zero=0.0,
+        sharp="high",
+        scale_free=False,
+        by_rank=False,
+        at_rank_one=None,
+        bins=SIZES,
+        plain=True,
+        offered=True,
+    )
+)
+add(
+    Index(
+        name="stable_rank",
+        title="stable rank",
+        meaning="‖ΔW‖_F² / σ_1²",
+        range="[1, r]",
+        of=lambda x: stable_rank(x.plain),
+        sharp="low",
+        scale_free=True,
+        by_rank=True,
+        at_rank_one="is 1 always",
+        bins=RANKS,
+        plain=True,
+        offered=True,
+        surveyed=True,
+    )
+)
+add(
+    Index(
+        name="effective_rank",
+        title="effective rank",
+        meaning="exp of the spectral entropy",
+        range="[1, r]",
+        of=lambda x: effective_rank(x.plain),
+        sharp="low",
+        scale_free=True,
+        by_rank=True,
+        at_rank_one="is 1 always",
+        bins=RANKS,
+        plain=True,
+    )
+)
+add(
+    Index(
+        name="spectral_entropy",
+        title="spectral entropy",
+        meaning="−Σ p·ln p in nats, p = σ / Σσ",
+        range="[0, ln r]",
+        of=lambda x: spectral_entropy(x.plain),
+        sharp="low",
+        scale_free=True,
+        by_rank=True,
+        at_rank_one="is 0 always",
+        bins=Bins("linear", 0.0, 8, 72),
+        plain=True,
+    )
+)
+add(
+    Index(
+        name="energy",
+        title="energy",
+        meaning="σ_1² / Σσ², the share of the first direction",
+        range="[1/r, 1]",
+        of=lambda x: energy(x.plain),
+        sharp="high",
+        scale_free=True,
+        by_rank=True,
+        at_rank_one="is 1 always",
+        bins=SHARES,
+        plain=True,
+    )
+)
+add(
+    Index(
+        name="kurtosis",
+        title="kurtosis",
+        meaning="excess kurtosis of the entries of ΔW",
+        range="[−2, ∞)",
+        of=_kurtosis,
+        sharp="high",
+        scale_free=True,
+        by_rank=True,
+        at_rank_one=None,
+        bins=Bins("linear", -3.0, 2, 80),
+        plain=True,
+        costly=True,
+    )
+)

@@ -12,11 +12,14 @@ from s3lora.fleet.populations.reference import build_reference
 from s3lora.fleet.populations.standing import Reference
 from s3lora.fleet.populations.survey import survey
 from s3lora.fleet.run import fleet_scan
-from s3lora.measure.against import SILENT, together
+from s3lora.measure.against import together
 from s3lora.report.population_page import population_page
+from s3lora.spectrum.indices import INDICES
 from tests.fleet.inline import Inline
 from tests.fleet.populations.test_survey import BASE, PATHS, write
 from tests.support import make_adapter
+
+SILENT = {name for name, index in INDICES.items() if index.silent}
 
 pytest.importorskip("duckdb")
 

@@ -15,16 +15,17 @@ from safetensors.numpy import load_file, save_file
 import s3lora
 from benchmarks.simulate_fleet import simulate
 from s3lora.errors import AdapterFileError, UsageError
-from s3lora.fleet.populations.distributions import BINS, GROUPS, SHOWN, Bins, Group
+from s3lora.fleet.populations.distributions import GROUPS, Group, bin_sql
 from s3lora.fleet.populations.reference import GRID, build_reference
 from s3lora.fleet.populations.standing import NORMAL, Reference, share_below
 from s3lora.fleet.populations.survey import EXAMPLES, Survey, survey
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.run import fleet_scan
-from s3lora.measure.against import BY_RANK, SILENT, TELLING
+from s3lora.measure.against import TELLING
 from s3lora.measure.cells import FEWEST, band
 from s3lora.measure.scan import Configuration
 from s3lora.report.documents import to_json
+from s3lora.spectrum.bins import RANKS, SHARES, SIZES, Bins
 from s3lora.spectrum.indices import INDICES
 from s3lora.statistics import wilson
 from tests.fleet.inline import Inline, rows
@@ -82,16 +83,31 @@ def place(bins: Bins, value: float) -> int:
     return min(max(math.floor(at), 0), bins.count - 1)
 
 
+@pytest.mark.parametrize("bins", [RANKS, SIZES, Bins("log2", 1e-3, 4, 12), SHARES])
+def test_every_value_has_a_bin(bins: Bins) -> None:
+    """Zero, which an update may have as its norm, has no logarithm, nor have negative values."""
+    middles = [(bins.edge(i) + bins.edge(i + 1)) / 2 for i in range(bins.count)]
+    values = [0.0, -0.0, -1.0, -1e300, 5e-324, bins.low / 2, bins.edge(bins.count) * 2, 1e300, *middles]
+    database = pytest.importorskip("duckdb").connect(":memory:")
+    database.execute("CREATE TABLE t (i INTEGER, x DOUBLE)")
+    database.executemany("INSERT INTO t VALUES (?, ?)", list(enumerate(values)))
+    found = [row[0] for row in database.execute(f"SELECT {bin_sql(bins, 'x')} FROM t ORDER BY i").fetchall()]
+    assert found == [place(bins, value) for value in values]
+    assert found[:6] == [0] * 6
+    assert found[6:8] == [bins.count - 1] * 2
+    assert found[8:] == list(range(bins.count))
+
+
 @pytest.mark.parametrize("kind", ["simulated", "scanned"])
 def test_distributions(kind: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(kind)
     found = survey(folder)
     adapters, modules = distinct(folder)
-    assert [one.index for one in found.distributions] == list(SHOWN)
+    assert [one.index for one in found.distributions] == [name for name, index in INDICES.items() if index.surveyed]
     for one in found.distributions:
         known = [row for row in modules if row[one.index] is not None]
-        whole = Counter(place(BINS[one.index], row[one.index]) for row in known)
-        assert one.edges == tuple(BINS[one.index].edge(i) for i in range(min(whole), max(whole) + 2))
+        whole = Counter(place(INDICES[one.index].bins, row[one.index]) for row in known)
+        assert one.edges == tuple(INDICES[one.index].bins.edge(i) for i in range(min(whole), max(whole) + 2))
         check(one.all, known, one.index, min(whole))
         for groups, key in ((one.families, "base_family"), (one.projections, "projection")):
             of = {row["path"] + row["uri"]: adapters[row["uri"]]["base_family"] if key == "base_family" else row[key]
@@ -113,7 +129,7 @@ def check(group: Group, members: list[dict[str, Any]], index: str, first: int) -
     assert group.adapters == len({row["uri"] for row in members})
     ends = (group.least, group.q25, group.median, group.q75, group.greatest)
     assert ends == pytest.approx(np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist(), rel=1e-12)
-    counts = Counter(place(BINS[index], value) - first for value in values)
+    counts = Counter(place(INDICES[index].bins, value) - first for value in values)
     wrong = sum(abs(count - counts[i]) for i, count in enumerate(group.counts))
     assert wrong <= 2, "a value on an edge may fall on either side of it, by the last bit of a logarithm"
 
@@ -123,7 +139,7 @@ def expected(folder: Path, index: str) -> dict[str, dict[str, Any]]:
     adapters, modules = distinct(folder)
     values: dict[str, list[float]] = defaultdict(list)
     for row in modules:
-        silent = index in SILENT and adapters[row["uri"]]["rank_max"] == 1
+        silent = INDICES[index].silent and adapters[row["uri"]]["rank_max"] == 1
         if row[index] is not None and not silent:
             values[row["uri"]].append(row[index])
     tip = max if INDICES[index].sharp == "high" else min
@@ -146,7 +162,7 @@ def expected(folder: Path, index: str) -> dict[str, dict[str, Any]]:
             z.append(NORMAL * (both[uri][i] - np.median(cell)) / mad if mad > 0 else None)
             share = share_below(both[uri][i], np.quantile(cell, GRID).tolist())
             words.append(word(z[i], share, len(cell)))
-        mixed = index in BY_RANK and (level == 2 or ends[0] != ends[1])
+        mixed = INDICES[index].by_rank and (level == 2 or ends[0] != ends[1])
         found[uri] = {
             "words": words, "mixed": mixed, "values": both[uri], "level": level, "cell": cells[level], "z": z,
             "all": both,
@@ -195,7 +211,7 @@ def test_the_unusual_are_those_farthest_from_their_cell(kind: str, index: str, r
     assert (ranking.unusual > 0) == (kind == "simulated")
     assert ranking.mixed == sum(one["mixed"] for one in wanted.values())
     assert ranking.few == sum(not one["mixed"] and len(one["cell"]) < TELLING for one in wanted.values())
-    assert ranking.rank_one == (kind == "scanned" and index in SILENT)
+    assert ranking.rank_one == (kind == "scanned" and INDICES[index].silent)
     adapters, modules = distinct(folder)
     for one in ranking.most:
         found = wanted[one.uri]

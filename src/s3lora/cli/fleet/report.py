@@ -6,18 +6,10 @@ from pathlib import Path
 
 import click
 
+from s3lora.cli.options import INDEX_NAMES, RankingName
 from s3lora.cli.output import check_output, emit
 from s3lora.errors import UsageError
 from s3lora.fleet.populations.survey import MOST, survey
-from s3lora.spectrum.indices import INDICES
-
-
-class _Index(click.Choice[str]):
-    """The name of an index, with hyphens or underscores."""
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name with hyphens."""
-        return super().convert(str(value).replace("_", "-"), param, ctx)
 
 
 @click.command("report", short_help="Look at a population: distributions, what is unusual, errors, duplicates.")
@@ -31,7 +23,7 @@ class _Index(click.Choice[str]):
 )
 @click.option(
     "--index",
-    type=_Index([name.replace("_", "-") for name in INDICES]),
+    type=RankingName(INDEX_NAMES),
     default="ssi",
     show_default=True,
     help="What adapters are ranked by.",

@@ -1,7 +1,4 @@
-"""How indices are distributed over a population: histograms with fixed bins and quartiles, by base and by projection.
-
-Bins do not depend on the data, so that those of two populations can be laid beside each other.
-"""
+"""How indices are distributed over a population: histograms and quartiles, by base and by projection."""
 
 from __future__ import annotations
 
@@ -9,56 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from s3lora.spectrum.bins import Bins
 from s3lora.spectrum.indices import INDICES
 
-#: Indices that a survey shows.
-SHOWN = ("ssi", "normalised_ssi", "weighted_ssi", "magnitude", "stable_rank")
 #: Groups that are told apart, the largest; the rest is joined.
 GROUPS = 12
 _GROUPED = ("base_family", "projection")
 _QUARTILES = [0.0, 0.25, 0.5, 0.75, 1.0]
-
-
-@dataclass(frozen=True, slots=True)
-class Bins:
-    """`count` bins from `low` up, `each` of them to a unit, a doubling or a factor of ten; the outer ones are open."""
-
-    scale: Literal["linear", "log2", "log10"]
-    low: float
-    each: int
-    count: int
-
-    def edge(self, i: int) -> float:
-        """Return the lower edge of bin i; `edge(count)` is the upper edge of the last."""
-        if self.scale == "linear":
-            return self.low + i / self.each
-        return float(self.low * (2.0 if self.scale == "log2" else 10.0) ** (i / self.each))
-
-    def sql(self, column: str) -> str:
-        """Return the SQL for the bin of a column."""
-        if self.scale == "linear":
-            place = f"floor(({column} - ({self.low!r})) * {self.each})"
-        else:
-            place = f"floor({self.scale}({column} / {self.low!r}) * {self.each})"
-            place = f"CASE WHEN {column} > 0 THEN {place} ELSE 0 END"
-        return f"CAST(least(greatest({place}, 0), {self.count - 1}) AS INTEGER)"
-
-
-_SHARE = Bins("linear", 0.0, 100, 100)
-_RANK = Bins("log2", 1.0, 8, 96)
-_SIZE = Bins("log10", 1e-8, 8, 128)
-BINS = {
-    "ssi": _SHARE,
-    "normalised_ssi": _SHARE,
-    "energy": _SHARE,
-    "stable_rank": _RANK,
-    "effective_rank": _RANK,
-    "weighted_ssi": _SIZE,
-    "magnitude": _SIZE,
-    "frobenius": _SIZE,
-    "spectral_entropy": Bins("linear", 0.0, 8, 72),
-    "kurtosis": Bins("linear", -3.0, 2, 80),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +51,22 @@ class Distribution:
     projections: tuple[Group, ...]
 
 
+def bin_sql(bins: Bins, column: str) -> str:
+    """Return the SQL for the bin of a column; the first bin of a logarithmic scale holds what is not above 0."""
+    if bins.scale == "linear":
+        place = f"floor(({column} - ({bins.low!r})) * {bins.each})"
+    else:
+        place = f"floor({bins.scale}({column} / {bins.low!r}) * {bins.each})"
+        place = f"CASE WHEN {column} > 0 THEN {place} ELSE 0 END"
+    return f"CAST(least(greatest({place}, 0), {bins.count - 1}) AS INTEGER)"
+
+
+def indices_of(database: Any) -> tuple[str, ...]:
+    """Return the indices that a dataset has columns for: one that an older s3lora made lacks the newest."""
+    there = {row[0] for row in database.execute("DESCRIBE modules").fetchall()}
+    return tuple(name for name in INDICES if name in there)
+
+
 def distributions(database: Any, indices: Sequence[str]) -> tuple[Distribution, ...]:
     """Return the distribution of each of these indices that has any value, of a database with the table `one`."""
     names = _prepare(database, indices)
@@ -133,9 +103,10 @@ def _prepare(database: Any, indices: Sequence[str]) -> dict[str, list[tuple[str,
 
 
 def _distribution(database: Any, index: str, names: dict[str, list[tuple[str, int]]]) -> Distribution | None:
-    bins = BINS[index]
+    bins = INDICES[index].bins
     counted = database.execute(f"""
-        SELECT base_family, projection, {bins.sql(index)}, count(*) FROM part WHERE {index} IS NOT NULL GROUP BY ALL
+        SELECT base_family, projection, {bin_sql(bins, index)}, count(*)
+        FROM part WHERE {index} IS NOT NULL GROUP BY ALL
     """).fetchall()
     if not counted:
         return None
@@ -164,7 +135,7 @@ def _distribution(database: Any, index: str, names: dict[str, list[tuple[str, in
 
     return Distribution(
         index=index,
-        meaning=INDICES[index].meaning,
+        meaning=INDICES[index].described,
         scale=bins.scale,
         edges=tuple(bins.edge(i) for i in range(first, last + 2)),
         all=groups("all")[0],

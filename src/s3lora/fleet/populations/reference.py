@@ -7,7 +7,7 @@ deviation, and quantiles that are dense at the ends, where what is unusual lies.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import msgspec
 
 from s3lora.errors import AdapterFileError, NothingToAuditError, printable
 from s3lora.files import write_whole
+from s3lora.fleet.populations.distributions import indices_of
 from s3lora.fleet.results.database import connect
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import read_summary
@@ -76,11 +77,12 @@ def build_reference(folder: Path, out: Path, name: str | None = None) -> Facts:
     """
     settings = read_summary(folder).settings
     with connect(folder) as database:
-        _prepare(database)
+        indices = indices_of(database)
+        _prepare(database, indices)
         facts = _facts(database, printable(name or folder.resolve().name, 80), settings)
         if not facts.modules:
             raise NothingToAuditError("no adapter of this dataset has a module with an index", file=folder)
-        rows = [row for scope in ("module", "adapter") for row in _cells(database, scope)]
+        rows = [row for scope in ("module", "adapter") for row in _cells(database, scope, indices)]
     _write(out, rows, facts)
     return facts
 
@@ -105,12 +107,12 @@ def read_facts(path: Path) -> Facts:
     return facts
 
 
-def _prepare(database: Any) -> None:
+def _prepare(database: Any, indices: Sequence[str]) -> None:
     """Make the tables `one` (distinct adapters), `module` and `adapter` (values with the keys of their cells)."""
     ends = {"high": "max", "low": "min"}
     summaries = ", ".join(
         f"median({index.name}) AS {index.name}_median, {ends[index.sharp]}({index.name}) AS {index.name}_sharpest"
-        for index in INDICES.values()
+        for index in map(INDICES.__getitem__, indices)
     )
     database.execute("""
         CREATE TEMP TABLE one AS
@@ -120,7 +122,7 @@ def _prepare(database: Any) -> None:
     database.execute(f"""
         CREATE TEMP TABLE module AS
         SELECT id, base_family, projection, {band_sql("m.rank")} AS band, layer_third AS third,
-               {", ".join(INDICES)}
+               {", ".join(indices)}
         FROM modules m JOIN one USING (uri) WHERE m.ssi IS NOT NULL
     """)
     database.execute(f"""
@@ -152,14 +154,10 @@ def _facts(database: Any, name: str, settings: Settings) -> Facts:
     )
 
 
-def columns_of(scope: Scope) -> list[str]:
-    """Return the names under which a scope keeps its distributions: indices, or indices with a summary."""
-    return list(INDICES) if scope == "module" else [f"{index}_{summary}" for index in INDICES for summary in SUMMARIES]
-
-
-def _cells(database: Any, scope: Any) -> Iterator[tuple[Any, ...]]:
+def _cells(database: Any, scope: Any, indices: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     levels = LEVELS[scope]
-    for column in columns_of(scope):
+    summaries = [f"{index}_{summary}" for index in indices for summary in SUMMARIES]
+    for column in indices if scope == "module" else summaries:
         for number, level in enumerate(levels):
             query = cell_query(scope, column, level, last=number == len(levels) - 1)
             for row in database.execute(query, [list(GRID)]).fetchall():

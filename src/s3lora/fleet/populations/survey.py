@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s3lora.errors import UsageError, printable
-from s3lora.fleet.populations.distributions import SHOWN, Distribution, distributions
+from s3lora.fleet.populations.distributions import Distribution, distributions, indices_of
 from s3lora.fleet.populations.reference import Recipe
 from s3lora.fleet.populations.unusual import Ranking, ranking
 from s3lora.fleet.results.database import connect
@@ -111,7 +111,7 @@ def survey(folder: Path, *, index: str = "ssi", most: int = MOST, reference: Pat
         reference: a file of `build_reference` to compare with; None compares with the dataset itself.
 
     Raises AdapterFileError if there is no dataset or no reference, and UsageError for an unknown index, one that the
-    scan has not computed, and a reference of another method or M.
+    scan did not compute or did not know yet, and a reference of another method or M.
     """
     if index not in INDICES:
         raise UsageError(f"no index {index!r}", fix=f"choose one of {', '.join(INDICES)}")
@@ -123,10 +123,15 @@ def survey(folder: Path, *, index: str = "ssi", most: int = MOST, reference: Pat
 
 
 def _survey(database: Any, folder: Path, summary: Summary, index: str, most: int, reference: Path | None) -> Survey:
+    known = indices_of(database)
+    if index not in known:
+        what = f"this dataset was scanned before s3lora had the index {index}"
+        raise UsageError(what, fix="scan into a new folder, or choose another --index")
     _distinct(database)
     name = printable(folder.resolve().name, 80)
     unusual = ranking(database, summary.settings, index, most, name, reference)
-    shown = distributions(database, tuple(dict.fromkeys((index, *SHOWN))))
+    shown = (name for name in known if INDICES[name].surveyed)
+    drawn = distributions(database, tuple(dict.fromkeys((index, *shown))))
     census = _census(database)
     if unusual is None and census.measured:
         fix = "scan with --kurtosis" if INDICES[index].costly else "choose another --index"
@@ -140,7 +145,7 @@ def _survey(database: Any, folder: Path, summary: Summary, index: str, most: int
         complete=summary.complete,
         census=census,
         unusual=unusual,
-        distributions=shown,
+        distributions=drawn,
         errors=_errors(database),
         skipped=dict(sorted(summary.counts.skipped.items())),
         copied_groups=copied_groups,

@@ -16,16 +16,7 @@ from s3lora.errors import AdapterFileError, UsageError, printable
 from s3lora.fleet.populations.reference import GRID, SUMMARIES, cell_query
 from s3lora.fleet.populations.standing import NORMAL, Cell, Mark, Reference, cell_of
 from s3lora.fleet.results.outcome import Settings
-from s3lora.measure.against import (
-    BY_RANK,
-    FAR,
-    SILENT,
-    TELLING,
-    Hindrance,
-    hindrance,
-    together,
-    unusual,
-)
+from s3lora.measure.against import FAR, TELLING, Hindrance, hindrance, together, unusual
 from s3lora.measure.against import Unusual as Word
 from s3lora.measure.cells import ADAPTER_LEVELS, band_sql
 from s3lora.needs import need
@@ -133,7 +124,7 @@ def ranking(
     """).fetchone()
     return Ranking(
         index=index,
-        meaning=INDICES[index].meaning,
+        meaning=INDICES[index].described,
         sharp=INDICES[index].sharp,
         against="population" if reference is None else "reference",
         reference=called,
@@ -171,7 +162,7 @@ def _prepare(database: Any, index: str) -> int:
               FROM modules WHERE ssi IS NOT NULL GROUP BY uri) JOIN one USING (uri)
     """)
     left: int = 0
-    if index in SILENT:
+    if INDICES[index].silent:
         left = database.execute("SELECT count(*) FROM adapter WHERE rank_max = 1").fetchone()[0]
         database.execute("DELETE FROM adapter WHERE rank_max = 1")
     database.execute(f"DELETE FROM adapter WHERE {index}_median IS NULL")
@@ -221,7 +212,7 @@ def _place(database: Any, index: str, cells: Cells) -> None:
     if rows:
         database.executemany("INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     chosen = ", ".join(f"coalesce(c0.{name}, c1.{name}, c2.{name}) AS {name}" for name in ("level", "n", *"mdte"))
-    mixed = "(level = 2 OR banded)" if index in BY_RANK else "false"
+    mixed = "(level = 2 OR banded)" if INDICES[index].by_rank else "false"
     database.execute(f"""
         CREATE TEMP TABLE placed AS
         SELECT *, greatest(abs(z_median), abs(z_sharpest)) AS score FROM (

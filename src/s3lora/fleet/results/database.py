@@ -30,7 +30,8 @@ def connect(folder: Path) -> Iterator[Any]:
         pattern = glob.escape(parts)
         for table in TABLES:
             files = _quoted(f"{pattern}/[0-9]*/{table}.parquet")
-            database.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet({files})")
+            # A part that an older s3lora wrote lacks the columns of newer indices.
+            database.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet({files}, union_by_name = true)")
         # DuckDB holds patterns, too, against the folders that it may read.
         database.execute(f"SET allowed_directories = [{_quoted(parts)}, {_quoted(pattern)}]")
         database.execute("SET enable_external_access = false")

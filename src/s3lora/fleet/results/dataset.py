@@ -49,7 +49,7 @@ def part_files(folder: Path, table: Table) -> list[str]:
 
 def read_table(folder: Path, table: Table, columns: Sequence[str] | None = None) -> Any:
     """Return one table of a dataset as a `pyarrow.Table`; raise AdapterFileError if it is none, or is newer than we."""
-    return need("pyarrow", "fleet").concat_tables(list(read_parts(folder, table, columns)))
+    return need("pyarrow", "fleet").concat_tables(list(read_parts(folder, table, columns)), promote_options="default")
 
 
 def read_parts(folder: Path, table: Table, columns: Sequence[str] | None = None) -> Iterator[Any]:
@@ -268,7 +268,8 @@ class Dataset:
             fresh = {trace.uri for trace in (*result.traces, *traces)} - kept
             for table in TABLES:
                 new[table].insert(0, _without(_read(self.path(number) / f"{table}.parquet"), fresh))
-        return {table: to_parquet(pa.concat_tables(parts)) for table, parts in new.items()}, traces
+        joined = {table: pa.concat_tables(parts, promote_options="default") for table, parts in new.items()}
+        return {table: to_parquet(whole) for table, whole in joined.items()}, traces
 
     def _copy(self, row: Mapping[str, Any]) -> tuple[Any, Any]:
         """Return (adapters, modules) for an adapter whose content was measured under another uri."""

@@ -83,7 +83,7 @@ MODULES = (
     _column("dora!", "bool", "whether it is a DoRA module"),
     _column("parameters!", "int64", "r·(m + n)"),
     _column("zero!", "bool", "whether it is a zero update, which has no index"),
-    *(Column(name, "double", index.meaning) for name, index in INDICES.items()),
+    *(Column(name, "double", index.described) for name, index in INDICES.items()),
 )
 
 ERRORS = (

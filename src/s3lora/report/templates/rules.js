@@ -8,12 +8,24 @@ const share = (part) => {
   return (whole === "0" || whole === "100") && part !== 0 && part !== 1 ? `${(100 * part).toFixed(1)} %` : `${whole} %`;
 };
 
+// What `rounded` of ties.py returns, by the same sums: a value without the digits that rounding may have changed.
+const GRID = 1.5 * 2 ** 29, SPLIT = 2 ** 29 + 1;
+const rounded = (value, free) => {
+  if (free && Math.abs(value) < 1) return value + GRID - GRID;
+  if (Math.abs(value) > 1e290) return value;
+  const wide = value * SPLIT;
+  return wide - (wide - value);
+};
+
 // Returns how many units, or which, a rule chooses: positions in the order of the index.
 const RULES = {
   top: (amount, units) => first(Math.min(amount, units.length)),
   fraction: (amount, units) => first(Math.floor(fraction(amount) * units.length + 0.5)),
-  threshold: (amount, units, inverse) => positions(units, (unit) => (inverse ? unit.worth <= amount : unit.worth >= amount)),
-  outlier(amount, units, inverse) {
+  threshold(amount, units, { inverse, free }) {
+    const limit = rounded(amount, free);
+    return positions(units, (unit) => (inverse ? unit.worth <= limit : unit.worth >= limit));
+  },
+  outlier(amount, units, { inverse }) {
     const kinds = new Map();
     units.forEach((unit) => kinds.set(unit.kind, [...(kinds.get(unit.kind) || []), inverse ? -unit.worth : unit.worth]));
     const limits = new Map();

@@ -81,18 +81,18 @@ class Explorer {
   // Returns what is ranked, sharpest first.
   units() {
     const { series, data } = this;
-    if (data.whole) return series.units.map((members, i) => ({ members, worth: series.worth[i], kind: 0 }));
+    if (data.whole) return series.units.map((members, i) => ({ members, worth: rounded(series.worth[i], series.free), kind: 0 }));
     const { values } = series, sign = series.inverse ? 1 : -1;
     return (data.allowed || first(values.length)).filter((i) => values[i] !== null)
-      .sort((a, b) => sign * (values[a] - values[b]))
-      .map((i) => ({ members: [i], worth: values[i], kind: data.kind[i] }));
+      .map((i) => ({ members: [i], worth: rounded(values[i], series.free), kind: data.kind[i] }))
+      .sort((a, b) => sign * (a.worth - b.worth));
   }
 
   choose() {
     const rule = this.form.elements.rule.value, amount = Number(this.form.elements.amount.value);
     const units = this.units();
     this.picked = new Set(rule === "given" ? this.data.chosen
-      : RULES[rule](amount, units, this.series.inverse).flatMap((i) => units[i].members));
+      : RULES[rule](amount, units, this.series).flatMap((i) => units[i].members));
     this.totals();
     this.commands(rule, amount);
     this.marks();
@@ -267,18 +267,13 @@ class Explorer {
     const { series, data } = this, [low, high, start, end] = series.axis, frame = this.find("svg.strips").viewBox.baseVal;
     const left = this.stripLeft, value = series.values[module];
     const at = start + ((value - low) / (high - low)) * (end - start);
-    const y = data.strips[1] + data.strips[0] * (data.strip[module] + 0.5) + (((this.turn[module] * 5) % 9) - 4) * 1.9;
-    return `M${(left + ((frame.width - left - 8) * at) / 1000).toFixed(1)} ${y.toFixed(1)}h0`;
+    return `M${(left + ((frame.width - left - 8) * at) / 1000).toFixed(1)} ${data.heights[module].toFixed(1)}h0`;
   }
 
   get stripLeft() { return Number(this.find("svg.strips .name").getAttribute("x")) + 8; }
 
   strips() {
     const { series, data } = this, box = this.find("svg.strips"), scale = (box.viewBox.baseVal.width - this.stripLeft - 8) / 1000;
-    if (!this.turn) {
-      const seen = new Map();
-      this.turn = data.strip.map((row) => { seen.set(row, (seen.get(row) ?? -1) + 1); return seen.get(row); });
-    }
     const known = first(series.values.length).filter((i) => series.values[i] !== null);
     box.querySelector(".dots").setAttribute("d", known.filter((i) => !this.picked.has(i)).map((i) => this.spot(i)).join(""));
     box.querySelector(".picked").setAttribute("d", known.filter((i) => this.picked.has(i)).map((i) => this.spot(i)).join(""));
@@ -304,7 +299,7 @@ class Explorer {
   }
 
   dot() {
-    if (this.turn) this.find("svg.strips .dots.here").setAttribute("d", this.series.values[this.module] === null ? "" : this.spot(this.module));
+    this.find("svg.strips .dots.here").setAttribute("d", this.series.values[this.module] === null ? "" : this.spot(this.module));
   }
 
   // ---- the measured curve
