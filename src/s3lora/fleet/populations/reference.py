@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from s3lora.errors import AdapterFileError, NothingToAuditError, printable
-from s3lora.files import write_whole
+from s3lora.files import check_regular, reason, write_whole
 from s3lora.fleet.results.database import connect
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import read_summary
@@ -89,11 +89,12 @@ def read_facts(path: Path) -> Facts:
     """Return what a reference says of itself; raise AdapterFileError if the file is none, or of a newer version."""
     pq, pa = need("pyarrow.parquet", "fleet"), need("pyarrow", "fleet")
     try:
+        check_regular(path)
         found = pq.read_schema(path)
         raw = (found.metadata or {}).get(FACTS_KEY)
         facts = None if raw is None else msgspec.json.decode(raw, type=Facts)
     except (OSError, ValueError, pa.ArrowException, msgspec.DecodeError) as error:
-        raise AdapterFileError(f"cannot be read as a reference: {printable(error)}", file=path) from None
+        raise AdapterFileError(f"cannot be read as a reference: {reason(error)}", file=path) from None
     if facts is None:
         fix = "make one with: s3lora fleet reference build DIR -o FILE"
         raise AdapterFileError("is no reference", file=path, fix=fix)
