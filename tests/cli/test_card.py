@@ -199,7 +199,7 @@ def test_cards_that_cannot_be(adapter: Path, capsys: pytest.CaptureFixture[str])
     before = state(adapter)
     fails(call(capsys, "card", "adapter"), r"README\.md: is a folder")
     for output, says in (
-        ("pipe", "pipe: cannot be read (not a regular file)"),
+        ("pipe", r"pipe: cannot be read \(not a regular file\)"),
         ("latin.md", r"latin\.md: is not UTF-8 text"),
         ("nowhere/x.md", r"nowhere/x\.md: cannot be written \(no such folder\)"),
         ("", "--output has no name"),
