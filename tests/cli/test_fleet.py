@@ -75,7 +75,7 @@ def test_wrong_use(folder: Path, dataset: Path, tmp_path: Path, capsys: pytest.C
 
     out = ("--out", tmp_path / "out")
     fails(2, "--address does nothing without --engine ray", "scan", folder, *out, "--address", "x:1")
-    fails(2, "--workers does nothing with --engine ray", "scan", folder, *out, "--engine", "ray", "--workers", "2")
+    fails(2, "--workers does nothing without --engine local", "scan", folder, *out, "--engine", "ray", "--workers", "2")
     fails(2, "holds results of other settings (method mas-svd)", "scan", folder, "--out", dataset, "--method", "svd")
     fails(2, "holds no results of a fleet", "scan", folder, "--out", folder)
     (tmp_path / "none.txt").write_text("")

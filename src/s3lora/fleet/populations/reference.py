@@ -17,6 +17,7 @@ import msgspec
 from s3lora.errors import AdapterFileError, NothingToAuditError, printable
 from s3lora.files import check_regular, reason, write_whole
 from s3lora.fleet.results.database import connect
+from s3lora.fleet.results.distinct import Recipe, make_distinct, recipes
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import read_summary
 from s3lora.measure.cells import FEWEST, KEYS, LEVELS, Level, band_sql
@@ -35,19 +36,6 @@ GRID = tuple(sorted({*_TAIL, *(round(i / 200, 3) for i in range(201)), *(round(1
 SUMMARIES = ("median", "sharpest")
 
 Scope = Literal["module", "adapter"]
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What adapters have in common that were made alike, as far as files tell, and how many there are."""
-
-    base_family: str
-    projections: str
-    rank: int
-    lora_alpha: float | None
-    lora_dropout: float | None
-    init: str | None
-    adapters: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,11 +101,7 @@ def _prepare(database: Any) -> None:
         f"median({index.name}) AS {index.name}_median, {ends[index.sharp]}({index.name}) AS {index.name}_sharpest"
         for index in INDICES.values()
     )
-    database.execute("""
-        CREATE TEMP TABLE one AS
-        SELECT row_number() OVER (ORDER BY uri) AS id, * FROM (
-            SELECT * FROM adapters QUALIFY row_number() OVER (PARTITION BY tensors ORDER BY uri) = 1)
-    """)
+    make_distinct(database)
     database.execute(f"""
         CREATE TEMP TABLE module AS
         SELECT id, base_family, projection, {band_sql("m.rank")} AS band, layer_third AS third,
@@ -137,10 +121,7 @@ def _facts(database: Any, name: str, settings: Settings) -> Facts:
     everything = database.execute("SELECT count(*) FROM adapters").fetchone()[0]
     distinct = database.execute("SELECT count(*) FROM one").fetchone()[0]
     families = database.execute("SELECT base_family, count(*) FROM adapter GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
-    recipes = database.execute("""
-        SELECT base_family, projections, rank_max, lora_alpha, lora_dropout, init, count(*)
-        FROM one WHERE id IN (SELECT id FROM adapter) GROUP BY ALL ORDER BY 7 DESC, 1, 2, 3, 4, 5, 6
-    """).fetchall()
+    made, more_recipes = recipes(database, RECIPES, "id IN (SELECT id FROM adapter)")
     return Facts(
         name=name,
         settings=settings,
@@ -148,8 +129,8 @@ def _facts(database: Any, name: str, settings: Settings) -> Facts:
         modules=modules,
         copies=everything - distinct,
         families=dict(families),
-        recipes=tuple(Recipe(*recipe) for recipe in recipes[:RECIPES]),
-        more_recipes=max(0, len(recipes) - RECIPES),
+        recipes=made,
+        more_recipes=more_recipes,
     )
 
 
