@@ -31,7 +31,7 @@ for package in ("pyarrow", "duckdb"):
 PATIENCE = 300
 #: What a parameter names, by its metavar: files and folders, or anything else.
 FILES = {"FILE", "FOLDER", "DIR", "PATH", "PATH...", "ADAPTER", "[ADAPTER]...", "A B [C...]", "A B [C...] | RUN",
-         "PRUNED", "ORIGINAL", "INPUT...", "DETECTOR", "MODEL"}  # fmt: skip
+         "PRUNED", "ORIGINAL", "INPUT...", "MODEL"}  # fmt: skip
 OTHERS = {"N", "M", "K", "F", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "NAMES", "LIST", "REGEX", "RULE", "URL",
           "SPEC", "ADDRESS", "W,W...", "[SQL]"}  # fmt: skip
 #: Of those of `FILES`, what names a module.
