@@ -36,9 +36,9 @@ GROUND = ("_version", "errors", "files", "needs", "statistics")
 #: Within a floor: what may not reach which neighbours.
 WALLS = {
     "fleet.sources": ("fleet.work", "fleet.run", "fleet.engines", "fleet.results", "fleet.populations"),
-    "fleet.engines": ("fleet.run", "fleet.populations", "fleet.detection"),
-    "fleet.results": ("fleet.work", "fleet.run", "fleet.engines", "fleet.sources", "fleet.detection"),
-    "fleet.work": ("fleet.run", "fleet.engines", "fleet.populations", "fleet.detection"),
+    "fleet.engines": ("fleet.run", "fleet.populations"),
+    "fleet.results": ("fleet.work", "fleet.run", "fleet.engines", "fleet.sources"),
+    "fleet.work": ("fleet.run", "fleet.engines", "fleet.populations"),
     "fleet.signature": ("fleet.results", "fleet.sources", "fleet.work"),
     "fleet": ("rewrite", "choose"),
     "adapter": ("spectrum",),

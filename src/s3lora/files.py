@@ -1,34 +1,88 @@
-"""Reading a file whole, bounded and regular; writing one whole or not at all, never through a link or onto an input."""
+"""Every bounded read, of regular files only, and every write: whole or not at all, through no link, onto no input.
+
+What is no regular file is refused before it is opened. A named pipe would wait for a writer for ever, a device may
+never end, and in both a library written in C does not even listen to SIGTERM.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from s3lora.errors import OutputError, UsageError, printable
+from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 
 #: What a result is never written over, by its name: a slip of the hand would cost the adapter.
 ADAPTER_FILES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".gguf", "adapter_config.json")
 LINK = "is a link, and its target would be overwritten"
+#: Endings of the names of what exists while something else is replaced.
+PARTIAL, OLD = ".partial", ".old"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
-def read_settings(path: Path, limit: int) -> bytes:
-    """Return the content; raise UsageError if it is missing, unreadable, no regular file or above `limit` bytes."""
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise OSError unless `path` is a regular file or a link to one: for libraries that open files by themselves."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError("is no regular file", file=path)
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror or error})", file=path) from None
+        status = os.stat(path)
     except ValueError:  # a null character in the name
-        raise UsageError("is no name of a file", file=path) from None
+        raise OSError(errno.EINVAL, "not the name of a file") from None
+    _regular(status)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file, or what a link leads to, for reading; raise OSError for anything else."""
+    check_regular(path)
+    # Not waiting: a named pipe may have come in its place since.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _regular(os.fstat(file.fileno()))
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Return the content of a regular file; raise OSError for anything else, and above `limit` bytes."""
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
     if len(content) > limit:
-        raise UsageError(f"is larger than {limit:,} bytes", file=path)
+        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes")
     return content
+
+
+def read_whole(
+    path: Path, limit: int, error: type[S3LoRAError] = UsageError, *, label: object = None, fix: str | None = None
+) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes; raise `error` for any other.
+
+    Parameters:
+        path: what to read; a link is followed.
+        limit: most bytes.
+        error: class of the error.
+        label: what the error calls the file, if not `path`.
+        fix: what the error says to do.
+    """
+    try:
+        return read_bytes(path, limit)
+    except OSError as problem:
+        raise error(f"cannot be read ({reason(problem)})", file=path if label is None else label, fix=fix) from None
+
+
+def reason(problem: Exception) -> str:
+    """Return why a file could not be read or written, without its name and the number of the error."""
+    return printable(getattr(problem, "strerror", None) or problem)
+
+
+def _regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
 
 
 def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
@@ -38,12 +92,13 @@ def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
     same file as one of `inputs`, under any name.
     """
     try:
-        if path.is_symlink() and not _is_device(path):
+        if path.is_symlink() and not _is_stream(path):
             raise OutputError(LINK, file=path, fix=f"give --output {printable(_target(path))}, or another file")
         if path.is_dir():
             raise OutputError("is a folder", file=path, fix="give the name of a file")
         if not path.parent.is_dir():
             raise OutputError("cannot be written (no such folder)", file=path)
+        _refuse_disk(path)
         if not path.is_file():
             return
         # The real name counts: a folder on the way may be a link, and some systems ignore the case of names.
@@ -52,7 +107,7 @@ def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
         if any(other.is_file() and path.samefile(other) for other in inputs):
             raise OutputError("is read by this command", file=path, fix="give --output another file")
     except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=path) from None
+        raise _unwritable(path, error) from None
     except ValueError:  # a null character
         raise UsageError("--output is no name of a file", fix="give the file to write") from None
 
@@ -60,36 +115,123 @@ def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write `content` to `path` in one step: whoever looks sees the old file or the new one, and no part of either.
 
-    Devices and pipes are written to, never replaced. Raises OutputError where the system refuses, and where `path` is
-    a link to anything else.
+    Character devices and pipes are written to, never replaced. Raises OutputError where the system refuses, and where
+    `path` is a link to anything else.
     """
     partial: str | None = None
     try:
-        if _is_device(path):
-            with path.open("wb") as device:
-                device.write(content)
+        if _is_stream(path):
+            with path.open("wb") as stream:
+                stream.write(content)
             return
         if path.is_symlink():
             raise OutputError(LINK, file=path)
+        _refuse_disk(path)
         import tempfile  # only here, and slow to import
 
-        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".partial", dir=path.parent)
+        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PARTIAL, dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut could leave the new name with no content
+            _flush(file)
         Path(partial).chmod(_mode(path))
         Path(partial).replace(path)  # a link that came meanwhile is replaced by this, not followed
         partial = None
     except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=path) from None
+        raise _unwritable(path, error) from None
     finally:
         if partial is not None:
             Path(partial).unlink(missing_ok=True)
 
 
-def _is_device(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file to write, and flush it to the disk; raise OSError if there is anything of that name."""
+    with path.open("xb") as file:
+        yield file
+        _flush(file)
+
+
+@contextlib.contextmanager
+def replacing(out: Path, workshop: Path | None = None) -> Iterator[Path]:
+    """Give an empty folder beside `out`; when the block ends well, it takes the place of `out` in one step.
+
+    If the block fails, or the process dies, `out` is as it was. `workshop` is an existing folder of the same file
+    system to work in, where nothing else may lie beside `out`. Raises OutputError where the system refuses.
+    """
+    import shutil
+    import tempfile
+
+    out = Path(os.path.abspath(out))  # without "..", whose name could not be that of a new folder
+    workshop = out.parent if workshop is None else workshop
+    partial: Path | None = None
+    made = [folder for folder in out.parents if not folder.exists()]  # innermost first
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL, dir=workshop))
+        yield partial
+        partial.chmod(0o777 & ~_umask())
+        _sync(partial)
+        _swap(partial, out, workshop)
+        _sync(out.parent)
+    except OSError as error:
+        raise _unwritable(out, error) from None
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):  # which says that they are not empty
+            for folder in made:
+                folder.rmdir()
+
+
+def locked(path: Path) -> BinaryIO:
+    """Return an open file, made if there is none, that one process can hold; closing it lets it go.
+
+    The system lets it go as well when the process ends, however it ends. Raises BlockingIOError if another process
+    holds it, and OSError if it is a link or no regular file. Where the system has no such locks, it is not held.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    file = os.fdopen(os.open(path, flags, 0o666), "rb")
+    try:
+        _regular(os.fstat(file.fileno()))
+        _hold(file)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _hold(file: BinaryIO) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks
+        return
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())  # else a power cut could leave the new name with no content
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot be written ({reason(error)})", file=path)
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether what is written to `path` goes somewhere else: a character device or a pipe."""
+    mode = path.stat().st_mode if path.exists() else 0
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+def _refuse_disk(path: Path) -> None:
+    """Raise OutputError for a disk or a socket, which can be neither written to nor replaced."""
+    if path.exists() and not (path.is_file() or path.is_dir() or _is_stream(path)):
+        raise OutputError("is neither a file nor a pipe", file=path)
 
 
 def _target(link: Path) -> str:
@@ -98,8 +240,51 @@ def _target(link: Path) -> str:
 
 def _mode(path: Path) -> int:
     """Return the permissions of the file that is replaced, or of a new one."""
-    if path.is_file():
-        return stat.S_IMODE(path.stat().st_mode)
+    return stat.S_IMODE(path.stat().st_mode) if path.is_file() else 0o666 & ~_umask()
+
+
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
-    return 0o666 & ~mask
+    return mask
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _swap(new: Path, out: Path, workshop: Path) -> None:
+    """Put `new` in the place of `out`; what was there is afterwards at `new`."""
+    if not out.exists():
+        new.rename(out)
+        return
+    if _exchange(new, out):
+        return
+    import shutil
+    import tempfile
+
+    # Without an atomic exchange there is a moment without `out`; the old folder then lies in the workshop, whole.
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=OLD, dir=workshop))
+    old.rmdir()  # only its name is needed: not every system renames onto an empty folder
+    out.rename(old)
+    try:
+        new.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two paths atomically (Linux, renameat2); return whether the system could."""
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(call(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0)

@@ -123,7 +123,7 @@ def test_a_bare_file_uses_the_configuration_beside_it(tmp_path: Path) -> None:
         (b"\xff\xfe{}", "is not valid JSON"),
         (b"[]", "must hold a JSON object"),
         (b"", "is not valid JSON"),
-        (b" " * (4 * 1024 * 1024 + 1), "is larger than 4,194,304 bytes"),
+        (b" " * (4 * 1024 * 1024 + 1), "larger than 4,194,304 bytes"),
     ],
 )
 def test_an_unreadable_configuration_is_an_error_and_not_a_default(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -140,7 +140,7 @@ def test_a_pipe_or_folder_in_place_of_a_file_does_not_block(tmp_path: Path, name
         folder = make_adapter(tmp_path / str(i), {"x": (4, 4, 2)})
         (folder / name).unlink()
         make(folder / name)
-        with pytest.raises(AdapterFileError, match="is not a regular file"):
+        with pytest.raises(AdapterFileError, match="not a regular file"):
             open_adapter(folder)
 
 

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 import s3lora.adapter.write
-from s3lora import OutputError, Settings, UsageError, open_adapter, prune, read_provenance, scan, write_pruned
-from s3lora.adapter import folder as folders
+from s3lora import OutputError, Settings, UsageError, files, open_adapter, prune, read_provenance, scan, write_pruned
 from tests.planning import config_of, plan_of, prune_to, tensors_of
 from tests.support import make_adapter, shared, write_safetensors
 
@@ -211,7 +210,7 @@ def test_folders_within_each_other_are_refused(source: Path, tmp_path: Path, whe
 
 
 def test_without_an_atomic_exchange(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(folders, "_exchange", lambda *_: False)
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
     out = prune_to(source, tmp_path / "out", PATHS[:1])
     prune_to(source, out, PATHS[1:3], force=True)
     assert len(read_provenance(out).modules) == 2

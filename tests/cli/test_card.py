@@ -163,7 +163,7 @@ def test_a_measurement_is_attached(
     make_adapter(tmp_path / "other", LAYERS, seed=1)
     for command in ("card", "bom"):
         fails(call(capsys, command, "other", "--evaluation", "evaluation.json"), "has no figures of this adapter")
-        fails(call(capsys, command, "other", "--evaluation", "gone.json"), r"gone\.json: cannot be opened")
+        fails(call(capsys, command, "other", "--evaluation", "gone.json"), r"gone\.json: cannot be read")
         fails(call(capsys, command, "other", "--evaluation", f"other/{bad.CONFIG}"), "is no result of eval, sweep")
     assert not (tmp_path / "other" / "README.md").exists()
 
@@ -199,7 +199,7 @@ def test_cards_that_cannot_be(adapter: Path, capsys: pytest.CaptureFixture[str])
     before = state(adapter)
     fails(call(capsys, "card", "adapter"), r"README\.md: is a folder")
     for output, says in (
-        ("pipe", "pipe: is not a regular file"),
+        ("pipe", r"pipe: cannot be read \(not a regular file\)"),
         ("latin.md", r"latin\.md: is not UTF-8 text"),
         ("nowhere/x.md", r"nowhere/x\.md: cannot be written \(no such folder\)"),
         ("", "--output has no name"),

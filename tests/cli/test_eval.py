@@ -150,7 +150,7 @@ ERRORS = {
     "tokens": (("{adapter}", *BASE, "--tokens", "safety=x"), "--tokens safety=x cannot be read"),
     "two rules": (("{adapter}", *BASE, "--top", "1", "--fraction", "0.5"), "--top and --fraction exclude each other"),
     "dtype": (("{adapter}", *BASE, "--dtype", "float33"), "no dtype float33; use float32"),
-    "prompts": (("{adapter}", *BASE, "--harmful", "/no/such/file.txt"), "/no/such/file.txt: there is no such file"),
+    "prompts": (("{adapter}", *BASE, "--harmful", "/no/such/file.txt"), r"file.txt: cannot be read \(No such file"),
     "completions": (("{adapter}", *BASE, "--keep-completions"), "--keep-completions needs --output"),
     "output under a file": (("{adapter}", *BASE, "-o", "{file}/out"), r"out: cannot be written to \(Not a directory\)"),
     "output is a file": (("{adapter}", *BASE, "-o", "{file}"), r"cannot be written to \(File exists\)"),

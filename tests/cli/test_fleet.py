@@ -6,15 +6,12 @@ import csv
 import io
 import json
 import os
-import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from s3lora.cli.fleet import progress as showing
 from s3lora.fleet.results.queries import SAVED
@@ -78,7 +75,7 @@ def test_wrong_use(folder: Path, dataset: Path, tmp_path: Path, capsys: pytest.C
 
     out = ("--out", tmp_path / "out")
     fails(2, "--address does nothing without --engine ray", "scan", folder, *out, "--address", "x:1")
-    fails(2, "--workers does nothing with --engine ray", "scan", folder, *out, "--engine", "ray", "--workers", "2")
+    fails(2, "--workers does nothing without --engine local", "scan", folder, *out, "--engine", "ray", "--workers", "2")
     fails(2, "holds results of other settings (method mas-svd)", "scan", folder, "--out", dataset, "--method", "svd")
     fails(2, "holds no results of a fleet", "scan", folder, "--out", folder)
     (tmp_path / "none.txt").write_text("")
@@ -192,48 +189,6 @@ def test_reference(folder: Path, dataset: Path, tmp_path: Path, capsys: pytest.C
     assert shown.out == built.out
     facts = json.loads(call(capsys, "fleet", "reference", "show", file, "--format", "json").out)
     assert (facts["name"], facts["adapters"], facts["families"]) == ("ours", 3, {"base-model": 3})
-
-
-def write_signed(folder: Path, number: int, scale: float) -> Path:
-    random = np.random.default_rng(number)
-    tensors = {}
-    for name in "qkvo":
-        key = f"base_model.model.model.layers.0.self_attn.{name}_proj"
-        tensors[f"{key}.lora_A.weight"] = random.standard_normal((2, 8))
-        tensors[f"{key}.lora_B.weight"] = scale * random.standard_normal((8, 2))
-    folder.mkdir(parents=True)
-    save_file(tensors, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 2}')
-    return folder
-
-
-def test_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    labels = ["uri,label,recipe"]
-    for number in range(80):
-        made = write_signed(tmp_path / "in" / f"{number:02d}", number, 1 + number % 2)
-        labels.append(f"{made},{number % 2},{'one' if number < 40 else 'other'}")
-    (tmp_path / "labels.csv").write_text("\n".join(labels) + "\n")
-    results, file = tmp_path / "results", tmp_path / "detector.json"
-    assert call(capsys, "fleet", "scan", tmp_path / "in", "--out", results, "--signature", "--workers", "1").status == 0
-    trained = call(capsys, "fleet", "detector", "train", results, "--labels", tmp_path / "labels.csv", "-o", file)
-    assert (trained.status, trained.err) == (0, "")
-    assert "false positives" in trained.out
-    assert "caution" in trained.out
-    jsonschema.validate(json.loads(file.read_text()), json.loads(schema("detector")))
-    one = call(capsys, "fleet", "detector", "apply", file, tmp_path / "in" / "00", tmp_path / "in" / "01")
-    assert one.status == 0
-    assert "against the reference" in one.out
-    assert not any(word in one.out + trained.out for word in ("backdoor", "unsafe", "malicious"))
-    document = json.loads(call(capsys, "fleet", "detector", "apply", file, results, "--format", "json").out)
-    jsonschema.validate(document, json.loads(schema("verdicts")))
-    verdicts = {verdict["uri"]: verdict["unusual"] for verdict in document["verdicts"]}
-    assert len(verdicts) == 80
-    right = sum(verdicts[f"{tmp_path}/in/{number:02d}"] == bool(number % 2) for number in range(80))
-    assert right > 70
-    broken = call(capsys, "fleet", "detector", "apply", file, tmp_path / "missing", tmp_path / "in" / "00")
-    assert broken.status == 2
-    assert "missing" in broken.err
-    assert re.search(r"/00 +0\.\d+ +not unusual", broken.out)
 
 
 def test_a_line_a_minute_where_there_is_no_terminal(

@@ -127,7 +127,7 @@ def test_what_is_read_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(PromptFileError, match="more than 3 prompts"):
         read(tmp_path, "a\nb\nc\nd\n")
     monkeypatch.setattr(prompts, "MAX_BYTES", 2**20)
-    with pytest.raises(PromptFileError, match="larger than 1 MiB"):
+    with pytest.raises(PromptFileError, match="larger than 1,048,576 bytes"):
         read(tmp_path, "a\n" * 2**19 + "b")
 
 

@@ -89,7 +89,7 @@ GOOD = {"name": "mine", "version": "2", "prefixes": ["Nein"]}
         ({**GOOD, "prefixes": ["No", "  "]}, "entry 2"),
         ({**GOOD, "prefixes": ["No", "No", " No"]}, "entry 3"),
         ({**GOOD, "prefixes": [7]}, "entry 1"),
-        ("x" * (2**20 + 1), "larger than 1 MiB"),
+        ("x" * (2**20 + 1), "larger than 1,048,576 bytes"),
     ],
 )
 def test_bad_lists(tmp_path: Path, content: Any, problem: str) -> None:
@@ -102,5 +102,5 @@ def test_bad_lists(tmp_path: Path, content: Any, problem: str) -> None:
 
 
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(S3LoRAError, match="no such file"):
+    with pytest.raises(S3LoRAError, match="No such file"):
         read_refusals(tmp_path / "none.json")

@@ -18,7 +18,7 @@ from s3lora.fleet import run as running
 from s3lora.fleet import work as working
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import Dataset, part_files, read_table
-from s3lora.fleet.results.outcome import Settings
+from s3lora.fleet.results.outcome import Settings, Trace
 from s3lora.fleet.results.schema import TABLES
 from s3lora.fleet.run import Progress, fleet_scan
 from s3lora.fleet.sources.inputs import Found
@@ -243,6 +243,36 @@ def test_an_error_that_may_pass_replaces_no_measurement(tmp_path: Path, monkeypa
     }
     assert run([tmp_path / "in"], tmp_path / "out").counts.errors == {}
     agrees(tmp_path / "out")
+
+
+@pytest.mark.parametrize("new", ["measured", "transient", "lasting"])
+@pytest.mark.parametrize("old", ["nothing", "measured", "transient", "lasting"])
+def test_what_replaces_what(old: str, new: str, tmp_path: Path) -> None:
+    """Only a measurement stays, and only beside an error that may pass: of two errors the later one is told."""
+    traces = {
+        "measured": Trace("a", "1", "00", "00", 8),
+        "transient": Trace("a", "1", kind="OS", transient=True),
+        "lasting": Trace("a", "1", kind="AdapterFile"),
+    }
+    with Dataset(tmp_path / "out", Settings()) as dataset:
+        if old != "nothing":
+            dataset.traces["a"] = traces[old]
+        assert dataset.keeps(traces[new]) == ((old, new) == ("measured", "transient"))
+
+
+def test_of_two_errors_that_may_pass_the_later_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "in", 1)
+    for reason in ("cannot be reached", "does not answer"):
+
+        def away(*_: Any, reason: str = reason, **__: Any) -> Any:
+            raise UnreachableError(reason)
+
+        seen: list[Progress] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(working, "localised", away)
+            run([tmp_path / "in"], tmp_path / "out", watch=seen.append)
+        assert [row["reason"] for row in rows(tmp_path / "out", "errors")] == [reason]
+        assert seen[-1].kept == 0
 
 
 def test_a_listing_that_breaks_off_is_an_error_beside_the_input(

@@ -238,7 +238,7 @@ def test_files_that_cannot_be_read(desk: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "MAX_BASELINE", 10)
     for name, says in (
         ("nowhere", "cannot be read"),
-        ("folder", "is no regular file"),
+        ("folder", "not a regular file"),
         ("large", "larger than 10 bytes"),
     ):
         with pytest.raises(UsageError, match=says):

@@ -283,11 +283,11 @@ def test_files_that_are_no_policy(desk: Path, capsys: pytest.CaptureFixture[str]
     policy(desk / "sub", "[tool.other]\n", "pyproject.toml")
     for name, says in (
         ("nowhere.toml", "nowhere.toml: cannot be read (No such file or directory)"),
-        ("folder.toml", "folder.toml: is no regular file"),
+        ("folder.toml", "folder.toml: cannot be read (not a regular file)"),
         ("latin.toml", "latin.toml:2: is not UTF-8, as TOML must be"),
-        ("large.toml", "large.toml: is larger than 1,048,576 bytes"),
+        ("large.toml", "large.toml: cannot be read (larger than 1,048,576 bytes)"),
         ("sub/pyproject.toml", "sub/pyproject.toml: has no [tool.s3lora]"),
-        ("x\0.toml", "is no name of a file"),
+        ("x\0.toml", "an argument holds a null character"),
     ):
         result = call(capsys, "scan", "a", "--policy", name)
         assert (result.status, result.out) == (2, ""), name

@@ -106,7 +106,7 @@ CASES = {
     "config-list": (bad.config(b"[1, 2]"), 2, r"adapter_config\.json: must hold a JSON object"),
     "config-no-utf8": (bad.config(b'{"r": "\xff"}'), 2, r"adapter_config\.json: is not valid JSON"),
     "config-deep": (bad.config(DEEP), 2, r"adapter_config\.json: is not valid JSON"),
-    "config-huge": (bad.config(b'{"a": "' + b"x" * 5_000_000 + b'"}'), 2, r"adapter_config\.json: is larger than"),
+    "config-huge": (bad.config(b'{"a": "' + b"x" * 5_000_000 + b'"}'), 2, r"adapter_config\.json: .*larger than"),
     "r-word": (bad.config({"r": "eight"}), 2, r"`r` is eight, not a positive number"),
     "r-list": (bad.config({"r": [8]}), 2, r"`r` is"),
     "r-true": (bad.config({"r": True}), 2, r"`r` is True"),
@@ -136,9 +136,9 @@ CASES = {
     ),
     # what is no file
     "folder-as-file": (bad.instead(Path.mkdir), 2, r"adapter_model\.safetensors: is not a regular file"),
-    "folder-as-config": (bad.instead(Path.mkdir, bad.CONFIG), 2, r"adapter_config\.json: is not a regular file"),
+    "folder-as-config": (bad.instead(Path.mkdir, bad.CONFIG), 2, r"adapter_config\.json: .*not a regular file"),
     "pipe": (bad.instead(os.mkfifo), 2, r"adapter_model\.safetensors: is not a regular file"),
-    "pipe-as-config": (bad.instead(os.mkfifo, bad.CONFIG), 2, r"adapter_config\.json: is not a regular file"),
+    "pipe-as-config": (bad.instead(os.mkfifo, bad.CONFIG), 2, r"adapter_config\.json: .*not a regular file"),
     "dev-zero": (bad.instead(lambda path: path.symlink_to("/dev/zero")), 2, r"is not a regular file"),
     "dev-zero-config": (bad.instead(lambda path: path.symlink_to("/dev/zero"), bad.CONFIG), 2, r"not a regular file"),
     "link-loop": (

@@ -6,10 +6,10 @@ import dataclasses
 import math
 
 from s3lora.fleet.populations.distributions import Distribution, Group
-from s3lora.fleet.populations.reference import Recipe
 from s3lora.fleet.populations.standing import Mark
 from s3lora.fleet.populations.survey import Census, Copies, Failure, Failures, Survey
 from s3lora.fleet.populations.unusual import Ranking, Spread, Unusual
+from s3lora.fleet.results.distinct import Recipe
 from s3lora.fleet.results.outcome import Settings
 from s3lora.measure.against import hindrance, together
 from s3lora.measure.against import unusual as judged

@@ -1,31 +1,24 @@
-"""Replacing a folder in one step, and copying what belongs to an adapter besides its weights."""
+"""Where an adapter may be written, and what is copied along with its weights."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from s3lora.adapter.open import CONFIG, INDEX, PROVENANCE, WEIGHTS
 from s3lora.adapter.tensors import read_safetensors
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
+from s3lora.files import OLD, PARTIAL
 
 #: Not part of an adapter: version control, caches, other checkpoints of the run.
 SKIPPED_FOLDERS = (".git", ".cache", "runs", "wandb")
-#: Endings of the folders that exist while another one is replaced.
-PARTIAL, OLD = ".partial", ".old"
 #: Endings of files that hold weights in ways not looked into; the one such file that an adapter keeps; and what only
 #: resumes a training, by the beginning of its name.
 OPAQUE = (".bin", ".pt", ".pth", ".ckpt", ".npz", ".gguf", ".onnx")
 HARMLESS = ("training_args.bin",)
 TRAINING_STATE = ("optimizer.", "scheduler.", "rng_state")
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 
 
 def check_target(out: Path, source: Path | None, *, force: bool) -> None:
@@ -65,77 +58,6 @@ def _check_target(out: Path, source: Path | None, *, force: bool) -> None:
         raise OutputError(what, file=out, fix="give -o a new folder, or --force to replace it")
     if not any((out / name).exists() for name in (CONFIG, PROVENANCE, *WEIGHTS)):
         raise OutputError("holds no adapter, so --force will not replace it", file=out, fix="give -o a new folder")
-
-
-@contextlib.contextmanager
-def replacing(out: Path, workshop: Path | None = None) -> Iterator[Path]:
-    """Give an empty folder beside `out`; when the block ends well, it takes the place of `out` in one step.
-
-    If the block fails, or the process dies, `out` is as it was. `workshop` is an existing folder of the same file
-    system to work in, where nothing else may lie beside `out`. Raises OutputError where the system refuses.
-    """
-    out = Path(os.path.abspath(out))  # without "..", whose name could not be that of a new folder
-    workshop = out.parent if workshop is None else workshop
-    partial: Path | None = None
-    made = [folder for folder in out.parents if not folder.exists()]  # innermost first
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL, dir=workshop))
-        yield partial
-        partial.chmod(0o777 & ~_umask())
-        _sync(partial)
-        _swap(partial, out, workshop)
-        _sync(out.parent)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror or error})", file=out) from None
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):  # which says that they are not empty
-            for folder in made:
-                folder.rmdir()
-
-
-def _swap(new: Path, out: Path, workshop: Path) -> None:
-    """Put `new` in the place of `out`; what was there is afterwards at `new`."""
-    if not out.exists():
-        new.rename(out)
-        return
-    if _exchange(new, out):
-        return
-    # Without an atomic exchange there is a moment without `out`; the old folder then lies in the workshop, whole.
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=OLD, dir=workshop))
-    old.rmdir()  # only its name is needed: not every system renames onto an empty folder
-    out.rename(old)
-    try:
-        new.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two paths atomically (Linux, renameat2); return whether the system could."""
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError, TypeError):
-        return False
-    return bool(call(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def copy_companions(

@@ -12,10 +12,10 @@ import msgspec
 from s3lora.adapter.formats import FORMATS, Source
 from s3lora.adapter.formats.peft import refuse_other_types
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.tensors import WeightsFile, read_safetensors, refuse_pointer
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UnsupportedAdapterError, printable
+from s3lora.files import read_whole
 
 CONFIG = "adapter_config.json"
 INDEX = ".safetensors.index.json"
@@ -149,12 +149,8 @@ def _config_file(folder: Path) -> Path | None:
 
 
 def _raw_config(path: Path) -> bytes:
-    file = RegularFile(path)  # and not path.open: a named pipe of this name would wait for ever
-    raw = file.bytes(0, MAX_CONFIG + 1)
-    file.close()
+    raw = read_whole(path, MAX_CONFIG, AdapterFileError, label=path.name)
     refuse_pointer(raw[:200], path)
-    if len(raw) > MAX_CONFIG:
-        raise AdapterFileError(f"is larger than {MAX_CONFIG:,} bytes", file=path.name)
     return raw
 
 

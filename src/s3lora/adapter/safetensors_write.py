@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from s3lora.adapter.regular import CHUNK
 from s3lora.adapter.tensor import Array
 from s3lora.adapter.tensors import StoredTensor, numpy_dtype
 from s3lora.errors import OutputError
+from s3lora.files import new_file
 
 #: New values of one factor, in float64 or any real dtype.
 Change = tuple[Factor, Callable[[], Array]]
@@ -60,14 +60,12 @@ def write_safetensors(
 ) -> FileDigest:
     """Write the tensors in the given order, flush them to disk, and return the digest of the file."""
     digest = hashlib.sha256()
-    with path.open("xb") as file:
+    with new_file(path) as file:
         size = 0
         for piece in _pieces(tensors, edits, metadata):
             file.write(piece)
             digest.update(piece)
             size += len(piece)
-        file.flush()
-        os.fsync(file.fileno())
     return FileDigest(path.name, size, digest.hexdigest())
 
 

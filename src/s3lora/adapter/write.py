@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,13 @@ import msgspec
 import numpy as np
 
 from s3lora.adapter.digest import FileDigest
-from s3lora.adapter.folder import check_target, copy_companions, replacing
+from s3lora.adapter.folder import check_target, copy_companions
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import CONFIG, INDEX, PROVENANCE, open_adapter
 from s3lora.adapter.safetensors_write import Edit, content, write_safetensors
 from s3lora.adapter.tensors import DTYPES, StoredTensor, WeightsFile
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
+from s3lora.files import new_file, replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +116,8 @@ def _index_name(adapter: Adapter) -> str | None:
 
 def _write_json(path: Path, content: Any, *, indent: int) -> None:
     raw = msgspec.json.format(msgspec.json.encode(content), indent=indent) + b"\n"
-    with path.open("xb") as file:
+    with new_file(path) as file:
         file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _verify(rewrite: Rewrite, folder: Path, files: tuple[FileDigest, ...]) -> None:

@@ -17,7 +17,7 @@ import click
 from s3lora._version import __version__
 from s3lora.cli.lazy import LazyGroup
 from s3lora.cli.output import complain
-from s3lora.errors import S3LoRAError
+from s3lora.errors import S3LoRAError, UsageError
 
 INTERRUPTED = 130
 COMMANDS = (
@@ -46,6 +46,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; nothing but an exit status comes out of it."""
     _end_on_signals()
     try:
+        if any("\0" in word for word in arguments):  # no shell gives one, and no file has one in its name
+            raise UsageError("an argument holds a null character")
         # Not cli.main(): it turns a broken pipe into exit status 1, which means a finding here.
         with cli.make_context("s3lora", list(arguments)) as context:
             status = cli.invoke(context)

@@ -138,9 +138,18 @@ def _place(base: str) -> tuple[str, dict[str, Any]]:
         return str(path.parent), {"gguf_file": path.name}
     if os.path.isdir(path) and not (path / "config.json").is_file():
         raise ModelError("the folder has no config.json, so it is no model", file=base)
+    if os.path.isdir(path):
+        _check_files(path)
     if os.path.isfile(path) or (base.startswith((".", "/", "~")) and not os.path.exists(path)):
         raise ModelError("no model folder or .gguf file is there", file=base)
     return base, {}
+
+
+def _check_files(folder: Path) -> None:
+    """Raise ModelError for a pipe or a device among the files of a model, for which the libraries would wait."""
+    for path in sorted(folder.iterdir()):
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise ModelError("is not a regular file", file=path)
 
 
 @contextmanager

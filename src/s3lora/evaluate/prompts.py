@@ -23,6 +23,7 @@ from typing import Any, Literal
 from s3lora.errors import S3LoRAError, printable
 from s3lora.evaluate.chat import Prompt, digest_of
 from s3lora.evaluate.rows import Row, data_set_parts, data_set_rows, draw, json_rows, numbered
+from s3lora.files import read_whole
 
 #: Bytes of a file, prompts of a set, and characters of a prompt and of a category or identifier that are read.
 MAX_BYTES = 64 * 2**20
@@ -114,15 +115,7 @@ def read_prompts(source: str | Path) -> PromptSet:
 
 def read_text(path: Path, most: int) -> str:
     """Return the text of a UTF-8 file of at most `most` bytes; raise PromptFileError for any other."""
-    try:
-        if not path.is_file():
-            raise PromptFileError("there is no such file", file=path, fix="give the path of a file that exists")
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        raise PromptFileError(f"cannot be read ({error.strerror})", file=path) from None
-    if len(data) > most:
-        raise PromptFileError(f"is larger than {most // 2**20} MiB", file=path, fix="cut it into smaller files")
+    data = read_whole(path, most, PromptFileError)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

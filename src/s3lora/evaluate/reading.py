@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from s3lora.adapter.regular import RegularFile
-from s3lora.errors import AdapterFileError, UsageError, printable
+from s3lora.errors import UsageError, printable
 from s3lora.evaluate.results import SCHEMA_VERSION, Evaluation, Sweep, Tuning
+from s3lora.files import read_whole
 
 Measurement = Evaluation | Sweep | Tuning
 LARGEST = 64 * 1024 * 1024
@@ -28,7 +28,7 @@ def read_measurement(path: str | os.PathLike[str]) -> Measurement:
     Raises UsageError if the file cannot be read, is something else, or of a later version of the schema.
     """
     file = Path(path)
-    raw = _content(file)
+    raw = read_whole(file, LARGEST)
     try:
         fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         version = msgspec.json.decode(fields.get("schema_version", b"0"), type=int)
@@ -43,15 +43,3 @@ def read_measurement(path: str | os.PathLike[str]) -> Measurement:
         raise UsageError("is no result of eval, sweep or tune", file=file, fix=fix)
     what = f"is of schema version {version}, and this s3lora knows {SCHEMA_VERSION}"
     raise UsageError(what, file=file, fix="update s3lora")
-
-
-def _content(file: Path) -> bytes:
-    try:
-        mapped = RegularFile(file)  # and not path.open: a named pipe of this name would wait for ever
-    except AdapterFileError as error:
-        raise UsageError(error.problem, file=file) from None
-    raw = mapped.bytes(0, LARGEST + 1)
-    mapped.close()
-    if len(raw) > LARGEST:
-        raise UsageError(f"is larger than {LARGEST:,} bytes", file=file)
-    return raw

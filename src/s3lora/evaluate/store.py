@@ -16,6 +16,7 @@ from typing import Any
 
 from s3lora.errors import OutputError
 from s3lora.evaluate.chat import Decoding, Generation, Model, Prompt, generation_key
+from s3lora.files import check_regular, reason
 
 Value = Mapping[str, Any]
 #: Called with (done, total) answers.
@@ -39,6 +40,8 @@ class Store:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                check_regular(path)
             self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
         except (sqlite3.Error, OSError, ValueError) as error:
             raise _unusable(path, error) from None
@@ -104,7 +107,7 @@ class Store:
 
 
 def _unusable(path: Path, error: Exception) -> OutputError:
-    return OutputError(f"cannot be used as a cache ({error})", file=path, fix="name another folder")
+    return OutputError(f"cannot be used as a cache ({reason(error)})", file=path, fix="name another folder")
 
 
 def generations(

@@ -9,7 +9,7 @@ Of the update ΔW of a module, with σ its singular values and π = σ / Σσ:
     kurtosis    of the entries of ΔW: the excess, 0 for a normal distribution, as the released code has it
 
 The variant `squared` has σ² in place of σ in `energy` and `entropy`. The formulas of the paper are `plain`. Its
-released code mixes both, σ² in the energy and σ in the entropy; so no detector of that code can be used on these
+released code mixes both, σ² in the energy and σ in the entropy; so no classifier of that code can be used on these
 numbers without training it anew. The ε of the formulas keeps a zero update from dividing by zero; such an update has no
 signature here, so that ε is 0 and the scale of ΔW does not matter for energy, entropy and kurtosis.
 
@@ -185,18 +185,11 @@ def vector(values: Mapping[str, float | None], variant: Variant = "plain") -> tu
     """
     if variant not in VARIANTS:
         raise UsageError(f"no variant {variant!r} of the signature", fix=f"choose one of {', '.join(VARIANTS)}")
-    missing = missing_of(values, variant)
+    missing = dict.fromkeys(name[0] for name in FEATURES[variant] if not _known(values.get(name)))
     if missing:
-        raise UsageError(missing)
+        what = f"no numbers for {', '.join(missing)} (no such modules, only zero updates, or NaN)"
+        raise UsageError(f"no signature: {what}")
     return tuple(float(values[name] or 0.0) for name in FEATURES[variant])
-
-
-def missing_of(values: Mapping[str, float | None], variant: Variant = "plain") -> str:
-    """Return why there is no vector, naming the projections without numbers; nothing where there is one."""
-    lacking = dict.fromkeys(name[0] for name in FEATURES[variant] if not _known(values.get(name)))
-    if not lacking:
-        return ""
-    return f"no signature: no numbers for {', '.join(lacking)} (no such modules, only zero updates, or NaN)"
 
 
 def _known(value: float | None) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from s3lora.errors import UsageError, printable
-from s3lora.files import read_settings
+from s3lora.files import read_whole
 from s3lora.gate.findings import Finding, Gate
 from s3lora.gate.places import Place, same
 
@@ -136,7 +136,7 @@ def read_baseline(path: str) -> Baseline:
 
     Raises UsageError if the file is missing, too large, or none that s3lora wrote.
     """
-    content = read_settings(Path(path), MAX_BASELINE)
+    content = read_whole(Path(path), MAX_BASELINE)
     try:
         log = msgspec.json.decode(content, type=_Log)
         runs = [run for run in log.runs if run.tool.driver.name == "s3lora"]

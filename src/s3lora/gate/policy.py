@@ -17,7 +17,7 @@ from typing import Any
 
 from s3lora.choose.rules import RULES
 from s3lora.errors import UsageError, printable
-from s3lora.files import read_settings
+from s3lora.files import read_whole
 
 OWN_FILE = "s3lora.toml"
 SHARED_FILE = "pyproject.toml"
@@ -89,7 +89,7 @@ def find_policy(folder: Path) -> Policy | None:
     shared = folder / SHARED_FILE
     found = read_policy(own) if own.is_file() else None
     # A project's file is not ours to criticise where it does not name us.
-    if not shared.is_file() or b"s3lora" not in read_settings(shared, MAX_POLICY):
+    if not shared.is_file() or b"s3lora" not in read_whole(shared, MAX_POLICY):
         return found
     text = _decode(shared)
     if _table(_parse(text, shared), ("tool", "s3lora")) is None:
@@ -144,7 +144,7 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def _decode(file: Path) -> str:
-    raw = read_settings(file, MAX_POLICY)
+    raw = read_whole(file, MAX_POLICY)
     try:
         return raw.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:

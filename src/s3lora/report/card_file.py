@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from s3lora.adapter.regular import RegularFile
-from s3lora.errors import AdapterFileError, OutputError, printable
-from s3lora.files import LINK
+from s3lora.errors import OutputError, printable
+from s3lora.files import LINK, read_whole
 
 BEGIN, END = "<!-- s3lora:begin -->", "<!-- s3lora:end -->"
 CARD = "README.md"
@@ -41,14 +40,7 @@ def read_card(path: Path) -> str | None:
         raise OutputError(LINK, file=path, fix="give -o the file that is meant")
     if not path.exists():
         return None
-    try:
-        file = RegularFile(path)
-    except AdapterFileError as error:
-        raise OutputError(error.problem, file=path) from None
-    raw = file.bytes(0, LARGEST + 1)
-    file.close()
-    if len(raw) > LARGEST:
-        raise OutputError(f"is larger than {LARGEST:,} bytes", file=path)
+    raw = read_whole(path, LARGEST, OutputError)
     try:
         card = raw.decode()
     except UnicodeDecodeError:

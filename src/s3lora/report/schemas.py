@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from s3lora.evaluate.results import Evaluation, Sweep, Tuning
-from s3lora.fleet.detection.detector import Detector, Verdicts
 from s3lora.fleet.populations.reference import Facts
 from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.results.summary import Summary
@@ -27,8 +26,6 @@ DOCUMENTS: dict[str, Any] = {
     "fleet": Summary,
     "population": Survey,
     "reference": Facts,
-    "detector": Detector,
-    "verdicts": Verdicts,
     "eval": Evaluation,
     "sweep": Sweep,
     "tune": Tuning,

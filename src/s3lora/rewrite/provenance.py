@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 
 from s3lora.adapter.digest import FileDigest, Source, file_digest, source_of
-from s3lora.adapter.folder import check_target, copy_companions, refuse_nesting, replacing
+from s3lora.adapter.folder import check_target, copy_companions, refuse_nesting
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import PROVENANCE, open_adapter
-from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.write import Written, tensor_names, write_adapter
 from s3lora.choose.select import Choice, Plan, Share, share_of
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
+from s3lora.files import read_whole, replacing
 from s3lora.measure.scan import SCHEMA_VERSION, Configuration, Scan, Tool, scan
 from s3lora.rewrite.prune import Action, Pruned, Settings, prune
 
@@ -151,14 +151,7 @@ def _metadata(pruned: Pruned, scan: Scan, modules: Sequence[Removal]) -> dict[st
 def read_provenance(folder: str | os.PathLike[str]) -> Provenance:
     """Return the content of `s3lora.json` in `folder`; raise AdapterFileError if there is none of that form."""
     path = Path(folder) / PROVENANCE
-    try:
-        file = RegularFile(path)  # and not path.open: a named pipe of this name would wait for ever
-    except AdapterFileError as error:
-        raise AdapterFileError(error.problem, file=path, fix="only what s3lora pruned can be restored") from None
-    raw = file.bytes(0, MAX_PROVENANCE + 1)
-    file.close()
-    if len(raw) > MAX_PROVENANCE:
-        raise AdapterFileError(f"is larger than {MAX_PROVENANCE:,} bytes", file=path.name)
+    raw = read_whole(path, MAX_PROVENANCE, AdapterFileError, fix="only what s3lora pruned can be restored")
     try:
         version = msgspec.json.decode(raw, type=_Versioned).schema_version
         if version > SCHEMA_VERSION:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from s3lora.cli.main import run
 from s3lora.report.schemas import DOCUMENTS, schema
-from tests.support import make_adapter
 from tests.tiny_adapters import tiny_adapter, tiny_base
 
 MEASURE = ("--base", "base", "--limit", "2", "--tokens", "4", "--no-cache", "--suite", "safety,planning-loss")
@@ -30,7 +28,6 @@ COMMANDS = {
     "fleet": ("fleet", "scan", "adapter", "other", "--out", "fleet", "--quiet"),
     "population": ("fleet", "report", "fleet"),
     "reference": ("fleet", "reference", "show", "ref.parquet"),
-    "verdicts": ("fleet", "detector", "apply", "detector.json", "labelled/00", "labelled/01"),
     "eval": ("eval", "adapter", "--top", "1", *MEASURE),
     "sweep": ("sweep", "adapter", "--methods", "mas-svd,random", "--index", "ssi", "--top", "1",
               "--control-seeds", "1", *MEASURE),
@@ -55,26 +52,15 @@ def make(target: Path) -> None:
                 status = run([*command, "--format", "json"])
             assert status == 0, (name, status)
             (target / f"{name}.json").write_text(printed.getvalue(), encoding="utf-8")
-        shutil.copyfile("detector.json", target / "detector.json")
         for name in DOCUMENTS:
             (target / "schemas" / f"{name}.json").write_text(schema(name), encoding="utf-8")
 
 
 def before() -> None:
-    """Make what the commands of fleets read: a dataset, its reference, and a detector."""
-    labels = ["uri,label"]
-    for number in range(60):
-        shapes = {f"layers.0.{letter}_proj": (5, 5, 2) for letter in "qkvo"}
-        folder = make_adapter(
-            Path("labelled") / f"{number:02d}", shapes, seed=number, config={"lora_alpha": number % 2 + 1}
-        )
-        labels.append(f"{folder},{number % 2}")
-    Path("labels.csv").write_text("\n".join(labels) + "\n")
+    """Make what the commands of fleets read: a dataset and its reference."""
     for command in (
         ("scan", "adapter", "other", "--out", "fleet", "--quiet"),
         ("reference", "build", "fleet", "-o", "ref.parquet"),
-        ("scan", "labelled", "--out", "signed", "--signature", "--quiet"),
-        ("detector", "train", "signed", "--labels", "labels.csv", "-o", "detector.json"),
     ):
         assert run(["fleet", *command]) == 0
 

@@ -189,7 +189,7 @@ def test_files_that_are_no_tasks(tmp_path: Path, text: str, message: str) -> Non
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(S3LoRAError, match="no such file"):
+    with pytest.raises(S3LoRAError, match="No such file"):
         read_tasks(tmp_path / "none.json")
     (tmp_path / "a.json").write_bytes(b"[\n\xff]")
     with pytest.raises(S3LoRAError, match="line 2 is not UTF-8"):

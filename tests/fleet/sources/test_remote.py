@@ -333,7 +333,7 @@ def test_files_that_are_no_adapters(site: Site, small_steps: None, broken: bytes
 def test_a_configuration_that_is_too_large(site: Site, tmp_path: Path) -> None:
     url = site.add(make_adapter(tmp_path / "run", MODULES), "run")
     site.files[f"/run/{CONFIG}"] = b" " * 20_000_000
-    with pytest.raises(AdapterFileError, match="is larger than"), localised(url):
+    with pytest.raises(AdapterFileError, match="larger than"), localised(url):
         pytest.fail("there is nothing to give")
     assert site.sent < 9_000_000
 

@@ -6,7 +6,7 @@ import click
 
 from s3lora.cli.lazy import LazyGroup
 
-NAMES = ("scan", "report", "query", "reference", "detector")
+NAMES = ("scan", "report", "query", "reference")
 
 
 @click.group(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from functools import partial
 from pathlib import Path
 
 import click
@@ -12,9 +11,7 @@ import click
 from s3lora.cli.fleet.progress import Last, watching
 from s3lora.cli.options import format_option
 from s3lora.cli.output import complain, emit, show
-from s3lora.errors import UsageError
-from s3lora.fleet.engines.cluster import RayEngine
-from s3lora.fleet.engines.local import LocalEngine
+from s3lora.fleet.engines.registry import ENGINES, engine_for
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.run import SMALLEST, fleet_scan
 from s3lora.measure.scan import Configuration
@@ -32,10 +29,10 @@ METHODS = ("mas-svd", "svd", "spsvd")
 @click.option("--signature", is_flag=True, help="Also compute the weight-space signature (costly).")
 @click.option(
     "--engine",
-    type=click.Choice(["local", "ray"]),
+    type=click.Choice(list(ENGINES)),
     default="local",
     show_default=True,
-    help="Where the work is done: processes of this machine, or a Ray cluster.",
+    help=f"Where the work is done: {', or '.join(kind.where for kind in ENGINES.values())}.",
 )
 @click.option("--address", metavar="ADDRESS", help="Of the Ray cluster  [default: Ray on this machine].")
 @click.option(
@@ -82,12 +79,8 @@ def scan_command(
     s3lora fleet scan 'runs/*/checkpoint-*' list.txt --out results
     s3lora fleet scan s3://bucket/adapters --engine ray --address auto --out results
     """
-    if engine == "local" and address is not None:
-        raise UsageError("--address does nothing without --engine ray")
-    if engine == "ray" and workers is not None:
-        raise UsageError("--workers does nothing with --engine ray", fix="Ray uses the cores of its cluster")
+    make = engine_for(engine, workers=workers, address=address)
     settings = Settings(Configuration(method, rank, kurtosis=kurtosis), signature)
-    make = partial(LocalEngine, workers=workers) if engine == "local" else partial(RayEngine, address=address)
     try:
         # Ray prints what happens to its nodes on standard output, where only the result belongs.
         with contextlib.redirect_stdout(sys.stderr), watching(quiet=quiet) as watch:

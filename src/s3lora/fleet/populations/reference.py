@@ -15,9 +15,10 @@ from typing import Any, Literal
 import msgspec
 
 from s3lora.errors import AdapterFileError, NothingToAuditError, printable
-from s3lora.files import write_whole
+from s3lora.files import check_regular, reason, write_whole
 from s3lora.fleet.populations.distributions import indices_of
 from s3lora.fleet.results.database import connect
+from s3lora.fleet.results.distinct import Recipe, make_distinct, recipes
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import read_summary
 from s3lora.measure.cells import FEWEST, KEYS, LEVELS, Level, band_sql
@@ -36,19 +37,6 @@ GRID = tuple(sorted({*_TAIL, *(round(i / 200, 3) for i in range(201)), *(round(1
 SUMMARIES = ("median", "sharpest")
 
 Scope = Literal["module", "adapter"]
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What adapters have in common that were made alike, as far as files tell, and how many there are."""
-
-    base_family: str
-    projections: str
-    rank: int
-    lora_alpha: float | None
-    lora_dropout: float | None
-    init: str | None
-    adapters: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +79,12 @@ def read_facts(path: Path) -> Facts:
     """Return what a reference says of itself; raise AdapterFileError if the file is none, or of a newer version."""
     pq, pa = need("pyarrow.parquet", "fleet"), need("pyarrow", "fleet")
     try:
+        check_regular(path)
         found = pq.read_schema(path)
         raw = (found.metadata or {}).get(FACTS_KEY)
         facts = None if raw is None else msgspec.json.decode(raw, type=Facts)
     except (OSError, ValueError, pa.ArrowException, msgspec.DecodeError) as error:
-        raise AdapterFileError(f"cannot be read as a reference: {printable(error)}", file=path) from None
+        raise AdapterFileError(f"cannot be read as a reference: {reason(error)}", file=path) from None
     if facts is None:
         fix = "make one with: s3lora fleet reference build DIR -o FILE"
         raise AdapterFileError("is no reference", file=path, fix=fix)
@@ -114,11 +103,7 @@ def _prepare(database: Any, indices: Sequence[str]) -> None:
         f"median({index.name}) AS {index.name}_median, {ends[index.sharp]}({index.name}) AS {index.name}_sharpest"
         for index in map(INDICES.__getitem__, indices)
     )
-    database.execute("""
-        CREATE TEMP TABLE one AS
-        SELECT row_number() OVER (ORDER BY uri) AS id, * FROM (
-            SELECT * FROM adapters QUALIFY row_number() OVER (PARTITION BY tensors ORDER BY uri) = 1)
-    """)
+    make_distinct(database)
     database.execute(f"""
         CREATE TEMP TABLE module AS
         SELECT id, base_family, projection, {band_sql("m.rank")} AS band, layer_third AS third,
@@ -138,10 +123,7 @@ def _facts(database: Any, name: str, settings: Settings) -> Facts:
     everything = database.execute("SELECT count(*) FROM adapters").fetchone()[0]
     distinct = database.execute("SELECT count(*) FROM one").fetchone()[0]
     families = database.execute("SELECT base_family, count(*) FROM adapter GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
-    recipes = database.execute("""
-        SELECT base_family, projections, rank_max, lora_alpha, lora_dropout, init, count(*)
-        FROM one WHERE id IN (SELECT id FROM adapter) GROUP BY ALL ORDER BY 7 DESC, 1, 2, 3, 4, 5, 6
-    """).fetchall()
+    made, more_recipes = recipes(database, RECIPES, "id IN (SELECT id FROM adapter)")
     return Facts(
         name=name,
         settings=settings,
@@ -149,8 +131,8 @@ def _facts(database: Any, name: str, settings: Settings) -> Facts:
         modules=modules,
         copies=everything - distinct,
         families=dict(families),
-        recipes=tuple(Recipe(*recipe) for recipe in recipes[:RECIPES]),
-        more_recipes=max(0, len(recipes) - RECIPES),
+        recipes=made,
+        more_recipes=more_recipes,
     )
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from s3lora.errors import UsageError, printable
 from s3lora.fleet.populations.distributions import Distribution, distributions, indices_of
-from s3lora.fleet.populations.reference import Recipe
 from s3lora.fleet.populations.unusual import Ranking, ranking
 from s3lora.fleet.results.database import connect
+from s3lora.fleet.results.distinct import COPIES, Recipe, make_distinct, recipes
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import Summary, read_summary
 from s3lora.measure.scan import Tool
@@ -127,7 +127,7 @@ def _survey(database: Any, folder: Path, summary: Summary, index: str, most: int
     if index not in known:
         what = f"this dataset was scanned before s3lora had the index {index}"
         raise UsageError(what, fix="scan into a new folder, or choose another --index")
-    _distinct(database)
+    make_distinct(database)
     name = printable(folder.resolve().name, 80)
     unusual = ranking(database, summary.settings, index, most, name, reference)
     shown = (name for name in known if INDICES[name].surveyed)
@@ -136,7 +136,7 @@ def _survey(database: Any, folder: Path, summary: Summary, index: str, most: int
     if unusual is None and census.measured:
         fix = "scan with --kurtosis" if INDICES[index].costly else "choose another --index"
         raise UsageError(f"no module of this dataset has {index}", fix=fix)
-    recipes, more_recipes = _recipes(database)
+    made, more_recipes = recipes(database, RECIPES)
     copies, copied_groups = _copies(database)
     return Survey(
         name=name,
@@ -150,20 +150,9 @@ def _survey(database: Any, folder: Path, summary: Summary, index: str, most: int
         skipped=dict(sorted(summary.counts.skipped.items())),
         copied_groups=copied_groups,
         copies=copies,
-        recipes=recipes,
+        recipes=made,
         more_recipes=more_recipes,
     )
-
-
-def _distinct(database: Any) -> None:
-    """Make the table `one`: the first in order of uri of all adapters that hold the same factors."""
-    database.execute("""
-        CREATE TEMP TABLE one AS
-        SELECT CAST(row_number() OVER (ORDER BY uri) AS INTEGER) AS id, *
-        FROM (SELECT uri, name, base_family, rank_min, rank_max, modules, projections, lora_alpha, lora_dropout,
-                     init, count(*) OVER (PARTITION BY tensors) - 1 AS copies
-              FROM adapters QUALIFY row_number() OVER (PARTITION BY tensors ORDER BY uri) = 1)
-    """)
 
 
 def _census(database: Any) -> Census:
@@ -209,16 +198,7 @@ def _copies(database: Any) -> tuple[tuple[Copies, ...], int]:
     """Return the largest groups of adapters with the same factors, and how many groups there are."""
     rows = database.execute(f"""
         SELECT tensors, count(*), count(DISTINCT content), list_sort(list(uri))[1:{NAMES}], count(*) OVER ()
-        FROM adapters GROUP BY tensors HAVING count(*) > 1 ORDER BY 2 DESC, min(uri) LIMIT {GROUPS}
+        FROM {COPIES} ORDER BY 2 DESC, min(uri) LIMIT {GROUPS}
     """).fetchall()
     found = tuple(Copies(tensors, adapters, scalings, tuple(first)) for tensors, adapters, scalings, first, _ in rows)
     return found, rows[0][-1] if rows else 0
-
-
-def _recipes(database: Any) -> tuple[tuple[Recipe, ...], int]:
-    """Return the most frequent recipes, and how many more there are."""
-    rows = database.execute(f"""
-        SELECT base_family, projections, rank_max, lora_alpha, lora_dropout, init, count(*), count(*) OVER ()
-        FROM one GROUP BY ALL ORDER BY 7 DESC, 1, 2, 3, 4, 5, 6 LIMIT {RECIPES}
-    """).fetchall()
-    return tuple(Recipe(*row[:7]) for row in rows), rows[0][7] - len(rows) if rows else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s3lora.errors import AdapterFileError, printable
+from s3lora.files import check_regular, reason
 from s3lora.fleet.results.dataset import PARTS, part_files
 from s3lora.fleet.results.schema import TABLES
 from s3lora.needs import need
@@ -23,7 +24,8 @@ def connect(folder: Path) -> Iterator[Any]:
     """
     duckdb = need("duckdb", "fleet")
     for table in TABLES:
-        part_files(folder, table)
+        for file in part_files(folder, table):
+            _check(Path(file))
     database = duckdb.connect(":memory:")
     try:
         parts = str((folder / PARTS).resolve())
@@ -41,6 +43,14 @@ def connect(folder: Path) -> Iterator[Any]:
         raise AdapterFileError(f"cannot be read as a dataset: {printable(error, 400)}", file=folder) from None
     finally:
         database.close()
+
+
+def _check(file: Path) -> None:
+    """Raise AdapterFileError for what DuckDB would wait for, and for ever: a named pipe, say."""
+    try:
+        check_regular(file)
+    except OSError as error:
+        raise AdapterFileError(f"cannot be read ({reason(error)})", file=file) from None
 
 
 def _quoted(text: str) -> str:

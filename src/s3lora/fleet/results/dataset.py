@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any, BinaryIO
 
-from s3lora.adapter.folder import replacing
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
-from s3lora.files import write_whole
+from s3lora.files import check_regular, locked, new_file, reason, replacing, write_whole
 from s3lora.fleet.results.outcome import Measured, Settings, Trace, to_parquet, trace_of
 from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, Table
 from s3lora.fleet.results.summary import SUMMARY, Summary, read_summary
@@ -61,6 +59,7 @@ def read_parts(folder: Path, table: Table, columns: Sequence[str] | None = None)
 def _read(file: Path, columns: Sequence[str] | None = None) -> Any:
     pq, pa = need("pyarrow.parquet", "fleet"), need("pyarrow", "fleet")
     try:
+        check_regular(file)
         with pq.ParquetFile(file) as opened:
             version = int((opened.schema_arrow.metadata or {}).get(VERSION_KEY, b"0"))
             if not 0 < version <= SCHEMA_VERSION:
@@ -69,7 +68,7 @@ def _read(file: Path, columns: Sequence[str] | None = None) -> Any:
             return opened.read(columns=None if columns is None else list(columns))
     except (OSError, ValueError, pa.ArrowException) as error:
         fix = f"remove {printable(file.parent)} and scan again: what was in it is then measured anew"
-        raise AdapterFileError(f"cannot be read: {printable(error)}", file=file, fix=fix) from None
+        raise AdapterFileError(f"cannot be read: {reason(error)}", file=file, fix=fix) from None
 
 
 class Dataset:
@@ -89,14 +88,14 @@ class Dataset:
         self.traces: dict[str, Trace] = {}
         self.parts: dict[str, int] = {}
         self._sources: dict[str, str] = {}  # content → a uri whose rows hold it
-        self._lock: IO[bytes] | None = None
+        self._lock: BinaryIO | None = None
         self._begun = False
         self._unsettled: int | None = None
         try:
             self._open()
         except OSError as error:
             self.close()
-            raise OutputError(f"cannot be written ({error.strerror or error})", file=folder) from None
+            raise OutputError(f"cannot be written ({reason(error)})", file=folder) from None
         except BaseException:
             self.close()
             raise
@@ -286,28 +285,16 @@ class Dataset:
         )
 
 
-def _locked(folder: Path) -> IO[bytes]:
-    """Return the open lock file; the system lets it go when the process ends, however it ends."""
-    file = (folder / LOCK).open("ab")
+def _locked(folder: Path) -> BinaryIO:
     try:
-        import fcntl
-    except ImportError:  # no such lock on Windows
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return locked(folder / LOCK)
     except BlockingIOError:
-        file.close()
         raise OutputError("is being written by another run", file=folder, fix="wait for its end, or stop it") from None
-    except OSError:  # a file system without locks
-        return file
-    return file
 
 
 def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+    with new_file(path) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _without(table: Any, uris: set[str]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from s3lora.errors import UsageError, printable
 from s3lora.fleet.results.database import connect
+from s3lora.fleet.results.distinct import COPIES
 from s3lora.needs import need
 
 
@@ -31,10 +32,10 @@ SAVED = {
     ),
     "duplicates": Saved(
         "groups of adapters that hold the same factors under other names",
-        """
+        f"""
         SELECT count(*) AS adapters, count(DISTINCT content) AS scalings, min(uri) AS first,
                list_sort(list(uri))[2:6] AS others
-        FROM adapters GROUP BY tensors HAVING count(*) > 1 ORDER BY adapters DESC, first
+        FROM {COPIES} ORDER BY adapters DESC, first
         """,
     ),
     "errors": Saved(

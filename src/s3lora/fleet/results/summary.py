@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from s3lora.errors import AdapterFileError, UsageError, printable
+from s3lora.files import read_bytes, reason
 from s3lora.fleet.results.outcome import Settings, Trace
 from s3lora.fleet.results.schema import SCHEMA_VERSION
 from s3lora.measure.scan import Tool
@@ -78,15 +79,12 @@ def read_summary(folder: Path) -> Summary:
     """Return the content of `fleet.json`; raise AdapterFileError if it is none, or of a newer version."""
     file = folder / SUMMARY
     try:
-        with file.open("rb") as opened:
-            raw = opened.read(MAX_SUMMARY + 1)
+        raw = read_bytes(file, MAX_SUMMARY)
     except (FileNotFoundError, NotADirectoryError):
         fix = "make one with: s3lora fleet scan INPUT --out DIR"
         raise AdapterFileError("holds no results of a fleet", file=folder, fix=fix) from None
     except OSError as error:
-        raise AdapterFileError(f"cannot be read ({error.strerror or error})", file=file) from None
-    if len(raw) > MAX_SUMMARY:
-        raise AdapterFileError(f"is larger than {MAX_SUMMARY:,} bytes", file=file)
+        raise AdapterFileError(f"cannot be read ({reason(error)})", file=file) from None
     try:
         summary = msgspec.json.decode(raw, type=Summary)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UsageError) as error:

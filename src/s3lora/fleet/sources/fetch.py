@@ -18,6 +18,7 @@ from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import INDEX, MAX_CONFIG, MAX_SHARDS, open_adapter
 from s3lora.adapter.tensors import FLOATING, MAX_HEADER, numpy_dtype, read_safetensors
 from s3lora.errors import AdapterFileError, S3LoRAError, printable
+from s3lora.files import read_bytes
 from s3lora.fleet.sources.protocols import ChangedError
 from s3lora.fleet.sources.stores import CHUNK, Entry, NoRangesError, Store
 
@@ -156,7 +157,7 @@ def shards(index: Path) -> tuple[str, ...]:
     Raises AdapterFileError for a name that a copy cannot have.
     """
     try:
-        table = msgspec.json.decode(index.read_bytes(), type=dict[str, msgspec.Raw])
+        table = msgspec.json.decode(read_bytes(index, MAX_CONFIG + 1), type=dict[str, msgspec.Raw])
         names = sorted(set(msgspec.json.decode(table["weight_map"], type=dict[str, str]).values()))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
         return ()

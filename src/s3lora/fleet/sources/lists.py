@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, Any
 
 from s3lora.errors import AdapterFileError, S3LoRAError, printable
+from s3lora.files import open_regular, reason
 from s3lora.fleet.sources.protocols import file_system, local_path, retried, told
 from s3lora.needs import need
 
@@ -54,7 +55,7 @@ def _opened(given: str) -> Iterator[IO[bytes]]:
 def _open(given: str) -> IO[bytes]:
     path = local_path(given)
     if path is not None:
-        return open(path, "rb")
+        return open_regular(path)
     system, inner = file_system(given)
     file: IO[bytes] = retried(lambda: system.open(inner, "rb"), given)
     return file
@@ -65,7 +66,7 @@ def _failure(error: Exception, given: str) -> Exception:
         return AdapterFileError("no such file", file=given)
     if local_path(given) is None:
         return told(error, given)
-    return AdapterFileError(f"cannot be read ({printable(getattr(error, 'strerror', None) or error)})", file=given)
+    return AdapterFileError(f"cannot be read ({reason(error)})", file=given)
 
 
 def _lines(file: IO[bytes], label: str) -> Iterator[str]:
