@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import s3lora
+from s3lora import Adapter
 from s3lora.errors import UsageError
 from s3lora.evaluate.chat import Decoding, Prompt
 from s3lora.evaluate.cost import measure_costs
@@ -47,8 +48,8 @@ def write_pruned(adapter: Path, out: Path, top: int, **settings: Any) -> tuple[s
 
 
 def choose(top: int) -> Any:
-    def chosen(path: str) -> tuple[Scan, Any]:
-        scan = s3lora.scan(path)
+    def chosen(adapter: Adapter) -> tuple[Scan, Any]:
+        scan = s3lora.scan(adapter)
         return scan, s3lora.select(scan, s3lora.Top(top))
 
     return chosen

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from s3lora.adapter.digest import Source
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import Plan, select
 from s3lora.errors import AdapterFileError, UsageError
 from s3lora.evaluate.attach import Attached, State
@@ -22,8 +25,8 @@ from s3lora.measure.scan import Scan, scan
 from s3lora.rewrite.provenance import Provenance, read_provenance
 
 AdapterPath = str | os.PathLike[str]
-#: Chooses what to prune from an adapter: (its path) → (its scan, the plan).
-Chooser = Callable[[str], tuple[Scan, Plan]]
+#: Chooses what to prune from an open adapter: → (its scan, the plan).
+Chooser = Callable[[Adapter], tuple[Scan, Plan]]
 #: Called with a variant's name and what the suites found for it.
 Keep = Callable[[str, Outcomes], None]
 #: The name of the base alone, and what follows an adapter's name where modules were taken out of it.
@@ -39,9 +42,9 @@ class _Entry:
     reference: str | None
 
 
-def choose_default(path: str) -> tuple[Scan, Plan]:
+def choose_default(adapter: Adapter) -> tuple[Scan, Plan]:
     """Return the scan and plan of `s3lora prune` without options."""
-    measured = scan(path)
+    measured = scan(adapter)
     return measured, select(measured)
 
 
@@ -173,36 +176,56 @@ def _position(entries: Sequence[_Entry], name: str) -> int:
     return next(i for i, entry in enumerate(entries) if entry.variant.name == name)
 
 
+@dataclass(frozen=True)
+class _Given:
+    """An adapter as it was given, in the model: its name, its record if it is pruned, else what is to be pruned."""
+
+    name: str
+    attached: Attached
+    original: Provenance | None
+    chosen: tuple[Scan, Plan] | None
+
+
+def _given(model: LocalModel, path: str, name: str, choose: Chooser | None) -> _Given:
+    """Open an adapter once: the files that are hashed are those that are scanned and loaded."""
+    original = _original(path)
+    with open_adapter(path) as adapter:
+        chosen = choose(adapter) if choose is not None and original is None else None
+        attached = model.attach(adapter, None if chosen is None else chosen[0].source)
+    return _Given(name, attached, original, chosen)
+
+
 def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) -> tuple[list[_Entry], list[str]]:
     """Attach every adapter, and list all states with what they are compared with."""
     entries = [_Entry(Variant(name=BASE, kind="base"), State(), None)]
     notes: list[str] = []
-    attached = [(path, model.attach(path)) for path in paths]
-    names = _names(paths)
-    originals = {item.source.sha256: name for (_, item), name in zip(attached, names, strict=True)}
-    for (path, item), name in zip(attached, names, strict=True):
-        original = _original(path)
-        if original is not None:
-            gone = tuple(m.path for m in original.modules if m.action in ("removed", "zeroed"))
-            ranking = f"{original.index} ({original.configuration.method})"
-            variant = Variant(
-                name=name,
-                kind="pruned",
-                adapter=item.source,
-                rule=original.rule,
-                ranking=ranking,
-                pruned=gone,
-                share=original.share if gone else None,
-            )
-            reference = originals.get(original.source.sha256, BASE)
-            entries.append(_Entry(variant, State(item), BASE if reference == name else reference))
+    given = [_given(model, path, name, choose) for path, name in zip(paths, _names(paths), strict=True)]
+    originals = {item.attached.source.sha256: item.name for item in given}
+    for item in given:
+        name, source, state = item.name, item.attached.source, State(item.attached)
+        if item.original is not None:
+            variant = _recorded(name, source, item.original)
+            reference = originals.get(item.original.source.sha256, BASE)
+            entries.append(_Entry(variant, state, BASE if reference == name else reference))
             continue
-        entries.append(_Entry(Variant(name=name, kind="adapter", adapter=item.source), State(item), BASE))
-        if choose is not None:
-            measured, plan = choose(path)
-            entries.append(_pruned(name, item, measured, plan))
-            notes += [f"{name}: {text}" for text in plan.warnings]
+        entries.append(_Entry(Variant(name=name, kind="adapter", adapter=source), state, BASE))
+        if item.chosen is not None:
+            entries.append(_pruned(name, item.attached, *item.chosen))
+            notes += [f"{name}: {text}" for text in item.chosen[1].warnings]
     return entries, notes
+
+
+def _recorded(name: str, source: Source, original: Provenance) -> Variant:
+    gone = tuple(m.path for m in original.modules if m.action in ("removed", "zeroed"))
+    return Variant(
+        name=name,
+        kind="pruned",
+        adapter=source,
+        rule=original.rule,
+        ranking=f"{original.index} ({original.configuration.method})",
+        pruned=gone,
+        share=original.share if gone else None,
+    )
 
 
 def _pruned(name: str, item: Attached, measured: Scan, plan: Plan) -> _Entry:

@@ -12,6 +12,8 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from s3lora.adapter.digest import Source
+from s3lora.adapter.model import Adapter
 from s3lora.evaluate.attach import Adapters, Attached, State
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
 from s3lora.evaluate.loading import ModelError, identity_of, is_out_of_memory, load_base, reason_of
@@ -81,9 +83,9 @@ class LocalModel:
         """Return a digest of the base's weights and of what is switched on."""
         return digest_of([self.base_identity, self.adapters.state.identity])
 
-    def attach(self, path: str | Path) -> Attached:
+    def attach(self, adapter: Adapter | str | Path, source: Source | None = None) -> Attached:
         """Load an adapter beside the others; see `Adapters.attach`."""
-        return self.adapters.attach(path)
+        return self.adapters.attach(adapter, source)
 
     def use(self, adapter: Attached | None = None, pruned: Sequence[str] | frozenset[str] = ()) -> None:
         """Switch to the base alone, or to an adapter without its `pruned` modules."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import Plan
 from s3lora.errors import UsageError
 from s3lora.evaluate.attach import Attached, State
@@ -77,18 +79,18 @@ def sweep(
     """
     if control_seeds < 1:
         raise UsageError("a control needs at least one seed")
-    path = os.fspath(adapter)
     ranked = rankings(methods, indices, match=match, seeds=range(seed, seed + control_seeds))
-    scans = scan_all(path, ranked)
-    first = next(iter(scans.values()))
-    most = candidates(first)
-    tasks = _tasks(ranked, scans, tops_by_default(TOPS, most) if top is None else tops(top, most))
-    bench = Bench(suites, store, seed=seed, expected=len(tasks) + 2, advance=advance)
-    safety, utility = bench.axis("safety"), bench.axis("utility")
-    if safety is None:
-        raise UsageError("no suite measures safety", fix="add the suite safety")
-    model = base if isinstance(base, LocalModel) else LocalModel(base)
-    attached = model.attach(path)
+    with open_adapter(adapter) as opened:
+        scans = scan_for(opened, ranked)
+        first = next(iter(scans.values()))
+        most = candidates(first)
+        tasks = _tasks(ranked, scans, tops_by_default(TOPS, most) if top is None else tops(top, most))
+        bench = Bench(suites, store, seed=seed, expected=len(tasks) + 2, advance=advance)
+        safety, utility = bench.axis("safety"), bench.axis("utility")
+        if safety is None:
+            raise UsageError("no suite measures safety", fix="add the suite safety")
+        model = base if isinstance(base, LocalModel) else LocalModel(base)
+        attached = model.attach(opened, first.source)
     reference = variant_of(bench, model, UNPRUNED, "adapter", attached)
     alone = variant_of(bench, model, "base", "base", None)
     points, found = [], []
@@ -113,11 +115,11 @@ def sweep(
     )
 
 
-def scan_all(path: str, ranked: Iterable[Ranking]) -> dict[str, Scan]:
-    """Scan once by each method that a ranking needs, at least one."""
+def scan_for(adapter: Adapter, ranked: Iterable[Ranking]) -> dict[str, Scan]:
+    """Scan by each method that a ranking needs, at least one."""
     methods = dict.fromkeys(m for r in ranked if (m := r.matches[1] if r.matches else r.method) is not None)
     costly = any("kurtosis" in (ranking.index, *(ranking.matches or ())) for ranking in ranked)
-    return {method: scan(path, method, kurtosis=costly) for method in methods or ("mas-svd",)}
+    return {method: scan(adapter, method, kurtosis=costly) for method in methods or ("mas-svd",)}
 
 
 def variant_of(

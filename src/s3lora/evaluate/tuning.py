@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 
+from s3lora.adapter.open import open_adapter
 from s3lora.errors import UsageError
 from s3lora.evaluate.attach import Attached
 from s3lora.evaluate.bench import Advance, Bench, Key, Outcomes
@@ -16,7 +17,7 @@ from s3lora.evaluate.rankings import Ranking, candidates
 from s3lora.evaluate.results import Comparison, Point, Tuning, Variant
 from s3lora.evaluate.store import Store
 from s3lora.evaluate.suite import Suite
-from s3lora.evaluate.sweeping import UNPRUNED, Task, point_of, scan_all, variant_of
+from s3lora.evaluate.sweeping import UNPRUNED, Task, point_of, scan_for, variant_of
 from s3lora.measure.scan import Scan
 
 #: Relative loss of utility that is still accepted.
@@ -104,17 +105,17 @@ def tune(
     """
     if not 0 < floor < 1:
         raise UsageError(f"a floor of {floor} cannot be meant", fix="give the relative loss, such as 0.1")
-    path = os.fspath(adapter)
     ranking = Ranking(index.replace("-", "_"), method)
-    scans = scan_all(path, [ranking])
-    total = candidates(scans[method])
-    expected = ceil(log2(total + 1)) + 4
-    bench = Bench(tuning, store, seed=seed, expected=expected, advance=advance)
-    safety, utility = bench.axis("safety"), bench.axis("utility")
-    if safety is None or utility is None:
-        raise UsageError("tuning needs a suite for safety and one for utility", fix="add safety, and planning")
-    model = base if isinstance(base, LocalModel) else LocalModel(base)
-    tuner = _Tuner(model, model.attach(path), ranking, scans)
+    with open_adapter(adapter) as opened:
+        scans = scan_for(opened, [ranking])
+        total = candidates(scans[method])
+        expected = ceil(log2(total + 1)) + 4
+        bench = Bench(tuning, store, seed=seed, expected=expected, advance=advance)
+        safety, utility = bench.axis("safety"), bench.axis("utility")
+        if safety is None or utility is None:
+            raise UsageError("tuning needs a suite for safety and one for utility", fix="add safety, and planning")
+        model = base if isinstance(base, LocalModel) else LocalModel(base)
+        tuner = _Tuner(model, model.attach(opened, scans[method].source), ranking, scans)
     first = tuner.split(bench)
     tried = _bisect(tuner, first, total, floor)
     best = _best(tried, safety, floor)
