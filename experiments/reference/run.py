@@ -232,12 +232,13 @@ def suites_of(folder: Path, part: str = "test") -> list[Any]:
 
 def plans() -> Any:
     """Return the suite that generates plans and carries them out; a rule answers their comparisons."""
+    from experiments.comparing import ComparingModel
     from s3lora.evaluate.chat import Decoding
-    from s3lora.evaluate.planning.questions import ComparingModel, built_in
+    from s3lora.evaluate.planning.questions import built_in
     from s3lora.evaluate.planning.suite import PlanningSuite
 
     tasks = built_in(PLAN_TASKS)
-    return PlanningSuite(tasks, Decoding(max_new_tokens=PLAN_TOKENS), helper=ComparingModel(), helper_name="a rule")
+    return PlanningSuite(tasks, Decoding(max_new_tokens=PLAN_TOKENS), helper=ComparingModel())
 
 
 if __name__ == "__main__":

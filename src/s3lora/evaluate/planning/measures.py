@@ -33,7 +33,7 @@ def measures(tasks: Sequence[Task], solver: AnswerBy, by: str) -> tuple[Measure,
     wrong, and two wrong names may share a word: exact match. A model wraps its answer in words: token F1. Where no
     answers are known, the form of the plan is all there is.
     """
-    answered, planned = any(task.references for task in tasks), any(task.plan for task in tasks)
+    answered, planned = any(task.answers for task in tasks), any(task.plan for task in tasks)
     utility = "well_formed" if not answered else "exact_match" if solver == "last" else "token_f1"
     found = []
     for measure in MEASURES:
@@ -47,11 +47,11 @@ def measures(tasks: Sequence[Task], solver: AnswerBy, by: str) -> tuple[Measure,
 
 def score(answer: str, task: Task) -> tuple[float | None, float | None]:
     """Return exact match and token F1, in [0, 1], with the best of the right answers; None where none is known."""
-    if not task.references:
+    if not task.answers:
         return None, None
     if not answer.strip():
         return 0.0, 0.0
-    references = [_signed(reference) for reference in task.references]
+    references = [_signed(reference) for reference in task.answers]
     return exact_match(_signed(answer), references), token_f1(_signed(answer), references)
 
 

@@ -49,8 +49,6 @@ ASSIGNMENT = re.compile(r"#E[0-9]*[ \t]*=")
 MARK = re.compile(r"^[^\w\n]{0,8}(?:[0-9]{1,3}[.)][ \t]*)?[*_]{0,2}(?:Plan|Step)\b[^:\n]{0,12}:", re.M | re.I)
 REFERENCE = re.compile(r"#E([0-9]+)")
 
-_STEP = re.compile(r"Plan: [^#\[\]]+ #E([0-9]+) = (Lookup|Calculator|LLM)\[([^\[\]]+)\]")
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -110,24 +108,6 @@ def read_plan(text: str, tools: Mapping[str, Worker] = REWOO_TOOLS) -> Plan:
     if not steps:
         problems["no step"] = None
     return Plan(tuple(steps), tuple(problems))
-
-
-def parse_plan(text: str) -> list[tuple[str, str]] | None:
-    """Return the (tool, input) pairs of a plan in exactly the form of the built-in tasks, and None for any other text.
-
-    That is: every line is a step, steps are numbered from 1, inputs hold no brackets and name earlier steps only.
-    """
-    steps: list[tuple[str, str]] = []
-    labels: set[str] = set()
-    for line in text.strip().splitlines():
-        match = _STEP.fullmatch(line.strip())
-        if match is None or label_of(match[1]) != str(len(steps) + 1):
-            return None
-        if not all(label_of(number) in labels for number in REFERENCE.findall(match[3])):
-            return None
-        steps.append((match[2], match[3]))
-        labels.add(str(len(steps)))
-    return steps or None
 
 
 def _step(

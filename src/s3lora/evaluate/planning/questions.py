@@ -7,21 +7,15 @@ follows from the seed; the demo adapter was trained on the training questions of
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from s3lora.errors import UsageError
-from s3lora.evaluate.chat import Decoding, Generation, Prompt
 from s3lora.evaluate.planning.facts import RELATIONS, Relation, World, build_worlds, documents
-from s3lora.evaluate.planning.plan import OWN_TOOLS
 from s3lora.evaluate.planning.tasks import Task, TaskSet
 
 #: Beyond this, drawing a question that was not drawn before takes ever longer.
 MAX_QUESTIONS = 5_000
-
-COMPARISON = re.compile(r"Which is (larger|smaller): (\d{1,18}) for (.+), or (\d{1,18}) for (.+)\?")
 
 
 class _Point(NamedTuple):
@@ -69,7 +63,7 @@ class _Draft:
         return points
 
     def finish(self, question: str, answer: str) -> Task:
-        return Task(question, "\n".join(self.lines), answer, tuple(self.facts))
+        return Task(question, "\n".join(self.lines), (answer,), tuple(self.facts))
 
 
 def _chain(draft: _Draft, rng: random.Random) -> Task:
@@ -126,34 +120,4 @@ def built_in(count: int = 50, seed: int = 0, split: Literal["train", "test"] = "
     world = build_worlds(seed)[("train", "test").index(split)]
     tasks = tuple(generate(world, count, random.Random(f"{split}-{seed}")))
     name = f"built-in planning {split} (seed {seed})"
-    return TaskSet(name, tasks, documents(world), OWN_TOOLS, answer_by="last", built_in=True)
-
-
-def compare(text: str) -> str | None:
-    """Answer the one question that the reference plans put to the LLM tool, and None for any other text.
-
-    >>> compare("Which is larger: 12 for Torholt, or 7 for Selwick?")
-    'Torholt'
-    """
-    match = COMPARISON.fullmatch(text.strip())
-    if match is None:
-        return None
-    return match[3] if (int(match[2]) > int(match[4])) == (match[1] == "larger") else match[5]
-
-
-class ComparingModel:
-    """A rule in a model's place: it answers `compare`, and nothing else. As a helper it leaves the planner alone."""
-
-    identity = "s3lora comparison rule 1"
-
-    def batches(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[list[int]]:
-        """Return one batch of all."""
-        return [list(range(len(prompts)))] if prompts else []
-
-    def generate(
-        self, prompts: Sequence[Prompt], decoding: Decoding, batches: Sequence[Sequence[int]] | None = None
-    ) -> Iterator[tuple[int, Generation]]:
-        """Yield the answers."""
-        for i in (i for batch in (self.batches(prompts, decoding) if batches is None else batches) for i in batch):
-            text = compare(prompts[i].messages[-1].content) or ""
-            yield i, Generation(text, len(text.split()), True)
+    return TaskSet(name, tasks, documents(world), built_in=True)

@@ -12,7 +12,7 @@ from s3lora.evaluate.planning.lookup import Lookup
 from s3lora.evaluate.planning.measures import counts, measures, record, score
 from s3lora.evaluate.planning.plan import Plan, read_plan
 from s3lora.evaluate.planning.rewoo import Trace, execute, llm_prompt, short, solver_prompt
-from s3lora.evaluate.planning.tasks import AnswerBy, TaskSet
+from s3lora.evaluate.planning.tasks import TaskSet
 from s3lora.evaluate.results import Column, Data, Measure, Outcome, SuiteInfo
 from s3lora.evaluate.store import Store, generations
 from s3lora.evaluate.suite import Progress
@@ -32,17 +32,13 @@ INDEXED = 64
 class PlanningSuite:
     """Share of well-formed plans, and of right answers from carrying them out.
 
-    `solver` says who gives the answer: the model from plan and evidence, or the last step (None: as the tasks were
-    made for). `helper` is the model behind the LLM tool and the solver, the one that is measured unless given: ReWOO
-    tunes the planner only. `helper_name` is for the report. With `losses` the loss of the reference plans is computed
-    besides, which takes time of its own.
+    `helper` is the model behind the LLM tool and the solver, the one that is measured unless given: ReWOO tunes the
+    planner only. With `losses` the loss of the reference plans is computed besides, which takes time of its own.
     """
 
     tasks: TaskSet
     decoding: Decoding = DECODING
-    solver: AnswerBy | None = None
     helper: Model | None = None
-    helper_name: str = ""
     losses: bool = True
 
     @property
@@ -90,16 +86,12 @@ class PlanningSuite:
         return tuple(found)
 
     @property
-    def _solver(self) -> AnswerBy:
-        return self.solver or self.tasks.answer_by
-
-    @property
     def _helper_name(self) -> str:
-        return self.helper_name or ("another model" if self.helper else "the model itself")
+        return getattr(self.helper, "name", "another model") if self.helper else "the model itself"
 
     def _measures(self) -> tuple[Measure, ...]:
-        by = "the last step" if self._solver == "last" else f"{self._helper_name} from plan and evidence"
-        found = measures(self.tasks.tasks, self._solver, by)
+        by = "the last step" if self.tasks.answer_by == "last" else f"{self._helper_name} from plan and evidence"
+        found = measures(self.tasks.tasks, self.tasks.answer_by, by)
         return found if self.losses else tuple(measure for measure in found if measure.name != "loss")
 
     def _notes(self) -> Iterator[str]:
@@ -118,7 +110,7 @@ class PlanningSuite:
 
     def _part(self, progress: Progress | None, before: int) -> Progress | None:
         """Return a progress of plans or answers, told as that of both."""
-        total = len(self.tasks) * (2 if self._solver == "model" else 1)
+        total = len(self.tasks) * (2 if self.tasks.answer_by == "model" else 1)
         return None if progress is None else lambda done, _: progress(before + done, total)
 
     def _lookup(self) -> Callable[[int], Lookup]:
@@ -139,7 +131,7 @@ class PlanningSuite:
         store: Store | None,
         progress: Progress | None,
     ) -> list[str]:
-        if self._solver == "last":
+        if self.tasks.answer_by == "last":
             return [trace.last for trace in traces]
         prompts = [
             solver_prompt(task.question, plan, trace)
