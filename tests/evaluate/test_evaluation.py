@@ -15,7 +15,7 @@ from s3lora.evaluate.chat import Decoding, Prompt
 from s3lora.evaluate.cost import measure_costs
 from s3lora.evaluate.evaluation import evaluate, evaluate_served
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.results import Comparison, Evaluation, Loaded
+from s3lora.evaluate.results import Evaluation, Loaded, PairedComparison
 from s3lora.measure.scan import Scan
 from s3lora.statistics import paired_rate_difference, wilson
 from tests.evaluate.stub_suites import SCORE, Acting, Logits, Stub, first, logits, safety, usefulness
@@ -60,7 +60,7 @@ def danger(acting: Acting) -> list[float]:
     return first(5 + 5 * len(acting), ITEMS)
 
 
-def comparison(found: Evaluation, variant: str, measure: str = "asr") -> Comparison:
+def comparison(found: Evaluation, variant: str, measure: str = "asr") -> PairedComparison:
     [one] = [c for c in found.comparisons if (c.variant, c.measure) == (variant, measure)]
     return one
 

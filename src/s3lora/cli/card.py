@@ -17,7 +17,7 @@ from s3lora.rewrite.provenance import Provenance, provenance_of
 from s3lora.spectrum.indices import INDICES
 
 if TYPE_CHECKING:
-    from s3lora.evaluate.figures import Figures
+    from s3lora.evaluate.figures import AdapterFigures
 
 evaluation_option = click.option(
     "--evaluation", metavar="FILE", help="Result of eval, sweep or tune, as JSON: what was measured of this adapter."
@@ -83,7 +83,7 @@ def card_command(
     return 0
 
 
-def attached(evaluation: str | None, source: Source, record: Provenance | None) -> Figures | None:
+def attached(evaluation: str | None, source: Source, record: Provenance | None) -> AdapterFigures | None:
     """Return what the file of `--evaluation` says of an adapter, None without one."""
     if evaluation is None:
         return None

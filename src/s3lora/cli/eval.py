@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from s3lora.choose.select import Plan
     from s3lora.evaluate.bench import Outcomes
     from s3lora.evaluate.results import Evaluation
-    from s3lora.evaluate.store import Store
+    from s3lora.evaluate.store import AnswerStore
     from s3lora.evaluate.suite import Suite
     from s3lora.measure.scan import Scan
 
@@ -101,7 +101,7 @@ def eval_command(paths: tuple[str, ...], form: str, output: str | None, **option
 def _local(
     paths: tuple[str, ...],
     suites: list[Suite],
-    store: Store | None,
+    store: AnswerStore | None,
     found: dict[str, Outcomes],
     options: dict[str, Any],
 ) -> Evaluation:
@@ -136,7 +136,7 @@ def _local(
 def _served(
     paths: tuple[str, ...],
     suites: list[Suite],
-    store: Store | None,
+    store: AnswerStore | None,
     found: dict[str, Outcomes],
     options: dict[str, Any],
 ) -> Evaluation:

@@ -50,7 +50,7 @@ class State:
         return digest_of([files, sorted(self.pruned)])
 
 
-class Adapters:
+class AttachedAdapters:
     """The adapters attached to one model, of which at most one is on."""
 
     def __init__(self, base: LoadedBase) -> None:

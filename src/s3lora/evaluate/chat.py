@@ -65,7 +65,7 @@ class Generation:
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class Model(Protocol):
+class ChatModel(Protocol):
     """Something that answers chats: a model in this process, or a server."""
 
     @property
@@ -94,6 +94,6 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def generation_key(model: Model, prompt: Prompt, decoding: Decoding, extra: str = "") -> str:
+def generation_key(model: ChatModel, prompt: Prompt, decoding: Decoding, extra: str = "") -> str:
     """Return the digest under which an answer is kept: model with adapter state, prompt, settings, what is kept."""
     return digest_of([model.identity, prompt.as_dicts(), asdict(decoding), extra])

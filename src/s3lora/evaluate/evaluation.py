@@ -14,12 +14,12 @@ from s3lora.choose.select import Plan, select
 from s3lora.errors import AdapterFileError, UsageError
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
-from s3lora.evaluate.chat import Model, Prompt, digest_of
+from s3lora.evaluate.chat import Prompt, digest_of
 from s3lora.evaluate.cost import Mode, measure_costs
 from s3lora.evaluate.endpoint import EndpointModel
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.results import Comparison, Cost, Evaluation, Setup, Variant
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.results import Cost, Evaluation, PairedComparison, Setup, Variant
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.measure.scan import Scan, scan
 from s3lora.rewrite.provenance import Provenance, read_provenance
@@ -34,7 +34,7 @@ BASE, PRUNED = "base", ", pruned"
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _MeasuredState:
     """A state to be measured, and the name of what it is compared with."""
 
     variant: Variant
@@ -54,7 +54,7 @@ def evaluate(
     suites: Sequence[Suite],
     *,
     choose: Chooser | None = choose_default,
-    store: Store | None = None,
+    store: AnswerStore | None = None,
     seed: int = 0,
     limit: int | None = None,
     costs: Sequence[Prompt] = (),
@@ -104,7 +104,7 @@ def evaluate_served(
     models: Sequence[EndpointModel],
     suites: Sequence[Suite],
     *,
-    store: Store | None = None,
+    store: AnswerStore | None = None,
     seed: int = 0,
     limit: int | None = None,
     advance: Advance | None = None,
@@ -147,7 +147,7 @@ def _finish(
     found: dict[str, Outcomes],
     notes: Sequence[str],
 ) -> Evaluation:
-    comparisons: list[Comparison] = []
+    comparisons: list[PairedComparison] = []
     warnings = list(notes)
     for name, reference in pairs:
         if reference is None:
@@ -172,7 +172,7 @@ def _counts(outcomes: Outcomes) -> dict[str, int]:
     return {f"{suite}.{name}": n for suite, outcome in outcomes.items() for name, n in outcome.counts.items()}
 
 
-def _position(entries: Sequence[_Entry], name: str) -> int:
+def _position(entries: Sequence[_MeasuredState], name: str) -> int:
     return next(i for i, entry in enumerate(entries) if entry.variant.name == name)
 
 
@@ -195,9 +195,9 @@ def _given(model: LocalModel, path: str, name: str, choose: Chooser | None) -> _
     return _Given(name, attached, original, chosen)
 
 
-def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) -> tuple[list[_Entry], list[str]]:
+def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) -> tuple[list[_MeasuredState], list[str]]:
     """Attach every adapter, and list all states with what they are compared with."""
-    entries = [_Entry(Variant(name=BASE, kind="base"), State(), None)]
+    entries = [_MeasuredState(Variant(name=BASE, kind="base"), State(), None)]
     notes: list[str] = []
     given = [_given(model, path, name, choose) for path, name in zip(paths, _names(paths), strict=True)]
     originals = {item.attached.source.sha256: item.name for item in given}
@@ -206,9 +206,9 @@ def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) ->
         if item.original is not None:
             variant = _recorded(name, source, item.original)
             reference = originals.get(item.original.source.sha256, BASE)
-            entries.append(_Entry(variant, state, BASE if reference == name else reference))
+            entries.append(_MeasuredState(variant, state, BASE if reference == name else reference))
             continue
-        entries.append(_Entry(Variant(name=name, kind="adapter", adapter=source), state, BASE))
+        entries.append(_MeasuredState(Variant(name=name, kind="adapter", adapter=source), state, BASE))
         if item.chosen is not None:
             entries.append(_pruned(name, item.attached, *item.chosen))
             notes += [f"{name}: {text}" for text in item.chosen[1].warnings]
@@ -228,7 +228,7 @@ def _recorded(name: str, source: Source, original: Provenance) -> Variant:
     )
 
 
-def _pruned(name: str, item: Attached, measured: Scan, plan: Plan) -> _Entry:
+def _pruned(name: str, item: Attached, measured: Scan, plan: Plan) -> _MeasuredState:
     variant = Variant(
         name=f"{name}{PRUNED}",
         kind="pruned",
@@ -238,7 +238,7 @@ def _pruned(name: str, item: Attached, measured: Scan, plan: Plan) -> _Entry:
         pruned=plan.paths,
         share=plan.share,
     )
-    return _Entry(variant, State(item, frozenset(plan.paths)), name)
+    return _MeasuredState(variant, State(item, frozenset(plan.paths)), name)
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -262,7 +262,9 @@ def _original(path: str) -> Provenance | None:
         return None
 
 
-def _costs(model: LocalModel, entries: Sequence[_Entry], prompts: Sequence[Prompt], seed: int) -> dict[str, list[Cost]]:
+def _costs(
+    model: LocalModel, entries: Sequence[_MeasuredState], prompts: Sequence[Prompt], seed: int
+) -> dict[str, list[Cost]]:
     """Time every adapter with what is compared with it, and the base, in one interleaved group."""
     found: dict[str, list[Cost]] = {}
     for first in [entry for entry in entries if entry.variant.kind != "base" and entry.reference in (None, BASE)]:
@@ -280,4 +282,4 @@ def _costs(model: LocalModel, entries: Sequence[_Entry], prompts: Sequence[Promp
     return found
 
 
-__all__ = ["Chooser", "Keep", "Model", "choose_default", "evaluate", "evaluate_served", "setup_of"]
+__all__ = ["Chooser", "Keep", "choose_default", "evaluate", "evaluate_served", "setup_of"]

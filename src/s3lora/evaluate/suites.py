@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from s3lora.errors import UsageError, printable
-from s3lora.evaluate.chat import Decoding, Model, digest_of
+from s3lora.evaluate.chat import ChatModel, Decoding, digest_of
 from s3lora.evaluate.likelihood import PlanLossSuite
 from s3lora.evaluate.planning.loader import read_tasks
 from s3lora.evaluate.planning.questions import built_in as built_in_tasks
@@ -65,7 +65,7 @@ class SuiteSettings:
     limit: int | None = None
     seed: int = 0
     tokens: Mapping[str, int] = field(default_factory=dict)
-    judge: Model | None = None
+    judge: ChatModel | None = None
     judge_name: str = ""
     losses: bool = True
     keep: bool = False

@@ -18,7 +18,7 @@ from s3lora.evaluate.planning.documents import Document
 from s3lora.evaluate.planning.loader import TaskFileError, read_tasks
 from s3lora.evaluate.planning.questions import built_in
 from s3lora.evaluate.planning.suite import PlanningSuite
-from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, Task
+from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, PlanningTask
 from tests.evaluate.planning.planners import Planner
 
 #: Rows in the published forms, with texts of our own.
@@ -104,7 +104,7 @@ Plan: c
 
 def test_triviaqa(tmp_path: Path) -> None:
     [task] = read_tasks(write(tmp_path, TRIVIA)).tasks
-    assert task == Task("Which metal has the symbol Pb?", answers=("Lead", "Plumbum"), id="tc_1")
+    assert task == PlanningTask("Which metal has the symbol Pb?", answers=("Lead", "Plumbum"), id="tc_1")
     row = {
         "question": task.question,
         "question_id": "tc_1",
@@ -116,7 +116,7 @@ def test_triviaqa(tmp_path: Path) -> None:
 def test_rewoo(tmp_path: Path) -> None:
     tasks = read_tasks(write(tmp_path, [REWOO]))
     [task] = tasks.tasks
-    assert task == Task("Who built it?", REWOO["output"], system=REWOO["instruction"])
+    assert task == PlanningTask("Who built it?", REWOO["output"], system=REWOO["instruction"])
     outcome = PlanningSuite(tasks).run(Planner(tasks), None)
     assert outcome.columns["well_formed"].values == (1.0,)
     assert "exact_match" not in outcome.columns
@@ -138,7 +138,7 @@ def test_lines_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_one_row_and_the_built_in_tasks_written_out(tmp_path: Path) -> None:
-    assert read_tasks(write(tmp_path, {"question": "q", "answer": "a"})).tasks == (Task("q", answers=("a",)),)
+    assert read_tasks(write(tmp_path, {"question": "q", "answer": "a"})).tasks == (PlanningTask("q", answers=("a",)),)
     own = built_in(20)
     lines = [json.dumps({"question": t.question, "plan": t.plan, "answer": t.answers[0]}) for t in own.tasks]
     folder = tmp_path / "docs"

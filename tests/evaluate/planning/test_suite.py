@@ -13,9 +13,9 @@ from s3lora.evaluate.chat import Decoding
 from s3lora.evaluate.planning.measures import score
 from s3lora.evaluate.planning.questions import built_in
 from s3lora.evaluate.planning.suite import PlanningSuite
-from s3lora.evaluate.planning.tasks import Task, TaskSet
-from s3lora.evaluate.results import Outcome
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.planning.tasks import PlanningTask, TaskSet
+from s3lora.evaluate.results import SuiteOutcome
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from tests.evaluate.planning.planners import Measuring, Planner
 from tests.evaluate.planning.test_plan import TEXTS
@@ -25,7 +25,7 @@ TASKS = built_in()
 SOLVED = replace(TASKS, built_in=False)
 
 
-def means(outcome: Outcome) -> dict[str, float | None]:
+def means(outcome: SuiteOutcome) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, column in outcome.columns.items():
         known = [value for value in column.values if value is not None]
@@ -136,7 +136,7 @@ def test_a_helper_answers_in_place_of_the_model() -> None:
 def test_a_repeated_run_asks_nothing(tmp_path: Path, tasks: TaskSet) -> None:
     suite = PlanningSuite(tasks)
     done: list[tuple[int, int]] = []
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         first = suite.run(Planner(TASKS), store, lambda *both: done.append(both))
         model = Planner(TASKS)
         assert suite.run(model, store) == first
@@ -167,7 +167,7 @@ def test_what_a_reader_is_told() -> None:
     warnings = suite.warnings(outcome)
     assert warnings[0] == "50 of 50 plans were cut off at 9 tokens"
     assert " steps of the plans gave no result" in warnings[1]
-    bare = PlanningSuite(TaskSet("own", (Task("q", answers=("a",)),)))
+    bare = PlanningSuite(TaskSet("own", (PlanningTask("q", answers=("a",)),)))
     assert any("without documents" in note for note in bare.info.notes)
     assert any("1 tasks are few" in note for note in bare.info.notes)
 
@@ -177,17 +177,17 @@ def test_what_a_reader_is_told() -> None:
     [("Paris.", 1), ("the paris", 1), ("City of Light", 1), ("London", 0), ("", 0), (" ", 0), ("in Paris", 0)],
 )
 def test_scores(answer: str, exact: float) -> None:
-    assert score(answer, Task("q", answers=("Paris", "city of light")))[0] == exact
+    assert score(answer, PlanningTask("q", answers=("Paris", "city of light")))[0] == exact
 
 
 @pytest.mark.parametrize(("answer", "exact"), [("-12", 1), ("−12", 1), ("12", 0), ("- 12", 0)])
 def test_signs_count(answer: str, exact: float) -> None:
-    assert score(answer, Task("q", answers=("-12",)))[0] == exact
+    assert score(answer, PlanningTask("q", answers=("-12",)))[0] == exact
 
 
 def test_an_article_is_no_answer() -> None:
-    assert score("", Task("q", answers=("the",))) == (0, 0)
-    assert score("x", Task("q")) == (None, None)
+    assert score("", PlanningTask("q", answers=("the",))) == (0, 0)
+    assert score("x", PlanningTask("q")) == (None, None)
 
 
 @settings(max_examples=30, deadline=None)

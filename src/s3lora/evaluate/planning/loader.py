@@ -14,7 +14,7 @@ from typing import Any
 
 from s3lora.errors import S3LoRAError, printable
 from s3lora.evaluate.planning.documents import Document, read_documents
-from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, Task, TaskSet
+from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, PlanningTask, TaskSet
 from s3lora.evaluate.prompts import read_text
 from s3lora.evaluate.rows import FieldError, Row, data_set_parts, data_set_rows, json_rows, numbered
 
@@ -57,7 +57,7 @@ def read_tasks(source: str | Path, documents: str | Path | None = None) -> TaskS
     return TaskSet(name, tuple(_tasks(rows, where)), shared)
 
 
-def _tasks(rows: Iterable[Row], where: object) -> Iterator[Task]:
+def _tasks(rows: Iterable[Row], where: object) -> Iterator[PlanningTask]:
     n = 0
     for n, (line, row) in enumerate(rows, 1):
         if n > MAX_TASKS:
@@ -72,10 +72,12 @@ def _tasks(rows: Iterable[Row], where: object) -> Iterator[Task]:
         raise TaskFileError("holds no tasks", file=where)
 
 
-def _task(fields: Mapping[str, Any]) -> Task:
+def _task(fields: Mapping[str, Any]) -> PlanningTask:
     if "question" not in fields and {"instruction", "output"} <= fields.keys():
         system, question = fields["instruction"], fields.get("input")
-        return Task(_text("input", question), _text("output", fields["output"]), system=_text("instruction", system))
+        return PlanningTask(
+            _text("input", question), _text("output", fields["output"]), system=_text("instruction", system)
+        )
     if "question" not in fields:
         raise FieldError("no question", "name the fields question and answer, or instruction, input and output")
     answers = _answers(fields)
@@ -83,7 +85,7 @@ def _task(fields: Mapping[str, Any]) -> Task:
     if not answers and not plan:
         raise FieldError("neither an answer nor a plan", "use a split whose answers are published")
     found = (str(fields[name]) for name in ("_id", "id", "question_id", "questionid") if fields.get(name) is not None)
-    return Task(
+    return PlanningTask(
         _text("question", fields["question"]),
         plan,
         tuple(answers),

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from s3lora.evaluate.chat import Generation, digest_of
-from s3lora.evaluate.planning.plan import Plan
-from s3lora.evaluate.planning.rewoo import Trace
-from s3lora.evaluate.planning.tasks import AnswerBy, Task
+from s3lora.evaluate.planning.plan import ToolPlan
+from s3lora.evaluate.planning.rewoo import PlanTrace
+from s3lora.evaluate.planning.tasks import AnswerBy, PlanningTask
 from s3lora.evaluate.results import Measure
 from s3lora.evaluate.textscores import exact_match, token_f1
 
@@ -26,7 +26,7 @@ MEASURES = (
 MINUS = re.compile(r"(?<!\w)[-−](?=[\d.])")
 
 
-def measures(tasks: Sequence[Task], solver: AnswerBy, by: str) -> tuple[Measure, ...]:
+def measures(tasks: Sequence[PlanningTask], solver: AnswerBy, by: str) -> tuple[Measure, ...]:
     """Return the measures that these tasks allow; `by` tells who answers.
 
     Which one stands for usefulness depends on the answer. What the last step gives is a tool's own word, right or
@@ -45,7 +45,7 @@ def measures(tasks: Sequence[Task], solver: AnswerBy, by: str) -> tuple[Measure,
     return tuple(found)
 
 
-def score(answer: str, task: Task) -> tuple[float | None, float | None]:
+def score(answer: str, task: PlanningTask) -> tuple[float | None, float | None]:
     """Return exact match and token F1, in [0, 1], with the best of the right answers; None where none is known."""
     if not task.answers:
         return None, None
@@ -56,7 +56,7 @@ def score(answer: str, task: Task) -> tuple[float | None, float | None]:
 
 
 def record(
-    task: Task, written: Generation, plan: Plan, trace: Trace, scored: tuple[float | None, float | None]
+    task: PlanningTask, written: Generation, plan: ToolPlan, trace: PlanTrace, scored: tuple[float | None, float | None]
 ) -> Mapping[str, object]:
     """Return what was found on one task, without texts."""
     return {
@@ -73,7 +73,7 @@ def record(
     }
 
 
-def counts(written: Sequence[Generation], plans: Sequence[Plan], traces: Sequence[Trace]) -> dict[str, int]:
+def counts(written: Sequence[Generation], plans: Sequence[ToolPlan], traces: Sequence[PlanTrace]) -> dict[str, int]:
     """Return how many steps there were and failed, plans were cut off, and had which problem."""
     problems = Counter(problem for plan in plans for problem in plan.problems)
     return {

@@ -66,7 +66,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ToolPlan:
     """The steps that could be read, in order, and each reason once why the plan is not well formed."""
 
     steps: tuple[Step, ...]
@@ -78,7 +78,7 @@ class Plan:
         return not self.problems
 
 
-def read_plan(text: str, tools: Mapping[str, Worker] = REWOO_TOOLS) -> Plan:
+def read_plan(text: str, tools: Mapping[str, Worker] = REWOO_TOOLS) -> ToolPlan:
     """Read a plan; whatever the text, this raises nothing. `tools` has lower-case names.
 
     Prose around the steps is passed over. A step with a problem is kept where its call can be read at all.
@@ -107,7 +107,7 @@ def read_plan(text: str, tools: Mapping[str, Worker] = REWOO_TOOLS) -> Plan:
         _between(text[before:], problems, marks=0)
     if not steps:
         problems["no step"] = None
-    return Plan(tuple(steps), tuple(problems))
+    return ToolPlan(tuple(steps), tuple(problems))
 
 
 def _step(

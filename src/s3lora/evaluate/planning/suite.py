@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from s3lora.evaluate.chat import Decoding, Model
+from s3lora.evaluate.chat import ChatModel, Decoding
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.planning.lookup import Lookup
 from s3lora.evaluate.planning.measures import counts, measures, record, score
-from s3lora.evaluate.planning.plan import Plan, read_plan
-from s3lora.evaluate.planning.rewoo import Trace, execute, llm_prompt, short, solver_prompt
+from s3lora.evaluate.planning.plan import ToolPlan, read_plan
+from s3lora.evaluate.planning.rewoo import PlanTrace, execute, llm_prompt, short, solver_prompt
 from s3lora.evaluate.planning.tasks import TaskSet
-from s3lora.evaluate.results import Column, Data, Measure, Outcome, SuiteInfo
-from s3lora.evaluate.store import Store, generations
+from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.store import AnswerStore, generations
 from s3lora.evaluate.suite import Progress
 
 NAME = "planning"
@@ -38,7 +38,7 @@ class PlanningSuite:
 
     tasks: TaskSet
     decoding: Decoding = DECODING
-    helper: Model | None = None
+    helper: ChatModel | None = None
     losses: bool = True
 
     @property
@@ -50,7 +50,7 @@ class PlanningSuite:
         judge = "exact match and token F1 with the normalisation of SQuAD, but minus signs count"
         return SuiteInfo(NAME, self._measures(), (data,), judge, tuple(self._notes()))
 
-    def run(self, model: Model, store: Store | None, progress: Progress | None = None) -> Outcome:
+    def run(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
         """Let the model plan (what the store has is not asked again), carry the plans out and score the answers."""
         tasks, helper = self.tasks.tasks, self.helper or model
         prompts = [task.prompt for task in tasks]
@@ -65,18 +65,18 @@ class PlanningSuite:
         answers = self._answers(plans, traces, helper, store, self._part(progress, len(tasks)))
         scores = [score(answer, task) for answer, task in zip(answers, tasks, strict=True)]
         columns = {
-            "well_formed": Column(tuple(float(plan.well_formed) for plan in plans)),
-            "exact_match": Column(tuple(exact for exact, _ in scores)),
-            "token_f1": Column(tuple(f1 for _, f1 in scores)),
-            "steps": Column(tuple(float(len(plan.steps)) for plan in plans)),
-            "tokens": Column(tuple(float(answer.tokens) for answer in written)),
+            "well_formed": MeasureColumn(tuple(float(plan.well_formed) for plan in plans)),
+            "exact_match": MeasureColumn(tuple(exact for exact, _ in scores)),
+            "token_f1": MeasureColumn(tuple(f1 for _, f1 in scores)),
+            "steps": MeasureColumn(tuple(float(len(plan.steps)) for plan in plans)),
+            "tokens": MeasureColumn(tuple(float(answer.tokens) for answer in written)),
             "loss": self._loss(model, store),
         }
         known = {m.name: column for m in self._measures() if (column := columns[m.name]) is not None}
         records = tuple(map(record, tasks, written, plans, traces, scores))
-        return Outcome(known, counts(written, plans, traces), records)
+        return SuiteOutcome(known, counts(written, plans, traces), records)
 
-    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+    def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: plans that were cut off, steps that gave nothing."""
         found = []
         if cut := outcome.counts.get("unfinished", 0):
@@ -125,10 +125,10 @@ class PlanningSuite:
 
     def _answers(
         self,
-        plans: Sequence[Plan],
-        traces: Sequence[Trace],
-        helper: Model,
-        store: Store | None,
+        plans: Sequence[ToolPlan],
+        traces: Sequence[PlanTrace],
+        helper: ChatModel,
+        store: AnswerStore | None,
         progress: Progress | None,
     ) -> list[str]:
         if self.tasks.answer_by == "last":
@@ -139,7 +139,7 @@ class PlanningSuite:
         ]
         return [short(answer.text) for answer in generations(helper, prompts, SHORT, store, progress)]
 
-    def _loss(self, model: Model, store: Store | None) -> Column | None:
+    def _loss(self, model: ChatModel, store: AnswerStore | None) -> MeasureColumn | None:
         """Return the loss of the reference plans, None for tasks without one or a model that cannot tell."""
         tasks = self.tasks.tasks
         there = [i for i, task in enumerate(tasks) if task.plan]
@@ -152,4 +152,4 @@ class PlanningSuite:
         weights = [0.0] * len(tasks)
         for i, value, weight in zip(there, found.values, found.weights or (1.0,) * len(there), strict=True):
             values[i], weights[i] = value, weight
-        return Column(tuple(values), tuple(weights))
+        return MeasureColumn(tuple(values), tuple(weights))

@@ -21,7 +21,7 @@ SYSTEM_PROMPT = (
 
 
 @dataclass(frozen=True)
-class Task:
+class PlanningTask:
     """A question; as far as they are known, a reference plan, the right answers, and the facts needed.
 
     `facts` are (relation, subject), `documents` what Lookup searches for this task alone.
@@ -46,7 +46,7 @@ class TaskSet:
     """Tasks in the order of their source, with the documents for those that have none of their own."""
 
     name: str
-    tasks: tuple[Task, ...]
+    tasks: tuple[PlanningTask, ...]
     documents: tuple[Document, ...] = ()
     built_in: bool = False
 
@@ -74,7 +74,7 @@ class TaskSet:
         return replace(self, tasks=tuple(self.tasks[i] for i in sorted(set(positions))))
 
 
-def _plain(task: Task) -> list[object]:
+def _plain(task: PlanningTask) -> list[object]:
     return [task.system, task.question, task.plan, list(task.answers), _texts(task.documents)]
 
 
