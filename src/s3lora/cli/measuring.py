@@ -54,8 +54,10 @@ store_options = all_options(
 
 def suite_option(default: str) -> Callable[[Command], Command]:
     """Return `--suite` with a default."""
-    return click.option("--suite", default=default, show_default=True, metavar="NAMES",
-                        help="Some of safety, planning, summarisation, planning-loss.")  # fmt: skip
+    from s3lora.evaluate.suites import SUITES
+
+    named = f"Some of {', '.join(SUITES)}."
+    return click.option("--suite", default=default, show_default=True, metavar="NAMES", help=named)
 
 
 def settings_of(options: dict[str, Any], seed: int, losses: bool = True) -> SuiteSettings:

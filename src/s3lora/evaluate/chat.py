@@ -88,6 +88,25 @@ class ChatModel(Protocol):
         ...
 
 
+class ServedModel(ChatModel, Protocol):
+    """A model that runs elsewhere, by its name there."""
+
+    @property
+    def name(self) -> str:
+        """Return the name in tables and sentences."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """Return what runs the model, in a few words."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of the results must know, as far as it has turned out."""
+        ...
+
+
 def digest_of(value: object) -> str:
     """Return the SHA-256 of a value of plain JSON types."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -14,9 +14,8 @@ from s3lora.choose.select import Plan, select
 from s3lora.errors import AdapterFileError, UsageError
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
-from s3lora.evaluate.chat import Prompt, digest_of
+from s3lora.evaluate.chat import Prompt, ServedModel, digest_of
 from s3lora.evaluate.cost import Mode, measure_costs
-from s3lora.evaluate.endpoint import EndpointModel
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Cost, Evaluation, PairedComparison, Setup, Variant
 from s3lora.evaluate.store import AnswerStore
@@ -101,7 +100,7 @@ def evaluate(
 
 
 def evaluate_served(
-    models: Sequence[EndpointModel],
+    models: Sequence[ServedModel],
     suites: Sequence[Suite],
     *,
     store: AnswerStore | None = None,
@@ -128,7 +127,7 @@ def evaluate_served(
         if keep is not None:
             keep(model.name, found[model.name])
     digest = digest_of([model.identity for model in models])
-    setup = Setup(names[0], digest, "OpenAI-compatible server", "unknown", "unknown", seed, limit)
+    setup = Setup(names[0], digest, models[0].backend, "unknown", "unknown", seed, limit)
     variants = [Variant(name=name, kind="served") for name in names]
     pairs = [(name, None if i == 0 else names[0]) for i, name in enumerate(names)]
     return _finish(bench, setup, variants, pairs, found, notes)

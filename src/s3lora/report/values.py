@@ -74,7 +74,7 @@ def metric_text(metric: Metric | None, *, short: bool = False) -> str:
 def spread_text(spread: ControlSpread, *, rate: bool, short: bool = False) -> str:
     """Return the mean of a control and, in round brackets, the least and the greatest over its seeds.
 
-    >>> spread_text(Spread("random", 60, "safety", "asr", 3, 0.9733, 0.95, 1.0), rate=True)
+    >>> spread_text(ControlSpread("random", 60, "safety", "asr", 3, 0.9733, 0.95, 1.0), rate=True)
     '0.97 (0.95–1.00)'
     """
     decimals = 2 if rate else _decimals(spread.mean, spread.least, spread.greatest)
