@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from s3lora.evaluate import aggregate
-from s3lora.evaluate.aggregate import RelativeLoss, collapse_sentence, compare, metrics, relative_loss
+from s3lora.evaluate.aggregate import collapse_sentence, compare, metrics, relative_loss
 from s3lora.evaluate.results import Better, Measure, MeasureColumn, Metric, PairedComparison, SuiteInfo, SuiteOutcome
 from s3lora.statistics import Interval, bootstrap_mean, paired_difference, paired_rate_difference, wilson
 from tests.reference import statistics as reference
@@ -48,9 +48,7 @@ def compared(
     return found
 
 
-def lost(
-    measure: Measure, variant: Values, base: Values, weights: Sequence[float] | None = None
-) -> RelativeLoss | None:
+def lost(measure: Measure, variant: Values, base: Values, weights: Sequence[float] | None = None) -> Interval | None:
     return relative_loss(measure, outcome(measure, variant, weights), outcome(measure, base, weights), 0)
 
 
@@ -308,7 +306,7 @@ def test_a_rate_that_did_not_change_may_have_been_lost_all_the_same() -> None:
 
 
 def collapse(value: float, low: float, high: float) -> str | None:
-    return collapse_sentence("plan", MEAN, "cut", "full", RelativeLoss(value, low, high))
+    return collapse_sentence("plan", MEAN, "cut", "full", Interval(value, low, high))
 
 
 def test_collapse_on_both_sides_of_the_threshold() -> None:

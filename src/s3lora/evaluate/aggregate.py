@@ -101,8 +101,13 @@ def _compare(
     return PairedComparison(*names, len(mine.values), found.value, found.low, found.high, p, test, verdict, said)
 
 
+def is_difference(found: Interval, p: float, none: float = 0.0) -> bool:
+    """Return whether a change can be told from `none`: its interval does not hold that, and the test is significant."""
+    return not found.low <= none <= found.high and p < SIGNIFICANT
+
+
 def _verdict(found: Interval, p: float) -> Difference:
-    if found.low <= 0 <= found.high or p >= SIGNIFICANT:
+    if not is_difference(found, p):
         return "no difference"
     return "lower" if found.value < 0 else "higher"
 
@@ -125,16 +130,8 @@ def _sentence(
     return f"{measure.name}: {variant} is {verdict} than {reference} by {size}{kind} ({evidence})."
 
 
-class RelativeLoss(NamedTuple):
-    """How much worse a measure became, as a share of what it was, between the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def relative_loss(measure: Measure, variant: SuiteOutcome, reference: SuiteOutcome, seed: int) -> RelativeLoss | None:
-    """Return the relative worsening against a reference.
+def relative_loss(measure: Measure, variant: SuiteOutcome, reference: SuiteOutcome, seed: int) -> Interval | None:
+    """Return the relative worsening against a reference: how much worse, as a share of what it was.
 
     None where it is not defined: nothing is in common (or, for a mean, one item only), the reference is at 0, or
     neither direction is worse.
@@ -150,10 +147,10 @@ def relative_loss(measure: Measure, variant: SuiteOutcome, reference: SuiteOutco
         found = relative_change(its.values, mine.values, mine.weights, seed=seed)
     if found is None:
         return None
-    return RelativeLoss(*found) if measure.better == "lower" else RelativeLoss(-found.value, -found.high, -found.low)
+    return found if measure.better == "lower" else Interval(-found.value, -found.high, -found.low)
 
 
-def collapse_sentence(suite: str, measure: Measure, variant: str, reference: str, loss: RelativeLoss) -> str | None:
+def collapse_sentence(suite: str, measure: Measure, variant: str, reference: str, loss: Interval) -> str | None:
     """Return the warning that usefulness collapsed, None where the estimate does not say so."""
     if loss.value <= COLLAPSE:
         return None

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from s3lora.errors import UsageError
-from s3lora.evaluate.aggregate import COLLAPSE, RelativeLoss, collapse_sentence, compare, metrics, relative_loss
+from s3lora.evaluate.aggregate import COLLAPSE, collapse_sentence, compare, metrics, relative_loss
 from s3lora.evaluate.chat import ChatModel
 from s3lora.evaluate.results import Measure, Metric, PairedComparison, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Progress, Suite
+from s3lora.statistics import Interval
 
 #: What every suite found, by the suite's name.
 Outcomes = Mapping[str, SuiteOutcome]
@@ -28,7 +29,7 @@ def _ignore(share: float, label: str) -> None:
 class Collapse:
     """How much of one utility measure a variant lost, and the warning where that is too much."""
 
-    loss: RelativeLoss
+    loss: Interval
     sentence: str | None
 
 

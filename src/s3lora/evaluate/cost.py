@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from s3lora.evaluate.aggregate import SIGNIFICANT
+from s3lora.evaluate.aggregate import is_difference
 from s3lora.evaluate.attach import State
 from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.local import LocalModel
@@ -89,7 +89,7 @@ def _sentence(name: str, reference: str, mode: Mode, found: Interval, p: float) 
     """Say which is faster, or that no difference can be told."""
     ratio, low, high = found
     known = f"ratio of seconds {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f}"
-    if low <= 1 <= high or p >= SIGNIFICANT:
+    if not is_difference(found, p, none=1.0):
         return f"{mode}: no difference in speed can be told between {name} and {reference} ({known})"
     word = "less" if ratio < 1 else "more"
     return f"{mode}: {name} takes {abs(1 - ratio) * 100:.1f} % {word} time than {reference} ({known})"
