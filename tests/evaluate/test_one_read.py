@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -11,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import save_file
 
 import s3lora
+from s3lora.errors import UnsupportedAdapterError
 from s3lora.evaluate.attach import State
 from s3lora.evaluate.evaluation import evaluate
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.sweeping import sweep
 from s3lora.evaluate.tuning import tune
 from tests.evaluate.stub_suites import Acting, first, logits, safety, usefulness
+from tests.planning import tensors_of
 from tests.tiny_adapters import tiny_adapter
 from tests.tiny_model import torch
 
@@ -142,3 +146,24 @@ def test_what_is_measured_is_what_was_scanned(tiny: Path, adapter: Path, base: L
     # The files are others now.
     base.adapters.use(State(base.attach(adapter)))
     assert not torch.equal(logits(base.adapters.model), logits(wanted.adapters.model))
+
+
+def test_weights_in_shards(tiny: Path, adapter: Path, base: LocalModel, tmp_path: Path) -> None:
+    """PEFT alone reads no index of shards."""
+    tensors = tensors_of(adapter)
+    parts = {"a.safetensors": list(tensors)[::2], "b.safetensors": list(tensors)[1::2]}
+    sharded = shutil.copytree(adapter, tmp_path / "sharded", ignore=shutil.ignore_patterns(WEIGHTS))
+    for name, keys in parts.items():
+        save_file({key: tensors[key] for key in keys}, sharded / name)
+    index = {"weight_map": {key: name for name, keys in parts.items() for key in keys}}
+    (sharded / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    base.use(base.attach(adapter))
+    whole = logits(base.adapters.model)
+    base.use(base.attach(sharded))
+    assert torch.equal(logits(base.adapters.model), whole)
+
+
+def test_weights_without_a_configuration(adapter: Path, base: LocalModel) -> None:
+    (adapter / "adapter_config.json").unlink()
+    with pytest.raises(UnsupportedAdapterError, match=r"has no adapter_config\.json"):
+        base.attach(adapter)
