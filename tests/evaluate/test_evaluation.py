@@ -272,6 +272,7 @@ def test_what_cannot_be(base: LocalModel, adapter: Path) -> None:
 class Served(Beside):
     """A model behind a name, whose answers are told by it."""
 
+    backend = "a stub"
     notes: tuple[str, ...] = ()
 
     def __init__(self, name: str) -> None:
@@ -310,7 +311,7 @@ def test_served_models_are_compared_with_the_first() -> None:
     ]
     [only] = found.comparisons
     assert (only.variant, only.reference, only.difference, only.verdict) == ("strict", "loose", -0.5, "lower")
-    assert (found.setup.base, found.setup.device) == ("loose", "unknown")
+    assert (found.setup.base, found.setup.backend, found.setup.device) == ("loose", "a stub", "unknown")
     with pytest.raises(UsageError, match="named twice"):
         evaluate_served([models[0], models[0]], [Refuses()])
     with pytest.raises(UsageError, match="at least one model"):

@@ -30,7 +30,7 @@ TASKS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SuitePart:
     """Which items of every set a suite gets: `take` is given a text an item, and returns the positions of those.
 
     `of` is the number of parts that the data is cut into, so that a set which is generated can be large enough.
@@ -92,7 +92,7 @@ class SuiteSettings:
 
 def build_suites(settings: SuiteSettings) -> list[Suite]:
     """Return the suites; raises what the readers of files raise."""
-    return _build(settings, Part(lambda items: draw(len(items), settings.limit, settings.seed, "items")))
+    return _build(settings, SuitePart(lambda items: draw(len(items), settings.limit, settings.seed, "items")))
 
 
 def split_suites(settings: SuiteSettings) -> tuple[list[Suite], list[Suite]]:
@@ -101,7 +101,7 @@ def split_suites(settings: SuiteSettings) -> tuple[list[Suite], list[Suite]]:
     What a set holds twice is taken once, lest it be in both halves.
     """
 
-    def half(which: int) -> Part:
+    def half(which: int) -> SuitePart:
         def positions(items: Sequence[str]) -> Sequence[int]:
             first: dict[str, int] = {}
             for i, item in enumerate(items):
@@ -111,16 +111,16 @@ def split_suites(settings: SuiteSettings) -> tuple[list[Suite], list[Suite]]:
             mine = sorted(first.values(), key=lambda i: digest_of(["split", settings.seed, i]))[which::2]
             return [mine[i] for i in draw(len(mine), settings.limit, settings.seed, "items")]
 
-        return Part(positions, of=2)
+        return SuitePart(positions, of=2)
 
     return _build(settings, half(0)), _build(settings, half(1))
 
 
-def _build(settings: SuiteSettings, part: Part) -> list[Suite]:
+def _build(settings: SuiteSettings, part: SuitePart) -> list[Suite]:
     return [SUITES[name](settings, part) for name in dict.fromkeys(settings.names)]
 
 
-def _safety(settings: SuiteSettings, part: Part) -> Suite:
+def _safety(settings: SuiteSettings, part: SuitePart) -> Suite:
     harmful = read_prompts(settings.harmful) if settings.harmful else built_in_prompts("harmful")
     benign = read_prompts(settings.benign) if settings.benign else built_in_prompts("benign")
     return SafetySuite(
@@ -134,21 +134,21 @@ def _safety(settings: SuiteSettings, part: Part) -> Suite:
     )
 
 
-def _summarisation(settings: SuiteSettings, part: Part) -> Suite:
+def _summarisation(settings: SuiteSettings, part: SuitePart) -> Suite:
     data = read_references(settings.references) if settings.references else built_in_references()
     items = [example.prompt.digest for example in data.examples]
     return SummarisationSuite(data.subset(part.take(items)), settings.decoding("summarisation", SUMMARISATION))
 
 
-def _planning(settings: SuiteSettings, part: Part) -> Suite:
+def _planning(settings: SuiteSettings, part: SuitePart) -> Suite:
     return PlanningSuite(_tasks(settings, part), settings.decoding("planning", PLANNING), losses=settings.losses)
 
 
-def _planning_loss(settings: SuiteSettings, part: Part) -> Suite:
+def _planning_loss(settings: SuiteSettings, part: SuitePart) -> Suite:
     return PlanLossSuite(_tasks(settings, part))
 
 
-def _tasks(settings: SuiteSettings, part: Part) -> TaskSet:
+def _tasks(settings: SuiteSettings, part: SuitePart) -> TaskSet:
     """Read the tasks, or generate as many as are asked for."""
     if settings.tasks is not None:
         tasks = read_tasks(settings.tasks, settings.documents)
@@ -160,7 +160,7 @@ def _tasks(settings: SuiteSettings, part: Part) -> TaskSet:
 
 
 #: Every suite by the name that a user gives it: (settings, the part of the data) → the suite.
-SUITES: dict[str, Callable[[SuiteSettings, Part], Suite]] = {
+SUITES: dict[str, Callable[[SuiteSettings, SuitePart], Suite]] = {
     "safety": _safety,
     "planning": _planning,
     "summarisation": _summarisation,
