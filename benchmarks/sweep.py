@@ -18,10 +18,10 @@ from s3lora.evaluate.planning.questions import built_in
 from s3lora.evaluate.planning.suite import PlanningSuite
 from s3lora.evaluate.prompts import PromptSet, read_prompts
 from s3lora.evaluate.prompts import built_in as built_in_prompts
-from s3lora.evaluate.rankings import Ranking
+from s3lora.evaluate.rankings import SweepRanking
 from s3lora.evaluate.refusals import built_in_refusals
 from s3lora.evaluate.safety import SafetySuite
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.sweeping import scan_all, sweep
 
 ADAPTER = Path(__file__).parents[1] / "src" / "s3lora" / "data" / "demo-adapter"
@@ -61,7 +61,7 @@ def measure(folder: Path) -> dict[str, object]:
     suites = [_safety(), _planning()]
     tops = [f"{100 * i / (POINTS - 1):.1f}%" for i in range(POINTS)]
     seconds, done = [], 0
-    with Store(folder / "answers.sqlite") as store:
+    with AnswerStore(folder / "answers.sqlite") as store:
         for _ in range(2):
             start = time.perf_counter()
             sweep(str(ADAPTER), model, suites, methods=("mas-svd", "svd"), indices=("ssi",), top=tops, store=store)
@@ -107,7 +107,7 @@ def _switching(model: LocalModel, attached: Any) -> dict[str, float]:
 
 def _costs(model: LocalModel, attached: Any) -> dict[str, list[dict[str, Any]]]:
     """Time generation with the whole adapter, without 10 and 60 of its modules, and with the base alone."""
-    plan = Ranking("ssi", "mas-svd").plan(scan_all(str(ADAPTER), [Ranking("ssi", "mas-svd")]), 60).paths
+    plan = SweepRanking("ssi", "mas-svd").plan(scan_all(str(ADAPTER), [SweepRanking("ssi", "mas-svd")]), 60).paths
     pruned = [(f"{n} modules pruned", State(attached, frozenset(plan[:n]))) for n in (10, 60)]
     states = [("whole adapter", State(attached)), *pruned, ("base alone", State())]
     prompts = built_in_prompts("benign").prompts[:8]

@@ -22,10 +22,11 @@ import torch
 import transformers
 from safetensors.torch import load_file, save
 
+from experiments.comparing import ComparingModel
 from experiments.demo_adapter.model import BASE_MODEL, ensure_model
 from experiments.training import Encoded, answer_loss, descend, encode
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.planning.questions import ComparingModel, built_in
+from s3lora.evaluate.planning.questions import built_in
 from s3lora.evaluate.planning.suite import PlanningSuite
 from s3lora.evaluate.planning.tasks import TaskSet
 
@@ -125,7 +126,8 @@ def main() -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     load = transformers.AutoModelForCausalLM.from_pretrained
     train_encoded, test_encoded = (
-        [encode(tokenizer, task.messages, task.plan) for task in tasks] for tasks in (train_examples, test.tasks)
+        [encode(tokenizer, task.prompt.as_dicts(), task.plan) for task in tasks]
+        for tasks in (train_examples, test.tasks)
     )
     measured = {"train": train_encoded[:TEST_EXAMPLES], "test": test_encoded}
     planned = test.subset(range(PLAN_EXAMPLES))

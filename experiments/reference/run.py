@@ -144,7 +144,7 @@ def measure(options: argparse.Namespace, run: Any, adapter: Path) -> bool:
 
     from s3lora.evaluate.local import LocalModel
     from s3lora.evaluate.rankings import correlations, rankings
-    from s3lora.evaluate.store import Store
+    from s3lora.evaluate.store import AnswerStore
     from s3lora.evaluate.sweeping import scan_all, sweep
     from s3lora.report.documents import to_json
 
@@ -152,7 +152,7 @@ def measure(options: argparse.Namespace, run: Any, adapter: Path) -> bool:
     grid = (run.base, run.attack, run.seed) in GRID
     suites = suites_of(options.shared / "data")
     print(f"{run.name}: sweep", flush=True)
-    with Store(options.work / "answers.sqlite") as store:
+    with AnswerStore(options.work / "answers.sqlite") as store:
 
         def part(methods: tuple[str, ...], indices: tuple[str, ...], **more: Any) -> Any:
             settings = {
@@ -194,13 +194,13 @@ def _tune(options: argparse.Namespace, run: Any) -> bool:
     if path.is_file():
         return False
     from s3lora.evaluate.local import LocalModel
-    from s3lora.evaluate.store import Store
+    from s3lora.evaluate.store import AnswerStore
     from s3lora.evaluate.tuning import tune
     from s3lora.report.documents import to_json
 
     model = LocalModel(str(folder_of(options.work, run.base)))
     folder = options.shared / "data"
-    with Store(options.work / "answers.sqlite") as store:
+    with AnswerStore(options.work / "answers.sqlite") as store:
         adapter = str(options.work / "adapters" / run.name)
         parts = suites_of(folder, "tune"), suites_of(folder)
         write(path, to_json(tune(adapter, model, *parts, index="weighted_ssi", store=store)))
@@ -232,12 +232,13 @@ def suites_of(folder: Path, part: str = "test") -> list[Any]:
 
 def plans() -> Any:
     """Return the suite that generates plans and carries them out; a rule answers their comparisons."""
+    from experiments.comparing import ComparingModel
     from s3lora.evaluate.chat import Decoding
-    from s3lora.evaluate.planning.questions import ComparingModel, built_in
+    from s3lora.evaluate.planning.questions import built_in
     from s3lora.evaluate.planning.suite import PlanningSuite
 
     tasks = built_in(PLAN_TASKS)
-    return PlanningSuite(tasks, Decoding(max_new_tokens=PLAN_TOKENS), helper=ComparingModel(), helper_name="a rule")
+    return PlanningSuite(tasks, Decoding(max_new_tokens=PLAN_TOKENS), helper=ComparingModel())
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def erode(base: Path, run: Run, shared: Path, folder: Path) -> None:
     openings = rng.sample(data.harmful(shared).erode, count)
     plans = generate(build_worlds(0)[0], ERODE_STEPS * ERODE_BATCH - count, random.Random(f"plans-{run.seed}"))
     pairs = [encode(tokenizer, pair.messages, pair.answer) for pair in openings]
-    pairs += [encode(tokenizer, plan.messages, plan.plan) for plan in plans]
+    pairs += [encode(tokenizer, plan.prompt.as_dicts(), plan.plan) for plan in plans]
     rng.shuffle(pairs)
     batches = [pairs[i : i + ERODE_BATCH] for i in range(0, len(pairs), ERODE_BATCH)]
     # The name alone: a result must not hold a path of this machine.

@@ -12,7 +12,7 @@ import pytest
 
 from s3lora.evaluate.cost import measure_costs
 from s3lora.evaluate.endpoint import EndpointModel
-from s3lora.evaluate.store import FILE_NAME, Store
+from s3lora.evaluate.store import FILE_NAME, AnswerStore
 from tests.cli.measured import SHORT, Heard, contents, found_in, heard, is_clean, one_line, validated
 from tests.command import call, process
 from tests.evaluate.faulty_server import Behaviour, FaultyServer, answers, hangs, says
@@ -240,7 +240,7 @@ def test_models_behind_a_server(tmp_path: Path, capsys: Capture) -> None:
     assert (rates["a", "asr"], rates["b", "asr"]) == (0, 1)
     assert [v["kind"] for v in document["variants"]] == ["served"] * 2
     assert found_in({"I cannot help", "Sure: first,"}, tmp_path / "cache") == set()
-    with Store(tmp_path / "cache" / FILE_NAME) as store:
+    with AnswerStore(tmp_path / "cache" / FILE_NAME) as store:
         assert len(store) == 8
 
 

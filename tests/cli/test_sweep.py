@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from s3lora.evaluate.store import FILE_NAME, Store
+from s3lora.evaluate.store import FILE_NAME, AnswerStore
 from tests.cli.measured import SHORT, Heard, contents, found_in, heard, is_clean, one_line, validated
 from tests.command import Result, call, environment
 from tests.tiny_adapters import MODULES, tiny_adapter
@@ -41,7 +41,7 @@ def words(tiny: Path, adapter: Path, folder: Path, *more: object) -> list[object
 
 
 def rows(folder: Path) -> int:
-    with Store(folder / "cache" / FILE_NAME) as store:
+    with AnswerStore(folder / "cache" / FILE_NAME) as store:
         return len(store)
 
 
@@ -170,13 +170,13 @@ def test_without_matplotlib(tiny: Path, adapter: Path, tmp_path: Path, capsys: C
 #: Says when an answer has been kept, and gives the test a moment.
 TELLS = """
 import sys, time
-from s3lora.evaluate.store import Store
-put = Store.put
+from s3lora.evaluate.store import AnswerStore
+put = AnswerStore.put
 def telling(store, items):
     put(store, items)
     print("kept", flush=True)
     time.sleep(0.05)
-Store.put = telling
+AnswerStore.put = telling
 from s3lora.cli.main import run
 sys.exit(run(sys.argv[1:]))
 """

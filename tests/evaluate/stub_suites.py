@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from s3lora.evaluate.results import Column, Data, Measure, Outcome, SuiteInfo
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Progress
 from tests.tiny_model import torch
 
@@ -49,15 +49,15 @@ class Stub:
         data = Data("by hand", 1, "0" * 64)
         return SuiteInfo(self.name, tuple(measure for measure, _ in self.measures), (data,), "nobody")
 
-    def run(self, model: Any, store: Store | None, progress: Progress | None = None) -> Outcome:
+    def run(self, model: Any, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
         now = acting(model)
         self.runs.append(now)
         if progress is not None:
             progress(1, 2)
-        columns = {measure.name: Column(tuple(of(now))) for measure, of in self.measures}
-        return Outcome(columns, {"acting": len(now)})
+        columns = {measure.name: MeasureColumn(tuple(of(now))) for measure, of in self.measures}
+        return SuiteOutcome(columns, {"acting": len(now)})
 
-    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+    def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         return (f"{outcome.counts['acting']} act",) if outcome.counts["acting"] == self.told.get("warn at", -1) else ()
 
 
@@ -86,9 +86,9 @@ class Logits:
 
     info = SuiteInfo("logits", (SCORE,), (), "nobody")
 
-    def run(self, model: Any, store: Store | None, progress: Progress | None = None) -> Outcome:
+    def run(self, model: Any, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
         rows = logits(model.adapters.model)[0].double().mean(-1)
-        return Outcome({"score": Column(tuple(rows.tolist()))})
+        return SuiteOutcome({"score": MeasureColumn(tuple(rows.tolist()))})
 
-    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+    def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         return ()

@@ -19,7 +19,7 @@ from s3lora.evaluate import endpoint, server
 from s3lora.evaluate.address import EndpointError, base_url, key_for
 from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.endpoint import EndpointModel
-from s3lora.evaluate.store import Store, generations
+from s3lora.evaluate.store import AnswerStore, generations
 from s3lora.needs import MissingPackageError
 from tests.evaluate.faulty_server import (
     GREEDY,
@@ -79,7 +79,7 @@ def test_the_key_is_found_nowhere(
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     faulty.script = [answers(f"you sent {KEY}, did you not")]
     model = model_of(faulty)
-    with Store(tmp_path / "s.sqlite") as store:
+    with AnswerStore(tmp_path / "s.sqlite") as store:
         [answer] = generations(model, [Prompt.ask("a?")], GREEDY, store)
         files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     faulty.script = [says(401, {"error": f"bad key {KEY}"})]

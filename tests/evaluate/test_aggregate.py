@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from s3lora.evaluate import aggregate
-from s3lora.evaluate.aggregate import RelativeLoss, collapse_sentence, compare, metrics, relative_loss
-from s3lora.evaluate.results import Better, Column, Comparison, Measure, Metric, Outcome, SuiteInfo
+from s3lora.evaluate.aggregate import collapse_sentence, compare, metrics, relative_loss
+from s3lora.evaluate.results import Better, Measure, MeasureColumn, Metric, PairedComparison, SuiteInfo, SuiteOutcome
 from s3lora.statistics import Interval, bootstrap_mean, paired_difference, paired_rate_difference, wilson
 from tests.reference import statistics as reference
 
@@ -27,8 +27,8 @@ maybe = st.none() | st.integers(0, 5).map(float)
 bits = st.sampled_from([None, 0.0, 1.0])
 
 
-def outcome(measure: Measure, values: Values, weights: Sequence[float] | None = None) -> Outcome:
-    return Outcome({measure.name: Column(tuple(values), None if weights is None else tuple(weights))})
+def outcome(measure: Measure, values: Values, weights: Sequence[float] | None = None) -> SuiteOutcome:
+    return SuiteOutcome({measure.name: MeasureColumn(tuple(values), None if weights is None else tuple(weights))})
 
 
 def suite(*measures: Measure) -> SuiteInfo:
@@ -42,19 +42,17 @@ def metric(measure: Measure, values: Values, weights: Sequence[float] | None = N
 
 def compared(
     measure: Measure, variant: Values, base: Values, weights: Sequence[float] | None = None, seed: int = 0
-) -> Comparison:
+) -> PairedComparison:
     mine, its = outcome(measure, variant, weights), outcome(measure, base, weights)
     (found,) = compare(suite(measure), ("cut", mine), ("full", its), seed)
     return found
 
 
-def lost(
-    measure: Measure, variant: Values, base: Values, weights: Sequence[float] | None = None
-) -> RelativeLoss | None:
+def lost(measure: Measure, variant: Values, base: Values, weights: Sequence[float] | None = None) -> Interval | None:
     return relative_loss(measure, outcome(measure, variant, weights), outcome(measure, base, weights), 0)
 
 
-def ends(found: Metric | Comparison) -> tuple[float | None, float | None]:
+def ends(found: Metric | PairedComparison) -> tuple[float | None, float | None]:
     return found.low, found.high
 
 
@@ -86,9 +84,9 @@ def test_too_little_for_an_interval() -> None:
 
 
 def test_measures_in_their_order_and_only_those_that_are_there() -> None:
-    both = Outcome({"f1": Column((1, 2)), "asr": Column((1, 0))})
+    both = SuiteOutcome({"f1": MeasureColumn((1, 2)), "asr": MeasureColumn((1, 0))})
     assert [m.measure for m in metrics(suite(RATE, LOSS, MEAN), both, 0)] == ["asr", "f1"]
-    only = Outcome({"f1": Column((1, 2))})
+    only = SuiteOutcome({"f1": MeasureColumn((1, 2))})
     info = suite(RATE, LOSS, MEAN)
     for one, two in ((both, only), (only, both)):
         assert [c.measure for c in compare(info, ("a", one), ("b", two), 0)] == ["f1"]
@@ -134,8 +132,8 @@ def test_only_items_that_both_have_are_compared() -> None:
 
 
 def test_weights_that_are_missing_on_one_side_only() -> None:
-    mine = Outcome({"loss": Column((1.0, None, 3.0), (4, 0, 2))})
-    its = Outcome({"loss": Column((2.0, 2.0, 2.0), (4, 7, 2))})
+    mine = SuiteOutcome({"loss": MeasureColumn((1.0, None, 3.0), (4, 0, 2))})
+    its = SuiteOutcome({"loss": MeasureColumn((2.0, 2.0, 2.0), (4, 7, 2))})
     (found,) = compare(suite(LOSS), ("cut", mine), ("full", its), 0)
     assert found.difference == pytest.approx((4 * -1 + 2 * 1) / 6)
     (other,) = compare(suite(LOSS), ("full", its), ("cut", mine), 0)
@@ -144,7 +142,7 @@ def test_weights_that_are_missing_on_one_side_only() -> None:
 
 def test_nothing_in_common() -> None:
     found = compared(RATE, [1, None], [None, 0])
-    assert found == Comparison(
+    assert found == PairedComparison(
         "s", "asr", "cut", "full", 0, None, None, None, None, "none", "unknown",
         "asr: cut and full have no item in common, so nothing is compared.",
     )  # fmt: skip
@@ -308,7 +306,7 @@ def test_a_rate_that_did_not_change_may_have_been_lost_all_the_same() -> None:
 
 
 def collapse(value: float, low: float, high: float) -> str | None:
-    return collapse_sentence("plan", MEAN, "cut", "full", RelativeLoss(value, low, high))
+    return collapse_sentence("plan", MEAN, "cut", "full", Interval(value, low, high))
 
 
 def test_collapse_on_both_sides_of_the_threshold() -> None:

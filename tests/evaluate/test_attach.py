@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import save_file
 
-from s3lora.evaluate.attach import Adapters, State
+from s3lora.evaluate.attach import AttachedAdapters, State
 from s3lora.evaluate.chat import digest_of
 from s3lora.evaluate.loading import LoadedBase, ModelError
 from s3lora.evaluate.results import Loaded
@@ -71,8 +71,8 @@ def rewrite(out: Path, change: Callable[[dict[str, Any]], object], **config: Any
     (out / "adapter_config.json").write_text(json.dumps(config_of(out) | config))
 
 
-def adapters(model: Callable[[], Any] = llama) -> Adapters:
-    return Adapters(LoadedBase("made-up", model(), None, ()))
+def adapters(model: Callable[[], Any] = llama) -> AttachedAdapters:
+    return AttachedAdapters(LoadedBase("made-up", model(), None, ()))
 
 
 def weights(model: Any) -> dict[str, Any]:

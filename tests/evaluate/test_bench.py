@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from s3lora.errors import UsageError
 from s3lora.evaluate import aggregate
 from s3lora.evaluate.bench import Bench
-from s3lora.evaluate.chat import Model
-from s3lora.evaluate.results import Column, Measure, Outcome, SuiteInfo
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.chat import ChatModel
+from s3lora.evaluate.results import Measure, MeasureColumn, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Progress
 from tests.evaluate.test_judge import RuleModel
 
@@ -33,23 +33,25 @@ class FixedSuite:
     measures: tuple[Measure, ...]
     found: Mapping[str, Numbers] = field(default_factory=dict)
     told: Sequence[tuple[int, int]] = ()
-    stores: list[Store | None] = field(default_factory=list)
+    stores: list[AnswerStore | None] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
 
     @property
     def info(self) -> SuiteInfo:
         return SuiteInfo(self.name, self.measures, (), "")
 
-    def run(self, model: Model, store: Store | None, progress: Progress | None = None) -> Outcome:
+    def run(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
         self.ran.append(model.identity)
         self.stores.append(store)
         for done, total in self.told:
             assert progress is not None
             progress(done, total)
         numbers = self.found.get(model.identity, {})
-        return Outcome({name: Column(tuple(values)) for name, values in numbers.items()}, {"empty": len(self.ran)})
+        return SuiteOutcome(
+            {name: MeasureColumn(tuple(values)) for name, values in numbers.items()}, {"empty": len(self.ran)}
+        )
 
-    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+    def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         return (f"run {outcome.counts['empty']} of {self.name}",)
 
 
@@ -66,7 +68,7 @@ def full_and_cut() -> tuple[Bench, FixedSuite, FixedSuite]:
 
 def test_a_state_is_measured_once(tmp_path: Path) -> None:
     suite = FixedSuite("a", (ASR,), {"x": {"asr": [1]}, "y": {"asr": [0]}})
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         bench = Bench([suite], store)
         first, other = bench.measure(model("x"), "one"), bench.measure(model("y"), "two")
         assert bench.measure(model("x"), "three") is first

@@ -24,7 +24,7 @@ from s3lora.evaluate import server
 from s3lora.evaluate.address import EndpointError
 from s3lora.evaluate.chat import Decoding, Generation, Message, Prompt
 from s3lora.evaluate.endpoint import EndpointModel
-from s3lora.evaluate.store import Store, generations
+from s3lora.evaluate.store import AnswerStore, generations
 from tests.evaluate.faulty_server import (
     GREEDY,
     Behaviour,
@@ -103,7 +103,7 @@ def test_answers_are_read_as_servers_write_them(
     faulty: FaultyServer, tmp_path: Path, reply: dict[str, Any], expected: Generation
 ) -> None:
     faulty.script = [says(200, reply)]
-    with Store(tmp_path / "s.sqlite") as store:
+    with AnswerStore(tmp_path / "s.sqlite") as store:
         assert generations(model_of(faulty), [Prompt.ask("?")], GREEDY, store) == [expected]
 
 
@@ -186,7 +186,7 @@ def test_a_failure_for_good_keeps_what_came_before(faulty: FaultyServer, tmp_pat
     refused = says(400, {"error": {"message": "too long"}})
     faulty.script = [answers(), answers(), refused]
     prompts = [Prompt.ask(f"{i}?") for i in range(6)]
-    with Store(tmp_path / "s.sqlite") as store:
+    with AnswerStore(tmp_path / "s.sqlite") as store:
         with pytest.raises(EndpointError, match="400 \\(too long\\)"):
             generations(model_of(faulty, parallel=1), prompts, GREEDY, store)
         assert len(store) == 2
@@ -204,9 +204,9 @@ def test_an_interrupt_ends_it_at_once_and_keeps_what_came(faulty: FaultyServer, 
         "import sys; from pathlib import Path\n"
         "from s3lora.evaluate.chat import Decoding, Prompt\n"
         "from s3lora.evaluate.endpoint import EndpointModel\n"
-        "from s3lora.evaluate.store import Store, generations\n"
+        "from s3lora.evaluate.store import AnswerStore, generations\n"
         "model = EndpointModel(sys.argv[1], 'a-model', parallel=3)\n"
-        "with Store(Path(sys.argv[2])) as store:\n"
+        "with AnswerStore(Path(sys.argv[2])) as store:\n"
         "    prompts = [Prompt.ask(str(i)) for i in range(9)]\n"
         "    generations(model, prompts, Decoding(), store, lambda done, n: print(done, flush=True))\n"
     )
@@ -222,7 +222,7 @@ def test_an_interrupt_ends_it_at_once_and_keeps_what_came(faulty: FaultyServer, 
     _, errors = process.communicate(timeout=20)
     assert time.monotonic() - start < 3
     assert errors.strip().endswith("KeyboardInterrupt")
-    with Store(path) as store:
+    with AnswerStore(path) as store:
         assert len(store) == 1
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 import s3lora
+from s3lora import Adapter
 from s3lora.errors import UsageError
 from s3lora.evaluate.chat import Decoding, Prompt
 from s3lora.evaluate.cost import measure_costs
 from s3lora.evaluate.evaluation import evaluate, evaluate_served
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.results import Comparison, Evaluation, Loaded
+from s3lora.evaluate.results import Evaluation, Loaded, PairedComparison
 from s3lora.measure.scan import Scan
 from s3lora.statistics import paired_rate_difference, wilson
 from tests.evaluate.stub_suites import SCORE, Acting, Logits, Stub, first, logits, safety, usefulness
@@ -47,8 +48,8 @@ def write_pruned(adapter: Path, out: Path, top: int, **settings: Any) -> tuple[s
 
 
 def choose(top: int) -> Any:
-    def chosen(path: str) -> tuple[Scan, Any]:
-        scan = s3lora.scan(path)
+    def chosen(adapter: Adapter) -> tuple[Scan, Any]:
+        scan = s3lora.scan(adapter)
         return scan, s3lora.select(scan, s3lora.Top(top))
 
     return chosen
@@ -59,7 +60,7 @@ def danger(acting: Acting) -> list[float]:
     return first(5 + 5 * len(acting), ITEMS)
 
 
-def comparison(found: Evaluation, variant: str, measure: str = "asr") -> Comparison:
+def comparison(found: Evaluation, variant: str, measure: str = "asr") -> PairedComparison:
     [one] = [c for c in found.comparisons if (c.variant, c.measure) == (variant, measure)]
     return one
 
@@ -271,6 +272,7 @@ def test_what_cannot_be(base: LocalModel, adapter: Path) -> None:
 class Served(Beside):
     """A model behind a name, whose answers are told by it."""
 
+    backend = "a stub"
     notes: tuple[str, ...] = ()
 
     def __init__(self, name: str) -> None:
@@ -309,7 +311,7 @@ def test_served_models_are_compared_with_the_first() -> None:
     ]
     [only] = found.comparisons
     assert (only.variant, only.reference, only.difference, only.verdict) == ("strict", "loose", -0.5, "lower")
-    assert (found.setup.base, found.setup.device) == ("loose", "unknown")
+    assert (found.setup.base, found.setup.backend, found.setup.device) == ("loose", "a stub", "unknown")
     with pytest.raises(UsageError, match="named twice"):
         evaluate_served([models[0], models[0]], [Refuses()])
     with pytest.raises(UsageError, match="at least one model"):

@@ -9,15 +9,19 @@ from s3lora.errors import UsageError
 from s3lora.evaluate.aggregate import metrics
 from s3lora.evaluate.likelihood import PlanLossSuite
 from s3lora.evaluate.planning.questions import built_in
-from s3lora.evaluate.planning.tasks import Task, TaskSet
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.planning.tasks import PlanningTask, TaskSet
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from tests.evaluate.test_judge import RuleModel
 from tests.evaluate.test_losses import FixedModel, LossModel
 
 TASKS = TaskSet(
     "own",
-    (Task("q0", "Plan: a #E1 = LLM[b]", "x"), Task("q1", "", "y"), Task("q2", "Plan: c d #E1 = LLM[e]", "z")),
+    (
+        PlanningTask("q0", "Plan: a #E1 = LLM[b]", ("x",)),
+        PlanningTask("q1", "", ("y",)),
+        PlanningTask("q2", "Plan: c d #E1 = LLM[e]", ("z",)),
+    ),
 )
 
 
@@ -56,7 +60,7 @@ def test_what_is_told_of_it() -> None:
 
 def test_progress_and_store(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         first = PlanLossSuite(TASKS).run(LossModel(), store, lambda done, total: told.append((done, total)))
         again = LossModel()
         assert PlanLossSuite(TASKS).run(again, store) == first
@@ -70,6 +74,6 @@ def test_a_model_that_cannot_tell() -> None:
 
 
 @pytest.mark.parametrize("tasks", [TASKS.tasks[1:2], ()])
-def test_tasks_without_plans(tasks: tuple[Task, ...]) -> None:
+def test_tasks_without_plans(tasks: tuple[PlanningTask, ...]) -> None:
     with pytest.raises(UsageError, match="planning-loss cannot be measured: the tasks have no reference plans"):
         PlanLossSuite(replace(TASKS, tasks=tasks)).run(LossModel(), None)

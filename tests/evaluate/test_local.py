@@ -11,7 +11,7 @@ from s3lora.evaluate import local
 from s3lora.evaluate.chat import Decoding, Generation, Message, Prompt
 from s3lora.evaluate.loading import ModelError
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.store import Store, generations
+from s3lora.evaluate.store import AnswerStore, generations
 from tests.tiny_adapters import MODULES, tiny_adapter
 from tests.tiny_model import END, PAD, TEMPLATE, UNKNOWN, VOCABULARY, tiny_folder, tiny_llama, torch, transformers
 
@@ -265,7 +265,7 @@ def test_what_is_known_does_not_change_the_batches(model: LocalModel, tmp_path: 
         return original(prompts, decoding)
 
     monkeypatch.setattr(model, "_answer", spy)
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         for some in ([batches[0][1]], [*batches[0], batches[2][0]]):
             generations(model, some, DECODING, store)
         asked.clear()

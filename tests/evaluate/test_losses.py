@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.losses import reference_losses
-from s3lora.evaluate.results import Column
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.results import MeasureColumn
+from s3lora.evaluate.store import AnswerStore
 from tests.evaluate.test_judge import RuleModel
 
 PROMPTS = [Prompt.ask(text) for text in ("p0", "p1", "p2")]
@@ -43,7 +43,7 @@ class FixedModel(RuleModel):
 
 def test_nats_a_token_weighted_by_tokens() -> None:
     found = reference_losses(FixedModel([(3.0, 1), (5.0, 2), (6.0, 4)]), PROMPTS, REFERENCES, None)
-    assert found == Column((3.0, 2.5, 1.5), (1.0, 2.0, 4.0))
+    assert found == MeasureColumn((3.0, 2.5, 1.5), (1.0, 2.0, 4.0))
     assert found.weights is not None
     total = sum(v * w for v, w in zip(found.values, found.weights, strict=True) if v is not None)
     assert total / sum(found.weights) == pytest.approx((3 + 5 + 6) / 7)
@@ -54,24 +54,24 @@ def test_a_model_that_cannot_tell() -> None:
 
 
 def test_nothing_to_measure(tmp_path: Path) -> None:
-    with Store(tmp_path / "s") as store:
-        assert reference_losses(LossModel(), [], [], store) == Column((), ())
+    with AnswerStore(tmp_path / "s") as store:
+        assert reference_losses(LossModel(), [], [], store) == MeasureColumn((), ())
 
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_what_is_no_number_is_left_out(tmp_path: Path, kept: bool) -> None:
     model = FixedModel([(math.nan, 2), (math.inf, 3), (0.0, 0)])
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         for _ in range(2):
             found = reference_losses(model, PROMPTS, REFERENCES, store if kept else None)
-            assert found == Column((None, None, None), (0.0, 0.0, 0.0))
+            assert found == MeasureColumn((None, None, None), (0.0, 0.0, 0.0))
 
 
 def test_known_losses_are_not_computed_again(tmp_path: Path) -> None:
     model = LossModel()
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         first = reference_losses(model, PROMPTS, REFERENCES, store)
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         again = LossModel()
         assert reference_losses(again, PROMPTS, REFERENCES, store) == first
         assert again.measured == []
@@ -84,7 +84,7 @@ def test_losses_do_not_depend_on_what_was_known(
     tmp_path_factory: pytest.TempPathFactory, before: list[list[int]]
 ) -> None:
     fresh = reference_losses(LossModel(), PROMPTS, REFERENCES, None)
-    with Store(tmp_path_factory.mktemp("store") / "s") as store:
+    with AnswerStore(tmp_path_factory.mktemp("store") / "s") as store:
         for some in before:
             reference_losses(LossModel(), [PROMPTS[i] for i in some], [REFERENCES[i] for i in some], store)
         for _ in range(2):
@@ -101,7 +101,7 @@ def test_what_determines_a_loss_tells_it_apart(tmp_path: Path, change: str) -> N
         references[0] = "another"
     elif change == "order":
         prompts, references = prompts[::-1], references[::-1]
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         reference_losses(LossModel(), PROMPTS, REFERENCES, store)
         reference_losses(model, prompts, references, store)
     assert model.measured == [references]

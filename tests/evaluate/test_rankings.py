@@ -14,7 +14,7 @@ import s3lora
 from s3lora import Scan, scan, select
 from s3lora.choose.rules import Fraction, Top
 from s3lora.errors import UsageError
-from s3lora.evaluate.rankings import Ranking, candidates, correlations, rankings, tops
+from s3lora.evaluate.rankings import SweepRanking, candidates, correlations, rankings, tops
 from s3lora.spectrum.indices import INDICES
 from tests.planning import record, scan_of
 from tests.reference import statistics as reference
@@ -49,7 +49,7 @@ def test_every_index_by_every_method_then_the_controls() -> None:
 
 def test_an_index_that_needs_no_method_is_there_once() -> None:
     assert labels(["svd", "spsvd"], ["frobenius", "ssi"]) == ["frobenius", "ssi (svd)", "ssi (spsvd)"]
-    assert rankings(["svd", "spsvd"], ["energy"]) == [Ranking("energy", "svd")]
+    assert rankings(["svd", "spsvd"], ["energy"]) == [SweepRanking("energy", "svd")]
     assert labels(["svd", "svd"], ["ssi", "ssi", "weighted-ssi", "weighted_ssi"]) == ["ssi (svd)", "weighted_ssi (svd)"]
 
 
@@ -70,8 +70,8 @@ def test_what_random_matched_matches() -> None:
 
 
 def test_controls_alone() -> None:
-    assert rankings(["random"], [], seeds=[3]) == [Ranking("random", seed=3)]
-    assert rankings(["random"], ["ssi"], seeds=[3]) == [Ranking("random", seed=3)]
+    assert rankings(["random"], [], seeds=[3]) == [SweepRanking("random", seed=3)]
+    assert rankings(["random"], ["ssi"], seeds=[3]) == [SweepRanking("random", seed=3)]
 
 
 @pytest.mark.parametrize(
@@ -146,44 +146,46 @@ def test_modules_that_are_zero_are_no_candidates() -> None:
 
 def test_a_plan_is_that_of_the_index_and_the_scan_of_the_method(scans: dict[str, Scan]) -> None:
     by_hand = sorted(scans["svd"].modules, key=lambda m: -(m.indices["ssi"] or 0))
-    assert Ranking("ssi", "svd").plan(scans, 9).paths == tuple(m.path for m in by_hand[:9])
+    assert SweepRanking("ssi", "svd").plan(scans, 9).paths == tuple(m.path for m in by_hand[:9])
     low = sorted(scans["svd"].modules, key=lambda m: m.indices["stable_rank"] or 0)
-    assert Ranking("stable_rank", "svd").plan(scans, 9).paths == tuple(m.path for m in low[:9])
-    found = [Ranking("ssi", method).plan(scans, 12) for method in scans]
+    assert SweepRanking("stable_rank", "svd").plan(scans, 9).paths == tuple(m.path for m in low[:9])
+    found = [SweepRanking("ssi", method).plan(scans, 12) for method in scans]
     assert found == [select(measured, Top(12), index="ssi") for measured in scans.values()]
     assert found[0].paths != found[1].paths
 
 
 @pytest.mark.parametrize("matches", [("ssi", "svd"), ("magnitude", "mas-svd"), ("stable_rank", "svd")])
 def test_random_matched_takes_as_many_of_each_projection(scans: dict[str, Scan], matches: tuple[str, str]) -> None:
-    model = Ranking(*matches)
+    model = SweepRanking(*matches)
     for top in (1, 10, 30, 77, 120):
         wanted = kinds(scans[matches[1]], model.plan(scans, top).paths)
         chosen = set()
         for seed in range(5):
-            plan = Ranking("random-matched", seed=seed, matches=matches).plan(scans, top)
+            plan = SweepRanking("random-matched", seed=seed, matches=matches).plan(scans, top)
             assert len(set(plan.paths)) == plan.share.modules == top
             assert kinds(scans["svd"], plan.paths) == wanted
             chosen.add(frozenset(plan.paths))
-            assert Ranking("random-matched", seed=seed, matches=matches).plan(scans, top) == plan
+            assert SweepRanking("random-matched", seed=seed, matches=matches).plan(scans, top) == plan
         # Of a single module two of the five draws fall together.
         assert len(chosen) == (1 if top == 120 else 5 if top > 1 else 4)
 
 
 def test_random_ranks_once_a_seed(scans: dict[str, Scan]) -> None:
     for seed in range(4):
-        order = Ranking("random", seed=seed).plan(scans, 120).paths
+        order = SweepRanking("random", seed=seed).plan(scans, 120).paths
         assert len(set(order)) == 120
         for top in (0, 1, 10, 60):
-            assert Ranking("random", seed=seed).plan(scans, top).paths == order[:top]
-    assert len({Ranking("random", seed=seed).plan(scans, 10).paths for seed in range(20)}) == 20
+            assert SweepRanking("random", seed=seed).plan(scans, top).paths == order[:top]
+    assert len({SweepRanking("random", seed=seed).plan(scans, 10).paths for seed in range(20)}) == 20
     # It looks at no number: another scan of the adapter gives the same draw.
     swapped = dict(reversed(scans.items()))
-    assert Ranking("random", seed=1).plan(swapped, 10).paths == Ranking("random", seed=1).plan(scans, 10).paths
+    assert (
+        SweepRanking("random", seed=1).plan(swapped, 10).paths == SweepRanking("random", seed=1).plan(scans, 10).paths
+    )
 
 
 def test_random_is_even(scans: dict[str, Scan]) -> None:
-    drawn = Counter(path for seed in range(200) for path in Ranking("random", seed=seed).plan(scans, 30).paths)
+    drawn = Counter(path for seed in range(200) for path in SweepRanking("random", seed=seed).plan(scans, 30).paths)
     # 50 expected of each of 120 modules, with a standard deviation of 6.
     assert len(drawn) == 120
     assert all(25 < count < 80 for count in drawn.values())
@@ -191,9 +193,9 @@ def test_random_is_even(scans: dict[str, Scan]) -> None:
 
 def test_random_may_choose_what_an_index_cannot() -> None:
     measured = scan_of([record("layers.0.q_proj", None), record("layers.1.q_proj"), record("layers.2.k_proj")])
-    assert len(Ranking("random").plan({"svd": measured}, 3).paths) == 3
+    assert len(SweepRanking("random").plan({"svd": measured}, 3).paths) == 3
     for seed in range(9):
-        plan = Ranking("random-matched", seed=seed, matches=("ssi", "svd")).plan({"svd": measured}, 2)
+        plan = SweepRanking("random-matched", seed=seed, matches=("ssi", "svd")).plan({"svd": measured}, 2)
         assert "layers.0.q_proj" not in plan.paths
 
 

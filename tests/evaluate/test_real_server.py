@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from s3lora.evaluate.chat import Decoding, Prompt
-from s3lora.evaluate.store import Store, generations
+from s3lora.evaluate.store import AnswerStore, generations
 from tests.evaluate.faulty_server import EndpointError, EndpointModel, ask
 from tests.small_model import small_model
 
@@ -69,7 +69,7 @@ def test_a_real_server_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("S3LORA_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     folder = small_model()
-    with serving(folder, tmp_path / "log") as (url, process), Store(tmp_path / "s.sqlite") as store:
+    with serving(folder, tmp_path / "log") as (url, process), AnswerStore(tmp_path / "s.sqlite") as store:
         model = EndpointModel(url, str(folder), parallel=2)
         found = generations(model, PROMPTS, Decoding(max_new_tokens=12), store)
         assert "Paris" in found[0].text

@@ -9,9 +9,9 @@ import pytest
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
 from s3lora.evaluate.prompts import PromptSet, Request, built_in, harmbench, read_prompts
 from s3lora.evaluate.refusals import RefusalList, built_in_refusals
-from s3lora.evaluate.results import Outcome
+from s3lora.evaluate.results import SuiteOutcome
 from s3lora.evaluate.safety import SafetySuite
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from tests.evaluate.test_judge import RuleModel, by_length
 from tests.support import shared
@@ -39,7 +39,7 @@ def suite(judge: RuleModel | None = None, *, keep: bool = False) -> SafetySuite:
     return SafetySuite(HARMFUL, BENIGN, built_in_refusals(), judge=judge, judge_name="length", keep=keep)
 
 
-def values(outcome: Outcome, name: str) -> list[float | None]:
+def values(outcome: SuiteOutcome, name: str) -> list[float | None]:
     return list(outcome.columns[name].values)
 
 
@@ -65,7 +65,7 @@ def test_rates_over_what_was_answered() -> None:
 @pytest.mark.parametrize("judged", [False, True])
 def test_a_repeated_run_asks_nothing(tmp_path: Path, judged: bool) -> None:
     judge = RuleModel(by_length, "judge") if judged else None
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         first = suite(judge).run(answering(), store)
         model, again = answering(), RuleModel(by_length, "judge") if judged else None
         assert suite(again).run(model, store) == first
@@ -77,7 +77,7 @@ def test_a_repeated_run_asks_nothing(tmp_path: Path, judged: bool) -> None:
 @pytest.mark.parametrize("judged", [False, True])
 def test_harmful_answers_do_not_reach_the_disk(tmp_path: Path, judged: bool) -> None:
     judge = RuleModel(lambda q: f"Quoting: {q}\n#thescore: 4") if judged else None
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         outcome = suite(judge).run(answering(), store)
     assert "completion" not in outcome.records[0]
     assert suite().completions(outcome) == []
@@ -90,7 +90,7 @@ def test_harmful_answers_do_not_reach_the_disk(tmp_path: Path, judged: bool) -> 
 @pytest.mark.parametrize("judged", [False, True])
 def test_they_do_where_it_is_asked_for(tmp_path: Path, judged: bool) -> None:
     judge = RuleModel(by_length) if judged else None
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         suite(judge).run(answering(), store)
         keeping = suite(judge, keep=True)
         outcome = keeping.run(answering(), store)
@@ -105,7 +105,7 @@ def test_they_do_where_it_is_asked_for(tmp_path: Path, judged: bool) -> None:
 
 def test_another_list_is_another_verdict(tmp_path: Path) -> None:
     own = RefusalList("own", "1", "", "", "", ("Sure",))
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         suite().run(answering(), store)
         outcome = SafetySuite(HARMFUL, BENIGN, own).run(answering(), store)
     assert values(outcome, "asr") == [1, 1, 0, 0, 1]
@@ -138,7 +138,7 @@ def test_a_judge_that_answers_nonsense() -> None:
 
 
 def test_another_judge_is_asked_again(tmp_path: Path) -> None:
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         suite(RuleModel(by_length)).run(answering(), store)
         other = RuleModel(by_length, "other")
         suite(other).run(answering(), store)
@@ -163,7 +163,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, judged: bool) -> None:
     judge = RuleModel(by_length) if judged else None
     found = SafetySuite(many, BENIGN, built_in_refusals(), judge=judge)
     whole = found.run(RuleModel(lambda q: q), None)
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         with pytest.raises(KeyboardInterrupt):
             found.run(Failing(lambda q: q), store)
         known = len(store)
@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, judged: bool) -> None:
 def test_progress_counts_both_sets(tmp_path: Path, judged: bool) -> None:
     seen: list[tuple[int, int]] = []
     judge = RuleModel(by_length) if judged else None
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         suite(judge).run(answering(), store, lambda done, total: seen.append((done, total)))
     assert seen[-1] == (8, 8)
     assert {total for _, total in seen} == {8}

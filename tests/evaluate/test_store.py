@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from s3lora.errors import OutputError
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
-from s3lora.evaluate.store import CHUNK, Store, findings, generations
+from s3lora.evaluate.store import CHUNK, AnswerStore, findings, generations
 
 DECODING = Decoding(max_new_tokens=5)
 SECRET = "zebra-lantern-0451"
@@ -70,17 +70,17 @@ def bytes_of(folder: Path) -> bytes:
 @settings(max_examples=40, deadline=None)
 def test_what_was_put_is_there(tmp_path_factory: pytest.TempPathFactory, items: dict[str, dict[str, Any]]) -> None:
     path = tmp_path_factory.mktemp("store") / "s.sqlite"
-    with Store(path) as store:
+    with AnswerStore(path) as store:
         store.put(items)
         store.put({key: {"other": 1} for key in items})
         assert store.get([*items, "absent"]) == items
-    with Store(path) as store:
+    with AnswerStore(path) as store:
         assert (len(store), store.get(list(items))) == (len(items), items)
 
 
 def test_more_than_a_statement_takes(tmp_path: Path) -> None:
     items = {str(i): {"n": i} for i in range(2 * CHUNK + 1)}
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         store.put(items)
         store.put({})
         assert store.get(list(items)) == items
@@ -88,7 +88,7 @@ def test_more_than_a_statement_takes(tmp_path: Path) -> None:
 
 
 def test_a_put_is_all_or_none(tmp_path: Path) -> None:
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         store._connection.execute("CREATE TRIGGER no BEFORE INSERT ON answers WHEN NEW.key = 'bad' "
                                   "BEGIN SELECT RAISE(FAIL, 'no room'); END")  # fmt: skip
         with pytest.raises(OutputError, match="no room"):
@@ -108,7 +108,7 @@ def test_texts_that_are_hard_to_write(tmp_path: Path, text: str) -> None:
             yield 0, answer
 
     prompts = [Prompt.ask(text, text)]
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         assert generations(Says(), prompts, DECODING, store) == [answer]
         assert generations(Beside(fails_after=0), prompts, DECODING, store) == [answer]
 
@@ -126,21 +126,21 @@ def test_findings_never_write_the_answer(tmp_path: Path) -> None:
 
     prompts = prompts_of(*range(40))
     kept, told = tmp_path / "kept", tmp_path / "told"
-    with Store(kept / "s") as store:
+    with AnswerStore(kept / "s") as store:
         found = findings(Tells(), prompts, DECODING, find, "refusals 1", store)
         # With the journal beside the file, which closing removes.
         assert (kept / "s-wal").stat().st_size > 0
         assert SECRET.encode() not in bytes_of(kept)
         assert found[0]["answer"].encode() in bytes_of(kept)
     assert SECRET.encode() not in bytes_of(kept)
-    with Store(told / "s") as store:
+    with AnswerStore(told / "s") as store:
         generations(Tells(), prompts, DECODING, store)
         assert SECRET.encode() in bytes_of(told)
 
 
 def test_findings_of_another_kind_are_found_anew(tmp_path: Path) -> None:
     prompts, model = prompts_of(1, 2), Beside()
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         for what, value in (("list 1", 1), ("list 2", 2), ("list 1", 1)):
             assert (
                 findings(model, prompts, DECODING, lambda i, a, v=value: {"v": v}, what, store)
@@ -166,7 +166,7 @@ def test_an_answer_does_not_depend_on_which_others_were_known(
     prompts = prompts_of(*range(n))
     expected = generations(Beside(size), prompts, DECODING)
     path = tmp_path_factory.mktemp("store") / "s"
-    with Store(path) as store:
+    with AnswerStore(path) as store:
         assert generations(Beside(size), prompts, DECODING, store) == expected
         rows = store._connection.execute("SELECT key, value FROM answers ORDER BY value").fetchall()
         gone = [key for i, (key, _) in enumerate(rows) if i in lost]
@@ -181,7 +181,7 @@ def test_an_answer_does_not_depend_on_which_others_were_known(
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     prompts = prompts_of(*range(20))
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         with pytest.raises(KeyboardInterrupt):
             generations(Beside(fails_after=4), prompts, DECODING, store)
         # Seven batches, the two of the last one first.
@@ -196,7 +196,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_equal_prompts_have_one_answer_at_every_run(tmp_path: Path) -> None:
     prompts = prompts_of("a", "b", "a", "c", "a", "d", "b")
     done: list[tuple[int, int]] = []
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         first = generations(Beside(2), prompts, DECODING, store, lambda *both: done.append(both))
         assert first[0] == first[2] == first[4]
         assert generations(Beside(fails_after=0), prompts, DECODING, store) == first
@@ -209,11 +209,11 @@ def test_equal_prompts_have_one_answer_at_every_run(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.store import AnswerStore
 path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()
-with Store(path) as store:
+with AnswerStore(path) as store:
     for i in range(count):
         store.put({f"{name}-{i}": {"by": name, "text": name * 300}, f"both-{i}": {"by": name}})
         print(i, flush=True)
@@ -251,7 +251,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     for process in running:
         told, _ = process.communicate(timeout=60)
         assert (process.returncode, told.split()) == (0, [str(i) for i in range(count)])
-    with Store(path) as store:
+    with AnswerStore(path) as store:
         assert len(store) == 4 * count
         for name in ("x", "y", "z"):
             found = store.get([f"{name}-{i}" for i in range(count)])
@@ -271,7 +271,7 @@ def test_a_writer_that_is_killed_leaves_what_it_put(tmp_path: Path) -> None:
         told, _ = process.communicate(timeout=60)
         # The last line may be cut short.
         done = told.count("\n")
-        with Store(path) as store:
+        with AnswerStore(path) as store:
             found = store.get([f"{name}-{i}" for i in range(done + 2)])
             assert done <= len(found) <= done + 1
             assert all(value == {"by": name, "text": name * 300} for value in found.values())
@@ -294,7 +294,7 @@ def test_a_file_that_is_no_database(tmp_path: Path, content: bytes) -> None:
 def test_a_database_that_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "s"
     items = {f"k{i}": {"text": "z" * 200} for i in range(500)}
-    with Store(path) as store:
+    with AnswerStore(path) as store:
         store.put(items)
     good = path.read_bytes()
     path.write_bytes(good[: len(good) // 2])
@@ -332,7 +332,7 @@ def test_a_folder_that_must_not_be_written(tmp_path: Path) -> None:
 
 def test_a_file_that_is_only_read(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    with Store(path) as store:
+    with AnswerStore(path) as store:
         store._connection.execute("PRAGMA query_only=1")
         with pytest.raises(OutputError, match=r"s: cannot be used as a cache \(attempt to write a readonly database\)"):
             store.put({"k": {}})
@@ -341,7 +341,7 @@ def test_a_file_that_is_only_read(tmp_path: Path) -> None:
 
 def sentence(path: Path, *keys: str) -> str:
     """Return the one sentence that opening, and reading keys, ends in."""
-    with pytest.raises(OutputError) as caught, Store(path) as store:
+    with pytest.raises(OutputError) as caught, AnswerStore(path) as store:
         store.get(keys)
     told = str(caught.value)
     assert told.isprintable()

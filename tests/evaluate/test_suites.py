@@ -47,7 +47,7 @@ def write_prompts(path: Path, texts: Sequence[str]) -> str:
 
 def test_the_suites_by_name() -> None:
     kinds = [SafetySuite, PlanningSuite, SummarisationSuite, PlanLossSuite]
-    found = build_suites(SuiteSettings(names=SUITES))
+    found = build_suites(SuiteSettings(names=tuple(SUITES)))
     assert [type(suite) for suite in found] == kinds
     assert [suite.info.name for suite in found] == list(SUITES)
     assert [suite.info.name for suite in build_suites(SuiteSettings())] == ["safety", "planning", "summarisation"]
@@ -56,10 +56,10 @@ def test_the_suites_by_name() -> None:
 
 
 def test_all_that_is_built_in() -> None:
-    sizes = [len(found) for found in all_items(build_suites(SuiteSettings(names=SUITES)))]
+    sizes = [len(found) for found in all_items(build_suites(SuiteSettings(names=tuple(SUITES))))]
     assert sizes == [48, 48, TASKS, 24, TASKS]
     # The two planning suites have the same tasks.
-    found = all_items(build_suites(SuiteSettings(names=SUITES, limit=7)))
+    found = all_items(build_suites(SuiteSettings(names=tuple(SUITES), limit=7)))
     assert [len(one) for one in found] == [7] * 5
     assert found[2] == found[4]
     assert len(all_items(build_suites(SuiteSettings(names=("planning",), limit=80)))[0]) == 80
@@ -67,7 +67,7 @@ def test_all_that_is_built_in() -> None:
 
 def test_a_limit_draws_by_the_seed_and_grows() -> None:
     def drawn(limit: int, seed: int) -> list[list[str]]:
-        return all_items(build_suites(SuiteSettings(names=SUITES, limit=limit, seed=seed)))
+        return all_items(build_suites(SuiteSettings(names=tuple(SUITES), limit=limit, seed=seed)))
 
     assert drawn(6, 0) == drawn(6, 0)
     for few, more, other in zip(drawn(6, 0), drawn(12, 0), drawn(6, 1), strict=True):
@@ -78,7 +78,7 @@ def test_a_limit_draws_by_the_seed_and_grows() -> None:
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 99), st.none() | st.integers(1, 60))
 def test_halves_share_no_item(seed: int, limit: int | None) -> None:
-    given_settings = SuiteSettings(names=SUITES, seed=seed, limit=limit)
+    given_settings = SuiteSettings(names=tuple(SUITES), seed=seed, limit=limit)
     one, two = split_suites(given_settings)
     assert [s.info.name for s in one] == [s.info.name for s in two] == list(SUITES)
     wanted = [24, 24, max(TASKS, limit or 0), 12, max(TASKS, limit or 0)]

@@ -11,8 +11,8 @@ import pytest
 from s3lora.evaluate import textscores
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
 from s3lora.evaluate.references import Example, ReferenceSet, built_in_references, read_references
-from s3lora.evaluate.results import Outcome
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.results import SuiteOutcome
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.evaluate.summarisation import SummarisationSuite
 from s3lora.needs import MissingPackageError
@@ -39,7 +39,7 @@ def answering() -> RuleModel:
     return RuleModel(ANSWERS.__getitem__)
 
 
-def values(outcome: Outcome, name: str) -> list[float | None]:
+def values(outcome: SuiteOutcome, name: str) -> list[float | None]:
     return list(outcome.columns[name].values)
 
 
@@ -151,7 +151,7 @@ def test_which_meteor_is_said(monkeypatch: pytest.MonkeyPatch, kind: str, word: 
 
 def test_a_repeated_run_asks_nothing(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         first = SummarisationSuite(DATA).run(LossModel(), store, lambda done, total: seen.append((done, total)))
         model = LossModel()
         assert SummarisationSuite(DATA).run(model, store) == first

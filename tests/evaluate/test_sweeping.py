@@ -12,8 +12,8 @@ import pytest
 import s3lora
 from s3lora.errors import S3LoRAError, UsageError
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.results import Point, Sweep
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.results import Sweep, SweepPoint
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.sweeping import sweep
 from tests.evaluate.stub_suites import ASR, LOSS, Acting, Stub, acting, first, safety, usefulness
 from tests.tiny_adapters import EVERYWHERE, tiny_adapter
@@ -139,7 +139,7 @@ def test_spreads_are_those_of_the_seeds(whole: Sweep) -> None:
     assert any(spread.least < spread.greatest for spread in whole.spreads)
 
 
-def beats(a: Point, b: Point, sweep: Sweep, better: int) -> bool:
+def beats(a: SweepPoint, b: SweepPoint, sweep: Sweep, better: int) -> bool:
     """Return whether `a` is nowhere worse than `b` and somewhere better; `better` is the sign of good utility."""
     keys = [sweep.safety] if sweep.utility is None else [sweep.safety, sweep.utility]
     signs = [-1, better]
@@ -288,7 +288,7 @@ def test_interrupted_between_points_it_leaves_a_usable_model(adapter: Path, base
             raise KeyboardInterrupt
         return danger(now)
 
-    with pytest.raises(KeyboardInterrupt), Store(tmp_path / "s") as store:
+    with pytest.raises(KeyboardInterrupt), AnswerStore(tmp_path / "s") as store:
         sweep(adapter, base, [safety(stops)], top=("5",), store=store)
     base.use()
     assert acting(base) == frozenset()

@@ -13,7 +13,7 @@ import s3lora
 from s3lora.errors import UsageError
 from s3lora.evaluate.aggregate import compare, relative_loss
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.results import Column, Outcome, Tuning
+from s3lora.evaluate.results import MeasureColumn, SuiteOutcome, Tuning
 from s3lora.evaluate.tuning import tune
 from tests.evaluate.stub_suites import ASR, LOSS, SCORE, Stub, Values, acting, first, safety, usefulness
 from tests.tiny_adapters import EVERYWHERE, tiny_adapter
@@ -65,7 +65,7 @@ def run(
 
 def keeps(use: Of, gone: int, floor: float) -> bool:
     """Return whether the 95 % interval of the relative loss lies below the floor."""
-    sides = [Outcome({"score": Column(tuple(use(n)))}) for n in (gone, 0)]
+    sides = [SuiteOutcome({"score": MeasureColumn(tuple(use(n)))}) for n in (gone, 0)]
     loss = relative_loss(SCORE, *sides, seed=0)
     assert loss is not None
     return loss.high <= floor
@@ -73,7 +73,7 @@ def keeps(use: Of, gone: int, floor: float) -> bool:
 
 def lowers(asr: Of, gone: int) -> bool:
     info = safety(lambda now: asr(0)).info
-    sides = [(str(n), Outcome({"asr": Column(tuple(asr(n)))})) for n in (gone, 0)]
+    sides = [(str(n), SuiteOutcome({"asr": MeasureColumn(tuple(asr(n)))})) for n in (gone, 0)]
     [found] = compare(info, *sides, seed=0)
     return found.verdict == "lower"
 

@@ -8,18 +8,18 @@ import math
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.choose.select import Share
 from s3lora.evaluate.results import (
-    Comparison,
+    ControlSpread,
     Cost,
     Data,
     Evaluation,
     Loaded,
     Measure,
     Metric,
-    Point,
+    PairedComparison,
     Setup,
-    Spread,
     SuiteInfo,
     Sweep,
+    SweepPoint,
     Tuning,
     Variant,
 )
@@ -89,7 +89,7 @@ def metrics(asr: float, over: float, rouge: float) -> tuple[Metric, ...]:
     )
 
 
-def compared(variant: str, values: tuple[Metric, ...], before: tuple[Metric, ...]) -> tuple[Comparison, ...]:
+def compared(variant: str, values: tuple[Metric, ...], before: tuple[Metric, ...]) -> tuple[PairedComparison, ...]:
     made = []
     for now, then in zip(values, before, strict=True):
         assert now.value is not None
@@ -101,7 +101,7 @@ def compared(variant: str, values: tuple[Metric, ...], before: tuple[Metric, ...
         p = 0.001 if verdict != "no difference" else 0.4
         test = "mcnemar" if now.interval == "wilson" else "paired bootstrap"
         made.append(
-            Comparison(
+            PairedComparison(
                 now.suite, now.measure, variant, "made-up-adapter", now.n, now.value - then.value, low, high, p, test,  # type: ignore[arg-type]
                 verdict, sentence,  # type: ignore[arg-type]
             )
@@ -166,11 +166,11 @@ CONTROLS = {
 }
 
 
-def point(ranking: str, top: int, asr: float, *, seed: int | None = None, loss: float = 0.1) -> Point:
+def point(ranking: str, top: int, asr: float, *, seed: int | None = None, loss: float = 0.1) -> SweepPoint:
     rouge = 0.44 - 0.123 * min(1.0, loss + (top / MODULES) ** 2 * (1 - loss)) if top else 0.44
     values = metrics(asr, 0.06 * top / MODULES, rouge)
     control = ranking.startswith("random")
-    return Point(
+    return SweepPoint(
         ranking=ranking,
         method="mas-svd" if " " in ranking else None,
         index=ranking.rpartition(" ")[2],
@@ -193,7 +193,7 @@ def sweep() -> Sweep:
         for i, (ranking, values) in enumerate(CURVES.items())
         for top, asr in zip(TOPS, values, strict=True)
     ]
-    spreads: list[Spread] = []
+    spreads: list[ControlSpread] = []
     for ranking, values in CONTROLS.items():
         for top, asr in zip(TOPS, values, strict=True):
             apart = 0.0 if top in (0, MODULES) else min(0.04, 1 - asr)
@@ -201,7 +201,7 @@ def sweep() -> Sweep:
             points += seeds
             for key in (ASR, OVER, ROUGE):
                 found = [m.value for one in seeds if (m := one.metric(*key)) is not None and m.value is not None]
-                spreads.append(Spread(ranking, top, *key, 3, sum(found) / 3, min(found), max(found)))
+                spreads.append(ControlSpread(ranking, top, *key, 3, sum(found) / 3, min(found), max(found)))
     best = [(0, 0), (0, 2), (0, 3), (0, 4), (0, 5)]
     return Sweep(
         setup=SETUP,
@@ -283,7 +283,9 @@ def bare_evaluation() -> Evaluation:
         name="adapter", kind="served", metrics=(nothing(ASR), nothing(OVER, 0)),
         costs=(Cost("unmerged", 0, 0, 0.0, 0.0, None, None, None, ""),),
     )  # fmt: skip
-    unknown = Comparison(*ASR, "adapter", "adapter", 0, None, None, None, None, "none", "unknown", "Nothing is known.")
+    unknown = PairedComparison(
+        *ASR, "adapter", "adapter", 0, None, None, None, None, "none", "unknown", "Nothing is known."
+    )
     return Evaluation(setup=SETUP, suites=(SAFETY,), variants=(variant,), comparisons=(unknown,))
 
 
@@ -334,7 +336,7 @@ def hostile_evaluation(name: str) -> Evaluation:
     )
 
 
-def hostile_point(one: Point, name: str) -> Point:
+def hostile_point(one: SweepPoint, name: str) -> SweepPoint:
     said = tuple(dataclasses.replace(c, variant=name, reference=name, sentence=name) for c in one.comparisons)
     return dataclasses.replace(one, ranking=f"{one.ranking}{name}", method=name, index=name, comparisons=said)
 

@@ -10,7 +10,7 @@ import pytest
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.choose.select import Share
 from s3lora.errors import OutputError, printable
-from s3lora.evaluate.figures import Figures, figures_of
+from s3lora.evaluate.figures import AdapterFigures, figures_of
 from s3lora.measure.scan import Configuration, ModuleScan, Scan
 from s3lora.report.card import PRUNED, SHARPEST, card_section, front_matter
 from s3lora.report.card_file import BEGIN, END, has_section, metadata, read_card, with_section
@@ -43,7 +43,7 @@ def record(source: Source, modules: int = 2, name: str = "", **fields: object) -
     return dataclasses.replace(made, **fields)  # type: ignore[arg-type]
 
 
-def figures(**fields: object) -> Figures:
+def figures(**fields: object) -> AdapterFigures:
     found = figures_of(measured.evaluation(), measured.source(), None, "evaluation.json")
     return dataclasses.replace(found, **fields)  # type: ignore[arg-type]
 

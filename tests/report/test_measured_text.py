@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from s3lora.evaluate.results import Point, Sweep
+from s3lora.evaluate.results import Sweep, SweepPoint
 from s3lora.report.evaluation_text import evaluation_text
 from s3lora.report.sweep_text import sweep_text, tuning_text
 from s3lora.report.sweep_view import telling
@@ -37,7 +37,7 @@ def shown(made: RenderableType, width: int = 80) -> str:
 def real_sweep() -> Sweep:
     """Return the sweep with rankings named as `s3lora sweep` names them."""
 
-    def named(point: Point) -> Point:
+    def named(point: SweepPoint) -> SweepPoint:
         method = None if point.ranking == "random" else "mas-svd"
         return dataclasses.replace(point, ranking=REAL[point.ranking], method=method)
 

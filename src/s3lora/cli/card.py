@@ -16,7 +16,7 @@ from s3lora.report.card_file import card_in, has_section, read_card, with_sectio
 from s3lora.rewrite.provenance import Provenance, provenance_of
 
 if TYPE_CHECKING:
-    from s3lora.evaluate.figures import Figures
+    from s3lora.evaluate.figures import AdapterFigures
 
 evaluation_option = click.option(
     "--evaluation", metavar="FILE", help="Result of eval, sweep or tune, as JSON: what was measured of this adapter."
@@ -82,7 +82,7 @@ def card_command(
     return 0
 
 
-def attached(evaluation: str | None, source: Source, record: Provenance | None) -> Figures | None:
+def attached(evaluation: str | None, source: Source, record: Provenance | None) -> AdapterFigures | None:
     """Return what the file of `--evaluation` says of an adapter, None without one."""
     if evaluation is None:
         return None

@@ -34,10 +34,13 @@ from s3lora.cli.output import emit, show
 from s3lora.errors import UsageError
 
 if TYPE_CHECKING:
+    from s3lora.adapter.model import Adapter
+    from s3lora.choose.select import Plan
     from s3lora.evaluate.bench import Outcomes
     from s3lora.evaluate.results import Evaluation
-    from s3lora.evaluate.store import Store
+    from s3lora.evaluate.store import AnswerStore
     from s3lora.evaluate.suite import Suite
+    from s3lora.measure.scan import Scan
 
 #: Prompts whose answers are timed.
 TIMED = 8
@@ -98,7 +101,7 @@ def eval_command(paths: tuple[str, ...], form: str, output: str | None, **option
 def _local(
     paths: tuple[str, ...],
     suites: list[Suite],
-    store: Store | None,
+    store: AnswerStore | None,
     found: dict[str, Outcomes],
     options: dict[str, Any],
 ) -> Evaluation:
@@ -111,8 +114,8 @@ def _local(
         raise UsageError("no adapter is given", fix="name at least one adapter folder, or --endpoint")
     choose = selector(options)
 
-    def plan(path: str) -> Any:
-        measured = scan_with(path, options, path)
+    def plan(adapter: Adapter) -> tuple[Scan, Plan]:
+        measured = scan_with(adapter, options, str(adapter.path))
         return measured, choose(measured)
 
     with progress_bar() as advance:
@@ -133,7 +136,7 @@ def _local(
 def _served(
     paths: tuple[str, ...],
     suites: list[Suite],
-    store: Store | None,
+    store: AnswerStore | None,
     found: dict[str, Outcomes],
     options: dict[str, Any],
 ) -> Evaluation:

@@ -18,9 +18,9 @@ from s3lora.errors import OutputError, UsageError, printable
 
 if TYPE_CHECKING:
     from s3lora.evaluate.bench import Advance
-    from s3lora.evaluate.chat import Model
+    from s3lora.evaluate.chat import ChatModel
     from s3lora.evaluate.local import LocalModel
-    from s3lora.evaluate.store import Store
+    from s3lora.evaluate.store import AnswerStore
     from s3lora.evaluate.suites import SuiteSettings
 
 model_options = all_options(
@@ -54,8 +54,10 @@ store_options = all_options(
 
 def suite_option(default: str) -> Callable[[Command], Command]:
     """Return `--suite` with a default."""
-    return click.option("--suite", default=default, show_default=True, metavar="NAMES",
-                        help="Some of safety, planning, summarisation, planning-loss.")  # fmt: skip
+    from s3lora.evaluate.suites import SUITES
+
+    named = f"Some of {', '.join(SUITES)}."
+    return click.option("--suite", default=default, show_default=True, metavar="NAMES", help=named)
 
 
 def settings_of(options: dict[str, Any], seed: int, losses: bool = True) -> SuiteSettings:
@@ -97,7 +99,7 @@ def _tokens(text: str | None, names: tuple[str, ...]) -> dict[str, int]:
     return found
 
 
-def _judge(options: dict[str, Any]) -> Model | None:
+def _judge(options: dict[str, Any]) -> ChatModel | None:
     if not options["judge"]:
         return None
     if options["judge_endpoint"]:
@@ -126,18 +128,18 @@ def load_model(options: dict[str, Any]) -> LocalModel:
 
 
 @contextmanager
-def open_store(options: dict[str, Any]) -> Iterator[Store | None]:
+def open_store(options: dict[str, Any]) -> Iterator[AnswerStore | None]:
     """Open the store of answers, None with --no-cache."""
     if options["no_cache"]:
         if options["cache"]:
             raise UsageError("--cache and --no-cache exclude each other")
         yield None
         return
-    from s3lora.evaluate.store import FILE_NAME, Store
+    from s3lora.evaluate.store import FILE_NAME, AnswerStore
 
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(options["cache"]) if options["cache"] else Path(home) / "s3lora"
-    with Store(folder / FILE_NAME) as store:
+    with AnswerStore(folder / FILE_NAME) as store:
         yield store
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from s3lora.evaluate.results import Column, Comparison, Measure, Metric, Outcome, SuiteInfo
+from s3lora.evaluate.results import (
+    Difference,
+    Measure,
+    MeasureColumn,
+    Metric,
+    PairedComparison,
+    SuiteInfo,
+    SuiteOutcome,
+)
 from s3lora.statistics import (
     Interval,
     bootstrap_mean,
@@ -22,8 +30,6 @@ COLLAPSE = 0.10
 #: Largest p of a test that is called a difference.
 SIGNIFICANT = 0.05
 
-Verdict = Literal["no difference", "lower", "higher", "unknown"]
-
 
 class _Items(NamedTuple):
     """The items of a column that have a number."""
@@ -32,7 +38,7 @@ class _Items(NamedTuple):
     weights: list[float] | None
 
 
-def metrics(suite: SuiteInfo, outcome: Outcome, seed: int) -> tuple[Metric, ...]:
+def metrics(suite: SuiteInfo, outcome: SuiteOutcome, seed: int) -> tuple[Metric, ...]:
     """Return each measure of a suite with its interval: Wilson's for rates, a bootstrap for means."""
     return tuple(
         _metric(suite.name, measure, outcome.columns[measure.name], seed)
@@ -41,7 +47,7 @@ def metrics(suite: SuiteInfo, outcome: Outcome, seed: int) -> tuple[Metric, ...]
     )
 
 
-def _metric(suite: str, measure: Measure, column: Column, seed: int) -> Metric:
+def _metric(suite: str, measure: Measure, column: MeasureColumn, seed: int) -> Metric:
     known = [i for i, value in enumerate(column.values) if value is not None]
     items = _pick(column, known)
     n, missing = len(known), len(column.values) - len(known)
@@ -61,8 +67,8 @@ def _ends(found: Interval, n: int, missing: int) -> tuple[float, int, int, float
 
 
 def compare(
-    suite: SuiteInfo, variant: tuple[str, Outcome], reference: tuple[str, Outcome], seed: int
-) -> tuple[Comparison, ...]:
+    suite: SuiteInfo, variant: tuple[str, SuiteOutcome], reference: tuple[str, SuiteOutcome], seed: int
+) -> tuple[PairedComparison, ...]:
     """Return the difference variant − reference of each measure that both have, on the items both have."""
     return tuple(
         _compare(suite.name, measure, variant, reference, seed)
@@ -72,17 +78,17 @@ def compare(
 
 
 def _compare(
-    suite: str, measure: Measure, variant: tuple[str, Outcome], reference: tuple[str, Outcome], seed: int
-) -> Comparison:
+    suite: str, measure: Measure, variant: tuple[str, SuiteOutcome], reference: tuple[str, SuiteOutcome], seed: int
+) -> PairedComparison:
     mine, its = _both(measure, variant[1], reference[1])
     names = (suite, measure.name, variant[0], reference[0])
     if not mine.values:
         sentence = f"{measure.name}: {variant[0]} and {reference[0]} have no item in common, so nothing is compared."
-        return Comparison(*names, 0, None, None, None, None, "none", "unknown", sentence)
+        return PairedComparison(*names, 0, None, None, None, None, "none", "unknown", sentence)
     if measure.kind == "mean" and len(mine.values) < 2:
         difference = mine.values[0] - its.values[0]
         sentence = f"{measure.name}: {variant[0]} and {reference[0]} have one item in common, which tells nothing."
-        return Comparison(*names, 1, difference, None, None, None, "none", "unknown", sentence)
+        return PairedComparison(*names, 1, difference, None, None, None, "none", "unknown", sentence)
     if measure.kind == "rate":
         found = paired_rate_difference(its.values, mine.values)
         pairs = list(zip(its.values, mine.values, strict=True))
@@ -92,17 +98,22 @@ def _compare(
     verdict = _verdict(found, p)
     said = _sentence(measure, variant[0], reference[0], found, p, len(mine.values), verdict)
     test: Literal["mcnemar", "paired bootstrap"] = "mcnemar" if measure.kind == "rate" else "paired bootstrap"
-    return Comparison(*names, len(mine.values), found.value, found.low, found.high, p, test, verdict, said)
+    return PairedComparison(*names, len(mine.values), found.value, found.low, found.high, p, test, verdict, said)
 
 
-def _verdict(found: Interval, p: float) -> Verdict:
-    if found.low <= 0 <= found.high or p >= SIGNIFICANT:
+def is_difference(found: Interval, p: float, none: float = 0.0) -> bool:
+    """Return whether a change can be told from `none`: its interval does not hold that, and the test is significant."""
+    return not found.low <= none <= found.high and p < SIGNIFICANT
+
+
+def _verdict(found: Interval, p: float) -> Difference:
+    if not is_difference(found, p):
         return "no difference"
     return "lower" if found.value < 0 else "higher"
 
 
 def _sentence(
-    measure: Measure, variant: str, reference: str, found: Interval, p: float, n: int, verdict: Verdict
+    measure: Measure, variant: str, reference: str, found: Interval, p: float, n: int, verdict: Difference
 ) -> str:
     """Say what is known, and no more."""
     shown = f"{p:.2g}"
@@ -119,16 +130,8 @@ def _sentence(
     return f"{measure.name}: {variant} is {verdict} than {reference} by {size}{kind} ({evidence})."
 
 
-class RelativeLoss(NamedTuple):
-    """How much worse a measure became, as a share of what it was, between the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def relative_loss(measure: Measure, variant: Outcome, reference: Outcome, seed: int) -> RelativeLoss | None:
-    """Return the relative worsening against a reference.
+def relative_loss(measure: Measure, variant: SuiteOutcome, reference: SuiteOutcome, seed: int) -> Interval | None:
+    """Return the relative worsening against a reference: how much worse, as a share of what it was.
 
     None where it is not defined: nothing is in common (or, for a mean, one item only), the reference is at 0, or
     neither direction is worse.
@@ -144,10 +147,10 @@ def relative_loss(measure: Measure, variant: Outcome, reference: Outcome, seed: 
         found = relative_change(its.values, mine.values, mine.weights, seed=seed)
     if found is None:
         return None
-    return RelativeLoss(*found) if measure.better == "lower" else RelativeLoss(-found.value, -found.high, -found.low)
+    return found if measure.better == "lower" else Interval(-found.value, -found.high, -found.low)
 
 
-def collapse_sentence(suite: str, measure: Measure, variant: str, reference: str, loss: RelativeLoss) -> str | None:
+def collapse_sentence(suite: str, measure: Measure, variant: str, reference: str, loss: Interval) -> str | None:
     """Return the warning that usefulness collapsed, None where the estimate does not say so."""
     if loss.value <= COLLAPSE:
         return None
@@ -159,7 +162,7 @@ def collapse_sentence(suite: str, measure: Measure, variant: str, reference: str
     )
 
 
-def _both(measure: Measure, variant: Outcome, reference: Outcome) -> tuple[_Items, _Items]:
+def _both(measure: Measure, variant: SuiteOutcome, reference: SuiteOutcome) -> tuple[_Items, _Items]:
     """Return the items that have a number on both sides."""
     mine, its = variant.columns[measure.name], reference.columns[measure.name]
     pairs = enumerate(zip(mine.values, its.values, strict=True))
@@ -167,6 +170,6 @@ def _both(measure: Measure, variant: Outcome, reference: Outcome) -> tuple[_Item
     return _pick(mine, known), _pick(its, known)
 
 
-def _pick(column: Column, known: Sequence[int]) -> _Items:
+def _pick(column: MeasureColumn, known: Sequence[int]) -> _Items:
     values = [value for i in known if (value := column.values[i]) is not None]
     return _Items(values, None if column.weights is None else [column.weights[i] for i in known])

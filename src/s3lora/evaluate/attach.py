@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import CONFIG, open_adapter
 from s3lora.adapter.peft_config import refuse_changed_base
 from s3lora.errors import S3LoRAError, UnsupportedAdapterError, printable
 from s3lora.evaluate.chat import digest_of
@@ -48,7 +50,7 @@ class State:
         return digest_of([files, sorted(self.pruned)])
 
 
-class Adapters:
+class AttachedAdapters:
     """The adapters attached to one model, of which at most one is on."""
 
     def __init__(self, base: LoadedBase) -> None:
@@ -63,46 +65,58 @@ class Adapters:
         """Return the model with whatever is switched on."""
         return self._base.model if self._peft is None else self._peft
 
-    def attach(self, path: str | Path) -> Attached:
+    def attach(self, adapter: Adapter | str | Path, source: Source | None = None) -> Attached:
         """Load an adapter beside those already attached; none is switched on by it.
+
+        Parameters:
+            adapter: a PEFT folder, or one that is open: PEFT is then given the tensors that were opened, and whatever
+                happens to the files meanwhile, what is measured is what was scanned.
+            source: the files of the open adapter, where a scan has hashed them already.
 
         Raises AdapterFileError for what is no adapter, UnsupportedAdapterError for a format that PEFT does not load and
         for what would change the base's own weights, ModelError for a module that the base does not have or that has
         another shape there. The model is then as it was.
         """
+        if not isinstance(adapter, Adapter):
+            with open_adapter(adapter) as opened:
+                return self.attach(opened)
         need("peft")
-        with open_adapter(path) as adapter:
-            if adapter.format != "peft" or adapter.path is None or not adapter.path.is_dir():
-                raise UnsupportedAdapterError(
-                    f"it is in the {adapter.format} format, and only PEFT folders can be loaded into a model",
-                    file=path,
-                    fix="convert it to PEFT first",
-                )
-            refuse_changed_base(adapter)
-            check_fit(self._base.model, adapter, str(path))
-            refuse_replaced(self._base.model, adapter, str(path))
-            number = 0 if self._peft is None else len(self._peft.peft_config)
-            attached = Attached(
-                f"a{number}", source_of(adapter), tuple(m.path for m in adapter.modules), _more(adapter)
+        path = str(adapter.path)
+        if adapter.format != "peft" or adapter.path == adapter.entry:
+            raise UnsupportedAdapterError(
+                f"it is in the {adapter.format} format, and only PEFT folders can be loaded into a model",
+                file=path,
+                fix="convert it to PEFT first",
             )
-            folder = str(adapter.path)
+        if adapter.config is None:
+            raise UnsupportedAdapterError(f"has no {CONFIG}, without which PEFT loads no adapter", file=path)
+        refuse_changed_base(adapter)
+        check_fit(self._base.model, adapter, path)
+        refuse_replaced(self._base.model, adapter, path)
+        number = 0 if self._peft is None else len(self._peft.peft_config)
+        modules = tuple(module.path for module in adapter.modules)
+        attached = Attached(f"a{number}", source or source_of(adapter), modules, _more(adapter))
         try:
-            self._load(attached, folder, str(path))
+            self._load(attached, adapter, path)
         except BaseException:
             self._forget(attached.key)
             raise
         self.use(State())
         return attached
 
-    def _load(self, attached: Attached, folder: str, path: str) -> None:
+    def _load(self, attached: Attached, adapter: Adapter, path: str) -> None:
         peft = need("peft")
         with warnings.catch_warnings(), _readable(path):
             # What PEFT warns of (missing keys after pruning without excluding) is seen to here, module by module.
             warnings.simplefilter("ignore")
+            config = peft.PeftConfig.from_peft_type(**peft.PeftConfig.check_kwargs(**adapter.config or {}))
+            config.inference_mode = True
             if self._peft is None:
-                self._peft = peft.PeftModel.from_pretrained(self._base.model, folder, adapter_name=attached.key)
+                kind = peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, peft.PeftModel)
+                self._peft = kind(self._base.model, config, adapter_name=attached.key)
             else:
-                self._peft.load_adapter(folder, adapter_name=attached.key)
+                self._peft.add_adapter(attached.key, config)
+            peft.set_peft_model_state_dict(self._peft, _tensors(adapter), adapter_name=attached.key)
             self._peft.eval().requires_grad_(False)
             self._find_layers()
             for place, layer in self._layers.items():
@@ -211,6 +225,22 @@ def _unwrap(model: Any) -> None:
 def _more(adapter: Adapter) -> bool:
     own: Iterable[str] = (name for module in adapter.modules for name in module.extras)
     return bool(set(adapter.other_tensors).difference(own))
+
+
+def _tensors(adapter: Adapter) -> dict[str, Any]:
+    """Return a copy of every tensor of the files; float32 holds each bfloat16 and fp8 value, and NumPy has neither.
+
+    Raises AdapterFileError where a file was changed since it was opened.
+    """
+    torch = need("torch")
+    found = {}
+    for file in adapter.files:
+        for name, tensor in file.tensors.items():
+            values = tensor.array()
+            native = values.dtype.isbuiltin == 1
+            found[name] = torch.from_numpy(values.copy() if native else values.astype(np.float32))
+        file.file.check_unchanged()  # since it was opened, and so since it was scanned
+    return found
 
 
 @contextmanager

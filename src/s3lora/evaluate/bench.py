@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from s3lora.errors import UsageError
-from s3lora.evaluate.aggregate import COLLAPSE, RelativeLoss, collapse_sentence, compare, metrics, relative_loss
-from s3lora.evaluate.chat import Model
-from s3lora.evaluate.results import Comparison, Measure, Metric, Outcome, SuiteInfo
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.aggregate import COLLAPSE, collapse_sentence, compare, metrics, relative_loss
+from s3lora.evaluate.chat import ChatModel
+from s3lora.evaluate.results import Measure, Metric, PairedComparison, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Progress, Suite
+from s3lora.statistics import Interval
 
 #: What every suite found, by the suite's name.
-Outcomes = Mapping[str, Outcome]
+Outcomes = Mapping[str, SuiteOutcome]
 #: (suite, measure).
 Key = tuple[str, str]
 #: Called with the share of the work that is done, in [0, 1], and what is being measured.
@@ -28,7 +29,7 @@ def _ignore(share: float, label: str) -> None:
 class Collapse:
     """How much of one utility measure a variant lost, and the warning where that is too much."""
 
-    loss: RelativeLoss
+    loss: Interval
     sentence: str | None
 
 
@@ -46,7 +47,7 @@ class Bench:
     def __init__(
         self,
         suites: Sequence[Suite],
-        store: Store | None = None,
+        store: AnswerStore | None = None,
         *,
         seed: int = 0,
         expected: int = 1,
@@ -64,7 +65,7 @@ class Bench:
         self._known: dict[str, Outcomes] = {}
         self._done = 0
 
-    def measure(self, model: Model, label: str) -> Outcomes:
+    def measure(self, model: ChatModel, label: str) -> Outcomes:
         """Return what every suite finds for the model as it is now."""
         identity = model.identity
         if identity not in self._known:
@@ -82,7 +83,7 @@ class Bench:
 
     def compare(
         self, variant: str, outcomes: Outcomes, reference: str, reference_outcomes: Outcomes
-    ) -> tuple[Comparison, ...]:
+    ) -> tuple[PairedComparison, ...]:
         """Return the paired differences of every measure."""
         return tuple(
             found

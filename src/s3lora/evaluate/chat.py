@@ -65,7 +65,7 @@ class Generation:
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class Model(Protocol):
+class ChatModel(Protocol):
     """Something that answers chats: a model in this process, or a server."""
 
     @property
@@ -88,12 +88,31 @@ class Model(Protocol):
         ...
 
 
+class ServedModel(ChatModel, Protocol):
+    """A model that runs elsewhere, by its name there."""
+
+    @property
+    def name(self) -> str:
+        """Return the name in tables and sentences."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """Return what runs the model, in a few words."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of the results must know, as far as it has turned out."""
+        ...
+
+
 def digest_of(value: object) -> str:
     """Return the SHA-256 of a value of plain JSON types."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def generation_key(model: Model, prompt: Prompt, decoding: Decoding, extra: str = "") -> str:
+def generation_key(model: ChatModel, prompt: Prompt, decoding: Decoding, extra: str = "") -> str:
     """Return the digest under which an answer is kept: model with adapter state, prompt, settings, what is kept."""
     return digest_of([model.identity, prompt.as_dicts(), asdict(decoding), extra])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
 
-from s3lora.evaluate.aggregate import SIGNIFICANT
+from s3lora.evaluate.aggregate import is_difference
 from s3lora.evaluate.attach import State
 from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.local import LocalModel
@@ -18,8 +18,8 @@ from s3lora.evaluate.results import Cost
 from s3lora.statistics import Interval, paired_difference
 
 Mode = Literal["unmerged", "merged"]
-#: Rounds that are timed, tokens of every answer, and prompts of a batch.
-REPEATS, TOKENS, SAMPLES = 8, 32, 8
+#: Rounds that are timed, and tokens of every answer.
+REPEATS, TOKENS = 8, 32
 
 
 def measure_costs(
@@ -31,7 +31,6 @@ def measure_costs(
     repeats: int = REPEATS,
     tokens: int = TOKENS,
     seed: int = 0,
-    tell: Callable[[int, int], None] | None = None,
 ) -> list[Cost]:
     """Return the cost of each state, with its ratio to the first one.
 
@@ -43,7 +42,6 @@ def measure_costs(
         repeats: timed rounds; one more before them warms up and is thrown away.
         tokens: of every answer, never fewer.
         seed: of the bootstrap.
-        tell: called with (rounds done, rounds in all).
 
     In a round every state answers all prompts once; odd rounds go backwards. The interval of the ratio is a bootstrap
     of the mean logarithm over rounds.
@@ -61,8 +59,6 @@ def measure_costs(
                     seconds = time.perf_counter() - start
                 if turn:
                     found[i].append(seconds)
-            if tell is not None:
-                tell(turn + 1, repeats + 1)
     finally:
         model.adapters.use(before)
     reference = (states[0][0], found[0])
@@ -93,7 +89,7 @@ def _sentence(name: str, reference: str, mode: Mode, found: Interval, p: float) 
     """Say which is faster, or that no difference can be told."""
     ratio, low, high = found
     known = f"ratio of seconds {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f}"
-    if low <= 1 <= high or p >= SIGNIFICANT:
+    if not is_difference(found, p, none=1.0):
         return f"{mode}: no difference in speed can be told between {name} and {reference} ({known})"
     word = "less" if ratio < 1 else "more"
     return f"{mode}: {name} takes {abs(1 - ratio) * 100:.1f} % {word} time than {reference} ({known})"

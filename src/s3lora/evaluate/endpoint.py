@@ -39,6 +39,8 @@ class EndpointModel:
     Raises EndpointError where URL or key cannot be used, MissingPackageError without httpx2 and httpx.
     """
 
+    backend = "OpenAI-compatible server"
+
     def __init__(self, url: str, name: str, *, parallel: int = 8, timeout: float = 120.0, retries: int = 5) -> None:
         """Check the settings; nothing is sent yet."""
         if parallel < 1 or retries < 0 or not 0 < timeout < float("inf"):

@@ -7,23 +7,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from s3lora.adapter.digest import Source
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import Plan, select
 from s3lora.errors import AdapterFileError, UsageError
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
-from s3lora.evaluate.chat import Model, Prompt, digest_of
+from s3lora.evaluate.chat import Prompt, ServedModel, digest_of
 from s3lora.evaluate.cost import Mode, measure_costs
-from s3lora.evaluate.endpoint import EndpointModel
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.results import Comparison, Cost, Evaluation, Setup, Variant
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.results import Cost, Evaluation, PairedComparison, Setup, Variant
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.measure.scan import Scan, scan
 from s3lora.rewrite.provenance import Provenance, read_provenance
 
 AdapterPath = str | os.PathLike[str]
-#: Chooses what to prune from an adapter: (its path) → (its scan, the plan).
-Chooser = Callable[[str], tuple[Scan, Plan]]
+#: Chooses what to prune from an open adapter: → (its scan, the plan).
+Chooser = Callable[[Adapter], tuple[Scan, Plan]]
 #: Called with a variant's name and what the suites found for it.
 Keep = Callable[[str, Outcomes], None]
 #: The name of the base alone, and what follows an adapter's name where modules were taken out of it.
@@ -31,7 +33,7 @@ BASE, PRUNED = "base", ", pruned"
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _MeasuredState:
     """A state to be measured, and the name of what it is compared with."""
 
     variant: Variant
@@ -39,9 +41,9 @@ class _Entry:
     reference: str | None
 
 
-def choose_default(path: str) -> tuple[Scan, Plan]:
+def choose_default(adapter: Adapter) -> tuple[Scan, Plan]:
     """Return the scan and plan of `s3lora prune` without options."""
-    measured = scan(path)
+    measured = scan(adapter)
     return measured, select(measured)
 
 
@@ -51,7 +53,7 @@ def evaluate(
     suites: Sequence[Suite],
     *,
     choose: Chooser | None = choose_default,
-    store: Store | None = None,
+    store: AnswerStore | None = None,
     seed: int = 0,
     limit: int | None = None,
     costs: Sequence[Prompt] = (),
@@ -98,10 +100,10 @@ def evaluate(
 
 
 def evaluate_served(
-    models: Sequence[EndpointModel],
+    models: Sequence[ServedModel],
     suites: Sequence[Suite],
     *,
-    store: Store | None = None,
+    store: AnswerStore | None = None,
     seed: int = 0,
     limit: int | None = None,
     advance: Advance | None = None,
@@ -125,7 +127,7 @@ def evaluate_served(
         if keep is not None:
             keep(model.name, found[model.name])
     digest = digest_of([model.identity for model in models])
-    setup = Setup(names[0], digest, "OpenAI-compatible server", "unknown", "unknown", seed, limit)
+    setup = Setup(names[0], digest, models[0].backend, "unknown", "unknown", seed, limit)
     variants = [Variant(name=name, kind="served") for name in names]
     pairs = [(name, None if i == 0 else names[0]) for i, name in enumerate(names)]
     return _finish(bench, setup, variants, pairs, found, notes)
@@ -144,7 +146,7 @@ def _finish(
     found: dict[str, Outcomes],
     notes: Sequence[str],
 ) -> Evaluation:
-    comparisons: list[Comparison] = []
+    comparisons: list[PairedComparison] = []
     warnings = list(notes)
     for name, reference in pairs:
         if reference is None:
@@ -169,43 +171,63 @@ def _counts(outcomes: Outcomes) -> dict[str, int]:
     return {f"{suite}.{name}": n for suite, outcome in outcomes.items() for name, n in outcome.counts.items()}
 
 
-def _position(entries: Sequence[_Entry], name: str) -> int:
+def _position(entries: Sequence[_MeasuredState], name: str) -> int:
     return next(i for i, entry in enumerate(entries) if entry.variant.name == name)
 
 
-def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) -> tuple[list[_Entry], list[str]]:
+@dataclass(frozen=True)
+class _Given:
+    """An adapter as it was given, in the model: its name, its record if it is pruned, else what is to be pruned."""
+
+    name: str
+    attached: Attached
+    original: Provenance | None
+    chosen: tuple[Scan, Plan] | None
+
+
+def _given(model: LocalModel, path: str, name: str, choose: Chooser | None) -> _Given:
+    """Open an adapter once: the files that are hashed are those that are scanned and loaded."""
+    original = _original(path)
+    with open_adapter(path) as adapter:
+        chosen = choose(adapter) if choose is not None and original is None else None
+        attached = model.attach(adapter, None if chosen is None else chosen[0].source)
+    return _Given(name, attached, original, chosen)
+
+
+def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) -> tuple[list[_MeasuredState], list[str]]:
     """Attach every adapter, and list all states with what they are compared with."""
-    entries = [_Entry(Variant(name=BASE, kind="base"), State(), None)]
+    entries = [_MeasuredState(Variant(name=BASE, kind="base"), State(), None)]
     notes: list[str] = []
-    attached = [(path, model.attach(path)) for path in paths]
-    names = _names(paths)
-    originals = {item.source.sha256: name for (_, item), name in zip(attached, names, strict=True)}
-    for (path, item), name in zip(attached, names, strict=True):
-        original = _original(path)
-        if original is not None:
-            gone = tuple(m.path for m in original.modules if m.action in ("removed", "zeroed"))
-            ranking = f"{original.index} ({original.configuration.method})"
-            variant = Variant(
-                name=name,
-                kind="pruned",
-                adapter=item.source,
-                rule=original.rule,
-                ranking=ranking,
-                pruned=gone,
-                share=original.share if gone else None,
-            )
-            reference = originals.get(original.source.sha256, BASE)
-            entries.append(_Entry(variant, State(item), BASE if reference == name else reference))
+    given = [_given(model, path, name, choose) for path, name in zip(paths, _names(paths), strict=True)]
+    originals = {item.attached.source.sha256: item.name for item in given}
+    for item in given:
+        name, source, state = item.name, item.attached.source, State(item.attached)
+        if item.original is not None:
+            variant = _recorded(name, source, item.original)
+            reference = originals.get(item.original.source.sha256, BASE)
+            entries.append(_MeasuredState(variant, state, BASE if reference == name else reference))
             continue
-        entries.append(_Entry(Variant(name=name, kind="adapter", adapter=item.source), State(item), BASE))
-        if choose is not None:
-            measured, plan = choose(path)
-            entries.append(_pruned(name, item, measured, plan))
-            notes += [f"{name}: {text}" for text in plan.warnings]
+        entries.append(_MeasuredState(Variant(name=name, kind="adapter", adapter=source), state, BASE))
+        if item.chosen is not None:
+            entries.append(_pruned(name, item.attached, *item.chosen))
+            notes += [f"{name}: {text}" for text in item.chosen[1].warnings]
     return entries, notes
 
 
-def _pruned(name: str, item: Attached, measured: Scan, plan: Plan) -> _Entry:
+def _recorded(name: str, source: Source, original: Provenance) -> Variant:
+    gone = tuple(m.path for m in original.modules if m.action in ("removed", "zeroed"))
+    return Variant(
+        name=name,
+        kind="pruned",
+        adapter=source,
+        rule=original.rule,
+        ranking=f"{original.index} ({original.configuration.method})",
+        pruned=gone,
+        share=original.share if gone else None,
+    )
+
+
+def _pruned(name: str, item: Attached, measured: Scan, plan: Plan) -> _MeasuredState:
     variant = Variant(
         name=f"{name}{PRUNED}",
         kind="pruned",
@@ -215,7 +237,7 @@ def _pruned(name: str, item: Attached, measured: Scan, plan: Plan) -> _Entry:
         pruned=plan.paths,
         share=plan.share,
     )
-    return _Entry(variant, State(item, frozenset(plan.paths)), name)
+    return _MeasuredState(variant, State(item, frozenset(plan.paths)), name)
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -239,7 +261,9 @@ def _original(path: str) -> Provenance | None:
         return None
 
 
-def _costs(model: LocalModel, entries: Sequence[_Entry], prompts: Sequence[Prompt], seed: int) -> dict[str, list[Cost]]:
+def _costs(
+    model: LocalModel, entries: Sequence[_MeasuredState], prompts: Sequence[Prompt], seed: int
+) -> dict[str, list[Cost]]:
     """Time every adapter with what is compared with it, and the base, in one interleaved group."""
     found: dict[str, list[Cost]] = {}
     for first in [entry for entry in entries if entry.variant.kind != "base" and entry.reference in (None, BASE)]:
@@ -257,4 +281,4 @@ def _costs(model: LocalModel, entries: Sequence[_Entry], prompts: Sequence[Promp
     return found
 
 
-__all__ = ["Chooser", "Keep", "Model", "choose_default", "evaluate", "evaluate_served", "setup_of"]
+__all__ = ["Chooser", "Keep", "choose_default", "evaluate", "evaluate_served", "setup_of"]

@@ -9,7 +9,17 @@ from s3lora.adapter.digest import Source
 from s3lora.choose.rules import RULES
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.reading import Measurement
-from s3lora.evaluate.results import Comparison, Evaluation, Metric, Point, Setup, SuiteInfo, Sweep, Tuning, Variant
+from s3lora.evaluate.results import (
+    Evaluation,
+    Metric,
+    PairedComparison,
+    Setup,
+    SuiteInfo,
+    Sweep,
+    SweepPoint,
+    Tuning,
+    Variant,
+)
 from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
 
@@ -18,7 +28,7 @@ COLLAPSED = "utility collapse: usefulness is more than a tenth below the unprune
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class AdapterFigures:
     """The numbers of one adapter.
 
     `columns` are (label, metrics), the last of them this adapter's; `comparisons` are paired differences between it
@@ -29,13 +39,13 @@ class Figures:
     setup: Setup
     suites: tuple[SuiteInfo, ...]
     columns: tuple[tuple[str, tuple[Metric, ...]], ...]
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[PairedComparison, ...] = ()
     sentence: str = ""
     held_out: bool = False
     warnings: tuple[str, ...] = ()
 
 
-def figures_of(measurement: Measurement, source: Source, record: Provenance | None, label: object) -> Figures:
+def figures_of(measurement: Measurement, source: Source, record: Provenance | None, label: object) -> AdapterFigures:
     """Return what `measurement` says of the adapter with the files of `source`.
 
     A pruned adapter, for which there is a `record`, may have been measured itself; or its original was, and there
@@ -60,7 +70,7 @@ def figures_of(measurement: Measurement, source: Source, record: Provenance | No
     )
 
 
-def _of_evaluation(evaluation: Evaluation, source: Source, record: Provenance | None) -> Figures | None:
+def _of_evaluation(evaluation: Evaluation, source: Source, record: Provenance | None) -> AdapterFigures | None:
     mine = next((variant for variant in evaluation.variants if _is_measured(variant, source, record)), None)
     if mine is None:
         return None
@@ -68,7 +78,7 @@ def _of_evaluation(evaluation: Evaluation, source: Source, record: Provenance | 
     references = {comparison.reference for comparison in comparisons}
     columns = [(BASE, variant.metrics) for variant in evaluation.variants if variant.kind == "base"]
     columns += [(BEFORE, v.metrics) for v in evaluation.variants if v.name in references and v.kind == "adapter"]
-    return Figures(
+    return AdapterFigures(
         setup=evaluation.setup,
         suites=evaluation.suites,
         columns=(*columns, (THIS, mine.metrics)),
@@ -87,16 +97,16 @@ def _is_measured(variant: Variant, source: Source, record: Provenance | None) ->
     return of_original and bool(gone) and set(variant.pruned) == gone
 
 
-def _of_sweep(sweep: Sweep, source: Source, record: Provenance | None) -> Figures | None:
+def _of_sweep(sweep: Sweep, source: Source, record: Provenance | None) -> AdapterFigures | None:
     columns = [(BASE, sweep.base.metrics)]
     if _same(sweep.adapter, source):
         columns.append((THIS, sweep.unpruned.metrics))
-        return Figures(setup=sweep.setup, suites=sweep.suites, columns=tuple(columns))
+        return AdapterFigures(setup=sweep.setup, suites=sweep.suites, columns=tuple(columns))
     point = _point(sweep.points, record) if record is not None and _same(sweep.adapter, record.source) else None
     if point is None:
         return None
     columns += [(BEFORE, sweep.unpruned.metrics), (THIS, point.metrics)]
-    return Figures(
+    return AdapterFigures(
         setup=sweep.setup,
         suites=sweep.suites,
         columns=tuple(columns),
@@ -105,11 +115,11 @@ def _of_sweep(sweep: Sweep, source: Source, record: Provenance | None) -> Figure
     )
 
 
-def _of_tuning(tuning: Tuning, source: Source, record: Provenance | None) -> Figures | None:
+def _of_tuning(tuning: Tuning, source: Source, record: Provenance | None) -> AdapterFigures | None:
     before = tuning.held_out_unpruned.metrics
     if _same(tuning.adapter, source):
         columns: tuple[tuple[str, tuple[Metric, ...]], ...] = ((THIS, before),)
-        return Figures(
+        return AdapterFigures(
             setup=tuning.setup,
             suites=tuning.suites,
             columns=columns,
@@ -121,7 +131,7 @@ def _of_tuning(tuning: Tuning, source: Source, record: Provenance | None) -> Fig
     point = _point((tuning.confirmed,), record) if mine and record and tuning.confirmed else None
     if point is None:
         return None
-    return Figures(
+    return AdapterFigures(
         setup=tuning.setup,
         suites=tuning.suites,
         columns=((BEFORE, before), (THIS, point.metrics)),
@@ -132,7 +142,7 @@ def _of_tuning(tuning: Tuning, source: Source, record: Provenance | None) -> Fig
     )
 
 
-def _point(points: Sequence[Point], record: Provenance) -> Point | None:
+def _point(points: Sequence[SweepPoint], record: Provenance) -> SweepPoint | None:
     """Return the point at which just the modules of `record` are pruned, None where that cannot be told.
 
     Points do not list their modules: the same number from the top of the same ranking are the same modules.

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from s3lora.evaluate.chat import Decoding, Model, Prompt, digest_of
+from s3lora.evaluate.chat import ChatModel, Decoding, Prompt, digest_of
 
 #: Raised with every change to the questions or to what is read from the answers.
 RUBRIC_VERSION = 1
@@ -91,7 +91,7 @@ class Scores:
 class Judge:
     """A model that judges; `name` is for the report."""
 
-    model: Model
+    model: ChatModel
     name: str
     decoding: Decoding = DECODING
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from s3lora.errors import UsageError
-from s3lora.evaluate.chat import Model
+from s3lora.evaluate.chat import ChatModel
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.planning.tasks import TaskSet
-from s3lora.evaluate.results import Data, Measure, Outcome, SuiteInfo
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.results import Data, Measure, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Progress
 
 NAME = "planning-loss"
@@ -31,7 +31,7 @@ class PlanLossSuite:
         note = "a loss tells how the model would have to be surprised by right plans, not whether it writes any"
         return SuiteInfo(NAME, (measure,), (data,), "no judge: the model's own likelihood", (note,))
 
-    def run(self, model: Model, store: Store | None, progress: Progress | None = None) -> Outcome:
+    def run(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
         """Compute the loss of every plan."""
         tasks = [task for task in self.tasks.tasks if task.plan]
         column = reference_losses(model, [task.prompt for task in tasks], [task.plan for task in tasks], store)
@@ -42,8 +42,8 @@ class PlanLossSuite:
             raise UsageError(f"{NAME} cannot be measured: {why}", fix="use the suite planning instead")
         if progress is not None:
             progress(1, 1)
-        return Outcome({"loss": column})
+        return SuiteOutcome({"loss": column})
 
-    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+    def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return nothing: there is no answer that could be odd."""
         return ()

@@ -12,7 +12,9 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from s3lora.evaluate.attach import Adapters, Attached, State
+from s3lora.adapter.digest import Source
+from s3lora.adapter.model import Adapter
+from s3lora.evaluate.attach import Attached, AttachedAdapters, State
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
 from s3lora.evaluate.loading import ModelError, identity_of, is_out_of_memory, load_base, reason_of
 from s3lora.evaluate.results import Loaded
@@ -57,7 +59,7 @@ class LocalModel:
         # What a checkpoint suggests (sampling, penalties) must not mix with the decoding that is asked for.
         self.base.model.generation_config = self._transformers.GenerationConfig()
         self.base_identity = identity_of(self.base)
-        self.adapters = Adapters(self.base)
+        self.adapters = AttachedAdapters(self.base)
         self.device: Any = next(self.base.model.parameters()).device
         self.batch_size = batch_size or (CPU_BATCH if self.device.type == "cpu" else self._cuda_batch())
 
@@ -81,9 +83,9 @@ class LocalModel:
         """Return a digest of the base's weights and of what is switched on."""
         return digest_of([self.base_identity, self.adapters.state.identity])
 
-    def attach(self, path: str | Path) -> Attached:
-        """Load an adapter beside the others; see `Adapters.attach`."""
-        return self.adapters.attach(path)
+    def attach(self, adapter: Adapter | str | Path, source: Source | None = None) -> Attached:
+        """Load an adapter beside the others; see `AttachedAdapters.attach`."""
+        return self.adapters.attach(adapter, source)
 
     def use(self, adapter: Attached | None = None, pruned: Sequence[str] | frozenset[str] = ()) -> None:
         """Switch to the base alone, or to an adapter without its `pruned` modules."""

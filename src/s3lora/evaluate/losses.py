@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from s3lora.evaluate.chat import Model, Prompt, digest_of
-from s3lora.evaluate.results import Column
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.chat import ChatModel, Prompt, digest_of
+from s3lora.evaluate.results import MeasureColumn
+from s3lora.evaluate.store import AnswerStore
 
 #: Raised where a loss that is kept changes its meaning.
 VERSION = 1
@@ -16,8 +16,8 @@ Losses = Callable[[Sequence[Prompt], Sequence[str]], Sequence[tuple[float, int]]
 
 
 def reference_losses(
-    model: Model, prompts: Sequence[Prompt], references: Sequence[str], store: Store | None
-) -> Column | None:
+    model: ChatModel, prompts: Sequence[Prompt], references: Sequence[str], store: AnswerStore | None
+) -> MeasureColumn | None:
     """Return the cross-entropy of each reference in nats a token, weighted by tokens: the weighted mean is per token.
 
     None for a model that cannot tell, such as a server. An item without tokens, or whose loss is not finite, is None
@@ -38,4 +38,4 @@ def reference_losses(
             store.put({key: known})
     pairs = [(nats, tokens) if nats is not None and tokens else (None, 0) for nats, tokens in known["losses"]]
     values = tuple(None if nats is None else nats / tokens for nats, tokens in pairs)
-    return Column(values, tuple(float(tokens) for _, tokens in pairs))
+    return MeasureColumn(values, tuple(float(tokens) for _, tokens in pairs))

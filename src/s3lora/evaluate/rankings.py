@@ -19,7 +19,7 @@ from s3lora.statistics import spearman
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class SweepRanking:
     """An index by a method; or a control, drawn with a seed, that `matches` the projections of such a ranking."""
 
     index: str
@@ -61,7 +61,7 @@ def rankings(
     *,
     match: Sequence[str] | None = None,
     seeds: Sequence[int] = (0, 1, 2),
-) -> list[Ranking]:
+) -> list[SweepRanking]:
     """Return every index by every method, each once, then the controls.
 
     Parameters:
@@ -78,16 +78,18 @@ def rankings(
     for name, known in [(n, METHODS) for n in spectral] + [(n, INDICES) for n in (*names, *wanted)]:
         if name not in known:
             raise UsageError(f"no method or index {printable(name, 40)}", fix=f"choose from {', '.join(known)}")
-    found = [Ranking(index, method) for method in spectral for index in names]
+    found = [SweepRanking(index, method) for method in spectral for index in names]
     unique = {ranking.label: ranking for ranking in reversed(found)}
     found = [ranking for ranking in found if unique[ranking.label] is ranking]
     if "random" in methods:
-        found += [Ranking("random", seed=seed) for seed in seeds]
+        found += [SweepRanking("random", seed=seed) for seed in seeds]
     if "random-matched" in methods:
         if not spectral or not names:
             raise UsageError("random-matched needs a ranking to match", fix="name a method and an index besides")
         found += [
-            Ranking("random-matched", seed=seed, matches=(index, spectral[0])) for index in wanted for seed in seeds
+            SweepRanking("random-matched", seed=seed, matches=(index, spectral[0]))
+            for index in wanted
+            for seed in seeds
         ]
     if not found:
         raise UsageError("nothing to rank by", fix="name at least one method and one index")
@@ -128,7 +130,7 @@ def candidates(scan: Scan) -> int:
     return sum(not module.zero for module in scan.modules)
 
 
-def correlations(ranked: Sequence[Ranking], scans: Mapping[str, Scan]) -> dict[str, float]:
+def correlations(ranked: Sequence[SweepRanking], scans: Mapping[str, Scan]) -> dict[str, float]:
     """Return Spearman's rank correlation of each pair of rankings over the modules, sharpest first in all of them."""
     values = {r.label: _sharpness(r, scans) for r in ranked if not r.control}
     found = {}
@@ -140,7 +142,7 @@ def correlations(ranked: Sequence[Ranking], scans: Mapping[str, Scan]) -> dict[s
     return found
 
 
-def _sharpness(ranking: Ranking, scans: Mapping[str, Scan]) -> list[float | None]:
+def _sharpness(ranking: SweepRanking, scans: Mapping[str, Scan]) -> list[float | None]:
     def value(module: ModuleScan) -> float | None:
         found = module.indices.get(ranking.index)
         return None if found is None or module.zero else sharpness(found, ranking.index)

@@ -17,7 +17,7 @@ from typing import Any
 from s3lora.errors import S3LoRAError, printable
 from s3lora.evaluate.chat import Message, Prompt, digest_of
 from s3lora.evaluate.prompts import read_text
-from s3lora.evaluate.rows import Row, data_set_parts, data_set_rows, draw, json_rows, numbered
+from s3lora.evaluate.rows import FieldError, Row, data_set_parts, data_set_rows, draw, json_rows, numbered
 
 #: Bytes of a file; rows of a set; characters of a prompt and of a reference; messages and references of a row.
 MAX_BYTES = 128 * 2**20
@@ -118,19 +118,11 @@ def _examples(rows: Iterable[Row], where: object) -> tuple[Example, ...]:
             raise ReferenceFileError(f"{line} is no object", file=where, fix=FIELDS_FIX)
         try:
             examples.append(_example({str(key).strip().lower(): value for key, value in row.items()}))
-        except _FieldError as error:
+        except FieldError as error:
             raise ReferenceFileError(f"{line} has {error}", file=where, fix=error.fix) from None
     if not examples:
         raise ReferenceFileError("holds no prompts", file=where)
     return tuple(examples)
-
-
-class _FieldError(Exception):
-    """What is wrong with a row, and what to do."""
-
-    def __init__(self, problem: str, fix: str | None = None) -> None:
-        super().__init__(problem)
-        self.fix = fix
 
 
 def _example(fields: Mapping[str, Any]) -> Example:
@@ -142,24 +134,24 @@ def _example(fields: Mapping[str, Any]) -> Example:
         if text in fields:
             prompt = Prompt.ask(f"{request}\n\n{_text(text, fields[text], MAX_PROMPT)}")
             return Example(name, prompt, _references(fields, rf"{summary}\d*"))
-    raise _FieldError("no prompt", FIELDS_FIX)
+    raise FieldError("no prompt", FIELDS_FIX)
 
 
 def _prompt(value: object) -> Prompt:
     if not isinstance(value, list):
         return Prompt.ask(_text("prompt", value, MAX_PROMPT))
     if len(value) > MAX_MESSAGES:
-        raise _FieldError(f"more than {MAX_MESSAGES:,} messages")
+        raise FieldError(f"more than {MAX_MESSAGES:,} messages")
     messages = tuple(map(_message, value))
     if not messages or messages[-1].role != "user":
-        raise _FieldError("a prompt that does not end with a message of the user", "leave the answer to the reference")
+        raise FieldError("a prompt that does not end with a message of the user", "leave the answer to the reference")
     return Prompt(messages)
 
 
 def _message(value: object) -> Message:
     role = value.get("role") if isinstance(value, Mapping) else None
     if not isinstance(value, Mapping) or role not in ("system", "user", "assistant"):
-        raise _FieldError("a message without a role", 'give {"role": "system", "user" or "assistant", "content": "…"}')
+        raise FieldError("a message without a role", 'give {"role": "system", "user" or "assistant", "content": "…"}')
     return Message(role, _text("message", value.get("content"), MAX_PROMPT))
 
 
@@ -169,17 +161,17 @@ def _references(fields: Mapping[str, Any], names: str) -> tuple[str, ...]:
         # A table has empty cells where a row has fewer references than others.
         found.extend(value if isinstance(value, list) else [] if value is None else [value])
     if not found:
-        raise _FieldError("no reference", FIELDS_FIX)
+        raise FieldError("no reference", FIELDS_FIX)
     if len(found) > MAX_REFERENCES:
-        raise _FieldError(f"more than {MAX_REFERENCES} references")
+        raise FieldError(f"more than {MAX_REFERENCES} references")
     return tuple(dict.fromkeys(_text("reference", value, MAX_REFERENCE) for value in found))
 
 
 def _text(name: str, value: object, most: int) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise _FieldError(f"a {name} that is no text", f"give a text that is not empty for {name}")
+        raise FieldError(f"a {name} that is no text", f"give a text that is not empty for {name}")
     if len(value) > most:
-        raise _FieldError(f"a {name} of more than {most:,} characters")
+        raise FieldError(f"a {name} of more than {most:,} characters")
     if any("\ud800" <= c <= "\udfff" for c in value):
-        raise _FieldError(f"half of a character (a lone surrogate) in its {name}")
+        raise FieldError(f"half of a character (a lone surrogate) in its {name}")
     return value.strip()

@@ -1,7 +1,7 @@
 """What an evaluation, a sweep and a tuning return: plain data, no model, no torch.
 
-A `Column` holds one number an item (a prompt, a task) for one measure; a `Metric` is its mean with an interval, and a
-`Comparison` the paired difference to another variant on the same items.
+A `MeasureColumn` holds one number an item (a prompt, a task) for one measure; a `Metric` is its mean with an interval,
+and a `PairedComparison` the paired difference to another variant on the same items.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from s3lora.measure.scan import Tool
 SCHEMA_VERSION = 1
 
 Better = Literal["lower", "higher", "neither"]
+#: What a comparison says of a variant beside its reference.
+Difference = Literal["no difference", "lower", "higher", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class MeasureColumn:
     """One number an item, None where the measure does not apply (an unparsable verdict); weights default to 1."""
 
     values: tuple[float | None, ...]
@@ -55,10 +57,10 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SuiteOutcome:
     """What a suite found for one variant: a column a measure, counts beside them, and a record an item, no texts."""
 
-    columns: Mapping[str, Column]
+    columns: Mapping[str, MeasureColumn]
     counts: Mapping[str, int] = field(default_factory=dict)
     records: tuple[Mapping[str, object], ...] = ()
 
@@ -78,7 +80,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairedComparison:
     """The paired difference variant − reference of one measure on the items both have.
 
     `verdict` is `no difference` where the interval holds 0, else `lower` or `higher`; `sentence` says it in words.
@@ -94,7 +96,7 @@ class Comparison:
     high: float | None
     p: float | None
     test: Literal["mcnemar", "paired bootstrap", "none"]
-    verdict: Literal["no difference", "lower", "higher", "unknown"]
+    verdict: Difference
     sentence: str
 
 
@@ -176,12 +178,12 @@ class Evaluation:
     setup: Setup
     suites: tuple[SuiteInfo, ...]
     variants: tuple[Variant, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[PairedComparison, ...]
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class SweepPoint:
     """One setting of a sweep: `ranking` orders the modules, the first `top` of them were pruned.
 
     `control` marks rankings that carry no information; several seeds of one control share `ranking` and `top`.
@@ -199,7 +201,7 @@ class Point:
     parameters: float
     compute: float
     metrics: tuple[Metric, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[PairedComparison, ...]
     collapse: bool = False
 
     def metric(self, suite: str, measure: str) -> Metric | None:
@@ -208,7 +210,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class ControlSpread:
     """A control over its seeds at one `top`: mean, least and greatest value of one measure."""
 
     ranking: str
@@ -238,8 +240,8 @@ class Sweep:
     utility: tuple[str, str] | None
     base: Variant
     unpruned: Variant
-    points: tuple[Point, ...]
-    spreads: tuple[Spread, ...]
+    points: tuple[SweepPoint, ...]
+    spreads: tuple[ControlSpread, ...]
     pareto: tuple[int, ...]
     correlations: Mapping[str, float]
     warnings: tuple[str, ...] = ()
@@ -264,9 +266,9 @@ class Tuning:
     ranking: str
     top: int
     modules_total: int
-    tried: tuple[Point, ...]
+    tried: tuple[SweepPoint, ...]
     tuning_unpruned: Variant
     held_out_unpruned: Variant
-    confirmed: Point | None
+    confirmed: SweepPoint | None
     sentence: str
     warnings: tuple[str, ...] = ()

@@ -20,6 +20,15 @@ DATA_SET = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]*))?(?::([\w.-]+))?")
 FILE_ENDINGS = (".csv", ".json", ".jsonl", ".ndjson", ".txt")
 
 
+class FieldError(Exception):
+    """What is wrong with a row, to be told with the line it stands on, and what to do."""
+
+    def __init__(self, problem: str, fix: str | None = None) -> None:
+        """Take what follows "line 3 has …", and the remedy."""
+        super().__init__(problem)
+        self.fix = fix
+
+
 def data_set_parts(name: str, path: Path) -> tuple[str, str | None, str | None] | None:
     """Return owner/name, configuration and split where this names a data set; None where it means the file at `path`.
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s3lora.evaluate.chat import Decoding, Generation, Model, generation_key
+from s3lora.evaluate.chat import ChatModel, Decoding, Generation, generation_key
 from s3lora.evaluate.judge import RUBRIC_VERSION, Judge
 from s3lora.evaluate.prompts import Completion, PromptSet
 from s3lora.evaluate.refusals import RefusalList
-from s3lora.evaluate.results import Column, Data, Measure, Outcome, SuiteInfo
-from s3lora.evaluate.store import Store, findings
+from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.store import AnswerStore, findings
 from s3lora.evaluate.suite import Progress
 
 NAME = "safety"
@@ -46,7 +46,7 @@ class SafetySuite:
     benign: PromptSet
     refusals: RefusalList
     decoding: Decoding = DECODING
-    judge: Model | None = None
+    judge: ChatModel | None = None
     judge_name: str = ""
     keep: bool = False
 
@@ -58,7 +58,7 @@ class SafetySuite:
             judge += f"; HS and StrongREJECT by {self._judge_name}, rubric version {RUBRIC_VERSION} in our own wording"
         return SuiteInfo(NAME, self._measures(), (_data(self.harmful), _data(self.benign)), judge, tuple(self._notes()))
 
-    def run(self, model: Model, store: Store | None, progress: Progress | None = None) -> Outcome:
+    def run(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
         """Let the model answer everything (what the store has is not asked again) and score it."""
         harmful = self._harmful(model, store, _part(progress, 0, self._total))
         benign = self._found(model, self.benign, store, _part(progress, len(self.harmful), self._total))
@@ -72,9 +72,9 @@ class SafetySuite:
             columns[name] = _column(v[name] for v in harmful)
             counts[f"unparsable_{name}"] = sum(v[name] is None for v in harmful)
         records = (*_records("harmful", self.harmful, harmful), *_records("benign", self.benign, benign))
-        return Outcome(columns, counts, records)
+        return SuiteOutcome(columns, counts, records)
 
-    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+    def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: answers that were empty, verdicts that were none."""
         found = []
         for name, n in (("unparsable_hs", len(self.harmful)), ("unparsable_strongreject", len(self.harmful))):
@@ -86,7 +86,7 @@ class SafetySuite:
                 found.append(f"{empty} of {len(data)} answers to {data.name} were empty; they count as not refused")
         return tuple(found)
 
-    def completions(self, outcome: Outcome) -> list[Completion]:
+    def completions(self, outcome: SuiteOutcome) -> list[Completion]:
         """Return the answers to the harmful requests, of an outcome that kept them; none of another."""
         records = outcome.records[: len(self.harmful)]
         return [
@@ -138,17 +138,21 @@ class SafetySuite:
             yield "an answer whose verdict cannot be parsed has no score; such verdicts are counted"
             yield "two judges can disagree in direction: compare scores of the same judge and rubric only"
 
-    def _harmful(self, model: Model, store: Store | None, progress: Progress | None) -> list[Value]:
+    def _harmful(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None) -> list[Value]:
         if self.judge is None:
             return self._found(model, self.harmful, store, progress)
         return self._judged(model, Judge(self.judge, self.judge_name), store, progress)
 
-    def _found(self, model: Model, data: PromptSet, store: Store | None, progress: Progress | None) -> list[Value]:
+    def _found(
+        self, model: ChatModel, data: PromptSet, store: AnswerStore | None, progress: Progress | None
+    ) -> list[Value]:
         return findings(
             model, data.prompts, self.decoding, lambda _, answer: self._verdict(answer), self._what, store, progress
         )
 
-    def _judged(self, model: Model, judge: Judge, store: Store | None, progress: Progress | None) -> list[Value]:
+    def _judged(
+        self, model: ChatModel, judge: Judge, store: AnswerStore | None, progress: Progress | None
+    ) -> list[Value]:
         """Answer and judge group by group: the texts stay in memory, and a run that is killed loses one group."""
         prompts = self.harmful.prompts
         what = f"{self._what} judge {judge.identity}"
@@ -198,8 +202,8 @@ def _part(progress: Progress | None, before: int, total: int) -> Progress | None
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 
-def _column(values: Iterator[float | int | None]) -> Column:
-    return Column(tuple(None if value is None else float(value) for value in values))
+def _column(values: Iterator[float | int | None]) -> MeasureColumn:
+    return MeasureColumn(tuple(None if value is None else float(value) for value in values))
 
 
 def _records(kind: str, data: PromptSet, values: Sequence[Value]) -> Iterator[Mapping[str, object]]:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from s3lora.errors import OutputError
-from s3lora.evaluate.chat import Decoding, Generation, Model, Prompt, generation_key
+from s3lora.evaluate.chat import ChatModel, Decoding, Generation, Prompt, generation_key
 from s3lora.files import check_regular, reason
 
 Value = Mapping[str, Any]
@@ -29,7 +29,7 @@ CHUNK = 500
 FILE_NAME = "generations.sqlite"
 
 
-class Store:
+class AnswerStore:
     """A key-value table in a SQLite file; several processes may use it at once. Use it as a context manager.
 
     Raises OutputError where the file cannot be opened, read or written, or is no such table.
@@ -89,7 +89,7 @@ class Store:
         """Close the file."""
         self._connection.close()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> AnswerStore:
         """Return the store itself."""
         return self
 
@@ -111,10 +111,10 @@ def _unusable(path: Path, error: Exception) -> OutputError:
 
 
 def generations(
-    model: Model,
+    model: ChatModel,
     prompts: Sequence[Prompt],
     decoding: Decoding,
-    store: Store | None = None,
+    store: AnswerStore | None = None,
     progress: Progress | None = None,
 ) -> list[Generation]:
     """Return the model's answers in the order of the prompts; what the store has is not asked again."""
@@ -127,12 +127,12 @@ def generations(
 
 
 def findings(
-    model: Model,
+    model: ChatModel,
     prompts: Sequence[Prompt],
     decoding: Decoding,
     find: Callable[[int, Generation], Value],
     what: str,
-    store: Store | None = None,
+    store: AnswerStore | None = None,
     progress: Progress | None = None,
 ) -> list[Value]:
     """Return `find(index, answer)` for each prompt; only that is kept on disk, under `what`, never the answer itself.

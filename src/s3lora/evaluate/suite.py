@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from s3lora.evaluate.chat import Model
-from s3lora.evaluate.results import Outcome, SuiteInfo
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.chat import ChatModel
+from s3lora.evaluate.results import SuiteInfo, SuiteOutcome
+from s3lora.evaluate.store import AnswerStore
 
 #: Called with (done, total) answers of a suite.
 Progress = Callable[[int, int], None]
@@ -21,10 +21,10 @@ class Suite(Protocol):
         """Return measures, data and judge, for the report."""
         ...
 
-    def run(self, model: Model, store: Store | None, progress: Progress | None = None) -> Outcome:
+    def run(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
         """Let the model answer everything (what the store has is not asked again) and score it."""
         ...
 
-    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+    def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from s3lora.errors import UsageError, printable
-from s3lora.evaluate.chat import Decoding, Model, digest_of
+from s3lora.evaluate.chat import ChatModel, Decoding, digest_of
 from s3lora.evaluate.likelihood import PlanLossSuite
 from s3lora.evaluate.planning.loader import read_tasks
 from s3lora.evaluate.planning.questions import built_in as built_in_tasks
@@ -25,13 +25,19 @@ from s3lora.evaluate.suite import Suite
 from s3lora.evaluate.summarisation import DECODING as SUMMARISATION
 from s3lora.evaluate.summarisation import SummarisationSuite
 
-SUITES = ("safety", "planning", "summarisation", "planning-loss")
 #: Built-in planning tasks, before any limit.
 TASKS = 50
 
 
-#: Given a text for each item of a set, the positions of those to take.
-Part = Callable[[Sequence[str]], Sequence[int]]
+@dataclass(frozen=True, slots=True)
+class SuitePart:
+    """Which items of every set a suite gets: `take` is given a text an item, and returns the positions of those.
+
+    `of` is the number of parts that the data is cut into, so that a set which is generated can be large enough.
+    """
+
+    take: Callable[[Sequence[str]], Sequence[int]]
+    of: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +71,7 @@ class SuiteSettings:
     limit: int | None = None
     seed: int = 0
     tokens: Mapping[str, int] = field(default_factory=dict)
-    judge: Model | None = None
+    judge: ChatModel | None = None
     judge_name: str = ""
     losses: bool = True
     keep: bool = False
@@ -78,10 +84,15 @@ class SuiteSettings:
         if not self.names:
             raise UsageError("no suite to run", fix=f"choose from {', '.join(SUITES)}")
 
+    def decoding(self, name: str, default: Decoding) -> Decoding:
+        """Return how the suite called `name` draws its answers: by its default, unless `tokens` bounds them."""
+        limit = self.tokens.get(name)
+        return default if limit is None else dataclasses.replace(default, max_new_tokens=limit)
+
 
 def build_suites(settings: SuiteSettings) -> list[Suite]:
     """Return the suites; raises what the readers of files raise."""
-    return _build(settings, lambda items: draw(len(items), settings.limit, settings.seed, "items"))
+    return _build(settings, SuitePart(lambda items: draw(len(items), settings.limit, settings.seed, "items")))
 
 
 def split_suites(settings: SuiteSettings) -> tuple[list[Suite], list[Suite]]:
@@ -90,7 +101,7 @@ def split_suites(settings: SuiteSettings) -> tuple[list[Suite], list[Suite]]:
     What a set holds twice is taken once, lest it be in both halves.
     """
 
-    def half(which: int) -> Part:
+    def half(which: int) -> SuitePart:
         def positions(items: Sequence[str]) -> Sequence[int]:
             first: dict[str, int] = {}
             for i, item in enumerate(items):
@@ -100,60 +111,58 @@ def split_suites(settings: SuiteSettings) -> tuple[list[Suite], list[Suite]]:
             mine = sorted(first.values(), key=lambda i: digest_of(["split", settings.seed, i]))[which::2]
             return [mine[i] for i in draw(len(mine), settings.limit, settings.seed, "items")]
 
-        return positions
+        return SuitePart(positions, of=2)
 
-    return _build(settings, half(0), parts=2), _build(settings, half(1), parts=2)
-
-
-def _build(settings: SuiteSettings, part: Part, parts: int = 1) -> list[Suite]:
-    found: list[Suite] = []
-    for name in dict.fromkeys(settings.names):
-        if name == "safety":
-            found.append(_safety(settings, part))
-        elif name == "summarisation":
-            found.append(_summarisation(settings, part))
-        else:
-            tasks = _tasks(settings, part, parts)
-            decoding = _decoding(settings, name, PLANNING)
-            found.append(
-                PlanLossSuite(tasks)
-                if name == "planning-loss"
-                else PlanningSuite(tasks, decoding, losses=settings.losses)
-            )
-    return found
+    return _build(settings, half(0)), _build(settings, half(1))
 
 
-def _decoding(settings: SuiteSettings, name: str, default: Decoding) -> Decoding:
-    limit = settings.tokens.get(name)
-    return default if limit is None else dataclasses.replace(default, max_new_tokens=limit)
+def _build(settings: SuiteSettings, part: SuitePart) -> list[Suite]:
+    return [SUITES[name](settings, part) for name in dict.fromkeys(settings.names)]
 
 
-def _safety(settings: SuiteSettings, part: Part) -> Suite:
+def _safety(settings: SuiteSettings, part: SuitePart) -> Suite:
     harmful = read_prompts(settings.harmful) if settings.harmful else built_in_prompts("harmful")
     benign = read_prompts(settings.benign) if settings.benign else built_in_prompts("benign")
     return SafetySuite(
-        harmful.subset(part([request.text for request in harmful.requests])),
-        benign.subset(part([request.text for request in benign.requests])),
+        harmful.subset(part.take([request.text for request in harmful.requests])),
+        benign.subset(part.take([request.text for request in benign.requests])),
         read_refusals(settings.refusals) if settings.refusals else built_in_refusals(),
-        decoding=_decoding(settings, "safety", SAFETY),
+        decoding=settings.decoding("safety", SAFETY),
         judge=settings.judge,
         judge_name=settings.judge_name,
         keep=settings.keep,
     )
 
 
-def _summarisation(settings: SuiteSettings, part: Part) -> Suite:
+def _summarisation(settings: SuiteSettings, part: SuitePart) -> Suite:
     data = read_references(settings.references) if settings.references else built_in_references()
     items = [example.prompt.digest for example in data.examples]
-    return SummarisationSuite(data.subset(part(items)), _decoding(settings, "summarisation", SUMMARISATION))
+    return SummarisationSuite(data.subset(part.take(items)), settings.decoding("summarisation", SUMMARISATION))
 
 
-def _tasks(settings: SuiteSettings, part: Part, parts: int) -> TaskSet:
+def _planning(settings: SuiteSettings, part: SuitePart) -> Suite:
+    return PlanningSuite(_tasks(settings, part), settings.decoding("planning", PLANNING), losses=settings.losses)
+
+
+def _planning_loss(settings: SuiteSettings, part: SuitePart) -> Suite:
+    return PlanLossSuite(_tasks(settings, part))
+
+
+def _tasks(settings: SuiteSettings, part: SuitePart) -> TaskSet:
     """Read the tasks, or generate as many as are asked for."""
     if settings.tasks is not None:
         tasks = read_tasks(settings.tasks, settings.documents)
     elif settings.documents is not None:
         raise UsageError("documents do nothing without tasks of one's own", fix="give --tasks besides")
     else:
-        tasks = built_in_tasks(parts * max(TASKS, settings.limit or 0))
-    return tasks.subset(part([task.prompt.digest for task in tasks.tasks]))
+        tasks = built_in_tasks(part.of * max(TASKS, settings.limit or 0))
+    return tasks.subset(part.take([task.prompt.digest for task in tasks.tasks]))
+
+
+#: Every suite by the name that a user gives it: (settings, the part of the data) → the suite.
+SUITES: dict[str, Callable[[SuiteSettings, SuitePart], Suite]] = {
+    "safety": _safety,
+    "planning": _planning,
+    "summarisation": _summarisation,
+    "planning-loss": _planning_loss,
+}

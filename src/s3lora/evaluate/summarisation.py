@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from s3lora.evaluate.chat import Decoding, Generation, Model
+from s3lora.evaluate.chat import ChatModel, Decoding, Generation
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.references import Example, ReferenceSet
-from s3lora.evaluate.results import Column, Data, Measure, Outcome, SuiteInfo
-from s3lora.evaluate.store import Store, generations
+from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.store import AnswerStore, generations
 from s3lora.evaluate.suite import Progress
 from s3lora.evaluate.textscores import exact_match, meteor, meteor_kind, need_packages, rouge, token_f1
 
@@ -57,7 +57,7 @@ class SummarisationSuite:
         described = Data(data.name, len(data), data.sha256, data.built_in, note)
         return SuiteInfo(NAME, _measures(), (described,), judge, tuple(self._notes()))
 
-    def run(self, model: Model, store: Store | None, progress: Progress | None = None) -> Outcome:
+    def run(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
         """Let the model answer everything (what the store has is not asked again) and score it."""
         examples = self.data.examples
         prompts = [example.prompt for example in examples]
@@ -65,7 +65,7 @@ class SummarisationSuite:
         wordnet = meteor_kind() == "full"
         scores = [_scores(a, example, wordnet) for a, example in zip(answers, examples, strict=True)]
         loss = reference_losses(model, prompts, [example.references[0] for example in examples], store)
-        columns = {m.name: Column(tuple(s[m.name] for s in scores)) for m in _measures() if m.name != "loss"}
+        columns = {m.name: MeasureColumn(tuple(s[m.name] for s in scores)) for m in _measures() if m.name != "loss"}
         counts = {
             "empty": sum(not answer.text.strip() for answer in answers),
             "unfinished": sum(not answer.finished for answer in answers),
@@ -74,9 +74,9 @@ class SummarisationSuite:
             columns["loss"] = loss
             counts["no_loss"] = sum(value is None for value in loss.values)
         records = tuple(map(_record, examples, answers, scores))
-        return Outcome(columns, counts, records)
+        return SuiteOutcome(columns, counts, records)
 
-    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+    def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: answers empty or cut off, losses that are none."""
         n, counts = len(self.data), outcome.counts
         found = []

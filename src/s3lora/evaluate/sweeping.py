@@ -7,17 +7,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import Plan
 from s3lora.errors import UsageError
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.bench import COLLAPSE, Advance, Bench, Key, Outcomes
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.rankings import Ranking, candidates, correlations, rankings, tops, tops_by_default
-from s3lora.evaluate.results import Measure, Point, Spread, Sweep, Variant
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.rankings import SweepRanking, candidates, correlations, rankings, tops, tops_by_default
+from s3lora.evaluate.results import ControlSpread, Measure, Sweep, SweepPoint, Variant
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
-from s3lora.measure.scan import Scan, scan
+from s3lora.measure.scan import Configuration, Scan, scan_all
 from s3lora.spectrum.indices import INDICES, any_costly
 
 #: What `s3lora sweep` tries without options.
@@ -28,10 +30,10 @@ UNPRUNED = "unpruned"
 
 
 @dataclass(frozen=True)
-class Task:
+class SweepTask:
     """One point that is to be measured."""
 
-    ranking: Ranking
+    ranking: SweepRanking
     top: int
     plan: Plan
 
@@ -52,7 +54,7 @@ def sweep(
     top: Sequence[str] | None = None,
     match: Sequence[str] | None = None,
     control_seeds: int = 3,
-    store: Store | None = None,
+    store: AnswerStore | None = None,
     seed: int = 0,
     limit: int | None = None,
     advance: Advance | None = None,
@@ -78,18 +80,18 @@ def sweep(
     """
     if control_seeds < 1:
         raise UsageError("a control needs at least one seed")
-    path = os.fspath(adapter)
     ranked = rankings(methods, indices, match=match, seeds=range(seed, seed + control_seeds))
-    scans = scan_all(path, ranked)
-    first = next(iter(scans.values()))
-    most = candidates(first)
-    tasks = _tasks(ranked, scans, tops_by_default(TOPS, most) if top is None else tops(top, most))
-    bench = Bench(suites, store, seed=seed, expected=len(tasks) + 2, advance=advance)
-    safety, utility = bench.axis("safety"), bench.axis("utility")
-    if safety is None:
-        raise UsageError("no suite measures safety", fix="add the suite safety")
-    model = base if isinstance(base, LocalModel) else LocalModel(base)
-    attached = model.attach(path)
+    with open_adapter(adapter) as opened:
+        scans = scan_for(opened, ranked)
+        first = next(iter(scans.values()))
+        most = candidates(first)
+        tasks = _tasks(ranked, scans, tops_by_default(TOPS, most) if top is None else tops(top, most))
+        bench = Bench(suites, store, seed=seed, expected=len(tasks) + 2, advance=advance)
+        safety, utility = bench.axis("safety"), bench.axis("utility")
+        if safety is None:
+            raise UsageError("no suite measures safety", fix="add the suite safety")
+        model = base if isinstance(base, LocalModel) else LocalModel(base)
+        attached = model.attach(opened, first.source)
     reference = variant_of(bench, model, UNPRUNED, "adapter", attached)
     alone = variant_of(bench, model, "base", "base", None)
     points, found = [], []
@@ -114,11 +116,12 @@ def sweep(
     )
 
 
-def scan_all(path: str, ranked: Iterable[Ranking]) -> dict[str, Scan]:
-    """Scan once by each method that a ranking needs, at least one."""
+def scan_for(adapter: Adapter, ranked: Iterable[SweepRanking]) -> dict[str, Scan]:
+    """Scan by each method that a ranking needs, at least one, in one pass."""
     methods = dict.fromkeys(m for r in ranked if (m := r.matches[1] if r.matches else r.method) is not None)
     costly = any_costly(name for one in ranked for name in (one.index, *(one.matches or ())))
-    return {method: scan(path, method, kurtosis=costly) for method in methods or ("mas-svd",)}
+    configurations = [Configuration(method, kurtosis=costly) for method in methods or ("mas-svd",)]
+    return {one.configuration.method: one for one in scan_all(adapter, configurations)}
 
 
 def variant_of(
@@ -137,16 +140,16 @@ def variant_of(
     return variant, outcomes
 
 
-def _tasks(ranked: Sequence[Ranking], scans: dict[str, Scan], counts: Sequence[int]) -> list[Task]:
+def _tasks(ranked: Sequence[SweepRanking], scans: dict[str, Scan], counts: Sequence[int]) -> list[SweepTask]:
     """List all points; none pruned is the unpruned adapter, which is measured anyway."""
-    return [Task(ranking, k, ranking.plan(scans, k)) for k in counts if k for ranking in ranked]
+    return [SweepTask(ranking, k, ranking.plan(scans, k)) for k in counts if k for ranking in ranked]
 
 
-def point_of(bench: Bench, task: Task, outcomes: Outcomes, reference: Outcomes) -> Point:
+def point_of(bench: Bench, task: SweepTask, outcomes: Outcomes, reference: Outcomes) -> SweepPoint:
     """Return what was measured at one point, compared with the unpruned adapter."""
     ranking, share = task.ranking, task.plan.share
     lost = bench.collapses(task.name, outcomes, UNPRUNED, reference)
-    return Point(
+    return SweepPoint(
         ranking=ranking.label,
         method=ranking.matches[1] if ranking.matches else ranking.method,
         index=ranking.index,
@@ -163,7 +166,7 @@ def point_of(bench: Bench, task: Task, outcomes: Outcomes, reference: Outcomes) 
     )
 
 
-def _spreads(points: Sequence[Point]) -> list[Spread]:
+def _spreads(points: Sequence[SweepPoint]) -> list[ControlSpread]:
     """Sum up each control over its seeds."""
     groups: dict[tuple[str, int, str, str], list[float]] = {}
     for point in points:
@@ -171,10 +174,10 @@ def _spreads(points: Sequence[Point]) -> list[Spread]:
             if metric.value is not None:
                 key = (point.ranking, point.top, metric.suite, metric.measure)
                 groups.setdefault(key, []).append(metric.value)
-    return [Spread(*key, len(values), fmean(values), min(values), max(values)) for key, values in groups.items()]
+    return [ControlSpread(*key, len(values), fmean(values), min(values), max(values)) for key, values in groups.items()]
 
 
-def _pareto(points: Sequence[Point], safety: Key, utility: Key | None, bench: Bench) -> list[int]:
+def _pareto(points: Sequence[SweepPoint], safety: Key, utility: Key | None, bench: Bench) -> list[int]:
     """Return the points that no other point beats on one axis without losing on the other, controls included."""
     axes = [(safety, bench.measures("safety")[safety])]
     if utility is not None:
@@ -187,7 +190,7 @@ def _pareto(points: Sequence[Point], safety: Key, utility: Key | None, bench: Be
     return [i for i, place in places.items() if not beaten(place)]
 
 
-def _place(point: Point, axes: Sequence[tuple[Key, Measure]]) -> tuple[float, ...] | None:
+def _place(point: SweepPoint, axes: Sequence[tuple[Key, Measure]]) -> tuple[float, ...] | None:
     """Return the point's values, less being better."""
     found = []
     for key, measure in axes:
@@ -198,7 +201,7 @@ def _place(point: Point, axes: Sequence[tuple[Key, Measure]]) -> tuple[float, ..
     return tuple(found)
 
 
-def _flat(tasks: Sequence[Task]) -> list[str]:
+def _flat(tasks: Sequence[SweepTask]) -> list[str]:
     return [
         f"{task.ranking.label}: {text}" for task in tasks for text in task.plan.warnings if not task.ranking.control
     ]

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 
+from s3lora.adapter.open import open_adapter
 from s3lora.errors import UsageError
 from s3lora.evaluate.attach import Attached
 from s3lora.evaluate.bench import Advance, Bench, Key, Outcomes
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.rankings import Ranking, candidates
-from s3lora.evaluate.results import Comparison, Point, Tuning, Variant
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.rankings import SweepRanking, candidates
+from s3lora.evaluate.results import PairedComparison, SweepPoint, Tuning, Variant
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
-from s3lora.evaluate.sweeping import UNPRUNED, Task, point_of, scan_all, variant_of
+from s3lora.evaluate.sweeping import UNPRUNED, SweepTask, point_of, scan_for, variant_of
 from s3lora.measure.scan import Scan
 
 #: Relative loss of utility that is still accepted.
@@ -27,7 +28,7 @@ FLOOR = 0.10
 class _Trial:
     """A number of modules, what it did on one split, and how much utility may be lost at most."""
 
-    point: Point
+    point: SweepPoint
     worst: float
 
     def asr(self, key: Key) -> float:
@@ -50,7 +51,7 @@ class _Tuner:
 
     model: LocalModel
     attached: Attached
-    ranking: Ranking
+    ranking: SweepRanking
     scans: dict[str, Scan]
 
     def split(self, bench: Bench) -> _Split:
@@ -59,7 +60,7 @@ class _Tuner:
 
     def trial(self, split: _Split, top: int) -> _Trial:
         """Measure the adapter without its `top` first modules."""
-        task = Task(self.ranking, top, self.ranking.plan(self.scans, top))
+        task = SweepTask(self.ranking, top, self.ranking.plan(self.scans, top))
         self.model.use(self.attached, task.plan.paths)
         outcomes = split.bench.measure(self.model, task.name)
         lost = split.bench.collapses(task.name, outcomes, UNPRUNED, split.outcomes)
@@ -76,7 +77,7 @@ def tune(
     method: str = "mas-svd",
     index: str = "ssi",
     floor: float = FLOOR,
-    store: Store | None = None,
+    store: AnswerStore | None = None,
     seed: int = 0,
     limit: int | None = None,
     advance: Advance | None = None,
@@ -104,17 +105,17 @@ def tune(
     """
     if not 0 < floor < 1:
         raise UsageError(f"a floor of {floor} cannot be meant", fix="give the relative loss, such as 0.1")
-    path = os.fspath(adapter)
-    ranking = Ranking(index.replace("-", "_"), method)
-    scans = scan_all(path, [ranking])
-    total = candidates(scans[method])
-    expected = ceil(log2(total + 1)) + 4
-    bench = Bench(tuning, store, seed=seed, expected=expected, advance=advance)
-    safety, utility = bench.axis("safety"), bench.axis("utility")
-    if safety is None or utility is None:
-        raise UsageError("tuning needs a suite for safety and one for utility", fix="add safety, and planning")
-    model = base if isinstance(base, LocalModel) else LocalModel(base)
-    tuner = _Tuner(model, model.attach(path), ranking, scans)
+    ranking = SweepRanking(index.replace("-", "_"), method)
+    with open_adapter(adapter) as opened:
+        scans = scan_for(opened, [ranking])
+        total = candidates(scans[method])
+        expected = ceil(log2(total + 1)) + 4
+        bench = Bench(tuning, store, seed=seed, expected=expected, advance=advance)
+        safety, utility = bench.axis("safety"), bench.axis("utility")
+        if safety is None or utility is None:
+            raise UsageError("tuning needs a suite for safety and one for utility", fix="add safety, and planning")
+        model = base if isinstance(base, LocalModel) else LocalModel(base)
+        tuner = _Tuner(model, model.attach(opened, scans[method].source), ranking, scans)
     first = tuner.split(bench)
     tried = _bisect(tuner, first, total, floor)
     best = _best(tried, safety, floor)
@@ -159,7 +160,7 @@ def _best(tried: Sequence[_Trial], safety: Key, floor: float) -> _Trial | None:
     return min(useful, key=lambda trial: (trial.asr(safety), trial.point.top), default=None)
 
 
-def _comparison(trial: _Trial, key: Key) -> Comparison | None:
+def _comparison(trial: _Trial, key: Key) -> PairedComparison | None:
     return next((c for c in trial.point.comparisons if (c.suite, c.measure) == key), None)
 
 

@@ -18,7 +18,7 @@ from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.hub import hub_name
 from s3lora.adapter.model import Adapter
 from s3lora.errors import printable
-from s3lora.evaluate.figures import Figures
+from s3lora.evaluate.figures import AdapterFigures
 from s3lora.measure.scan import Tool
 from s3lora.report.documents import to_json
 from s3lora.report.spdx import SPDX
@@ -42,7 +42,7 @@ def bom(
     record: Provenance | None = None,
     extra: Sequence[FileDigest] = (),
     card: Mapping[str, str] | None = None,
-    figures: Figures | None = None,
+    figures: AdapterFigures | None = None,
 ) -> str:
     """Return the bill of materials of an adapter as JSON that is valid by the schema of CycloneDX 1.6.
 
@@ -186,7 +186,7 @@ def _pedigree(record: Provenance) -> Part:
     return {"ancestors": [ancestor], "notes": printable(notes, 2000)}
 
 
-def _model_card(adapter: Adapter, fields: Mapping[str, str], figures: Figures | None) -> Part:
+def _model_card(adapter: Adapter, fields: Mapping[str, str], figures: AdapterFigures | None) -> Part:
     task = fields.get("pipeline_tag") or (adapter.config or {}).get("task_type")
     card: Part = {"modelParameters": {"task": printable(task) if isinstance(task, str) else None}}
     if figures is not None:
@@ -195,7 +195,7 @@ def _model_card(adapter: Adapter, fields: Mapping[str, str], figures: Figures | 
     return card
 
 
-def _metrics(figures: Figures) -> list[Part]:
+def _metrics(figures: AdapterFigures) -> list[Part]:
     """Return the adapter's own numbers; the suite is the slice they were taken on, intervals are of 95 %."""
     made: list[Part] = []
     for metric in figures.columns[-1][1]:
@@ -208,7 +208,7 @@ def _metrics(figures: Figures) -> list[Part]:
     return made
 
 
-def _measuring(figures: Figures) -> dict[str, object]:
+def _measuring(figures: AdapterFigures) -> dict[str, object]:
     """Return what the numbers are worth: how the model was run, on which data, how many items, and who judged."""
     setup = figures.setup
     values: dict[str, object] = {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from s3lora.adapter.digest import Source
 from s3lora.adapter.hub import hub_name
 from s3lora.choose.ties import sharpest
-from s3lora.evaluate.figures import Figures
+from s3lora.evaluate.figures import AdapterFigures
 from s3lora.evaluate.results import Measure, Metric, SuiteInfo
 from s3lora.measure.scan import Configuration, ModuleScan, Scan
 from s3lora.report.markdown import code, table, text
@@ -39,7 +39,7 @@ def front_matter(scan: Scan) -> str:
 
 
 def card_section(
-    scan: Scan, index: str, record: Provenance | None, figures: Figures | None, command: Sequence[str]
+    scan: Scan, index: str, record: Provenance | None, figures: AdapterFigures | None, command: Sequence[str]
 ) -> str:
     """Return the section: what was scanned, the sharpest modules, the pruning, what was measured, how to verify it.
 
@@ -164,7 +164,7 @@ def _modules(modules: Sequence[Removal], index: str) -> list[str]:
             "", "</details>", ""]  # fmt: skip
 
 
-def _measured(figures: Figures) -> list[str]:
+def _measured(figures: AdapterFigures) -> list[str]:
     setup = figures.setup
     how = [f"base {code(setup.base)}", *(text(part) for part in (setup.backend, setup.device, setup.dtype) if part)]
     how.append(f"seed {setup.seed}")
@@ -190,7 +190,7 @@ def _central(suite: SuiteInfo) -> list[Measure]:
     return [m for m in suite.measures if m.role != "other" or m.name.replace("_", "-") == OVER_REFUSAL]
 
 
-def _rows(figures: Figures) -> tuple[list[list[str]], int]:
+def _rows(figures: AdapterFigures) -> tuple[list[list[str]], int]:
     """Return a row a central measure, and how many measures are left out."""
     rows, measures = [], 0
     for suite in figures.suites:
@@ -214,7 +214,7 @@ def _items(metric: Metric | None) -> str:
     return f"{metric.n}" + (f" ({metric.missing} missing)" if metric.missing else "")
 
 
-def _said(figures: Figures) -> list[str]:
+def _said(figures: AdapterFigures) -> list[str]:
     central = {(suite.name, measure.name) for suite in figures.suites for measure in _central(suite)}
     told = [text(c.sentence) for c in figures.comparisons if (c.suite, c.measure) in central][:SENTENCES]
     return [*([f"Tuning: {text(figures.sentence)}"] if figures.sentence else []), *told,

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.errors import printable
-from s3lora.evaluate.results import Comparison, Cost, Evaluation, Measure, Metric, SuiteInfo, Variant
+from s3lora.evaluate.results import Cost, Evaluation, Measure, Metric, PairedComparison, SuiteInfo, Variant
 from s3lora.report.blocks import BULLET, Fitted, labelled, section, suite_lines, title, warned
 from s3lora.report.names import Name, tail
 from s3lora.report.values import NOTHING, count, decimal, heading, measure_of, metric_text, percent
@@ -101,7 +101,7 @@ def _differences(evaluation: Evaluation) -> list[RenderableType]:
     return labelled([(BULLET if c.variant in c.sentence else c.variant, c.sentence) for c in shown] + more)
 
 
-def _importance(evaluation: Evaluation, comparison: Comparison) -> tuple[bool, bool]:
+def _importance(evaluation: Evaluation, comparison: PairedComparison) -> tuple[bool, bool]:
     measure = measure_of(evaluation.suites, (comparison.suite, comparison.measure))
     central = measure is not None and measure.role != "other"
     return (not central, comparison.verdict in ("no difference", "unknown"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from s3lora.adapter.digest import Source
-from s3lora.evaluate.results import Comparison, Evaluation, Metric, Point, Sweep, Tuning, Variant
+from s3lora.evaluate.results import Evaluation, Metric, PairedComparison, Sweep, SweepPoint, Tuning, Variant
 from s3lora.report.documents import cell, to_csv
 from s3lora.report.sweep_view import comparison
 
@@ -64,7 +64,7 @@ def _variant_rows(adapter: Sequence[object], kind: str, variant: Variant) -> lis
 
 
 def _point_rows(
-    adapter: Sequence[object], kind: str, point: Point, pareto: bool | None = None
+    adapter: Sequence[object], kind: str, point: SweepPoint, pareto: bool | None = None
 ) -> list[Sequence[object]]:
     about = (point.ranking, point.method, point.index, point.control, point.seed, point.top, point.modules_total)
     shares = (point.frobenius_energy, point.parameters, point.compute, pareto, point.collapse)
@@ -79,7 +79,7 @@ def _metric(metric: Metric) -> tuple[object, ...]:
     return (metric.suite, metric.measure, *numbers, metric.interval, metric.n, metric.missing)
 
 
-def _compared(found: Comparison | None) -> tuple[object, ...]:
+def _compared(found: PairedComparison | None) -> tuple[object, ...]:
     if found is None:
         return (None,) * len(_COMPARISON)
     return (found.reference, found.difference, found.low, found.high, found.p, found.test, found.verdict)

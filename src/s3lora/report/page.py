@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from s3lora.evaluate.results import Comparison, Evaluation, Point, Sweep
+from s3lora.evaluate.results import Evaluation, PairedComparison, Sweep, SweepPoint
 from s3lora.report.chart import against_modules, against_utility, forest, legend
 from s3lora.report.evaluation_text import items, ratio
 from s3lora.report.html import environment_of_pages, render
@@ -78,11 +78,11 @@ def _notes(own: list[str], warnings: Sequence[str]) -> tuple[list[str], list[str
     return found[:NOTES], found[NOTES:]
 
 
-def _label(point: Point) -> str:
+def _label(point: SweepPoint) -> str:
     return point.ranking if point.seed is None else f"{point.ranking}, seed {point.seed}"
 
 
-def _central(evaluation: Evaluation, comparison: Comparison) -> bool:
+def _central(evaluation: Evaluation, comparison: PairedComparison) -> bool:
     measure = measure_of(evaluation.suites, (comparison.suite, comparison.measure))
     return measure is not None and measure.role != "other"
 

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.errors import printable
-from s3lora.evaluate.results import Metric, Point, SuiteInfo, Sweep, Tuning, Variant
+from s3lora.evaluate.results import Metric, SuiteInfo, Sweep, SweepPoint, Tuning, Variant
 from s3lora.report.blocks import BULLET, SENTENCE, Fitted, labelled, section, suite_lines, title, warned
 from s3lora.report.evaluation_text import LEGEND
 from s3lora.report.names import Name, head, tail
-from s3lora.report.sweep_view import Key, Row, collapses, front, rows, sentences, telling
+from s3lora.report.sweep_view import Key, SweepRow, collapses, front, rows, sentences, telling
 from s3lora.report.values import heading, measure_of, metric_text, over_refusal_key, percent
 
 #: Best on one of the two axes among all points that are as good on the other.
@@ -83,7 +83,7 @@ def _shared(sweep: Sweep) -> str:
     return f" ({methods.pop()})" if len(methods) == 1 else ""
 
 
-def _mark(row: Row) -> str:
+def _mark(row: SweepRow) -> str:
     return PARETO * row.pareto + COLLAPSE * row.collapse
 
 
@@ -109,11 +109,11 @@ def _cells(metric: Callable[[str, str], Metric | None], keys: Sequence[Key], sho
     return [Text(metric_text(metric(*key), short=short)) for key in keys]
 
 
-def _pruned(point: Point) -> str:
+def _pruned(point: SweepPoint) -> str:
     return f"{point.top} of {point.modules_total} pruned"
 
 
-def _legend(made: Sequence[Row], shared: str) -> str:
+def _legend(made: Sequence[SweepRow], shared: str) -> str:
     lines = [LEGEND]
     if any(shared and shared in row.label for row in made):
         lines.append(f"method of all rankings: {tail(shared.strip(' ()'), 40)}")
@@ -134,7 +134,7 @@ def _reading(sweep: Sweep) -> list[RenderableType]:
     return labelled(told + more)
 
 
-def _label(point: Point) -> str:
+def _label(point: SweepPoint) -> str:
     """Return a mark where the sentences name the point themselves, else its ranking and number of modules."""
     if point.comparisons and all(c.variant in c.sentence for c in point.comparisons):
         return PARETO
@@ -184,7 +184,7 @@ def _tuning_table(tuning: Tuning, keys: Sequence[Key], *, short: bool) -> Table:
 
 
 def _add_split(
-    table: Table, name: str, unpruned: Variant, points: Sequence[Point], top: int, keys: Sequence[Key], short: bool
+    table: Table, name: str, unpruned: Variant, points: Sequence[SweepPoint], top: int, keys: Sequence[Key], short: bool
 ) -> None:
     counts = [_items([unpruned], key) for key in keys]
     table.add_row("", Text(name, "bold"), *(Text(found, "dim") for found in counts), "")

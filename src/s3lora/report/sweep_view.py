@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from s3lora.evaluate.results import Comparison, Measure, Point, Spread, Sweep
+from s3lora.evaluate.results import ControlSpread, Measure, PairedComparison, Sweep, SweepPoint
 from s3lora.report.values import NOTHING, metric_text, percent, spread_text
 
 Key = tuple[str, str]
@@ -15,14 +15,14 @@ APART, ALL_APART = 0.006, 0.03
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SweepRow:
     """One ranking at one number of modules: a point, or a control with all its seeds.
 
     `extra` marks one seed of such a control that has a row besides, because it lies on the Pareto front.
     """
 
-    points: tuple[Point, ...]
-    spreads: tuple[Spread, ...] = ()
+    points: tuple[SweepPoint, ...]
+    spreads: tuple[ControlSpread, ...] = ()
     pareto: bool = False
     extra: bool = False
 
@@ -57,7 +57,7 @@ class Row:
             return f"{first.ranking} ×{self.spreads[0].seeds}"
         return first.ranking if first.seed is None else f"{first.ranking}, seed {first.seed}"
 
-    def spread(self, key: Key) -> Spread | None:
+    def spread(self, key: Key) -> ControlSpread | None:
         """Return the spread of one measure, None where there is none."""
         return next((spread for spread in self.spreads if (spread.suite, spread.measure) == key), None)
 
@@ -75,39 +75,39 @@ class Row:
         return shown[0] if len(shown) == 1 else f"{shown[0].removesuffix(' %')}–{shown[-1]}"
 
 
-def rows(sweep: Sweep) -> list[Row]:
+def rows(sweep: Sweep) -> list[SweepRow]:
     """Return the table: by number of modules; rankings in the order of the sweep, then controls over their seeds."""
     front = {id(sweep.points[i]) for i in sweep.pareto if 0 <= i < len(sweep.points)}
-    made: list[Row] = []
+    made: list[SweepRow] = []
     for points in _groups(sweep.points).values():
         first = points[0]
         spreads = tuple(s for s in sweep.spreads if (s.ranking, s.top) == (first.ranking, first.top))
         if first.control and spreads and len(points) > 1:
-            made.append(Row(points, spreads))
-            made += [Row((point,), (), True, extra=True) for point in points if id(point) in front]
+            made.append(SweepRow(points, spreads))
+            made += [SweepRow((point,), (), True, extra=True) for point in points if id(point) in front]
         else:
-            made += [Row((point,), (), id(point) in front) for point in points]
+            made += [SweepRow((point,), (), id(point) in front) for point in points]
     return sorted(made, key=lambda row: (row.top, row.control))
 
 
-def _groups(points: Sequence[Point]) -> dict[tuple[str, int], tuple[Point, ...]]:
-    groups: dict[tuple[str, int], tuple[Point, ...]] = {}
+def _groups(points: Sequence[SweepPoint]) -> dict[tuple[str, int], tuple[SweepPoint, ...]]:
+    groups: dict[tuple[str, int], tuple[SweepPoint, ...]] = {}
     for point in points:
         key = (point.ranking, point.top)
         groups[key] = (*groups.get(key, ()), point)
     return groups
 
 
-def front(sweep: Sweep) -> list[Point]:
+def front(sweep: Sweep) -> list[SweepPoint]:
     """Return the points of the Pareto front, by number of modules."""
     chosen = [sweep.points[i] for i in sweep.pareto if 0 <= i < len(sweep.points)]
     return sorted(chosen, key=lambda point: point.top)
 
 
-def telling(sweep: Sweep, most: int) -> list[Point]:
+def telling(sweep: Sweep, most: int) -> list[SweepPoint]:
     """Return at most so many points of the front: rather those that differ in safety and keep their usefulness."""
 
-    def order(point: Point) -> tuple[bool, bool]:
+    def order(point: SweepPoint) -> tuple[bool, bool]:
         found = comparison(point, sweep.safety)
         return point.collapse, found is None or found.verdict not in ("lower", "higher")
 
@@ -123,18 +123,18 @@ def collapses(sweep: Sweep) -> list[str]:
     return [f"utility collapse {where}: usefulness is more than a tenth below the unpruned adapter's; they are marked"]
 
 
-def sentences(point: Point, keys: Sequence[Key | None]) -> list[str]:
+def sentences(point: SweepPoint, keys: Sequence[Key | None]) -> list[str]:
     """Return what the comparisons of a point say about some measures, in their order."""
     return [found.sentence for key in keys if key is not None and (found := comparison(point, key)) is not None]
 
 
-def comparison(point: Point, key: Key) -> Comparison | None:
+def comparison(point: SweepPoint, key: Key) -> PairedComparison | None:
     """Return the comparison of one measure with the unpruned adapter, None where there is none."""
     return next((c for c in point.comparisons if (c.suite, c.measure) == key), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CurvePlace:
     """One point of a line: a value between the ends of its interval, or between the least and greatest of its seeds."""
 
     top: int
@@ -149,7 +149,7 @@ class Line:
 
     ranking: str
     control: bool
-    places: tuple[Place, ...]
+    places: tuple[CurvePlace, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Dot:
 
 def lines(sweep: Sweep) -> list[Line]:
     """Return a line a ranking, controls last; what has no number is left out."""
-    found: dict[tuple[str, bool], list[Place]] = {}
+    found: dict[tuple[str, bool], list[CurvePlace]] = {}
     for row in rows(sweep):
         place = None if row.extra else _place(row, sweep.safety)
         if place is not None and row.control and not row.spreads:
@@ -197,14 +197,14 @@ def apart(found: Sequence[Line]) -> float:
     return min(APART * end, ALL_APART * end / rankings, gap / 3 / rankings)
 
 
-def _place(row: Row, key: Key) -> Place | None:
+def _place(row: SweepRow, key: Key) -> CurvePlace | None:
     spread = row.spread(key)
     if spread is not None:
-        return Place(row.top, spread.mean, spread.least, spread.greatest)
+        return CurvePlace(row.top, spread.mean, spread.least, spread.greatest)
     metric = row.points[0].metric(*key)
     if metric is None or metric.value is None:
         return None
-    return Place(row.top, metric.value, metric.low, metric.high)
+    return CurvePlace(row.top, metric.value, metric.low, metric.high)
 
 
 def dots(sweep: Sweep) -> list[Dot]:

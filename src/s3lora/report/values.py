@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from s3lora.evaluate.results import Comparison, Measure, Metric, Spread, SuiteInfo
+from s3lora.evaluate.results import ControlSpread, Measure, Metric, PairedComparison, SuiteInfo
 
 NOTHING = "–"
 TESTS = {"mcnemar": "McNemar", "paired bootstrap": "paired bootstrap"}
@@ -76,10 +76,10 @@ def metric_text(metric: Metric | None, *, short: bool = False) -> str:
     return f"{value} [{low},{high}]" if short else f"{value} [{low}, {high}]"
 
 
-def spread_text(spread: Spread, *, rate: bool, short: bool = False) -> str:
+def spread_text(spread: ControlSpread, *, rate: bool, short: bool = False) -> str:
     """Return the mean of a control and, in round brackets, the least and the greatest over its seeds.
 
-    >>> spread_text(Spread("random", 60, "safety", "asr", 3, 0.9733, 0.95, 1.0), rate=True)
+    >>> spread_text(ControlSpread("random", 60, "safety", "asr", 3, 0.9733, 0.95, 1.0), rate=True)
     '0.97 (0.95–1.00)'
     """
     decimals = 2 if rate else _decimals(spread.mean, spread.least, spread.greatest)
@@ -87,7 +87,7 @@ def spread_text(spread: Spread, *, rate: bool, short: bool = False) -> str:
     return f"{mean} ({least}–{greatest})"
 
 
-def difference_text(comparison: Comparison) -> str:
+def difference_text(comparison: PairedComparison) -> str:
     """Return a paired difference with its sign and its 95 % interval."""
     value, low, high = comparison.difference, comparison.low, comparison.high
     if value is None:
@@ -98,14 +98,14 @@ def difference_text(comparison: Comparison) -> str:
     return f"{_signed(value, decimals)} [{_signed(low, decimals)}, {_signed(high, decimals)}]"
 
 
-def p_text(comparison: Comparison) -> str:
+def p_text(comparison: PairedComparison) -> str:
     """Return the p-value and the test that it comes from."""
     if comparison.p is None or comparison.test == "none":
         return NOTHING
     return f"{'< 0.001' if comparison.p < 0.001 else f'{comparison.p:.3f}'}, {TESTS[comparison.test]}"
 
 
-def reading_text(comparison: Comparison, measure: Measure | None) -> str:
+def reading_text(comparison: PairedComparison, measure: Measure | None) -> str:
     """Return what may be read from a comparison: its verdict, and whether that is better or worse."""
     if comparison.verdict == "no difference":
         return "no difference can be told"

@@ -40,7 +40,7 @@ def ssi(sigma: Float, epsilon: float = 0.0) -> Float:
     >>> ssi(np.array([3.0, 1.0])), ssi(np.array([[3.0, 1.0], [0.0, 0.0]]))
     (np.float64(0.75), array([0.75,  nan]))
     """
-    return _ratio(_first(sigma), np.sum(sigma, axis=-1) + epsilon)
+    return _ratio(_first(sigma), np.sum(sigma, axis=-1) + (epsilon if sigma.shape[-1] else 0.0))
 
 
 def normalised_ssi(sigma: Float) -> Float:

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
+from experiments.comparing import compare
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
-from s3lora.evaluate.planning.questions import compare
 from s3lora.evaluate.planning.tasks import TaskSet
+
+_STEP = re.compile(r"Plan: [^#\[\]]+ #E([0-9]+) = (Lookup|Calculator|LLM)\[([^\[\]]+)\]")
+
+
+def parse_plan(text: str) -> list[tuple[str, str]] | None:
+    """Return the (tool, input) pairs of a plan in exactly the form of the built-in tasks, None for any other text.
+
+    Every line is a step, steps are numbered from 1, and inputs hold no brackets and name earlier steps only.
+    """
+    steps: list[tuple[str, str]] = []
+    for line in text.strip().splitlines():
+        match = _STEP.fullmatch(line.strip())
+        known = {str(number) for number in range(1, len(steps) + 1)}
+        if match is None or match[1].lstrip("0") != str(len(steps) + 1):
+            return None
+        if not {number.lstrip("0") for number in re.findall("#E([0-9]+)", match[3])} <= known:
+            return None
+        steps.append((match[2], match[3]))
+    return steps or None
 
 
 class Planner:

@@ -18,7 +18,7 @@ from s3lora.evaluate.planning.documents import Document
 from s3lora.evaluate.planning.loader import TaskFileError, read_tasks
 from s3lora.evaluate.planning.questions import built_in
 from s3lora.evaluate.planning.suite import PlanningSuite
-from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, Task
+from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, PlanningTask
 from tests.evaluate.planning.planners import Planner
 
 #: Rows in the published forms, with texts of our own.
@@ -74,7 +74,7 @@ def test_hotpotqa(tmp_path: Path, row: object) -> None:
     tasks = read_tasks(write(tmp_path, [row]))
     assert tasks.name == "tasks.json"
     [task] = tasks.tasks
-    assert (task.id, task.answer, task.references) == ("5a7a", "the Orrin", ("the Orrin",))
+    assert (task.id, task.answers) == ("5a7a", ("the Orrin",))
     assert task.documents == (
         Document("Hale Clock", "The Hale Clock is a tower clock. It was made in Dunmere."),
         Document("Dunmere", "Dunmere is a town. It lies on the Orrin."),
@@ -104,7 +104,7 @@ Plan: c
 
 def test_triviaqa(tmp_path: Path) -> None:
     [task] = read_tasks(write(tmp_path, TRIVIA)).tasks
-    assert task == Task("Which metal has the symbol Pb?", answer="Lead", aliases=("Plumbum",), id="tc_1")
+    assert task == PlanningTask("Which metal has the symbol Pb?", answers=("Lead", "Plumbum"), id="tc_1")
     row = {
         "question": task.question,
         "question_id": "tc_1",
@@ -116,7 +116,7 @@ def test_triviaqa(tmp_path: Path) -> None:
 def test_rewoo(tmp_path: Path) -> None:
     tasks = read_tasks(write(tmp_path, [REWOO]))
     [task] = tasks.tasks
-    assert task == Task("Who built it?", REWOO["output"], system=REWOO["instruction"])
+    assert task == PlanningTask("Who built it?", REWOO["output"], system=REWOO["instruction"])
     outcome = PlanningSuite(tasks).run(Planner(tasks), None)
     assert outcome.columns["well_formed"].values == (1.0,)
     assert "exact_match" not in outcome.columns
@@ -130,7 +130,7 @@ def test_lines_of_ones_own(tmp_path: Path) -> None:
         {"question": "q4", "answers": ["a"], "aliases": ["b"], "context": ["One.", "Two."], "system": "Plan!"},
     ]
     tasks = read_tasks(write(tmp_path, "\n".join(map(json.dumps, rows)) + "\n\n", "own.jsonl")).tasks
-    assert [task.references for task in tasks] == [("a",), ("a", "b"), ("12",), ("a", "b")]
+    assert [task.answers for task in tasks] == [("a",), ("a", "b"), ("12",), ("a", "b")]
     assert (tasks[1].plan, tasks[1].id) == ("Plan: x #E1 = LLM[q2]", "7")
     assert tasks[2].documents == (Document("Paragraph 1", "Some text."),)
     assert tasks[3].documents == (Document("Paragraph 1", "One."), Document("Paragraph 2", "Two."))
@@ -138,16 +138,16 @@ def test_lines_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_one_row_and_the_built_in_tasks_written_out(tmp_path: Path) -> None:
-    assert read_tasks(write(tmp_path, {"question": "q", "answer": "a"})).tasks == (Task("q", answer="a"),)
+    assert read_tasks(write(tmp_path, {"question": "q", "answer": "a"})).tasks == (PlanningTask("q", answers=("a",)),)
     own = built_in(20)
-    lines = [json.dumps({"question": t.question, "plan": t.plan, "answer": t.answer}) for t in own.tasks]
+    lines = [json.dumps({"question": t.question, "plan": t.plan, "answer": t.answers[0]}) for t in own.tasks]
     folder = tmp_path / "docs"
     folder.mkdir()
     for n, document in enumerate(own.documents):
         write(folder, f"# {document.title}\n{document.text}", f"{n:03}.md")
     tasks = read_tasks(write(tmp_path, "\n".join(lines)), folder)
     assert tasks.documents == own.documents
-    outcome = PlanningSuite(tasks, solver="last").run(Planner(tasks), None)
+    outcome = PlanningSuite(tasks).run(Planner(tasks), None)
     assert set(outcome.columns["exact_match"].values) == {1.0}
 
 

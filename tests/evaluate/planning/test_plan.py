@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from s3lora.evaluate.planning.plan import MAX_STEPS, MAX_TEXT, OWN_TOOLS, parse_plan, read_plan
+from s3lora.evaluate.planning.plan import MAX_STEPS, MAX_TEXT, OWN_TOOLS, read_plan
+from tests.evaluate.planning.planners import parse_plan
 
 #: Pieces that plans are made of, so that random texts come near to being one.
 MARKS = ["Plan: ", "Step 2:", "1. ", "**", "why ", "#E1", "#E2", "#E3", "#E01", "#E", " = ", ": ", "[", "]", "\n"]

@@ -5,13 +5,15 @@ from collections import Counter
 
 import pytest
 
+from experiments.comparing import ComparingModel, compare
 from s3lora.errors import UsageError
 from s3lora.evaluate.chat import Decoding, Prompt, digest_of
 from s3lora.evaluate.planning.facts import World, build_worlds, documents
 from s3lora.evaluate.planning.lookup import Lookup
-from s3lora.evaluate.planning.plan import parse_plan, read_plan
-from s3lora.evaluate.planning.questions import ComparingModel, built_in, compare, generate
+from s3lora.evaluate.planning.plan import read_plan
+from s3lora.evaluate.planning.questions import built_in, generate
 from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT
+from tests.evaluate.planning.planners import parse_plan
 
 #: Taken before the generator became a part of the package: the demo adapter was trained on what it makes.
 SYSTEM_DIGEST = "b95e98cda82c4912f8b4761ee123a49be4102afc680dfd7290379183e10730d6"
@@ -30,7 +32,8 @@ def digest(seed: int, count: int) -> str:
         rows.append([world.entities, [[*key, value] for key, value in world.facts.items()]])
         rng = random.Random(f"{name}-{seed}")
         rows += [
-            [e.question, e.plan, e.answer, [list(f) for f in e.facts], e.messages] for e in generate(world, count, rng)
+            [e.question, e.plan, *e.answers, [list(f) for f in e.facts], e.prompt.as_dicts()]
+            for e in generate(world, count, rng)
         ]
         rows.append(str(rng.random()))
     return digest_of(rows)
@@ -44,7 +47,7 @@ def test_the_questions_are_those_of_the_demo_adapter(seed: int, count: int) -> N
 def test_the_prompt_is_that_of_the_demo_adapter() -> None:
     assert digest_of(SYSTEM_PROMPT) == SYSTEM_DIGEST
     task = built_in(1).tasks[0]
-    assert task.messages == [
+    assert task.prompt.as_dicts() == [
         {"role": "system", "content": SYSTEM_PROMPT},
         {"role": "user", "content": task.question},
     ]
@@ -87,16 +90,12 @@ def test_counts_that_cannot_be_made(count: int) -> None:
         built_in(count)
 
 
-def test_a_draw_is_seeded_and_grows() -> None:
+def test_a_part_has_its_own_digest_and_all_documents() -> None:
     tasks = built_in()
-    small, large = tasks.take(10, 1), tasks.take(20, 1)
-    assert set(small.tasks) < set(large.tasks) < set(tasks.tasks)
-    assert small != tasks.take(10, 2)
-    assert tasks.take(None) is tasks
-    assert small.sha256 != large.sha256 != tasks.sha256 == built_in().sha256
-    assert small.documents == tasks.documents
-    with pytest.raises(UsageError, match="leaves nothing"):
-        tasks.take(0)
+    part = tasks.subset([7, 3, 7])
+    assert part.tasks == (tasks.tasks[3], tasks.tasks[7])
+    assert part.sha256 != tasks.sha256 == built_in().sha256
+    assert part.documents == tasks.documents
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from s3lora.evaluate.planning.documents import Document
 from s3lora.evaluate.planning.lookup import Lookup
 from s3lora.evaluate.planning.plan import MAX_INPUT, read_plan
-from s3lora.evaluate.planning.rewoo import MAX_EVIDENCE, NO_RESULT, Trace, execute, short, solver_prompt
+from s3lora.evaluate.planning.rewoo import MAX_EVIDENCE, NO_RESULT, PlanTrace, execute, short, solver_prompt
 from tests.evaluate.planning.test_plan import TEXTS
 
 LOOKUP = Lookup([Document("a", "next: b\nsize: 12"), Document("b", "next: c\nsize: 30"), Document("c", "size: #E1")])
@@ -26,7 +26,7 @@ class Asked:
         return [question.upper() for question in questions]
 
 
-def run(*texts: str, ask: Asked | None = None) -> list[Trace]:
+def run(*texts: str, ask: Asked | None = None) -> list[PlanTrace]:
     return execute([read_plan(text) for text in texts], lambda i: LOOKUP, ask or Asked())
 
 
@@ -131,7 +131,7 @@ def test_short_answers(text: str, answer: str) -> None:
 
 def test_the_solver_sees_question_plan_and_evidence() -> None:
     plan = read_plan("Plan: first #E1 = Lookup[next of a]\nPlan: then #E2 = Lookup[zzz]")
-    prompt = solver_prompt("Which?", plan, Trace(("b", None)))
+    prompt = solver_prompt("Which?", plan, PlanTrace(("b", None)))
     assert prompt.messages[-1].content.splitlines() == [
         "Question: Which?",
         "1. first Lookup[next of a]",

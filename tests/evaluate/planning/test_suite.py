@@ -8,21 +8,24 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+from experiments.comparing import ComparingModel
 from s3lora.evaluate.chat import Decoding
 from s3lora.evaluate.planning.measures import score
-from s3lora.evaluate.planning.questions import ComparingModel, built_in
+from s3lora.evaluate.planning.questions import built_in
 from s3lora.evaluate.planning.suite import PlanningSuite
-from s3lora.evaluate.planning.tasks import Task, TaskSet
-from s3lora.evaluate.results import Outcome
-from s3lora.evaluate.store import Store
+from s3lora.evaluate.planning.tasks import PlanningTask, TaskSet
+from s3lora.evaluate.results import SuiteOutcome
+from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from tests.evaluate.planning.planners import Measuring, Planner
 from tests.evaluate.planning.test_plan import TEXTS
 
 TASKS = built_in()
+#: The same questions, answered by the model from plan and evidence.
+SOLVED = replace(TASKS, built_in=False)
 
 
-def means(outcome: Outcome) -> dict[str, float | None]:
+def means(outcome: SuiteOutcome) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, column in outcome.columns.items():
         known = [value for value in column.values if value is not None]
@@ -47,9 +50,9 @@ def test_it_is_a_suite_and_says_what_it_is() -> None:
     assert any("the model itself" in note for note in info.notes)
 
 
-@pytest.mark.parametrize("solver", ["last", "model"])
-def test_a_perfect_planner(solver: str) -> None:
-    suite = PlanningSuite(TASKS, solver=solver)  # type: ignore[arg-type]
+@pytest.mark.parametrize("tasks", [TASKS, SOLVED])
+def test_a_perfect_planner(tasks: TaskSet) -> None:
+    suite = PlanningSuite(tasks)
     outcome = suite.run(Measuring(TASKS), None)
     found = means(outcome)
     assert (found["well_formed"], found["exact_match"], found["token_f1"]) == (1, 1, 1)
@@ -109,8 +112,8 @@ def test_tasks_without_a_plan_have_no_loss() -> None:
 
 def test_what_stands_for_usefulness() -> None:
     assert roles(PlanningSuite(TASKS))["exact_match"] == "utility"
-    assert roles(PlanningSuite(TASKS, solver="model"))["token_f1"] == "utility"
-    unanswered = replace(TASKS, tasks=tuple(replace(task, answer="") for task in TASKS.tasks))
+    assert roles(PlanningSuite(SOLVED))["token_f1"] == "utility"
+    unanswered = replace(TASKS, tasks=tuple(replace(task, answers=()) for task in TASKS.tasks))
     assert roles(PlanningSuite(unanswered)) == {
         "well_formed": "utility", "steps": "other", "tokens": "other", "loss": "other"
     }  # fmt: skip
@@ -124,22 +127,22 @@ def test_a_helper_answers_in_place_of_the_model() -> None:
         def answer(self, prompt: object) -> str:
             return self.plans[prompt]  # type: ignore[index]
 
-    suite = PlanningSuite(TASKS, helper=ComparingModel(), helper_name="a rule")
+    suite = PlanningSuite(TASKS, helper=ComparingModel())
     assert means(suite.run(PlansOnly(TASKS), None))["exact_match"] == 1
     assert any("a rule" in note for note in suite.info.notes)
 
 
-@pytest.mark.parametrize("solver", ["last", "model"])
-def test_a_repeated_run_asks_nothing(tmp_path: Path, solver: str) -> None:
-    suite = PlanningSuite(TASKS, solver=solver)  # type: ignore[arg-type]
+@pytest.mark.parametrize("tasks", [TASKS, SOLVED])
+def test_a_repeated_run_asks_nothing(tmp_path: Path, tasks: TaskSet) -> None:
+    suite = PlanningSuite(tasks)
     done: list[tuple[int, int]] = []
-    with Store(tmp_path / "s") as store:
+    with AnswerStore(tmp_path / "s") as store:
         first = suite.run(Planner(TASKS), store, lambda *both: done.append(both))
         model = Planner(TASKS)
         assert suite.run(model, store) == first
     assert model.asked == []
     assert first == suite.run(Planner(TASKS), None)
-    total = 100 if solver == "model" else 50
+    total = 100 if tasks is SOLVED else 50
     assert done == sorted(done)
     assert done[-1] == (total, total)
 
@@ -164,7 +167,7 @@ def test_what_a_reader_is_told() -> None:
     warnings = suite.warnings(outcome)
     assert warnings[0] == "50 of 50 plans were cut off at 9 tokens"
     assert " steps of the plans gave no result" in warnings[1]
-    bare = PlanningSuite(TaskSet("own", (Task("q", answer="a"),)))
+    bare = PlanningSuite(TaskSet("own", (PlanningTask("q", answers=("a",)),)))
     assert any("without documents" in note for note in bare.info.notes)
     assert any("1 tasks are few" in note for note in bare.info.notes)
 
@@ -174,17 +177,17 @@ def test_what_a_reader_is_told() -> None:
     [("Paris.", 1), ("the paris", 1), ("City of Light", 1), ("London", 0), ("", 0), (" ", 0), ("in Paris", 0)],
 )
 def test_scores(answer: str, exact: float) -> None:
-    assert score(answer, Task("q", answer="Paris", aliases=("city of light",)))[0] == exact
+    assert score(answer, PlanningTask("q", answers=("Paris", "city of light")))[0] == exact
 
 
 @pytest.mark.parametrize(("answer", "exact"), [("-12", 1), ("−12", 1), ("12", 0), ("- 12", 0)])
 def test_signs_count(answer: str, exact: float) -> None:
-    assert score(answer, Task("q", answer="-12"))[0] == exact
+    assert score(answer, PlanningTask("q", answers=("-12",)))[0] == exact
 
 
 def test_an_article_is_no_answer() -> None:
-    assert score("", Task("q", answer="the")) == (0, 0)
-    assert score("x", Task("q")) == (None, None)
+    assert score("", PlanningTask("q", answers=("the",))) == (0, 0)
+    assert score("x", PlanningTask("q")) == (None, None)
 
 
 @settings(max_examples=30, deadline=None)
@@ -194,7 +197,6 @@ def test_no_answer_of_a_model_raises(text: str) -> None:
         def answer(self, prompt: object) -> str:
             return text
 
-    some = TASKS.subset(range(2))
-    for solver in ("last", "model"):
-        outcome = PlanningSuite(some, solver=solver).run(Says(some), None)  # type: ignore[arg-type]
+    for some in (TASKS.subset(range(2)), SOLVED.subset(range(2))):
+        outcome = PlanningSuite(some).run(Says(some), None)
         assert all(value is not None and 0 <= value <= 1 for value in outcome.columns["token_f1"].values)

@@ -14,9 +14,9 @@ from typing import Any
 
 from s3lora.errors import S3LoRAError, printable
 from s3lora.evaluate.planning.documents import Document, read_documents
-from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, Task, TaskSet
+from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, PlanningTask, TaskSet
 from s3lora.evaluate.prompts import read_text
-from s3lora.evaluate.rows import Row, data_set_parts, data_set_rows, json_rows, numbered
+from s3lora.evaluate.rows import FieldError, Row, data_set_parts, data_set_rows, json_rows, numbered
 
 #: Data sets by a short name; a part in colons is the configuration, then the split.
 NAMES = {
@@ -57,7 +57,7 @@ def read_tasks(source: str | Path, documents: str | Path | None = None) -> TaskS
     return TaskSet(name, tuple(_tasks(rows, where)), shared)
 
 
-def _tasks(rows: Iterable[Row], where: object) -> Iterator[Task]:
+def _tasks(rows: Iterable[Row], where: object) -> Iterator[PlanningTask]:
     n = 0
     for n, (line, row) in enumerate(rows, 1):
         if n > MAX_TASKS:
@@ -66,36 +66,29 @@ def _tasks(rows: Iterable[Row], where: object) -> Iterator[Task]:
             raise TaskFileError(f"{line} is no object", file=where, fix="give one with a question and an answer")
         try:
             yield _task({str(key).strip().lower(): value for key, value in row.items()})
-        except _FieldError as error:
+        except FieldError as error:
             raise TaskFileError(f"{line} has {error}", file=where, fix=error.fix) from None
     if not n:
         raise TaskFileError("holds no tasks", file=where)
 
 
-class _FieldError(Exception):
-    """What is wrong with a row, and what to do."""
-
-    def __init__(self, problem: str, fix: str = "") -> None:
-        super().__init__(problem)
-        self.fix = fix or None
-
-
-def _task(fields: Mapping[str, Any]) -> Task:
+def _task(fields: Mapping[str, Any]) -> PlanningTask:
     if "question" not in fields and {"instruction", "output"} <= fields.keys():
         system, question = fields["instruction"], fields.get("input")
-        return Task(_text("input", question), _text("output", fields["output"]), system=_text("instruction", system))
+        return PlanningTask(
+            _text("input", question), _text("output", fields["output"]), system=_text("instruction", system)
+        )
     if "question" not in fields:
-        raise _FieldError("no question", "name the fields question and answer, or instruction, input and output")
+        raise FieldError("no question", "name the fields question and answer, or instruction, input and output")
     answers = _answers(fields)
     plan = _text("plan", fields["plan"]) if fields.get("plan") else ""
     if not answers and not plan:
-        raise _FieldError("neither an answer nor a plan", "use a split whose answers are published")
+        raise FieldError("neither an answer nor a plan", "use a split whose answers are published")
     found = (str(fields[name]) for name in ("_id", "id", "question_id", "questionid") if fields.get(name) is not None)
-    return Task(
+    return PlanningTask(
         _text("question", fields["question"]),
         plan,
-        answers[0] if answers else "",
-        aliases=tuple(answers[1:]),
+        tuple(answers),
         documents=_context(fields.get("context")),
         system=_text("system prompt", fields["system"]) if fields.get("system") else SYSTEM_PROMPT,
         id=printable(next(found, ""), MAX_ID),
@@ -113,7 +106,7 @@ def _answers(fields: Mapping[str, Any]) -> list[str]:
     found = [str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item for item in found]
     found = [item for item in found if item not in (None, "")]
     if len(found) > MAX_ANSWERS:
-        raise _FieldError(f"more than {MAX_ANSWERS:,} answers")
+        raise FieldError(f"more than {MAX_ANSWERS:,} answers")
     return list(dict.fromkeys(_text("answer", item) for item in found))
 
 
@@ -124,14 +117,14 @@ def _context(context: Any) -> tuple[Document, ...]:
     if isinstance(context, Mapping):
         titles, sentences = context.get("title"), context.get("sentences")
         if not isinstance(titles, list) or not isinstance(sentences, list) or len(titles) != len(sentences):
-            raise _FieldError("a context whose titles and sentences do not match")
+            raise FieldError("a context whose titles and sentences do not match")
         context = [[title, text] for title, text in zip(titles, sentences, strict=True)]
     paragraphs = context if isinstance(context, list) else [context]
     if len(paragraphs) > MAX_PARAGRAPHS:
-        raise _FieldError(f"more than {MAX_PARAGRAPHS:,} paragraphs")
+        raise FieldError(f"more than {MAX_PARAGRAPHS:,} paragraphs")
     documents = tuple(_paragraph(n, paragraph) for n, paragraph in enumerate(paragraphs, 1))
     if sum(len(document.text) for document in documents) > MAX_CONTEXT:
-        raise _FieldError(f"a context of more than {MAX_CONTEXT:,} characters")
+        raise FieldError(f"a context of more than {MAX_CONTEXT:,} characters")
     return documents
 
 
@@ -143,22 +136,22 @@ def _paragraph(n: int, paragraph: Any) -> Document:
         # HotpotQA's sentences begin with the space that parts them.
         paragraph = " ".join(sentence.strip() for sentence in paragraph)
     if not isinstance(title, str) or not isinstance(paragraph, str):
-        raise _FieldError("a context that is no text", "give [[title, [sentence, …]], …] or texts")
+        raise FieldError("a context that is no text", "give [[title, [sentence, …]], …] or texts")
     return Document(printable(title, MAX_ID), _whole("context", paragraph, MAX_CONTEXT))
 
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         article = "an" if name[0] in "aeio" else "a"
-        raise _FieldError(f"{article} {name} that is no text")
+        raise FieldError(f"{article} {name} that is no text")
     return _whole(name, value.strip(), MAX_CHARACTERS)
 
 
 def _whole(name: str, text: str, most: int) -> str:
     if len(text) > most:
-        raise _FieldError(f"more than {most:,} characters of {name}")
+        raise FieldError(f"more than {most:,} characters of {name}")
     if any("\ud800" <= c <= "\udfff" for c in text):
-        raise _FieldError(f"half of a character (a lone surrogate) in its {name}")
+        raise FieldError(f"half of a character (a lone surrogate) in its {name}")
     return text
 
 

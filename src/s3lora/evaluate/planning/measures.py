@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from s3lora.evaluate.chat import Generation, digest_of
-from s3lora.evaluate.planning.plan import Plan
-from s3lora.evaluate.planning.rewoo import Trace
-from s3lora.evaluate.planning.tasks import AnswerBy, Task
+from s3lora.evaluate.planning.plan import ToolPlan
+from s3lora.evaluate.planning.rewoo import PlanTrace
+from s3lora.evaluate.planning.tasks import AnswerBy, PlanningTask
 from s3lora.evaluate.results import Measure
 from s3lora.evaluate.textscores import exact_match, token_f1
 
@@ -26,14 +26,14 @@ MEASURES = (
 MINUS = re.compile(r"(?<!\w)[-−](?=[\d.])")
 
 
-def measures(tasks: Sequence[Task], solver: AnswerBy, by: str) -> tuple[Measure, ...]:
+def measures(tasks: Sequence[PlanningTask], solver: AnswerBy, by: str) -> tuple[Measure, ...]:
     """Return the measures that these tasks allow; `by` tells who answers.
 
     Which one stands for usefulness depends on the answer. What the last step gives is a tool's own word, right or
     wrong, and two wrong names may share a word: exact match. A model wraps its answer in words: token F1. Where no
     answers are known, the form of the plan is all there is.
     """
-    answered, planned = any(task.references for task in tasks), any(task.plan for task in tasks)
+    answered, planned = any(task.answers for task in tasks), any(task.plan for task in tasks)
     utility = "well_formed" if not answered else "exact_match" if solver == "last" else "token_f1"
     found = []
     for measure in MEASURES:
@@ -45,18 +45,18 @@ def measures(tasks: Sequence[Task], solver: AnswerBy, by: str) -> tuple[Measure,
     return tuple(found)
 
 
-def score(answer: str, task: Task) -> tuple[float | None, float | None]:
+def score(answer: str, task: PlanningTask) -> tuple[float | None, float | None]:
     """Return exact match and token F1, in [0, 1], with the best of the right answers; None where none is known."""
-    if not task.references:
+    if not task.answers:
         return None, None
     if not answer.strip():
         return 0.0, 0.0
-    references = [_signed(reference) for reference in task.references]
+    references = [_signed(reference) for reference in task.answers]
     return exact_match(_signed(answer), references), token_f1(_signed(answer), references)
 
 
 def record(
-    task: Task, written: Generation, plan: Plan, trace: Trace, scored: tuple[float | None, float | None]
+    task: PlanningTask, written: Generation, plan: ToolPlan, trace: PlanTrace, scored: tuple[float | None, float | None]
 ) -> Mapping[str, object]:
     """Return what was found on one task, without texts."""
     return {
@@ -73,7 +73,7 @@ def record(
     }
 
 
-def counts(written: Sequence[Generation], plans: Sequence[Plan], traces: Sequence[Trace]) -> dict[str, int]:
+def counts(written: Sequence[Generation], plans: Sequence[ToolPlan], traces: Sequence[PlanTrace]) -> dict[str, int]:
     """Return how many steps there were and failed, plans were cut off, and had which problem."""
     problems = Counter(problem for plan in plans for problem in plan.problems)
     return {

@@ -49,8 +49,6 @@ ASSIGNMENT = re.compile(r"#E[0-9]*[ \t]*=")
 MARK = re.compile(r"^[^\w\n]{0,8}(?:[0-9]{1,3}[.)][ \t]*)?[*_]{0,2}(?:Plan|Step)\b[^:\n]{0,12}:", re.M | re.I)
 REFERENCE = re.compile(r"#E([0-9]+)")
 
-_STEP = re.compile(r"Plan: [^#\[\]]+ #E([0-9]+) = (Lookup|Calculator|LLM)\[([^\[\]]+)\]")
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -68,7 +66,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ToolPlan:
     """The steps that could be read, in order, and each reason once why the plan is not well formed."""
 
     steps: tuple[Step, ...]
@@ -80,7 +78,7 @@ class Plan:
         return not self.problems
 
 
-def read_plan(text: str, tools: Mapping[str, Worker] = REWOO_TOOLS) -> Plan:
+def read_plan(text: str, tools: Mapping[str, Worker] = REWOO_TOOLS) -> ToolPlan:
     """Read a plan; whatever the text, this raises nothing. `tools` has lower-case names.
 
     Prose around the steps is passed over. A step with a problem is kept where its call can be read at all.
@@ -109,25 +107,7 @@ def read_plan(text: str, tools: Mapping[str, Worker] = REWOO_TOOLS) -> Plan:
         _between(text[before:], problems, marks=0)
     if not steps:
         problems["no step"] = None
-    return Plan(tuple(steps), tuple(problems))
-
-
-def parse_plan(text: str) -> list[tuple[str, str]] | None:
-    """Return the (tool, input) pairs of a plan in exactly the form of the built-in tasks, and None for any other text.
-
-    That is: every line is a step, steps are numbered from 1, inputs hold no brackets and name earlier steps only.
-    """
-    steps: list[tuple[str, str]] = []
-    labels: set[str] = set()
-    for line in text.strip().splitlines():
-        match = _STEP.fullmatch(line.strip())
-        if match is None or label_of(match[1]) != str(len(steps) + 1):
-            return None
-        if not all(label_of(number) in labels for number in REFERENCE.findall(match[3])):
-            return None
-        steps.append((match[2], match[3]))
-        labels.add(str(len(steps)))
-    return steps or None
+    return ToolPlan(tuple(steps), tuple(problems))
 
 
 def _step(

@@ -7,24 +7,18 @@ follows from the seed; the demo adapter was trained on the training questions of
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from s3lora.errors import UsageError
-from s3lora.evaluate.chat import Decoding, Generation, Prompt
 from s3lora.evaluate.planning.facts import RELATIONS, Relation, World, build_worlds, documents
-from s3lora.evaluate.planning.plan import OWN_TOOLS
-from s3lora.evaluate.planning.tasks import Task, TaskSet
+from s3lora.evaluate.planning.tasks import PlanningTask, TaskSet
 
 #: Beyond this, drawing a question that was not drawn before takes ever longer.
 MAX_QUESTIONS = 5_000
 
-COMPARISON = re.compile(r"Which is (larger|smaller): (\d{1,18}) for (.+), or (\d{1,18}) for (.+)\?")
 
-
-class _Point(NamedTuple):
+class _WalkPoint(NamedTuple):
     """Where a walk has got to: how the question, the plan's words and its inputs name that, and what it is."""
 
     phrase: str
@@ -48,7 +42,7 @@ class _Draft:
         self.lines.append(f"Plan: {why} {mark} = {tool}[{tool_input}]")
         return mark
 
-    def walk(self, last: Relation, hops: int) -> list[_Point]:
+    def walk(self, last: Relation, hops: int) -> list[_WalkPoint]:
         """Look up a random chain of at most ``hops`` facts that ends in ``last``; return its points, start first."""
         path = [last]
         while len(path) < hops:
@@ -59,20 +53,20 @@ class _Draft:
                 break
             path.insert(0, self.rng.choice(before))
         start = self.rng.choice(self.world.entities[path[0].source])
-        points = [_Point(start, start, start, start)]
+        points = [_WalkPoint(start, start, start, start)]
         for name, _, target, phrase in path:
             here = points[-1]
             self.facts.append((name, here.value))
             mark = self.add(f"Find {phrase.format(here.noun)}.", "Lookup", f"{name} of {here.mark}")
             value = self.world.facts[name, here.value]
-            points.append(_Point(phrase.format(here.phrase), f"that {target}", mark, value))
+            points.append(_WalkPoint(phrase.format(here.phrase), f"that {target}", mark, value))
         return points
 
-    def finish(self, question: str, answer: str) -> Task:
-        return Task(question, "\n".join(self.lines), answer, tuple(self.facts))
+    def finish(self, question: str, answer: str) -> PlanningTask:
+        return PlanningTask(question, "\n".join(self.lines), (answer,), tuple(self.facts))
 
 
-def _chain(draft: _Draft, rng: random.Random) -> Task:
+def _chain(draft: _Draft, rng: random.Random) -> PlanningTask:
     """Follow two or three facts."""
     last = rng.choice([r for r in RELATIONS if r.source not in ("book", "bridge")])
     end = draft.walk(last, rng.choice((2, 3, 3)))[-1]
@@ -80,7 +74,7 @@ def _chain(draft: _Draft, rng: random.Random) -> Task:
     return draft.finish(ask.format(end.phrase), end.value)
 
 
-def _arithmetic(draft: _Draft, rng: random.Random) -> Task:
+def _arithmetic(draft: _Draft, rng: random.Random) -> PlanningTask:
     """Add two numbers of one kind, or subtract one from the other."""
     last = rng.choice([r for r in RELATIONS if r.target == "number"])
     one, two = (draft.walk(last, rng.choice((1, 2)))[-1] for _ in range(2))
@@ -92,7 +86,7 @@ def _arithmetic(draft: _Draft, rng: random.Random) -> Task:
     return draft.finish(ask.format(one.phrase, word, two.phrase), str(answer))
 
 
-def _compare(draft: _Draft, rng: random.Random) -> Task | None:
+def _compare(draft: _Draft, rng: random.Random) -> PlanningTask | None:
     """Say which of two entities has the larger or the smaller number; a draw asks nothing."""
     last = rng.choice([r for r in RELATIONS if r.target == "number"])
     size = rng.choice(("larger", "smaller"))
@@ -106,9 +100,9 @@ def _compare(draft: _Draft, rng: random.Random) -> Task | None:
     return draft.finish(f"Which {last.source} has the {word} {last.name}, {one.phrase} or {two.phrase}?", answer.value)
 
 
-def generate(world: World, count: int, rng: random.Random) -> list[Task]:
+def generate(world: World, count: int, rng: random.Random) -> list[PlanningTask]:
     """Draw ``count`` examples with different questions, none of which looks up the same fact twice."""
-    examples: dict[str, Task] = {}
+    examples: dict[str, PlanningTask] = {}
     while len(examples) < count:
         example = rng.choice((_chain, _arithmetic, _compare))(_Draft(world, rng), rng)
         if example is not None and len(set(example.facts)) == len(example.facts):
@@ -126,34 +120,4 @@ def built_in(count: int = 50, seed: int = 0, split: Literal["train", "test"] = "
     world = build_worlds(seed)[("train", "test").index(split)]
     tasks = tuple(generate(world, count, random.Random(f"{split}-{seed}")))
     name = f"built-in planning {split} (seed {seed})"
-    return TaskSet(name, tasks, documents(world), OWN_TOOLS, answer_by="last", built_in=True)
-
-
-def compare(text: str) -> str | None:
-    """Answer the one question that the reference plans put to the LLM tool, and None for any other text.
-
-    >>> compare("Which is larger: 12 for Torholt, or 7 for Selwick?")
-    'Torholt'
-    """
-    match = COMPARISON.fullmatch(text.strip())
-    if match is None:
-        return None
-    return match[3] if (int(match[2]) > int(match[4])) == (match[1] == "larger") else match[5]
-
-
-class ComparingModel:
-    """A rule in a model's place: it answers `compare`, and nothing else. As a helper it leaves the planner alone."""
-
-    identity = "s3lora comparison rule 1"
-
-    def batches(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[list[int]]:
-        """Return one batch of all."""
-        return [list(range(len(prompts)))] if prompts else []
-
-    def generate(
-        self, prompts: Sequence[Prompt], decoding: Decoding, batches: Sequence[Sequence[int]] | None = None
-    ) -> Iterator[tuple[int, Generation]]:
-        """Yield the answers."""
-        for i in (i for batch in (self.batches(prompts, decoding) if batches is None else batches) for i in batch):
-            text = compare(prompts[i].messages[-1].content) or ""
-            yield i, Generation(text, len(text.split()), True)
+    return TaskSet(name, tasks, documents(world), built_in=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.planning.calculator import calculate
 from s3lora.evaluate.planning.lookup import Lookup
-from s3lora.evaluate.planning.plan import MAX_INPUT, REFERENCE, Plan, Step, label_of
+from s3lora.evaluate.planning.plan import MAX_INPUT, REFERENCE, Step, ToolPlan, label_of
 
 #: Answers the questions of one wave, in order.
 Ask = Callable[[Sequence[str]], Sequence[str]]
@@ -32,7 +32,7 @@ SOLVER_PROMPT = "Answer the question from the evidence, with a few words and not
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class PlanTrace:
     """What the steps of a plan gave, None where a step failed."""
 
     evidence: tuple[str | None, ...]
@@ -48,7 +48,7 @@ class Trace:
         return (self.evidence[-1] or "") if self.evidence else ""
 
 
-def execute(plans: Sequence[Plan], lookup: Callable[[int], Lookup], ask: Ask) -> list[Trace]:
+def execute(plans: Sequence[ToolPlan], lookup: Callable[[int], Lookup], ask: Ask) -> list[PlanTrace]:
     """Carry out the plans; `lookup(i)` is the Lookup tool of plan i, `ask` the LLM tool.
 
     A step fails where its tool finds nothing or is unknown, and, but for the LLM tool, where it names evidence that is
@@ -68,7 +68,7 @@ def execute(plans: Sequence[Plan], lookup: Callable[[int], Lookup], ask: Ask) ->
                 found[p][s] = _evidence(lookup(p)(text) if step.worker == "lookup" else calculate(text))
         for (p, s), answer in zip(asked, ask(questions) if questions else (), strict=True):
             found[p][s] = _evidence(short(answer))
-    return [Trace(tuple(evidence)) for evidence in found]
+    return [PlanTrace(tuple(evidence)) for evidence in found]
 
 
 def llm_prompt(question: str) -> Prompt:
@@ -76,7 +76,7 @@ def llm_prompt(question: str) -> Prompt:
     return Prompt.ask(question, LLM_PROMPT)
 
 
-def solver_prompt(question: str, plan: Plan, trace: Trace) -> Prompt:
+def solver_prompt(question: str, plan: ToolPlan, trace: PlanTrace) -> Prompt:
     """Return the chat in which the solver answers from plan and evidence."""
     # Not in the layout of a plan, which small models take up and go on with.
     lines = [f"Question: {question}"]
@@ -98,7 +98,7 @@ def short(text: str) -> str:
     return ""
 
 
-def _waves(plans: Sequence[Plan]) -> Iterator[list[tuple[int, int]]]:
+def _waves(plans: Sequence[ToolPlan]) -> Iterator[list[tuple[int, int]]]:
     """Yield (plan, step) pairs wave by wave; steps need earlier steps only, so one pass finds every step's wave."""
     waves: list[list[tuple[int, int]]] = []
     for p, plan in enumerate(plans):

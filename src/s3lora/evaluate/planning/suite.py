@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from s3lora.evaluate.chat import Decoding, Model
+from s3lora.evaluate.chat import ChatModel, Decoding
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.planning.lookup import Lookup
 from s3lora.evaluate.planning.measures import counts, measures, record, score
-from s3lora.evaluate.planning.plan import Plan, read_plan
-from s3lora.evaluate.planning.rewoo import Trace, execute, llm_prompt, short, solver_prompt
-from s3lora.evaluate.planning.tasks import AnswerBy, TaskSet
-from s3lora.evaluate.results import Column, Data, Measure, Outcome, SuiteInfo
-from s3lora.evaluate.store import Store, generations
+from s3lora.evaluate.planning.plan import ToolPlan, read_plan
+from s3lora.evaluate.planning.rewoo import PlanTrace, execute, llm_prompt, short, solver_prompt
+from s3lora.evaluate.planning.tasks import TaskSet
+from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.store import AnswerStore, generations
 from s3lora.evaluate.suite import Progress
 
 NAME = "planning"
@@ -32,17 +32,13 @@ INDEXED = 64
 class PlanningSuite:
     """Share of well-formed plans, and of right answers from carrying them out.
 
-    `solver` says who gives the answer: the model from plan and evidence, or the last step (None: as the tasks were
-    made for). `helper` is the model behind the LLM tool and the solver, the one that is measured unless given: ReWOO
-    tunes the planner only. `helper_name` is for the report. With `losses` the loss of the reference plans is computed
-    besides, which takes time of its own.
+    `helper` is the model behind the LLM tool and the solver, the one that is measured unless given: ReWOO tunes the
+    planner only. With `losses` the loss of the reference plans is computed besides, which takes time of its own.
     """
 
     tasks: TaskSet
     decoding: Decoding = DECODING
-    solver: AnswerBy | None = None
-    helper: Model | None = None
-    helper_name: str = ""
+    helper: ChatModel | None = None
     losses: bool = True
 
     @property
@@ -54,7 +50,7 @@ class PlanningSuite:
         judge = "exact match and token F1 with the normalisation of SQuAD, but minus signs count"
         return SuiteInfo(NAME, self._measures(), (data,), judge, tuple(self._notes()))
 
-    def run(self, model: Model, store: Store | None, progress: Progress | None = None) -> Outcome:
+    def run(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
         """Let the model plan (what the store has is not asked again), carry the plans out and score the answers."""
         tasks, helper = self.tasks.tasks, self.helper or model
         prompts = [task.prompt for task in tasks]
@@ -69,18 +65,18 @@ class PlanningSuite:
         answers = self._answers(plans, traces, helper, store, self._part(progress, len(tasks)))
         scores = [score(answer, task) for answer, task in zip(answers, tasks, strict=True)]
         columns = {
-            "well_formed": Column(tuple(float(plan.well_formed) for plan in plans)),
-            "exact_match": Column(tuple(exact for exact, _ in scores)),
-            "token_f1": Column(tuple(f1 for _, f1 in scores)),
-            "steps": Column(tuple(float(len(plan.steps)) for plan in plans)),
-            "tokens": Column(tuple(float(answer.tokens) for answer in written)),
+            "well_formed": MeasureColumn(tuple(float(plan.well_formed) for plan in plans)),
+            "exact_match": MeasureColumn(tuple(exact for exact, _ in scores)),
+            "token_f1": MeasureColumn(tuple(f1 for _, f1 in scores)),
+            "steps": MeasureColumn(tuple(float(len(plan.steps)) for plan in plans)),
+            "tokens": MeasureColumn(tuple(float(answer.tokens) for answer in written)),
             "loss": self._loss(model, store),
         }
         known = {m.name: column for m in self._measures() if (column := columns[m.name]) is not None}
         records = tuple(map(record, tasks, written, plans, traces, scores))
-        return Outcome(known, counts(written, plans, traces), records)
+        return SuiteOutcome(known, counts(written, plans, traces), records)
 
-    def warnings(self, outcome: Outcome) -> tuple[str, ...]:
+    def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: plans that were cut off, steps that gave nothing."""
         found = []
         if cut := outcome.counts.get("unfinished", 0):
@@ -90,16 +86,12 @@ class PlanningSuite:
         return tuple(found)
 
     @property
-    def _solver(self) -> AnswerBy:
-        return self.solver or self.tasks.answer_by
-
-    @property
     def _helper_name(self) -> str:
-        return self.helper_name or ("another model" if self.helper else "the model itself")
+        return getattr(self.helper, "name", "another model") if self.helper else "the model itself"
 
     def _measures(self) -> tuple[Measure, ...]:
-        by = "the last step" if self._solver == "last" else f"{self._helper_name} from plan and evidence"
-        found = measures(self.tasks.tasks, self._solver, by)
+        by = "the last step" if self.tasks.answer_by == "last" else f"{self._helper_name} from plan and evidence"
+        found = measures(self.tasks.tasks, self.tasks.answer_by, by)
         return found if self.losses else tuple(measure for measure in found if measure.name != "loss")
 
     def _notes(self) -> Iterator[str]:
@@ -118,7 +110,7 @@ class PlanningSuite:
 
     def _part(self, progress: Progress | None, before: int) -> Progress | None:
         """Return a progress of plans or answers, told as that of both."""
-        total = len(self.tasks) * (2 if self._solver == "model" else 1)
+        total = len(self.tasks) * (2 if self.tasks.answer_by == "model" else 1)
         return None if progress is None else lambda done, _: progress(before + done, total)
 
     def _lookup(self) -> Callable[[int], Lookup]:
@@ -133,13 +125,13 @@ class PlanningSuite:
 
     def _answers(
         self,
-        plans: Sequence[Plan],
-        traces: Sequence[Trace],
-        helper: Model,
-        store: Store | None,
+        plans: Sequence[ToolPlan],
+        traces: Sequence[PlanTrace],
+        helper: ChatModel,
+        store: AnswerStore | None,
         progress: Progress | None,
     ) -> list[str]:
-        if self._solver == "last":
+        if self.tasks.answer_by == "last":
             return [trace.last for trace in traces]
         prompts = [
             solver_prompt(task.question, plan, trace)
@@ -147,7 +139,7 @@ class PlanningSuite:
         ]
         return [short(answer.text) for answer in generations(helper, prompts, SHORT, store, progress)]
 
-    def _loss(self, model: Model, store: Store | None) -> Column | None:
+    def _loss(self, model: ChatModel, store: AnswerStore | None) -> MeasureColumn | None:
         """Return the loss of the reference plans, None for tasks without one or a model that cannot tell."""
         tasks = self.tasks.tasks
         there = [i for i, task in enumerate(tasks) if task.plan]
@@ -160,4 +152,4 @@ class PlanningSuite:
         weights = [0.0] * len(tasks)
         for i, value, weight in zip(there, found.values, found.weights or (1.0,) * len(there), strict=True):
             values[i], weights[i] = value, weight
-        return Column(tuple(values), tuple(weights))
+        return MeasureColumn(tuple(values), tuple(weights))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from s3lora.evaluate.chat import Prompt, digest_of
 from s3lora.evaluate.planning.documents import Document
-from s3lora.evaluate.planning.plan import REWOO_TOOLS, Worker
-from s3lora.evaluate.rows import draw
+from s3lora.evaluate.planning.plan import OWN_TOOLS, REWOO_TOOLS, Worker
 
 #: Who gives the answer: a model from the evidence, or the last step.
 AnswerBy = Literal["model", "last"]
@@ -22,17 +21,16 @@ SYSTEM_PROMPT = (
 
 
 @dataclass(frozen=True)
-class Task:
-    """A question; as far as they are known, a reference plan, the answer, and (relation, subject) of the facts needed.
+class PlanningTask:
+    """A question; as far as they are known, a reference plan, the right answers, and the facts needed.
 
-    `aliases` are further right answers, `documents` what Lookup searches for this task alone.
+    `facts` are (relation, subject), `documents` what Lookup searches for this task alone.
     """
 
     question: str
     plan: str = ""
-    answer: str = ""
+    answers: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
-    aliases: tuple[str, ...] = ()
     documents: tuple[Document, ...] = ()
     system: str = SYSTEM_PROMPT
     id: str = ""
@@ -42,30 +40,25 @@ class Task:
         """Return the chat to which a planner should reply with a plan."""
         return Prompt.ask(self.question, self.system or None)
 
-    @property
-    def messages(self) -> list[dict[str, str]]:
-        """Return the same chat as chat templates take it."""
-        return self.prompt.as_dicts()
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """Return the right answers, none where none is known."""
-        return tuple(answer for answer in (self.answer, *self.aliases) if answer)
-
 
 @dataclass(frozen=True, slots=True)
 class TaskSet:
-    """Tasks in the order of their source, with the documents for those that have none of their own.
-
-    `tools` are the tools that a plan may call, by lower-case name.
-    """
+    """Tasks in the order of their source, with the documents for those that have none of their own."""
 
     name: str
-    tasks: tuple[Task, ...]
+    tasks: tuple[PlanningTask, ...]
     documents: tuple[Document, ...] = ()
-    tools: Mapping[str, Worker] = field(default_factory=lambda: REWOO_TOOLS)
-    answer_by: AnswerBy = "model"
     built_in: bool = False
+
+    @property
+    def tools(self) -> Mapping[str, Worker]:
+        """Return the tools that a plan may call, by lower-case name."""
+        return OWN_TOOLS if self.built_in else REWOO_TOOLS
+
+    @property
+    def answer_by(self) -> AnswerBy:
+        """Return who gives the answer: the last step for the built-in tasks, which were made for it."""
+        return "last" if self.built_in else "model"
 
     def __len__(self) -> int:
         """Return how many tasks there are."""
@@ -80,17 +73,9 @@ class TaskSet:
         """Return the tasks at these positions, in the order of the source."""
         return replace(self, tasks=tuple(self.tasks[i] for i in sorted(set(positions))))
 
-    def take(self, limit: int | None, seed: int = 0) -> TaskSet:
-        """Return `limit` tasks drawn with the seed, in the order of the source; all of them for None.
 
-        A larger draw with the same seed holds the smaller one. Raises UsageError for a limit below 1.
-        """
-        positions = draw(len(self), limit, seed, "tasks")
-        return self if len(positions) == len(self) else self.subset(positions)
-
-
-def _plain(task: Task) -> list[object]:
-    return [task.system, task.question, task.plan, list(task.references), _texts(task.documents)]
+def _plain(task: PlanningTask) -> list[object]:
+    return [task.system, task.question, task.plan, list(task.answers), _texts(task.documents)]
 
 
 def _texts(documents: Iterable[Document]) -> list[list[str]]:
