@@ -184,15 +184,15 @@ def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) ->
         original = _original(path)
         if original is not None:
             gone = tuple(m.path for m in original.modules if m.action in ("removed", "zeroed"))
-            ranking = f"{original.index} ({original.configuration.method})"
+            ranking = f"{original.plan.index} ({original.configuration.method})"
             variant = Variant(
                 name=name,
                 kind="pruned",
                 adapter=item.source,
-                rule=original.rule,
+                rule=original.plan.rule,
                 ranking=ranking,
                 pruned=gone,
-                share=original.share if gone else None,
+                share=original.plan.share if gone else None,
             )
             reference = originals.get(original.source.sha256, BASE)
             entries.append(_Entry(variant, State(item), BASE if reference == name else reference))

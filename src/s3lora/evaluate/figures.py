@@ -138,12 +138,12 @@ def _point(points: Sequence[Point], record: Provenance) -> Point | None:
 
     Points do not list their modules: the same number from the top of the same ranking are the same modules.
     """
-    configuration, gone = record.configuration, _gone(record)
-    plain = not record.only and record.unit == "module" and configuration.rank is None and configuration.fit == "l2"
-    if not plain or not gone or not record.rule.startswith(_FROM_THE_TOP):
+    configuration, plan, gone = record.configuration, record.plan, _gone(record)
+    plain = not plan.only and plan.unit == "module" and configuration.rank is None and configuration.fit == "l2"
+    if not plain or not gone or not plan.rule.startswith(_FROM_THE_TOP):
         return None
     for point in points:
-        same = point.index == record.index and (point.index in PLAIN or point.method == configuration.method)
+        same = point.index == plan.index and (point.index in PLAIN or point.method == configuration.method)
         if same and not point.control and point.top == len(gone):
             return point
     return None

@@ -231,9 +231,9 @@ def scan_module(module: LoraModule, configuration: Configuration, label: str, *,
 
 
 def _where(module: LoraModule) -> str:
-    for factor in (module.A, module.B):
-        if not np.isfinite(factor.array().astype(np.float64)).all():
-            return factor.tensor.name
+    for part in module.parts:
+        if not np.isfinite(part.array().astype(np.float64)).all():
+            return part.tensor.name
     return "its scaling"
 
 
