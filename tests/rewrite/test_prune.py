@@ -25,7 +25,9 @@ from s3lora import (
     prune,
     read_provenance,
     scan,
+    write_pruned,
 )
+from s3lora.adapter.model import DerivedFactor
 from s3lora.adapter.tensor import Array
 from s3lora.adapter.write import write_adapter
 from s3lora.rewrite.modes import MODES, mode_of
@@ -242,6 +244,23 @@ def test_a_mode_that_changes_the_shape_is_refused(tmp_path: Path):
         with pytest.raises(OutputError, match="the mode reshape gives B another shape"):
             write_adapter(pruned.rewrite, tmp_path / "out", provenance=lambda _: {})
     assert not (tmp_path / "out").exists()
+
+
+def refuse(matrix: Array) -> tuple[Array, ...]:
+    raise UnsupportedAdapterError("no parts give this matrix", shape=matrix.shape)
+
+
+def test_a_factor_that_cannot_be_split_is_not_written(tmp_path: Path):
+    source = make_adapter(tmp_path / "a", SHAPES)
+    with open_adapter(source) as adapter:
+        first, *others = adapter.modules
+        derived = DerivedFactor(first.B.parts, first.B.shape, lambda b: b, refuse)
+        adapter = dataclasses.replace(adapter, modules=(dataclasses.replace(first, B=derived), *others))
+        measured = scan(adapter)
+        with pytest.raises(UnsupportedAdapterError, match="no parts give this matrix"):
+            write_pruned(prune(adapter, plan_of(measured, [first.path]), Scale()), measured, tmp_path / "out")
+        write_pruned(prune(adapter, plan_of(measured, [others[0].path]), Scale()), measured, tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "out"}
 
 
 def test_baking_needs_a_configuration(tmp_path: Path):

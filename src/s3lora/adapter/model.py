@@ -64,6 +64,11 @@ class Factor:
         return (self,)
 
     @property
+    def dtype(self) -> str:
+        """Return the stored dtype."""
+        return self.tensor.dtype
+
+    @property
     def parameters(self) -> int:
         """Return how many stored numbers the factor is made of."""
         return self.shape[0] * self.shape[1]
@@ -104,6 +109,11 @@ class DerivedFactor:
     split: Callable[[Array], tuple[Array, ...]]
 
     @property
+    def dtype(self) -> str:
+        """Return the stored dtypes of the parts, joined by `/` where they differ."""
+        return "/".join(dict.fromkeys(part.dtype for part in self.parts))
+
+    @property
     def parameters(self) -> int:
         """Return how many stored numbers the factor is made of."""
         return sum(part.parameters for part in self.parts)
@@ -122,6 +132,9 @@ class DerivedFactor:
             part.release()
 
 
+AnyFactor = Factor | DerivedFactor
+
+
 @dataclass(frozen=True, slots=True)
 class LoraModule:
     """One weight's low-rank update ΔW = s·B·A, with A of shape (r, n) and B of shape (m, r).
@@ -132,8 +145,8 @@ class LoraModule:
     """
 
     path: str
-    A: Factor | DerivedFactor
-    B: Factor | DerivedFactor
+    A: AnyFactor
+    B: AnyFactor
     scaling: Scaling
     layer: int | None = None
     projection: str = ""
@@ -166,7 +179,8 @@ class LoraModule:
     @property
     def dtype(self) -> str:
         """Return the dtype of the stored factors, joined by `/` in the order A, B where they differ."""
-        return "/".join(dict.fromkeys(part.tensor.dtype for part in self.parts))
+        a, b = self.A.dtype, self.B.dtype
+        return b if a == b else "/".join(dict.fromkeys((*a.split("/"), *b.split("/"))))
 
     @property
     def parameters(self) -> int:
@@ -181,7 +195,7 @@ class LoraModule:
     @property
     def tensor_names(self) -> tuple[str, ...]:
         """Return the names of all tensors that leave the file with this module."""
-        return (*(part.tensor.name for part in self.parts), *self.extras)
+        return (*[part.tensor.name for part in self.parts], *self.extras)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ rule_options = all_options(
 
 mode_options = all_options(
     click.option("--mode", type=click.Choice(list(MODES)), default="remove", show_default=True,
-                 help="Remove modules, zero them, clip their sharp directions, or scale them down."),
+                 help=f"Have the chosen modules {' or '.join(mode.action for mode in MODES.values())}."),
     *(
         click.option(given.metadata["option"], default=given.default, show_default=True,
                      metavar=given.metadata["metavar"], help=given.metadata["help"])

@@ -107,7 +107,9 @@ class Clip(Mode):
 
     name: ClassVar[str] = "clip"
     action: ClassVar[str] = "clipped"
-    component: int = setting(2, "--clip-to", "K", "Singular value that --mode clip lowers the larger ones to.")
+    component: int = setting(
+        2, "--clip-to", "K", "Singular value that --mode clip lowers the larger ones to, at least 2."
+    )
 
     def __post_init__(self) -> None:
         """Check the range."""

@@ -49,7 +49,7 @@ def _values(module: LoraModule, form: str) -> bytes:
             digest.update(f"{form} {len(factor.parts)} ".encode())
         for part in factor.parts:
             rows, columns = part.shape
-            digest.update(f"{part.tensor.dtype} {rows} {columns} ".encode())
+            digest.update(f"{part.dtype} {rows} {columns} ".encode())
             _update(digest, part)
             part.release()
     return digest.digest()
