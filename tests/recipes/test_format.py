@@ -20,7 +20,7 @@ from tests.support import write_safetensors
 M, N, RANK = 24, 18, 4
 PATHS = [f"model.layers.{layer}.self_attn.{name}_proj" for layer in range(3) for name in "qv"]
 SHARP = PATHS[:2]
-HEAD = np.arange(100_000, dtype=np.float32)
+HEAD = np.arange(1_000_000, dtype=np.float32)
 FORMATS = ("text", "json", "csv", "html", "svg", "sarif", "junit")
 
 
@@ -32,7 +32,8 @@ def tensors(seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
         made[f"{path}.toy_A"] = random.normal(size=(RANK, N)).astype(np.float32)
         made[f"{path}.toy_E"] = np.logspace(2, 2 - 1.4 * number, RANK).astype(np.float32)
         made[f"{path}.toy_B"] = random.normal(size=(M, RANK)).astype(np.float32)
-    return made | {"model.head": HEAD}
+    ends = {name: made.pop(name) for name in list(made) if name.endswith("toy_E")}
+    return made | {"model.head": HEAD} | ends  # so that a part lies where nothing else is fetched
 
 
 def dense(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
