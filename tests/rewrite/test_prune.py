@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,13 +24,14 @@ from s3lora import (
     open_adapter,
     prune,
     read_provenance,
+    restore,
     scan,
     write_pruned,
 )
 from s3lora.adapter.model import DerivedFactor
 from s3lora.adapter.tensor import Array
 from s3lora.adapter.write import write_adapter
-from s3lora.rewrite.modes import MODES, mode_of
+from s3lora.rewrite.modes import MODES, Side, mode_of
 from tests.planning import PREFIX, config_of, dense, plan_of, prune_to, tensors_of
 from tests.support import dtype_of, make_adapter, write_safetensors
 
@@ -244,6 +245,37 @@ def test_a_mode_that_changes_the_shape_is_refused(tmp_path: Path):
         with pytest.raises(OutputError, match="the mode reshape gives B another shape"):
             write_adapter(pruned.rewrite, tmp_path / "out", provenance=lambda _: {})
     assert not (tmp_path / "out").exists()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gated(Mode):
+    """A repair in small: a gate for each singular direction of each module."""
+
+    name: ClassVar[str] = "gate"
+    action: ClassVar[str] = "gated"
+    changes: ClassVar[tuple[Side, ...]] = ("B",)
+    gates: dict[str, tuple[float, ...]]
+
+    def apply(self, module: LoraModule) -> tuple[Array, Array]:
+        a, b = module.A.array(), module.B.array()
+        left, _, _ = np.linalg.svd(b @ a, full_matrices=False)
+        kept = left[:, : module.rank]
+        return a, (kept * self.gates[module.path]) @ (kept.T @ b)
+
+
+def test_a_mode_may_know_something_of_each_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(MODES, "gate", Gated)
+    source = make_adapter(tmp_path / "a", SHAPES)
+    gates = {Q0: (0.0, 1.0, 1.0, 1.0), V1: (0.5, 0.5, 1.0, 1.0)}
+    before, after = dense(source), dense(prune_to(source, tmp_path / "b", list(gates), Gated(gates)))
+    for path, gate in gates.items():
+        sigma, wanted = (np.linalg.svd(updates[path], compute_uv=False)[:4] for updates in (before, after))
+        assert wanted == pytest.approx(np.sort(sigma * gate)[::-1], rel=1e-5, abs=1e-4)
+    assert read_provenance(tmp_path / "b").settings == {"gates": {path: list(gate) for path, gate in gates.items()}}
+    restore(tmp_path / "b", source, tmp_path / "c", modules=[Q0])
+    partly = dense(tmp_path / "c")
+    assert np.array_equal(partly[Q0], before[Q0])
+    assert np.array_equal(partly[V1], after[V1])
 
 
 def refuse(matrix: Array) -> tuple[Array, ...]:

@@ -32,7 +32,8 @@ class Mode(ABC):
     """What becomes of a chosen module; the fields are the settings, and are checked when it is made.
 
     `action` says in reports what was done. `changes` names the factors that `apply` changes: the tensors of the other
-    are copied bit by bit.
+    are copied bit by bit. What a mode needs besides the module, such as gates learned for it or weights of the base,
+    is a field too, which `apply` looks up by the module's path; only fields made by `setting` are options.
     """
 
     name: ClassVar[str]
@@ -159,15 +160,15 @@ MODES: dict[str, type[Mode]] = {mode.name: mode for mode in (Remove, Zero, Clip,
 
 
 def settings_of(mode: type[Mode]) -> tuple[dataclasses.Field[Any], ...]:
-    """Return the fields of a mode, which `setting` made."""
-    return dataclasses.fields(mode)
+    """Return the fields of a mode that `setting` made."""
+    return tuple(given for given in dataclasses.fields(mode) if "option" in given.metadata)
 
 
 def mode_of(name: str, settings: Mapping[str, Any]) -> Mode:
     """Return the mode of this name with these settings; raise UsageError if there is none, or they are not its own."""
     if name not in MODES:
         raise UsageError(f"no mode {name!r}", fix=f"choose one of {', '.join(MODES)}")
-    known = {given.name for given in settings_of(MODES[name])}
+    known = {given.name for given in dataclasses.fields(MODES[name])}
     if unknown := sorted(set(settings) - known):
         raise UsageError(f"mode {name} has no setting {unknown[0]!r}")
     try:
