@@ -142,6 +142,13 @@ def test_a_damaged_record(source: Path, tmp_path: Path, damage):
         read_provenance(file.parent)
 
 
+def test_a_record_of_an_older_version(source: Path, tmp_path: Path):
+    file = prune_to(source, tmp_path / "pruned", [Q0]) / "s3lora.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 1}))
+    with pytest.raises(AdapterFileError, match="version 1, and this s3lora knows 2; prune the original again"):
+        read_provenance(file.parent)
+
+
 def test_a_pipe_for_a_record_does_not_block(tmp_path: Path):
     os.mkfifo(tmp_path / "s3lora.json")
     with pytest.raises(AdapterFileError, match="regular file"):

@@ -168,9 +168,10 @@ def read_provenance(folder: str | os.PathLike[str]) -> Provenance:
         raise AdapterFileError(f"is larger than {MAX_PROVENANCE:,} bytes", file=path.name)
     try:
         version = msgspec.json.decode(raw, type=_Versioned).schema_version
-        if version > PROVENANCE_VERSION:
+        if version != PROVENANCE_VERSION:
             what = f"is of schema version {version}, and this s3lora knows {PROVENANCE_VERSION}"
-            raise AdapterFileError(what, file=path.name, fix="update s3lora")
+            fix = "update s3lora" if version > PROVENANCE_VERSION else "prune the original again"
+            raise AdapterFileError(what, file=path.name, fix=fix)
         return msgspec.json.decode(raw, type=Provenance)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UsageError) as error:
         raise AdapterFileError(f"is not what s3lora writes: {printable(error)}", file=path.name) from None
