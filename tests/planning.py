@@ -10,14 +10,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from safetensors.numpy import load_file
 
-from s3lora import Choice, ModuleScan, Plan, Scan, Settings, open_adapter, prune, scan, write_pruned
+from s3lora import Choice, Mode, ModuleScan, Plan, Remove, Scan, open_adapter, prune, scan, write_pruned
 from s3lora.adapter.digest import Source
 from s3lora.adapter.model import place
-from s3lora.choose.select import share_of
+from s3lora.choose.select import Share, share_of
 from s3lora.measure.scan import Configuration
+from s3lora.rewrite.modes import MODES
+from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.factored import EPSILON
 from tests.spectrum.cases import gaussian
 from tests.support import make_adapter, write_safetensors
@@ -75,11 +78,50 @@ def plan_of(measured: Scan, paths: Iterable[str], *, flat: bool = False) -> Plan
     )
 
 
-def prune_to(source: Path, out: Path, paths: Iterable[str], settings: Settings | None = None, **keywords: Any) -> Path:
+def provenance_of(
+    source: Source,
+    paths: Iterable[str],
+    action: str = "removed",
+    *,
+    zeroed: Iterable[str] = (),
+    warnings: Iterable[str] = (),
+    configuration: Configuration | None = None,
+    **plan: Any,
+) -> Provenance:
+    """Return a made-up record of a pruning; `plan` holds fields of its plan."""
+    chosen = tuple(Choice(path, 0.5, i + 1, "sharp") for i, path in enumerate(paths))
+    share = Share(len(chosen), 10, 20, 100, 0.3, 0.2)
+    fields = {"index": "ssi", "rule": "top 2", "unit": "module", "combine": "mean", "only": "", "seed": 0}
+    fields |= {"candidates": 10, "flat": False, "chosen": chosen, "share": share, "warnings": ()}
+    mode = next(mode for mode in MODES.values() if mode.action == action)()
+    return Provenance(
+        configuration=configuration or Configuration(),
+        source=source,
+        plan=Plan(**{**fields, **plan}),
+        mode=mode.name,
+        settings=msgspec.to_builtins(mode),
+        loader="peft",
+        bake=False,
+        zeroed=dict.fromkeys(zeroed, "is needed"),
+        warnings=tuple(warnings),
+        written=(),
+    )
+
+
+def prune_to(
+    source: Path,
+    out: Path,
+    paths: Iterable[str],
+    mode: Mode | None = None,
+    *,
+    loader: str = "peft",
+    bake: bool = False,
+    **keywords: Any,
+) -> Path:
     """Prune `paths` from the adapter at `source` into the folder `out` and return it."""
     with open_adapter(source) as adapter:
         measured = scan(adapter)
-        pruned = prune(adapter, plan_of(measured, paths), settings or Settings())
+        pruned = prune(adapter, plan_of(measured, paths), mode or Remove(), loader=loader, bake=bake)
         write_pruned(pruned, measured, out, **keywords)
     return out
 

@@ -177,7 +177,7 @@ def test_what_a_page_shows_runs(page: Path, desk: Path, tmp_path_factory: pytest
     names = run_page(page, desk, variables, slow=False, patience=PATIENCE)
     if page.name == "README.md" and page.parent == ROOT:
         assert len(names["plan"].chosen) == 30
-        assert s3lora.read_provenance("without-a-quarter").index == "weighted_ssi"
+        assert s3lora.read_provenance("without-a-quarter").plan.index == "weighted_ssi"
 
 
 @pytest.mark.slow

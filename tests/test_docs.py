@@ -28,9 +28,9 @@ from s3lora.measure.composition import Alignment, Composition, ModuleComposition
 from s3lora.measure.scan import ModuleScan
 from s3lora.report.documents import ScanDocument
 from s3lora.report.schemas import DOCUMENTS
-from s3lora.rewrite.compat import COMPATS
+from s3lora.rewrite.loaders import LOADERS
+from s3lora.rewrite.modes import MODES
 from s3lora.rewrite.provenance import Provenance, Restoration
-from s3lora.rewrite.prune import MODES
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
 from s3lora.spectrum.subspaces import Overlap
@@ -160,7 +160,7 @@ def test_methods_modes_formats_and_loaders_are_documented() -> None:
     formats = [row[0].strip("`") for row in rows(ROOT / "docs" / "formats.md", "name in the output")]
     assert formats == [format.name for format in FORMATS]
     loaders = (ROOT / "docs" / "loaders.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^## .*`--compat (\w+)`", loaders, re.MULTILINE)) == set(COMPATS)
+    assert set(re.findall(r"^## .*`--loader (\w+)`", loaders, re.MULTILINE)) == set(LOADERS)
 
 
 def test_the_schemas_are_listed() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import s3lora
-from s3lora import Settings
+from s3lora import Clip, Mode, Scale, Zero
 from tests.peft_models import (
     difference,
     filled,
@@ -128,27 +128,27 @@ def test_tensors_dropped_without_the_configuration_are_wrong(full: Path, pruned:
     assert "meta" in {parameter.device.type for parameter in model.parameters()}
 
 
-@pytest.mark.parametrize("settings", [Settings("zero"), Settings("clip", component=2), Settings("scale", factor=0.5)])
-def test_other_modes(full: Path, tmp_path: Path, settings: Settings):
-    model = load(prune_to(full, tmp_path / "out", [Q0], settings), llama)
+@pytest.mark.parametrize("mode", [Zero(), Clip(2), Scale(0.5)])
+def test_other_modes(full: Path, tmp_path: Path, mode: Mode):
+    model = load(prune_to(full, tmp_path / "out", [Q0], mode), llama)
     assert layers(model) == QV
     layer = model.base_model.model.get_submodule(Q0)
     before = load(full, llama).base_model.model.get_submodule(Q0).get_delta_weight("default").double()
     after = layer.get_delta_weight("default").double()
     u, sigma, vt = torch.linalg.svd(before, full_matrices=False)
-    wanted = {"zero": 0 * sigma, "clip": sigma.clamp(max=float(sigma[1])), "scale": sigma / 2}[settings.mode]
+    wanted = {"zero": 0 * sigma, "clip": sigma.clamp(max=float(sigma[1])), "scale": sigma / 2}[mode.name]
     assert difference(after, (u * wanted) @ vt) < 1e-6
-    if settings.mode == "zero":
+    if mode.name == "zero":
         assert difference(logits(model), without(full, llama, [Q0])) < TOLERANCE
 
 
-@pytest.mark.parametrize("compat", ["peft", "vllm", "llamacpp"])
-def test_baked_scalings_are_the_same_in_peft(tmp_path: Path, compat):
+@pytest.mark.parametrize("loader", ["peft", "vllm", "llamacpp"])
+def test_baked_scalings_are_the_same_in_peft(tmp_path: Path, loader):
     config = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.v_proj": 5}, "use_rslora": True}
     full = save(tmp_path / "full", llama, **TARGETS, **config)
     fields = config_of(full) | {"base_model_name_or_path": "some/model"}
     (full / "adapter_config.json").write_text(json.dumps(fields))
-    out = prune_to(full, tmp_path / "out", [Q0], Settings(bake=True, compat=compat))
+    out = prune_to(full, tmp_path / "out", [Q0], bake=True, loader=loader)
     assert config_of(out)["use_rslora"] is False
     assert difference(logits(load(out, llama)), without(full, llama, [Q0])) < TOLERANCE
 

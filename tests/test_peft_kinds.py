@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import s3lora
-from s3lora import Settings, read_provenance
+from s3lora import Zero, read_provenance
 from tests.peft_models import (
     difference,
     gpt2,
@@ -99,7 +99,7 @@ def test_bias_of_lora_b(tmp_path: Path):
     full = save(tmp_path / "full", gpt2, target_modules=["c_attn"], fan_in_fan_out=True, lora_bias=True)
     gone = ["transformer.h.0.attn.c_attn"]
     check(prune_to(full, tmp_path / "out", gone), full, gpt2, gone)
-    zeroed = prune_to(full, tmp_path / "zeroed", gone, Settings("zero"))
+    zeroed = prune_to(full, tmp_path / "zeroed", gone, Zero())
     assert difference(logits(load(zeroed, gpt2)), without(full, gpt2, gone)) < TOLERANCE
 
 

@@ -15,7 +15,20 @@ import numpy as np
 import pytest
 
 import s3lora.adapter.write
-from s3lora import OutputError, Settings, UsageError, files, open_adapter, prune, read_provenance, scan, write_pruned
+from s3lora import (
+    Clip,
+    OutputError,
+    Remove,
+    UsageError,
+    Zero,
+    files,
+    open_adapter,
+    prune,
+    read_provenance,
+    scan,
+    write_pruned,
+)
+from s3lora.rewrite.modes import MODES
 from tests.planning import config_of, plan_of, prune_to, tensors_of
 from tests.support import make_adapter, shared, write_safetensors
 
@@ -62,19 +75,19 @@ def in_subprocess(code: str, *arguments: Path) -> subprocess.CompletedProcess[st
 
 def test_kept_tensors_are_the_same_bits(source: Path, tmp_path: Path):
     before = tensors_of(source)
-    for mode in ("remove", "zero", "clip", "scale"):
-        after = tensors_of(prune_to(source, tmp_path / mode, PATHS[:2], Settings(mode=mode)))
+    for mode in MODES.values():
+        after = tensors_of(prune_to(source, tmp_path / mode.name, PATHS[:2], mode()))
         kept = {name for name in before if not any(path in name for path in PATHS[:2])}
         assert kept <= after.keys()
         assert all(after[name].tobytes() == before[name].tobytes() for name in kept)
         assert [name for name in after if name in kept] == [name for name in before if name in kept]
 
 
-@pytest.mark.parametrize("mode", ["remove", "clip"])
+@pytest.mark.parametrize("mode", [Remove(), Clip()])
 def test_the_same_input_gives_the_same_bytes(source: Path, tmp_path: Path, mode):
     (source / "tokenizer.json").write_text("{}")
-    first = listing(prune_to(source, tmp_path / "1", PATHS[:2], Settings(mode=mode)))
-    second = listing(prune_to(source, tmp_path / "2", PATHS[:2], Settings(mode=mode)))
+    first = listing(prune_to(source, tmp_path / "1", PATHS[:2], mode))
+    second = listing(prune_to(source, tmp_path / "2", PATHS[:2], mode))
     assert first == second
     assert sorted(first) == ["adapter_config.json", "adapter_model.safetensors", "s3lora.json", "tokenizer.json"]
 
@@ -89,7 +102,7 @@ def test_the_story_is_in_the_folder_and_in_the_file(source: Path, tmp_path: Path
         (PATHS[2], "removed", 0.5, 1),
         (PATHS[3], "removed", 0.5, 2),
     ]
-    assert (record.share.modules, record.share.modules_total) == (2, 6)
+    assert (record.plan.share.modules, record.plan.share.modules_total) == (2, 6)
     assert record.written[0].sha256 == sha256((out / "adapter_model.safetensors").read_bytes()).hexdigest()
     assert str(tmp_path) not in (out / "s3lora.json").read_text()
     metadata = header_of(out, metadata=True)[1]
@@ -144,7 +157,7 @@ except OutputError as error:
 
 def test_what_does_not_verify_is_not_written(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     real = s3lora.adapter.write.write_safetensors
-    for mode, position in (("remove", -1), ("zero", -1), ("zero", 100), ("remove", 3)):
+    for mode, position in ((Remove(), -1), (Zero(), -1), (Zero(), 100), (Remove(), 3)):
 
         def corrupted(path, *arguments, position=position):
             digest = real(path, *arguments)
@@ -155,7 +168,7 @@ def test_what_does_not_verify_is_not_written(source: Path, tmp_path: Path, monke
 
         monkeypatch.setattr(s3lora.adapter.write, "write_safetensors", corrupted)
         with pytest.raises(OutputError, match="did not verify"):
-            prune_to(source, tmp_path / "out", PATHS[-1:], Settings(mode=mode))
+            prune_to(source, tmp_path / "out", PATHS[-1:], mode)
         assert beside(source) == {"source"}
 
 
@@ -364,7 +377,7 @@ def test_numbers_lie_at_multiples_of_their_size(tmp_path: Path, pad: int):
     half = {name: value.astype("float16") if PATHS[1] in name else value for name, value in tensors.items()}
     mixed = {"base_model.model.flag": np.ones(1, np.int8), **dict(sorted(half.items(), reverse=True))}
     write_safetensors(source / "adapter_model.safetensors", mixed, pad=pad)
-    out = prune_to(source, tmp_path / "b", PATHS[:1], Settings("zero"))
+    out = prune_to(source, tmp_path / "b", PATHS[:1], Zero())
     after = tensors_of(out)
     changed = [name for name, value in mixed.items() if value.tobytes() != after[name].tobytes()]
     assert changed == [f"base_model.model.{PATHS[0]}.lora_B.weight"]

@@ -58,7 +58,7 @@ def test_prune_as_json_is_its_provenance(adapter: Path, tmp_path: Path, capsys: 
     assert result.err == ""
     printed = json.loads(result.out)
     assert printed == json.loads((tmp_path / "out" / "s3lora.json").read_text())
-    assert len(printed["modules"]) == 2
+    assert len(printed["plan"]["chosen"]) == 2
     assert re.fullmatch("[0-9a-f]{64}", printed["source"]["sha256"])
 
 
@@ -68,7 +68,9 @@ def test_prune_as_csv_has_a_row_for_each_chosen_module(
     result = call(capsys, "prune", adapter, "-o", tmp_path / "out", "--format", "csv", "--top", "2")
     record = json.loads((tmp_path / "out" / "s3lora.json").read_text())
     rows = list(csv.DictReader(io.StringIO(result.out)))
-    assert [(row["path"], float(row["value"])) for row in rows] == [(m["path"], m["value"]) for m in record["modules"]]
+    assert [(row["path"], float(row["value"])) for row in rows] == [
+        (m["path"], m["value"]) for m in record["plan"]["chosen"]
+    ]
     assert {row["action"] for row in rows} == {"removed"}
 
 
@@ -78,8 +80,8 @@ def test_prune_as_csv_has_a_row_for_each_chosen_module(
         (("--mode", "zero"), "zeroed", 12),
         (("--mode", "clip", "--clip-to", "3"), "clipped", 12),
         (("--mode", "scale", "--factor", "0.25"), "scaled", 12),
-        (("--compat", "vllm"), "removed", 10),
-        (("--compat", "llamacpp"), "removed", 10),
+        (("--loader", "vllm"), "removed", 10),
+        (("--loader", "llamacpp"), "removed", 10),
         (("--bake-scaling",), "removed", 10),
         (("--index", "frobenius"), "removed", 10),
     ],

@@ -38,12 +38,12 @@ def adapter(tiny: Path, tmp_path: Path) -> Path:
     return tiny_adapter(tiny, tmp_path / "adapter", 1)
 
 
-def write_pruned(adapter: Path, out: Path, top: int, **settings: Any) -> tuple[str, ...]:
+def write_pruned(adapter: Path, out: Path, top: int, mode: s3lora.Mode | None = None) -> tuple[str, ...]:
     """Prune with s3lora, and return what was chosen."""
     with s3lora.open_adapter(adapter) as opened:
         scan = s3lora.scan(opened)
         plan = s3lora.select(scan, s3lora.Top(top))
-        s3lora.write_pruned(s3lora.prune(opened, plan, s3lora.Settings(**settings)), scan, out)
+        s3lora.write_pruned(s3lora.prune(opened, plan, mode or s3lora.Remove()), scan, out)
     return plan.paths
 
 
@@ -163,7 +163,7 @@ def test_a_pruned_adapter_alone_is_compared_with_the_base_and_not_pruned_again(
 
 
 def test_what_stays_in_a_milder_way_is_not_called_gone(base: LocalModel, adapter: Path, tmp_path: Path) -> None:
-    write_pruned(adapter, tmp_path / "mild", 3, mode="scale", factor=0.5)
+    write_pruned(adapter, tmp_path / "mild", 3, s3lora.Scale(0.5))
     [_, mild] = evaluate([tmp_path / "mild"], base, [safety(danger)]).variants
     assert (mild.kind, mild.pruned, mild.share) == ("pruned", (), None)
     assert mild.loaded is not None

@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 
 from s3lora.adapter.digest import FileDigest, Source
-from s3lora.choose.select import Share
 from s3lora.errors import UsageError
 from s3lora.evaluate.figures import figures_of
 from s3lora.evaluate.reading import read_measurement
 from s3lora.evaluate.results import Evaluation, Variant
 from s3lora.measure.scan import Configuration
 from s3lora.report.documents import to_json
-from s3lora.rewrite.provenance import Provenance, Removal
-from s3lora.rewrite.prune import Settings
+from s3lora.rewrite.provenance import Provenance
+from tests.planning import provenance_of
 from tests.report import measured
 
 ORIGINAL = measured.source()
@@ -27,13 +26,8 @@ LABELS = ["base alone", "before pruning", "this adapter"]
 
 
 def record(paths: tuple[str, ...], action: Any = "removed", **fields: Any) -> Provenance:
-    made = Provenance(
-        configuration=Configuration(), source=ORIGINAL, index="weighted_ssi", rule="top 30", unit="module",
-        combine="mean", only="", seed=0, settings=Settings(),
-        modules=tuple(Removal(path, action, 0.5, i, "sharp") for i, path in enumerate(paths, 1)),
-        share=Share(len(paths), 120, 1, 2, 0.5, 0.5), warnings=(), written=(),
-    )  # fmt: skip
-    return dataclasses.replace(made, **fields)
+    given = {"source": ORIGINAL, "index": "weighted_ssi", "rule": "top 30", **fields}
+    return provenance_of(given.pop("source"), paths, action, **given)
 
 
 def paths(top: int) -> tuple[str, ...]:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from s3lora.adapter.digest import FileDigest, Source
-from s3lora.choose.select import Share
+from s3lora.choose.select import Choice, Share
 from s3lora.errors import OutputError, printable
 from s3lora.evaluate.figures import AdapterFigures, figures_of
 from s3lora.measure.scan import Configuration, ModuleScan, Scan
 from s3lora.report.card import PRUNED, SHARPEST, card_section, front_matter
 from s3lora.report.card_file import BEGIN, END, has_section, metadata, read_card, with_section
-from s3lora.rewrite.provenance import Provenance, Removal
-from s3lora.rewrite.prune import Settings
+from s3lora.rewrite.provenance import Provenance
+from tests.planning import provenance_of
 from tests.report import measured
 from tests.report.rendered import Rendered
 from tests.report.test_markdown import MARKUP
@@ -34,13 +34,8 @@ def scanned(modules: list[ModuleScan] | None = None, source: Source | None = Non
 
 
 def record(source: Source, modules: int = 2, name: str = "", **fields: object) -> Provenance:
-    removed = [Removal(f"model.layers.{i}.q{name}", "removed", 0.5, i + 1, f"sharp{name}") for i in range(modules)]
-    made = Provenance(
-        configuration=Configuration(), source=source, index="ssi", rule="top 2", unit="module", combine="mean",
-        only="", seed=0, settings=Settings(), modules=tuple(removed), share=Share(modules, 10, 20, 100, 0.3, 0.2),
-        warnings=(), written=(),
-    )  # fmt: skip
-    return dataclasses.replace(made, **fields)  # type: ignore[arg-type]
+    chosen = tuple(Choice(f"model.layers.{i}.q{name}", 0.5, i + 1, f"sharp{name}") for i in range(modules))
+    return provenance_of(source, [], chosen=chosen, share=Share(modules, 10, 20, 100, 0.3, 0.2), **fields)  # type: ignore[arg-type]
 
 
 def figures(**fields: object) -> AdapterFigures:
@@ -122,8 +117,7 @@ def test_measured_figures_have_intervals_items_judge_and_data() -> None:
 def test_that_no_difference_can_be_told_is_told() -> None:
     evaluation = measured.evaluation()
     gone = evaluation.variants[2].pruned
-    removed = tuple(Removal(path, "removed", 0.5, 1, "sharp") for path in gone)
-    made = dataclasses.replace(record(measured.source()), modules=removed)
+    made = provenance_of(measured.source(), gone)
     own = dataclasses.replace(measured.source(), files=(FileDigest("adapter_model.safetensors", 9, "f6" * 32),))
     found = figures_of(evaluation, own, made, "evaluation.json")
     assert [label for label, _ in found.columns] == ["base alone", "before pruning", "this adapter"]

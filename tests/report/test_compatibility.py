@@ -18,6 +18,7 @@ from s3lora.evaluate import results
 from s3lora.evaluate.reading import read_measurement
 from s3lora.measure.scan import SCHEMA_VERSION
 from s3lora.report.schemas import DOCUMENTS, LATER, schema
+from s3lora.rewrite.provenance import PROVENANCE_VERSION
 from tests.report.compatibility import Schema, breaks
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "documents"
@@ -27,6 +28,8 @@ documents = pytest.mark.parametrize("name", DOCUMENTS)
 
 
 def version(name: str) -> int:
+    if name == "prune":
+        return PROVENANCE_VERSION
     return results.SCHEMA_VERSION if name in MEASURED else SCHEMA_VERSION
 
 
@@ -95,21 +98,21 @@ def renamed(old: str, new: str) -> Callable[[Schema], None]:
 @pytest.mark.parametrize(
     ("name", "edit", "says"),
     [
-        ("Removal", add("note", required=False), []),
-        ("Removal", lambda part: part["properties"]["action"]["enum"].append("melted"), []),
-        ("Removal", lambda part: part.update(description="other words"), []),
-        ("Removal", add("note", required=True), [".modules[].note: is required, and older documents lack it"]),
-        ("Removal", lambda part: part["required"].remove("reason"), [".modules[].reason: was always written"]),
-        ("Removal", lambda part: part["properties"]["action"]["enum"].remove("removed"),
-         [".modules[].action: removed is gone"]),
-        ("Removal", retyped("position", {"type": "number"}), [".modules[].position: was integer, is number"]),
-        ("Removal", retyped("position", {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
-         [".modules[].position: was integer, is integer or null"]),
-        ("Removal", retyped("value", {"type": "number"}), [".modules[].value: was null or number, is number"]),
-        ("Removal", renamed("reason", "because"),
-         [".modules[].reason: is gone", ".modules[].because: is required, and older documents lack it"]),
-        ("Provenance", retyped("rule", {"type": "string", "maxLength": 9}),
-         [".rule: limits were {}, are {'maxLength': 9}"]),
+        ("Choice", add("note", required=False), []),
+        ("Configuration", lambda part: part["properties"]["fit"]["enum"].append("l3"), []),
+        ("Choice", lambda part: part.update(description="other words"), []),
+        ("Choice", add("note", required=True), [".plan.chosen[].note: is required, and older documents lack it"]),
+        ("Choice", lambda part: part["required"].remove("reason"), [".plan.chosen[].reason: was always written"]),
+        ("Configuration", lambda part: part["properties"]["fit"]["enum"].remove("l1"),
+         [".configuration.fit: l1 is gone"]),
+        ("Choice", retyped("position", {"type": "number"}), [".plan.chosen[].position: was integer, is number"]),
+        ("Choice", retyped("position", {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+         [".plan.chosen[].position: was integer, is integer or null"]),
+        ("Choice", retyped("value", {"type": "number"}), [".plan.chosen[].value: was null or number, is number"]),
+        ("Choice", renamed("reason", "because"),
+         [".plan.chosen[].reason: is gone", ".plan.chosen[].because: is required, and older documents lack it"]),
+        ("Provenance", retyped("loader", {"type": "string", "maxLength": 9}),
+         [".loader: limits were {}, are {'maxLength': 9}"]),
         ("FileDigest", lambda part: part["properties"].pop("bytes"),
          [".source.files[].bytes: is gone"]),
     ],
@@ -136,7 +139,7 @@ def test_a_document_of_a_later_version_is_refused_in_one_sentence(name: str, tmp
     content = {**json.loads(released(name).read_text()), "schema_version": version(name) + 1, "modules": 3, "suites": 3}
     if name == "prune":
         (tmp_path / "s3lora.json").write_text(json.dumps(content))
-        with pytest.raises(AdapterFileError, match=r"is of schema version 2, and this s3lora knows 1; update s3lora"):
+        with pytest.raises(AdapterFileError, match=r"is of schema version 3, and this s3lora knows 2; update s3lora"):
             read_provenance(tmp_path)
     elif name in MEASURED:
         (tmp_path / "result.json").write_text(json.dumps(content))

@@ -22,8 +22,7 @@ from s3lora.report.compare_text import compare_text
 from s3lora.report.documents import ScanDocument, scan_document
 from s3lora.report.heatmap import COLOURS, MARK, heat_map
 from s3lora.report.names import tail
-from s3lora.rewrite.provenance import Provenance, Removal
-from s3lora.rewrite.prune import Action, Settings
+from tests.planning import provenance_of
 from tests.report import made_comparison
 
 HOSTILE = (
@@ -228,14 +227,11 @@ def test_the_plan_in_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("actions", "told"), [(("removed", "removed"), True), (("removed", "zeroed"), False), (("scaled",), False)]
+    ("action", "zeroed", "told"), [("removed", (), True), ("removed", ("h.1.q",), False), ("scaled", (), False)]
 )
-def test_compute_is_told_where_all_modules_leave(actions: tuple[Action, ...], told: bool) -> None:
-    provenance = Provenance(
-        configuration=Configuration(), source=source(), index="ssi", rule="top 10", unit="module", combine="mean",
-        only="", seed=0, settings=Settings(), share=Share(2, 8, 28, 224, 0.1, 0.1), warnings=(), written=(),
-        modules=tuple(Removal(f"h.{i}.q", action, 0.9, i + 1, "why") for i, action in enumerate(actions)),
-    )  # fmt: skip
+def test_compute_is_told_where_all_modules_leave(action: str, zeroed: tuple[str, ...], told: bool) -> None:
+    share = Share(2, 8, 28, 224, 0.1, 0.1)
+    provenance = provenance_of(source(), ["h.0.q", "h.1.q"], action, zeroed=zeroed, rule="top 10", share=share)
     shown = " ".join(text.to_text(text.prune_text(provenance, Written((), ()), "out")).split())
     assert "10.0% of Frobenius energy" in shown
     assert ("of LoRA compute" in shown) == told
@@ -302,11 +298,7 @@ def everything(name: str) -> list[str]:
     scan_doc = dataclasses.replace(document(modules, name), warnings=(name, f"about {name}"))
     scan_doc = dataclasses.replace(scan_doc, source=dataclasses.replace(scan_doc.source, base_model=name))
     share = Share(1, 8, 28, 224, 0.1, 0.1)
-    provenance = Provenance(
-        configuration=Configuration(), source=source(name), index="ssi", rule="top 10", unit="module", combine="mean",
-        only=name, seed=0, settings=Settings(), modules=(Removal(path, "removed", 0.9, 1, "why"),), share=share,
-        warnings=(name,), written=(),
-    )  # fmt: skip
+    provenance = provenance_of(source(name), [path], rule="top 10", only=name, share=share, warnings=(name,))
     return [
         text.to_text(text.scan_text(scan_doc, f"s3lora prune '{'x' * 100}' --only 'a b' -o PRUNED")),
         text.to_text(text.prune_text(provenance, Written((), (name, name)), name)),

@@ -11,9 +11,11 @@ import pytest
 
 from s3lora import (
     AdapterFileError,
+    Clip,
     OutputError,
-    Settings,
+    Remove,
     UsageError,
+    Zero,
     open_adapter,
     prune,
     read_provenance,
@@ -36,10 +38,10 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("mode", ["remove", "clip"])
+@pytest.mark.parametrize("mode", [Remove(), Clip()])
 def test_all_back_is_the_original_byte_by_byte(source: Path, tmp_path: Path, mode):
     original = listing(source)
-    pruned = prune_to(source, tmp_path / "pruned", [Q0, V0], Settings(mode=mode))
+    pruned = prune_to(source, tmp_path / "pruned", [Q0, V0], mode)
     (pruned / "notes.md").write_text("written after pruning")
     assert restore(pruned, source, tmp_path / "back") == (Q0, V0)
     assert listing(tmp_path / "back") == {**original, "notes.md": b"written after pruning"}
@@ -74,7 +76,7 @@ def test_some_back(source: Path, tmp_path: Path):
     assert config_of(tmp_path / "back") == config_of(direct)
     record = read_provenance(tmp_path / "back")
     assert [(m.path, m.position, m.reason) for m in record.modules] == [(Q0, 1, "by hand"), (Q1, 3, "by hand")]
-    assert record.share.modules == 2
+    assert record.plan.share.modules == 2
     restore(tmp_path / "back", source, tmp_path / "all")  # and again from there
     assert listing(tmp_path / "all") == listing(source)
 
@@ -82,7 +84,7 @@ def test_some_back(source: Path, tmp_path: Path):
 def test_reasons_do_not_pile_up(tmp_path: Path):
     names = [f"model.layers.0.self_attn.{letter}_proj" for letter in "qkvo"]
     source = make_adapter(tmp_path / "source", dict.fromkeys(names, (8, 8, 2)))
-    pruned = prune_to(source, tmp_path / "pruned", [names[0], names[3]], Settings(compat="sglang"))
+    pruned = prune_to(source, tmp_path / "pruned", [names[0], names[3]], loader="sglang")
     restore(pruned, source, tmp_path / "back", modules=[names[3]])
     (first, _), (again,) = read_provenance(pruned).modules, read_provenance(tmp_path / "back").modules
     assert "zeroed because it is fused" in first.reason
@@ -125,9 +127,11 @@ def test_refusals(source: Path, tmp_path: Path):
     [
         lambda record: "not json",
         lambda record: "[]",
-        lambda record: json.dumps({**record, "modules": 3}),
-        lambda record: json.dumps({**record, "settings": {**record["settings"], "factor": 7.0}}),
-        lambda record: json.dumps({**record, "settings": {**record["settings"], "mode": "drop"}}),
+        lambda record: json.dumps({**record, "zeroed": 3}),
+        lambda record: json.dumps({**record, "settings": {"factor": 0.5}}),
+        lambda record: json.dumps({**record, "mode": "scale", "settings": {"factor": 7.0}}),
+        lambda record: json.dumps({**record, "mode": "drop"}),
+        lambda record: json.dumps({**record, "loader": "drop"}),
         lambda record: "[" * 100_000,
     ],
 )
@@ -138,6 +142,13 @@ def test_a_damaged_record(source: Path, tmp_path: Path, damage):
         read_provenance(file.parent)
 
 
+def test_a_record_of_an_older_version(source: Path, tmp_path: Path):
+    file = prune_to(source, tmp_path / "pruned", [Q0]) / "s3lora.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 1}))
+    with pytest.raises(AdapterFileError, match="version 1, and this s3lora knows 2; prune the original again"):
+        read_provenance(file.parent)
+
+
 def test_a_pipe_for_a_record_does_not_block(tmp_path: Path):
     os.mkfifo(tmp_path / "s3lora.json")
     with pytest.raises(AdapterFileError, match="regular file"):
@@ -145,7 +156,7 @@ def test_a_pipe_for_a_record_does_not_block(tmp_path: Path):
 
 
 def test_some_back_of_zeroed_modules(source: Path, tmp_path: Path):
-    pruned = prune_to(source, tmp_path / "pruned", [Q0, V0], Settings(mode="zero"))
+    pruned = prune_to(source, tmp_path / "pruned", [Q0, V0], Zero())
     restore(pruned, source, tmp_path / "back", modules=[Q0])
     after = tensors_of(tmp_path / "back")
     assert after[f"{PREFIX}{Q0}.lora_B.weight"].any()
@@ -177,4 +188,4 @@ def test_what_scan_and_plan_warn_of_is_recorded(tmp_path: Path):
     assert read_provenance(tmp_path / "out") == record
     assert any("different ranks" in warning for warning in record.warnings)
     assert any("capped at 1" in warning for warning in record.warnings)
-    assert (record.unit, record.combine) == ("layer", "max")
+    assert (record.plan.unit, record.plan.combine) == ("layer", "max")

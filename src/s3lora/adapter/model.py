@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from s3lora.adapter.tensor import Array, Tensor
 
 if TYPE_CHECKING:
@@ -48,12 +50,28 @@ class Factor:
     """One of the two low-rank factors, as a matrix, whatever its layout in the file.
 
     `view` turns the stored array into the matrix of shape `shape` without copying, so that assigning to the view of
-    a copy writes the factor back in the file's own layout.
+    a copy writes the factor back in the file's own layout. Several factors may be views of one tensor (fused
+    experts), as long as they do not overlap.
     """
 
     tensor: Tensor
     shape: tuple[int, int]
     view: Callable[[Array], Array] = as_stored
+
+    @property
+    def parts(self) -> tuple[Factor, ...]:
+        """Return the factors that are stored: this one."""
+        return (self,)
+
+    @property
+    def dtype(self) -> str:
+        """Return the stored dtype."""
+        return self.tensor.dtype
+
+    @property
+    def parameters(self) -> int:
+        """Return how many stored numbers the factor is made of."""
+        return self.shape[0] * self.shape[1]
 
     def array(self) -> Array:
         """Return the factor as a read-only matrix view in its stored dtype."""
@@ -62,6 +80,58 @@ class Factor:
     def matrix(self) -> Any:
         """Return what `array` does or, of a tensor too long to be held, a matrix whose rows are read when needed."""
         return self.array() if self.view is not as_stored else self.tensor.matrix()
+
+    def write_back(self, matrix: Array) -> tuple[Array, ...]:
+        """Return the new values of each part, given the new matrix: the matrix itself."""
+        return (matrix,)
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedFactor:
+    """A low-rank factor that is stored as several parts and multiplied out when it is read.
+
+    `join` makes the matrix of shape `shape` out of the parts, which it gets in float64: a product of float32 numbers
+    is exact there. `split` makes new parts out of a new matrix, so that joining them gives that matrix; it raises
+    UnsupportedAdapterError for a matrix that no parts of these shapes give.
+
+    >>> import numpy as np
+    >>> from s3lora.adapter.tensor import ArrayTensor
+    >>> values = Factor(ArrayTensor("x.E", np.array([[2.0], [3.0]])), (2, 1))
+    >>> rows = Factor(ArrayTensor("x.A", np.ones((2, 4))), (2, 4))
+    >>> a = DerivedFactor((values, rows), (2, 4), np.multiply, lambda new: (np.ones((2, 1)), new))
+    >>> a.array()[:, 0].tolist(), a.parameters
+    ([2.0, 3.0], 10)
+    """
+
+    parts: tuple[Factor, ...]
+    shape: tuple[int, int]
+    join: Callable[..., Array]
+    split: Callable[[Array], tuple[Array, ...]]
+
+    @property
+    def dtype(self) -> str:
+        """Return the stored dtypes of the parts, joined by `/` where they differ."""
+        return "/".join(dict.fromkeys(part.dtype for part in self.parts))
+
+    @property
+    def parameters(self) -> int:
+        """Return how many stored numbers the factor is made of."""
+        return sum(part.parameters for part in self.parts)
+
+    def array(self) -> Array:
+        """Return the factor as a matrix in float64."""
+        return self.join(*(part.array().astype(np.float64) for part in self.parts))
+
+    def matrix(self) -> Any:
+        """Return what `array` does: joining needs all of it."""
+        return self.array()
+
+    def write_back(self, matrix: Array) -> tuple[Array, ...]:
+        """Return the new values of each part, given the new matrix."""
+        return self.split(matrix)
+
+
+AnyFactor = Factor | DerivedFactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +144,8 @@ class LoraModule:
     """
 
     path: str
-    A: Factor
-    B: Factor
+    A: AnyFactor
+    B: AnyFactor
     scaling: Scaling
     layer: int | None = None
     projection: str = ""
@@ -97,24 +167,29 @@ class LoraModule:
 
     @property
     def rank(self) -> int:
-        """Return r as the shapes say it; a configured rank can be wrong."""
+        """Return r, the size that A and B share; a configured rank can be wrong."""
         return self.A.shape[0]
 
     @property
+    def parts(self) -> tuple[Factor, ...]:
+        """Return the stored factors: one for A and one for B, more where a factor is derived."""
+        return (*self.A.parts, *self.B.parts)
+
+    @property
     def dtype(self) -> str:
-        """Return the dtype of lora_B, or `A/B` dtypes joined where they differ."""
-        a, b = self.A.tensor.dtype, self.B.tensor.dtype
-        return b if a == b else f"{a}/{b}"
+        """Return the dtype of the stored factors, joined by `/` in the order A, B where they differ."""
+        a, b = self.A.dtype, self.B.dtype
+        return b if a == b else "/".join(dict.fromkeys((*a.split("/"), *b.split("/"))))
 
     @property
     def parameters(self) -> int:
-        """Return r·(m + n): the parameters of this update, and its multiply-adds for one token."""
-        return self.rank * (self.m + self.n)
+        """Return how many numbers of this update are stored: r·(m + n), unless a factor is derived."""
+        return self.A.parameters + self.B.parameters
 
     @property
     def tensor_names(self) -> tuple[str, ...]:
         """Return the names of all tensors that leave the file with this module."""
-        return (self.A.tensor.name, self.B.tensor.name, *self.extras)
+        return (*[part.tensor.name for part in self.parts], *self.extras)
 
 
 @dataclass(frozen=True, slots=True)

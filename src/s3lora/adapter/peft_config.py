@@ -12,8 +12,6 @@ from s3lora.errors import UnsupportedAdapterError, printable
 
 #: Initialisations that change the base weight when the adapter is loaded.
 BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
-#: First release of PEFT that reads `exclude_modules`.
-FIRST_PEFT = "0.14.0"
 
 
 def refuse_changed_base(adapter: Adapter) -> None:

@@ -133,7 +133,7 @@ class Stream:
 
 def _tensors(module: LoraModule) -> Sequence[StoredTensor]:
     """Return the tensors of a module that lie in a file; of a model in memory there are none."""
-    tensors = (factor.tensor for factor in (module.A, module.B))
+    tensors = (part.tensor for part in module.parts)
     return [tensor for tensor in tensors if isinstance(tensor, StoredTensor) and tensor.nbytes]
 
 

@@ -18,6 +18,7 @@ from s3lora.choose.select import CONTROLS, Filter, Plan, select
 from s3lora.cli.output import progress_line
 from s3lora.errors import UsageError, printable
 from s3lora.measure.scan import Configuration, Scan, configured, scan_all
+from s3lora.rewrite.modes import MODES, Mode, mode_of, settings_of
 from s3lora.spectrum.indices import INDICES, any_costly
 from s3lora.spectrum.methods import METHODS
 
@@ -35,6 +36,12 @@ BY_NAME: list[RuleKind] = [kind for kind in RULES.values() if not kind.asked_by_
 RULE_OPTIONS = (
     *(kind.name for kind in BY_OPTION), "rule", *(setting.name for kind in BY_NAME for setting in kind.settings)
 )  # fmt: skip
+#: Option of a mode → the mode, and the field that it sets.
+SETTINGS = {
+    given.metadata["option"].removeprefix("--").replace("-", "_"): (name, given)
+    for name, mode in MODES.items()
+    for given in settings_of(mode)
+}
 #: Option → the choices, as (option, value), that it needs all of to do anything.
 OWNERS = {
     "fit": (("method", "spsvd"),),
@@ -42,8 +49,7 @@ OWNERS = {
     "match": (("index", "random-matched"),),
     **{setting.name: (("rule", kind.name),) for kind in BY_NAME for setting in kind.settings},
     "combine": (("unit", "layer"),),
-    "clip_to": (("mode", "clip"),),
-    "factor": (("mode", "scale"),),
+    **{name: (("mode", mode),) for name, (mode, _) in SETTINGS.items()},
 }
 
 
@@ -121,6 +127,23 @@ rule_options = all_options(
     click.option("--combine", type=click.Choice(["mean", "max"]), default="mean", show_default=True,
                  help="Index of a layer from those of its modules."),
 )  # fmt: skip
+
+
+mode_options = all_options(
+    click.option("--mode", type=click.Choice(list(MODES)), default="remove", show_default=True,
+                 help=f"Have the chosen modules {' or '.join(mode.action for mode in MODES.values())}."),
+    *(
+        click.option(given.metadata["option"], default=given.default, show_default=True,
+                     metavar=given.metadata["metavar"], help=given.metadata["help"])
+        for _, given in SETTINGS.values()
+    ),
+)  # fmt: skip
+
+
+def mode_with(options: dict[str, Any]) -> Mode:
+    """Return the mode with the values of `mode_options`; raise UsageError if they cannot be meant."""
+    name = options["mode"]
+    return mode_of(name, {given.name: options[option] for option, (mode, given) in SETTINGS.items() if mode == name})
 
 
 def format_option(*names: str) -> Callable[[Command], Command]:

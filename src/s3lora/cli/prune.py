@@ -8,37 +8,31 @@ from typing import Any
 import click
 
 from s3lora.adapter.open import open_adapter
-from s3lora.cli.options import format_option, refuse_idle, rule_options, scan_options, scans_with, selector
+from s3lora.cli.options import (
+    format_option,
+    mode_options,
+    mode_with,
+    refuse_idle,
+    rule_options,
+    scan_options,
+    scans_with,
+    selector,
+)
 from s3lora.cli.output import emit, show
 from s3lora.cli.pages import reported
 from s3lora.report.documents import prune_csv, scan_document, to_json
-from s3lora.rewrite.compat import COMPATS
+from s3lora.rewrite.loaders import LOADERS
 from s3lora.rewrite.provenance import write_pruned
-from s3lora.rewrite.prune import MODES, Settings, prune
+from s3lora.rewrite.prune import prune
 
 
 @click.command("prune", short_help="Write the adapter without its sharpest modules.")
 @click.argument("path", metavar="PATH")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
+@mode_options
 @click.option(
-    "--mode",
-    type=click.Choice(MODES),
-    default="remove",
-    show_default=True,
-    help="Remove modules, zero them, clip their sharp directions, or scale them down.",
+    "--loader", type=click.Choice(list(LOADERS)), default="peft", show_default=True, help="Loader to write for."
 )
-@click.option(
-    "--clip-to",
-    type=click.IntRange(min=2),
-    default=2,
-    show_default=True,
-    metavar="K",
-    help="Singular value that --mode clip lowers the larger ones to.",
-)
-@click.option(
-    "--factor", type=float, metavar="F", default=0.5, show_default=True, help="Factor of --mode scale, between 0 and 1."
-)
-@click.option("--compat", type=click.Choice(COMPATS), default="peft", show_default=True, help="Loader to write for.")
 @click.option("--bake-scaling", is_flag=True, help="Multiply the scaling into lora_B and write alpha = r.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder, the input included.")
 @click.option("--force-flat", is_flag=True, help="Prune even where the index does not tell modules apart.")
@@ -56,18 +50,18 @@ def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     \b
     s3lora prune my-adapter -o pruned
     s3lora prune my-adapter -o pruned --fraction 0.25 --index weighted-ssi
-    s3lora prune my-adapter -o pruned --compat sglang --bake-scaling
+    s3lora prune my-adapter -o pruned --loader sglang --bake-scaling
     """  # fmt: skip
     refuse_idle(click.get_current_context())
-    settings = Settings(
-        options["mode"], options["clip_to"], options["factor"], options["compat"], options["bake_scaling"]
-    )
+    mode = mode_with(options)
     choose = selector(options)
     with open_adapter(path) as adapter:
         scans = scans_with(adapter, options, path, others=form == "html")
         measured = scans[0]
         plan = choose(measured)
-        pruned = prune(adapter, plan, settings, flat=options["force_flat"])
+        pruned = prune(
+            adapter, plan, mode, loader=options["loader"], bake=options["bake_scaling"], flat=options["force_flat"]
+        )
         page = reported(scan_document(measured, plan), scans, path, options) if form == "html" else None
         provenance, written = write_pruned(pruned, measured, output, force=options["force"])
     if page is not None:

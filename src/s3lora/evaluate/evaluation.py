@@ -220,10 +220,10 @@ def _recorded(name: str, source: Source, original: Provenance) -> Variant:
         name=name,
         kind="pruned",
         adapter=source,
-        rule=original.rule,
-        ranking=f"{original.index} ({original.configuration.method})",
+        rule=original.plan.rule,
+        ranking=f"{original.plan.index} ({original.configuration.method})",
         pruned=gone,
-        share=original.share if gone else None,
+        share=original.plan.share if gone else None,
     )
 
 

@@ -147,15 +147,15 @@ def _point(points: Sequence[SweepPoint], record: Provenance) -> SweepPoint | Non
 
     Points do not list their modules: the same number from the top of the same ranking are the same modules.
     """
-    configuration, gone = record.configuration, _gone(record)
-    simple = not record.only and record.unit == "module" and configuration.rank is None and configuration.fit == "l2"
-    rule = RULES.get(record.rule.partition(" ")[0])
+    configuration, plan, gone = record.configuration, record.plan, _gone(record)
+    simple = not plan.only and plan.unit == "module" and configuration.rank is None and configuration.fit == "l2"
+    rule = RULES.get(plan.rule.partition(" ")[0])
     if not simple or not gone or rule is None or not rule.leading:
         return None
     for point in points:
         index = INDICES.get(point.index)  # a file may name any
         plain = index is not None and index.plain
-        same = point.index == record.index and (plain or point.method == configuration.method)
+        same = point.index == plan.index and (plain or point.method == configuration.method)
         if same and not point.control and point.top == len(gone):
             return point
     return None

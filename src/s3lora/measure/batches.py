@@ -58,14 +58,19 @@ def _batches(stream: Stream) -> Iterator[Batch]:
         shape = module.m, module.n, module.rank
         batch = waiting.setdefault(shape, [])
         batch.append(module)
-        total += module.parameters
-        if len(batch) * module.parameters >= TOGETHER or total >= WAITING:
+        total += _numbers(module)
+        if len(batch) * _numbers(module) >= TOGETHER or total >= WAITING:
             if total >= WAITING:
-                shape = max(waiting, key=lambda one: sum(module.parameters for module in waiting[one]))
+                shape = max(waiting, key=lambda one: sum(map(_numbers, waiting[one])))
             batch = waiting.pop(shape)
-            total -= sum(module.parameters for module in batch)
+            total -= sum(map(_numbers, batch))
             yield batch
     yield from waiting.values()
+
+
+def _numbers(module: LoraModule) -> int:
+    """Return how many numbers both factors have, as matrices."""
+    return module.rank * (module.m + module.n)
 
 
 def _mapped(
@@ -94,7 +99,7 @@ def _mapped(
 
 
 def _workers(adapter: Adapter) -> int:
-    if sum(module.parameters for module in adapter.modules) < SMALL:
+    if sum(map(_numbers, adapter.modules)) < SMALL:
         return 1
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(available, MAX_WORKERS))

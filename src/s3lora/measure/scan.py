@@ -295,7 +295,7 @@ def _record(
 
 
 def _nonfinite(module: LoraModule, label: str) -> NonFiniteError:
-    where = next((factor.tensor.name for factor in (module.A, module.B) if not _is_finite(factor)), "its scaling")
+    where = next((part.tensor.name for part in module.parts if not _is_finite(part)), "its scaling")
     return NonFiniteError(
         f"holds NaN or infinity in {where}",
         file=label,

@@ -174,12 +174,12 @@ def _pedigree(record: Provenance) -> Part:
     }
     actions = Counter(module.action for module in record.modules)
     done = ", ".join(f"{number} {action}" for action, number in actions.items())
-    share = record.share
+    share = record.plan.share
     parameters = share.parameters / share.parameters_total if share.parameters_total else None
-    only = f", among {record.only}" if record.only else ""
+    only = f", among {record.plan.only}" if record.plan.only else ""
     notes = (
         f"Pruned by {record.tool.name} {record.tool.version}: of {share.modules_total} modules {done}, chosen by the "
-        f"rule {record.rule} of the index {record.index} ({record.configuration.method}){only}; "
+        f"rule {record.plan.rule} of the index {record.plan.index} ({record.configuration.method}){only}; "
         f"{percent(parameters)} of the LoRA parameters and {percent(share.frobenius_energy)} of the Frobenius energy. "
         "s3lora.json lists the modules."
     )

@@ -131,10 +131,10 @@ def _sharpest(modules: Sequence[ModuleScan], index: str) -> list[str]:
 def _pruning(record: Provenance, source: Source) -> list[str]:
     actions = Counter(module.action for module in record.modules)
     done = ", ".join(f"{count(number)} {action}" for action, number in actions.items())
-    share = record.share
+    share = record.plan.share
     parameters = share.parameters / share.parameters_total if share.parameters_total else None
-    chosen = f"{text(record.rule)} by {code(record.index)} ({code(record.configuration.method)})"
-    only = f", among {text(record.only)}" if record.only else ""
+    chosen = f"{text(record.plan.rule)} by {code(record.plan.index)} ({code(record.configuration.method)})"
+    only = f", among {text(record.plan.only)}" if record.plan.only else ""
     named = code(record.source.name)
     return [
         "### Pruning",
@@ -148,7 +148,7 @@ def _pruning(record: Provenance, source: Source) -> list[str]:
             [[f"source, {named}", code(record.source.sha256)], ["result, this adapter", code(source.sha256)]],
         ),
         "",
-        *_modules(record.modules, record.index),
+        *_modules(record.modules, record.plan.index),
         *(f"- Note: {text(note)}" for note in record.warnings[:SENTENCES]),
     ]
 

@@ -105,7 +105,7 @@ def prune_csv(provenance: Provenance) -> str:
     """Return one row a module that was chosen: what was done to it, and why."""
     rows = [["path", "action", "index", "value", "position", "reason"]]
     for module in provenance.modules:
-        cells = [module.path, module.action, provenance.index, module.value, module.position, module.reason]
+        cells = [module.path, module.action, provenance.plan.index, module.value, module.position, module.reason]
         rows.append([cell(value) for value in cells])
     return to_csv(rows)
 

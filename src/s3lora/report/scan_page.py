@@ -154,7 +154,7 @@ def _made(adapter: Reported) -> Iterable[tuple[str, str]]:
         reference = document.reference
         yield "reference", f"{reference.reference}, {reference.adapters:,} adapters, {reference.modules:,} modules"
     if adapter.provenance is not None:
-        yield "mode", f"{adapter.provenance.settings.mode}, for {adapter.provenance.settings.compat}"
+        yield "mode", f"{adapter.provenance.mode}, for {adapter.provenance.loader}"
         for file in adapter.provenance.written:
             yield f"SHA-256 of {printable(file.name, 60)}", file.sha256
 

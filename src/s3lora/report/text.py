@@ -215,13 +215,13 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
         ("wrote ", "green"),
         (printable(out), "bold"),
         f"  {done}; {_size(before)} → {_size(size)}, verified by reading it again\n",
-        (f"{provenance.rule} by {provenance.index} took ", "dim"),
+        (f"{provenance.plan.rule} by {provenance.plan.index} took ", "dim"),
     )
-    text.append_text(_share(provenance.share, compute=set(actions) == {"removed"}))
+    text.append_text(_share(provenance.plan.share, compute=set(actions) == {"removed"}))
     table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("", justify="right")
     table.add_column("module", no_wrap=True)
-    table.add_column(provenance.index if provenance.index in INDICES else "", justify="right")
+    table.add_column(provenance.plan.index if provenance.plan.index in INDICES else "", justify="right")
     table.add_column("")
     for module in provenance.modules[:SHOWN]:
         table.add_row(str(module.position), Name(module.path), _number(module.value), module.action)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -16,14 +17,16 @@ from s3lora.adapter.folder import check_target, copy_companions, refuse_nesting
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import PROVENANCE, open_adapter
 from s3lora.adapter.write import Written, tensor_names, write_adapter
-from s3lora.choose.select import Choice, Plan, Share, share_of
+from s3lora.choose.select import Choice, Plan, share_of
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
 from s3lora.files import read_whole, replacing
 from s3lora.measure.scan import SCHEMA_VERSION, Configuration, Scan, Tool, scan
-from s3lora.rewrite.prune import Action, Pruned, Settings, prune
+from s3lora.rewrite.loaders import loader_of
+from s3lora.rewrite.modes import MODES, Zero, mode_of
+from s3lora.rewrite.prune import Pruned, prune
 
-#: Between why a module was chosen and why it was not removed.
-ZEROED = "; zeroed because it "
+#: Of `s3lora.json`. 2: the plan is nested, the mode is a name with settings of its own, and `loader` was `compat`.
+PROVENANCE_VERSION = 2
 MAX_PROVENANCE = 64 * 1024 * 1024
 
 
@@ -32,7 +35,7 @@ class Removal:
     """What was done to one module, and why."""
 
     path: str
-    action: Action
+    action: str
     value: float | None
     position: int
     reason: str
@@ -40,30 +43,47 @@ class Removal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """The content of `s3lora.json`: where a pruned adapter came from and what was done to it."""
+    """The content of `s3lora.json`: where a pruned adapter came from and what was done to it.
 
-    schema_version: int = SCHEMA_VERSION
+    `plan` names the chosen modules. `settings` are those of the `mode`; `zeroed` tells of modules that were to leave
+    and had to stay as zeros, and why.
+    """
+
+    schema_version: int = PROVENANCE_VERSION
     tool: Tool = field(default_factory=Tool)
     configuration: Configuration
     source: Source
-    index: str
-    rule: str
-    unit: str
-    combine: str
-    only: str
-    seed: int
-    settings: Settings
-    modules: tuple[Removal, ...]
-    share: Share
+    plan: Plan
+    mode: str
+    settings: Mapping[str, Any]
+    loader: str
+    bake: bool
+    zeroed: Mapping[str, str]
     warnings: tuple[str, ...]
     written: tuple[FileDigest, ...]
+
+    def __post_init__(self) -> None:
+        """Raise UsageError if there is no such mode or loader, or the mode has no such settings."""
+        mode_of(self.mode, self.settings)
+        loader_of(self.loader)
+
+    @property
+    def modules(self) -> tuple[Removal, ...]:
+        """Return what was done to each chosen module, in the order of the plan."""
+        return tuple(self._done(choice) for choice in self.plan.chosen)
+
+    def _done(self, choice: Choice) -> Removal:
+        why = self.zeroed.get(choice.path)
+        action = MODES[self.mode].action if why is None else Zero.action
+        reason = choice.reason if why is None else f"{choice.reason}; zeroed because it {why}"
+        return Removal(choice.path, action, choice.value, choice.position, reason)
 
 
 @dataclass(frozen=True, slots=True)
 class _Versioned:
     """What every document begins with."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = PROVENANCE_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,35 +108,27 @@ def write_pruned(
     Raises UsageError if `scan` is of another adapter, OutputError if `out` exists (without `force`), cannot be
     written, or does not verify.
     """
-    plan = pruned.plan
     _same_adapter(pruned.rewrite.adapter, scan)
-    modules = tuple(
-        Removal(choice.path, pruned.actions[choice.path], choice.value, choice.position, _why(pruned, choice))
-        for choice in plan.chosen
+    warnings = tuple(dict.fromkeys((*scan.warnings, *pruned.plan.warnings, *pruned.warnings)))
+    record = Provenance(
+        configuration=scan.configuration,
+        source=scan.source,
+        plan=pruned.plan,
+        mode=pruned.mode.name,
+        settings=msgspec.to_builtins(pruned.mode),
+        loader=pruned.loader,
+        bake=pruned.bake,
+        zeroed=pruned.reasons,
+        warnings=warnings,
+        written=(),
     )
     made: list[Provenance] = []
 
     def provenance(files: tuple[FileDigest, ...]) -> Provenance:
-        made.append(
-            Provenance(
-                configuration=scan.configuration,
-                source=scan.source,
-                index=plan.index,
-                rule=plan.rule,
-                unit=plan.unit,
-                combine=plan.combine,
-                only=plan.only,
-                seed=plan.seed,
-                settings=pruned.settings,
-                modules=modules,
-                share=plan.share,
-                warnings=tuple(dict.fromkeys((*scan.warnings, *plan.warnings, *pruned.warnings))),
-                written=files,
-            )
-        )
+        made.append(dataclasses.replace(record, written=files))
         return made[0]
 
-    rewrite = dataclasses.replace(pruned.rewrite, metadata=_metadata(pruned, scan, modules))
+    rewrite = dataclasses.replace(pruned.rewrite, metadata=_metadata(record))
     written = write_adapter(rewrite, Path(out), provenance=provenance, force=force)
     return made[0], written
 
@@ -130,20 +142,15 @@ def _same_adapter(adapter: Adapter, scan: Scan) -> None:
         )
 
 
-def _why(pruned: Pruned, choice: Choice) -> str:
-    kept = pruned.reasons.get(choice.path)
-    return choice.reason if kept is None else f"{choice.reason}{ZEROED}{kept}"
-
-
-def _metadata(pruned: Pruned, scan: Scan, modules: Sequence[Removal]) -> dict[str, str]:
+def _metadata(record: Provenance) -> dict[str, str]:
     """Return what goes into `__metadata__`, so that a weights file without its folder still tells its story."""
     story = {
-        "version": Tool().version,
-        "source_sha256": scan.source.sha256,
-        "method": scan.configuration.method,
-        "index": pruned.plan.index,
-        "rule": pruned.plan.rule,
-        "modules": {module.path: [module.action, module.value] for module in modules},
+        "version": record.tool.version,
+        "source_sha256": record.source.sha256,
+        "method": record.configuration.method,
+        "index": record.plan.index,
+        "rule": record.plan.rule,
+        "modules": {module.path: [module.action, module.value] for module in record.modules},
     }
     return {"s3lora": msgspec.json.encode(story).decode()}
 
@@ -154,9 +161,10 @@ def read_provenance(folder: str | os.PathLike[str]) -> Provenance:
     raw = read_whole(path, MAX_PROVENANCE, AdapterFileError, fix="only what s3lora pruned can be restored")
     try:
         version = msgspec.json.decode(raw, type=_Versioned).schema_version
-        if version > SCHEMA_VERSION:
-            what = f"is of schema version {version}, and this s3lora knows {SCHEMA_VERSION}"
-            raise AdapterFileError(what, file=path.name, fix="update s3lora")
+        if version != PROVENANCE_VERSION:
+            what = f"is of schema version {version}, and this s3lora knows {PROVENANCE_VERSION}"
+            fix = "update s3lora" if version > PROVENANCE_VERSION else "prune the original again"
+            raise AdapterFileError(what, file=path.name, fix=fix)
         return msgspec.json.decode(raw, type=Provenance)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UsageError) as error:
         raise AdapterFileError(f"is not what s3lora writes: {printable(error)}", file=path.name) from None
@@ -252,22 +260,10 @@ def _same(copy: Path, adapter: Adapter) -> None:
 
 def _restore_some(adapter: Adapter, record: Provenance, back: set[str], out: Path, *, force: bool) -> None:
     measured = scan(adapter, **dataclasses.asdict(record.configuration))
-    chosen = tuple(
-        Choice(module.path, module.value, module.position, module.reason.partition(ZEROED)[0])
-        for module in record.modules
-        if module.path not in back
-    )
-    plan = Plan(
-        index=record.index,
-        rule=record.rule,
-        unit=record.unit,
-        combine=record.combine,
-        only=record.only,
-        seed=record.seed,
-        candidates=len(measured.modules),
-        flat=False,
-        chosen=chosen,
-        share=share_of(measured, {choice.path for choice in chosen}),
-        warnings=(),
-    )
-    write_pruned(prune(adapter, plan, record.settings), measured, out, force=force)
+    chosen = tuple(choice for choice in record.plan.chosen if choice.path not in back)
+    share = share_of(measured, {choice.path for choice in chosen})
+    plan = dataclasses.replace(record.plan, chosen=chosen, share=share)
+    mode = mode_of(record.mode, record.settings)
+    # Whether the index was flat was decided when it was pruned.
+    pruned = prune(adapter, plan, mode, loader=record.loader, bake=record.bake, flat=True)
+    write_pruned(pruned, measured, out, force=force)

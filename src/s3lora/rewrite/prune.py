@@ -1,4 +1,4 @@
-"""Adapter + Plan → Rewrite: remove, zero, clip or scale the chosen modules."""
+"""Adapter + Plan → Rewrite: each chosen module as a mode has it, for a loader."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,100 +16,75 @@ from s3lora.adapter.safetensors_write import Change, Edit
 from s3lora.adapter.tensor import Array
 from s3lora.adapter.write import Rewrite
 from s3lora.choose.select import Plan
-from s3lora.errors import NothingToAuditError, SelectionError, UnsupportedAdapterError, UsageError
-from s3lora.rewrite.compat import COMPATS, Compat, check_loader, kept_as_zeros
-from s3lora.spectrum.clip import clip_factors
+from s3lora.errors import NothingToAuditError, OutputError, SelectionError, UnsupportedAdapterError, UsageError
+from s3lora.rewrite.loaders import Loader, loader_of
+from s3lora.rewrite.modes import Mode, Remove, Side, Zero
 
-Mode = Literal["remove", "zero", "clip", "scale"]
-MODES: tuple[Mode, ...] = ("remove", "zero", "clip", "scale")
-Action = Literal["removed", "zeroed", "clipped", "scaled"]
-_ACTIONS: dict[Mode, Action] = {"remove": "removed", "zero": "zeroed", "clip": "clipped", "scale": "scaled"}
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How chosen modules are treated.
-
-    Parameters:
-        mode: `remove` takes their tensors out and tells the configuration so; `zero` sets lora_B to 0 and keeps the
-            shapes; `clip` lowers their leading singular values to the one numbered `component`; `scale` multiplies
-            the update by `factor`.
-        component: of `clip`, at least 2.
-        factor: of `scale`, between 0 and 1.
-        compat: the loader to write for.
-        bake: multiply every lora_B by its scaling and write one uniform `lora_alpha` = `r`.
-
-    Raises UsageError for what is out of range.
-    """
-
-    mode: Mode = "remove"
-    component: int = 2
-    factor: float = 0.5
-    compat: Compat = "peft"
-    bake: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.mode not in MODES:
-            raise UsageError(f"no mode {self.mode!r}", fix=f"choose one of {', '.join(MODES)}")
-        if self.compat not in COMPATS:
-            raise UsageError(f"no loader {self.compat!r}", fix=f"choose one of {', '.join(COMPATS)}")
-        if self.component < 2:
-            raise UsageError(f"clip to component {self.component} changes nothing", fix="give 2 or more")
-        if not 0 < self.factor < 1:
-            raise UsageError(f"factor {self.factor} is not between 0 and 1", fix="use --mode zero or remove instead")
-
-
-DEFAULT = Settings()
+REMOVE, ZERO = Remove(), Zero()
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """A pruned adapter that is not written yet: what happens to each chosen module, and to the files."""
+    """A pruned adapter that is not written yet: what happens to each chosen module, and to the files.
+
+    `modes` gives for each path what is done to it: `mode`, or zeroing where a module could not leave, for which
+    `reasons` tells why.
+    """
 
     plan: Plan
-    settings: Settings
-    actions: Mapping[str, Action]
+    mode: Mode
+    loader: str
+    bake: bool
+    modes: Mapping[str, Mode]
     rewrite: Rewrite
     warnings: tuple[str, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
-def prune(adapter: Adapter, plan: Plan, settings: Settings = DEFAULT, *, flat: bool = False) -> Pruned:
+def prune(
+    adapter: Adapter, plan: Plan, mode: Mode = REMOVE, *, loader: str = "peft", bake: bool = False, flat: bool = False
+) -> Pruned:
     """Apply a plan to an adapter. Nothing is written and the input stays as it is; see `write_pruned`.
 
     Parameters:
         adapter: the adapter that was scanned.
         plan: the chosen modules; every path must be in the adapter.
-        settings: mode and loader.
+        mode: what becomes of them: `Remove()`, `Zero()`, `Clip(component)` or `Scale(factor)`.
+        loader: the loader to write for: `peft`, `vllm`, `sglang` or `llamacpp`.
+        bake: multiply every lora_B by its scaling and write one uniform `lora_alpha` = `r`.
         flat: prune even if the index does not tell the modules apart.
 
     Raises:
         NothingToAuditError: the plan chooses nothing.
         SelectionError: the index is flat, a path is not in the adapter, or every module would be removed.
         UnsupportedAdapterError: the adapter's base weights change at load (PiSSA and its kin), DoRA in a mode other
-            than `remove`, or an adapter the loader rejects.
+            than `Remove`, or an adapter the loader rejects.
+        UsageError: there is no such loader, or nothing to bake into.
     """
+    rules = loader_of(loader)
     chosen = _chosen(adapter, plan, flat=flat)
     peft_config.refuse_changed_base(adapter)
-    check_loader(adapter, settings.compat, bake=settings.bake)
-    actions, reasons = _actions(adapter, plan.paths, settings)
-    kept = [module for module in adapter.modules if actions.get(module.path) != "removed"]
-    removed = [module for module in chosen if actions[module.path] == "removed"]
+    rules.check(adapter, bake=bake)
+    modes: dict[str, Mode] = dict.fromkeys(plan.paths, mode)
+    reasons = rules.kept_as_zeros(adapter, set(plan.paths)) if isinstance(mode, Remove) else {}
+    modes.update(dict.fromkeys(reasons, ZERO))
+    removed = [module for module in chosen if isinstance(modes[module.path], Remove)]
+    gone = {module.path for module in removed}
+    kept = [module for module in adapter.modules if module.path not in gone]
     if not kept:
         raise SelectionError("this removes every module, and loaders reject an adapter without any", fix="prune fewer")
-    _refuse_dora([module for module in chosen if actions[module.path] != "removed"])
-    if settings.bake and (adapter.format != "peft" or adapter.config is None):
+    _refuse_dora([module for module in chosen if module.path not in gone])
+    if bake and (adapter.format != "peft" or adapter.config is None):
         raise UsageError("--bake-scaling needs a PEFT adapter with its adapter_config.json")
-    config = _config(adapter, removed, kept, settings)
+    config = _config(adapter, removed, kept, rules, bake=bake)
     rewrite = Rewrite(
         adapter,
         dropped=frozenset(name for module in removed for name in module.tensor_names),
-        edits=_edits(kept, actions, settings),
+        edits=_edits(kept, modes, _baking(kept, rules) if bake else {}),
         config=config,
     )
-    notes = (*_removal_notes(adapter, removed, config, settings), *_other_notes(chosen, reasons, settings))
-    return Pruned(plan, settings, actions, rewrite, notes, reasons)
+    notes = (*_removal_notes(adapter, removed, config, rules), *_zero_notes(reasons), *mode.notes(chosen))
+    return Pruned(plan, mode, loader, bake, modes, rewrite, notes, reasons)
 
 
 def _chosen(adapter: Adapter, plan: Plan, *, flat: bool) -> list[LoraModule]:
@@ -127,15 +102,6 @@ def _chosen(adapter: Adapter, plan: Plan, *, flat: bool) -> list[LoraModule]:
     return [by_path[path] for path in plan.paths]
 
 
-def _actions(adapter: Adapter, paths: Sequence[str], settings: Settings) -> tuple[dict[str, Action], dict[str, str]]:
-    actions = dict.fromkeys(paths, _ACTIONS[settings.mode])
-    reasons: dict[str, str] = {}
-    if settings.mode == "remove":
-        reasons = kept_as_zeros(adapter, set(paths), settings.compat)
-        actions.update(dict.fromkeys(reasons, "zeroed"))
-    return actions, reasons
-
-
 def _refuse_dora(modules: Sequence[LoraModule]) -> None:
     for module in modules:
         if module.dora:
@@ -148,37 +114,38 @@ def _refuse_dora(modules: Sequence[LoraModule]) -> None:
 
 
 def _config(
-    adapter: Adapter, removed: Sequence[LoraModule], kept: Sequence[LoraModule], settings: Settings
+    adapter: Adapter, removed: Sequence[LoraModule], kept: Sequence[LoraModule], loader: Loader, *, bake: bool
 ) -> dict[str, Any] | None:
     if adapter.config is None:
         return None
     config = dict(adapter.config)
     if adapter.format == "peft":
         config = peft_config.without_modules(config, removed, kept)
-        if settings.bake:
-            config = peft_config.baked(config, kept, by_tensor=settings.compat == "llamacpp")
+        if bake:
+            config = peft_config.baked(config, kept, by_tensor=loader.divides_by_tensor)
     return config
 
 
-def _edits(kept: Sequence[LoraModule], actions: Mapping[str, Action], settings: Settings) -> dict[str, Edit]:
+def _baking(kept: Sequence[LoraModule], loader: Loader) -> dict[str, float]:
+    """Return what each module's B is multiplied by so that its scaling can be left out."""
+    largest = max(module.rank for module in kept)
+    return {
+        module.path: peft_config.baked_factor(module, largest, by_tensor=loader.divides_by_tensor) for module in kept
+    }
+
+
+def _edits(kept: Sequence[LoraModule], modes: Mapping[str, Mode], baking: Mapping[str, float]) -> dict[str, Edit]:
     changes: dict[str, list[Change]] = defaultdict(list)
     edits: dict[str, Edit] = {}
-    largest = max(module.rank for module in kept)
     for module in kept:
-        action = actions.get(module.path)
-        if action == "clipped" and not _has_component(module, settings.component):
-            action = None  # there is nothing to clip, and writing it anew would only round it
-        baked = 1.0
-        if settings.bake:
-            baked = peft_config.baked_factor(module, largest, by_tensor=settings.compat == "llamacpp")
-        if action is None and baked == 1.0:
-            continue
-        times = {"zeroed": 0.0, "scaled": settings.factor}.get(action or "", 1.0) * baked
-        if action == "clipped":
-            changes[module.A.tensor.name].append((module.A, partial(_clipped, module, settings.component, 0, 1.0)))
-            changes[module.B.tensor.name].append((module.B, partial(_clipped, module, settings.component, 1, baked)))
-        else:
-            changes[module.B.tensor.name].append((module.B, partial(_scaled, module, times)))
+        mode, baked = modes.get(module.path), baking.get(module.path, 1.0)
+        if mode is not None and mode.spares(module):
+            mode = None
+        changed: set[Side] = {*(mode.changes if mode else ())} | ({"B"} if baked != 1.0 else set())
+        for side in sorted(changed):
+            for number, part in enumerate((module.A if side == "A" else module.B).parts):
+                changes[part.tensor.name].append((part, partial(_part, module, mode, baked, side, number)))
+        times = (mode.bias() if mode else 1.0) * baked
         if times != 1.0:
             edits.update(
                 (name, Edit(scale=times)) for name in module.extras if ".lora_B." in name and name.endswith("bias")
@@ -186,41 +153,32 @@ def _edits(kept: Sequence[LoraModule], actions: Mapping[str, Action], settings: 
     return edits | {name: Edit(changes=tuple(made)) for name, made in changes.items()}
 
 
-def _scaled(module: LoraModule, times: float) -> Array:
-    # Multiplying by 0 would keep the signs of zeros and turn nothing else into what zeros() is.
-    if times == 0.0:
-        return np.zeros(module.B.shape)
-    return module.B.array().astype(np.float64) * times
-
-
-def _clipped(module: LoraModule, component: int, which: int, times: float) -> Array:
-    return clip_factors(module.A.array(), module.B.array(), component)[which] * times
+def _part(module: LoraModule, mode: Mode | None, baked: float, side: Side, number: int) -> Array:
+    """Return the new values of one part of a factor. They are made when its tensor is written: one at a time."""
+    a, b = (module.A.array(), module.B.array()) if mode is None else mode.apply(module)
+    factor, new = (module.A, a) if side == "A" else (module.B, b.astype(np.float64) * baked)
+    if new.shape != factor.shape:
+        what = f"the mode {mode.name if mode else ''} gives {side} another shape"
+        raise OutputError(what, module=module.path, shape=new.shape)
+    return factor.write_back(new)[number]
 
 
 def _removal_notes(
-    adapter: Adapter, removed: Sequence[LoraModule], config: Mapping[str, Any] | None, settings: Settings
+    adapter: Adapter, removed: Sequence[LoraModule], config: Mapping[str, Any] | None, loader: Loader
 ) -> list[str]:
     if not removed or adapter.format != "peft":
         return []
     if config is None or adapter.config is None:
         return ["no adapter_config.json: a loader that builds modules from its own list will build these again"]
-    if settings.compat == "peft" and config.get("exclude_modules") != adapter.config.get("exclude_modules"):
-        return [f"excluded modules need PEFT {peft_config.FIRST_PEFT} or newer to load"]
+    if loader.on_exclusion and config.get("exclude_modules") != adapter.config.get("exclude_modules"):
+        return [loader.on_exclusion]
     return []
 
 
-def _other_notes(chosen: Sequence[LoraModule], reasons: Mapping[str, str], settings: Settings) -> list[str]:
+def _zero_notes(reasons: Mapping[str, str]) -> list[str]:
     notes = []
     for reason in sorted(set(reasons.values())):
         count = sum(given == reason for given in reasons.values())
         subject = "1 module stays as a zero tensor" if count == 1 else f"{count} modules stay as zero tensors"
         notes.append(f"{subject} instead of leaving: each {reason}")
-    small = sum(not _has_component(module, settings.component) for module in chosen)
-    if settings.mode == "clip" and small:
-        which = f"{small} of the {len(chosen)} modules clipped"
-        notes.append(f"fewer than {settings.component} components in {which}: these stay as they are")
     return notes
-
-
-def _has_component(module: LoraModule, component: int) -> bool:
-    return min(module.m, module.n, module.rank) >= component

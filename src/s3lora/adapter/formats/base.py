@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from s3lora.adapter.model import Factor, LoraModule, Scaling
+from s3lora.adapter.model import AnyFactor, Factor, LoraModule, Scaling
 from s3lora.adapter.tensor import Array, Tensor
 from s3lora.adapter.tensors import FLOATING
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
@@ -58,6 +58,11 @@ def flattened(stored: Array) -> Array:
     return stored.reshape(stored.shape[0], -1)
 
 
+def upright(stored: Array) -> Array:
+    """View the vector (r) as the column (r, 1)."""
+    return stored.reshape(-1, 1)
+
+
 def require_floating(tensor: Tensor, label: str) -> None:
     """Raise UnsupportedAdapterError unless the tensor holds floating-point numbers."""
     if tensor.dtype not in FLOATING:
@@ -96,7 +101,18 @@ def matrix(tensor: Tensor, label: str, *, transpose: bool = False) -> Factor:
     )
 
 
-def check_pair(path: str, a: Factor, b: Factor, label: str) -> None:
+def column(tensor: Tensor, label: str) -> Factor:
+    """Return a vector of r numbers as a column (r, 1): a part of a derived factor.
+
+    Raises UnsupportedAdapterError for another number of dimensions, and for numbers that are not floating-point.
+    """
+    require_floating(tensor, label)
+    if len(tensor.shape) != 1:
+        raise UnsupportedAdapterError("is no vector", file=label, module=tensor.name, shape=tensor.shape)
+    return Factor(tensor, (tensor.shape[0], 1), upright)
+
+
+def check_pair(path: str, a: AnyFactor, b: AnyFactor, label: str) -> None:
     """Raise AdapterFileError unless B·A is defined and not empty."""
     if a.shape[0] != b.shape[1]:
         raise AdapterFileError(

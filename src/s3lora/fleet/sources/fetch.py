@@ -197,7 +197,7 @@ def _pretend(path: Path, present: int) -> None:
 def _spans(adapter: Adapter) -> dict[Path, list[Span]]:
     """Return the ranges of the factors and of the small parts of all modules, by file, merged and in order."""
     stored = {name: tensor for file in adapter.files for name, tensor in file.tensors.items()}
-    names = {factor.tensor.name for module in adapter.modules for factor in (module.A, module.B)}
+    names = {part.tensor.name for module in adapter.modules for part in module.parts}
     small = {name for module in adapter.modules for name in module.extras if stored[name].nbytes <= SMALL}
     found: dict[Path, list[Span]] = {}
     for tensor in sorted((stored[name] for name in names | small), key=lambda tensor: tensor.offset):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3lora import Settings, UnsupportedAdapterError, open_adapter, prune, read_provenance, scan
-from s3lora.rewrite.compat import kept_as_zeros
+from s3lora import UnsupportedAdapterError, open_adapter, prune, read_provenance, scan
+from s3lora.rewrite.loaders import LOADERS
 from tests.planning import PREFIX, config_of, plan_of, prune_to, tensors_of
 from tests.support import make_adapter
 
@@ -19,10 +19,10 @@ SHAPE = (8, 8, 2)
 Q0, Q1 = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"
 
 
-def zeros(tmp_path: Path, paths: list[str], removed: list[str], compat: str = "sglang") -> set[str]:
+def zeros(tmp_path: Path, paths: list[str], removed: list[str], loader: str = "sglang") -> set[str]:
     """Return the last names of the modules that must stay as zeros."""
     with open_adapter(make_adapter(tmp_path / "a", dict.fromkeys(paths, SHAPE))) as adapter:
-        return {path.rpartition(".")[2] for path in kept_as_zeros(adapter, set(removed), compat)}  # type: ignore[arg-type]
+        return {path.rpartition(".")[2] for path in LOADERS[loader].kept_as_zeros(adapter, set(removed))}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_sglang_loads_whatever_is_removed(tmp_path: Path):
     with open_adapter(make_adapter(tmp_path / "a", dict.fromkeys([*names, "other.q"], SHAPE))) as adapter:
         for count in range(len(names) + 1):
             for removed in itertools.combinations(names, count):
-                kept = set(names) - set(removed) | kept_as_zeros(adapter, set(removed), "sglang").keys()
+                kept = set(names) - set(removed) | LOADERS["sglang"].kept_as_zeros(adapter, set(removed)).keys()
                 there = {name.rpartition(".")[2].removesuffix("_proj") for name in kept}
                 assert "q" not in there or "v" in there
                 assert not there & {"k", "v"} or "q" in there
@@ -74,7 +74,7 @@ def test_sglang_modules_kept_as_zeros_are_not_excluded(tmp_path: Path):
         make_adapter(tmp_path / "a", dict.fromkeys(paths, SHAPE)),
         tmp_path / "b",
         [paths[0], paths[3]],
-        Settings(compat="sglang"),
+        loader="sglang",
     )
     tensors = tensors_of(out)
     assert not tensors[f"{PREFIX}{paths[0]}.lora_B.weight"].any()
@@ -108,18 +108,18 @@ BIAS = {f"{Q0}.lora_B.bias": np.ones(8, np.float32)}
         ({"base_model_name_or_path": None}, {}, "llamacpp"),
     ],
 )
-@pytest.mark.parametrize("compat", ["peft", "vllm", "sglang", "llamacpp"])
-def test_adapters_a_loader_rejects(tmp_path: Path, config, heads, rejecting: str, compat):
+@pytest.mark.parametrize("loader", LOADERS)
+def test_adapters_a_loader_rejects(tmp_path: Path, config, heads, rejecting: str, loader):
     source = make_adapter(tmp_path / "a", {Q0: SHAPE, Q1: SHAPE}, config=config, heads=heads)
     with open_adapter(source) as adapter:
         plan = plan_of(scan(adapter), [Q0])
-        if compat not in rejecting.split():
-            prune(adapter, plan, Settings(compat=compat))
+        if loader not in rejecting.split():
+            prune(adapter, plan, loader=loader)
             return
-        with pytest.raises(UnsupportedAdapterError, match=compat):
-            prune(adapter, plan, Settings(compat=compat))
+        with pytest.raises(UnsupportedAdapterError, match=loader):
+            prune(adapter, plan, loader=loader)
         if config.keys() & {"use_rslora", "rank_pattern", "alpha_pattern"}:
-            prune(adapter, plan, Settings(compat=compat, bake=True))
+            prune(adapter, plan, loader=loader, bake=True)
 
 
 def test_embedding_lora_is_rejected_by_llamacpp(tmp_path: Path):
@@ -130,7 +130,7 @@ def test_embedding_lora_is_rejected_by_llamacpp(tmp_path: Path):
     with open_adapter(make_adapter(tmp_path / "a", {Q0: SHAPE, Q1: SHAPE}, heads=heads)) as adapter:
         plan = plan_of(scan(adapter), [Q0])
         with pytest.raises(UnsupportedAdapterError, match="embedding"):
-            prune(adapter, plan, Settings(compat="llamacpp"))
+            prune(adapter, plan, loader="llamacpp")
 
 
 FUSED = {
@@ -196,7 +196,7 @@ def test_a_whole_container_of_fused_experts_leaves(tmp_path: Path):
 
 def test_half_a_container_stays_whole(tmp_path: Path):
     gate_up = [path for path in container(0) if path.endswith("gate_up_proj")]
-    out = prune_to(fused(tmp_path / "a"), tmp_path / "b", gate_up, Settings(compat="peft"))
+    out = prune_to(fused(tmp_path / "a"), tmp_path / "b", gate_up, loader="peft")
     assert len(tensors_of(out)) == len(tensors_of(tmp_path / "a"))
     assert {module.action for module in read_provenance(out).modules} == {"zeroed"}
 

@@ -1,0 +1,122 @@
+"""What a loader is, and the problems that several of them have with an adapter."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from s3lora.adapter.formats.peft import PREFIX
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.peft_config import has_patterns
+from s3lora.errors import UnsupportedAdapterError
+
+#: What is wrong with an adapter, said of "it", and what to do.
+Problem = tuple[str, str]
+MERGE = "merge it into the base model instead"
+
+
+def no_problems(adapter: Adapter) -> Iterator[Problem]:
+    """Yield nothing: the loader reads whatever s3lora opens."""
+    yield from ()
+
+
+def none_needed(adapter: Adapter, removed: set[str]) -> dict[str, str]:
+    """Return nothing: the loader misses no module."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """The rules of one loader.
+
+    Parameters:
+        name: as `--loader` has it.
+        problems: yields why it would reject or misread an adapter, pruned or not.
+        needed: returns which of the removed paths it must still find, with the reason, said of "it".
+        reads_patterns: whether every release of it reads `use_rslora`, `rank_pattern` and `alpha_pattern`.
+        divides_by_tensor: whether it divides `lora_alpha` by the rank of each tensor, whatever `r` says.
+        on_exclusion: what a user must know where `exclude_modules` names removed modules.
+    """
+
+    name: str
+    problems: Callable[[Adapter], Iterator[Problem]] = no_problems
+    needed: Callable[[Adapter, set[str]], dict[str, str]] = none_needed
+    reads_patterns: bool = False
+    divides_by_tensor: bool = False
+    on_exclusion: str | None = None
+
+    def check(self, adapter: Adapter, *, bake: bool) -> None:
+        """Raise UnsupportedAdapterError if the loader would reject or misread this adapter, pruned or not."""
+        for problem, fix in self._problems(adapter, bake=bake):
+            what = f"{self.name} cannot load this adapter: it {problem}"
+            raise UnsupportedAdapterError(what, file=adapter.name, fix=fix)
+
+    def _problems(self, adapter: Adapter, *, bake: bool) -> Iterator[Problem]:
+        yield from self.problems(adapter)
+        if not (bake or self.reads_patterns) and has_patterns(adapter.config or {}):
+            what = "scales modules by use_rslora or patterns, which not every release of it reads"
+            yield what, "add --bake-scaling"
+
+    def kept_as_zeros(self, adapter: Adapter, removed: set[str]) -> dict[str, str]:
+        """Return which of the `removed` paths must stay as zero tensors, with the reason (said of "it").
+
+        Experts that share tensors, or that a loader stacks into one, can only leave together; a base layer's tensor
+        that was saved under the wrapped module's name is found only while the module is wrapped; some formats'
+        loaders read every module; and this loader may need more.
+        """
+        zeros: dict[str, str] = {}
+        if not adapter.removable:
+            zeros.update((path, f"is needed by loaders of {adapter.format}, which read them all") for path in removed)
+        zeros.update((path, "shares its tensors with experts that stay") for path in _shared(adapter, removed))
+        zeros.update(
+            (path, "is an expert that newer loaders stack with those that stay") for path in _stacked(adapter, removed)
+        )
+        wrapped = {name.rpartition(".base_layer.")[0].removeprefix(PREFIX) for name in adapter.other_tensors}
+        zeros.update((path, "holds a tensor of its base layer, which would be lost") for path in removed & wrapped)
+        return zeros | self.needed(adapter, removed - zeros.keys())
+
+
+def _shared(adapter: Adapter, removed: set[str]) -> set[str]:
+    groups: dict[str, set[str]] = defaultdict(set)
+    for module in adapter.modules:
+        if module.group is not None:
+            groups[module.group].add(module.path)
+    return {path for paths in groups.values() if not paths <= removed for path in paths & removed}
+
+
+def _stacked(adapter: Adapter, removed: set[str]) -> set[str]:
+    """Return the removed experts with tensors of their own, unless all of the adapter's experts go.
+
+    From transformers 5 on, PEFT stacks them into one parameter: it fails if one expert is missing, and cannot leave
+    one layer out, since its configuration names the stacked parameter of all layers.
+    """
+    experts = {module.path for module in adapter.modules if module.expert is not None and module.group is None}
+    by_name = isinstance((adapter.config or {}).get("target_modules"), list)
+    return set() if by_name and experts <= removed else experts & removed
+
+
+def not_peft(adapter: Adapter) -> Iterator[Problem]:
+    """Yield a problem unless the adapter is PEFT's, with its configuration."""
+    if adapter.format != "peft" or adapter.config is None:
+        yield "is no PEFT adapter with an adapter_config.json", "convert it to PEFT's format first"
+
+
+def dora(adapter: Adapter) -> Iterator[Problem]:
+    """Yield a problem if the adapter has magnitude vectors."""
+    if any(module.dora for module in adapter.modules):
+        yield "uses DoRA, which it rejects", MERGE
+
+
+def trained_bias(adapter: Adapter, *, of_base: bool = True) -> Iterator[Problem]:
+    """Yield a problem if the configuration says that bias vectors were trained, `of_base` those of the base too."""
+    config = adapter.config or {}
+    if config.get("lora_bias") or (of_base and config.get("bias") not in (None, "none")):
+        yield "trains bias vectors, which it rejects", MERGE
+
+
+def other_tensors(adapter: Adapter) -> Iterator[Problem]:
+    """Yield a problem if the file holds more than LoRA factors."""
+    others = adapter.other_tensors
+    if others:
+        yield f"holds {len(others)} tensors that are no LoRA factors ({others[0]}, …)", MERGE
