@@ -62,7 +62,7 @@ def test_one_adapter(copy: Copy, tmp_path: Path) -> None:
     for form, result in zip(forms, results, strict=True):
         assert result.status == 0, result.err
         record = json.loads((tmp_path / form / "s3lora.json").read_text())
-        assert record["index"] == NAME
+        assert record["plan"]["index"] == NAME
         assert [one["path"] for one in record["modules"]] == top
     restored, carded, listed = copy.run(
         ("restore", tmp_path / "text", "--from", path, "-o", tmp_path / "back"),

@@ -55,8 +55,8 @@ def test_scan_and_prune(copy: Copy, path: Path, tmp_path: Path) -> None:
     for form, result in zip(forms, results, strict=True):
         assert result.status == 0, result.err
         record = json.loads((tmp_path / form / "s3lora.json").read_text())
-        assert record["rule"] == "every 3"
-        assert {one["path"] for one in record["modules"]} == set(wanted)
+        assert record["plan"]["rule"] == "every 3"
+        assert {one["path"] for one in record["plan"]["chosen"]} == set(wanted)
     carded, listed, restored = copy.run(
         ("card", tmp_path / "json"),
         ("bom", tmp_path / "json"),
