@@ -13,10 +13,9 @@ from rich.text import Text
 from s3lora.adapter.model import natural_key
 from s3lora.errors import printable
 from s3lora.measure.scan import ModuleScan
+from s3lora.report.colours import SCALE, step_of
 from s3lora.report.names import tail
 
-#: Blue to yellow by way of grey: told apart by colour-blind readers, and in order of brightness (after cividis).
-COLOURS = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838")
 SHADES = "░▒▓█"
 #: Rows in the order in which a transformer uses them; others follow by name.
 ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -143,7 +142,7 @@ def _append_level(
     mark = MARK if selected else " "
     label = f"{value:.2f}".removeprefix("0").ljust(3) if value is not None and size > 2 else ""
     if colour:
-        background = COLOURS[min(int(level * len(COLOURS)), len(COLOURS) - 1)]
+        background = SCALE[step_of(level, 0.0, 1.0)]
         ink = "#000000" if level > 0.5 else "#ffffff"
         text.append((mark + label).ljust(size), style=Style(color=ink, bgcolor=background))
     else:
@@ -162,7 +161,7 @@ def _legend(
     if high > low and not (shaded or colour):
         scale.append(f"to {high:.3g}")  # the numbers stand in the cells
     elif high > low:
-        steps = len(COLOURS) if colour else len(SHADES)
+        steps = len(SCALE) if colour else len(SHADES)
         for i in range(steps):
             _append_level(scale, (i + 0.5) / steps, 1 if colour else 2, selected=False, colour=colour)
         scale.append(f" {high:.3g}")

@@ -46,16 +46,6 @@ const median = (values) => {
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 };
 
-function line(name) {
-  const svg = document.createElementNS(SVG, "svg"), path = document.createElementNS(SVG, "path");
-  svg.setAttribute("viewBox", "0 0 20 8");
-  svg.setAttribute("aria-hidden", "true");
-  path.setAttribute("class", `path ${name}`);
-  path.setAttribute("d", "M0 4H20");
-  svg.append(path);
-  return svg;
-}
-
 function put(svg, name, d) {
   let path = svg.querySelector(`.${name}`);
   if (!path) {
