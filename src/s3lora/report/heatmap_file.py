@@ -13,8 +13,8 @@ from s3lora.report.scan_charts import heat_map, scale_ends
 from s3lora.report.scan_view import view_of
 
 TITLE = 60
-#: Pixels above the map and below it, and the least width, which holds the scale.
-HEAD, FOOT, LEAST = 34.0, 38.0, 420.0
+#: Pixels above the map and below it, of the scale, and of a letter of the title and of what stands beside the scale.
+HEAD, FOOT, SCALE, LETTERS = 34.0, 38.0, 300.0, (9.0, 7.2)
 
 
 def heat_map_svg(document: ScanDocument, ranked: Sequence[Ranked]) -> str:
@@ -31,14 +31,11 @@ def heat_map_svg(document: ScanDocument, ranked: Sequence[Ranked]) -> str:
             file=document.source.name,
             fix="use --format html or text",
         )
-    return svg_file(
-        "heatmap.svg.jinja",
-        f"{tail(document.source.name or 'adapter', TITLE)}: {series.label} by layer and projection",
-        (max(drawn.width, LEAST), drawn.height + HEAD + FOOT),
-        map=drawn,
-        ends=scale_ends(series),
-        chosen=f"{len(view.chosen)} of {len(document.modules)} modules",
-    )
+    title = f"{tail(document.source.name or 'adapter', TITLE)}: {series.label} by layer and projection"
+    chosen = f"× chosen: {len(view.chosen)} of {len(document.modules)} modules" if drawn.crosses else ""
+    least = max(20 + LETTERS[0] * len(title), SCALE + LETTERS[1] * len(chosen))
+    size = max(drawn.width, least), drawn.height + HEAD + FOOT
+    return svg_file("heatmap.svg.jinja", title, size, map=drawn, ends=scale_ends(series), chosen=chosen)
 
 
 def heat_map_png(document: ScanDocument, ranked: Sequence[Ranked]) -> bytes:

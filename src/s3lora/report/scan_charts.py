@@ -41,7 +41,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """Rows of cells of `cell` pixels, with the labels around them, and crosses on chosen cells, `arm` half their width."""
+    """Rows of cells of `cell` pixels with the labels around them, and crosses of 2 `arm` pixels on chosen cells."""
 
     width: float
     height: float

@@ -16,7 +16,7 @@ TITLE, LINE, CAPTION = 30.0, 16.0, 26.0
 #: A line of the legend: its height, its sign, and the pixels of a letter.
 ROW, KEY, LETTER = 22.0, 44.0, 7.0
 #: The longest title, other line and text of the legend, in letters.
-LONGEST, WORDS, MEANING = 50, 72, 60
+LONGEST, WORDS, MEANING = 50, 64, 60
 
 
 @dataclass(frozen=True, slots=True)
