@@ -102,7 +102,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "spectrum": spectrum(view, view.focus),
         "near": [document.modules[n].layer for n in view.near[view.focus]],
         "numbers": list(_numbers(view, view.focus)),
-        "sigmas": ", ".join(decimal(value) for value in view.sigma(view.focus)),
+        "sigmas": f"σ̃: {', '.join(decimal(_short(value)) for value in view.sigma(view.focus))}",  # as the script has it
         "data": _json(_data(adapter, view)),
         **_measured(adapter),
     }
