@@ -9,7 +9,7 @@ from statistics import fmean
 
 from experiments.reference.analyse import Run
 from s3lora.report.axes import Axis, axis
-from s3lora.report.chart import SPECKS, Chart, Entry, Sign, look
+from s3lora.report.chart import SPECKS, Chart, LegendEntry, Sign, look
 from s3lora.report.chart import Path as Line
 from s3lora.report.labels import Spot
 from s3lora.report.sheet import sheet
@@ -32,7 +32,7 @@ FRAME = (46.0, 12.0, 420.0, 260.0)
 def draw(runs: Sequence[Run], folder: Path, names: Mapping[str, str]) -> None:
     """Draw ASR against modules pruned, and against the loss of plans, for the two attacks of the grid."""
     grids = [(title, [run for run in runs if run.grid and run.attack == attack]) for attack, title in ATTACKS]
-    entries = [Entry(*LOOKS[ranking], names[ranking]) for ranking in LOOKS]
+    entries = [LegendEntry(*LOOKS[ranking], names[ranking]) for ranking in LOOKS]
     for name, title, about, plot in (
         ("asr.svg", "ASR against modules pruned", "means over the training seeds; small signs: each seed", _asr),
         ("tradeoff.svg", "ASR against the loss of plans", "from the whole adapter to the base model alone", _tradeoff),

@@ -11,7 +11,7 @@ import pytest
 
 from s3lora.choose.rules import Top
 from s3lora.report import curves
-from s3lora.report.chart import Entry, legend
+from s3lora.report.chart import LegendEntry, legend
 from s3lora.report.heatmap_file import heat_map_svg
 from s3lora.report.picture import png_of, svg_file
 from s3lora.report.sheet import LONGEST, MEANING, WORDS, sheet
@@ -96,7 +96,7 @@ def test_signs_that_the_font_lacks_do_not_vanish(sign: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in (*HOSTILE, ATTACK) if name.strip()])
 def test_hostile_names_have_ink(name: str) -> None:
-    assert without_ink(sheet(name, [name], [], [Entry("c0", "", name)])) == []
+    assert without_ink(sheet(name, [name], [], [LegendEntry("c0", "", name)])) == []
 
 
 def edges(svg: str) -> list[bytes]:
@@ -114,7 +114,7 @@ def edges(svg: str) -> list[bytes]:
 @pytest.mark.parametrize("name", ["map", "long map", "sweep", "bare", "one", "long"])
 def test_nothing_reaches_out_of_the_picture(name: str, tmp_path: Path) -> None:
     if name == "long":
-        long = [Entry("c0", "", "n" * 100)]
+        long = [LegendEntry("c0", "", "n" * 100)]
         svg = sheet("n" * 2 * LONGEST, ["n" * 2 * WORDS], [], long)
         assert "n" * (MEANING - 1) in svg
     else:

@@ -71,7 +71,7 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LegendEntry:
     """One line of a legend: a sign, a line or an area of these classes, and what it means."""
 
     css: str
@@ -243,20 +243,20 @@ def _add_numbers(chart: Chart, found: Sequence[Dot]) -> None:
             chart.labels.append(Label(*place, text))
 
 
-def legend(sweep: Sweep) -> list[Entry]:
+def legend(sweep: Sweep) -> list[LegendEntry]:
     """Return what colours, signs and lines mean in both drawings."""
     entries = []
     names = order(sweep)
     for line in lines(sweep):
         css, shape = look(names.index(line.ranking), control=line.control)
-        entries.append(Entry(css, shape, f"{line.ranking}{' (control)' * line.control}", area=line.control))
+        entries.append(LegendEntry(css, shape, f"{line.ranking}{' (control)' * line.control}", area=line.control))
     for name, shape, variant in (("unpruned", STAR, sweep.unpruned), ("base", PENTAGON, sweep.base)):
         metric = variant.metric(*sweep.safety)
         if metric is not None and metric.value is not None:
             said = {"unpruned": "adapter, nothing pruned", "base": "base model alone"}[name]
-            entries.append(Entry(f"reference {name} hollow", shape, f"{said}: {metric_text(metric)}"))
+            entries.append(LegendEntry(f"reference {name} hollow", shape, f"{said}: {metric_text(metric)}"))
     if sweep.pareto:
-        entries.append(Entry("hollow", RING, "Pareto front, with its number of modules", line=False))
+        entries.append(LegendEntry("hollow", RING, "Pareto front, with its number of modules", line=False))
     return entries
 
 

@@ -26,7 +26,7 @@ MAX_LINES = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class GridCell:
     """The sharpest module of one layer and projection; `value` is None where all are undefined."""
 
     value: float | None
@@ -34,7 +34,7 @@ class Cell:
     count: int
 
 
-def grid(modules: Sequence[ModuleScan], index: str) -> tuple[list[str], list[int], dict[tuple[str, int], Cell]]:
+def grid(modules: Sequence[ModuleScan], index: str) -> tuple[list[str], list[int], dict[tuple[str, int], GridCell]]:
     """Return (row labels, layers, cells): the modules that have a layer, by projection and layer."""
     labels = labels_of(modules)
     members: dict[tuple[str, int], list[ModuleScan]] = {}
@@ -44,7 +44,7 @@ def grid(modules: Sequence[ModuleScan], index: str) -> tuple[list[str], list[int
     cells = {}
     for place, found in members.items():
         values = [value for module in found if (value := module.indices.get(index)) is not None]
-        cells[place] = Cell(max(values, default=None), any(module.selected for module in found), len(found))
+        cells[place] = GridCell(max(values, default=None), any(module.selected for module in found), len(found))
     rows = list(dict.fromkeys(label for label, _ in members))
     return rows, sorted({layer for _, layer in members}), cells
 
@@ -126,7 +126,7 @@ def _axis(layers: Sequence[int], size: int) -> str:
     return line
 
 
-def _append(text: Text, cell: Cell | None, low: float, high: float, size: int, *, colour: bool) -> None:
+def _append(text: Text, cell: GridCell | None, low: float, high: float, size: int, *, colour: bool) -> None:
     if cell is None:
         text.append(" " * size)
     elif cell.value is None:
@@ -154,7 +154,14 @@ def _append_level(
 
 
 def _legend(
-    low: float, high: float, cells: dict[tuple[str, int], Cell], index: str, room: int, *, shaded: bool, colour: bool
+    low: float,
+    high: float,
+    cells: dict[tuple[str, int], GridCell],
+    index: str,
+    room: int,
+    *,
+    shaded: bool,
+    colour: bool,
 ) -> list[Text]:
     """Return what the map's signs mean, in lines of at most `room` columns where that can be."""
     scale = Text(f"{index} {low:.3g} ")

@@ -19,8 +19,6 @@ ROOM, NARROW, WIDE, HIGH = 900.0, 12.0, 44.0, 24.0
 TOP = 22.0
 #: Strips of the distribution: width of the drawing, room above the first, height of one, and room below the last.
 STRIP_WIDTH, STRIP_TOP, STRIP, STRIP_FOOT = 520.0, 8.0, 26.0, 24.0
-#: How far the dots of one strip lie from its middle, in turn, so that equal values all show.
-JITTER = tuple((n * 5 % 9 - 4) * 1.9 for n in range(9))
 #: The bar at a median, from the middle of its strip.
 MEDIAN = f"m0 {3 - STRIP / 2:g}v{STRIP - 6:g}"
 #: The frame of a spectrum, and how much of its step a bar fills.
@@ -139,6 +137,19 @@ def _strip_left(view: View) -> float:
     return 10 + 1.2 * LETTER * min(max((len(name) for name in view.strips), default=1), LABEL)
 
 
+def dot_heights(view: View) -> tuple[float, ...]:
+    """Return for each module the pixel at which its dot lies: spread over its strip, so that equal values all show.
+
+    Nine dots that follow each other in a strip have nine heights, and neighbours lie far apart.
+    """
+    middles, count = strip_middles(view), [0] * len(view.strips)
+    found = []
+    for row in view.strip:
+        found.append(round(middles[row] + (count[row] * 5 % 9 - 4) * 1.9, 1))
+        count[row] += 1
+    return tuple(found)
+
+
 def strip_middles(view: View) -> list[float]:
     """Return the middle of each strip."""
     return [STRIP_TOP + STRIP * (i + 0.5) for i in range(len(view.strips))]
@@ -148,16 +159,15 @@ def strips(view: View, series: Series) -> Strips:
     """Return the distribution of one index by projection."""
     across, middles = strip_axis(view, series), strip_middles(view)
     dots, chosen = "", ""
-    count = [0] * len(view.strips)
+    heights = dot_heights(view)
     marked = set(view.chosen)
     known: list[list[float]] = [[] for _ in view.strips]
     for i, value in enumerate(series.values):
         row = view.strip[i]
-        number, count[row] = count[row], count[row] + 1
         if value is None:
             continue
         known[row].append(value)
-        dot = f"M{across.at(value):.1f} {middles[row] + JITTER[number % len(JITTER)]:.1f}h0"
+        dot = f"M{across.at(value):.1f} {heights[i]:.1f}h0"
         if i in marked:
             chosen += dot
         else:

@@ -20,8 +20,8 @@ from s3lora.report.colours import SCALE
 from s3lora.report.documents import ScanDocument
 from s3lora.report.html import environment_of_pages, render
 from s3lora.report.scan_charts import (
-    JITTER,
     MEDIAN,
+    dot_heights,
     heat_map,
     scale_ends,
     spectrum,
@@ -284,7 +284,8 @@ def _data(adapter: Reported, view: View) -> dict[str, Any]:
         "form": [forms.index(_form(module)) for module in modules],
         "squares": [square.members for square in view.squares],
         "strip": view.strip,
-        "strips": {"middle": strip_middles(view), "jitter": JITTER, "median": MEDIAN},
+        "heights": dot_heights(view),
+        "strips": {"middle": strip_middles(view), "median": MEDIAN},
         "spectrum": spectrum_axes(view),
         "colours": len(SCALE),
         "sigma": [[_short(value) for value in view.sigma(i)] for i in range(len(modules))],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from s3lora.report.chart import Chart, Entry
+from s3lora.report.chart import Chart, LegendEntry
 from s3lora.report.names import tail
 from s3lora.report.picture import svg_file
 
@@ -26,17 +26,17 @@ class Sheet:
     left: float
     about: tuple[str, ...]
     panels: tuple[tuple[float, float, Chart], ...]
-    entries: tuple[tuple[float, float, Entry], ...]
+    entries: tuple[tuple[float, float, LegendEntry], ...]
     size: tuple[float, float]
 
 
-def sheet(title: str, about: Sequence[str], charts: Sequence[Chart], entries: Sequence[Entry]) -> str:
+def sheet(title: str, about: Sequence[str], charts: Sequence[Chart], entries: Sequence[LegendEntry]) -> str:
     """Return charts as a file, below a title and lines about it, above their legend."""
     made = lay_out([tail(line, WORDS) for line in about], charts, entries)
     return svg_file("sheet.svg.jinja", tail(title, LONGEST), made.size, sheet=made)
 
 
-def lay_out(about: Sequence[str], charts: Sequence[Chart], entries: Sequence[Entry]) -> Sheet:
+def lay_out(about: Sequence[str], charts: Sequence[Chart], entries: Sequence[LegendEntry]) -> Sheet:
     """Return where the parts of a sheet lie."""
     width = max(2 * EDGE + sum(chart.width + GAP for chart in charts) - GAP, LEAST)
     top = TITLE + LINE * len(about)
@@ -50,7 +50,7 @@ def lay_out(about: Sequence[str], charts: Sequence[Chart], entries: Sequence[Ent
         (
             EDGE + wide * (i // rows),
             foot + ROW * (i % rows),
-            Entry(entry.css, entry.shape, text, entry.area, entry.line),
+            LegendEntry(entry.css, entry.shape, text, entry.area, entry.line),
         )
         for i, (entry, text) in enumerate(zip(entries, texts, strict=True))
     )

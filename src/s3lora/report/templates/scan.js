@@ -269,16 +269,11 @@ class Explorer {
   }
 
   spot(module) {
-    const { middle, jitter } = this.data.strips, row = this.data.strip[module];
-    return `M${this.at(this.series.values[module])} ${(middle[row] + jitter[this.turn[module] % jitter.length]).toFixed(1)}h0`;
+    return `M${this.at(this.series.values[module])} ${this.data.heights[module].toFixed(1)}h0`;
   }
 
   strips() {
     const { series, data } = this, box = this.find("svg.strips");
-    if (!this.turn) {
-      const seen = new Map();
-      this.turn = data.strip.map((row) => { seen.set(row, (seen.get(row) ?? -1) + 1); return seen.get(row); });
-    }
     const known = first(series.values.length).filter((i) => series.values[i] !== null);
     box.querySelector(".dots").setAttribute("d", known.filter((i) => !this.picked.has(i)).map((i) => this.spot(i)).join(""));
     box.querySelector(".picked").setAttribute("d", known.filter((i) => this.picked.has(i)).map((i) => this.spot(i)).join(""));
@@ -298,7 +293,7 @@ class Explorer {
   }
 
   dot() {
-    if (this.turn) this.find("svg.strips .dots.here").setAttribute("d", this.series.values[this.module] === null ? "" : this.spot(this.module));
+    this.find("svg.strips .dots.here").setAttribute("d", this.series.values[this.module] === null ? "" : this.spot(this.module));
   }
 
   // ---- the measured curve
