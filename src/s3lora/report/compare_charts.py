@@ -22,7 +22,7 @@ from s3lora.report.compare_view import (
 )
 from s3lora.report.heatmap import row_key
 from s3lora.report.names import tail
-from s3lora.report.scan_charts import LABEL, LETTER, TOP, Cell, HeatMap
+from s3lora.report.scan_charts import TOP, Cell, HeatMap, framed, label_room
 
 #: The width of a map that stands beside another, and the least and greatest size of a cell.
 ROOM, NARROW, WIDE = 500.0, 12.0, 44.0
@@ -83,7 +83,7 @@ class _Grid:
     @property
     def left(self) -> float:
         """Return the pixel where the first cell begins."""
-        return 10 + LETTER * min(max(map(len, self.rows)), LABEL)
+        return label_room(self.rows)
 
 
 #: What a map shows of the modules of one cell: the class of its colour, and the words to it.
@@ -133,22 +133,7 @@ def _map(grid: _Grid, paint: _Paint) -> HeatMap:
         more = f", of {len(members)} modules" if len(members) > 1 else ""
         title = f"layer {grid.layers[across]} {grid.rows[down]}: {words}{more}"
         rows[down].append(Cell(grid.left + across * wide, TOP + down * high, css, title if told else ""))
-    step = next(n for n in (1, 2, 4, 5, 10, 20, 50, 100, 10**9) if n * wide >= 24)
-    return HeatMap(
-        width=grid.left + wide * len(grid.layers) + 4,
-        height=TOP + high * len(grid.rows) + 4,
-        left=grid.left,
-        cell=(wide - 1, high - 1),
-        rows=tuple(
-            (TOP + i * high + high / 2, tail(name, LABEL), tuple(cells))
-            for i, (name, cells) in enumerate(zip(grid.rows, rows, strict=True))
-        ),
-        layers=tuple(
-            (grid.left + i * wide + (wide - 1) / 2, str(layer)) for i, layer in enumerate(grid.layers) if i % step == 0
-        ),
-        crosses=(),
-        arm=0.0,
-    )
+    return framed(grid.rows, grid.layers, rows, grid.cell)
 
 
 def _sharpness(at: int, low: float, high: float) -> _Paint:

@@ -69,7 +69,7 @@ def heat_map(view: View, series: Series) -> HeatMap | None:
         return None
     wide = min(max(ROOM / len(view.layers), NARROW), WIDE)
     high = min(wide, HIGH)
-    left = 10 + LETTER * min(max(map(len, view.rows)), LABEL)
+    left = label_room(view.rows)
     chosen = set(view.chosen)
     rows: list[list[Cell]] = [[] for _ in view.rows]
     crosses = []
@@ -81,20 +81,35 @@ def heat_map(view: View, series: Series) -> HeatMap | None:
         rows[square.row].append(Cell(x, y, "hn" if level is None else f"h{level}", title))
         if chosen.intersection(square.members):
             crosses.append((x + (wide - 1) / 2, y + (high - 1) / 2))
+    return framed(view.rows, view.layers, rows, (wide, high), tuple(crosses))
+
+
+def label_room(names: Sequence[str]) -> float:
+    """Return the pixels that the labels of rows take."""
+    return 10 + LETTER * min(max(map(len, names)), LABEL)
+
+
+def framed(
+    names: Sequence[str],
+    layers: Sequence[int],
+    rows: Sequence[Sequence[Cell]],
+    size: tuple[float, float],
+    crosses: tuple[tuple[float, float], ...] = (),
+) -> HeatMap:
+    """Return cells of `size` pixels, the gap behind each included, with the labels of rows and layers around them."""
+    left, (wide, high) = label_room(names), size
     step = next(n for n in (1, 2, 4, 5, 10, 20, 50, 100, 10**9) if n * wide >= 24)
     return HeatMap(
-        width=left + wide * len(view.layers) + 4,
-        height=TOP + high * len(view.rows) + 4,
+        width=left + wide * len(layers) + 4,
+        height=TOP + high * len(names) + 4,
         left=left,
         cell=(wide - 1, high - 1),
         rows=tuple(
             (TOP + i * high + high / 2, tail(name, LABEL), tuple(cells))
-            for i, (name, cells) in enumerate(zip(view.rows, rows, strict=True))
+            for i, (name, cells) in enumerate(zip(names, rows, strict=True))
         ),
-        layers=tuple(
-            (left + i * wide + (wide - 1) / 2, str(layer)) for i, layer in enumerate(view.layers) if i % step == 0
-        ),
-        crosses=tuple(crosses),
+        layers=tuple((left + i * wide + (wide - 1) / 2, str(layer)) for i, layer in enumerate(layers) if i % step == 0),
+        crosses=crosses,
         arm=min((min(wide, high) - 1) * 0.27, 5.0),
     )
 
