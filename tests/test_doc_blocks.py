@@ -129,6 +129,8 @@ def run_page(page: Path, desk: Path, variables: dict[str, str], *, slow: bool, p
     names: dict[str, Any] = {}
     missing, left = missing_packages(), 0
     for block in blocks(page, *RUN, slow=slow):
+        if block.text.startswith("# src/s3lora/"):
+            continue  # part of a recipe, which tests/recipes follows
         if block.language == "python":
             if missing and slow:
                 left += 1
