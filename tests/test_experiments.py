@@ -16,7 +16,7 @@ DATA = ROOT / "docs" / "results" / "data"
 
 pytest.importorskip("jinja2")
 sys.path.insert(0, str(ROOT))
-from experiments.reference import analyse, render  # noqa: E402
+from experiments.reference import analyse, figures, render  # noqa: E402
 
 
 def point(ranking: str, top: int, asr: float, seed: int | None = None) -> dict[str, Any]:
@@ -79,6 +79,13 @@ def test_the_page_is_made_from_the_results() -> None:
     assert render.PAGE.read_text(encoding="utf-8") == render.page(analyse.load(DATA), *render.others(DATA)), (
         "make it again: python -m experiments.reference.render"
     )
+
+
+def test_the_figures_are_drawn_from_the_results(tmp_path: Path) -> None:
+    figures.draw(analyse.load(DATA), tmp_path, render.NAMES)
+    for drawn in tmp_path.iterdir():
+        assert drawn.read_bytes() == (render.PAGE.parent / drawn.name).read_bytes(), "as above"
+    assert len([*tmp_path.iterdir()]) == 2
 
 
 def test_the_results_hold_no_answers_and_no_paths() -> None:

@@ -204,7 +204,7 @@ with s3lora.open_adapter(sys.argv[1]) as adapter:
     s3lora.write_pruned(s3lora.prune(adapter, s3lora.select(scan)), scan, sys.argv[2])
 s3lora.restore(sys.argv[2], sys.argv[1], sys.argv[3])
 s3lora.compare(sys.argv[1:3])
-heavy = {"torch", "transformers", "peft", "ray", "pyarrow", "matplotlib", "safetensors"}
+heavy = {"torch", "transformers", "peft", "ray", "pyarrow", "resvg_py", "safetensors"}
 print(sorted(heavy & sys.modules.keys()))
 """
     arguments = [str(full), str(tmp_path / "out"), str(tmp_path / "back")]

@@ -2,64 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from experiments.reference.analyse import Run
+from s3lora.report.axes import Axis, axis
+from s3lora.report.chart import SPECKS, Chart, LegendEntry, Sign, look
+from s3lora.report.chart import Path as Line
+from s3lora.report.labels import Spot
+from s3lora.report.sheet import sheet
 
-#: Colours that colour-blind readers tell apart (Okabe and Ito), with a marker each; controls are grey.
-STYLES = {
-    "weighted_ssi (mas-svd)": ("#0072b2", "o", "-"),
-    "ssi (mas-svd)": ("#d55e00", "s", "-"),
-    "magnitude (mas-svd)": ("#009e73", "^", "-"),
-    "random": ("#555555", "x", "--"),
-    "random-matched to ssi (mas-svd)": ("#999999", "+", ":"),
-    "random-matched to weighted_ssi (mas-svd)": ("#999999", "D", "--"),
+#: Ranking → classes and sign; controls are grey.
+LOOKS = {
+    "weighted_ssi (mas-svd)": look(0),
+    "ssi (mas-svd)": look(1),
+    "magnitude (mas-svd)": look(2),
+    "random": look(0, control=True),
+    "random-matched to ssi (mas-svd)": look(1, control=True),
+    "random-matched to weighted_ssi (mas-svd)": look(2, control=True),
 }
 ATTACKS = (("few", "20 affirmative openings"), ("many", "80 affirmative openings"))
+#: The size of a drawing and its frame: left, top, right, bottom.
+SIZE = (430.0, 306.0)
+FRAME = (46.0, 12.0, 420.0, 260.0)
 
 
 def draw(runs: Sequence[Run], folder: Path, names: Mapping[str, str]) -> None:
     """Draw ASR against modules pruned, and against the loss of plans, for the two attacks of the grid."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "s3lora", "svg.fonttype": "path", "font.size": 9})
-    import matplotlib.pyplot as plt
-
-    for name, plot in (("asr.svg", _asr), ("tradeoff.svg", _tradeoff)):
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, constrained_layout=True)
-        for axis, (attack, title) in zip(axes, ATTACKS, strict=True):
-            plot(axis, [run for run in runs if run.grid and run.attack == attack], names)
-            axis.set_title(title)
-            axis.grid(visible=True, alpha=0.3)
-        axes[0].set_ylabel("ASR: harmful prompts not refused")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-        figure.savefig(folder / name, metadata={"Date": None})
-        plt.close(figure)
+    grids = [(title, [run for run in runs if run.grid and run.attack == attack]) for attack, title in ATTACKS]
+    entries = [LegendEntry(*LOOKS[ranking], names[ranking]) for ranking in LOOKS]
+    for name, title, about, plot in (
+        ("asr.svg", "ASR against modules pruned", "means over the training seeds; small signs: each seed", _asr),
+        ("tradeoff.svg", "ASR against the loss of plans", "from the whole adapter to the base model alone", _tradeoff),
+    ):
+        text = sheet(title, [about], [plot(caption, found) for caption, found in grids], entries)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
-def _asr(axis: Any, runs: Sequence[Run], names: Mapping[str, str]) -> None:
-    """Draw means over the training seeds, and each seed as a faint point."""
-    tops = runs[0].tops
-    whole = [0, *tops, runs[0].total]
-    for ranking, (colour, marker, line) in STYLES.items():
+def _chart(title: str, x: Axis) -> Chart:
+    y = axis((0.0, 1.0), FRAME[3], FRAME[1], "ASR: harmful prompts not refused")
+    return Chart(x, y, title, "", width=SIZE[0], height=SIZE[1])
+
+
+def _add_line(chart: Chart, ranking: str, spots: Iterable[Spot]) -> None:
+    css, shape = LOOKS[ranking]
+    pixels = tuple((chart.x.at(x), chart.y.at(y)) for x, y in spots)
+    chart.lines.append(Line(css, pixels))
+    chart.signs.extend(Sign(css, shape, *spot) for spot in pixels)
+
+
+def _asr(title: str, runs: Sequence[Run]) -> Chart:
+    """Draw means over the training seeds, and each seed as a small sign."""
+    tops, total = runs[0].tops, runs[0].total
+    whole = [0, *tops, total]
+    x = axis((0, total), FRAME[0], FRAME[2], f"modules pruned of {total}")
+    chart = _chart(title, replace(x, ticks=tuple((x.at(top), str(top)) for top in whole)))
+    for ranking, (css, _) in LOOKS.items():
         columns = [[run.at(ranking, top, "asr") for run in runs] for top in tops]
         ends = [[run.variant(name, "asr") for run in runs] for name in ("unpruned", "base")]
         values = [fmean(column) for column in (ends[0], *columns, ends[1])]
-        axis.plot(whole, values, line, color=colour, marker=marker, markersize=5, label=names[ranking])
         for top, column in zip(tops, columns, strict=True):
-            axis.plot([top] * len(column), column, marker, color=colour, alpha=0.3, markersize=3)
-    axis.set(xlabel=f"modules pruned of {runs[0].total}", ylim=(-0.03, 1.03))
-    axis.set_xticks(whole)
+            chart.signs.extend(Sign(css, SPECKS[0], chart.x.at(top), chart.y.at(value)) for value in column)
+        _add_line(chart, ranking, zip(whole, values, strict=True))
+    return chart
 
 
-def _tradeoff(axis: Any, runs: Sequence[Run], names: Mapping[str, str]) -> None:
+def _tradeoff(title: str, runs: Sequence[Run]) -> Chart:
     """Draw the means over the training seeds, from the whole adapter to the base alone."""
-    for ranking, (colour, marker, line) in STYLES.items():
-        path = [[fmean(run.variant(name, m) for run in runs) for m in ("loss", "asr")] for name in ("unpruned", "base")]
-        path[1:1] = [[fmean(run.at(ranking, top, m) for run in runs) for m in ("loss", "asr")] for top in runs[0].tops]
-        axis.plot(*zip(*path, strict=True), line, color=colour, marker=marker, markersize=5, label=names[ranking])
-    axis.set(xlabel="loss of held-out plans, nats a token")
+    tops = runs[0].tops
+    paths = {}
+    for ranking in LOOKS:
+        columns = [
+            [fmean(run.variant("unpruned", measure) for run in runs)]
+            + [fmean(run.at(ranking, top, measure) for run in runs) for top in tops]
+            + [fmean(run.variant("base", measure) for run in runs)]
+            for measure in ("loss", "asr")
+        ]
+        paths[ranking] = list(zip(*columns, strict=True))
+    losses = [loss for path in paths.values() for loss, _ in path]
+    x = axis((min(losses), max(losses)), FRAME[0], FRAME[2], "loss of held-out plans, nats a token")
+    chart = _chart(title, x)
+    for ranking, path in paths.items():
+        _add_line(chart, ranking, path)
+    return chart

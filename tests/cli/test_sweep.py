@@ -153,12 +153,12 @@ def test_errors(case: str, tiny: Path, adapter: Path, tmp_path: Path, capsys: Ca
     assert contents(adapter) == before
 
 
-def test_without_matplotlib(tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture, heard: Heard) -> None:
+def test_without_resvg(tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture, heard: Heard) -> None:
     """It is missed before hours are spent, and only where a curve is to be drawn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "matplotlib", None)
+        patch.setitem(sys.modules, "resvg_py", None)
         result = call(capsys, *words(tiny, adapter, tmp_path))
-        assert one_line(result, r"package matplotlib, which is not installed; run: pip install 's3lora\[")
+        assert one_line(result, r"package resvg_py, which is not installed; run: pip install 's3lora\[")
         assert heard.passes == 0
         given = (*ARGUMENTS, "--top", "2", "--suite", "safety", "--no-cache")
         assert call(capsys, "sweep", adapter, "--base", tiny, *given).status == 0

@@ -63,7 +63,7 @@ def test_one_adapter(copy: Copy, tmp_path: Path) -> None:
         assert result.status == 0, result.err
         record = json.loads((tmp_path / form / "s3lora.json").read_text())
         assert record["plan"]["index"] == NAME
-        assert [one["path"] for one in record["modules"]] == top
+        assert [one["path"] for one in record["plan"]["chosen"]] == top
     restored, carded, listed = copy.run(
         ("restore", tmp_path / "text", "--from", path, "-o", tmp_path / "back"),
         ("card", tmp_path / "json", "--index", OPTION),

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from s3lora.evaluate.results import Measure, Metric, Sweep
 from s3lora.report.axes import axis, axis_label, measure_axis
 from s3lora.report.chart import (
-    COLOURS,
     PENTAGON,
     RING,
     SIGNS,
@@ -27,6 +26,7 @@ from s3lora.report.chart import (
     legend,
     look,
 )
+from s3lora.report.colours import HUES
 from s3lora.report.labels import beside
 from s3lora.report.page import evaluation_page, sweep_page
 from s3lora.report.sweep_view import apart, lines
@@ -62,7 +62,7 @@ def test_svg_is_well_formed(name: str) -> None:
         for text in found:
             tree = ElementTree.fromstring(text)
             assert {element.tag for element in tree.iter()} <= {
-                "svg", "title", "desc", "line", "text", "path", "polygon", "polyline",
+                "svg", "title", "desc", "g", "text", "path", "polygon", "polyline",
             }  # fmt: skip
             ids = [element.get("id") for element in tree.iter() if element.get("id")]
             assert str(tree.get("aria-labelledby")).split() == ids
@@ -161,8 +161,8 @@ def test_base_and_unpruned_are_there_for_comparison() -> None:
 
 
 def test_looks_differ() -> None:
-    assert len({look(i) for i in range(2 * COLOURS)}) == 2 * COLOURS
-    assert len({look(i)[1] for i in range(COLOURS)}) == COLOURS == len(SIGNS), "nobody needs the colour"
+    assert len({look(i) for i in range(2 * HUES)}) == 2 * HUES
+    assert len({look(i)[1] for i in range(HUES)}) == HUES == len(SIGNS), "nobody needs the colour"
     assert len({look(i, control=True) for i in range(3)}) == 3
 
 

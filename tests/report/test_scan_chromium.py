@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from s3lora.choose.select import Filter, select
 from s3lora.choose.ties import rounded
 from s3lora.measure.scan import scan
 from s3lora.report.scan_page import scan_page
+from s3lora.report.values import decimal
 from tests.command import call
 from tests.planning import alike, shaken
 from tests.report.browser import Show, presentable
@@ -175,6 +178,46 @@ def test_a_rule_that_the_page_cannot_apply_stays_as_it_was(show: Show) -> None:
     assert opened.get_by_label("Rule").input_value() == "given"
     assert set(opened.evaluate(MARKED)) == set(select(scan(DEMO), Null(draws=100, q=0.9)).paths)
     assert opened.locator('input[name="slide"]').is_hidden()
+
+
+#: What both Python and the script draw: the map with its crosses and scale, the spectrum, the distribution.
+DRAWN = """() => ["svg.heat rect", "svg.heat .cross", "svg.spectrum path", "svg.strips path", "svg.strips .ticks g"]
+  .map(query => [...document.querySelectorAll(query)].map(shape =>
+    [shape.getAttribute("class")?.replace(/^(h.) here/, "$1"), shape.getAttribute("d"), shape.getAttribute("transform"),
+      shape.textContent]))
+  .concat([[".dull", ".sharp", ".scale-name", ".series", ".neighbours", ".numbers", ".sigmas"].map(query =>
+    document.querySelector(query).textContent)])"""
+
+
+@pytest.mark.parametrize("which", ["made", "demo"])
+@pytest.mark.parametrize("index", ["ssi", "stable_rank"])
+def test_the_script_draws_what_is_drawn_without_it(show: Show, tmp_path: Path, which: str, index: str) -> None:
+    """It draws all again at the start, from the numbers of the page."""
+    path = DEMO if which == "demo" else mixed(tmp_path / "made")
+    text = page(path, Top(3), index=index)
+    plain, scripted = (show(text, scripts=scripts).evaluate(DRAWN) for scripts in (False, True))
+    *drawn, words = plain
+    *again, said = scripted
+    assert said == words
+    # The page has σ̃ and Σσ̃ with three digits: each is off by at most 0.5 %, of the 162 pixels of a spectrum.
+    for old, new, off in zip(drawn, again, (0.1, 0.1, 1.7, 0.1, 0.1), strict=True):
+        assert len(old) == len(new) > 0
+        for (css, *was, text), (css_then, *shape, text_then) in zip(old, new, strict=True):
+            assert (css_then, text_then) == (css, text)
+            if css != "dots here":  # the dot of the module that is shown is the script's
+                assert numbers(shape) == pytest.approx(numbers(was), abs=off + 1e-9)
+
+
+def test_the_script_writes_numbers_as_the_page_does(show: Show) -> None:
+    opened = show(page(DEMO))
+    draw = random.Random(5)
+    values: list[float | None] = [draw.uniform(-1, 1) * 10.0 ** draw.randint(-9, 12) for _ in range(2000)]
+    values += [None, 0.0, 0.01, 0.00999, 0.0099999, 9.995, 99.95, 999.4, 1e7, 9.99e6, 123456.0, 1e-7, 5e-7]
+    assert opened.evaluate("values => values.map(show)", values) == [decimal(value) for value in values]
+
+
+def numbers(paths: list[str | None]) -> list[float]:
+    return [float(number) for path in paths if path is not None for number in re.findall(r"\d+(?:\.\d+)?", path)]
 
 
 def test_the_map_is_walked_by_keyboard(show: Show) -> None:

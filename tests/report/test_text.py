@@ -18,9 +18,10 @@ from s3lora.adapter.write import Written
 from s3lora.choose.select import Share, select
 from s3lora.measure.scan import Configuration, ModuleScan, Scan
 from s3lora.report import text
+from s3lora.report.colours import SCALE
 from s3lora.report.compare_text import compare_text
 from s3lora.report.documents import ScanDocument, scan_document
-from s3lora.report.heatmap import COLOURS, MARK, heat_map
+from s3lora.report.heatmap import MARK, heat_map
 from s3lora.report.names import tail
 from tests.planning import provenance_of
 from tests.report import made_comparison
@@ -195,7 +196,7 @@ def test_colours_go_from_low_to_high() -> None:
     def code(colour: str) -> str:
         return ";".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
 
-    positions = [row.index(f"48;2;{code(colour)}") for colour in COLOURS]
+    positions = [row.index(f"48;2;{code(colour)}") for colour in SCALE]
     assert positions == sorted(positions)
 
 

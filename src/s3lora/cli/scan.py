@@ -24,7 +24,7 @@ from s3lora.cli.options import (
 )
 from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.cli.policies import PolicyCommand, policy_options
-from s3lora.cli.scan_formats import FORMATS, Outcome
+from s3lora.cli.scan_formats import FORMATS, ScanOutcome
 from s3lora.errors import UsageError
 from s3lora.gate.audit import Audit, Terms, audit, gravest
 from s3lora.gate.baseline import read_baseline
@@ -107,7 +107,7 @@ def scan_command(
         if output is not None:
             _show(audits, output)
     elif any(one.scan is not None for one in audits) or FORMATS[form].of_failures:
-        emit(FORMATS[form].render(Outcome(audits, terms, options, scans)), output)
+        emit(FORMATS[form].render(ScanOutcome(audits, terms, options, scans)), output)
     return gravest(audits)
 
 

@@ -14,7 +14,7 @@ from s3lora.report.documents import ScanDocument, scan_csv, scan_document, to_js
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ScanOutcome:
     """How it went with every adapter, in the order they were given, and what they were held against.
 
     `scans` are those of each path, the first by the method asked for, others by every method that the format shows.
@@ -32,40 +32,40 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class OutputFormat:
     """One format.
 
     `of_failures` tells that it is written even where no adapter could be measured, `compares` that it shows where one
     stands in a reference, `methods` that it shows every method beside the one asked for.
     """
 
-    render: Callable[[Outcome], str | bytes]
+    render: Callable[[ScanOutcome], str | bytes]
     of_failures: bool = False
     compares: bool = False
     methods: bool = False
 
 
-def _json(outcome: Outcome) -> str:
+def _json(outcome: ScanOutcome) -> str:
     return to_json(outcome.documents[0] if len(outcome.audits) == 1 else outcome.documents)
 
 
-def _csv(outcome: Outcome) -> str:
+def _csv(outcome: ScanOutcome) -> str:
     return scan_csv(outcome.documents)
 
 
-def _sarif(outcome: Outcome) -> str:
+def _sarif(outcome: ScanOutcome) -> str:
     from s3lora.report.sarif import sarif
 
     return sarif(outcome.audits, outcome.terms.baseline)
 
 
-def _junit(outcome: Outcome) -> str:
+def _junit(outcome: ScanOutcome) -> str:
     from s3lora.report.junit import junit
 
     return junit(outcome.audits, outcome.terms.gates)
 
 
-def _html(outcome: Outcome) -> str:
+def _html(outcome: ScanOutcome) -> str:
     from s3lora.cli.pages import read_sweep, reported
     from s3lora.report.scan_page import scan_page
 
@@ -76,19 +76,19 @@ def _html(outcome: Outcome) -> str:
     )
 
 
-def _svg(outcome: Outcome) -> str:
+def _svg(outcome: ScanOutcome) -> str:
     from s3lora.report.heatmap_file import heat_map_svg
 
     return heat_map_svg(*_only(outcome))
 
 
-def _png(outcome: Outcome) -> bytes:
+def _png(outcome: ScanOutcome) -> bytes:
     from s3lora.report.heatmap_file import heat_map_png
 
     return heat_map_png(*_only(outcome))
 
 
-def _only(outcome: Outcome) -> tuple[ScanDocument, tuple[Ranked, ...]]:
+def _only(outcome: ScanOutcome) -> tuple[ScanDocument, tuple[Ranked, ...]]:
     """Return the one adapter that a picture shows."""
     from s3lora.cli.pages import rankings_of
 
@@ -102,11 +102,11 @@ def _only(outcome: Outcome) -> tuple[ScanDocument, tuple[Ranked, ...]]:
 
 #: Name → format; `text` is printed as the scan goes on and stands in `scan` itself.
 FORMATS = {
-    "json": Format(_json, compares=True),
-    "csv": Format(_csv, compares=True),
-    "html": Format(_html, compares=True, methods=True),
-    "svg": Format(_svg),
-    "png": Format(_png),
-    "sarif": Format(_sarif, of_failures=True),
-    "junit": Format(_junit, of_failures=True),
+    "json": OutputFormat(_json, compares=True),
+    "csv": OutputFormat(_csv, compares=True),
+    "html": OutputFormat(_html, compares=True, methods=True),
+    "svg": OutputFormat(_svg),
+    "png": OutputFormat(_png),
+    "sarif": OutputFormat(_sarif, of_failures=True),
+    "junit": OutputFormat(_junit, of_failures=True),
 }

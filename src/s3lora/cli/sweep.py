@@ -78,11 +78,11 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
     check_folder(output, form)
     from s3lora.evaluate.suites import build_suites
     from s3lora.evaluate.sweeping import sweep
-    from s3lora.needs import need
+    from s3lora.report.picture import need_pictures
 
     drawn = output is not None and not is_page(output, form)
     if drawn:
-        need("matplotlib")  # for the curve: hours later it would be too late to ask for it
+        need_pictures()  # for the curve: hours later it would be too late to ask for it
     # A sweep is mostly waiting for answers; losses are to be had, alone and for less, by the suite planning-loss.
     suites = build_suites(settings_of(options, options["seed"], losses=False))
     with open_store(options) as store, progress_bar() as advance:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 
 from s3lora.evaluate.results import Evaluation, Measure, SuiteInfo, Sweep, Variant
 from s3lora.report.axes import MARGIN, Axis, axis, measure_axis
+from s3lora.report.colours import GREYS, HUES
 from s3lora.report.labels import Spot, beside
 from s3lora.report.names import tail
 from s3lora.report.sweep_view import Dot, Key, Line, apart, dots, lines, order
 from s3lora.report.values import measure_of, metric_text
 
-#: Colours that the style sheet has, in light and in dark.
-COLOURS = 7
 #: Circle, square, triangles, diamond, plus and cross, around (0, 0): one a colour.
 SIGNS = (
     "M-4.2 0a4.2 4.2 0 1 0 8.4 0a4.2 4.2 0 1 0 -8.4 0z",
@@ -24,6 +23,8 @@ SIGNS = (
     "M-1.6 -4.6h3.2v3h3v3.2h-3v3h-3.2v-3h-3v-3.2h3z",
     "M-4.4 -2.4L-2.4 -4.4L0 -2L2.4 -4.4L4.4 -2.4L2 0L4.4 2.4L2.4 4.4L0 2L-2.4 4.4L-4.4 2.4L-2 0z",
 )
+#: A ring around the point that a reader chose, from its middle.
+HERE = "m-11 0a11 11 0 1 0 22 0a11 11 0 1 0 -22 0z"
 RING = "M-8 0a8 8 0 1 0 16 0a8 8 0 1 0 -16 0z"
 STAR = "M0 -9L2.1 -2.9L8.6 -2.8L3.4 1.1L5.3 7.3L0 3.6L-5.3 7.3L-3.4 1.1L-8.6 -2.8L-2.1 -2.9z"
 PENTAGON = "M0 -9L8.6 -2.8L5.3 7.3H-5.3L-8.6 -2.8z"
@@ -70,7 +71,7 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LegendEntry:
     """One line of a legend: a sign, a line or an area of these classes, and what it means."""
 
     css: str
@@ -174,8 +175,8 @@ def _add_ranking(chart: Chart, line: Line, place: int, shift: float) -> None:
 def look(place: int, *, control: bool = False) -> tuple[str, str]:
     """Return (classes, sign) of the ranking that is named at this place; a second round of colours is dashed."""
     if control:
-        return f"control control{place % len(SPECKS)}", SPECKS[place % len(SPECKS)]
-    return f"c{place % COLOURS}" + (" again" if place >= COLOURS else ""), SIGNS[place % len(SIGNS)]
+        return f"control control{place % GREYS}", SPECKS[place % len(SPECKS)]
+    return f"c{place % HUES}" + (" again" if place >= HUES else ""), SIGNS[place % len(SIGNS)]
 
 
 def against_utility(sweep: Sweep) -> Chart | None:
@@ -242,20 +243,20 @@ def _add_numbers(chart: Chart, found: Sequence[Dot]) -> None:
             chart.labels.append(Label(*place, text))
 
 
-def legend(sweep: Sweep) -> list[Entry]:
+def legend(sweep: Sweep) -> list[LegendEntry]:
     """Return what colours, signs and lines mean in both drawings."""
     entries = []
     names = order(sweep)
     for line in lines(sweep):
         css, shape = look(names.index(line.ranking), control=line.control)
-        entries.append(Entry(css, shape, f"{line.ranking}{' (control)' * line.control}", area=line.control))
+        entries.append(LegendEntry(css, shape, f"{line.ranking}{' (control)' * line.control}", area=line.control))
     for name, shape, variant in (("unpruned", STAR, sweep.unpruned), ("base", PENTAGON, sweep.base)):
         metric = variant.metric(*sweep.safety)
         if metric is not None and metric.value is not None:
             said = {"unpruned": "adapter, nothing pruned", "base": "base model alone"}[name]
-            entries.append(Entry(f"reference {name} hollow", shape, f"{said}: {metric_text(metric)}"))
+            entries.append(LegendEntry(f"reference {name} hollow", shape, f"{said}: {metric_text(metric)}"))
     if sweep.pareto:
-        entries.append(Entry("hollow", RING, "Pareto front, with its number of modules", line=False))
+        entries.append(LegendEntry("hollow", RING, "Pareto front, with its number of modules", line=False))
     return entries
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from s3lora.measure.comparison import ModuleComparison
 from s3lora.report.axes import Axis, axis
+from s3lora.report.colours import SCALE, step_of
 from s3lora.report.compare_view import (
     ComparedModule,
     ComparisonView,
@@ -19,9 +20,9 @@ from s3lora.report.compare_view import (
     signed,
     spread,
 )
-from s3lora.report.heatmap import COLOURS, row_key
+from s3lora.report.heatmap import row_key
 from s3lora.report.names import tail
-from s3lora.report.scan_charts import LABEL, LETTER, TOP, Cell, HeatMap
+from s3lora.report.scan_charts import TOP, Cell, HeatMap, framed, label_room
 
 #: The width of a map that stands beside another, and the least and greatest size of a cell.
 ROOM, NARROW, WIDE = 500.0, 12.0, 44.0
@@ -82,7 +83,7 @@ class _Grid:
     @property
     def left(self) -> float:
         """Return the pixel where the first cell begins."""
-        return 10 + LETTER * min(max(map(len, self.rows)), LABEL)
+        return label_room(self.rows)
 
 
 #: What a map shows of the modules of one cell: the class of its colour, and the words to it.
@@ -101,7 +102,7 @@ def maps(view: ComparisonView) -> tuple[Drawn, ...]:
     ends = (view.labels[0], view.names[0]), (view.labels[-1], view.names[-1])
     values = known([value for row in placed for value in (row.sharp[0], row.sharp[-1])])
     low, high = min(values, default=0.0), max(values, default=0.0)
-    scale = Scale(number(low), number(high), tuple(f"h{i}" for i in range(len(COLOURS))), "the brighter, the sharper")
+    scale = Scale(number(low), number(high), tuple(f"h{i}" for i in range(len(SCALE))), "the brighter, the sharper")
     shown = [
         Drawn(label, name, view.index, _map(grid, _sharpness(at, low, high)), scale)
         for at, (label, name) in zip((0, -1), ends, strict=True)
@@ -132,34 +133,14 @@ def _map(grid: _Grid, paint: _Paint) -> HeatMap:
         more = f", of {len(members)} modules" if len(members) > 1 else ""
         title = f"layer {grid.layers[across]} {grid.rows[down]}: {words}{more}"
         rows[down].append(Cell(grid.left + across * wide, TOP + down * high, css, title if told else ""))
-    step = next(n for n in (1, 2, 4, 5, 10, 20, 50, 100, 10**9) if n * wide >= 24)
-    return HeatMap(
-        width=grid.left + wide * len(grid.layers) + 4,
-        height=TOP + high * len(grid.rows) + 4,
-        left=grid.left,
-        cell=(wide - 1, high - 1),
-        rows=tuple(
-            (TOP + i * high + high / 2, tail(name, LABEL), tuple(cells))
-            for i, (name, cells) in enumerate(zip(grid.rows, rows, strict=True))
-        ),
-        layers=tuple(
-            (grid.left + i * wide + (wide - 1) / 2, str(layer)) for i, layer in enumerate(grid.layers) if i % step == 0
-        ),
-        crosses=(),
-        arm=0.0,
-    )
-
-
-def _level(value: float, low: float, high: float) -> int:
-    share = (value - low) / (high - low) if high > low else 0.0
-    return min(int(share * len(COLOURS)), len(COLOURS) - 1)
+    return framed(grid.rows, grid.layers, rows, grid.cell)
 
 
 def _sharpness(at: int, low: float, high: float) -> _Paint:
     def paint(members: list[ComparedModule]) -> tuple[str, str]:
         value = max(known([row.sharp[at] for row in members]), default=None)
         if value is not None:
-            return f"h{_level(value, low, high)}", number(value)
+            return f"h{step_of(value, low, high)}", number(value)
         held = any(row.module.shape[at] is not None for row in members)
         return "hn", "zero update" if held else "not in this adapter"
 
@@ -196,10 +177,10 @@ def _distance(view: ComparisonView, grid: _Grid, placed: Sequence[ComparedModule
         if not found:
             return "hn", "no distance can be told"
         row = max(found, key=lambda row: row.moved or 0.0)
-        level = len(COLOURS) - 1 if (row.moved or 0.0) >= top > 0 else _level(row.moved or 0.0, 0.0, top)
+        level = len(SCALE) - 1 if (row.moved or 0.0) >= top > 0 else step_of(row.moved or 0.0, 0.0, top)
         return f"h{level}", f"distance {distance_text(row)}, cosine {cosine(row.module.net_cosine)}"
 
-    steps = tuple(f"h{i}" for i in range(len(COLOURS)))
+    steps = tuple(f"h{i}" for i in range(len(SCALE)))
     scale = Scale("0", f"{number(top)} and more" if cut else number(top), steps, "the brighter, the farther")
     return Drawn(between, "distance", "", _map(grid, paint), scale)
 

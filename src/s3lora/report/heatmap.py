@@ -13,10 +13,9 @@ from rich.text import Text
 from s3lora.adapter.model import natural_key
 from s3lora.errors import printable
 from s3lora.measure.scan import ModuleScan
+from s3lora.report.colours import SCALE, step_of
 from s3lora.report.names import tail
 
-#: Blue to yellow by way of grey: told apart by colour-blind readers, and in order of brightness (after cividis).
-COLOURS = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838")
 SHADES = "░▒▓█"
 #: Rows in the order in which a transformer uses them; others follow by name.
 ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -27,7 +26,7 @@ MAX_LINES = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class GridCell:
     """The sharpest module of one layer and projection; `value` is None where all are undefined."""
 
     value: float | None
@@ -35,7 +34,7 @@ class Cell:
     count: int
 
 
-def grid(modules: Sequence[ModuleScan], index: str) -> tuple[list[str], list[int], dict[tuple[str, int], Cell]]:
+def grid(modules: Sequence[ModuleScan], index: str) -> tuple[list[str], list[int], dict[tuple[str, int], GridCell]]:
     """Return (row labels, layers, cells): the modules that have a layer, by projection and layer."""
     labels = labels_of(modules)
     members: dict[tuple[str, int], list[ModuleScan]] = {}
@@ -45,7 +44,7 @@ def grid(modules: Sequence[ModuleScan], index: str) -> tuple[list[str], list[int
     cells = {}
     for place, found in members.items():
         values = [value for module in found if (value := module.indices.get(index)) is not None]
-        cells[place] = Cell(max(values, default=None), any(module.selected for module in found), len(found))
+        cells[place] = GridCell(max(values, default=None), any(module.selected for module in found), len(found))
     rows = list(dict.fromkeys(label for label, _ in members))
     return rows, sorted({layer for _, layer in members}), cells
 
@@ -127,7 +126,7 @@ def _axis(layers: Sequence[int], size: int) -> str:
     return line
 
 
-def _append(text: Text, cell: Cell | None, low: float, high: float, size: int, *, colour: bool) -> None:
+def _append(text: Text, cell: GridCell | None, low: float, high: float, size: int, *, colour: bool) -> None:
     if cell is None:
         text.append(" " * size)
     elif cell.value is None:
@@ -143,7 +142,7 @@ def _append_level(
     mark = MARK if selected else " "
     label = f"{value:.2f}".removeprefix("0").ljust(3) if value is not None and size > 2 else ""
     if colour:
-        background = COLOURS[min(int(level * len(COLOURS)), len(COLOURS) - 1)]
+        background = SCALE[step_of(level, 0.0, 1.0)]
         ink = "#000000" if level > 0.5 else "#ffffff"
         text.append((mark + label).ljust(size), style=Style(color=ink, bgcolor=background))
     else:
@@ -155,14 +154,21 @@ def _append_level(
 
 
 def _legend(
-    low: float, high: float, cells: dict[tuple[str, int], Cell], index: str, room: int, *, shaded: bool, colour: bool
+    low: float,
+    high: float,
+    cells: dict[tuple[str, int], GridCell],
+    index: str,
+    room: int,
+    *,
+    shaded: bool,
+    colour: bool,
 ) -> list[Text]:
     """Return what the map's signs mean, in lines of at most `room` columns where that can be."""
     scale = Text(f"{index} {low:.3g} ")
     if high > low and not (shaded or colour):
         scale.append(f"to {high:.3g}")  # the numbers stand in the cells
     elif high > low:
-        steps = len(COLOURS) if colour else len(SHADES)
+        steps = len(SCALE) if colour else len(SHADES)
         for i in range(steps):
             _append_level(scale, (i + 0.5) / steps, 1 if colour else 2, selected=False, colour=colour)
         scale.append(f" {high:.3g}")

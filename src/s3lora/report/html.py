@@ -8,6 +8,7 @@ import hashlib
 from typing import Any
 
 from s3lora.errors import printable
+from s3lora.report.colours import DARK, GREYS, HUES, LIGHT, SCALE
 from s3lora.report.names import tail
 from s3lora.report.values import (
     NOTHING,
@@ -33,12 +34,20 @@ def render(template: str, *, styles: tuple[str, ...] = (), scripts: tuple[str, .
     The page's Content-Security-Policy lets nothing run or load but exactly these, named by their digests.
     """
     environment = environment_of_pages()
-    style = "\n".join(environment.get_template(name).render() for name in ("style.css.jinja", *styles))
+    style = "\n".join(map(style_sheet, ("style.css.jinja", *styles)))
     code = "\n".join(environment.loader.get_source(environment, name)[0] for name in scripts) or None
     policy = f"default-src 'none'; style-src {_digest(style)}; base-uri 'none'; form-action 'none'"
     if code is not None:
         policy += f"; script-src {_digest(code)}"
     text: str = environment.get_template(template).render(style=style, code=code, policy=policy, **values)
+    return text
+
+
+def style_sheet(name: str) -> str:
+    """Return a style sheet, which has its colours by name."""
+    text: str = (
+        environment_of_pages().get_template(name).render(light=LIGHT, dark=DARK, scale=SCALE, hues=HUES, greys=GREYS)
+    )
     return text
 
 

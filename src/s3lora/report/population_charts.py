@@ -154,7 +154,7 @@ def _linear(low: float, high: float) -> list[tuple[float, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class SpreadBars:
     """Bars of how many adapters have which z; the number is on a logarithmic axis.
 
     `beyond` are the bars of what lies so far out that it may be unusual, and `cuts` where that begins.
@@ -168,7 +168,7 @@ class Spread:
     cuts: tuple[float, float]
 
 
-def spread(ranking: Ranking, counts: Sequence[int], title: str) -> Spread:
+def spread(ranking: Ranking, counts: Sequence[int], title: str) -> SpreadBars:
     """Return the drawing of one summary's z."""
     left, top, right, bottom = FRAME
     edges = ranking.spread.edges
@@ -189,7 +189,7 @@ def spread(ranking: Ranking, counts: Sequence[int], title: str) -> Spread:
         else:
             bars += bar
     powers = range(math.floor(math.log10(most)) + 1)
-    return Spread(
+    return SpreadBars(
         title=title,
         bars=bars,
         beyond=beyond,

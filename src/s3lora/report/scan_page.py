@@ -16,18 +16,19 @@ from s3lora.errors import UsageError, printable
 from s3lora.evaluate.results import Sweep
 from s3lora.measure.scan import ModuleScan, Tool
 from s3lora.report.against_view import interval, mark_of, percentile, remarks, robust_z, rows_of, verdict
-from s3lora.report.chart import against_modules, against_utility, legend
+from s3lora.report.chart import HERE, against_modules, against_utility, legend
+from s3lora.report.colours import SCALE
 from s3lora.report.documents import ScanDocument
 from s3lora.report.html import environment_of_pages, render
 from s3lora.report.scan_charts import (
-    FRAME,
-    STRIP,
-    STRIP_TOP,
+    MEDIAN,
     dot_heights,
     heat_map,
-    highest_share,
     scale_ends,
     spectrum,
+    spectrum_axes,
+    strip_axis,
+    strip_middles,
     strips,
 )
 from s3lora.report.scan_view import View, start_of, view_of
@@ -101,8 +102,9 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "ends": scale_ends(series),
         "strips": strips(view, series),
         "spectrum": spectrum(view, view.focus),
+        "near": [document.modules[n].layer for n in view.near[view.focus]],
         "numbers": list(_numbers(view, view.focus)),
-        "sigmas": ", ".join(decimal(value) for value in view.sigma(view.focus)),
+        "sigmas": f"σ̃: {', '.join(decimal(_short(value)) for value in view.sigma(view.focus))}",  # as the script has it
         "data": _json(_data(adapter, view)),
         **_measured(adapter),
     }
@@ -239,6 +241,7 @@ def _data(adapter: Reported, view: View) -> dict[str, Any]:
     forms = list(dict.fromkeys(map(_form, modules)))
     plan = view.document.plan
     series = view.shown
+    axes = [strip_axis(view, one) for one in view.series]
     projections = list(dict.fromkeys(module.projection for module in modules))
     whole = plan is not None and plan.unit == "layer"
     return {
@@ -265,10 +268,10 @@ def _data(adapter: Reported, view: View) -> dict[str, Any]:
                 "values": one.values,
                 "units": one.units if whole else None,
                 "worth": one.worth if whole else None,
-                "axis": [one.axis.low, one.axis.high, one.axis.start, one.axis.end],
-                "ticks": one.axis.ticks,
+                "axis": [across.low, across.high, across.start, across.end],
+                "ticks": across.ticks,
             }
-            for one, ranked in zip(view.series, adapter.ranked, strict=True)
+            for one, ranked, across in zip(view.series, adapter.ranked, axes, strict=True)
         ],
         "whole": whole,
         # The script ranks single modules by itself: the order is that of the values, ties in the order of the model.
@@ -283,9 +286,10 @@ def _data(adapter: Reported, view: View) -> dict[str, Any]:
         "form": [forms.index(_form(module)) for module in modules],
         "squares": [square.members for square in view.squares],
         "strip": view.strip,
-        "strips": [STRIP, STRIP_TOP],
         "heights": dot_heights(view),
-        "frame": [*FRAME, highest_share(view), view.components],
+        "strips": {"middle": strip_middles(view), "median": MEDIAN},
+        "spectrum": spectrum_axes(view),
+        "colours": len(SCALE),
         "sigma": [[_short(value) for value in view.sigma(i)] for i in range(len(modules))],
         "total": [_short(sum(module.sigma)) for module in modules],
         "curve": _curve_data(adapter),
@@ -370,4 +374,5 @@ def _curve_data(adapter: Reported) -> dict[str, Any] | None:
         "points": points,
         "across": [across.at(0), across.at(1) - across.at(0), charts[0].top, charts[0].bottom],
         "most": across.high,
+        "ring": HERE,
     }

@@ -12,9 +12,9 @@ from s3lora.choose.rules import RULES
 from s3lora.choose.select import Plan
 from s3lora.choose.ties import sharpness
 from s3lora.measure.scan import ModuleScan
-from s3lora.report.axes import Axis, axis
+from s3lora.report.colours import SCALE, step_of
 from s3lora.report.documents import ScanDocument
-from s3lora.report.heatmap import COLOURS, labels_of, row_key
+from s3lora.report.heatmap import labels_of, row_key
 from s3lora.spectrum.indices import INDICES
 
 #: Components of a spectrum that a page keeps of each module, and of all modules together.
@@ -36,16 +36,13 @@ class Series:
     values: tuple[float | None, ...]
     units: tuple[tuple[int, ...], ...]
     worth: tuple[float, ...]
-    axis: Axis
 
     def level(self, value: float | None) -> int | None:
         """Return the step of the colour scale, the brightest being the sharpest."""
         if value is None:
             return None
-        low, high = self.span
-        share = (value - low) / (high - low) if high > low else 0.0
-        step = min(int(share * len(COLOURS)), len(COLOURS) - 1)
-        return len(COLOURS) - 1 - step if self.inverse else step
+        step = step_of(value, *self.span)
+        return len(SCALE) - 1 - step if self.inverse else step
 
     @property
     def span(self) -> tuple[float, float]:
@@ -144,9 +141,6 @@ def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
         worth[choice.position] = choice.value or 0.0
     spec = INDICES[ranked.index]
     name = spec.title
-    known = [value for value in values if value is not None]
-    low, high = min(known, default=0.0), max(known, default=0.0)
-    room = 0.0 if high > low else abs(high) / 2 or 0.5
     return Series(
         index=ranked.index,
         method=ranked.method,
@@ -156,7 +150,6 @@ def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
         values=tuple(values),
         units=tuple(tuple(members) for _, members in sorted(units.items())),
         worth=tuple(worth[position] for position in sorted(worth)),
-        axis=axis((low - room, high + room), 0.0, 1000.0, name),
     )
 
 

@@ -2,7 +2,14 @@
 // The rules of s3lora select.py and rules.py, and what the other scripts of the page share.
 
 const SVG = "http://www.w3.org/2000/svg";
-const show = (value) => (value === null || value === undefined ? "–" : String(Number(value.toPrecision(3))));
+// A number as `decimal` of values.py writes it: three digits, and no more than three decimals from 0.01 on.
+const show = (value) => {
+  if (!Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  if (size >= 1e7) return value.toExponential(2).replace(/\+(\d)$/, "+0$1");
+  const wanted = size > 0 ? 1 - Math.floor(Math.log10(size / 10)) : 2;
+  return value.toFixed(Math.min(Math.max(wanted, 0), size >= 0.01 ? 3 : 6));
+};
 const share = (part) => {
   const whole = (100 * part).toFixed(0);
   return (whole === "0" || whole === "100") && part !== 0 && part !== 1 ? `${(100 * part).toFixed(1)} %` : `${whole} %`;
@@ -57,16 +64,6 @@ const median = (values) => {
   const sorted = [...values].sort((a, b) => a - b), half = sorted.length >> 1;
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 };
-
-function line(name) {
-  const svg = document.createElementNS(SVG, "svg"), path = document.createElementNS(SVG, "path");
-  svg.setAttribute("viewBox", "0 0 20 8");
-  svg.setAttribute("aria-hidden", "true");
-  path.setAttribute("class", `path ${name}`);
-  path.setAttribute("d", "M0 4H20");
-  svg.append(path);
-  return svg;
-}
 
 function put(svg, name, d) {
   let path = svg.querySelector(`.${name}`);

@@ -186,12 +186,12 @@ class Explorer {
   }
 
   recolour() {
-    const { series } = this, known = series.values.filter((value) => value !== null);
+    const { series } = this, { colours } = this.data, known = series.values.filter((value) => value !== null);
     const [low, high] = [Math.min(...known), Math.max(...known)];
     this.cells.forEach((cell, i) => {
       const value = series.values[this.sharpest(i)];
-      const step = high > low ? Math.min(Math.floor((10 * (value - low)) / (high - low)), 9) : 0;
-      cell.setAttribute("class", value === null ? "hn" : `h${series.inverse ? 9 - step : step}`);
+      const step = high > low ? Math.min(Math.floor((colours * (value - low)) / (high - low)), colours - 1) : 0;
+      cell.setAttribute("class", value === null ? "hn" : `h${series.inverse ? colours - 1 - step : step}`);
       cell.firstElementChild.textContent = `${this.names[i]}: ${show(value)}`;
     });
     const ends = series.inverse ? [high, low] : [low, high];
@@ -207,9 +207,9 @@ class Explorer {
   marks() {
     if (!this.cells.length) return;
     const box = this.cells[0], [wide, high] = ["width", "height"].map((name) => Number(box.getAttribute(name)));
-    const arm = Math.min(Math.min(wide, high) * 0.27, 5), size = (2 * arm).toFixed(1);
+    const { cross } = this.find("svg.heat").dataset;
     const path = this.places.map(([x, y], i) => (this.data.squares[i].some((m) => this.picked.has(m))
-      ? `M${(x + wide / 2 - arm).toFixed(1)} ${(y + high / 2 - arm).toFixed(1)}l${size} ${size}m0 -${size}l-${size} ${size}` : "")).join("");
+      ? `M${(x + wide / 2).toFixed(1)} ${(y + high / 2).toFixed(1)}${cross}` : "")).join("");
     this.root.querySelectorAll("svg.heat .cross").forEach((cross) => cross.setAttribute("d", path));
   }
 
@@ -241,16 +241,16 @@ class Explorer {
   }
 
   spectrum() {
-    const { data, module } = this, [left, top, right, bottom, most, count] = data.frame, step = (right - left) / Math.max(count, 1);
-    const points = (i) => data.sigma[i].map((value, n) => [left + step * n, bottom - ((bottom - top) * value) / data.total[i] / most]);
-    this.find(".bars").setAttribute("d", points(module).map(([x, y]) =>
-      `M${(x + step * 0.12).toFixed(1)} ${bottom}V${y.toFixed(1)}h${(step * 0.76).toFixed(1)}V${bottom}z`).join(""));
+    const { data, module } = this, [left, step, bottom, whole] = data.spectrum;
+    const points = (i) => data.sigma[i].map((value, n) =>
+      [(left + step * n).toFixed(1), (bottom - (whole * value) / data.total[i]).toFixed(1)]);
+    this.find(".bars").setAttribute("d", points(module).map(([x, y]) => `M${x} ${bottom}V${y}`).join(""));
     const near = data.near[module], legend = this.find(".neighbours");
-    legend.replaceChildren();
     for (const i of [0, 1]) {
-      this.find(`svg.spectrum .near${i}`).setAttribute("d", i < near.length ? points(near[i]).map(([x, y], n) =>
-        `${n ? "L" : "M"}${(x + step / 2).toFixed(1)} ${y.toFixed(1)}`).join(" ") : "");
-      if (i < near.length) legend.append(line(`near${i}`), ` layer ${data.layer[near[i]]} `);
+      const shown = i < near.length;
+      this.find(`svg.spectrum .near${i}`).setAttribute("d", shown ? points(near[i]).map(([x, y], n) => `${n ? "L" : "M"}${x} ${y}`).join("") : "");
+      legend.children[i].hidden = !shown;
+      legend.children[i].lastChild.textContent = shown ? ` layer ${data.layer[near[i]]} ` : "";
     }
   }
 
@@ -263,38 +263,32 @@ class Explorer {
 
   // ---- the distribution
 
-  spot(module) {
-    const { series, data } = this, [low, high, start, end] = series.axis, frame = this.find("svg.strips").viewBox.baseVal;
-    const left = this.stripLeft, value = series.values[module];
-    const at = start + ((value - low) / (high - low)) * (end - start);
-    return `M${(left + ((frame.width - left - 8) * at) / 1000).toFixed(1)} ${data.heights[module].toFixed(1)}h0`;
+  at(value) {
+    const [low, high, start, end] = this.series.axis;
+    return (start + ((value - low) / (high - low)) * (end - start)).toFixed(1);
   }
 
-  get stripLeft() { return Number(this.find("svg.strips .name").getAttribute("x")) + 8; }
+  spot(module) {
+    return `M${this.at(this.series.values[module])} ${this.data.heights[module].toFixed(1)}h0`;
+  }
 
   strips() {
-    const { series, data } = this, box = this.find("svg.strips"), scale = (box.viewBox.baseVal.width - this.stripLeft - 8) / 1000;
+    const { series, data } = this, box = this.find("svg.strips");
     const known = first(series.values.length).filter((i) => series.values[i] !== null);
     box.querySelector(".dots").setAttribute("d", known.filter((i) => !this.picked.has(i)).map((i) => this.spot(i)).join(""));
     box.querySelector(".picked").setAttribute("d", known.filter((i) => this.picked.has(i)).map((i) => this.spot(i)).join(""));
-    const [low, high, start, end] = series.axis;
-    const medians = [...new Set(data.strip)].map((row) => {
+    const medians = data.strips.middle.map((y, row) => {
       const values = known.filter((i) => data.strip[i] === row).map((i) => series.values[i]);
-      const x = this.stripLeft + scale * (start + ((median(values) - low) / (high - low)) * (end - start));
-      return values.length ? `M${x.toFixed(1)} ${data.strips[1] + data.strips[0] * row + 3}v${data.strips[0] - 6}` : "";
+      return values.length ? `M${this.at(median(values))} ${y}${data.strips.median}` : "";
     });
     box.querySelector(".median").setAttribute("d", medians.join(""));
-    const bottom = box.viewBox.baseVal.height - 20, ticks = box.querySelector(".ticks");
-    ticks.replaceChildren();
-    for (const [at, text] of series.ticks) {
-      const x = (this.stripLeft + scale * at).toFixed(1), label = document.createElementNS(SVG, "text");
-      const grid = document.createElementNS(SVG, "path");
-      grid.setAttribute("class", "grid");
-      grid.setAttribute("d", `M${x} 8V${bottom}`);
-      for (const [name, value] of [["x", x], ["y", bottom + 16], ["text-anchor", "middle"]]) label.setAttribute(name, value);
-      label.textContent = text;
-      ticks.append(grid, label);
-    }
+    const ticks = box.querySelector(".ticks"), model = ticks.firstElementChild;
+    ticks.replaceChildren(...series.ticks.map(([at, text]) => {
+      const tick = model.cloneNode(true);
+      tick.setAttribute("transform", `translate(${at.toFixed(1)} 0)`);
+      tick.querySelector("text").textContent = text;
+      return tick;
+    }));
     this.dot();
   }
 
@@ -312,7 +306,7 @@ class Explorer {
     put(figures[0], "here-line", `M${Math.min(zero + one * count, zero + one * curve.most)} ${top}V${bottom}`);
     const mine = curve.points.filter((p) => p.index === series.index && p.method === series.method);
     const exact = this.form.elements.rule.value !== "given" || this.data.start.rule !== "given" ? mine.find((p) => p.top === count) : null;
-    const ring = exact && exact.at.length ? `M${exact.at[0] - 11} ${exact.at[1]}a11 11 0 1 0 22 0a11 11 0 1 0 -22 0z` : "";
+    const ring = exact && exact.at.length ? `M${exact.at[0]} ${exact.at[1]}${curve.ring}` : "";
     if (figures[1]) put(figures[1], "here-sign", ring);
     const near = [mine.filter((p) => p.top < count).at(-1), mine.find((p) => p.top > count)].filter(Boolean);
     this.find(".point").textContent = exact ? `At ${count} by ${series.label}: ${exact.text}.`
