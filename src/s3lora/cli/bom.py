@@ -15,7 +15,7 @@ from s3lora.report.card_file import CARD, metadata, read_card
 from s3lora.rewrite.provenance import provenance_of
 
 
-@click.command("bom", short_help="Print the adapter's bill of materials: CycloneDX, as JSON.")
+@click.command("bom")
 @click.argument("path", metavar="ADAPTER")
 @evaluation_option
 @click.option("--name", metavar="NAME", help="What the adapter is called  [default: as its folder].")

@@ -23,7 +23,7 @@ evaluation_option = click.option(
 )
 
 
-@click.command("card", short_help="Write what is known of an adapter into its model card.")
+@click.command("card")
 @click.argument("path", metavar="ADAPTER")
 @click.option(
     "--index",

@@ -12,7 +12,7 @@ from s3lora.report.documents import compare_csv, to_json
 from s3lora.spectrum.methods import METHODS
 
 
-@click.command("compare", short_help="What changed between adapters, module by module.")
+@click.command("compare")
 @click.argument("paths", nargs=-1, required=True, metavar="A B [C...] | RUN")
 @click.option(
     "--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method."

@@ -11,7 +11,7 @@ from s3lora.measure.composition import SUMMED, compose
 from s3lora.report.documents import to_json
 
 
-@click.command("compose", short_help="What adapters that are active together add up to.")
+@click.command("compose")
 @click.argument("paths", nargs=-1, required=True, metavar="A B [C...]")
 @click.option("--weights", metavar="W,W...", help="One number an adapter, beside its own scaling  [default: 1 each].")
 @click.option("--method", type=click.Choice(SUMMED), default="mas-svd", show_default=True, help="Spectral method.")

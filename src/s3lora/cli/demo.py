@@ -16,7 +16,7 @@ from s3lora.rewrite.provenance import write_pruned
 from s3lora.rewrite.prune import prune
 
 
-@click.command("demo", short_help="Scan and prune the built-in example.")
+@click.command("demo")
 @click.option(
     "-o",
     "--output",

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 TIMED = 8
 
 
-@click.command("eval", short_help="Measure safety, usefulness and cost of adapters, pruned and not.")
+@click.command("eval")
 @click.argument("paths", nargs=-1, metavar="[ADAPTER]...")
 @model_options
 @click.option("--endpoint", metavar="URL", help="Measure models behind an OpenAI-compatible server instead.")

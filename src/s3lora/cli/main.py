@@ -20,15 +20,26 @@ from s3lora.cli.output import complain
 from s3lora.errors import S3LoRAError, UsageError
 
 INTERRUPTED = 130
-COMMANDS = (
-    *("scan", "prune", "restore", "compare", "compose", "eval", "sweep", "tune", "fleet", "card", "bom", "demo"),
-)
+COMMANDS = {
+    "scan": "Score every module of an adapter.",
+    "prune": "Write the adapter without its sharpest modules.",
+    "restore": "Put pruned modules back from the original.",
+    "compare": "What changed between adapters, module by module.",
+    "compose": "What adapters that are active together add up to.",
+    "eval": "Measure safety, usefulness and cost of adapters, pruned and not.",
+    "sweep": "Prune more and more by each ranking, and measure at every point.",
+    "tune": "Find how much to prune, and check it on data held out.",
+    "fleet": "Scan and compare many adapters.",
+    "card": "Write what is known of an adapter into its model card.",
+    "bom": "Print the adapter's bill of materials: CycloneDX, as JSON.",
+    "demo": "Scan and prune the built-in example.",
+}
 
 
 @click.group(
     cls=LazyGroup,
     package="s3lora.cli",
-    names=COMMANDS,
+    about=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="s3lora", message="%(prog)s %(version)s")

@@ -26,7 +26,7 @@ from s3lora.rewrite.provenance import write_pruned
 from s3lora.rewrite.prune import prune
 
 
-@click.command("prune", short_help="Write the adapter without its sharpest modules.")
+@click.command("prune")
 @click.argument("path", metavar="PATH")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
 @mode_options

@@ -10,7 +10,7 @@ from s3lora.errors import printable
 from s3lora.rewrite.provenance import Restoration, read_provenance, restore
 
 
-@click.command("restore", short_help="Put pruned modules back from the original.")
+@click.command("restore")
 @click.argument("pruned", metavar="PRUNED")
 @click.option("--from", "original", required=True, metavar="ORIGINAL", help="The adapter that was pruned.")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 TOLD = 10
 
 
-@click.command("scan", cls=PolicyCommand, short_help="Score every module of an adapter.")
+@click.command("scan", cls=PolicyCommand)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @scan_options
 @rule_options

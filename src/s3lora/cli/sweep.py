@@ -26,7 +26,7 @@ from s3lora.cli.output import emit, show
 from s3lora.spectrum.indices import INDICES
 
 
-@click.command("sweep", short_help="Prune more and more by each ranking, and measure at every point.")
+@click.command("sweep")
 @click.argument("path", metavar="ADAPTER")
 @model_options
 @click.option(

@@ -23,7 +23,7 @@ from s3lora.cli.output import emit, show
 from s3lora.spectrum.methods import METHODS
 
 
-@click.command("tune", short_help="Find how much to prune, and check it on data held out.")
+@click.command("tune")
 @click.argument("path", metavar="ADAPTER")
 @model_options
 @click.option(

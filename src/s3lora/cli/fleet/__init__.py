@@ -6,12 +6,15 @@ import click
 
 from s3lora.cli.lazy import LazyGroup
 
-NAMES = ("scan", "report", "query", "reference")
+COMMANDS = {
+    "scan": "Scan many adapters into one dataset.",
+    "report": "Look at a population: distributions, what is unusual, errors, duplicates.",
+    "query": "Ask a dataset in SQL.",
+    "reference": "Make a reference population, or look at one.",
+}
 
 
-@click.group(
-    "fleet", cls=LazyGroup, package="s3lora.cli.fleet", names=NAMES, short_help="Scan and compare many adapters."
-)
+@click.group("fleet", cls=LazyGroup, package="s3lora.cli.fleet", about=COMMANDS)
 def fleet_command() -> None:
     """Scan many adapters into one dataset, and say what is unusual among them.
 

@@ -14,7 +14,7 @@ from s3lora.fleet.results.queries import SAVED, ask, saved
 _LISTED = "; ".join(f"{name}: {query.meaning}" for name, query in SAVED.items())
 
 
-@click.command("query", short_help="Ask a dataset in SQL.")
+@click.command("query")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.argument("sql", required=False)
 @click.option("--saved", "name", type=click.Choice(list(SAVED)), help=f"A query that is kept here: {_LISTED}.")

@@ -11,7 +11,7 @@ from s3lora.cli.output import check_output, emit, show
 from s3lora.fleet.populations.reference import Facts, build_reference, read_facts
 
 
-@click.group("reference", short_help="Make a reference population, or look at one.")
+@click.group("reference")
 def reference_command() -> None:
     """Make a reference population of a dataset: what `scan --reference` holds an adapter against."""
 

@@ -12,7 +12,7 @@ from s3lora.errors import UsageError
 from s3lora.fleet.populations.survey import MOST, survey
 
 
-@click.command("report", short_help="Look at a population: distributions, what is unusual, errors, duplicates.")
+@click.command("report")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("-o", "--output", metavar="FILE", help="Write the page to a file.")
 @click.option(

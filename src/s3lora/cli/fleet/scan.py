@@ -20,7 +20,7 @@ from s3lora.measure.scan import Configuration
 METHODS = ("mas-svd", "svd", "spsvd")
 
 
-@click.command("scan", short_help="Scan many adapters into one dataset.")
+@click.command("scan")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The dataset's folder.")
 @click.option("--method", type=click.Choice(METHODS), default="mas-svd", show_default=True, help="Spectral method.")
