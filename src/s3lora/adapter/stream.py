@@ -25,7 +25,9 @@ HELD = 96 * 1024 * 1024
 #: Pieces that wait to be hashed, at most.
 WAITING = 4
 
+#: Offset and number of bytes, and of which file.
 _Range = tuple[int, int]
+_Place = tuple[RegularFile, _Range]
 
 
 class Stream:
@@ -36,17 +38,18 @@ class Stream:
     """
 
     def __init__(self, adapter: Adapter) -> None:
-        """Find out which tensors are needed, and by how many modules; nothing is read."""
+        """Find out which tensors are needed, and by which modules; nothing is read."""
         self._adapter = adapter
         self._hashing = ThreadPoolExecutor(1)
         self._waiting: deque[Future[None]] = deque()
         self._digests: list[FileDigest] = []
         self._bytes = 0
-        self._users: dict[tuple[int, _Range], int] = {}
+        self._needs = {module.path: _needed(module) for module in adapter.modules}
+        self._modules: dict[_Place, list[LoraModule]] = {}
         for module in adapter.modules:
-            for tensor in _tensors(module):
-                key = id(tensor.file), tensor.key
-                self._users[key] = self._users.get(key, 0) + 1
+            for place in self._needs[module.path]:
+                self._modules.setdefault(place, []).append(module)
+        self._left = {place: len(modules) for place, modules in self._modules.items()}
 
     def __enter__(self) -> Stream:
         """Return the stream itself."""
@@ -62,23 +65,19 @@ class Stream:
 
     def __iter__(self) -> Iterator[LoraModule]:
         """Yield each module when it can be measured."""
-        lacks = {module.path: len({(id(t.file), t.key) for t in _tensors(module)}) for module in self._adapter.modules}
+        lacks = {path: len(places) for path, places in self._needs.items()}
         yield from (module for module in self._adapter.modules if not lacks[module.path])
-        of: dict[tuple[int, _Range], list[LoraModule]] = {}
-        for module in self._adapter.modules:
-            for key in dict.fromkeys((id(tensor.file), tensor.key) for tensor in _tensors(module)):
-                of.setdefault(key, []).append(module)
         for weights in self._adapter.files:
-            for key in self._read(weights):
-                for module in of.get(key, ()):
+            for place in self._read(weights):
+                for module in self._modules.get(place, ()):
                     lacks[module.path] -= 1
                     if not lacks[module.path]:
                         yield module
 
-    def _read(self, weights: WeightsFile) -> Iterator[tuple[int, _Range]]:
+    def _read(self, weights: WeightsFile) -> Iterator[_Place]:
         """Read one file from its beginning to its end, and yield the tensors that modules need as they come."""
         file, digest = weights.file, hashlib.sha256()
-        needed = sorted({t.key for t in weights.tensors.values() if (id(file), t.key) in self._users and t.nbytes})
+        needed = sorted(part for owner, part in self._modules if owner is file)
         for start, end, inside in _runs(needed, file.size):
             if inside and end - start <= LONG:
                 run = file.fresh(start, end - start)
@@ -89,7 +88,7 @@ class Stream:
             else:
                 for at in range(start, end, CHUNK):
                     self._hash(digest, file.fresh(at, min(CHUNK, end - at)))
-            yield from ((id(file), key) for key in inside)
+            yield from ((file, part) for part in inside)
         for future in self._waiting:
             future.result()
         self._waiting.clear()
@@ -115,11 +114,10 @@ class Stream:
 
     def done(self, module: LoraModule) -> None:
         """Let the tensors go that no other module needs."""
-        for tensor in _tensors(module):
-            key = id(tensor.file), tensor.key
-            self._users[key] -= 1
-            if not self._users[key]:
-                self._drop(tensor.file, tensor.key)
+        for place in self._needs[module.path]:
+            self._left[place] -= 1
+            if not self._left[place]:
+                self._drop(*place)
 
     def source(self) -> Source:
         """Return where the adapter comes from, with the digests of what was read.
@@ -131,10 +129,11 @@ class Stream:
         return source_with(self._adapter, tuple(self._digests))
 
 
-def _tensors(module: LoraModule) -> Sequence[StoredTensor]:
-    """Return the tensors of a module that lie in a file; of a model in memory there are none."""
+def _needed(module: LoraModule) -> tuple[_Place, ...]:
+    """Return where the tensors of a module lie; a model in memory has none in a file."""
     tensors = (part.tensor for part in module.parts)
-    return [tensor for tensor in tensors if isinstance(tensor, StoredTensor) and tensor.nbytes]
+    places = [(one.file, one.key) for one in tensors if isinstance(one, StoredTensor) and one.nbytes]
+    return tuple(dict.fromkeys(places))
 
 
 def _runs(needed: Sequence[_Range], size: int) -> Iterator[tuple[int, int, list[_Range]]]:

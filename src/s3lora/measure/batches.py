@@ -55,16 +55,17 @@ def _batches(stream: Stream) -> Iterator[Batch]:
     waiting: dict[tuple[int, int, int], Batch] = {}
     total = 0
     for module in stream:
-        shape = module.m, module.n, module.rank
+        shape = m, n, rank = module.m, module.n, module.rank
         batch = waiting.setdefault(shape, [])
         batch.append(module)
-        total += _numbers(module)
-        if len(batch) * _numbers(module) >= TOGETHER or total >= WAITING:
-            if total >= WAITING:
-                shape = max(waiting, key=lambda one: sum(map(_numbers, waiting[one])))
-            batch = waiting.pop(shape)
-            total -= sum(map(_numbers, batch))
-            yield batch
+        total += rank * (m + n)
+        if len(batch) * rank * (m + n) < TOGETHER and total < WAITING:
+            continue
+        if total >= WAITING:
+            shape = max(waiting, key=lambda one: len(waiting[one]) * one[2] * (one[0] + one[1]))
+        batch = waiting.pop(shape)
+        total -= len(batch) * shape[2] * (shape[0] + shape[1])
+        yield batch
     yield from waiting.values()
 
 

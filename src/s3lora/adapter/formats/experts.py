@@ -23,14 +23,17 @@ MAX_NESTING = 8
 
 
 def fused(
-    part: Parts, parts: Mapping[str, Parts], config: Mapping[str, Any], scaling: Scalings, label: str
+    part: Parts, parts: Mapping[str, Parts], config: Mapping[str, Any], scaling: Scalings, label: str, nested: bool
 ) -> list[LoraModule] | None:
-    """Return one module for each expert if `part` holds several, else None."""
+    """Return one module for each expert if `part` holds several, else None.
+
+    `nested` tells whether any of the `parts` lies under `BASE`: looking for them costs where modules are many.
+    """
     assert part.A is not None
     assert part.B is not None
     container = _container(part.path)
     targets = _parameters(container, config)
-    name = _which(part, parts, targets)
+    name = _which(part, parts, targets, nested)
     configured = f"{container}.{name}" if name else container
     rank = scaling.rank(configured)
     factors = _factors(part.A, part.B, container, rank, bool(targets), label)
@@ -109,14 +112,16 @@ def _parameters(container: str, config: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _which(part: Parts, parts: Mapping[str, Parts], names: list[str]) -> str:
+def _which(part: Parts, parts: Mapping[str, Parts], names: list[str], nested: bool) -> str:
     """Return which targeted parameter `part` belongs to, "" where none is targeted and none lies in another.
 
     Two parameters of one module are told apart by nesting only: the one wrapped first, in the order the model
     defines them, lies under `.base_layer`. Models define the gate and up projections before the down projection.
     """
     root = _container(part.key)
-    siblings = [key for key in (root + BASE * depth for depth in range(MAX_NESTING, -1, -1)) if key in parts]
+    siblings = [part.key]
+    if nested:
+        siblings = [key for key in (root + BASE * depth for depth in range(MAX_NESTING, -1, -1)) if key in parts]
     if len(names) <= 1 and len(siblings) == 1:
         return names[0] if names else ""
     ordered = sorted(names, key=lambda name: ("down" in name or "w2" in name, name))

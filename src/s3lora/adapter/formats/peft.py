@@ -47,11 +47,12 @@ def _read(source: Source) -> Reading:
     modules: list[LoraModule] = []
     notes: list[str] = []
     configured: dict[str, int] = {}
+    nested = any(key.endswith(experts.BASE) for key in parts)
     for part in parts.values():
         for factor, other in (("A", "B"), ("B", "A")):
             if getattr(part, factor) is None:
                 raise missing_half(part.path, f"lora_{other}", f"lora_{factor}", source.label)
-        found = experts.fused(part, parts, config, scaling, source.label)
+        found = experts.fused(part, parts, config, scaling, source.label, nested)
         if found is None:
             found = [_module(part, scaling, source.label)]
             if (rank := scaling.rank(part.path)) is not None:
