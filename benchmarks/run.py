@@ -1,8 +1,10 @@
 """Measure speed and memory, and write `benchmarks/results.json` and the table in `docs/benchmarks.md`.
 
-    python benchmarks/run.py [--work FOLDER] [--only scan,large,prune,imports,module,growth,sweep,fleet] [--repeats N]
+    python benchmarks/run.py [--work FOLDER] [--only scan,large,compared,prune,imports,module,growth,sweep,fleet]
+                             [--repeats N] [--before SRC]
 
-Runs are paired and alternate; figures are medians, ratios are medians of paired ratios. It needs about 6 GB of disk
+`compared` sets this version beside an earlier one, whose folder `src` is given by `--before`. Runs are paired and
+alternate; figures are medians, ratios are medians of paired ratios. It needs about 6 GB of disk
 and, for the dense `released` script, some minutes. Two parts are run when named only. `sweep` takes half an hour,
 torch, the small model, and AdvBench as `../shared/data/advbench_harmful_behaviors.csv`. `fleet` takes half an hour,
 the extra of that name, and 15 GB of disk.
@@ -53,6 +55,47 @@ def scan(folder: Path, name: str, repeats: int) -> dict[str, object]:
         "cpu_ratio_tuned": ratio(costs["scan"], costs["tuned"], "cpu"),
         "wall_ratio_tuned": ratio(costs["scan"], costs["tuned"], "wall"),
     }
+
+
+#: What `compared` measures: the adapter, and the options of `scan`.
+WORKS = {
+    "experts": ("experts", ("--format", "json")),
+    "8b": ("8b", ("--format", "json")),
+    "8b page": ("8b", ("--format", "html")),
+    "r512": ("r512", ("--format", "json")),
+}
+#: Runs the version whose sources lie in a folder.
+OTHER = """
+import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("s3lora", run_name="__main__", alter_sys=True)
+"""
+
+
+def compared(folder: Path, repeats: int, before: Path) -> dict[str, object]:
+    """Compare scans, and the help, with those of an earlier version, and scans with the floors."""
+    results: dict[str, object] = {}
+    for name, (shape, options) in WORKS.items():
+        adapter = shapes.model(folder, shape)
+        weights = str(adapter / "adapter_model.safetensors")
+        given = ["scan", *options, str(adapter)]
+        costs = paired(
+            {
+                "floor": [FLOOR, weights],
+                "tuned": [FLOOR, weights, "blocks"],
+                "now": ["-m", "s3lora", *given],
+                "before": ["-c", OTHER, str(before), *given],
+            },
+            max(1, repeats // 2) if shape in ("experts", "r512") else repeats,
+        )
+        results[name] = {
+            **{key: median(cost)._asdict() for key, cost in costs.items()},
+            **{f"{a} × {b}": ratio(costs[a], costs[b], "cpu") for a in ("now", "before") for b in ("floor", "tuned")},
+            "repeats": len(costs["now"]),
+        }
+    costs = paired({"now": ["-m", "s3lora", "--help"], "before": ["-c", OTHER, str(before), "--help"]}, repeats)
+    results["help"] = {key: median(cost)._asdict() for key, cost in costs.items()}
+    return results
 
 
 def module() -> dict[str, object]:
@@ -158,7 +201,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder for the adapters (kept); by default a temporary one")
     parser.add_argument("--only", default="scan,large,prune,imports,module,growth")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--before", type=Path, help="sources of the version that `compared` sets this one beside")
     options = parser.parse_args()
+    if "compared" in options.only.split(",") and options.before is None:
+        parser.error("compared needs --before")
     path = HERE / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -166,6 +212,7 @@ def main() -> None:
         parts = {
             "scan": lambda: [scan(folder, name, options.repeats) for name in ("8b", "1b")],
             "large": lambda: scan(folder, "70b", max(1, options.repeats // 2)),
+            "compared": lambda: compared(folder, options.repeats, options.before.resolve()),
             "prune": lambda: prune(folder, max(1, options.repeats // 2)),
             "imports": lambda: imports(options.repeats),
             # Last: a process started later would count the memory these take as its own peak.
