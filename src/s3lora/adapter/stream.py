@@ -37,10 +37,13 @@ class Stream:
     Raises AdapterFileError where a file cannot be read, or was changed since it was opened.
     """
 
-    def __init__(self, adapter: Adapter) -> None:
-        """Find out which tensors are needed, and by which modules; nothing is read."""
+    def __init__(self, adapter: Adapter, *, aside: bool = False) -> None:
+        """Find out which tensors are needed, and by which modules; nothing is read.
+
+        `aside` tells to hash in a thread of its own: that ends earlier and takes a third more CPU for it.
+        """
         self._adapter = adapter
-        self._hashing = ThreadPoolExecutor(1)
+        self._hashing = ThreadPoolExecutor(1) if aside else None
         self._waiting: deque[Future[None]] = deque()
         self._digests: list[FileDigest] = []
         self._bytes = 0
@@ -59,7 +62,8 @@ class Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Let everything go; an interruption does not wait for the hashing."""
-        self._hashing.shutdown(wait=error is None or isinstance(error, Exception), cancel_futures=True)
+        if self._hashing is not None:
+            self._hashing.shutdown(wait=error is None or isinstance(error, Exception), cancel_futures=True)
         for file in self._adapter.files:
             file.file.held.clear()
 
@@ -96,6 +100,9 @@ class Stream:
         self._digests.append(FileDigest(printable(weights.name, 255), file.size, digest.hexdigest()))
 
     def _hash(self, digest: hashlib._Hash, piece: Bytes) -> None:
+        if self._hashing is None:
+            digest.update(piece.data)
+            return
         self._waiting.append(self._hashing.submit(digest.update, piece.data))
         if len(self._waiting) > WAITING:
             self._waiting.popleft().result()

@@ -14,10 +14,10 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.stream import Stream
 
-#: Parameters of a batch: its factors are 4 MB in float64, and what Python takes for a call is paid for all of them.
-TOGETHER = 1 << 19
+#: A batch has so many parameters, or modules: what Python takes for a call, about 1 ms, is paid for all of them.
+TOGETHER, MODULES = 1 << 21, 512
 #: Parameters that wait for others of their shape, at most: adapters may have modules of many shapes.
-WAITING = 1 << 22
+WAITING = 1 << 23
 #: Below this many parameters a second thread costs more than it gains: the interpreter's lock changes hands too often.
 SMALL = 64_000_000
 MAX_WORKERS = 8
@@ -41,8 +41,9 @@ def in_batches(
     """
     found: dict[str, Result] = {}
     # One BLAS thread a call and one batch a worker: two spinning BLAS threads on busy cores cost a factor of ten.
-    with threadpool_limits(limits=1, user_api="blas"), Stream(adapter) as stream:
-        for batch, results in _mapped(_batches(stream), measure, _workers(adapter)):
+    workers = _workers(adapter)
+    with threadpool_limits(limits=1, user_api="blas"), Stream(adapter, aside=workers > 1) as stream:
+        for batch, results in _mapped(_batches(stream), measure, workers):
             for module, result in zip(batch, results, strict=True):
                 found[module.path] = result
                 stream.done(module)
@@ -59,7 +60,7 @@ def _batches(stream: Stream) -> Iterator[Batch]:
         batch = waiting.setdefault(shape, [])
         batch.append(module)
         total += rank * (m + n)
-        if len(batch) * rank * (m + n) < TOGETHER and total < WAITING:
+        if len(batch) < MODULES and len(batch) * rank * (m + n) < TOGETHER and total < WAITING:
             continue
         if total >= WAITING:
             shape = max(waiting, key=lambda one: len(waiting[one]) * one[2] * (one[0] + one[1]))

@@ -204,13 +204,13 @@ class FactoredUpdate:
     @cached_property
     def _side_a(self) -> tuple[Tall, Root]:
         """Return Aᵀ, brought into the range of float64, and its root."""
-        tall = Tall([one.T for one in self._a])
+        tall = Tall([one.T for one in self._a], upright=False)
         return tall, root_of(tall)
 
     @cached_property
     def _side_b(self) -> tuple[Tall, Root]:
         """Return B, brought into the range of float64, and its root."""
-        tall = Tall(self._b)
+        tall = Tall(self._b, upright=True)
         return tall, root_of(tall)
 
     @property
@@ -261,23 +261,42 @@ def _noise(inner: int) -> float:
 def _units(tall: Tall, root: Root, only: int | None = None) -> Iterator[tuple[slice, slice, Float, Float]]:
     """Yield (which factors, which rows, columns of (T·root)ᵀ set to length 1, the norms they had).
 
-    The piece is overwritten by the next. Lying on its side, it is scaled along its contiguous axis, which is twice as
-    fast. Columns that are zero but for rounding are set to zero.
+    The piece is overwritten by the next. Columns that are zero but for rounding are set to zero.
     """
-    lengths = np.sqrt(np.sum(root.matrix**2, axis=2))
+    exact = bool(root.exact.all())
+    lengths = None if exact else np.sqrt(np.sum(root.matrix**2, axis=2))
     for items, rows, piece in tall.pieces(only):
-        count, inner = len(piece), root.matrix.shape[2]
-        product = buffer("product", count, inner, piece.shape[2])
-        np.matmul(root.matrix[items].swapaxes(1, 2), piece, out=product)
-        square = np.multiply(product, product, out=buffer("square", *product.shape))
-        norms = np.sqrt(np.add.reduce(square, axis=1))
-        for i in np.flatnonzero(~root.exact[items]).tolist():
-            noise = norms[i] <= _noise(tall.rank) * (lengths[items][i] @ np.abs(piece[i]))
-            product[i][:, noise] = 0.0
-            norms[i, noise] = 0.0
-        # A zero row has no direction: its inverse norm is taken as 0 (METHOD: "a zero row stays zero").
-        product *= np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)[:, None, :]
+        product, norms = _product(piece, root.matrix[items], tall)
+        if lengths is not None:
+            for i in np.flatnonzero(~root.exact[items]).tolist():
+                noise = norms[i] <= _noise(tall.rank) * (lengths[items][i] @ np.abs(piece[i]))
+                product[i][:, noise] = 0.0
+                norms[i, noise] = 0.0
+        if norms.all():
+            product *= (1.0 / norms)[:, None, :]
+        else:
+            # A zero row has no direction: its inverse norm is taken as 0 (METHOD: "a zero row stays zero").
+            product *= np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)[:, None, :]
         yield items, rows, product, norms
+
+
+def _product(piece: Float, roots: Float, tall: Tall) -> tuple[Float, Float]:
+    """Return (T·root)ᵀ (k × q × rows) of a piece, and the norms of its columns (k × rows).
+
+    A long factor keeps its own order in memory; of short ones, the products lie on their side and are scaled along
+    their contiguous axis (both measured).
+    """
+    count, _, rows = piece.shape
+    inner = roots.shape[2]
+    if tall.together > 1:
+        product = np.matmul(roots.swapaxes(1, 2), piece, out=buffer("product", count, inner, rows))
+        square = np.multiply(product, product, out=buffer("square", count, inner, rows))
+        return product, np.sqrt(np.add.reduce(square, axis=1))
+    if tall.upright:
+        upright = np.matmul(piece[0].T, roots[0], out=buffer("product", rows, inner))
+        return upright.T[None], np.sqrt(np.einsum("ij,ij->i", upright, upright))[None]
+    lying = np.matmul(roots[0].T, piece[0], out=buffer("product", inner, rows))
+    return lying[None], np.sqrt(np.einsum("ij,ij->j", lying, lying))[None]
 
 
 def _normalised(tall: Tall, root: Root) -> Normalised:

@@ -20,13 +20,15 @@ Float = NDArray[np.float64]
 
 #: Smallest ratio of eigenvalues for which a Gram matrix is believed: a condition of 1,000 of the factor itself.
 GRAM_CONDITION = 1e-6
-#: Numbers in one piece: 512 KB in float64, so that piece, product and Gram matrix stay in the second-level cache. A
-#: matrix product also needs some rows to be fast: `ROWS` times the rank, where that is more.
-BLOCK = 65536
+#: Numbers in one piece: 256 KB in float64, so that piece, product and Gram matrix stay in the second-level cache, and
+#: that BLAS takes its kernel for small products at the usual ranks. A product also needs some rows to be fast: `ROWS`
+#: times the rank, where that is more.
+BLOCK = 32768
 ROWS = 4
 #: Up to this rank an inverse is cheaper than eigenvalues (measured).
 SMALL_RANK = 64
-#: Factors up to this many numbers (8 MB in float64) are converted once and kept; longer ones are read twice.
+#: Short factors, of which several are in a piece, are converted once and kept, up to this many numbers: 8 MB in float64.
+#: Converting a long one twice costs less than fetching it again from where it does not fit.
 KEEP = 1 << 20
 #: Traces of Gram matrices outside this range are rescaled by a power of two before they are used.
 SAFE = (1e-100, 1e100)
@@ -55,11 +57,14 @@ class Tall:
 
     Parameters:
         factors: k arrays, or whatever has `shape` and gives an array for a slice of its rows.
+        upright: whether their rows lie together in memory, as those of lora_B mostly do; else their columns, as those
+            of the transposed lora_A. They are read into that order whatever theirs is, for results depend on it.
     """
 
-    def __init__(self, factors: Sequence[Any]) -> None:
+    def __init__(self, factors: Sequence[Any], *, upright: bool) -> None:
         """Keep the factors; nothing is read."""
         self.factors = factors
+        self.upright = upright
         self.rows, self.rank = (int(size) for size in factors[0].shape)
         self.exponent = np.zeros(len(factors), np.int64)
         self._kept: Float | None = None
@@ -71,17 +76,21 @@ class Tall:
         them.
         """
         count = len(self.factors)
-        size = self.rows * self.rank
-        if count * size <= KEEP and self._kept is None:
+        together = self.together
+        if together > 1 and count * self.rows * self.rank <= KEEP and self._kept is None:
             self._kept = self._read()
         first, last = (0, count) if only is None else (only, only + 1)
-        together = max(1, BLOCK // max(1, size))
         step = max(1, BLOCK // max(1, self.rank), min(ROWS * self.rank, BLOCK))
         for i in range(first, last, together):
             items = slice(i, min(i + together, last))
             for start in range(0, self.rows, step):
                 rows = slice(start, min(start + step, self.rows))
                 yield items, rows, self._fleeting(items, rows) if self._kept is None else self._kept[items, :, rows]
+
+    @property
+    def together(self) -> int:
+        """Return how many factors are in one piece."""
+        return max(1, BLOCK // max(1, self.rows * self.rank))
 
     def rescale(self, i: int, exponent: int) -> None:
         """Multiply factor i by 2**-exponent from now on."""
@@ -98,10 +107,10 @@ class Tall:
         return grams
 
     def _read(self) -> Float:
-        """Return all factors (k × r × N) in float64, in the order of the source, so that no copy jumps."""
-        k, upright = len(self.factors), _is_upright(self.factors[0])
-        made = np.empty((k, self.rows, self.rank) if upright else (k, self.rank, self.rows))
-        lying = made.swapaxes(1, 2) if upright else made
+        """Return all factors (k × r × N) in float64."""
+        k = len(self.factors)
+        made = np.empty((k, self.rows, self.rank) if self.upright else (k, self.rank, self.rows))
+        lying = made.swapaxes(1, 2) if self.upright else made
         for target, factor in zip(lying, self.factors, strict=True):
             np.copyto(target, _rows(factor, slice(0, self.rows)).T, casting="unsafe")
         for i in np.flatnonzero(self.exponent):
@@ -112,8 +121,8 @@ class Tall:
         """Return one piece in memory that the next overwrites: fresh memory costs more page faults than arithmetic."""
         parts = [_rows(factor, rows) for factor in self.factors[items]]
         shape = (len(parts), *parts[0].shape)
-        upright = _is_upright(parts[0])
-        lying = buffer("piece", *shape).swapaxes(1, 2) if upright else buffer("piece", shape[0], shape[2], shape[1])
+        shape = shape if self.upright else (shape[0], shape[2], shape[1])
+        lying = buffer("piece", *shape).swapaxes(1, 2) if self.upright else buffer("piece", *shape)
         for target, part, exponent in zip(lying, parts, self.exponent[items], strict=True):
             np.copyto(target, part.T, casting="unsafe")
             if exponent:
@@ -124,10 +133,6 @@ class Tall:
 def _rows(factor: Any, rows: slice) -> NDArray[Any]:
     part: NDArray[Any] = factor[rows]
     return part
-
-
-def _is_upright(factor: Any) -> bool:
-    return bool(factor.flags.c_contiguous) if isinstance(factor, np.ndarray) else False
 
 
 def converted(tall: Any, exponent: int = 0) -> Iterator[Float]:
