@@ -27,7 +27,7 @@ BLOCK = 32768
 ROWS = 4
 #: Up to this rank an inverse is cheaper than eigenvalues (measured).
 SMALL_RANK = 64
-#: Short factors, of which several are in a piece, are converted once and kept, up to this many numbers: 8 MB in float64.
+#: Short factors, of which several are in a piece, are converted once and kept up to this many numbers, 8 MB in float64.
 #: Converting a long one twice costs less than fetching it again from where it does not fit.
 KEEP = 1 << 20
 #: Traces of Gram matrices outside this range are rescaled by a power of two before they are used.
