@@ -216,13 +216,13 @@ INTERRUPTIBLE = (
 )
 
 
-def test_exploding_patterns_are_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exploding_patterns_are_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python's matcher would try each of them for longer than the tests could run."""
     path = "model.layers.0." + "a" * 300
-    fields = {"rank_pattern": {"(a|a)+(a|a)+(a|a)+b": 4}, "alpha_pattern": {r"(.*)*(.*)*!": 2}}
+    fields = {"rank_pattern": {"(a|a)+(a|a)+(a|a)+b": 4}, "alpha_pattern": {r"(.*)*(.*)*!": 2, r"(.*)*(.*)*a": 6}}
     adapter = make_adapter(tmp_path / "adapter", {path: (4, 4, 2)}, config=fields)
-    start = time.monotonic()
-    assert call(capsys, "scan", adapter).status == 2
-    assert time.monotonic() - start < 5
+    result = call(capsys, "scan", adapter, "--format", "json")
+    assert [module["scaling"] for module in json.loads(result.out)["modules"]] == [3.0]
 
 
 def test_a_hundred_thousand_tensors_that_are_no_factors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
