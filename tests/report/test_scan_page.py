@@ -131,7 +131,7 @@ def test_names_stay_text(tmp_path: Path) -> None:
     assert "</script>" not in re.search(r"application/json.>(.*?)</script>", page(path), re.DOTALL)[1]  # type: ignore[index]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.text(max_size=30))
 def test_words_of_the_command_come_through(word: str) -> None:
     one = replace(reported(DEMO, Top(3)), path=word, shared=("--only", word))
