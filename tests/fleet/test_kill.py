@@ -197,12 +197,12 @@ def test_a_killed_driver_never_shows_old_and_new_rows_together(tmp_path: Path) -
         write_one(folder / f"{number:05d}", number + 500, BASES)
     fleet_scan([str(folder)], tmp_path / "other", batch=8)
     after = contents(tmp_path / "other")
-    mixed = 0
-    while contents(out) != after:
+    mixed, now = 0, before
+    while now != after:
         running = driver([folder], out, "--workers", "1", code=STEPS)
-        step(running)
-        # Sometimes while the next part is being written, if that is seen.
-        wait_until(lambda process=running: (out / ".work").glob(".0*") or select.select([process.stdout], [], [], 0)[0])
+        while not step(running, lambda last=now: contents(out) != last):
+            pass
+        wait_until(partial(next_part, running, out))  # and sometimes while it is being written
         time.sleep(moment.uniform(0, 0.03))
         running.kill()
         running.communicate()
@@ -213,6 +213,11 @@ def test_a_killed_driver_never_shows_old_and_new_rows_together(tmp_path: Path) -
     assert mixed >= 2, "no runs were killed between two parts"
     fleet_scan([str(folder)], out)
     assert contents(out) == after
+
+
+def next_part(running: subprocess.Popen[bytes], out: Path) -> bool:
+    """Return whether the next part is being written, or is done."""
+    return bool(list((out / ".work").glob(".0*")) or select.select([running.stdout], [], [], 0)[0])
 
 
 def contents(out: Path) -> dict[str, str]:
