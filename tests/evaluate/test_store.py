@@ -269,7 +269,8 @@ def test_a_writer_that_is_killed_leaves_what_it_put(tmp_path: Path) -> None:
         assert process.stdout is not None
         told = "".join(process.stdout.readline() for _ in range(rng.randint(0, 40)))
         process.kill()
-        told += process.communicate(timeout=PATIENCE)[0]
+        told += process.stdout.read()
+        process.communicate(timeout=PATIENCE)
         # The last line may be cut short.
         done = told.count("\n")
         with AnswerStore(path) as store:
