@@ -10,3 +10,5 @@ table = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.DOTALL | re.MULTILIN
 assert table is not None
 for requirement in re.findall(r'^ *"([^"]+)"', table[1], re.MULTILINE):
     print(requirement.replace(">=", "==", 1))
+# Of the tools, later ones want a later click.
+print("check-jsonschema==0.30")

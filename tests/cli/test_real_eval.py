@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import s3lora
 from tests.cli.measured import validated
 from tests.command import process
@@ -13,6 +15,7 @@ DEMO = Path(s3lora.__file__).parent / "data" / "demo-adapter"
 
 
 def test_the_demo_adapter(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     given = ("--suite", "safety,planning", "--limit", "4", "--tokens", "safety=16,planning=96", "--no-cost")
     result = process(
         *("eval", DEMO, "--base", small_model(), *given, "--cache", tmp_path, "--format", "json"),
