@@ -144,7 +144,9 @@ def run_page(page: Path, desk: Path, variables: dict[str, str], *, slow: bool, p
         for command in commands_of(block):
             if "http://" in command.text:
                 assert slow, f"{block.where}: there is no server; mark the block as slow"
-            elif (missing and command.name in MEASURING) or (fleet and (command.name == "fleet" or ".parquet" in command.text)):
+            elif (missing and command.name in MEASURING) or (
+                fleet and (command.name == "fleet" or ".parquet" in command.text)
+            ):
                 left += 1
             else:
                 run_command(command, block, desk, variables, patience)
