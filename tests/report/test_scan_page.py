@@ -182,7 +182,7 @@ def test_a_pruning_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_pictures_of_the_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("resvg_py")
     path = mixed(tmp_path / "made")
     measured = reported(path, Null(draws=100))
     svg, png = heat_map_svg(measured.document, measured.ranked), heat_map_png(measured.document, measured.ranked)
