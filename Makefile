@@ -14,12 +14,13 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test test-slow lint types format docs bench picture clean
+.PHONY: help demo test coverage test-slow lint types format docs bench picture clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       scan and prune the built-in example"
-	@echo "make test       run the tests, with coverage"
+	@echo "make test       run the tests"
+	@echo "make coverage   run the tests, and tell what they do not reach; takes half as long again"
 	@echo "make test-slow  run the tests that need minutes"
 	@echo "make lint       check the style"
 	@echo "make types      check the types"
@@ -32,8 +33,12 @@ help:
 demo: $(VENV)/.core
 	$(BIN)/s3lora demo
 
+# Each worker keeps to its files, so that what a file sets up is set up once, and takes over from the other at the end.
 test: $(VENV)/.full
-	$(BIN)/python -m pytest -n $(WORKERS) --cov
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+coverage: $(VENV)/.full
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov
 
 test-slow: $(VENV)/.full
 	$(BIN)/python -m pytest -m slow

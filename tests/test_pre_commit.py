@@ -16,6 +16,7 @@ import pytest
 from tests.command import SOURCE, Result
 from tests.gated import damaged, good
 from tests.hostile import bad_files as bad
+from tests.watched import PATIENCE
 
 yaml = pytest.importorskip("yaml")
 
@@ -35,10 +36,10 @@ def variables(home: Path) -> dict[str, str]:
     return {**kept, **who, **git, "PRE_COMMIT_HOME": str(home / "cache"), "PYTHONPATH": str(SOURCE), "NO_COLOR": "1"}
 
 
-def call(folder: Path, *command: object, timeout: float = 120) -> Result:
+def call(folder: Path, *command: object) -> Result:
     done = subprocess.run(
         [str(word) for word in command],
-        cwd=folder, env=variables(folder.parent), capture_output=True, timeout=timeout, check=False,
+        cwd=folder, env=variables(folder.parent), capture_output=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -49,8 +50,8 @@ def git(folder: Path, *arguments: object) -> str:
     return result.out.strip()
 
 
-def pre_commit(folder: Path, *arguments: object, timeout: float = 120) -> Result:
-    return call(folder, sys.executable, "-m", "pre_commit", *arguments, timeout=timeout)
+def pre_commit(folder: Path, *arguments: object) -> Result:
+    return call(folder, sys.executable, "-m", "pre_commit", *arguments)
 
 
 @pytest.fixture
@@ -174,6 +175,6 @@ def test_it_installs_itself(tmp_path: Path) -> None:
         {"id": HOOK["id"], "args": ["--fail-on", "selected > 3"]},
     ]})  # fmt: skip
     git(folder, "add", "a")
-    result = pre_commit(folder, "run", timeout=900)
+    result = pre_commit(folder, "run")
     assert result.status == 1
     assert f"s3lora: a/{WEIGHTS}: finding: selected is 4, rule selected > 3" in result.out

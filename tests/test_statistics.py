@@ -37,7 +37,7 @@ integers = st.integers(-9, 9)
 numbers = st.floats(-1e3, 1e3, allow_nan=False)
 weights = st.floats(0.1, 10)
 pairs = st.lists(st.tuples(numbers, numbers, weights), min_size=1, max_size=8)
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=25)
 
 
 def rate_difference(table: reference.Table) -> Interval:
@@ -53,7 +53,6 @@ def swapped(table: reference.Table) -> reference.Table:
     return both, second, first, neither
 
 
-@settings(deadline=None)
 @given(counts)
 def test_wilson_against_the_score_equation(case: tuple[int, int]) -> None:
     found = wilson(*case)
@@ -82,7 +81,6 @@ def test_wilson_covers_95_percent(n: int) -> None:
     assert min(covered) > 0.83
 
 
-@settings(deadline=None)
 @given(tables)
 def test_newcombe_against_the_literal_version(table: reference.Table) -> None:
     found = rate_difference(table)
@@ -106,7 +104,6 @@ def test_newcombe_at_the_edge_keeps_a_width(table: reference.Table) -> None:
     assert found[1:] == pytest.approx(reference.newcombe(table), abs=1e-7)
 
 
-@settings(deadline=None)
 @given(tables.filter(lambda table: table[0] + table[1] > 0))
 def test_relative_rates_against_the_literal_version(table: reference.Table) -> None:
     found = rate_change(table)
@@ -153,7 +150,6 @@ def test_rates_are_of_zeros_and_ones(of: Callable[..., object]) -> None:
             of(a, b)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_mcnemar_against_fractions(only_a: int, only_b: int) -> None:
     found = mcnemar(only_a, only_b)
@@ -360,7 +356,6 @@ def test_relative_change_where_resamples_have_nothing_to_lose() -> None:
     assert lost == (-1, -1, 0)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(-5, 5)), max_size=9))
 def test_spearman_by_definition(items: list[tuple[int, float]]) -> None:
     x, y = [float(a) for a, _ in items], [b for _, b in items]

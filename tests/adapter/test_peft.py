@@ -322,7 +322,7 @@ BROKEN: list[tuple[str, dict[str, np.ndarray[Any, Any]], dict[str, Any], type[Ex
             ("alpha_pattern", {"x": 10**400}, "`alpha_pattern` gives 1000"),
             ("alpha_pattern", {"x": 0}, "`alpha_pattern` gives 0 for x"),
             ("rank_pattern", [1], "`rank_pattern` must be an object"),
-            ("rank_pattern", {"(": 1}, "no valid pattern"),
+            ("rank_pattern", {"(": 1}, "a pattern that is no regular expression"),
         ]
     ),
 ]

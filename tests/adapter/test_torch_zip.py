@@ -195,7 +195,7 @@ def test_time_and_memory_stay_bounded(code: bytes) -> None:
     assert time.process_time() - began < 20
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_damaged_pickles_raise_our_error_or_give_a_value(data: st.DataObject) -> None:
     code = bytearray(program({"a": tensor(), "b": {"c": tensor((2,), (1,), offset=4)}}))
@@ -267,7 +267,7 @@ def test_members_that_overlap_cannot_add_up_to_more_than_the_file(tmp_path: Path
     assert "repeat or overlap" in refused(path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_damaged_archives_raise_our_errors_or_are_read(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

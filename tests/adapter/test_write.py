@@ -31,6 +31,7 @@ from s3lora import (
 from s3lora.rewrite.modes import MODES
 from tests.planning import config_of, plan_of, prune_to, tensors_of
 from tests.support import make_adapter, shared, write_safetensors
+from tests.watched import PATIENCE
 
 PATHS = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(3) for p in "qv"]
 
@@ -69,7 +70,7 @@ def in_subprocess(code: str, *arguments: Path) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 

@@ -6,6 +6,7 @@ import csv
 import functools
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ import pytest
 from s3lora.evaluate.cost import measure_costs
 from s3lora.evaluate.endpoint import EndpointModel
 from s3lora.evaluate.store import FILE_NAME, AnswerStore
+from s3lora.needs import how_to_install
 from tests.cli.measured import SHORT, Heard, contents, found_in, heard, is_clean, one_line, validated
 from tests.command import call, process
 from tests.evaluate.faulty_server import Behaviour, FaultyServer, answers, hangs, says
 from tests.support import make_adapter
 from tests.tiny_adapters import MODULES, tiny_adapter
+from tests.watched import PATIENCE
 
 __all__ = ["heard"]
 
@@ -207,18 +210,18 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "told"),
+    ("behaviour", "seconds", "told"),
     [
-        (hangs, r"a-model: the server did not answer within 0\.3 s, after 2 tries"),
-        (says(500, {"error": {"message": "no luck"}}), r"a-model: the server answered 500 \(.*no luck"),
-        (says(200, b"<html>"), "a-model: .*after 2 tries"),
+        (hangs, 0.3, r"a-model: the server did not answer within 0\.3 s, after 2 tries"),
+        (says(500, {"error": {"message": "no luck"}}), PATIENCE, r"a-model: the server answered 500 \(.*no luck"),
+        (says(200, b"<html>"), PATIENCE, "a-model: the server's answer is malformed .*after 2 tries"),
     ],
 )
 @pytest.mark.usefixtures("hasty")
-def test_a_server_that_fails(behaviour: Behaviour, told: str, tmp_path: Path, capsys: Capture) -> None:
+def test_a_server_that_fails(behaviour: Behaviour, seconds: float, told: str, tmp_path: Path, capsys: Capture) -> None:
     with FaultyServer(script=[behaviour] * 100) as server:
         given = ("--endpoint", server.root, "--model", "a-model", "--suite", "safety", *SHORT, "--cache", tmp_path)
-        assert one_line(call(capsys, "eval", *given, "--timeout", "0.3"), told)
+        assert one_line(call(capsys, "eval", *given, "--timeout", seconds), told)
     assert one_line(call(capsys, "eval", *given), "a-model: the server cannot be reached")
 
 
@@ -289,4 +292,5 @@ sys.meta_path.insert(0, Absent())
 def test_without_torch(command: str, tiny: Path, adapter: Path, tmp_path: Path) -> None:
     given = (command, adapter, "--base", tiny, "--suite", "safety,planning", "--cache", tmp_path)
     result = process(*given, before=WITHOUT_TORCH)
-    assert one_line(result, r"package torch, which is not installed; run: pip install 's3lora\[eval\]'")
+    how = how_to_install("eval", "torch")
+    assert one_line(result, re.escape(f"package torch, which is not installed; run: pip install {how}"))

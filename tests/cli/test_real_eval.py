@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import s3lora
 from tests.cli.measured import validated
 from tests.command import process
 from tests.small_model import small_model
 
 DEMO = Path(s3lora.__file__).parent / "data" / "demo-adapter"
-#: Seconds, with room for a busy machine; it takes well under 90 on one thread.
-PATIENCE = 900.0
 
 
 def test_the_demo_adapter(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     given = ("--suite", "safety,planning", "--limit", "4", "--tokens", "safety=16,planning=96", "--no-cost")
     result = process(
         *("eval", DEMO, "--base", small_model(), *given, "--cache", tmp_path, "--format", "json"),
         env={"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
-        timeout=PATIENCE,
     )
     assert (result.status, result.err) == (0, "")
     document = validated("eval", result.out)

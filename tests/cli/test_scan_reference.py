@@ -17,6 +17,7 @@ from s3lora.fleet.populations.reference import build_reference, read_facts
 from s3lora.fleet.populations.standing import Reference
 from s3lora.fleet.run import fleet_scan
 from s3lora.measure.scan import scan
+from s3lora.needs import how_to_install
 from tests.command import call, process
 from tests.fleet.inline import Inline
 from tests.support import make_adapter
@@ -196,9 +197,8 @@ def test_gates_are_not_touched(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_missing_package_is_named() -> None:
     done = process("scan", "adapter", "--reference", "ref.parquet", before="sys.modules['pyarrow'] = None")
     assert (done.status, done.out) == (2, "")
-    assert done.err == (
-        "s3lora: this needs the package pyarrow, which is not installed; run: pip install 's3lora[fleet]'\n"
-    )
+    how = how_to_install("fleet", "pyarrow")
+    assert done.err == f"s3lora: this needs the package pyarrow, which is not installed; run: pip install {how}\n"
 
 
 def test_only_a_reference_loads_pyarrow() -> None:

@@ -19,6 +19,8 @@ from s3lora.evaluate.store import FILE_NAME, AnswerStore
 from tests.cli.measured import SHORT, Heard, contents, found_in, heard, is_clean, one_line, validated
 from tests.command import Result, call, environment
 from tests.tiny_adapters import MODULES, tiny_adapter
+from tests.watched import PATIENCE
+from tests.watched import start as started
 
 __all__ = ["heard"]
 
@@ -50,7 +52,7 @@ def undisturbed(tiny: Path, adapter: Path, tmp_path_factory: pytest.TempPathFact
     """Return the folder of a sweep that nothing happened to, in a process of its own."""
     folder = tmp_path_factory.mktemp("undisturbed")
     process = start(words(tiny, adapter, folder))
-    assert process.communicate(timeout=600)[1] == ""
+    assert process.communicate(timeout=PATIENCE)[1] == ""
     assert process.returncode == 0
     return folder
 
@@ -158,7 +160,7 @@ def test_without_resvg(tiny: Path, adapter: Path, tmp_path: Path, capsys: Captur
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "resvg_py", None)
         result = call(capsys, *words(tiny, adapter, tmp_path))
-        assert one_line(result, r"package resvg_py, which is not installed; run: pip install 's3lora\[")
+        assert one_line(result, r"package resvg_py, which is not installed; run: pip install ")
         assert heard.passes == 0
         given = (*ARGUMENTS, "--top", "2", "--suite", "safety", "--no-cache")
         assert call(capsys, "sweep", adapter, "--base", tiny, *given).status == 0
@@ -167,15 +169,15 @@ def test_without_resvg(tiny: Path, adapter: Path, tmp_path: Path, capsys: Captur
 # What happens to a sweep from outside
 
 
-#: Says when an answer has been kept, and gives the test a moment.
+#: Says when an answer has been kept, and goes on when it is sent a line: it never ends before the test says so.
 TELLS = """
-import sys, time
+import sys
 from s3lora.evaluate.store import AnswerStore
 put = AnswerStore.put
 def telling(store, items):
     put(store, items)
     print("kept", flush=True)
-    time.sleep(0.05)
+    sys.stdin.readline()
 AnswerStore.put = telling
 from s3lora.cli.main import run
 sys.exit(run(sys.argv[1:]))
@@ -184,25 +186,28 @@ sys.exit(run(sys.argv[1:]))
 
 def start(arguments: Sequence[object], *, tells: bool = False) -> subprocess.Popen[str]:
     program = ["-c", TELLS] if tells else ["-m", "s3lora"]
-    return subprocess.Popen(
-        [sys.executable, *program, *map(str, arguments)],
+    return started(
+        [sys.executable, *program, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment({"PYTHONWARNINGS": "ignore"}),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # as a terminal starts it
     )
 
 
 def stopped_after(answers: int, seconds: float, number: signal.Signals, arguments: Sequence[object]) -> Result:
-    """Run a sweep, and send it a signal so many seconds after it has kept so many answers."""
+    """Run a sweep, and send it a signal after it has kept so many answers, somewhere on the way to the next."""
     process = start(arguments, tells=True)
     assert process.stdout is not None
+    assert process.stdin is not None
     for _ in range(answers):
         assert process.stdout.readline() == "kept\n"
+        process.stdin.write("\n")
+        process.stdin.flush()
     time.sleep(seconds)
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     return Result(process.returncode, out, err)
 
 
@@ -232,7 +237,7 @@ def test_killed_at_any_moment_it_goes_on(
 
 def test_two_at_once_on_one_cache(tiny: Path, adapter: Path, undisturbed: Path, tmp_path: Path) -> None:
     both = [start(words(tiny, adapter, tmp_path, "-o", tmp_path / name)) for name in ("one", "two")]
-    told = [process.communicate(timeout=600) for process in both]
+    told = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert [err for _, err in told] == ["", ""]
     expected = list(contents(undisturbed / "out").values())

@@ -14,6 +14,7 @@ import pytest
 from s3lora.cli import output
 from tests.command import call, environment
 from tests.support import make_adapter
+from tests.watched import PATIENCE
 
 pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
 
@@ -46,7 +47,7 @@ def on_terminal(*arguments: object, env: Mapping[str, str] | None = None) -> tup
         pass
     finally:
         os.close(main)
-    return running.wait(timeout=60), received.decode().replace("\r\n", "\n")
+    return running.wait(timeout=PATIENCE), received.decode().replace("\r\n", "\n")
 
 
 def test_a_terminal_gets_colours(adapter: Path) -> None:

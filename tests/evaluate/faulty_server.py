@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import struct
@@ -18,13 +19,9 @@ import pytest
 from s3lora.evaluate.address import EndpointError
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
 from s3lora.evaluate.endpoint import EndpointModel
-from s3lora.evaluate.server import http_library
-from s3lora.needs import MissingPackageError
+from tests.watched import PATIENCE
 
-try:
-    http_library()
-except MissingPackageError as error:
-    pytest.skip(f"the endpoint backend: {error}", allow_module_level=True)
+pytest.importorskip("httpx")
 
 GREEDY = Decoding(max_new_tokens=7)
 
@@ -104,6 +101,8 @@ class FaultyServer:
         self.lock = threading.Lock()
         #: Set when the test is over: whatever hangs goes home.
         self.over = threading.Event()
+        #: Counts the requests that have begun to hang.
+        self.hanging = threading.Semaphore(0)
         self._http = _Http(("127.0.0.1", 0), Handler)
         self._http.owner = self
 
@@ -172,7 +171,8 @@ def says(status: int, value: object = None, content_type: str = "application/jso
 
 def hangs(handler: Handler, body: dict[str, Any]) -> None:
     """Say nothing until the test is over."""
-    handler.server.owner.over.wait(30)
+    handler.server.owner.hanging.release()
+    handler.server.owner.over.wait()
 
 
 def trickles(head: bytes) -> Behaviour:
@@ -180,9 +180,13 @@ def trickles(head: bytes) -> Behaviour:
 
     def behave(handler: Handler, body: dict[str, Any]) -> None:
         handler.wfile.write(head)
-        while not handler.server.owner.over.wait(0.05):
+        for sent in itertools.count(1):
             handler.wfile.write(b" ")
             handler.wfile.flush()
+            if sent == 3:
+                handler.server.owner.hanging.release()
+            if handler.server.owner.over.wait(0.01):
+                return
 
     return behave
 
@@ -209,7 +213,7 @@ def hangs_up(handler: Handler, body: dict[str, Any]) -> None:
 
 def model_of(faulty: FaultyServer, **options: Any) -> EndpointModel:
     """Return the model behind the server."""
-    return EndpointModel(faulty.root, "a-model", **{"timeout": 10.0, "retries": 3, **options})
+    return EndpointModel(faulty.root, "a-model", **{"timeout": PATIENCE, "retries": 3, **options})
 
 
 def ask(model: EndpointModel, *questions: str, decoding: Decoding = GREEDY) -> list[Generation]:

@@ -22,7 +22,7 @@ LOSS = Measure("loss", "mean", "lower", "", unit="nats", role="utility")
 SIZE = Measure("tokens", "mean", "neither", "")
 EXACT = Measure("exact", "rate", "higher", "", role="utility")
 
-quick = settings(max_examples=30, deadline=None)
+quick = settings(max_examples=30)
 maybe = st.none() | st.integers(0, 5).map(float)
 bits = st.sampled_from([None, 0.0, 1.0])
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from s3lora.errors import UsageError
@@ -94,7 +94,6 @@ def test_a_state_whose_measuring_failed_is_measured_again() -> None:
     assert suite.ran == ["x", "x"]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 5), max_size=4), min_size=1, max_size=3),
     st.lists(st.sampled_from("xyz"), min_size=1, max_size=5),

@@ -155,7 +155,7 @@ def test_the_state_after_a_failure() -> None:
     assert model.state == State(pruned=frozenset({"before"}))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=1, max_size=8))
 def test_ratios_of_anything(rounds: list[tuple[float, float]]) -> None:
     (_, cut), _ = measured(by_rounds(full=[a for a, _ in rounds], cut=[b for _, b in rounds]), repeats=len(rounds))

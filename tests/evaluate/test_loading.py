@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from s3lora.errors import UsageError
 from s3lora.evaluate import loading
 from s3lora.evaluate.loading import DEMO, PLAIN_TEMPLATE, ModelError, identity_of, is_out_of_memory, load_base
-from s3lora.needs import MissingPackageError
+from s3lora.needs import MissingPackageError, how_to_install
 from tests.tiny_model import END, TEMPLATE, tiny_folder, tiny_llama, tiny_tokenizer, torch, transformers
+
+safetensors = pytest.importorskip("safetensors.torch")
+load_file, save_file = safetensors.load_file, safetensors.save_file
 
 Q1 = "model.layers.1.self_attn.q_proj.weight"
 
@@ -241,8 +243,9 @@ for package in ("torch", "transformers", "gguf"):
     gguf = tmp_path / "model.gguf"
     gguf.write_bytes(b"GGUF")
     done = subprocess.run([sys.executable, "-c", code, gguf], capture_output=True, text=True)
-    expected = "this needs the package {}, which is not installed; run: pip install 's3lora[eval]'\n"
-    assert done.stdout == "".join(expected.format(package) for package in ("torch", "transformers", "gguf"))
+    expected = "this needs the package {0}, which is not installed; run: pip install {1}\n"
+    packages = ("torch", "transformers", "gguf")
+    assert done.stdout == "".join(expected.format(name, how_to_install("eval", name)) for name in packages)
     assert done.stderr == ""
 
 

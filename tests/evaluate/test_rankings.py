@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import s3lora
@@ -115,7 +115,6 @@ def test_how_many(text: list[str], counts: list[int]) -> None:
     assert tops(text, 120) == counts
 
 
-@settings(deadline=None)
 @given(st.integers(0, 100), st.integers(1, 40))
 def test_a_share_is_that_of_the_rule(share: int, total: int) -> None:
     scanned = scan_of([record(f"layers.{i}.q_proj", 0.5) for i in range(total)])
@@ -236,7 +235,6 @@ def test_no_correlation_where_there_is_none() -> None:
     assert correlations(ranked[-1:], {"svd": made_up({"a": (0.1, 1.0)})}) == {}
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.none() | st.integers(0, 4), st.none() | st.integers(0, 4)), max_size=9))
 def test_correlations_by_definition(items: list[tuple[int | None, int | None]]) -> None:
     measured = made_up({str(i): (a, b) for i, (a, b) in enumerate(items)})

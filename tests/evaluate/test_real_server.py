@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sysconfig
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +18,8 @@ from s3lora.evaluate.chat import Decoding, Prompt
 from s3lora.evaluate.store import AnswerStore, generations
 from tests.evaluate.faulty_server import EndpointError, EndpointModel, ask
 from tests.small_model import small_model
+from tests.watched import PATIENCE, wait_until
 
-#: Seconds for the server to load its libraries and the model on a busy machine.
-START = 180.0
 PROMPTS = [Prompt.ask("What is the capital of France?"), Prompt.ask("Count from one to ten, in words.")]
 
 
@@ -43,26 +41,21 @@ def serving(folder: Path, log: Path) -> Iterator[tuple[str, subprocess.Popen[byt
             stderr=output,
         )
     try:
-        wait_for(f"http://127.0.0.1:{port}/health", process, log)
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"), process)
         yield f"http://127.0.0.1:{port}", process
     finally:
         process.kill()
         process.wait()
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server answers."""
+def answers(url: str) -> bool:
+    """Return whether a server answers."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    end = time.monotonic() + START
-    while True:
-        try:
-            with direct.open(url, timeout=5):
-                return
-        except OSError:
-            told = log.read_text(errors="replace")[-2000:]
-            assert process.poll() is None, told
-            assert time.monotonic() < end, told
-            time.sleep(0.1)
+    try:
+        with direct.open(url, timeout=PATIENCE):
+            return True
+    except OSError:
+        return False
 
 
 def test_a_real_server_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ import random
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from s3lora.errors import OutputError
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
 from s3lora.evaluate.store import CHUNK, AnswerStore, findings, generations
+from tests.watched import PATIENCE
 
 DECODING = Decoding(max_new_tokens=5)
 SECRET = "zebra-lantern-0451"
@@ -67,7 +67,7 @@ def bytes_of(folder: Path) -> bytes:
         max_size=8,
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_was_put_is_there(tmp_path_factory: pytest.TempPathFactory, items: dict[str, dict[str, Any]]) -> None:
     path = tmp_path_factory.mktemp("store") / "s.sqlite"
     with AnswerStore(path) as store:
@@ -159,7 +159,7 @@ def test_findings_of_another_kind_are_found_anew(tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 14), st.sets(st.integers(0, 13)), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_answer_does_not_depend_on_which_others_were_known(
     tmp_path_factory: pytest.TempPathFactory, n: int, lost: set[int], size: int
 ) -> None:
@@ -249,7 +249,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     for process in running:
         begin(process)
     for process in running:
-        told, _ = process.communicate(timeout=60)
+        told, _ = process.communicate(timeout=PATIENCE)
         assert (process.returncode, told.split()) == (0, [str(i) for i in range(count)])
     with AnswerStore(path) as store:
         assert len(store) == 4 * count
@@ -266,9 +266,11 @@ def test_a_writer_that_is_killed_leaves_what_it_put(tmp_path: Path) -> None:
         name = f"w{turn}"
         process = writer(path, name, 1_000_000)
         begin(process)
-        time.sleep(rng.uniform(0, 0.15))
+        assert process.stdout is not None
+        told = "".join(process.stdout.readline() for _ in range(rng.randint(0, 40)))
         process.kill()
-        told, _ = process.communicate(timeout=60)
+        told += process.stdout.read()
+        process.communicate(timeout=PATIENCE)
         # The last line may be cut short.
         done = told.count("\n")
         with AnswerStore(path) as store:

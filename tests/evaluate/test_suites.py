@@ -75,7 +75,7 @@ def test_a_limit_draws_by_the_seed_and_grows() -> None:
         assert few != other
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 99), st.none() | st.integers(1, 60))
 def test_halves_share_no_item(seed: int, limit: int | None) -> None:
     given_settings = SuiteSettings(names=tuple(SUITES), seed=seed, limit=limit)

@@ -45,7 +45,7 @@ def published(matrix: np.ndarray[Any, Any], rank: int) -> dict[str, float]:
     return found | {"kurtosis": float(np.mean(deviations**4)) - 3.0}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     m=st.integers(2, 40),
     n=st.integers(2, 40),

@@ -118,8 +118,12 @@ CASES = {
     "alpha-escape": (bad.config({"lora_alpha": "\x1b[31m8"}), 2, r"`lora_alpha` is"),
     "rank-pattern-list": (bad.config({"rank_pattern": ["q_proj", 8]}), 2, r"`rank_pattern` must be an object"),
     "alpha-pattern-word": (bad.config({"alpha_pattern": {"q_proj": "x"}}), 2, r"`alpha_pattern` gives x for q_proj"),
-    "pattern-explodes": (bad.config({"rank_pattern": {"(a+)+(b+)+(c*)*x": 4}}), 2, r"could take exponential time"),
-    "pattern-no-regex": (bad.config({"alpha_pattern": {"(": 4}}), 2, r"`alpha_pattern` has no valid pattern"),
+    "pattern-refers": (bad.config({"rank_pattern": {r"(a+)+\1": 4}}), 2, r"`rank_pattern` has a pattern that has \\1"),
+    "pattern-no-regex": (
+        bad.config({"alpha_pattern": {"(": 4}}),
+        2,
+        r"`alpha_pattern` has a pattern that is no regular",
+    ),
     "peft-type-other": (bad.config({"peft_type": "IA3"}), 2, r"is a IA3 adapter; s3lora reads LoRA only"),
     "peft-type-list": (bad.config({"peft_type": ["LORA"]}), 2, r"s3lora reads LoRA only"),
     # shards

@@ -17,8 +17,8 @@ from s3lora.report.documents import scan_csv, scan_document, to_json
 from s3lora.report.text import scan_text, to_text
 from tests.hostile import bad_files as bad
 
-#: Seconds that one tiny file may take, on a busy machine.
-PATIENCE = 10.0
+#: Seconds of this process that one tiny file may take.
+MOST = 10.0
 NUMBERS = (
     "0",
     "-1",
@@ -50,14 +50,14 @@ WORDS = (
 
 def attempt(path: Path) -> bool:
     """Scan the file and render the result in every form; return whether there was one."""
-    start = time.monotonic()
+    start = time.process_time()
     sentence = None
     try:
         measured = s3lora.scan(path)
         plan = s3lora.select(measured)
     except s3lora.S3LoRAError as error:
         sentence = error.located()
-    assert time.monotonic() - start < PATIENCE
+    assert time.process_time() - start < MOST
     if sentence is not None:
         assert sentence.isprintable()
         return False
@@ -134,9 +134,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fields=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6))
 def test_any_configuration_is_scanned_or_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
     folder = tmp_path / "adapter"
@@ -146,7 +144,7 @@ def test_any_configuration_is_scanned_or_refused(tmp_path: Path, fields: dict[st
     attempt(folder)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fields=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
 def test_any_configuration_is_pruned_or_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
     """What scans may still be unfit for pruning; then nothing is written."""

@@ -20,6 +20,7 @@ from tests.hostile import bad_files as bad
 from tests.hostile.bad_files import A, B, entry, stored
 from tests.hostile.test_bad_adapters import state
 from tests.support import factors, make_adapter, write_safetensors
+from tests.watched import PATIENCE, start
 
 GIB = 1024**3
 #: Each thread of a BLAS takes memory of its own.
@@ -190,49 +191,50 @@ def test_a_locale_without_the_signs_still_gets_a_report(encoding: str, tmp_path:
 
 @linux
 def test_an_interruption_is_one_line_and_130(tmp_path: Path) -> None:
-    """Interrupted while the robust fit runs, which would take hours."""
+    """Interrupted while the robust fit runs."""
     adapter = make_adapter(tmp_path / "adapter", {f"h.{i}.q_proj": (2048, 2048, 16) for i in range(4)})
     command = ["prune", str(adapter), "-o", str(tmp_path / "out"), "--method", "spsvd", "--fit", "l1", "--sample", "0"]
-    running = subprocess.Popen(
-        [sys.executable, "-c", f"import signal, sys; {INTERRUPTIBLE}", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    )
-    assert running.stdout is not None
-    assert running.stdout.readline() == b"started\n"
-    time.sleep(1.0)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    running = start([sys.executable, "-c", ENDLESS_FIT, *command], env=environment(), **pipes)
+    assert running.stdout.readline() == b"fitting\n"
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130
     assert (out, err) == (b"", b"s3lora: interrupted\n")
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
-# A shell's background job ignores the signal, and so would its children.
-INTERRUPTIBLE = (
-    "signal.signal(signal.SIGINT, signal.default_int_handler); import s3lora.cli.main; "
-    "from s3lora.__main__ import main; print('started', flush=True); main()"
-)
+#: Says when the fit begins, which then has no end.
+ENDLESS_FIT = """
+from s3lora.__main__ import main
+from s3lora.spectrum import robust
+fit = robust.weighted_median
+def fitting(*given):
+    print("fitting", flush=True)
+    while True:
+        fit(*given)
+robust.weighted_median = fitting
+main()
+"""
 
 
-def test_exploding_patterns_are_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exploding_patterns_are_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python's matcher would try each of them for longer than the tests could run."""
     path = "model.layers.0." + "a" * 300
-    fields = {"rank_pattern": {"(a|a)+(a|a)+(a|a)+b": 4}, "alpha_pattern": {r"(.*)*(.*)*!": 2}}
+    fields = {"rank_pattern": {"(a|a)+(a|a)+(a|a)+b": 4}, "alpha_pattern": {r"(.*)*(.*)*!": 2, r"(.*)*(.*)*a": 6}}
     adapter = make_adapter(tmp_path / "adapter", {path: (4, 4, 2)}, config=fields)
-    start = time.monotonic()
-    assert call(capsys, "scan", adapter).status == 2
-    assert time.monotonic() - start < 5
+    result = call(capsys, "scan", adapter, "--format", "json")
+    assert [module["scaling"] for module in json.loads(result.out)["modules"]] == [3.0]
 
 
 def test_a_hundred_thousand_tensors_that_are_no_factors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header: dict[str, Any] = {f"model.{i}.weight": entry("F32", [0], 0, 0) for i in range(100_000)}
     adapter = bad.good(tmp_path / "adapter")
     (adapter / bad.WEIGHTS).write_bytes(stored(header))
-    start = time.monotonic()
+    start = time.process_time()
     result = call(capsys, "scan", adapter)
     assert result.status == 3
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 60, "takes some 2 s of a processor; by the square of them it were 1,000"
 
 
 def test_layer_numbers_of_hundreds_of_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ from tests.support import factors, make_adapter, shared, write_safetensors
 
 Q0, V0, Q1 = (f"model.layers.{i}.self_attn.{p}_proj" for i, p in ((0, "q"), (0, "v"), (1, "q")))
 METHODS = {"mas-svd": dense.mas_svd, "svd": dense.svd, "spsvd": dense.spsvd_l2}
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 seeds = st.integers(0, 2**31)
 weights = st.floats(0.01, 100.0) | st.floats(-100.0, -0.01)
 

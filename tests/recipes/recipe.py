@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.command import SOURCE, Result, environment
+from tests.watched import PATIENCE
 
 PAGE = SOURCE.parent / "CONTRIBUTING.md"
 _BLOCK = re.compile(r"^```python\n# (src/s3lora/\S+\.py)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -41,26 +42,26 @@ class Copy:
 
     source: Path
 
-    def run(self, *commands: Sequence[object], timeout: float = 300) -> list[Result]:
+    def run(self, *commands: Sequence[object]) -> list[Result]:
         """Run commands of the copy, one after the other in one process; `internal error` becomes a traceback."""
         given = json.dumps([[str(word) for word in command] for command in commands])
         done = subprocess.run(
             [sys.executable, "-c", _DRIVER, given],
             capture_output=True,
             env=environment({"PYTHONPATH": str(self.source), "S3LORA_DEBUG": "1"}),
-            timeout=timeout,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
         return [Result(*result) for result in json.loads(done.stdout.decode().splitlines()[-1])]
 
-    def python(self, code: str, *arguments: object, timeout: float = 300) -> str:
+    def python(self, code: str, *arguments: object) -> str:
         """Run code with the copy, and return what it prints."""
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
             capture_output=True,
             env=environment({"PYTHONPATH": str(self.source), "S3LORA_DEBUG": "1"}),
-            timeout=timeout,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stderr.decode()

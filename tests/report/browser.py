@@ -147,7 +147,7 @@ class Show:
             color_scheme="dark" if dark else "light", reduced_motion="reduce", java_script_enabled=scripts,
         )  # fmt: skip
         self._contexts.append(context)
-        context.set_default_navigation_timeout(PATIENCE)
+        context.set_default_timeout(PATIENCE)
         context.add_init_script(BREACH)
         page = context.new_page()
         self._listen(context, page, path.as_uri())

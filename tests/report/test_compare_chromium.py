@@ -12,6 +12,7 @@ from tests.report import made_comparison as made
 from tests.report.browser import WIDTHS, Show, presentable
 from tests.report.test_compare_page import MADE
 from tests.report.test_page import ATTACK
+from tests.watched import wait_until
 
 #: Few layers: axe-core looks at every cell of every table, and rows are much alike.
 SHOWN: dict[str, Callable[[], Comparison]] = {
@@ -58,8 +59,5 @@ def test_wide_parts_can_be_scrolled_by_the_keyboard(show: Show) -> None:
     page.locator("[aria-labelledby=modules]").focus()
     before = page.evaluate("document.activeElement.scrollLeft")
     page.keyboard.press("ArrowRight")
-    for _ in range(200):  # the policy forbids Playwright to wait in the page itself
-        if page.evaluate("document.activeElement.scrollLeft") > before:
-            return
-        page.wait_for_timeout(50)
-    pytest.fail("the arrow key does not scroll the table")
+    # The policy forbids Playwright to wait in the page itself.
+    wait_until(lambda: page.evaluate("document.activeElement.scrollLeft") > before)

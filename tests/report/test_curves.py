@@ -12,7 +12,7 @@ import pytest
 
 from s3lora.errors import OutputError
 from s3lora.evaluate.results import Sweep
-from s3lora.needs import MissingPackageError
+from s3lora.needs import MissingPackageError, how_to_install
 from s3lora.report.curves import draw, png
 from tests.command import call
 from tests.foreign_blocks import PROJECT
@@ -126,7 +126,7 @@ def test_the_extra_brings_what_is_drawn_with() -> None:
 
 def test_without_resvg_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resvg_py", None)
-    with pytest.raises(MissingPackageError, match=r"package resvg_py.*pip install 's3lora\[plots\]'"):
+    with pytest.raises(MissingPackageError, match=r"package resvg_py.*; run: pip install "):
         png(SWEEP)
 
 
@@ -139,5 +139,5 @@ def test_a_sweep_asks_for_resvg_before_any_work(
     )
     assert result.status == 2
     assert "package resvg_py" in result.err
-    assert "pip install 's3lora[plots]'" in result.err
+    assert f"; run: pip install {how_to_install('plots', 'resvg_py')}" in result.err
     assert len(result.err.strip().splitlines()) <= 2

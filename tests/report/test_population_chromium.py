@@ -15,6 +15,7 @@ from tests.report import made_population as made
 from tests.report.browser import WIDTHS, Show, overflow, picture, presentable
 from tests.report.test_page import ATTACK
 from tests.support import make_adapter
+from tests.watched import wait_until
 
 OUT = """[...document.querySelectorAll("svg.ridges text, svg.spread text")].filter(text => {
     const box = text.getBoundingClientRect(), whole = text.closest("svg").getBoundingClientRect();
@@ -74,11 +75,8 @@ def test_the_numbers_open_and_scroll_by_the_keyboard(show: Show) -> None:
     assert page.locator("details[open]").count() == page.locator("details").count() == 6
     page.locator("[aria-labelledby=most]").focus()
     page.keyboard.press("ArrowRight")
-    for _ in range(200):  # the policy forbids Playwright to wait in the page itself
-        if page.evaluate("document.activeElement.scrollLeft") > 0:
-            return
-        page.wait_for_timeout(50)
-    pytest.fail("the arrow key does not scroll the table")
+    # The policy forbids Playwright to wait in the page itself.
+    wait_until(lambda: page.evaluate("document.activeElement.scrollLeft") > 0)
 
 
 def test_links_lead_to_the_pages(show: Show, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

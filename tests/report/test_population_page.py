@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.simulate_fleet import simulate
 from s3lora.fleet.populations.survey import Survey, survey
 from s3lora.report.compare_view import number
 from s3lora.report.population_charts import FRAME, ridges, spread
@@ -19,6 +18,7 @@ from s3lora.spectrum.indices import INDICES
 from tests.report import made_population as made
 from tests.report.test_page import ACTIVE, NAMES, Page, row
 
+simulate = pytest.importorskip("benchmarks.simulate_fleet").simulate
 SILENT = {name for name, index in INDICES.items() if index.silent}
 
 MADE: dict[str, Callable[[], Survey]] = {

@@ -131,7 +131,7 @@ def test_names_stay_text(tmp_path: Path) -> None:
     assert "</script>" not in re.search(r"application/json.>(.*?)</script>", page(path), re.DOTALL)[1]  # type: ignore[index]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.text(max_size=30))
 def test_words_of_the_command_come_through(word: str) -> None:
     one = replace(reported(DEMO, Top(3)), path=word, shared=("--only", word))
@@ -182,6 +182,7 @@ def test_a_pruning_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_pictures_of_the_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("resvg_py")
     path = mixed(tmp_path / "made")
     measured = reported(path, Null(draws=100))
     svg, png = heat_map_svg(measured.document, measured.ranked), heat_map_png(measured.document, measured.ranked)

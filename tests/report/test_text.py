@@ -284,7 +284,7 @@ def test_tail() -> None:
     assert tail("a\x1b[2J", 10) == "a\ufffd[2J"
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(st.text(max_size=60), st.integers(1, 40))
 def test_tails_always_fit(name: str, width: int) -> None:
     made = tail(name, width)

@@ -24,7 +24,7 @@ FACTORED = ("svd", "mas-svd", "spsvd")
 
 
 @given(integer_factors())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_small_integers_however_deficient(factors: Factors) -> None:
     A, B = factors
     update, bounds = FactoredUpdate(A, B), Bounds.of(A, B)
@@ -44,7 +44,6 @@ def test_small_integers_however_deficient(factors: Factors) -> None:
 
 
 @given(gaussian_factors(), scalings, st.data())
-@settings(deadline=None)
 def test_ssi_does_not_see_scale_order_or_gauge(factors: Factors, scaling: float, data: st.DataObject) -> None:
     A, B = factors
     R, inverse = data.draw(gauges(len(A)))
@@ -65,7 +64,6 @@ def test_ssi_does_not_see_scale_order_or_gauge(factors: Factors, scaling: float,
 
 
 @given(gaussian_factors(), scalings)
-@settings(deadline=None)
 def test_sigma_scales_with_the_update(factors: Factors, scaling: float) -> None:
     A, B = factors
     for method in (svd, mas_svd, spsvd):
@@ -74,7 +72,6 @@ def test_sigma_scales_with_the_update(factors: Factors, scaling: float) -> None:
 
 
 @given(gaussian_factors(), st.integers(1, 8))
-@settings(deadline=None)
 def test_ranges_of_what_is_measured(factors: Factors, components: int) -> None:
     update = FactoredUpdate(*factors)
     count = min(components, update.rank)
@@ -112,7 +109,7 @@ def test_ranges_of_the_indices(sigma: Float) -> None:
 
 
 @given(gaussian_factors(), st.floats(0.1, 10.0))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_kurtosis_has_no_scale_no_order_and_no_less_than_minus_two(factors: Factors, scaling: float) -> None:
     A, B = factors
     plain = kurtosis(FactoredUpdate(A, B))

@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from s3lora.spectrum import tall
@@ -72,7 +72,6 @@ def test_each_has_the_numbers_it_has_alone(
 @given(
     st.lists(st.integers(0, 10_000), min_size=1, max_size=6), st.integers(1, 9), st.integers(1, 9), st.integers(1, 6)
 )
-@settings(deadline=None)
 def test_the_order_does_not_matter(seeds: list[int], m: int, n: int, r: int) -> None:
     pairs = [gaussian(m, n, r, seed) for seed in seeds]
     stack = FactoredUpdate([a for a, _ in pairs], [b for _, b in pairs], [1.0] * len(pairs))

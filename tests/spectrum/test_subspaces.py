@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from s3lora.spectrum.factored import FactoredUpdate
@@ -29,7 +29,6 @@ def test_a_deficient_rank_is_found(name: str, rank: int) -> None:
     assert numerical_rank(FactoredUpdate(*ILL[name]())) == rank
 
 
-@settings(deadline=None)
 @given(integer_factors(), scalings)
 def test_the_rank_is_that_of_the_update(factors: Factors, scaling: float) -> None:
     A, B = factors
@@ -63,7 +62,6 @@ def pairs(draw: st.DrawFn) -> tuple[Factors, Factors]:
     return found[0], found[1]
 
 
-@settings(deadline=None)
 @given(pairs())
 def test_overlaps_against_projectors(drawn: tuple[Factors, Factors]) -> None:
     """The integers are small, so that many updates are deficient, and many a space of a factor is larger than ΔW's."""

@@ -36,7 +36,7 @@ class EndpointModel:
     The server sees temperature, seed, stop strings and the limit of tokens; what else shapes its answers is its own
     affair, as is whether the same request gets the same answer twice.
 
-    Raises EndpointError where URL or key cannot be used, MissingPackageError without httpx2 and httpx.
+    Raises EndpointError where URL or key cannot be used, MissingPackageError without httpx.
     """
 
     backend = "OpenAI-compatible server"

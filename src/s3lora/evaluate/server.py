@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from s3lora.errors import printable
 from s3lora.evaluate.address import KEY_VARIABLES, EndpointError, base_url, is_loopback, key_for
-from s3lora.needs import MissingPackageError, need
+from s3lora.needs import need
 
 T = TypeVar("T")
 
@@ -29,14 +29,6 @@ CONNECT = 10.0
 LARGEST_ANSWER, LARGEST_REFUSAL = 16 << 20, 64 << 10
 #: Placeholders such as EMPTY are no secrets, and may be words of an answer.
 SHORTEST_SECRET = 12
-
-
-def http_library() -> Any:
-    """Return httpx2, or httpx, which it continues and which old versions of Python have; raise MissingPackageError."""
-    try:
-        return need("httpx2")
-    except MissingPackageError:
-        return need("httpx")
 
 
 class RefusedError(EndpointError):
@@ -66,7 +58,7 @@ class Server:
 
     def __init__(self, url: str, name: str, *, timeout: float, retries: int) -> None:
         """Check URL and key; nothing is sent yet."""
-        self._http = http_library()
+        self._http = need("httpx")
         self.url = base_url(url)
         self.name = name
         self.timeout = timeout

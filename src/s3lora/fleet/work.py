@@ -23,7 +23,7 @@ from s3lora.fleet.results.schema import TABLES, Table
 from s3lora.fleet.signature import signature
 from s3lora.fleet.sources.remote import Local, UnreachableError, localised
 from s3lora.measure.scan import scan_modules, warnings_of
-from s3lora.needs import need
+from s3lora.needs import MissingPackageError, need
 
 #: Longest reason, in characters.
 LONGEST = 600
@@ -159,6 +159,8 @@ def _fail(rows: _Rows, uri: str, kind: str, reason: str, fingerprint: str | None
 
 def _sentence(error: BaseException) -> str:
     """Return what is wrong without the uri, which has a column of its own."""
+    if isinstance(error, MissingPackageError):
+        return printable(error.problem, LONGEST)  # what to do names the checkout, which no result may
     if isinstance(error, S3LoRAError):
         return printable(error, LONGEST)
     if isinstance(error, OSError) and error.strerror:

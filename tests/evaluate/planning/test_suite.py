@@ -190,7 +190,7 @@ def test_an_article_is_no_answer() -> None:
     assert score("x", PlanningTask("q")) == (None, None)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(TEXTS)
 def test_no_answer_of_a_model_raises(text: str) -> None:
     class Says(Planner):

@@ -13,7 +13,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import s3lora
-from benchmarks.simulate_fleet import simulate
 from s3lora.errors import AdapterFileError, UsageError
 from s3lora.fleet.populations.distributions import GROUPS, Group, bin_sql
 from s3lora.fleet.populations.reference import GRID, build_reference
@@ -30,6 +29,8 @@ from s3lora.spectrum.indices import INDICES
 from s3lora.statistics import wilson
 from tests.fleet.inline import Inline, rows
 from tests.support import make_adapter
+
+simulate = pytest.importorskip("benchmarks.simulate_fleet").simulate
 
 pytest.importorskip("duckdb")
 BASE = {"base_model_name_or_path": "org/Thing-1B", "lora_alpha": 8}

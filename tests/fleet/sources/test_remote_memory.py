@@ -14,6 +14,7 @@ import pytest
 from s3lora.fleet.sources.remote import CHUNK, MEMORY
 from tests.command import environment
 from tests.fleet.sources.web import Site, serving
+from tests.watched import PATIENCE
 
 #: Resident memory of the process now, in bytes, and its highest since `clear_refs`.
 PROBE = """
@@ -65,7 +66,7 @@ def measured(site: Site, small: str, large: str) -> tuple[int, int, int]:
         [sys.executable, "-c", PROBE, f"{site.url}{small}", f"{site.url}{large}"],
         capture_output=True,
         env=environment(),
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()

@@ -1,74 +1,42 @@
 """`rank_pattern` and `alpha_pattern` of a PEFT configuration, resolved as PEFT resolves them.
 
-The keys are regular expressions out of an untrusted file, and Python's matcher has no time limit. So the worst case
-of each key is counted before it is used: a key that could take too long on one path is refused, and so is a table
-that could take too long on all of them.
+The keys are regular expressions out of an untrusted file. Most are names, which are looked up; all others are matched
+in bounded time, one by one and all together.
 """
 
 from __future__ import annotations
 
-import math
 import re
-import sys
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping
 
+from s3lora.adapter.expressions import MAX_LENGTH, Expression, ExpressionError, Text
 from s3lora.errors import AdapterFileError, printable
 
-if sys.version_info >= (3, 11):
-    from re import _constants as sre  # type: ignore[attr-defined]
-    from re import _parser as sre_parse  # type: ignore[attr-defined]
-else:
-    import sre_constants as sre
-    import sre_parse
-
-MAX_PATTERN = 1024
-#: Most ways in which a key may try to match TYPICAL characters: three times `.*` and some choices stay below it.
-MAX_WAYS = 20_000_000
-TYPICAL = 96
-#: Most steps for a whole table: seconds at worst, because the count is far above what a match takes.
-MAX_STEPS = 5_000_000_000
-#: What comparing one plain name costs, in steps of the matcher.
-PLAIN_STEPS = 50
-_PLAIN = re.compile(r"[\w.]*")
-_REPEATS = frozenset({sre.MAX_REPEAT, sre.MIN_REPEAT})
-_SINGLE = frozenset({sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN, sre.AT})
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One key of the table: its place in it, its number, and how to try it."""
-
-    order: int
-    value: float
-    expression: re.Pattern[str]
-    last_word: str = ""
-    parsed: Any = None
-    ways: dict[int, int] = field(default_factory=dict)
-
-    def steps(self, path: str) -> int:
-        """Return an upper bound on the work of one match: the ways to match, from each dot in the path."""
-        size = len(path)
-        if size not in self.ways:
-            self.ways[size] = _ways(self.parsed, size)
-        return self.ways[size] * (path.count(".") + 2)
+#: Most characters of all keys that are no names: reading so many takes about a second.
+MAX_CHARACTERS = 1 << 17
+#: Most steps for a whole table: seconds. Ten expressions on 36,864 modules take some seven million.
+MAX_STEPS = 10_000_000
+_NAME = re.compile(r"(?:[\w.:/-]|\\[^\w\s])*")
+_LETTER = re.compile(r"\\?(.)")
 
 
 class Pattern:
     """An ordered table of regular expressions on module paths; the first that matches decides.
 
-    The rule is that of `peft.utils.other.get_pattern_key`: `(.*\\.)?(key)$` from the start of the path. Most keys
-    are plain names, in which only the dot is special: they can match no more than a suffix of their own length.
+    The rule is that of `peft.utils.other.get_pattern_key`: `(.*\\.)?(key)$` from the start of the path. In a name only
+    the dot is special, which stands for any character: it matches an end of its own length.
+
+    >>> Pattern({"q_proj": 4, r".*\\.mlp\\..*": 16}, "rank_pattern", "adapter_config.json").find("layers.0.mlp.up_proj")
+    16
     """
 
     def __init__(self, table: object, field: str, label: str) -> None:
         """Check `table` (a mapping from pattern to positive number, or None)."""
         self._field, self._label = field, label
-        self._plain: dict[int, list[_Entry]] = {}
-        self._others: list[_Entry] = []
-        self._steps = 0
+        # Length → which of the characters may be any → the name, with a dot for each of those → its place and number.
+        self._names: dict[int, dict[tuple[int, ...], dict[str, tuple[int, float]]]] = {}
+        self._others: list[tuple[int, float, Expression]] = []
+        self._characters = self._steps = 0
         if table is not None and not isinstance(table, Mapping):
             raise AdapterFileError(f"`{field}` must be an object", file=label)
         for order, (key, value) in enumerate((table or {}).items()):
@@ -79,87 +47,74 @@ class Pattern:
 
     def __bool__(self) -> bool:
         """Return whether there is any entry."""
-        return bool(self._plain or self._others)
+        return bool(self._names or self._others)
 
     def find(self, path: str) -> float | None:
         """Return the number of the first entry that matches the module path, else None."""
-        candidates = (self._match(entries, path) for entries in (self._others, *self._of_fitting_length(path)))
-        found = [entry for entry in candidates if entry is not None]
-        return min(found, key=lambda entry: entry.order).value if found else None
+        first = min(self._named(path), default=None)
+        if not self._others:
+            return None if first is None else first[1]
+        text, starts, ends = _rule(path)
+        for order, value, expression in self._others:
+            if first is not None and first[0] < order:
+                break
+            before = text.steps
+            try:
+                if expression.ends(text, starts) & ends:
+                    return value
+            except ExpressionError:
+                raise self._too_long() from None
+            self._pay(text.steps - before)
+        return None if first is None else first[1]
 
     def _add(self, key: str, order: int, value: float) -> None:
-        plain = _PLAIN.fullmatch(key) is not None
-        expression, parsed = _compiled(key, plain, self._field, self._label)
-        if plain:
-            self._plain.setdefault(len(key), []).append(_Entry(order, value, expression, key.rpartition(".")[2]))
-        else:
-            self._others.append(_Entry(order, value, expression, parsed=parsed))
-
-    def _of_fitting_length(self, path: str) -> Iterator[list[_Entry]]:
-        """Yield the plain keys that are as long as the path, or as one of its ends after a dot."""
-        if not self._plain:
+        if len(key) > MAX_LENGTH:
+            raise AdapterFileError(f"`{self._field}` has a key of {len(key)} characters", file=self._label)
+        if _NAME.fullmatch(key):
+            letters = _LETTER.findall(key)
+            anywhere = tuple(at for at, match in enumerate(_LETTER.finditer(key)) if match[0] == ".")
+            names = self._names.setdefault(len(letters), {}).setdefault(anywhere, {})
+            names.setdefault("".join(letters), (order, value))
             return
-        for start in (0, *(at + 1 for at, character in enumerate(path) if character == ".")):
-            yield self._plain.get(len(path) - start, [])
+        self._characters += len(key)
+        if self._characters > MAX_CHARACTERS:
+            raise self._too_long()
+        try:
+            self._others.append((order, value, Expression(key)))
+        except ExpressionError as error:
+            raise AdapterFileError(f"`{self._field}` has a pattern that {error}: {printable(key)}", file=self._label,
+                                   fix="write module paths") from None  # fmt: skip
 
-    def _match(self, entries: Iterable[_Entry], path: str) -> _Entry | None:
-        for entry in entries:
-            self._steps += PLAIN_STEPS if entry.parsed is None else entry.steps(path)
-            if self._steps > MAX_STEPS:
-                raise AdapterFileError(
-                    f"`{self._field}` could take hours to match",
-                    file=self._label,
-                    fix="write fewer keys, and module paths instead of regular expressions",
-                )
-            if path.endswith(entry.last_word) and entry.expression.match(path):
-                return entry
-        return None
+    def _named(self, path: str) -> Iterator[tuple[int, float]]:
+        """Yield the names that the path, or one of its ends after a dot, is."""
+        line = path.removesuffix("\n")
+        if not self._names or "\n" in line:
+            return
+        for start in (0, *(at + 1 for at, character in enumerate(line) if character == ".")):
+            for anywhere, names in self._names.get(len(line) - start, {}).items():
+                self._pay(4 + (len(line) - start) // 20)  # as long as so many steps of the matcher
+                letters = list(line[start:])
+                for at in anywhere:
+                    letters[at] = "."
+                if (named := names.get("".join(letters))) is not None:
+                    yield named
 
+    def _pay(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            raise self._too_long()
 
-def _compiled(key: str, plain: bool, field: str, label: str) -> tuple[re.Pattern[str], Any]:
-    if len(key) > MAX_PATTERN:
-        raise AdapterFileError(f"`{field}` has a key of {len(key)} characters", file=label)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            parsed = None if plain else sre_parse.parse(key)
-            if parsed is not None and _ways(parsed, TYPICAL) > MAX_WAYS:
-                raise AdapterFileError(
-                    f"`{field}` has a pattern that could take exponential time: {printable(key)}",
-                    file=label,
-                    fix="write the module paths without nested repetition",
-                )
-            return re.compile(rf"(.*\.)?({key})$"), parsed
-    except (re.error, RecursionError, OverflowError) as error:
-        reason = f"`{field}` has no valid pattern: {printable(key)} ({printable(error, 80)})"
-        raise AdapterFileError(reason, file=label) from None
-
-
-def _ways(parsed: Any, size: int) -> int:
-    """Return an upper bound on the ways in which a backtracking matcher can try `parsed` on `size` characters.
-
-    A sequence multiplies, a choice adds, a repetition multiplies as often as it may repeat. Counting stops above
-    MAX_WAYS per character, so that the numbers stay small.
-    """
-    limit = MAX_WAYS * max(size, 1)
-    total = 1
-    for operation, argument in parsed:
-        total = min(limit, total * _ways_of(operation, argument, size, limit))
-    return total
+    def _too_long(self) -> AdapterFileError:
+        what = f"`{self._field}` takes too long to match"
+        return AdapterFileError(
+            what, file=self._label, fix="write fewer keys, and module paths, no regular expressions"
+        )
 
 
-def _ways_of(operation: Any, argument: Any, size: int, limit: int) -> int:
-    if operation in _SINGLE:
-        return 1
-    if operation is sre.BRANCH:
-        return sum(_ways(choice, size) for choice in argument[1])
-    if operation is sre.SUBPATTERN:
-        return _ways(argument[-1], size)
-    if operation in _REPEATS:
-        low, high, body = argument
-        most = min(int(high), size)
-        counts = max(1, most - min(int(low), size) + 1)
-        inner = _ways(body, size)
-        return counts if inner == 1 else limit if most * math.log(inner) > 40 else min(limit, counts * inner**most)
-    # Lookaround, references to groups, possessive and atomic groups: no real pattern needs them.
-    return limit
+def _rule(path: str) -> tuple[Text, int, int]:
+    """Return a path with the positions where `(.*\\.)?` lets a key begin, and those where `$` lets it end."""
+    text, size = Text(path), len(path)
+    starts = 1
+    for match in re.finditer(r"\.", path.partition("\n")[0]):
+        starts |= 1 << match.end()
+    return text, starts, 1 << size | (1 << size >> 1 if path.endswith("\n") else 0)

@@ -99,7 +99,7 @@ class RayEngine:
                     log_to_driver=False,
                     configure_logging=False,
                 )
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # for a node that is slow to start, Ray raises nothing more special
             where = "this machine" if address is None else printable(address)
             fix = "start it with: ray start --head" if address is not None else None
             raise ClusterError(f"Ray cannot be reached at {where}: {printable(error)}", fix=fix) from None
