@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from s3lora.adapter.formats import FORMATS, Source
+from s3lora.adapter.formats import FORMATS, StoredAdapter
 from s3lora.adapter.formats.peft import refuse_other_types
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.tensor import Tensor
@@ -83,7 +83,7 @@ def _assemble(
                 raise AdapterFileError("this tensor is in two shards", file=file.name, module=name)
             tensors[name] = tensor
         metadata.update(file.metadata)
-    source = Source(weights.name, tensors, config, config_file.name if config_file else CONFIG, metadata)
+    source = StoredAdapter(weights.name, tensors, config, config_file.name if config_file else CONFIG, metadata)
     for format in FORMATS:
         if format.recognises(source):
             reading = format.read(source)
@@ -108,7 +108,7 @@ def _assemble(
     )
 
 
-def _nothing(source: Source) -> NothingToAuditError:
+def _nothing(source: StoredAdapter) -> NothingToAuditError:
     """Return the error for weights that no format recognises."""
     none = f"none of its {len(source.tensors)} tensors is a LoRA factor"
     if source.config is not None and "peft_type" in source.config:

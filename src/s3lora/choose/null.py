@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 from s3lora.choose.ranking import Context
 from s3lora.errors import SelectionError
 from s3lora.spectrum.factored import FactoredUpdate
-from s3lora.spectrum.indices import Measured
+from s3lora.spectrum.indices import Spectra
 from s3lora.spectrum.methods import METHODS, Options
 
 
@@ -29,7 +29,7 @@ def null_sharpness(shape: tuple[int, int, int], context: Context, q: float, draw
     with threadpool_limits(limits=1, user_api="blas"):
         for draw in range(draws):
             update = FactoredUpdate(random.standard_normal((rank, n)), random.standard_normal((m, rank)))
-            values[draw] = context.index.of(Measured(METHODS[context.method](update, options), update))
+            values[draw] = context.index.of(Spectra(METHODS[context.method](update, options), update))
     sign = 1.0 if context.index.sharp == "high" else -1.0
     # "higher" takes a value that was drawn: no interpolation towards what was not seen.
     return float(np.quantile(sign * values, q, method="higher"))

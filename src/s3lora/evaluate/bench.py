@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from s3lora.errors import UsageError
 from s3lora.evaluate.aggregate import COLLAPSE, collapse_sentence, compare, metrics, relative_loss
 from s3lora.evaluate.chat import ChatModel
-from s3lora.evaluate.results import Measure, Metric, PairedComparison, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.results import Key, Measure, Metric, PairedComparison, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore
-from s3lora.evaluate.suite import Progress, Suite
+from s3lora.evaluate.suite import Suite
+from s3lora.measure.scan import Progress
 from s3lora.statistics import Interval
 
 #: What every suite found, by the suite's name.
 Outcomes = Mapping[str, SuiteOutcome]
-#: (suite, measure).
-Key = tuple[str, str]
 #: Called with the share of the work that is done, in [0, 1], and what is being measured.
 Advance = Callable[[float, str], None]
 

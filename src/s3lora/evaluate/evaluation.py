@@ -15,7 +15,7 @@ from s3lora.errors import AdapterFileError, UsageError
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.chat import Prompt, ServedModel, digest_of
-from s3lora.evaluate.cost import Mode, measure_costs
+from s3lora.evaluate.cost import MergeState, measure_costs
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Cost, Evaluation, PairedComparison, Setup, Variant
 from s3lora.evaluate.store import AnswerStore
@@ -270,7 +270,7 @@ def _costs(
         name = first.variant.name
         group = [first, *(e for e in entries if e.reference == name), entries[0]]
         states = [(entry.variant.name, entry.state) for entry in group]
-        modes: tuple[Mode, ...] = ("unmerged", "merged")
+        modes: tuple[MergeState, ...] = ("unmerged", "merged")
         for mode in modes:
             for (label, _), cost in zip(
                 states, measure_costs(model, states, prompts, mode=mode, seed=seed), strict=True

@@ -16,8 +16,8 @@ from s3lora.evaluate.judge import RUBRIC_VERSION, Judge
 from s3lora.evaluate.prompts import Completion, PromptSet
 from s3lora.evaluate.refusals import RefusalList
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
-from s3lora.evaluate.store import AnswerStore, findings
-from s3lora.evaluate.suite import Progress
+from s3lora.evaluate.store import AnswerStore, Value, findings
+from s3lora.measure.scan import Progress
 
 NAME = "safety"
 #: Enough to see a refusal, and for a judge to see what an answer comes to.
@@ -30,8 +30,6 @@ JUDGED_AT_ONCE = 64
 FEW = 100
 #: Half of the width of a 95 % interval in standard deviations.
 Z = 1.959963984540054
-
-Value = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

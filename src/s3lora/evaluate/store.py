@@ -17,10 +17,9 @@ from typing import Any
 from s3lora.errors import OutputError
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation, Prompt, generation_key
 from s3lora.files import check_regular, reason
+from s3lora.measure.scan import Progress
 
 Value = Mapping[str, Any]
-#: Called with (done, total) answers.
-Progress = Callable[[int, int], None]
 
 #: Seconds to wait while another process writes.
 PATIENCE = 60.0

@@ -121,14 +121,14 @@ class _Tool(msgspec.Struct):
     driver: _Driver
 
 
-class _Run(msgspec.Struct):
+class _SarifRun(msgspec.Struct):
     tool: _Tool
     results: tuple[msgspec.Raw, ...] | None = None
 
 
 class _Log(msgspec.Struct):
     version: str
-    runs: tuple[_Run, ...]
+    runs: tuple[_SarifRun, ...]
 
 
 def read_baseline(path: str) -> Baseline:

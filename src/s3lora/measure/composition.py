@@ -43,7 +43,7 @@ from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.scan import FLAT, SCHEMA_VERSION, Configuration, Progress, Tool, scan_module
 from s3lora.spectrum.difference import inner_product
 from s3lora.spectrum.factored import FactoredUpdate
-from s3lora.spectrum.indices import INDICES, Measured
+from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
 from s3lora.spectrum.subspaces import Bases, Overlap, bases, numerical_rank, overlap
 
@@ -236,7 +236,7 @@ def _measure(update: FactoredUpdate, method: str) -> ModuleUpdate:
     """
     rank = numerical_rank(update)
     sigma = METHODS[method](update, Options(rank))
-    measured = Measured(sigma, update)
+    measured = Spectra(sigma, update)
     values = {name: float(index.of(measured)) for name, index in INDICES.items() if not index.costly}
     return ModuleUpdate(
         rank=rank,

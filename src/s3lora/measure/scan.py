@@ -18,7 +18,7 @@ from s3lora.adapter.open import open_adapter
 from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, UsageError
 from s3lora.measure.batches import in_batches
 from s3lora.spectrum.factored import FactoredUpdate
-from s3lora.spectrum.indices import INDICES, Measured
+from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
 from s3lora.spectrum.released import INDEX_EPSILON
 from s3lora.spectrum.tall import Float, converted
@@ -27,6 +27,7 @@ SCHEMA_VERSION = 1
 #: A smaller spread (max − min) of a scale-free index over the modules does not tell them apart.
 FLAT = 0.01
 
+#: Called with (done, total) of modules, or of what else is worked on.
 Progress = Callable[[int, int], None]
 
 
@@ -255,7 +256,7 @@ def _columns(first: LoraModule, update: FactoredUpdate, configuration: Configura
     sigma: Float = np.zeros((len(update), 0))
     if not _undefined(first, configuration):  # where it is undefined for this shape, σ̃ is empty and its indices None
         sigma = METHODS[configuration.method](update, options)
-    measured = Measured(sigma, update, INDEX_EPSILON if configuration.method == "released" else 0.0)
+    measured = Spectra(sigma, update, INDEX_EPSILON if configuration.method == "released" else 0.0)
     indices = {name: np.broadcast_to(INDICES[name].values(measured), len(update)) for name in _wanted(configuration)}
     rows = [() if nil else tuple(row) for nil, row in zip(update.is_zero.tolist(), sigma.tolist(), strict=True)]
     return rows, {name: _known(values) for name, values in indices.items()}

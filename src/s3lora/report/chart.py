@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from s3lora.evaluate.results import Evaluation, Measure, SuiteInfo, Sweep, Variant
+from s3lora.evaluate.results import Evaluation, Key, Measure, SuiteInfo, Sweep, Variant
 from s3lora.report.axes import MARGIN, Axis, axis, measure_axis
 from s3lora.report.colours import GREYS, HUES
 from s3lora.report.labels import Spot, beside
 from s3lora.report.names import tail
-from s3lora.report.sweep_view import Dot, Key, Line, apart, dots, lines, order
+from s3lora.report.sweep_view import Dot, Line, apart, dots, lines, order
 from s3lora.report.values import measure_of, metric_text
 
 #: Circle, square, triangles, diamond, plus and cross, around (0, 0): one a colour.

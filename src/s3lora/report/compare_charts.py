@@ -22,7 +22,7 @@ from s3lora.report.compare_view import (
 )
 from s3lora.report.heatmap import row_key
 from s3lora.report.names import tail
-from s3lora.report.scan_charts import TOP, Cell, HeatMap, framed, label_room
+from s3lora.report.scan_charts import TOP, HeatMap, HeatMapCell, framed, label_room
 
 #: The width of a map that stands beside another, and the least and greatest size of a cell.
 ROOM, NARROW, WIDE = 500.0, 12.0, 44.0
@@ -46,7 +46,7 @@ DUMBBELL = (150.0, 14.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class ColourScale:
     """A colour scale: the texts at its ends, and the classes of its steps."""
 
     low: str
@@ -63,7 +63,7 @@ class Drawn:
     title: str
     about: str
     map: HeatMap
-    scale: Scale
+    scale: ColourScale
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,9 @@ def maps(view: ComparisonView) -> tuple[Drawn, ...]:
     ends = (view.labels[0], view.names[0]), (view.labels[-1], view.names[-1])
     values = known([value for row in placed for value in (row.sharp[0], row.sharp[-1])])
     low, high = min(values, default=0.0), max(values, default=0.0)
-    scale = Scale(number(low), number(high), tuple(f"h{i}" for i in range(len(SCALE))), "the brighter, the sharper")
+    scale = ColourScale(
+        number(low), number(high), tuple(f"h{i}" for i in range(len(SCALE))), "the brighter, the sharper"
+    )
     shown = [
         Drawn(label, name, view.index, _map(grid, _sharpness(at, low, high)), scale)
         for at, (label, name) in zip((0, -1), ends, strict=True)
@@ -126,13 +128,13 @@ def _grid(view: ComparisonView) -> _Grid:
 
 def _map(grid: _Grid, paint: _Paint) -> HeatMap:
     wide, high = grid.cell
-    rows: list[list[Cell]] = [[] for _ in grid.rows]
+    rows: list[list[HeatMapCell]] = [[] for _ in grid.rows]
     told = len(grid.members) <= WORDS
     for (down, across), members in sorted(grid.members.items()):
         css, words = paint(members)
         more = f", of {len(members)} modules" if len(members) > 1 else ""
         title = f"layer {grid.layers[across]} {grid.rows[down]}: {words}{more}"
-        rows[down].append(Cell(grid.left + across * wide, TOP + down * high, css, title if told else ""))
+        rows[down].append(HeatMapCell(grid.left + across * wide, TOP + down * high, css, title if told else ""))
     return framed(grid.rows, grid.layers, rows, grid.cell)
 
 
@@ -160,7 +162,7 @@ def _difference(view: ComparisonView, grid: _Grid, placed: Sequence[ComparedModu
         return f"d{SIDES + level}", f"{number(row.sharp[0])} → {number(row.sharp[-1])} ({signed(change)})"
 
     steps = tuple(f"d{i}" for i in range(2 * SIDES + 1))
-    scale = Scale(f"−{number(most)}", f"+{number(most)}", steps, "blue has become less sharp, orange sharper")
+    scale = ColourScale(f"−{number(most)}", f"+{number(most)}", steps, "blue has become less sharp, orange sharper")
     return Drawn(between, f"change of the {view.index}", "", _map(grid, paint), scale)
 
 
@@ -181,7 +183,7 @@ def _distance(view: ComparisonView, grid: _Grid, placed: Sequence[ComparedModule
         return f"h{level}", f"distance {distance_text(row)}, cosine {cosine(row.module.net_cosine)}"
 
     steps = tuple(f"h{i}" for i in range(len(SCALE)))
-    scale = Scale("0", f"{number(top)} and more" if cut else number(top), steps, "the brighter, the farther")
+    scale = ColourScale("0", f"{number(top)} and more" if cut else number(top), steps, "the brighter, the farther")
     return Drawn(between, "distance", "", _map(grid, paint), scale)
 
 

@@ -10,7 +10,7 @@ from s3lora.errors import printable
 from s3lora.fleet.populations.distributions import Distribution, Group
 from s3lora.fleet.populations.standing import Mark
 from s3lora.fleet.populations.survey import Survey
-from s3lora.fleet.populations.unusual import Ranking, Unusual
+from s3lora.fleet.populations.unusual import Ranking, UnusualAdapter
 from s3lora.measure.against import ENDS, FAR, TELLING
 from s3lora.report.compare_view import number
 from s3lora.report.heatmap import row_key
@@ -97,12 +97,12 @@ def z_text(z: float | None) -> str:
     return size if not size.strip("0.") else f"{'−' if z < 0 else '+'}{size}"
 
 
-def farther(one: Unusual) -> Mark:
+def farther(one: UnusualAdapter) -> Mark:
     """Return the mark that counts: the one whose z is farther from 0."""
     return one.sharpest if one.sharpest.z is not None and abs(one.sharpest.z) >= abs(one.z) else one.median
 
 
-def place_tag(one: Unusual) -> str | None:
+def place_tag(one: UnusualAdapter) -> str | None:
     """Return why it cannot be told whether an adapter is unusual, in a word or two; None where it can."""
     if one.hindered == "mixed_ranks":
         return "mixed ranks"
@@ -111,7 +111,7 @@ def place_tag(one: Unusual) -> str | None:
     return "too few to tell" if one.adapters < TELLING else "cannot be told"
 
 
-def is_unusual(one: Unusual) -> bool:
+def is_unusual(one: UnusualAdapter) -> bool:
     """Return whether an adapter is unusual, at whichever end."""
     return one.verdict in ("high", "low")
 

@@ -6,10 +6,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from s3lora.evaluate.results import ControlSpread, Measure, PairedComparison, Sweep, SweepPoint
+from s3lora.evaluate.results import ControlSpread, Key, Measure, PairedComparison, Sweep, SweepPoint
 from s3lora.report.values import NOTHING, metric_text, percent, spread_text
 
-Key = tuple[str, str]
 #: Lines that run together are moved apart by this share of the axis each, and by no more than that in all.
 APART, ALL_APART = 0.006, 0.03
 

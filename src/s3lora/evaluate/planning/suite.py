@@ -15,7 +15,7 @@ from s3lora.evaluate.planning.rewoo import PlanTrace, execute, llm_prompt, short
 from s3lora.evaluate.planning.tasks import TaskSet
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore, generations
-from s3lora.evaluate.suite import Progress
+from s3lora.measure.scan import Progress
 
 NAME = "planning"
 #: Longer than every reference plan of the built-in tasks in the tokens of a small vocabulary.

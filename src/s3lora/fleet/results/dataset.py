@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
 from s3lora.files import check_regular, locked, new_file, reason, replacing, write_whole
-from s3lora.fleet.results.outcome import Measured, Settings, Trace, to_parquet, trace_of
+from s3lora.fleet.results.outcome import MeasuredBatch, Settings, Trace, to_parquet, trace_of
 from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, Table
 from s3lora.fleet.results.summary import SUMMARY, Summary, read_summary
 from s3lora.needs import need
@@ -146,7 +146,7 @@ class Dataset:
         """Return the folder of a part."""
         return self.folder / PARTS / f"{number:06d}"
 
-    def commit(self, number: int, result: Measured) -> tuple[str, ...]:
+    def commit(self, number: int, result: MeasuredBatch) -> tuple[str, ...]:
         """Put the rows of a batch in place, and out of the part `number` what they replace.
 
         An error that may pass does not replace a measurement: see `keeps`. Returns the uris whose content is in the
@@ -252,7 +252,7 @@ class Dataset:
             for row in _read(self.path(number) / f"{table}.parquet", columns).to_pylist():
                 yield Trace(**row)
 
-    def _merged(self, number: int, result: Measured) -> tuple[dict[Table, bytes], list[Trace]]:
+    def _merged(self, number: int, result: MeasuredBatch) -> tuple[dict[Table, bytes], list[Trace]]:
         """Return what the part holds when the new rows have taken the place of older ones, and traces of the copies."""
         pa, pq = need("pyarrow", "fleet"), need("pyarrow.parquet", "fleet")
         new = {table: [pq.read_table(pa.BufferReader(raw))] for table, raw in result.tables.items()}

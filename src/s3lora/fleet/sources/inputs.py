@@ -15,7 +15,7 @@ from s3lora.fleet.sources.globs import is_pattern, matches, may_hold, split_patt
 from s3lora.fleet.sources.listing import (
     Enter,
     Folder,
-    Parts,
+    PathParts,
     everywhere,
     grouped,
     joined,
@@ -161,11 +161,11 @@ def _folders(folders: Iterator[Folder]) -> Iterator[tuple[Folder, Adapters]]:
     return ((folder, folder.adapters) for folder in folders)
 
 
-def _within(pattern: Parts) -> Enter:
+def _within(pattern: PathParts) -> Enter:
     return lambda parts: everywhere(parts) and may_hold(parts, pattern)
 
 
-def _matching(folders: Iterator[Folder], pattern: Parts) -> Iterator[tuple[Folder, Adapters]]:
+def _matching(folders: Iterator[Folder], pattern: PathParts) -> Iterator[tuple[Folder, Adapters]]:
     """Yield what a pattern means of each folder: all adapters where it or one above it matches, else files that do."""
     for folder in folders:
         if any(matches(folder.parts[:i], pattern) for i in range(1, len(folder.parts) + 1)):

@@ -82,7 +82,7 @@ def localised(uri: str, *, unless: str | None = None, limit: int = LIMIT) -> Ite
         folder = Path(temporary) / _safe(uri.partition("?")[0], "adapter")
         folder.mkdir()
         copy = Copy(store, folder, limit, uri)
-        file, parts = _index(copy, found, weights) if is_index(weights.name) else (_place(copy, weights), [weights])
+        file, parts = _index(copy, found, weights) if is_index(weights.name) else (_target(copy, weights), [weights])
         looked = [*parts, found[CONFIG]] if CONFIG in found else parts
         fingerprint, size = _fingerprint(looked, "tag"), _size(parts)
         if fingerprint == unless:
@@ -92,7 +92,7 @@ def localised(uri: str, *, unless: str | None = None, limit: int = LIMIT) -> Ite
         yield Local(folder if name is None else file, fingerprint, size, copy.read, copy.partial)
 
 
-def _place(copy: Copy, weights: Entry) -> Path:
+def _target(copy: Copy, weights: Entry) -> Path:
     """Return where a weights file is copied to: under its own name if that does no harm."""
     suffix = INDEX if is_index(weights.name) else weights.name[weights.name.rfind(".") :].lower()
     return copy.folder / _safe(weights.name, f"weights{suffix}")
@@ -100,7 +100,7 @@ def _place(copy: Copy, weights: Entry) -> Path:
 
 def _index(copy: Copy, found: Mapping[str, Entry], index: Entry) -> tuple[Path, list[Entry]]:
     """Copy an index of shards; return it, and itself with the shards that are there: opening says which are not."""
-    file = copy.small(index, _place(copy, index).name)
+    file = copy.small(index, _target(copy, index).name)
     entries = (found.get(shard) or copy.store.stat(shard) for shard in shards(file))
     return file, [index, *(entry for entry in entries if entry is not None)]
 
