@@ -172,7 +172,7 @@ def test_outlier_rows_raise_the_index_of_svd_far_more_than_that_of_mas_svd(outli
         direction = random.standard_normal(8)
         struck[random.choice(512, outliers, replace=False)] = 40.0 / math.sqrt(outliers) * direction
         for name, rise in rises.items():
-            before, after = (ssi(METHODS[name](FactoredUpdate(A, b), Options())) for b in (B, struck))
+            before, after = (ssi(METHODS[name].of(FactoredUpdate(A, b), Options())) for b in (B, struck))
             rise.append(after - before)
     for plain, aware in zip(rises["svd"], rises["mas-svd"], strict=True):
         assert plain > 0.12

@@ -59,10 +59,10 @@ def test_each_has_the_numbers_it_has_alone(
             for i, one in enumerate(alone):
                 np.testing.assert_array_equal(found[i], getattr(one, name), err_msg=f"{name} of {i}")
         for method in ("svd", "mas-svd", "spsvd"):
-            sigma = METHODS[method](stack, Options())
+            sigma = METHODS[method].of(stack, Options())
             values = {name: index.of(Spectra(sigma, stack)) for name, index in INDICES.items() if not index.costly}
             for i, one in enumerate(alone):
-                own = METHODS[method](one, Options())
+                own = METHODS[method].of(one, Options())
                 np.testing.assert_array_equal(sigma[i], own if len(own) else np.zeros(sigma.shape[1]))
                 for name, index in INDICES.items():
                     if not index.costly:
@@ -76,7 +76,9 @@ def test_the_order_does_not_matter(seeds: list[int], m: int, n: int, r: int) -> 
     pairs = [gaussian(m, n, r, seed) for seed in seeds]
     stack = FactoredUpdate([a for a, _ in pairs], [b for _, b in pairs], [1.0] * len(pairs))
     turned = FactoredUpdate([a for a, _ in pairs[::-1]], [b for _, b in pairs[::-1]], [1.0] * len(pairs))
-    np.testing.assert_array_equal(METHODS["mas-svd"](stack, Options()), METHODS["mas-svd"](turned, Options())[::-1])
+    np.testing.assert_array_equal(
+        METHODS["mas-svd"].of(stack, Options()), METHODS["mas-svd"].of(turned, Options())[::-1]
+    )
 
 
 @pytest.mark.parametrize("name", [*WELL, *ILL])

@@ -23,7 +23,7 @@ from s3lora.measure.scan import Configuration, Scan, scan_all
 from s3lora.spectrum.indices import INDICES, any_costly
 
 #: What `s3lora sweep` tries without options.
-METHODS = ("mas-svd", "random", "random-matched")
+TRIED = ("mas-svd", "random", "random-matched")
 SWEPT = tuple(index.name for index in INDICES.values() if index.swept)
 TOPS = ("0", "10", "25%", "40%", "50%", "60%", "75%", "100%")
 UNPRUNED = "unpruned"
@@ -49,7 +49,7 @@ def sweep(
     base: str | LocalModel,
     suites: Sequence[Suite],
     *,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = TRIED,
     indices: Sequence[str] = SWEPT,
     top: Sequence[str] | None = None,
     match: Sequence[str] | None = None,

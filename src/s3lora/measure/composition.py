@@ -47,8 +47,8 @@ from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
 from s3lora.spectrum.subspaces import Bases, Overlap, bases, numerical_rank, overlap
 
-#: `released` leaves the scaling out, so that a sum has no value by it.
-SUMMED = tuple(name for name in METHODS if name != "released")
+#: Methods that can measure a sum.
+SUMMED = tuple(name for name, method in METHODS.items() if method.scales)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +235,7 @@ def _measure(update: FactoredUpdate, method: str) -> ModuleUpdate:
     M is the numerical rank: further values of σ̃ are rounding, and would count as directions in the normalised SSI.
     """
     rank = numerical_rank(update)
-    sigma = METHODS[method](update, Options(rank))
+    sigma = METHODS[method].of(update, Options(rank))
     measured = Spectra(sigma, update)
     values = {name: float(index.of(measured)) for name, index in INDICES.items() if not index.costly}
     return ModuleUpdate(

@@ -20,7 +20,6 @@ from s3lora.measure.batches import in_batches
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
-from s3lora.spectrum.released import INDEX_EPSILON
 from s3lora.spectrum.tall import Float, converted
 
 SCHEMA_VERSION = 1
@@ -252,11 +251,12 @@ _Columns = tuple[list[tuple[float, ...]], dict[str, list[float | None]]]
 
 
 def _columns(first: LoraModule, update: FactoredUpdate, configuration: Configuration) -> _Columns:
+    method = METHODS[configuration.method]
     options = Options(configuration.rank, configuration.fit, configuration.sample, configuration.seed)
     sigma: Float = np.zeros((len(update), 0))
-    if not _undefined(first, configuration):  # where it is undefined for this shape, σ̃ is empty and its indices None
-        sigma = METHODS[configuration.method](update, options)
-    measured = Spectra(sigma, update, INDEX_EPSILON if configuration.method == "released" else 0.0)
+    if method.defined(first.m, first.n):  # else σ̃ is empty, and its indices are None
+        sigma = method.of(update, options)
+    measured = Spectra(sigma, update, method.epsilon)
     indices = {name: np.broadcast_to(INDICES[name].values(measured), len(update)) for name in _wanted(configuration)}
     rows = [() if nil else tuple(row) for nil, row in zip(update.is_zero.tolist(), sigma.tolist(), strict=True)]
     return rows, {name: _known(values) for name, values in indices.items()}
@@ -315,12 +315,9 @@ def _wanted(configuration: Configuration) -> list[str]:
     return [name for name, index in INDICES.items() if not index.costly or configuration.kurtosis]
 
 
-def _undefined(module: LoraModule, configuration: Configuration) -> bool:
-    return configuration.method == "released" and module.m > module.n
-
-
 def warnings_of(records: Sequence[ModuleScan], configuration: Configuration) -> Iterable[str]:
     """Yield what a reader of the numbers must know before believing them."""
+    method = METHODS[configuration.method]
     zeros = sum(record.zero for record in records)
     if zeros:
         yield f"{zeros} of {len(records)} modules are zero updates (B = 0: never trained, or pruned): no index"
@@ -329,11 +326,11 @@ def warnings_of(records: Sequence[ModuleScan], configuration: Configuration) -> 
         yield f"{damaged} of {len(records)} modules hold NaN or infinity: no spectrum exists, and no index"
     undefined = sum(not (record.zero or record.sigma) for record in records) - damaged
     if undefined:
-        yield f"`released` is undefined for {undefined} modules with m > n, as the script itself fails there"
+        yield f"`{method.name}` is undefined for {undefined} modules with {method.undefined_for}"
     used = [record for record in records if record.sigma]
     if len({len(record.sigma) for record in used}) > 1:
         yield "modules have different ranks: compare them by normalised_ssi, a raw SSI is at least 1/rank"
-    if used and all(len(record.sigma) == 1 for record in used) and configuration.method != "released":
+    if used and all(len(record.sigma) == 1 for record in used) and not method.epsilon:
         yield "every module has one component only, so every SSI is 1 and says nothing"
     elif len(used) > 1 and is_flat([record.indices["ssi"] or 0.0 for record in used], scale_free=True):
         yield "the SSI does not discriminate here: its spread over the modules is below 0.01"
