@@ -109,7 +109,7 @@ def test_equal_modules_rank_by_their_place_in_the_model(tmp_path: Path) -> None:
                 group = order[start : start + 6]
                 assert group == sorted(group), (method, index)
                 assert len({i % 3 for i in group}) == 1
-        values = {measured.module(f"model.layers.{i}.q_proj").indices["ssi"] for i in range(0, 18, 3)}
+        values = {measured[f"model.layers.{i}.q_proj"].indices["ssi"] for i in range(0, 18, 3)}
         assert len(values) > 1, "else rounding has nothing to do here"
 
 

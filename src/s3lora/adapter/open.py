@@ -35,7 +35,7 @@ MAX_SHARDS = 1024
 def open_adapter(path: str | os.PathLike[str]) -> Adapter:
     """Open a LoRA adapter: a folder, or one weights file (`.safetensors`, `.bin`, or an index of shards).
 
-    Nothing is loaded: factors are views of the mapped file. The adapter is a context manager; leaving it unmaps.
+    Only headers are read: a factor is read when it is used. The adapter is a context manager, which closes the files.
 
     Raises:
         AdapterFileError: a file is missing, unreadable, malformed or hostile.

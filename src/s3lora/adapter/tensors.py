@@ -1,6 +1,6 @@
 """Lazy, bounded, strict reading of safetensors files.
 
-A file is never loaded whole: a tensor is a place in it until it is used, so that memory does not grow with the file.
+A file is never loaded whole: a tensor is a range of it until it is used, so that memory does not grow with the file.
 The header is checked in full before any tensor is believed (format: github.com/huggingface/safetensors, "Format").
 """
 

@@ -17,6 +17,7 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
+from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.scan import SCHEMA_VERSION, Configuration, ModuleScan, Progress, Scan, Tool, scan
 from s3lora.spectrum.difference import inner_product
@@ -59,8 +60,8 @@ class ModuleComparison:
     net_cosine: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(ByModule[ModuleComparison]):
     """What became of every module over two or more adapters; `steps` are the training steps that their names tell.
 
     `modules` are all modules of all adapters, in the order of the model.
@@ -74,12 +75,9 @@ class Comparison:
     modules: tuple[ModuleComparison, ...]
     warnings: tuple[str, ...]
 
-    def module(self, path: str) -> ModuleComparison:
-        """Return the record of the module at `path`; raise KeyError if there is none."""
-        for module in self.modules:
-            if module.path == path:
-                return module
-        raise KeyError(path)
+    def __repr__(self) -> str:
+        """Return how much was compared."""
+        return f"<Comparison of {len(self.sources)} adapters: {len(self)} modules>"
 
     @property
     def only(self) -> tuple[tuple[str, ...], ...]:

@@ -39,6 +39,7 @@ from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NonFiniteError, UnsupportedAdapterError, UsageError, printable
+from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.scan import FLAT, SCHEMA_VERSION, Configuration, Progress, Tool, scan_module
 from s3lora.spectrum.difference import inner_product
@@ -102,8 +103,8 @@ class ModuleComposition:
     alignments: tuple[Alignment, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Composition:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Composition(ByModule[ModuleComposition]):
     """Two or more adapters added up: `sources` and `weights` in the order given, `modules` in that of the model."""
 
     schema_version: int = SCHEMA_VERSION
@@ -113,6 +114,10 @@ class Composition:
     weights: tuple[float, ...]
     modules: tuple[ModuleComposition, ...]
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return how much was added up."""
+        return f"<Composition of {len(self.sources)} adapters: {len(self)} modules>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.memory import from_model
 from s3lora.adapter.model import Adapter, Factor, LoraModule
 from s3lora.adapter.open import open_adapter
-from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, UsageError
+from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.measure.batches import in_batches
+from s3lora.measure.modules import ByModule
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
@@ -81,9 +82,18 @@ class ModuleScan:
         return not self.zero and self.indices.get("frobenius") is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
-    """The measurement of one adapter; `module(path)` finds a record."""
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Scan(ByModule[ModuleScan]):
+    """The measurement of one adapter; `scan[path]` finds a record.
+
+    >>> from importlib.resources import files
+    >>> measured = scan(files("s3lora") / "data" / "demo-adapter")
+    >>> measured
+    <Scan of demo-adapter: 120 modules by mas-svd>
+    >>> sharpest = max(measured, key=lambda module: module.indices["ssi"])
+    >>> measured[sharpest.path].rank
+    8
+    """
 
     schema_version: int = SCHEMA_VERSION
     tool: Tool = field(default_factory=Tool)
@@ -92,12 +102,10 @@ class Scan:
     warnings: tuple[str, ...]
     modules: tuple[ModuleScan, ...]
 
-    def module(self, path: str) -> ModuleScan:
-        """Return the record of the module at `path`; raise KeyError if there is none."""
-        for module in self.modules:
-            if module.path == path:
-                return module
-        raise KeyError(path)
+    def __repr__(self) -> str:
+        """Return which adapter it is, and how it was measured."""
+        name = printable(self.source.name, 60) or "a model in memory"
+        return f"<Scan of {name}: {len(self)} modules by {self.configuration.method}>"
 
 
 def scan(

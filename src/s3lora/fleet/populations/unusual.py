@@ -103,7 +103,7 @@ def ranking(
 ) -> Ranking | None:
     """Rank the adapters of a database with the table `one`; None where none has the index.
 
-    Raises UsageError if the reference was made with another method or M or has not the index, and AdapterFileError if
+    Raises UsageError if the reference was made with another method or M, or lacks the index, and AdapterFileError if
     it is none.
     """
     rank_one = _prepare(database, index)
