@@ -37,6 +37,12 @@ def open_adapter(path: str | os.PathLike[str]) -> Adapter:
 
     Only headers are read: a factor is read when it is used. The adapter is a context manager, which closes the files.
 
+    Examples:
+        >>> import s3lora
+        >>> with s3lora.open_adapter("my-adapter") as adapter:
+        ...     adapter.format, len(adapter.modules), adapter.modules[0].rank
+        ('peft', 120, 8)
+
     Raises:
         AdapterFileError: a file is missing, unreadable, malformed or hostile.
         UnsupportedAdapterError: the adapter is not LoRA, or a kind of LoRA whose update is not one B·A a module.

@@ -141,6 +141,11 @@ def select(
 ) -> Plan:
     """Choose modules to prune.
 
+    Examples:
+        >>> import s3lora
+        >>> s3lora.select(s3lora.scan("my-adapter"), s3lora.Top(2), only=s3lora.Filter(layers=(20, 29))).paths
+        ('model.layers.25.self_attn.v_proj', 'model.layers.27.self_attn.v_proj')
+
     Parameters:
         scan: the measured adapter.
         rule: `Top`, `Fraction`, `Threshold`, `Outlier`, `Gap` or `Null`; by default the paper's top 10, at most half.

@@ -103,9 +103,11 @@ def compare(
 
     All are opened before the first is measured, and each is measured once.
 
-    >>> found = compare(["checkpoint-100", "checkpoint-200"])                # doctest: +SKIP
-    >>> max(found.modules, key=lambda module: module.net_distance or 0).path # doctest: +SKIP
-    'model.layers.3.self_attn.q_proj'
+    Examples:
+        >>> import s3lora
+        >>> compared = s3lora.compare(["my-adapter", "pruned"])
+        >>> compared, len(compared.only[0])
+        (<Comparison of 2 adapters: 120 modules>, 10)
 
     Parameters:
         paths: two or more adapters; `checkpoints` finds those of a run.

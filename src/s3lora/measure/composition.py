@@ -142,6 +142,12 @@ def compose(
 ) -> Composition:
     """Measure the sum of adapters of one base model, each module beside its parts alone.
 
+    Examples:
+        >>> import s3lora
+        >>> difference = s3lora.compose(["my-adapter", "pruned"], weights=[1.0, -1.0])
+        >>> sum(module.together is None for module in difference)
+        110
+
     Parameters:
         adapters: two or more, as paths or opened; those that were opened stay open. One may be there twice.
         weights: one finite number an adapter, which may be negative or zero; None stands for 1 each. They multiply

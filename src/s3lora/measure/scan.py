@@ -86,13 +86,13 @@ class ModuleScan:
 class Scan(ByModule[ModuleScan]):
     """The measurement of one adapter; `scan[path]` finds a record.
 
-    >>> from importlib.resources import files
-    >>> measured = scan(files("s3lora") / "data" / "demo-adapter")
-    >>> measured
-    <Scan of demo-adapter: 120 modules by mas-svd>
-    >>> sharpest = max(measured, key=lambda module: module.indices["ssi"])
-    >>> measured[sharpest.path].rank
-    8
+    Examples:
+        >>> import s3lora
+        >>> scan = s3lora.scan("my-adapter")
+        >>> scan
+        <Scan of my-adapter: 120 modules by mas-svd>
+        >>> scan["model.layers.25.self_attn.v_proj"].rank
+        8
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -121,6 +121,13 @@ def scan(
     progress: Progress | None = None,
 ) -> Scan:
     """Score every module of an adapter.
+
+    Examples:
+        >>> import s3lora
+        >>> scan = s3lora.scan("my-adapter")
+        >>> sharpest = max(scan, key=lambda module: module.indices["ssi"])
+        >>> sharpest.path, round(sharpest.indices["ssi"], 4)
+        ('model.layers.25.self_attn.v_proj', 0.5733)
 
     Parameters:
         adapter: an opened adapter, a path, or a PEFT model in memory.
