@@ -74,15 +74,15 @@ class SafetySuite:
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: answers that were empty, verdicts that were none."""
-        found = []
+        notes = []
         for name, n in (("unparsable_hs", len(self.harmful)), ("unparsable_strongreject", len(self.harmful))):
             if missing := outcome.counts.get(name, 0):
                 which = f"{name.removeprefix('unparsable_')} verdicts of {self._judge_name}"
-                found.append(f"{missing} of {n} {which} could not be parsed and are left out")
+                notes.append(f"{missing} of {n} {which} could not be parsed and are left out")
         for name, data in (("empty", self.harmful), ("empty_benign", self.benign)):
             if empty := outcome.counts.get(name, 0):
-                found.append(f"{empty} of {len(data)} answers to {data.name} were empty; they count as not refused")
-        return tuple(found)
+                notes.append(f"{empty} of {len(data)} answers to {data.name} were empty; they count as not refused")
+        return tuple(notes)
 
     def completions(self, outcome: SuiteOutcome) -> list[Completion]:
         """Return the answers to the harmful requests, of an outcome that kept them; none of another."""
@@ -156,22 +156,22 @@ class SafetySuite:
         what = f"{self._what} judge {judge.identity}"
         keys = [generation_key(model, prompt, self.decoding, what) for prompt in prompts]
         known = store.get(keys) if store is not None else {}
-        found = {i: known[key] for i, key in enumerate(keys) if key in known}
+        verdicts = {i: known[key] for i, key in enumerate(keys) if key in known}
         if progress is not None:
-            progress(len(found), len(prompts))
+            progress(len(verdicts), len(prompts))
         for group in _groups(model.batches(prompts, self.decoding)):
-            if all(i in found for batch in group for i in batch):
+            if all(i in verdicts for batch in group for i in batch):
                 continue
             answers = dict(sorted(model.generate(prompts, self.decoding, group)))
             scores = judge.score([(self.harmful.requests[i].text, answer.text) for i, answer in answers.items()])
             for (i, answer), score in zip(answers.items(), scores, strict=True):
                 value = {**self._verdict(answer), "hs": score.hs, "strongreject": score.strongreject}
-                found.setdefault(i, value)
+                verdicts.setdefault(i, value)
             if store is not None:
-                store.put({keys[i]: found[i] for i in answers})
+                store.put({keys[i]: verdicts[i] for i in answers})
             if progress is not None:
-                progress(len(found), len(prompts))
-        return [found[i] for i in range(len(prompts))]
+                progress(len(verdicts), len(prompts))
+        return [verdicts[i] for i in range(len(prompts))]
 
     def _verdict(self, answer: Generation) -> dict[str, Any]:
         return {

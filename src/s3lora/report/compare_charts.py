@@ -153,10 +153,10 @@ def _difference(view: ComparisonView, grid: _Grid, placed: Sequence[ComparedModu
     most = max((abs(change) for row in placed if (change := row.change) is not None), default=0.0)
 
     def paint(members: list[ComparedModule]) -> tuple[str, str]:
-        found = [row for row in members if row.change is not None]
-        if not found:
+        told = [row for row in members if row.change is not None]
+        if not told:
             return "hn", "no change can be told"
-        row = max(found, key=lambda row: abs(row.change or 0.0))
+        row = max(told, key=lambda row: abs(row.change or 0.0))
         change = row.change or 0.0
         level = round(change / most * SIDES) if most else 0
         return f"d{SIDES + level}", f"{number(row.sharp[0])} → {number(row.sharp[-1])} ({signed(change)})"
@@ -175,10 +175,10 @@ def _distance(view: ComparisonView, grid: _Grid, placed: Sequence[ComparedModule
     top = most if cut else high
 
     def paint(members: list[ComparedModule]) -> tuple[str, str]:
-        found = [row for row in members if row.moved is not None]
-        if not found:
+        told = [row for row in members if row.moved is not None]
+        if not told:
             return "hn", "no distance can be told"
-        row = max(found, key=lambda row: row.moved or 0.0)
+        row = max(told, key=lambda row: row.moved or 0.0)
         level = len(SCALE) - 1 if (row.moved or 0.0) >= top > 0 else step_of(row.moved or 0.0, 0.0, top)
         return f"h{level}", f"distance {distance_text(row)}, cosine {cosine(row.module.net_cosine)}"
 
@@ -240,11 +240,11 @@ def _ticks(view: ComparisonView, across: Axis) -> tuple[tuple[float, str], ...]:
     places = [across.at(view.at[i]) for i in view.shown]
     spreads = (spread(len(places), count) for count in range(len(places), 1, -1))
     fits = next(chosen for chosen in spreads if len(chosen) == 2 or _apart([places[i] for i in chosen]))
-    found = [
+    ticks = [
         (at, view.labels[i] if n in fits else "") for n, (at, i) in enumerate(zip(places, view.shown, strict=True))
     ]
-    end, text = found[-1]
-    return (*found[:-1], (min(end, PANEL[0] - DIGIT * len(text) / 2), text))
+    end, text = ticks[-1]
+    return (*ticks[:-1], (min(end, PANEL[0] - DIGIT * len(text) / 2), text))
 
 
 def _apart(places: Sequence[float]) -> bool:

@@ -44,9 +44,9 @@ def label(uri: str, inputs: Sequence[str] = ()) -> str:
     path = PurePosixPath(uri.replace("\\", "/"))
     if not (path.is_absolute() or re.match(r"[A-Za-z]:/", str(path))):
         return _short(uri)
-    found = [folder for one in inputs if (folder := PurePosixPath(one.replace("\\", "/"))) in (path, *path.parents)]
-    if found:
-        inner = max(found, key=lambda folder: len(folder.parts))
+    folders = [folder for one in inputs if (folder := PurePosixPath(one.replace("\\", "/"))) in (path, *path.parents)]
+    if folders:
+        inner = max(folders, key=lambda folder: len(folder.parts))
         return _short(str(PurePosixPath(inner.name) / path.relative_to(inner)))
     return _short("/".join(path.parts[-2:]).lstrip("/"))
 
@@ -127,15 +127,15 @@ def unusual_text(ranking: Ranking) -> str:
 
 def _untold(ranking: Ranking) -> str:
     few, mixed = ranking.few, ranking.mixed
-    found = []
+    reasons = []
     if few:
-        found.append(
+        reasons.append(
             f"of {count(few)} that {'has' if few == 1 else 'have'} fewer than {TELLING} adapters to be compared with"
         )
     if mixed:
         verb, name = "is" if mixed == 1 else "are", INDICES[ranking.index].title
-        found.append(f"of {count(mixed)} that {verb} compared over several ranks, on which the {name} depends")
-    return f" It cannot be told {', and '.join(found)}." if found else ""
+        reasons.append(f"of {count(mixed)} that {verb} compared over several ranks, on which the {name} depends")
+    return f" It cannot be told {', and '.join(reasons)}." if reasons else ""
 
 
 def rank_one_text(ranking: Ranking) -> str | None:

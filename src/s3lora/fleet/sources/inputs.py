@@ -146,13 +146,13 @@ def _searched(given: str, skip: OnSkip) -> Iterator[Found]:
     nothing = True
     for model in hub.search(given):
         address = f"hf://{model.name}"
-        found = [Found(address)]
+        adapters = [Found(address)]
         if model.files is not None:
-            found = list(_named(_folders(grouped(sorted(model.files))), address, skip))
-        if not found:
+            adapters = list(_named(_folders(grouped(sorted(model.files))), address, skip))
+        if not adapters:
             skip(address, NO_ADAPTER)
-        nothing = nothing and not found
-        yield from found
+        nothing = nothing and not adapters
+        yield from adapters
     if nothing:
         raise NothingToAuditError("finds no adapter", file=given, fix=f"models are searched by the tags {hub.TAGS}")
 
@@ -187,7 +187,7 @@ def _matched(folder: Folder, names: set[str]) -> Adapters:
     return Adapters(False, tuple(name for name in weights if name not in dict(skipped)), skipped)
 
 
-def _told(given: str, found: Iterator[tuple[Folder, Adapters]], root: str, skip: OnSkip) -> Iterator[Found]:
+def _told(given: str, pairs: Iterator[tuple[Folder, Adapters]], root: str, skip: OnSkip) -> Iterator[Found]:
     """Yield what was found in an input, and an error if that is nothing."""
     skipped = 0
 
@@ -197,7 +197,7 @@ def _told(given: str, found: Iterator[tuple[Folder, Adapters]], root: str, skip:
         skip(uri, reason)
 
     nothing = True
-    for one in _named(found, root, count):
+    for one in _named(pairs, root, count):
         nothing = False
         yield one
     if nothing:
@@ -208,8 +208,8 @@ def _told(given: str, found: Iterator[tuple[Folder, Adapters]], root: str, skip:
         )
 
 
-def _named(found: Iterator[tuple[Folder, Adapters]], root: str, skip: OnSkip) -> Iterator[Found]:
-    for folder, adapters in found:
+def _named(pairs: Iterator[tuple[Folder, Adapters]], root: str, skip: OnSkip) -> Iterator[Found]:
+    for folder, adapters in pairs:
         uri = joined(root, *folder.parts)
         if folder.error is not None:
             yield Found(uri, folder.error)
