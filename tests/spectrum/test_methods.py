@@ -12,7 +12,7 @@ from s3lora.spectrum import released as released_module
 from s3lora.spectrum import robust
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import ssi
-from s3lora.spectrum.methods import METHODS, Options, mas_svd, released, spsvd, svd
+from s3lora.spectrum.methods import METHODS, Method, Options, mas_svd, released, spsvd, svd
 from s3lora.spectrum.released import INDEX_EPSILON, released_value
 from tests.reference import dense
 from tests.spectrum.cases import ILL, SCALING, WELL, Bounds, gaussian, spearman
@@ -237,3 +237,10 @@ def test_options_that_mean_nothing_are_refused(name: str) -> None:
     for value in (0, -1):
         with pytest.raises(ValueError, match=name):
             Options(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_method_has_a_name_that_can_be_an_option() -> None:
+    for name in ("", "Row-norms", "row norms", "-svd", "svd_2"):
+        with pytest.raises(ValueError, match="cannot be the name of a method"):
+            Method(name=name, of=svd)
+    assert [method.name for method in METHODS.values()] == list(METHODS)
