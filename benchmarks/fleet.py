@@ -28,10 +28,10 @@ from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.populations.reference import build_reference
 from s3lora.fleet.populations.standing import Reference
 from s3lora.fleet.results.dataset import Dataset
-from s3lora.fleet.results.outcome import Measured, Settings, Trace, to_parquet
+from s3lora.fleet.results.outcome import MeasuredBatch, Settings, Trace, to_parquet
 from s3lora.fleet.results.queries import ask
 from s3lora.fleet.results.schema import TABLES
-from s3lora.fleet.run import MANY_PARTS, Progress, fleet_scan
+from s3lora.fleet.run import MANY_PARTS, FleetProgress, fleet_scan
 from s3lora.fleet.sources.remote import localised
 from s3lora.fleet.work import Batch, Item, Work, measure
 from simulate_fleet import simulate
@@ -85,9 +85,9 @@ def adapters_of(folder: Path) -> Path:
     return made
 
 
-def nothing(batch: Batch, work: Work) -> Measured:
+def nothing(batch: Batch, work: Work) -> MeasuredBatch:
     """Do no work: what is left is the engine's."""
-    return Measured({}, (), tuple(item.uri for item in batch.items))
+    return MeasuredBatch({}, (), tuple(item.uri for item in batch.items))
 
 
 def overhead() -> float:
@@ -115,7 +115,7 @@ class Rates:
         self.marks: list[tuple[float, int]] = []
         self.total = 0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: FleetProgress) -> None:
         self.total = progress.total
         self.marks.append((time.perf_counter(), progress.done))
 
@@ -170,7 +170,7 @@ class Peak:
         self.engines = engines
         self.megabytes = 0.0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: FleetProgress) -> None:
         for pid in self.engines[-1].pids():
             with contextlib.suppress(OSError):
                 lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -203,7 +203,7 @@ def large(folder: Path, repeats: int) -> dict[str, Any]:
     }
 
 
-def _repeated(one: Measured, count: int) -> Measured:
+def _repeated(one: MeasuredBatch, count: int) -> MeasuredBatch:
     """Return the result of a batch of `count` adapters like one, with numbers of their own: equal ones compress."""
     random = np.random.default_rng(0)
     tables = {}
@@ -211,7 +211,7 @@ def _repeated(one: Measured, count: int) -> Measured:
         rows = pq.read_table(pa.BufferReader(raw))
         tables[name] = to_parquet(pa.concat_tables([_varied(rows, f"{i:07d}", random) for i in range(count)]))
     traces = tuple(dataclasses.replace(one.traces[0], uri=f"s3://bucket/adapters/{i:07d}") for i in range(count))
-    return Measured(tables, traces, ())
+    return MeasuredBatch(tables, traces, ())
 
 
 def _varied(rows: pa.Table, number: str, random: np.random.Generator) -> pa.Table:
@@ -224,7 +224,7 @@ def _varied(rows: pa.Table, number: str, random: np.random.Generator) -> pa.Tabl
     return rows
 
 
-def _committing(folder: Path, result: Measured, repeats: int) -> float:
+def _committing(folder: Path, result: MeasuredBatch, repeats: int) -> float:
     """Return the seconds in which the driver takes a batch out of its pickle and puts it in its place."""
     sent = pickle.dumps(result)
     with cleaned(folder / "committed") as out, Dataset(out, Settings()) as dataset:
@@ -238,7 +238,7 @@ def _remembering(folder: Path) -> float:
         items = [Item(f"s3://bucket/adapters/{i:07d}") for i in range(REMEMBERED)]
         digests = [f"{i:064x}" for i in range(REMEMBERED)]
         traces = (Trace(item.uri, f"tag:{d}", d, f"{d[1:]}0", 224) for item, d in zip(items, digests, strict=True))
-        dataset.commit(0, Measured(dict.fromkeys(TABLES, b""), tuple(traces), ()))
+        dataset.commit(0, MeasuredBatch(dict.fromkeys(TABLES, b""), tuple(traces), ()))
         return (_resident() - before) / REMEMBERED
 
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from s3lora import Choice, Mode, ModuleScan, Plan, Remove, Scan, open_adapter, prune, scan, write_pruned
 from s3lora.adapter.digest import Source
-from s3lora.adapter.model import place
+from s3lora.adapter.model import path_parts
 from s3lora.choose.select import Share, share_of
 from s3lora.measure.scan import Configuration
 from s3lora.rewrite.modes import MODES
@@ -30,7 +30,7 @@ PREFIX = "base_model.model."
 
 def record(path: str, value: float | None = 0.5, *, rank: int = 4, zero: bool = False, **indices: float) -> ModuleScan:
     """Return a module's record whose SSI is `value`, with further indices by name."""
-    layer, projection, expert = place(path)
+    layer, projection, expert = path_parts(path)
     return ModuleScan(
         path=path,
         layer=layer,

@@ -181,6 +181,22 @@ def test_files_are_short_and_explained(path: Path) -> None:
     assert ast.get_docstring(ast.parse(text)), "every file says what it is for"
 
 
+def test_a_class_name_stands_in_one_file() -> None:
+    """Also types that are only names of others: who reads `Row` must not have to ask which."""
+    files: dict[str, set[str]] = {}
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        aliases = (node for node in tree.body if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call))
+        for target in (one for node in aliases for one in node.targets if isinstance(one, ast.Name)):
+            if re.fullmatch(r"_?[A-Z][a-z]\w*", target.id):
+                names.add(target.id)
+        for name in names:
+            files.setdefault(name, set()).add(module_name(path))
+    assert len(files) > 200
+    assert {name: where for name, where in files.items() if len(where) > 1} == {}
+
+
 def test_nothing_prints_but_the_command_line() -> None:
     for path in FILES:
         if path == PACKAGE / "cli" / "output.py":

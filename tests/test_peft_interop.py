@@ -186,13 +186,11 @@ def test_bfloat16_and_one_of_two_adapters_in_memory(full: Path, tmp_path: Path):
     other = save(tmp_path / "other", llama, **TARGETS, use_rslora=True)
     model.load_adapter(str(other), adapter_name="other")
     model.set_adapter("other")
-    assert s3lora.scan(model).module(Q0).scaling == pytest.approx(4.0)
+    assert s3lora.scan(model)[Q0].scaling == pytest.approx(4.0)
     model.set_adapter("default")
-    assert s3lora.scan(model).module(Q0).scaling == pytest.approx(2.0)
+    assert s3lora.scan(model)[Q0].scaling == pytest.approx(2.0)
     half = model.to(torch.bfloat16)
-    assert s3lora.scan(half).module(Q0).indices["ssi"] == pytest.approx(
-        s3lora.scan(full).module(Q0).indices["ssi"], abs=0.01
-    )
+    assert s3lora.scan(half)[Q0].indices["ssi"] == pytest.approx(s3lora.scan(full)[Q0].indices["ssi"], abs=0.01)
 
 
 def test_scanning_and_pruning_import_no_torch(full: Path, tmp_path: Path):

@@ -214,7 +214,7 @@ def projections(tops: Sequence[int] = (10, 30, 60)) -> dict[str, Any]:
     """Return, for the built-in example, the mean SSI of each projection, and how many of the sharpest are of it."""
     scan = s3lora.scan(EXAMPLE)
     names = list(dict.fromkeys(module.projection for module in scan.modules))
-    chosen = {top: [scan.module(p).projection for p in s3lora.select(scan, s3lora.Top(top)).paths] for top in tops}
+    chosen = {top: [scan[p].projection for p in s3lora.select(scan, s3lora.Top(top)).paths] for top in tops}
     return {
         name: {
             "shape": list(next(module.shape for module in scan.modules if module.projection == name)),

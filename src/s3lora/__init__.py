@@ -1,11 +1,11 @@
 """s3lora: audit a LoRA adapter from its file alone, and prune its sharpest modules.
 
 >>> import s3lora
->>> adapter = s3lora.open_adapter("my-adapter")              # doctest: +SKIP
->>> scan = s3lora.scan(adapter)                              # doctest: +SKIP
->>> plan = s3lora.select(scan, s3lora.Top(10))               # doctest: +SKIP
->>> pruned = s3lora.prune(adapter, plan)                     # doctest: +SKIP
->>> s3lora.write_pruned(pruned, scan, "my-adapter-pruned")   # doctest: +SKIP
+>>> adapter = s3lora.open_adapter("my-adapter")
+>>> scan = s3lora.scan(adapter)
+>>> plan = s3lora.select(scan, s3lora.Top(10))
+>>> pruned = s3lora.prune(adapter, plan)
+>>> record, written = s3lora.write_pruned(pruned, scan, "my-adapter-pruned")
 """
 
 from __future__ import annotations

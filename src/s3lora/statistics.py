@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Float = NDArray[np.float64]
+Numbers = NDArray[np.float64]
 
 #: The 0.975 quantile of the standard normal distribution: all intervals are two-sided at 95 %.
 Z = 1.959963984540054
@@ -115,8 +115,8 @@ def paired_difference(
     d, w = _weighted(y - x, weights)
     noise = NOISE * max(float(np.max(np.abs(x))), float(np.max(np.abs(y))))
 
-    def mean(sums: Float) -> Float:
-        found: Float = sums[0] / sums[1]
+    def mean(sums: Numbers) -> Numbers:
+        found: Numbers = sums[0] / sums[1]
         # Where differences cancel, rounding must not decide on which side of 0 a resample lies.
         return np.where(np.abs(found) <= noise, 0.0, found)
 
@@ -139,9 +139,9 @@ def relative_change(
     if len(x) < 2 or np.sum(x * w) == 0:
         return None
 
-    def ratio(sums: Float) -> Float:
+    def ratio(sums: Numbers) -> Numbers:
         with np.errstate(divide="ignore", invalid="ignore"):
-            change: Float = (sums[1] - sums[0]) / np.abs(sums[0])
+            change: Numbers = (sums[1] - sums[0]) / np.abs(sums[0])
         # A resample without anything to lose says nothing; counted as no change where it gained nothing either.
         return np.where(np.isnan(change), 0.0, change)
 
@@ -158,15 +158,15 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     return float(np.clip(p @ q / math.sqrt(float(p @ p) * float(q @ q)), -1.0, 1.0))
 
 
-def _ranks(values: Sequence[float]) -> Float:
+def _ranks(values: Sequence[float]) -> Numbers:
     array = np.asarray(values, dtype=np.float64)
     _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    means: Float = (last - (counts - 1) / 2)[inverse]
+    means: Numbers = (last - (counts - 1) / 2)[inverse]
     return means
 
 
-def _bootstrap(rows: Float, of: Callable[[Float], Float], seed: int, resamples: int) -> tuple[Interval, Float]:
+def _bootstrap(rows: Numbers, of: Callable[[Numbers], Numbers], seed: int, resamples: int) -> tuple[Interval, Numbers]:
     """Return a statistic of sums over items, (k, n) → (k,), with its interval, and all resamples of it.
 
     The number of times that each item is drawn is multinomial; the weighted sums are then one matrix product.
@@ -209,7 +209,7 @@ def _tail(n: int) -> float:
     return 50 * math.erfc(math.sqrt(n / (n - 1)) * t / math.sqrt(2))
 
 
-def _weighted(values: ArrayLike, weights: ArrayLike | None) -> tuple[Float, Float]:
+def _weighted(values: ArrayLike, weights: ArrayLike | None) -> tuple[Numbers, Numbers]:
     v = np.asarray(values, dtype=np.float64)
     w = np.ones_like(v) if weights is None else np.asarray(weights, dtype=np.float64)
     _check(
@@ -222,7 +222,7 @@ def _weighted(values: ArrayLike, weights: ArrayLike | None) -> tuple[Float, Floa
     return v, w
 
 
-def _same_items(a: ArrayLike, b: ArrayLike) -> tuple[Float, Float]:
+def _same_items(a: ArrayLike, b: ArrayLike) -> tuple[Numbers, Numbers]:
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     _check(x.shape == y.shape and x.ndim == 1 and len(x) > 0, "paired values must be lists of one length, not empty")
     return x, y

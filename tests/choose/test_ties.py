@@ -17,7 +17,7 @@ from s3lora import Fraction, Gap, Outlier, Threshold, Top, scan, select
 from s3lora.choose.ranking import Rule
 from s3lora.choose.ties import rounded, sharpest
 from s3lora.spectrum.factored import EPSILON, GRAM_CONDITION, FactoredUpdate
-from s3lora.spectrum.indices import INDICES, Measured
+from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS
 from tests.command import environment
 from tests.planning import alike, record, scan_of, shaken
@@ -69,7 +69,7 @@ def test_the_bound_holds_where_it_is_nearly_reached() -> None:
         for seed in range(6):
             turned = FactoredUpdate(S @ A @ orthogonal(40, seed), orthogonal(48, seed) @ B @ R)
             assert (turned.root_a.exact, turned.root_b.exact) == (True, True), "else QR is tested here"
-            values.append(INDICES[name].of(Measured(METHODS["svd"](turned), turned)))
+            values.append(INDICES[name].of(Spectra(METHODS["svd"].of(turned), turned)))
         spreads.append(np.ptp(values) / np.mean(values))
     assert 1e-16 < max(spreads) < 20 * DELTA
 
@@ -109,7 +109,7 @@ def test_equal_modules_rank_by_their_place_in_the_model(tmp_path: Path) -> None:
                 group = order[start : start + 6]
                 assert group == sorted(group), (method, index)
                 assert len({i % 3 for i in group}) == 1
-        values = {measured.module(f"model.layers.{i}.q_proj").indices["ssi"] for i in range(0, 18, 3)}
+        values = {measured[f"model.layers.{i}.q_proj"].indices["ssi"] for i in range(0, 18, 3)}
         assert len(values) > 1, "else rounding has nothing to do here"
 
 

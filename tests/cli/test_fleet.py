@@ -15,7 +15,7 @@ import pytest
 
 from s3lora.cli.fleet import progress as showing
 from s3lora.fleet.results.queries import SAVED
-from s3lora.fleet.run import Progress
+from s3lora.fleet.run import FleetProgress
 from s3lora.report.schemas import schema
 from tests.command import Result, call, process
 from tests.hostile import bad_files as bad
@@ -200,7 +200,7 @@ def test_a_line_a_minute_where_there_is_no_terminal(
         assert watch is not None
         for second in range(0, 200, 10):
             now[0] = float(second)
-            watch(Progress(total=6000, done=second * 10, errors=second // 60))
+            watch(FleetProgress(total=6000, done=second * 10, errors=second // 60))
     assert capsys.readouterr().err.splitlines() == [
         "s3lora: 600 of 6,000 adapters, 10.0/s, 1 error, 9 min left",
         "s3lora: 1,200 of 6,000 adapters, 10.0/s, 2 errors, 8 min left",

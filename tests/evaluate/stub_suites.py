@@ -11,7 +11,7 @@ from typing import Any
 
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore
-from s3lora.evaluate.suite import Progress
+from s3lora.measure.scan import Progress
 from tests.tiny_model import torch
 
 #: (PEFT's name of the adapter, path of the module).

@@ -14,7 +14,7 @@ from s3lora.evaluate.bench import Bench
 from s3lora.evaluate.chat import ChatModel
 from s3lora.evaluate.results import Measure, MeasureColumn, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore
-from s3lora.evaluate.suite import Progress
+from s3lora.measure.scan import Progress
 from tests.evaluate.test_judge import RuleModel
 
 ASR = Measure("asr", "rate", "lower", "", role="safety")

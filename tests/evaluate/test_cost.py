@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from s3lora.evaluate.attach import State
 from s3lora.evaluate.chat import Prompt
-from s3lora.evaluate.cost import Mode, measure_costs
+from s3lora.evaluate.cost import MergeState, measure_costs
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Cost
 from s3lora.statistics import bootstrap_mean
@@ -131,7 +131,7 @@ def test_a_sentence_says_no_more_than_the_interval(factors: list[float], words: 
 
 
 @pytest.mark.parametrize("mode", ["unmerged", "merged"])
-def test_merging_is_not_timed(mode: Mode) -> None:
+def test_merging_is_not_timed(mode: MergeState) -> None:
     found, model = measured(lambda name, turn: 8.0, repeats=2, mode=mode)
     assert [c.seconds_per_sample for c in found] == [2, 2]
     assert [c.mode for c in found] == [mode, mode]

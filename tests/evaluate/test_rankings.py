@@ -33,7 +33,7 @@ def labels(*arguments: object, **keywords: object) -> list[str]:
 
 
 def kinds(measured: Scan, paths: tuple[str, ...]) -> Counter[str]:
-    return Counter(measured.module(path).projection for path in paths)
+    return Counter(measured[path].projection for path in paths)
 
 
 def test_every_index_by_every_method_then_the_controls() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from s3lora.fleet.engines.engine import Lost
 from s3lora.fleet.results.dataset import read_table
-from s3lora.fleet.results.outcome import Measured
+from s3lora.fleet.results.outcome import MeasuredBatch
 from s3lora.fleet.work import Batch, Work, measure
 
 
@@ -27,7 +27,7 @@ class Inline:
     def submit(self, batch: Batch) -> None:
         self.batches.append(batch)
 
-    def wait(self, seconds: float) -> Sequence[tuple[Batch, Measured | Lost]]:
+    def wait(self, seconds: float) -> Sequence[tuple[Batch, MeasuredBatch | Lost]]:
         done = [(batch, measure(batch, self.work)) for batch in self.batches]
         self.batches.clear()
         return done

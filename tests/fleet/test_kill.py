@@ -19,7 +19,7 @@ import pytest
 from benchmarks.population import Base, write_one, write_population
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import PARTS
-from s3lora.fleet.results.outcome import Measured
+from s3lora.fleet.results.outcome import MeasuredBatch
 from s3lora.fleet.run import WORKER, fleet_scan
 from s3lora.fleet.work import Batch, Work
 from tests.command import environment
@@ -259,7 +259,7 @@ def test_ctrl_c_ends_soon_and_says_how_to_go_on(population: Path, expected: Path
     same(out, expected)
 
 
-def fails_in_its_worker(batch: Batch, work: Work) -> Measured:
+def fails_in_its_worker(batch: Batch, work: Work) -> MeasuredBatch:
     """Measure as workers do, but for one adapter, in which the program fails."""
     from s3lora.fleet.work import measure
 
@@ -280,7 +280,7 @@ def test_a_fault_of_the_program_costs_one_adapter(population: Path, expected: Pa
     same(out, expected)
 
 
-def ends_its_worker(batch: Batch, work: Work) -> Measured:
+def ends_its_worker(batch: Batch, work: Work) -> MeasuredBatch:
     """Measure as workers do, but for one adapter, which kills the process: what too little memory does."""
     from s3lora.fleet.work import measure
 

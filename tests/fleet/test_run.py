@@ -20,7 +20,7 @@ from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import Dataset, part_files, read_table
 from s3lora.fleet.results.outcome import Settings, Trace
 from s3lora.fleet.results.schema import TABLES
-from s3lora.fleet.run import Progress, fleet_scan
+from s3lora.fleet.run import FleetProgress, fleet_scan
 from s3lora.fleet.sources.inputs import Found
 from s3lora.fleet.sources.protocols import UnreachableError
 from s3lora.fleet.work import is_known
@@ -231,7 +231,7 @@ def test_an_error_that_may_pass_replaces_no_measurement(tmp_path: Path, monkeypa
     def away(*_: Any, **__: Any) -> Any:
         raise UnreachableError("cannot be reached")
 
-    seen: list[Progress] = []
+    seen: list[FleetProgress] = []
     with monkeypatch.context() as patch:
         patch.setattr(working, "localised", away)
         summary = run([tmp_path / "in"], tmp_path / "out", watch=seen.append)
@@ -267,7 +267,7 @@ def test_of_two_errors_that_may_pass_the_later_one_is_told(tmp_path: Path, monke
         def away(*_: Any, reason: str = reason, **__: Any) -> Any:
             raise UnreachableError(reason)
 
-        seen: list[Progress] = []
+        seen: list[FleetProgress] = []
         with monkeypatch.context() as patch:
             patch.setattr(working, "localised", away)
             run([tmp_path / "in"], tmp_path / "out", watch=seen.append)

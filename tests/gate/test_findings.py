@@ -75,7 +75,7 @@ def test_nonfinite_modules_are_kept_where_that_is_asked_for(value: float, tmp_pa
     with pytest.raises(NonFiniteError):
         scan(folder)
     kept = scan(folder, nonfinite=True)
-    record = kept.module(first)
+    record = kept[first]
     assert record.nonfinite
     assert not record.zero
     assert record.sigma == ()
@@ -83,7 +83,7 @@ def test_nonfinite_modules_are_kept_where_that_is_asked_for(value: float, tmp_pa
     assert "1 of 8 modules hold NaN or infinity: no spectrum exists, and no index" in kept.warnings
     assert not any("released" in warning for warning in kept.warnings)
     good = scan(make_adapter(tmp_path / "b", LAYERS))
-    assert [kept.module(path) for path in others] == [good.module(path) for path in others], "the others as ever"
+    assert [kept[path] for path in others] == [good[path] for path in others], "the others as ever"
 
 
 def test_nothing_else_is_nonfinite(tmp_path: Path) -> None:

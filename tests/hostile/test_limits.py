@@ -97,7 +97,6 @@ def test_factors_of_a_gigabyte_are_scanned_in_bounded_memory(tmp_path: Path) -> 
     }
     head = stored(header, np.ones((8, 8), np.float32).tobytes())
     bad.sparse(adapter / bad.WEIGHTS, len(head) + rows * 32, head)
-    # The mapped pages of the file are the system's to take back; what counts is memory of the process's own.
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, ({GIB // 2}, {GIB // 2}))"
     result = process("scan", adapter, "--format", "json", before=limited, env=ONE_THREAD)
     assert result.status == 0, result.err

@@ -60,8 +60,8 @@ def check(folders: Sequence[Path]) -> Comparison:
         assert module.net_distance == pytest.approx(net[0], rel=1e-6, abs=1e-7)
         assert module.net_cosine == pytest.approx(net[1], abs=1e-9)
         assert module.frobenius == pytest.approx([np.linalg.norm(update) for update in own], rel=1e-9)
-        assert module.ssi == tuple(one.module(module.path).indices["ssi"] for one in scans)
-        assert module.normalised_ssi == tuple(one.module(module.path).indices["normalised_ssi"] for one in scans)
+        assert module.ssi == tuple(one[module.path].indices["ssi"] for one in scans)
+        assert module.normalised_ssi == tuple(one[module.path].indices["normalised_ssi"] for one in scans)
         assert module.shape == (own[0].shape,) * len(folders)
     return found
 
@@ -87,9 +87,9 @@ def test_against_dense_updates_of_other_scalings(tmp_path: Path) -> None:
     found = check([a, b])
     assert [module.path for module in found.modules] == [Q0, V0, Q1]
     assert found.steps == (None, None)
-    assert found.module(V0) is found.modules[1]
+    assert found[V0] is found.modules[1]
     with pytest.raises(KeyError):
-        found.module("elsewhere")
+        found["elsewhere"]
 
 
 def test_a_small_step_of_training(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_zero_updates(tmp_path: Path) -> None:
     assert {module.path: (module.net_distance, module.net_cosine) for module in found.modules} == {
         Q0: (None, None), V0: (1.0, None), Q1: (None, None),
     }  # fmt: skip
-    assert found.module(Q1).frobenius == (0.0, 0.0)
+    assert found[Q1].frobenius == (0.0, 0.0)
     assert any(warning.startswith("both: 2 of 3 modules are zero updates") for warning in found.warnings)
 
 
@@ -138,9 +138,9 @@ def test_what_not_all_have(tmp_path: Path) -> None:
     found = compare([a, b], "svd")
     assert [module.path for module in found.modules] == [Q0, V0, Q1, other]
     assert (found.only, found.reshaped) == (((Q1,), (other,)), (V0,))
-    assert found.module(Q1).shape == ((8, 8), None)
-    assert found.module(Q1).frobenius[1] is found.module(other).ssi[0] is None
-    reshaped = found.module(V0)
+    assert found[Q1].shape == ((8, 8), None)
+    assert found[Q1].frobenius[1] is found[other].ssi[0] is None
+    reshaped = found[V0]
     assert (reshaped.shape, reshaped.distance, reshaped.net_cosine) == (((8, 8), (8, 6)), (None,), None)
     assert (found.configuration.method, found.sources) == ("svd", (scan(a).source, scan(b).source))
     assert [warning.partition(": ")[0] for warning in found.warnings] == ["a"]

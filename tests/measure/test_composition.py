@@ -22,7 +22,7 @@ from s3lora import (
     open_adapter,
     scan,
 )
-from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, place
+from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, path_parts
 from s3lora.adapter.tensor import ArrayTensor
 from tests.hostile import bad_files as bad
 from tests.planning import dense as dense_of
@@ -45,7 +45,7 @@ def adapter(*modules: Factors, scaling: float = 1.0, name: str = "made") -> Adap
     made = []
     for i, (A, B) in enumerate(modules):
         path = f"model.layers.{i}.self_attn.q_proj"
-        layer, projection, expert = place(path)
+        layer, projection, expert = path_parts(path)
         a, b = (Factor(ArrayTensor(f"{path}.{side}", x), x.shape) for side, x in (("lora_A", A), ("lora_B", B)))
         made.append(LoraModule(path, a, b, Scaling(scaling, "memory"), layer, projection, expert))
     return Adapter(name=name, format="memory", modules=tuple(made))

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from s3lora.adapter.checkpoints import step_of
 from s3lora.adapter.digest import FileDigest, Source
-from s3lora.adapter.model import place
+from s3lora.adapter.model import path_parts
 from s3lora.measure.comparison import Comparison, ModuleComparison
 from s3lora.measure.scan import Configuration
 
@@ -31,7 +31,7 @@ def module(
     ranks: Sequence[int | None] | None = None, shape: tuple[int, int] = (4096, 4096),
 ) -> ModuleComparison:  # fmt: skip
     """Return a module of these sharpnesses; one that is None is a zero update, unless its norm is None as well."""
-    layer, projection, expert = place(path)
+    layer, projection, expert = path_parts(path)
     held = tuple(norms) if norms is not None else tuple(0.0 if value is None else 1 + value for value in sharp)
     rank = tuple(ranks) if ranks is not None else tuple(None if norm is None else 16 for norm in held)
     steps = [

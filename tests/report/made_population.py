@@ -8,7 +8,7 @@ import math
 from s3lora.fleet.populations.distributions import Distribution, Group
 from s3lora.fleet.populations.standing import Mark
 from s3lora.fleet.populations.survey import Census, Copies, Failure, Failures, Survey
-from s3lora.fleet.populations.unusual import Ranking, Spread, Unusual
+from s3lora.fleet.populations.unusual import Ranking, UnusualAdapter, ZSpread
 from s3lora.fleet.results.distinct import Recipe
 from s3lora.fleet.results.outcome import Settings
 from s3lora.measure.against import hindrance, together
@@ -56,20 +56,20 @@ def distribution(
 
 def unusual(
     place: int, name: str, *, uri: str | None = None, level: int = 0, z: float | None = 4.0, adapters: int = 1234
-) -> Unusual:
+) -> UnusualAdapter:
     """Return an adapter of the list, far out at the high end among as many of its kind."""
     sharp = Mark(0.5 + 0.01 * place, 99.7, 97.0, 99.9, z)
     median = Mark(0.21, 60.0, 50.0, 70.0, None if z is None else z / 4)
     words = ("same base family and rank band", "same rank band, of any base", "all adapters")[level]
     hindered = hindrance("ssi", level, (16, 16))
     verdict = together([judged(mark, adapters, hindered) for mark in (sharp, median)])
-    return Unusual(
+    return UnusualAdapter(
         place, uri or f"registry/{name}", name, "llama-3", 16, 224, place % 3, "model.layers.17.self_attn.q_proj",
         level, words, adapters, median, sharp, verdict, hindered,
     )  # fmt: skip
 
 
-def ranking(most: tuple[Unusual, ...], **more: object) -> Ranking:
+def ranking(most: tuple[UnusualAdapter, ...], **more: object) -> Ranking:
     """Return a ranking with these adapters in front."""
     edges = tuple(i / 2 - 10 for i in range(41))
     counts = tuple(int(2000 * math.exp(-(((i - 19.5) / 4) ** 2))) for i in range(39))
@@ -77,7 +77,7 @@ def ranking(most: tuple[Unusual, ...], **more: object) -> Ranking:
         "index": "ssi", "meaning": INDICES["ssi"].described, "sharp": "high", "against": "population",
         "reference": "registry", "reference_adapters": 12_000, "adapters": 12_000, "coarser": 40, "alike": 3,
         "unusual": 21, "few": 400, "mixed": 40, "rank_one": 17,
-        "spread": Spread(edges, (*counts, 2), (*counts, 9)), "most": most,
+        "spread": ZSpread(edges, (*counts, 2), (*counts, 9)), "most": most,
     }  # fmt: skip
     return Ranking(**{**values, **more})  # type: ignore[arg-type]
 

@@ -43,7 +43,7 @@ def reported(path: Path, rule: Any = DEFAULT_RULE, *, index: str = "ssi", only: 
              unit: Any = "module", combine: Any = "mean", change: Callable[[Scan], Scan] = lambda scan: scan,
              **more: Any) -> Reported:  # fmt: skip
     """Return an adapter with all its rankings, by every method that is fast; `change` is done to its scans."""
-    scans = [change(scan(path, method)) for method in METHODS if method != "released"]
+    scans = [change(scan(path, name)) for name, method in METHODS.items() if not method.dense]
     plan = select(scans[0], rule, index=index, only=only, unit=unit, combine=combine)
     ranked = survey(scans, index=index, only=only, unit=unit, combine=combine)
     values = {"path": path.name, "command": f"s3lora prune {path.name} -o PRUNED", **more}

@@ -11,7 +11,7 @@ import junitparser
 import pytest
 
 from s3lora.errors import AdapterFileError, printable
-from s3lora.gate.audit import Audit, Verdict
+from s3lora.gate.audit import Audit, GateVerdict
 from s3lora.gate.findings import Finding, Gate
 from s3lora.gate.places import Place
 from s3lora.measure.scan import scan
@@ -128,7 +128,7 @@ def test_hostile_names(name: str, desk: Path) -> None:
         given=Place("a"),
         place=Place("a/w"),
         scan=scan(good(desk / "a")),
-        verdicts=(Verdict(gate, (finding,)),),
+        verdicts=(GateVerdict(gate, (finding,)),),
     )
     error = AdapterFileError(f"is {printable(name)}", file=name, module=name)
     found = cases(junit([one, Audit(path=name, given=Place("b"), place=Place("b"), error=error)], [gate]))

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from s3lora.fleet.populations.unusual import Spread
+from s3lora.fleet.populations.unusual import ZSpread
 from s3lora.measure.against import FAR
 from s3lora.report.population_charts import FRAME, ridges, spread
 from tests.report import made_population as made
@@ -30,7 +30,7 @@ def test_bars_reach_the_ticks_of_their_counts(most: int) -> None:
     _, top, _, bottom = FRAME
     powers = [10**i for i in range(6) if 10**i <= most]
     counts = tuple([*powers, most] + [0] * (40 - len(powers) - 1))
-    both = Spread(EDGES, counts, tuple(1 for _ in counts))
+    both = ZSpread(EDGES, counts, tuple(1 for _ in counts))
     ranking = dataclasses.replace(made.ranking(()), spread=both)
     drawn = spread(ranking, counts, "z")
     ends = [at for _, at in sorted(bars(drawn.bars + drawn.beyond).items())]
@@ -43,7 +43,7 @@ def test_bars_reach_the_ticks_of_their_counts(most: int) -> None:
     assert gaps == pytest.approx([gaps[0]] * len(gaps) if gaps else [])
     assert bottom - ticks["1"] == pytest.approx((bottom - top) * math.log(1.6) / math.log(1.6 * max(most, 9)))
     other = spread(ranking, both.sharpest, "z")
-    turned = dataclasses.replace(ranking, spread=Spread(EDGES, both.sharpest, both.median))
+    turned = dataclasses.replace(ranking, spread=ZSpread(EDGES, both.sharpest, both.median))
     assert other.up == drawn.up == spread(turned, counts, "z").up, "or the two could not be compared"
     assert list(bars(other.bars + other.beyond).values()) == pytest.approx([ticks["1"]] * 40, abs=0.06)
     assert bottom - ticks["1"] > 3, "one adapter is to be seen"
@@ -52,7 +52,7 @@ def test_bars_reach_the_ticks_of_their_counts(most: int) -> None:
 def test_bars_beyond_the_cuts_are_told_apart() -> None:
     left, _, right, _ = FRAME
     counts = (5,) * 40
-    ranking = dataclasses.replace(made.ranking(()), spread=Spread(EDGES, counts, counts))
+    ranking = dataclasses.replace(made.ranking(()), spread=ZSpread(EDGES, counts, counts))
     drawn = spread(ranking, counts, "z")
     middles = [left + (right - left) * (i + 0.5) / 40 for i in range(40)]
     far = [at for at, (low, high) in zip(middles, pairwise(EDGES), strict=True) if low >= FAR or high <= -FAR]

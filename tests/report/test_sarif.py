@@ -17,7 +17,7 @@ import pytest
 from s3lora._version import __version__
 from s3lora.choose.select import select
 from s3lora.errors import AdapterFileError
-from s3lora.gate.audit import Audit, Terms, Verdict, audit
+from s3lora.gate.audit import Audit, GateVerdict, Terms, audit
 from s3lora.gate.findings import COUNTS, Finding, Gate
 from s3lora.gate.places import Place
 from s3lora.measure.scan import scan
@@ -247,7 +247,9 @@ def hostile(name: str) -> Audit:
     gate = Gate.parse("nonfinite")
     finding = Finding(str(gate), gate.id, None, 1, 0, "", (name,))
     measured = scan(good(Path("hostile") / "a"))
-    return Audit(path="a", given=Place("a"), place=Place("a/w"), scan=measured, verdicts=(Verdict(gate, (finding,)),))
+    return Audit(
+        path="a", given=Place("a"), place=Place("a/w"), scan=measured, verdicts=(GateVerdict(gate, (finding,)),)
+    )
 
 
 @pytest.mark.parametrize(

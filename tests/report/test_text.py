@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from s3lora.adapter.digest import FileDigest, Source
-from s3lora.adapter.model import place
+from s3lora.adapter.model import path_parts
 from s3lora.adapter.write import Written
 from s3lora.choose.select import Share, select
 from s3lora.measure.scan import Configuration, ModuleScan, Scan
@@ -47,7 +47,7 @@ HOSTILE = (
 
 def module(path: str, ssi: float | None = 0.5, **fields: object) -> ModuleScan:
     """Return a record with these values, and a place read from its path."""
-    layer, projection, expert = place(path)
+    layer, projection, expert = path_parts(path)
     made = ModuleScan(
         path=path,
         layer=layer,

@@ -109,7 +109,7 @@ def test_powers_of_two_change_nothing_but_the_unit(name: str, shift: tuple[int, 
         true = getattr(plain, quantity)
         assert_within(found, true, 2 * getattr(bounds, quantity)(true))
     for method in ("svd", "mas-svd", "spsvd"):
-        found, true = METHODS[method](moved, Options()), METHODS[method](plain, Options())
+        found, true = METHODS[method].of(moved, Options()), METHODS[method].of(plain, Options())
         np.testing.assert_allclose(np.ldexp(found, -sum(shift)), true, rtol=1e-9, atol=1e-12 * true[0])
     assert kurtosis(moved) == pytest.approx(kurtosis(plain), rel=1e-9)
 
@@ -173,7 +173,7 @@ def test_a_zero_update_has_an_empty_spectrum_and_no_index(name: str, method: str
     update = FactoredUpdate(*_zero_updates()[name])
     assert update.is_zero
     for options in (Options(), Options(rank=2), Options(fit="l1")):
-        sigma = METHODS[method](update, options)
+        sigma = METHODS[method].of(update, options)
         assert sigma.shape == (0,)
         for index in (ssi, normalised_ssi, weighted_ssi, magnitude, stable_rank, energy):
             assert math.isnan(index(sigma))
@@ -201,7 +201,7 @@ def test_what_is_not_finite_is_refused(side: str, dtype: Any, value: float) -> N
                     getattr(update, quantity)
             for method in METHODS.values():
                 with pytest.raises(FloatingPointError):
-                    method(update, Options())
+                    method.of(update, Options())
             with pytest.raises(FloatingPointError):
                 kurtosis(update)
 
@@ -217,7 +217,7 @@ def test_an_update_beyond_float64_is_refused() -> None:
     for update in (FactoredUpdate(1e200 * A, 1e200 * B), FactoredUpdate(1e160 * A, B, 1e160)):
         for method in ("svd", "mas-svd", "spsvd"):
             with pytest.raises(FloatingPointError):
-                METHODS[method](update, Options())
+                METHODS[method].of(update, Options())
 
 
 @pytest.mark.parametrize("shapes", [((3, 4), (5, 2)), ((3,), (5, 3)), ((3, 4), (3,)), ((1, 3, 4), (5, 3))])

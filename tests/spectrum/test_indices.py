@@ -101,7 +101,7 @@ def test_the_table_says_which_end_is_sharp() -> None:
 def test_the_table_is_complete() -> None:
     assert set(ix.INDICES) == {*SHARPNESS, *PLAIN, "frobenius", "kurtosis"}
     assert all(name == index.name for name, index in ix.INDICES.items())
-    assert set(ix.__all__) == {"INDICES", "Index", "Measured", "add", "any_costly", *SHARPNESS, *PLAIN}
+    assert set(ix.__all__) == {"INDICES", "Index", "Spectra", "add", "any_costly", *SHARPNESS, *PLAIN}
 
 
 def test_an_index_has_a_name_of_its_own_that_can_be_a_column() -> None:

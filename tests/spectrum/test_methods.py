@@ -12,7 +12,7 @@ from s3lora.spectrum import released as released_module
 from s3lora.spectrum import robust
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import ssi
-from s3lora.spectrum.methods import METHODS, Options, mas_svd, released, spsvd, svd
+from s3lora.spectrum.methods import METHODS, Method, Options, mas_svd, released, spsvd, svd
 from s3lora.spectrum.released import INDEX_EPSILON, released_value
 from tests.reference import dense
 from tests.spectrum.cases import ILL, SCALING, WELL, Bounds, gaussian, spearman
@@ -172,7 +172,7 @@ def test_outlier_rows_raise_the_index_of_svd_far_more_than_that_of_mas_svd(outli
         direction = random.standard_normal(8)
         struck[random.choice(512, outliers, replace=False)] = 40.0 / math.sqrt(outliers) * direction
         for name, rise in rises.items():
-            before, after = (ssi(METHODS[name](FactoredUpdate(A, b), Options())) for b in (B, struck))
+            before, after = (ssi(METHODS[name].of(FactoredUpdate(A, b), Options())) for b in (B, struck))
             rise.append(after - before)
     for plain, aware in zip(rises["svd"], rises["mas-svd"], strict=True):
         assert plain > 0.12
@@ -237,3 +237,10 @@ def test_options_that_mean_nothing_are_refused(name: str) -> None:
     for value in (0, -1):
         with pytest.raises(ValueError, match=name):
             Options(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_method_has_a_name_that_can_be_an_option() -> None:
+    for name in ("", "Row-norms", "row norms", "-svd", "svd_2"):
+        with pytest.raises(ValueError, match="cannot be the name of a method"):
+            Method(name=name, of=svd)
+    assert [method.name for method in METHODS.values()] == list(METHODS)

@@ -31,7 +31,7 @@ def test_small_integers_however_deficient(factors: Factors) -> None:
     assert update.is_zero is not bool((B @ A).any())
     check(update, bounds)
     for name in FACTORED:
-        sigma = METHODS[name](update, Options())
+        sigma = METHODS[name].of(update, Options())
         assert len(sigma) == (0 if update.is_zero else min(*update.shape, update.rank))
         assert np.isfinite(sigma).all()
         assert (sigma >= 0).all()
@@ -77,7 +77,7 @@ def test_ranges_of_what_is_measured(factors: Factors, components: int) -> None:
     count = min(components, update.rank)
     slack = 1 + 1e-12
     for name in FACTORED:
-        sigma = METHODS[name](update, Options(rank=components))
+        sigma = METHODS[name].of(update, Options(rank=components))
         assert len(sigma) == count
         assert 1 / count / slack <= ix.ssi(sigma) <= 1
         assert bool(ix.ssi(sigma) == pytest.approx(1, rel=1e-15)) is (count == 1)

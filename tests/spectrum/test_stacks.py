@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from s3lora.spectrum import tall
 from s3lora.spectrum.factored import FactoredUpdate
-from s3lora.spectrum.indices import INDICES, Measured
+from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
 from tests.spectrum.cases import ILL, WELL, gaussian
 
@@ -59,14 +59,14 @@ def test_each_has_the_numbers_it_has_alone(
             for i, one in enumerate(alone):
                 np.testing.assert_array_equal(found[i], getattr(one, name), err_msg=f"{name} of {i}")
         for method in ("svd", "mas-svd", "spsvd"):
-            sigma = METHODS[method](stack, Options())
-            values = {name: index.of(Measured(sigma, stack)) for name, index in INDICES.items() if not index.costly}
+            sigma = METHODS[method].of(stack, Options())
+            values = {name: index.of(Spectra(sigma, stack)) for name, index in INDICES.items() if not index.costly}
             for i, one in enumerate(alone):
-                own = METHODS[method](one, Options())
+                own = METHODS[method].of(one, Options())
                 np.testing.assert_array_equal(sigma[i], own if len(own) else np.zeros(sigma.shape[1]))
                 for name, index in INDICES.items():
                     if not index.costly:
-                        np.testing.assert_array_equal(values[name][i], index.of(Measured(own, one)), err_msg=name)
+                        np.testing.assert_array_equal(values[name][i], index.of(Spectra(own, one)), err_msg=name)
 
 
 @given(
@@ -76,7 +76,9 @@ def test_the_order_does_not_matter(seeds: list[int], m: int, n: int, r: int) -> 
     pairs = [gaussian(m, n, r, seed) for seed in seeds]
     stack = FactoredUpdate([a for a, _ in pairs], [b for _, b in pairs], [1.0] * len(pairs))
     turned = FactoredUpdate([a for a, _ in pairs[::-1]], [b for _, b in pairs[::-1]], [1.0] * len(pairs))
-    np.testing.assert_array_equal(METHODS["mas-svd"](stack, Options()), METHODS["mas-svd"](turned, Options())[::-1])
+    np.testing.assert_array_equal(
+        METHODS["mas-svd"].of(stack, Options()), METHODS["mas-svd"].of(turned, Options())[::-1]
+    )
 
 
 @pytest.mark.parametrize("name", [*WELL, *ILL])

@@ -18,6 +18,11 @@ def checkpoints(run: str | os.PathLike[str]) -> tuple[Path, ...]:
 
     A checkpoint is a folder `checkpoint-N`, or a file `N_adapters.safetensors` as MLX writes it.
 
+    Examples:
+        >>> import s3lora
+        >>> [path.name for path in s3lora.checkpoints("run")]
+        ['checkpoint-100', 'checkpoint-200']
+
     Raises AdapterFileError if there is no such folder, UsageError if it holds fewer than two adapters.
     """
     folder = Path(run)

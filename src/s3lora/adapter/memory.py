@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from s3lora.adapter.formats.peft import PREFIX
-from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, natural_key, place
+from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, natural_key, path_parts
 from s3lora.adapter.tensor import Array, ArrayTensor
 from s3lora.errors import NothingToAuditError, UnsupportedAdapterError, UsageError
 
@@ -68,7 +68,7 @@ def _module(name: str, layer: Any, adapter: str) -> LoraModule | None:
     else:
         return None
     first, second = _factor(f"{path}.lora_A", a), _factor(f"{path}.lora_B", b)
-    number, projection, expert = place(path)
+    number, projection, expert = path_parts(path)
     return LoraModule(
         path=path,
         A=first,

@@ -245,12 +245,12 @@ _EXPERT = re.compile(r"(?:^|\.)experts\.(\d+)(?=\.|$)")
 _DIGITS = re.compile(r"(\d+)")
 
 
-def place(path: str) -> tuple[int | None, str, int | None]:
+def path_parts(path: str) -> tuple[int | None, str, int | None]:
     """Return (layer, projection, expert) as the module's path says them.
 
-    >>> place("model.layers.3.self_attn.q_proj")
+    >>> path_parts("model.layers.3.self_attn.q_proj")
     (3, 'q_proj', None)
-    >>> place("model.layers.3.mlp.experts.7.gate_proj")
+    >>> path_parts("model.layers.3.mlp.experts.7.gate_proj")
     (3, 'gate_proj', 7)
     """
     layers = _LAYER.search(path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from s3lora.adapter.formats import FORMATS, Source
+from s3lora.adapter.formats import FORMATS, StoredAdapter
 from s3lora.adapter.formats.peft import refuse_other_types
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.tensor import Tensor
@@ -35,7 +35,13 @@ MAX_SHARDS = 1024
 def open_adapter(path: str | os.PathLike[str]) -> Adapter:
     """Open a LoRA adapter: a folder, or one weights file (`.safetensors`, `.bin`, or an index of shards).
 
-    Nothing is loaded: factors are views of the mapped file. The adapter is a context manager; leaving it unmaps.
+    Only headers are read: a factor is read when it is used. The adapter is a context manager, which closes the files.
+
+    Examples:
+        >>> import s3lora
+        >>> with s3lora.open_adapter("my-adapter") as adapter:
+        ...     adapter.format, len(adapter.modules), adapter.modules[0].rank
+        ('peft', 120, 8)
 
     Raises:
         AdapterFileError: a file is missing, unreadable, malformed or hostile.
@@ -83,7 +89,7 @@ def _assemble(
                 raise AdapterFileError("this tensor is in two shards", file=file.name, module=name)
             tensors[name] = tensor
         metadata.update(file.metadata)
-    source = Source(weights.name, tensors, config, config_file.name if config_file else CONFIG, metadata)
+    source = StoredAdapter(weights.name, tensors, config, config_file.name if config_file else CONFIG, metadata)
     for format in FORMATS:
         if format.recognises(source):
             reading = format.read(source)
@@ -108,7 +114,7 @@ def _assemble(
     )
 
 
-def _nothing(source: Source) -> NothingToAuditError:
+def _nothing(source: StoredAdapter) -> NothingToAuditError:
     """Return the error for weights that no format recognises."""
     none = f"none of its {len(source.tensors)} tensors is a LoRA factor"
     if source.config is not None and "peft_type" in source.config:

@@ -27,7 +27,7 @@ WAITING = 4
 
 #: Offset and number of bytes, and of which file.
 _Range = tuple[int, int]
-_Place = tuple[RegularFile, _Range]
+_Extent = tuple[RegularFile, _Range]
 
 
 class Stream:
@@ -48,11 +48,11 @@ class Stream:
         self._digests: list[FileDigest] = []
         self._bytes = 0
         self._needs = {module.path: _needed(module) for module in adapter.modules}
-        self._modules: dict[_Place, list[LoraModule]] = {}
+        self._modules: dict[_Extent, list[LoraModule]] = {}
         for module in adapter.modules:
-            for place in self._needs[module.path]:
-                self._modules.setdefault(place, []).append(module)
-        self._left = {place: len(modules) for place, modules in self._modules.items()}
+            for extent in self._needs[module.path]:
+                self._modules.setdefault(extent, []).append(module)
+        self._left = {extent: len(modules) for extent, modules in self._modules.items()}
 
     def __enter__(self) -> Stream:
         """Return the stream itself."""
@@ -69,16 +69,16 @@ class Stream:
 
     def __iter__(self) -> Iterator[LoraModule]:
         """Yield each module when it can be measured."""
-        lacks = {path: len(places) for path, places in self._needs.items()}
+        lacks = {path: len(extents) for path, extents in self._needs.items()}
         yield from (module for module in self._adapter.modules if not lacks[module.path])
         for weights in self._adapter.files:
-            for place in self._read(weights):
-                for module in self._modules.get(place, ()):
+            for extent in self._read(weights):
+                for module in self._modules.get(extent, ()):
                     lacks[module.path] -= 1
                     if not lacks[module.path]:
                         yield module
 
-    def _read(self, weights: WeightsFile) -> Iterator[_Place]:
+    def _read(self, weights: WeightsFile) -> Iterator[_Extent]:
         """Read one file from its beginning to its end, and yield the tensors that modules need as they come."""
         file, digest = weights.file, hashlib.sha256()
         needed = sorted(part for owner, part in self._modules if owner is file)
@@ -121,10 +121,10 @@ class Stream:
 
     def done(self, module: LoraModule) -> None:
         """Let the tensors go that no other module needs."""
-        for place in self._needs[module.path]:
-            self._left[place] -= 1
-            if not self._left[place]:
-                self._drop(*place)
+        for extent in self._needs[module.path]:
+            self._left[extent] -= 1
+            if not self._left[extent]:
+                self._drop(*extent)
 
     def source(self) -> Source:
         """Return where the adapter comes from, with the digests of what was read.
@@ -136,11 +136,11 @@ class Stream:
         return source_with(self._adapter, tuple(self._digests))
 
 
-def _needed(module: LoraModule) -> tuple[_Place, ...]:
+def _needed(module: LoraModule) -> tuple[_Extent, ...]:
     """Return where the tensors of a module lie; a model in memory has none in a file."""
     tensors = (part.tensor for part in module.parts)
-    places = [(one.file, one.key) for one in tensors if isinstance(one, StoredTensor) and one.nbytes]
-    return tuple(dict.fromkeys(places))
+    extents = [(one.file, one.key) for one in tensors if isinstance(one, StoredTensor) and one.nbytes]
+    return tuple(dict.fromkeys(extents))
 
 
 def _runs(needed: Sequence[_Range], size: int) -> Iterator[tuple[int, int, list[_Range]]]:

@@ -1,6 +1,6 @@
 """Lazy, bounded, strict reading of safetensors files.
 
-A file is never loaded whole: a tensor is a place in it until it is used, so that memory does not grow with the file.
+A file is never loaded whole: a tensor is a range of it until it is used, so that memory does not grow with the file.
 The header is checked in full before any tensor is believed (format: github.com/huggingface/safetensors, "Format").
 """
 
@@ -183,7 +183,7 @@ class WeightsFile:
         self.file.close()
 
 
-class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+class _HeaderEntry(msgspec.Struct, forbid_unknown_fields=True):
     dtype: str
     shape: list[int]
     data_offsets: tuple[int, int]
@@ -254,11 +254,11 @@ def refuse_pointer(head: bytes, path: Path) -> None:
         raise AdapterFileError("is a web page, not a weights file", file=path.name, fix="download the file again")
 
 
-def _header(raw: bytes, broken: Any) -> tuple[dict[str, _Entry], dict[str, str]]:
+def _header(raw: bytes, broken: Any) -> tuple[dict[str, _HeaderEntry], dict[str, str]]:
     try:
         parts = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         metadata = msgspec.json.decode(parts.pop("__metadata__", msgspec.Raw(b"{}")), type=dict[str, str] | None) or {}
-        entries = {name: msgspec.json.decode(part, type=_Entry) for name, part in parts.items()}
+        entries = {name: msgspec.json.decode(part, type=_HeaderEntry) for name, part in parts.items()}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise broken(f"its header is not valid: {printable(error)}", fix="fetch the file again") from None
     if _may_repeat(raw, len(entries)) and (name := _twice(raw)) is not None:
@@ -289,7 +289,7 @@ def _twice(raw: bytes) -> str | None:
     return seen[0] if seen else None
 
 
-def _tensor(name: str, entry: _Entry, file: RegularFile, start: int, broken: Any) -> StoredTensor:
+def _tensor(name: str, entry: _HeaderEntry, file: RegularFile, start: int, broken: Any) -> StoredTensor:
     check_name(name, file.path)
     if entry.dtype not in DTYPES:
         raise broken(f"has dtype {printable(entry.dtype)}, which no safetensors release defines", module=name)

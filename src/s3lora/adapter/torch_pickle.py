@@ -59,7 +59,7 @@ class PickleError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class GlobalName:
     """A global that the file names; one of KNOWN."""
 
     text: str
@@ -225,7 +225,7 @@ class _Machine:
         """Push a global, if it is one that describes tensors."""
         if text not in KNOWN:
             raise PickleError(f"names {printable(text, 80)}: loading it with pickle would run code")
-        self.push(Name(text))
+        self.push(GlobalName(text))
 
     def stack_named(self) -> None:
         """Push the global whose module and name are on the stack."""
@@ -242,7 +242,7 @@ class _Machine:
     def persistent(self) -> None:
         """Push the storage that a persistent id describes: ('storage', class, key, device, elements)."""
         match self.pop():
-            case ("storage", Name(name), str(key), str(), int(count)) if count >= 0 and name not in _FUNCTIONS:
+            case ("storage", GlobalName(name), str(key), str(), int(count)) if count >= 0 and name not in _FUNCTIONS:
                 code = STORAGES.get(name.removeprefix("torch."))
                 if code is not None or name == UNTYPED:
                     self.push(Storage(key, code, count))
@@ -252,7 +252,7 @@ class _Machine:
     def reduce(self) -> None:
         """Call a known function by name: the only calls there are."""
         arguments, function = self.pop(), self.pop()
-        if type(function) is not Name or type(arguments) is not tuple:
+        if type(function) is not GlobalName or type(arguments) is not tuple:
             raise PickleError("calls something that is no function")
         self.push(_called(function.text, arguments))
 
@@ -274,7 +274,10 @@ def _called(function: str, arguments: tuple[Any, ...]) -> Any:
             return tensor
         case ("torch._utils._rebuild_tensor_v2", (Storage(_, str(code)) as storage, offset, shape, strides, *_)):
             return _record(storage, code, offset, shape, strides)
-        case ("torch._utils._rebuild_tensor_v3", (Storage() as storage, offset, shape, strides, _, _, Name(dtype), *_)):
+        case (
+            "torch._utils._rebuild_tensor_v3",
+            (Storage() as storage, offset, shape, strides, _, _, GlobalName(dtype), *_),
+        ):
             if dtype in DTYPES:
                 return _record(storage, DTYPES[dtype], offset, shape, strides)
     raise PickleError(f"calls {printable(function, 80)} in a form torch does not write")

@@ -1,8 +1,8 @@
 """Reading torch's zip checkpoints (`.bin`, `.pt`) without torch, and without running anything they name.
 
 The archive holds `NAME/data.pkl`, which describes the tensors, and one uncompressed member `NAME/data/KEY` for each
-storage. The description is read as data (`torch_pickle`); a tensor is then a place in the mapped archive, so reading is
-as lazy as it is for safetensors.
+storage. The description is read as data (`torch_pickle`); a tensor is then a range of the archive, so reading is as
+lazy as it is for safetensors.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _not_zip(head: bytes, path: Path) -> AdapterFileError:
 
 
 class _Window(io.RawIOBase):
-    """The mapped file as zipfile wants it, which refuses to read more at once than a directory may have."""
+    """The file as zipfile wants it, which refuses to read more at once than a directory may have."""
 
     def __init__(self, file: RegularFile) -> None:
         super().__init__()
@@ -127,11 +127,11 @@ def _members(file: RegularFile, path: Path) -> dict[str, tuple[int, int]]:
             raise AdapterFileError(
                 "has members that repeat or overlap", file=path.name, module=entry.filename, fix="do not load this file"
             )
-        members[entry.filename] = _place(entry, file, path)
+        members[entry.filename] = _extent(entry, file, path)
     return members
 
 
-def _place(entry: zipfile.ZipInfo, file: RegularFile, path: Path) -> tuple[int, int]:
+def _extent(entry: zipfile.ZipInfo, file: RegularFile, path: Path) -> tuple[int, int]:
     def broken(reason: str, fix: str = "fetch the file again") -> AdapterFileError:
         return AdapterFileError(reason, file=path.name, module=entry.filename, fix=fix)
 
@@ -197,16 +197,16 @@ def _tensor(
 def _storage(
     name: str, storage: Storage, members: dict[str, tuple[int, int]], root: str, file: RegularFile
 ) -> tuple[int, int]:
-    place = members.get(f"{root}/data/{storage.key}")
+    member = members.get(f"{root}/data/{storage.key}")
     itemsize = DTYPES[storage.code][0] // 8 if storage.code else 1
-    if place is None or storage.count * itemsize > place[1]:
+    if member is None or storage.count * itemsize > member[1]:
         raise AdapterFileError(
             f"lacks the {storage.count * itemsize:,} bytes of storage {printable(storage.key, 40)}",
             file=file.path.name,
             module=name,
             fix="fetch the file again",
         )
-    return place[0], storage.count * itemsize
+    return member[0], storage.count * itemsize
 
 
 def _contiguous(name: str, record: TensorRecord, file: RegularFile) -> int:

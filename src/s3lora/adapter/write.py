@@ -36,7 +36,7 @@ class Rewrite:
 
 
 #: Makes the content of `s3lora.json` out of the digests of the weights written.
-Provenance = Callable[[tuple[FileDigest, ...]], object]
+ProvenanceOf = Callable[[tuple[FileDigest, ...]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Written:
     left_behind: tuple[str, ...]
 
 
-def write_adapter(rewrite: Rewrite, out: Path, *, provenance: Provenance, force: bool = False) -> Written:
+def write_adapter(rewrite: Rewrite, out: Path, *, provenance: ProvenanceOf, force: bool = False) -> Written:
     """Write the adapter to the folder `out`, whole or not at all.
 
     Raises OutputError if `out` must not or cannot be written, or if what was written does not verify.

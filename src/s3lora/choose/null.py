@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 from s3lora.choose.ranking import Context
 from s3lora.errors import SelectionError
 from s3lora.spectrum.factored import FactoredUpdate
-from s3lora.spectrum.indices import Measured
+from s3lora.spectrum.indices import Spectra
 from s3lora.spectrum.methods import METHODS, Options
 
 
@@ -18,9 +18,11 @@ def null_sharpness(shape: tuple[int, int, int], context: Context, q: float, draw
     `shape` is (m, n, rank). Each shape has a stream of random numbers of its own, so that the result for one shape
     does not depend on which others are asked for.
     """
-    if context.index is None or context.method == "released":
-        raise SelectionError("the null rule needs a spectral index of mas-svd, svd or spsvd")
-    if context.method == "spsvd" and context.fit != "l2":
+    method = METHODS[context.method]
+    if context.index is None or method.dense:
+        cheap = [name for name, one in METHODS.items() if not one.dense]
+        raise SelectionError(f"the null rule needs a spectral index of {' or '.join(', '.join(cheap).rsplit(', ', 1))}")
+    if method.fits and context.fit != "l2":
         raise SelectionError(f"the null rule is not simulated for the fit {context.fit}", fix="scan with the fit l2")
     m, n, rank = shape
     random = np.random.default_rng((seed, m, n, rank))
@@ -29,7 +31,7 @@ def null_sharpness(shape: tuple[int, int, int], context: Context, q: float, draw
     with threadpool_limits(limits=1, user_api="blas"):
         for draw in range(draws):
             update = FactoredUpdate(random.standard_normal((rank, n)), random.standard_normal((m, rank)))
-            values[draw] = context.index.of(Measured(METHODS[context.method](update, options), update))
+            values[draw] = context.index.of(Spectra(method.of(update, options), update))
     sign = 1.0 if context.index.sharp == "high" else -1.0
     # "higher" takes a value that was drawn: no interpolation towards what was not seen.
     return float(np.quantile(sign * values, q, method="higher"))

@@ -27,7 +27,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RuleVerdict:
     """What a rule chose: positions in the ranked list, why, and what the user should be told."""
 
     chosen: tuple[int, ...]
@@ -49,7 +49,7 @@ class Context:
 class Rule(Protocol):
     """Anything that chooses among ranked units."""
 
-    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+    def choose(self, ranked: Sequence[Unit], context: Context) -> RuleVerdict:
         """Return the positions chosen from `ranked`, which is sorted sharpest first."""
 
     def __str__(self) -> str:

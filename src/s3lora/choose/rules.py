@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from s3lora.choose.null import null_sharpness
-from s3lora.choose.ranking import Context, Unit, Verdict
+from s3lora.choose.ranking import Context, RuleVerdict, Unit
 from s3lora.choose.rule import RuleKind, Setting
 from s3lora.choose.ties import rounded
 from s3lora.errors import SelectionError, UsageError
@@ -33,14 +33,14 @@ class Top:
         if self.count < 0 or not 0 < self.share <= 1:
             raise UsageError(f"top {self.count} cannot be meant", fix="give 0 or more")
 
-    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+    def choose(self, ranked: Sequence[Unit], context: Context) -> RuleVerdict:
         """Take the leading `count`, capped."""
         cap = len(ranked) if self.share == 1 else max(1, int(self.share * len(ranked)))
         count = min(self.count, cap)
         notes: tuple[str, ...] = ()
         if count < self.count:
             notes = (f"top {self.count} is capped at {count}: there are only {len(ranked)} candidates",)
-        return Verdict(tuple(range(count)), f"among the {count} sharpest", notes)
+        return RuleVerdict(tuple(range(count)), f"among the {count} sharpest", notes)
 
     def __str__(self) -> str:
         """Return e.g. `top 10`."""
@@ -62,10 +62,10 @@ class Fraction:
         if not 0 <= self.share <= 1:
             raise UsageError(f"fraction {self.share} cannot be meant", fix="give a number from 0 to 1")
 
-    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+    def choose(self, ranked: Sequence[Unit], context: Context) -> RuleVerdict:
         """Take the leading share."""
         count = math.floor(self.share * len(ranked) + 0.5)
-        return Verdict(tuple(range(count)), f"among the sharpest {self.share:.0%}")
+        return RuleVerdict(tuple(range(count)), f"among the sharpest {self.share:.0%}")
 
     def __str__(self) -> str:
         """Return e.g. `fraction 0.25`."""
@@ -83,14 +83,14 @@ class Threshold:
         if not math.isfinite(self.value):
             raise UsageError("the threshold must be a finite number")
 
-    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+    def choose(self, ranked: Sequence[Unit], context: Context) -> RuleVerdict:
         """Take the units on the sharp side of the threshold."""
         low = context.index is not None and context.index.sharp == "low"
         limit = -self.value if low else self.value
         if context.index is not None:  # rounded, as all that it is compared with
             limit = rounded(limit, scale_free=context.index.scale_free)
         chosen = tuple(i for i, unit in enumerate(ranked) if unit.sharpness >= limit)
-        return Verdict(chosen, f"{'at most' if low else 'at least'} {self.value:g}")
+        return RuleVerdict(chosen, f"{'at most' if low else 'at least'} {self.value:g}")
 
     def __str__(self) -> str:
         """Return e.g. `threshold 0.8`."""
@@ -110,7 +110,7 @@ class Outlier:
         if not (math.isfinite(self.z) and self.z > 0):
             raise UsageError("the z-score of the outlier rule must be above 0")
 
-    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+    def choose(self, ranked: Sequence[Unit], context: Context) -> RuleVerdict:
         """Take the outliers of each kind."""
         kinds: dict[str, list[int]] = defaultdict(list)
         for i, unit in enumerate(ranked):
@@ -127,7 +127,7 @@ class Outlier:
             scores = 0.6745 * (values - np.median(values)) / mad
             chosen.extend(i for i, score in zip(members, scores, strict=True) if score > self.z)
         notes = (f"too few or too equal to have outliers: {', '.join(skipped)}",) if skipped else ()
-        return Verdict(tuple(sorted(chosen)), f"robust z-score above {self.z:g} in its projection", notes)
+        return RuleVerdict(tuple(sorted(chosen)), f"robust z-score above {self.z:g} in its projection", notes)
 
     def __str__(self) -> str:
         """Return e.g. `outlier 3.5`."""
@@ -138,17 +138,17 @@ class Outlier:
 class Gap:
     """Everything before the largest drop in the sorted index, looked for in its sharper half."""
 
-    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+    def choose(self, ranked: Sequence[Unit], context: Context) -> RuleVerdict:
         """Take what lies before the largest drop."""
         half = len(ranked) // 2
         if half < 1:
-            return Verdict((), "before the largest drop", ("one candidate has no gap",))
+            return RuleVerdict((), "before the largest drop", ("one candidate has no gap",))
         values = [unit.sharpness for unit in ranked]
         drops = [values[i] - values[i + 1] for i in range(half)]
         cut = int(np.argmax(drops)) + 1
         if drops[cut - 1] == 0.0:
-            return Verdict((), "before the largest drop", ("the sharper half is all equal, so it has no gap",))
-        return Verdict(tuple(range(cut)), f"before the largest drop, {drops[cut - 1]:.3g} wide")
+            return RuleVerdict((), "before the largest drop", ("the sharper half is all equal, so it has no gap",))
+        return RuleVerdict(tuple(range(cut)), f"before the largest drop, {drops[cut - 1]:.3g} wide")
 
     def __str__(self) -> str:
         """Return `gap`."""
@@ -170,7 +170,7 @@ class Null:
         if (1 - self.q) * self.draws < 1:
             raise UsageError(f"{self.draws} draws cannot show the {self.q:g} quantile", fix="ask for more draws")
 
-    def choose(self, ranked: Sequence[Unit], context: Context) -> Verdict:
+    def choose(self, ranked: Sequence[Unit], context: Context) -> RuleVerdict:
         """Simulate each shape once and take the units beyond it."""
         if context.index is None or not context.index.scale_free or context.index.costly:
             judged = [name for name, index in INDICES.items() if index.scale_free and not index.costly]
@@ -190,7 +190,7 @@ class Null:
             for i, unit in enumerate(ranked)
             if unit.sharpness > rounded(float(combine([limits[shape] for shape in unit.shapes])), scale_free=True)
         )
-        return Verdict(chosen, f"beyond the {self.q:g} quantile of {self.draws} random updates of its shape")
+        return RuleVerdict(chosen, f"beyond the {self.q:g} quantile of {self.draws} random updates of its shape")
 
     def __str__(self) -> str:
         """Return e.g. `null 0.99`."""

@@ -91,7 +91,7 @@ class Share:
     compute: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Plan:
     """What would be pruned from the scanned adapter, and by which rule.
 
@@ -111,6 +111,10 @@ class Plan:
     chosen: tuple[Choice, ...]
     share: Share
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return how many are chosen, and by which rule."""
+        return f"<Plan: {len(self.chosen)} of {self.candidates} modules, {self.rule} by {self.index}>"
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -136,6 +140,11 @@ def select(
     match: str = "ssi",
 ) -> Plan:
     """Choose modules to prune.
+
+    Examples:
+        >>> import s3lora
+        >>> s3lora.select(s3lora.scan("my-adapter"), s3lora.Top(2), only=s3lora.Filter(layers=(20, 29))).paths
+        ('model.layers.25.self_attn.v_proj', 'model.layers.27.self_attn.v_proj')
 
     Parameters:
         scan: the measured adapter.
@@ -247,7 +256,7 @@ def _matched(scan: Scan, rule: Rule, match: str, only: Filter, unit: UnitKind, c
     if match in CONTROLS:
         raise UsageError("random-matched must match a ranking that is not random itself")
     model = select(scan, rule, index=match, only=only, unit=unit, combine=combine, seed=seed)
-    wanted = Counter(scan.module(path).projection for path in model.paths)
+    wanted = Counter(scan[path].projection for path in model.paths)
     random = np.random.default_rng(seed)
     chosen: list[str] = []
     for projection in sorted(wanted):

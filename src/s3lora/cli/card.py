@@ -54,8 +54,8 @@ def card_command(
         raise UsageError("--check and --print exclude each other")
     context = click.get_current_context()
     refuse_idle(context)
-    place = Path(path)
-    folder = place if place.is_dir() else place.parent
+    given = Path(path)
+    folder = given if given.is_dir() else given.parent
     target = card_in(folder) if output is None else Path(output)
     if not printed and not check:
         check_output(str(target) if output is None else output)
@@ -64,7 +64,7 @@ def card_command(
     measured = scan_with(path, options, path)
     record = provenance_of(measured.source, folder)
     figures = attached(evaluation, measured.source, record)
-    again = ["s3lora", "card", "." if place.is_dir() else place.name]
+    again = ["s3lora", "card", "." if given.is_dir() else given.name]
     again += given_options(context, besides=("output", "check", "printed", "evaluation"))
     again += [] if evaluation is None else ["--evaluation", Path(evaluation).name]
     section = card_section(measured, options["index"], record, figures, [*again, "--check"])

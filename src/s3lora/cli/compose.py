@@ -31,17 +31,17 @@ def compose_command(
     if top is not None and form != "text":
         raise UsageError(f"--top does nothing with --format {form}")
     label = f"{len(paths)} adapters"
-    found = compose(paths, None if weights is None else _numbers(weights), method, progress=progress_line(label))
+    composition = compose(paths, None if weights is None else _numbers(weights), method, progress=progress_line(label))
     if form == "json":
-        emit(to_json(found), output)
+        emit(to_json(composition), output)
     elif form == "csv":
         from s3lora.report.compose_csv import compose_csv
 
-        emit(compose_csv(found), output)
+        emit(compose_csv(composition), output)
     else:
         from s3lora.report.compose_text import SHOWN, compose_text
 
-        show(compose_text(found, SHOWN if top is None else top), output)
+        show(compose_text(composition, SHOWN if top is None else top), output)
 
 
 def _numbers(text: str) -> list[float]:

@@ -81,10 +81,10 @@ def eval_command(paths: tuple[str, ...], form: str, output: str | None, **option
     from s3lora.evaluate.suites import build_suites
 
     suites = build_suites(settings_of(options, options["seed"]))
-    found: dict[str, Outcomes] = {}
+    outcomes: dict[str, Outcomes] = {}
     with open_store(options) as store:
         measure = _served if options["endpoint"] else _local
-        evaluation = measure(paths, suites, store, found, options)
+        evaluation = measure(paths, suites, store, outcomes, options)
     from s3lora.report.documents import to_json
     from s3lora.report.measured_documents import evaluation_csv
 
@@ -93,7 +93,7 @@ def eval_command(paths: tuple[str, ...], form: str, output: str | None, **option
         from s3lora.report.page import evaluation_page
 
         files["report.html"] = evaluation_page(evaluation)
-        write_files(output, {**files, **_records(suites, found)}, form)
+        write_files(output, {**files, **_records(suites, outcomes)}, form)
     if not is_page(output, form):
         _print(evaluation, form, files)
 
@@ -102,7 +102,7 @@ def _local(
     paths: tuple[str, ...],
     suites: list[Suite],
     store: AnswerStore | None,
-    found: dict[str, Outcomes],
+    outcomes: dict[str, Outcomes],
     options: dict[str, Any],
 ) -> Evaluation:
     from s3lora.evaluate.evaluation import evaluate
@@ -129,7 +129,7 @@ def _local(
             limit=options["limit"],
             costs=() if options["no_cost"] else built_in("benign").prompts[:TIMED],
             advance=advance,
-            keep=found.__setitem__,
+            keep=outcomes.__setitem__,
         )
 
 
@@ -137,7 +137,7 @@ def _served(
     paths: tuple[str, ...],
     suites: list[Suite],
     store: AnswerStore | None,
-    found: dict[str, Outcomes],
+    outcomes: dict[str, Outcomes],
     options: dict[str, Any],
 ) -> Evaluation:
     from s3lora.evaluate.endpoint import EndpointModel
@@ -156,7 +156,7 @@ def _served(
             seed=options["seed"],
             limit=options["limit"],
             advance=advance,
-            keep=found.__setitem__,
+            keep=outcomes.__setitem__,
         )
 
 

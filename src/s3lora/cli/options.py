@@ -214,8 +214,8 @@ def scans_with(
         options["seed"],
         options["kurtosis"] or any_costly(options[name].replace("-", "_") for name in ("index", "match")),
     )
-    # `released` works on the dense update, which takes seconds a module at the sizes of large models.
-    left = [method for method in METHODS if others and method not in (asked.method, "released")]
+    # A dense update takes seconds a module at the sizes of large models.
+    left = [name for name, method in METHODS.items() if others and name != asked.method and not method.dense]
     more = [Configuration(method, asked.rank, seed=asked.seed) for method in left]
     return scan_all(adapter, [asked, *more], nonfinite, progress_line(label))
 

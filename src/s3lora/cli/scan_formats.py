@@ -70,7 +70,7 @@ def _html(outcome: ScanOutcome) -> str:
     from s3lora.report.scan_page import scan_page
 
     sweep = read_sweep(outcome.options["evaluation"])
-    found = [(one, scan_document(one.scan, one.plan, one.against)) for one in outcome.audits if one.scan]
+    found = [(one, scan_document(one.scan, one.plan, one.against)) for one in outcome.audits if one.scan is not None]
     return scan_page(
         [reported(made, outcome.scans[one.path], one.path, outcome.options, sweep=sweep) for one, made in found]
     )

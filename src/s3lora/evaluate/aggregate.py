@@ -58,12 +58,12 @@ def _metric(suite: str, measure: Measure, column: MeasureColumn, seed: int) -> M
     if n < 2:
         # One item tells nothing of its spread; a bootstrap of it would claim to know the mean exactly.
         return Metric(suite, measure.name, items.values[0], n, missing, None, None, "none")
-    found = bootstrap_mean(items.values, items.weights, seed=seed)
-    return Metric(suite, measure.name, *_ends(found, n, missing), "bootstrap")
+    interval = bootstrap_mean(items.values, items.weights, seed=seed)
+    return Metric(suite, measure.name, *_ends(interval, n, missing), "bootstrap")
 
 
-def _ends(found: Interval, n: int, missing: int) -> tuple[float, int, int, float, float]:
-    return found.value, n, missing, found.low, found.high
+def _ends(interval: Interval, n: int, missing: int) -> tuple[float, int, int, float, float]:
+    return interval.value, n, missing, interval.low, interval.high
 
 
 def compare(
@@ -90,43 +90,43 @@ def _compare(
         sentence = f"{measure.name}: {variant[0]} and {reference[0]} have one item in common, which tells nothing."
         return PairedComparison(*names, 1, difference, None, None, None, "none", "unknown", sentence)
     if measure.kind == "rate":
-        found = paired_rate_difference(its.values, mine.values)
+        change = paired_rate_difference(its.values, mine.values)
         pairs = list(zip(its.values, mine.values, strict=True))
         p = mcnemar(sum(a > b for a, b in pairs), sum(b > a for a, b in pairs))
     else:
-        found, p = paired_difference(its.values, mine.values, mine.weights, seed=seed)
-    verdict = _verdict(found, p)
-    said = _sentence(measure, variant[0], reference[0], found, p, len(mine.values), verdict)
+        change, p = paired_difference(its.values, mine.values, mine.weights, seed=seed)
+    verdict = _verdict(change, p)
+    said = _sentence(measure, variant[0], reference[0], change, p, len(mine.values), verdict)
     test: Literal["mcnemar", "paired bootstrap"] = "mcnemar" if measure.kind == "rate" else "paired bootstrap"
-    return PairedComparison(*names, len(mine.values), found.value, found.low, found.high, p, test, verdict, said)
+    return PairedComparison(*names, len(mine.values), change.value, change.low, change.high, p, test, verdict, said)
 
 
-def is_difference(found: Interval, p: float, none: float = 0.0) -> bool:
+def is_difference(change: Interval, p: float, none: float = 0.0) -> bool:
     """Return whether a change can be told from `none`: its interval does not hold that, and the test is significant."""
-    return not found.low <= none <= found.high and p < SIGNIFICANT
+    return not change.low <= none <= change.high and p < SIGNIFICANT
 
 
-def _verdict(found: Interval, p: float) -> Difference:
-    if not is_difference(found, p):
+def _verdict(change: Interval, p: float) -> Difference:
+    if not is_difference(change, p):
         return "no difference"
-    return "lower" if found.value < 0 else "higher"
+    return "lower" if change.value < 0 else "higher"
 
 
 def _sentence(
-    measure: Measure, variant: str, reference: str, found: Interval, p: float, n: int, verdict: Difference
+    measure: Measure, variant: str, reference: str, change: Interval, p: float, n: int, verdict: Difference
 ) -> str:
     """Say what is known, and no more."""
     shown = f"{p:.2g}"
     # Rounding must not show a p that would not have been called a difference.
     level = f"p < {SIGNIFICANT:g}" if p < SIGNIFICANT <= float(shown) else f"p = {shown}"
-    evidence = f"95 % interval {found.low:+.3g} to {found.high:+.3g}, n = {n}, {level}"
+    evidence = f"95 % interval {change.low:+.3g} to {change.high:+.3g}, n = {n}, {level}"
     if verdict == "no difference":
         between = f"between {variant} and {reference}"
-        return f"{measure.name}: no difference can be told {between} ({found.value:+.3g}; {evidence})."
+        return f"{measure.name}: no difference can be told {between} ({change.value:+.3g}; {evidence})."
     kind = ""
     if measure.better != "neither":
         kind = ", which is better" if measure.better == verdict else ", which is worse"
-    size = f"{abs(found.value):.3g} {measure.unit}".rstrip()
+    size = f"{abs(change.value):.3g} {measure.unit}".rstrip()
     return f"{measure.name}: {variant} is {verdict} than {reference} by {size}{kind} ({evidence})."
 
 
@@ -142,12 +142,12 @@ def relative_loss(measure: Measure, variant: SuiteOutcome, reference: SuiteOutco
     if not mine.values:
         return None
     if measure.kind == "rate":
-        found = relative_rate_change(its.values, mine.values)
+        change = relative_rate_change(its.values, mine.values)
     else:
-        found = relative_change(its.values, mine.values, mine.weights, seed=seed)
-    if found is None:
+        change = relative_change(its.values, mine.values, mine.weights, seed=seed)
+    if change is None:
         return None
-    return found if measure.better == "lower" else Interval(-found.value, -found.high, -found.low)
+    return change if measure.better == "lower" else Interval(-change.value, -change.high, -change.low)
 
 
 def collapse_sentence(suite: str, measure: Measure, variant: str, reference: str, loss: Interval) -> str | None:

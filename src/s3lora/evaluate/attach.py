@@ -119,12 +119,12 @@ class AttachedAdapters:
             peft.set_peft_model_state_dict(self._peft, _tensors(adapter), adapter_name=attached.key)
             self._peft.eval().requires_grad_(False)
             self._find_layers()
-            for place, layer in self._layers.items():
+            for layer_path, layer in self._layers.items():
                 # PEFT builds what the configuration names, with values of its own where the file has none.
-                if _holds(layer, attached.key) and place not in attached.modules:
+                if _holds(layer, attached.key) and layer_path not in attached.modules:
                     layer.delete_adapter(attached.key)
-        built = {place for place, layer in self._layers.items() if _holds(layer, attached.key)}
-        lost = [place for place in attached.modules if place not in built]
+        built = {layer_path for layer_path, layer in self._layers.items() if _holds(layer, attached.key)}
+        lost = [layer_path for layer_path in attached.modules if layer_path not in built]
         if lost:
             raise UnsupportedAdapterError(
                 "PEFT did not build this module as a layer of its own", file=path, module=printable(lost[0])

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from s3lora.errors import UsageError
 from s3lora.evaluate.aggregate import COLLAPSE, collapse_sentence, compare, metrics, relative_loss
 from s3lora.evaluate.chat import ChatModel
-from s3lora.evaluate.results import Measure, Metric, PairedComparison, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.results import Key, Measure, Metric, PairedComparison, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore
-from s3lora.evaluate.suite import Progress, Suite
+from s3lora.evaluate.suite import Suite
+from s3lora.measure.scan import Progress
 from s3lora.statistics import Interval
 
 #: What every suite found, by the suite's name.
 Outcomes = Mapping[str, SuiteOutcome]
-#: (suite, measure).
-Key = tuple[str, str]
 #: Called with the share of the work that is done, in [0, 1], and what is being measured.
 Advance = Callable[[float, str], None]
 
@@ -69,10 +68,10 @@ class Bench:
         """Return what every suite finds for the model as it is now."""
         identity = model.identity
         if identity not in self._known:
-            found = {}
+            outcomes = {}
             for i, suite in enumerate(self.suites):
-                found[suite.info.name] = suite.run(model, self.store, self._part(i, label))
-            self._known[identity] = found
+                outcomes[suite.info.name] = suite.run(model, self.store, self._part(i, label))
+            self._known[identity] = outcomes
         self._done += 1
         self._advance(min(1.0, self._done / self.expected), label)
         return self._known[identity]
@@ -95,13 +94,13 @@ class Bench:
         self, variant: str, outcomes: Outcomes, reference: str, reference_outcomes: Outcomes
     ) -> dict[Key, Collapse]:
         """Return how much of each utility measure was lost, where that is defined."""
-        found = {}
+        lost = {}
         for key, measure in self.measures("utility").items():
             name = key[0]
             loss = relative_loss(measure, outcomes[name], reference_outcomes[name], self.seed)
             if loss is not None:
-                found[key] = Collapse(loss, collapse_sentence(name, measure, variant, reference, loss))
-        return found
+                lost[key] = Collapse(loss, collapse_sentence(name, measure, variant, reference, loss))
+        return lost
 
     def measures(self, role: str) -> dict[Key, Measure]:
         """Return the measures that stand for `safety` or for `utility`."""

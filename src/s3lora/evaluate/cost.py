@@ -17,7 +17,7 @@ from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Cost
 from s3lora.statistics import Interval, paired_difference
 
-Mode = Literal["unmerged", "merged"]
+MergeState = Literal["unmerged", "merged"]
 #: Rounds that are timed, and tokens of every answer.
 REPEATS, TOKENS = 8, 32
 
@@ -27,7 +27,7 @@ def measure_costs(
     states: Sequence[tuple[str, State]],
     prompts: Sequence[Prompt],
     *,
-    mode: Mode = "unmerged",
+    mode: MergeState = "unmerged",
     repeats: int = REPEATS,
     tokens: int = TOKENS,
     seed: int = 0,
@@ -71,7 +71,7 @@ def _cost(
     reference: tuple[str, list[float]],
     samples: int,
     tokens: int,
-    mode: Mode,
+    mode: MergeState,
     seed: int,
 ) -> Cost:
     typical = float(np.median(seconds))
@@ -85,7 +85,7 @@ def _cost(
     return Cost(mode, samples, len(seconds), each, rate, ratio, low, high, sentence)
 
 
-def _sentence(name: str, reference: str, mode: Mode, found: Interval, p: float) -> str:
+def _sentence(name: str, reference: str, mode: MergeState, found: Interval, p: float) -> str:
     """Say which is faster, or that no difference can be told."""
     ratio, low, high = found
     known = f"ratio of seconds {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f}"

@@ -15,7 +15,7 @@ from s3lora.errors import AdapterFileError, UsageError
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.chat import Prompt, ServedModel, digest_of
-from s3lora.evaluate.cost import Mode, measure_costs
+from s3lora.evaluate.cost import MergeState, measure_costs
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Cost, Evaluation, PairedComparison, Setup, Variant
 from s3lora.evaluate.store import AnswerStore
@@ -82,21 +82,21 @@ def evaluate(
     model = base if isinstance(base, LocalModel) else LocalModel(base)
     entries, notes = _entries(model, [str(path) for path in adapters], choose)
     bench = Bench(suites, store, seed=seed, expected=len(entries), advance=advance)
-    found: dict[str, Outcomes] = {}
+    outcomes: dict[str, Outcomes] = {}
     for entry in entries:
         model.adapters.use(entry.state)
         name = entry.variant.name
-        found[name] = bench.measure(model, name)
+        outcomes[name] = bench.measure(model, name)
         entry = replace(entry, variant=replace(entry.variant, loaded=model.loaded()))
         entries[_position(entries, name)] = entry
-        notes += bench.warnings(name, found[name])
+        notes += bench.warnings(name, outcomes[name])
         if keep is not None:
-            keep(name, found[name])
+            keep(name, outcomes[name])
     timed = _costs(model, entries, costs, seed) if costs else {}
     setup = setup_of(model, seed, limit)
     pairs = [(entry.variant.name, entry.reference) for entry in entries]
     variants = [replace(e.variant, costs=tuple(timed.get(e.variant.name, ()))) for e in entries]
-    return _finish(bench, setup, variants, pairs, found, [*model.base.notes, *notes])
+    return _finish(bench, setup, variants, pairs, outcomes, [*model.base.notes, *notes])
 
 
 def evaluate_served(
@@ -119,18 +119,18 @@ def evaluate_served(
     if len(set(names)) < len(names):
         raise UsageError("the same model is named twice")
     bench = Bench(suites, store, seed=seed, expected=len(models), advance=advance)
-    found: dict[str, Outcomes] = {}
+    outcomes: dict[str, Outcomes] = {}
     notes: list[str] = []
     for model in models:
-        found[model.name] = bench.measure(model, model.name)
-        notes += [*model.notes, *bench.warnings(model.name, found[model.name])]
+        outcomes[model.name] = bench.measure(model, model.name)
+        notes += [*model.notes, *bench.warnings(model.name, outcomes[model.name])]
         if keep is not None:
-            keep(model.name, found[model.name])
+            keep(model.name, outcomes[model.name])
     digest = digest_of([model.identity for model in models])
     setup = Setup(names[0], digest, models[0].backend, "unknown", "unknown", seed, limit)
     variants = [Variant(name=name, kind="served") for name in names]
     pairs = [(name, None if i == 0 else names[0]) for i, name in enumerate(names)]
-    return _finish(bench, setup, variants, pairs, found, notes)
+    return _finish(bench, setup, variants, pairs, outcomes, notes)
 
 
 def setup_of(model: LocalModel, seed: int, limit: int | None) -> Setup:
@@ -143,7 +143,7 @@ def _finish(
     setup: Setup,
     variants: Sequence[Variant],
     pairs: Sequence[tuple[str, str | None]],
-    found: dict[str, Outcomes],
+    outcomes: dict[str, Outcomes],
     notes: Sequence[str],
 ) -> Evaluation:
     comparisons: list[PairedComparison] = []
@@ -151,11 +151,11 @@ def _finish(
     for name, reference in pairs:
         if reference is None:
             continue
-        comparisons += bench.compare(name, found[name], reference, found[reference])
-        lost = bench.collapses(name, found[name], reference, found[reference])
+        comparisons += bench.compare(name, outcomes[name], reference, outcomes[reference])
+        lost = bench.collapses(name, outcomes[name], reference, outcomes[reference])
         warnings += [loss.sentence for loss in lost.values() if loss.sentence]
     measured = tuple(
-        replace(variant, metrics=bench.metrics(found[variant.name]), counts=_counts(found[variant.name]))
+        replace(variant, metrics=bench.metrics(outcomes[variant.name]), counts=_counts(outcomes[variant.name]))
         for variant in variants
     )
     return Evaluation(
@@ -265,20 +265,20 @@ def _costs(
     model: LocalModel, entries: Sequence[_MeasuredState], prompts: Sequence[Prompt], seed: int
 ) -> dict[str, list[Cost]]:
     """Time every adapter with what is compared with it, and the base, in one interleaved group."""
-    found: dict[str, list[Cost]] = {}
+    costs: dict[str, list[Cost]] = {}
     for first in [entry for entry in entries if entry.variant.kind != "base" and entry.reference in (None, BASE)]:
         name = first.variant.name
         group = [first, *(e for e in entries if e.reference == name), entries[0]]
         states = [(entry.variant.name, entry.state) for entry in group]
-        modes: tuple[Mode, ...] = ("unmerged", "merged")
+        modes: tuple[MergeState, ...] = ("unmerged", "merged")
         for mode in modes:
             for (label, _), cost in zip(
                 states, measure_costs(model, states, prompts, mode=mode, seed=seed), strict=True
             ):
-                known = found.setdefault(label, [])
+                known = costs.setdefault(label, [])
                 if all(other.mode != mode for other in known):
                     known.append(cost)
-    return found
+    return costs
 
 
 __all__ = ["Chooser", "Keep", "choose_default", "evaluate", "evaluate_served", "setup_of"]

@@ -10,7 +10,7 @@ from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.planning.tasks import TaskSet
 from s3lora.evaluate.results import Data, Measure, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore
-from s3lora.evaluate.suite import Progress
+from s3lora.measure.scan import Progress
 
 NAME = "planning-loss"
 

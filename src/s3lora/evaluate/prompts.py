@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from s3lora.errors import S3LoRAError, printable
 from s3lora.evaluate.chat import Prompt, digest_of
-from s3lora.evaluate.rows import Row, data_set_parts, data_set_rows, draw, json_rows, numbered
+from s3lora.evaluate.rows import DataRow, data_set_parts, data_set_rows, draw, json_rows, numbered
 from s3lora.files import read_whole
 
 #: Bytes of a file, prompts of a set, and characters of a prompt and of a category or identifier that are read.
@@ -123,7 +123,7 @@ def read_text(path: Path, most: int) -> str:
         raise PromptFileError(f"line {line} is not UTF-8", file=path, fix="save the file as UTF-8") from None
 
 
-def _rows(text: str, where: object) -> Iterator[Row]:
+def _rows(text: str, where: object) -> Iterator[DataRow]:
     """Tell the format, and yield the rows."""
     if JSON_START.match(text):
         return json_rows(text, where, PromptFileError, lambda document: _document_rows(document, where))
@@ -133,7 +133,7 @@ def _rows(text: str, where: object) -> Iterator[Row]:
     return ((line, row) for line, row in lines if row and not row.startswith("#"))
 
 
-def _csv_rows(text: str, where: object) -> Iterator[Row]:
+def _csv_rows(text: str, where: object) -> Iterator[DataRow]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = "line 1"
     try:
@@ -153,7 +153,7 @@ def _csv_rows(text: str, where: object) -> Iterator[Row]:
         raise PromptFileError(f"{line} is not CSV ({error})", file=where) from None
 
 
-def _document_rows(document: Any, where: object) -> Iterator[Row]:
+def _document_rows(document: Any, where: object) -> Iterator[DataRow]:
     """Yield the rows of a document: a list, JailbreakBench's artifact, one row, or HarmBench's lists by behaviour."""
     if isinstance(document, dict) and isinstance(document.get("jailbreaks"), list):
         document = document["jailbreaks"]
@@ -170,7 +170,7 @@ def _document_rows(document: Any, where: object) -> Iterator[Row]:
         raise PromptFileError("is JSON of no form that holds prompts", file=where, fix="give a list of objects")
 
 
-def _requests(rows: Iterable[Row], where: object) -> tuple[Request, ...]:
+def _requests(rows: Iterable[DataRow], where: object) -> tuple[Request, ...]:
     requests: list[Request] = []
     for line, row in rows:
         if len(requests) == MAX_PROMPTS:

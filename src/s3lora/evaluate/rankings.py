@@ -78,22 +78,22 @@ def rankings(
     for name, known in [(n, METHODS) for n in spectral] + [(n, INDICES) for n in (*names, *wanted)]:
         if name not in known:
             raise UsageError(f"no method or index {printable(name, 40)}", fix=f"choose from {', '.join(known)}")
-    found = [SweepRanking(index, method) for method in spectral for index in names]
-    unique = {ranking.label: ranking for ranking in reversed(found)}
-    found = [ranking for ranking in found if unique[ranking.label] is ranking]
+    made = [SweepRanking(index, method) for method in spectral for index in names]
+    unique = {ranking.label: ranking for ranking in reversed(made)}
+    made = [ranking for ranking in made if unique[ranking.label] is ranking]
     if "random" in methods:
-        found += [SweepRanking("random", seed=seed) for seed in seeds]
+        made += [SweepRanking("random", seed=seed) for seed in seeds]
     if "random-matched" in methods:
         if not spectral or not names:
             raise UsageError("random-matched needs a ranking to match", fix="name a method and an index besides")
-        found += [
+        made += [
             SweepRanking("random-matched", seed=seed, matches=(index, spectral[0]))
             for index in wanted
             for seed in seeds
         ]
-    if not found:
+    if not made:
         raise UsageError("nothing to rank by", fix="name at least one method and one index")
-    return found
+    return made
 
 
 def tops(text: Sequence[str], candidates: int) -> list[int]:
@@ -103,7 +103,7 @@ def tops(text: Sequence[str], candidates: int) -> list[int]:
     """
     if not text:
         raise UsageError("--top names no number of modules", fix="write 10, 25% or 0.25")
-    found = set()
+    counts = set()
     for part in text:
         if re.fullmatch(r"\d{1,9}", part):
             wanted = float(part)
@@ -116,8 +116,8 @@ def tops(text: Sequence[str], candidates: int) -> list[int]:
         if wanted > candidates:
             raise UsageError(f"--top {part} is more than the {candidates} modules that can be pruned")
         # As the rule `Fraction` rounds, so that a sweep prunes what `prune` would.
-        found.add(math.floor(wanted + 0.5))
-    return sorted(found)
+        counts.add(math.floor(wanted + 0.5))
+    return sorted(counts)
 
 
 def tops_by_default(text: Sequence[str], candidates: int) -> list[int]:
@@ -133,18 +133,18 @@ def candidates(scan: Scan) -> int:
 def correlations(ranked: Sequence[SweepRanking], scans: Mapping[str, Scan]) -> dict[str, float]:
     """Return Spearman's rank correlation of each pair of rankings over the modules, sharpest first in all of them."""
     values = {r.label: _sharpness(r, scans) for r in ranked if not r.control}
-    found = {}
+    pairs = {}
     for a, b in combinations(values, 2):
         both = [(x, y) for x, y in zip(values[a], values[b], strict=True) if x is not None and y is not None]
         value = spearman([x for x, _ in both], [y for _, y in both]) if len(both) > 1 else None
         if value is not None:
-            found[f"{a} | {b}"] = value
-    return found
+            pairs[f"{a} | {b}"] = value
+    return pairs
 
 
 def _sharpness(ranking: SweepRanking, scans: Mapping[str, Scan]) -> list[float | None]:
     def value(module: ModuleScan) -> float | None:
-        found = module.indices.get(ranking.index)
-        return None if found is None or module.zero else sharpness(found, ranking.index)
+        index = module.indices.get(ranking.index)
+        return None if index is None or module.zero else sharpness(index, ranking.index)
 
     return [value(module) for module in scans[ranking.method or ""].modules]

@@ -17,7 +17,7 @@ from typing import Any
 from s3lora.errors import S3LoRAError, printable
 from s3lora.evaluate.chat import Message, Prompt, digest_of
 from s3lora.evaluate.prompts import read_text
-from s3lora.evaluate.rows import FieldError, Row, data_set_parts, data_set_rows, draw, json_rows, numbered
+from s3lora.evaluate.rows import DataRow, FieldError, data_set_parts, data_set_rows, draw, json_rows, numbered
 
 #: Bytes of a file; rows of a set; characters of a prompt and of a reference; messages and references of a row.
 MAX_BYTES = 128 * 2**20
@@ -105,11 +105,11 @@ def read_references(source: str | Path) -> ReferenceSet:
     return ReferenceSet(path.name, _examples(rows, path))
 
 
-def _unpack(document: Any) -> Iterator[Row]:
+def _unpack(document: Any) -> Iterator[DataRow]:
     return numbered(document if isinstance(document, list) else [document])
 
 
-def _examples(rows: Iterable[Row], where: object) -> tuple[Example, ...]:
+def _examples(rows: Iterable[DataRow], where: object) -> tuple[Example, ...]:
     examples: list[Example] = []
     for line, row in rows:
         if len(examples) == MAX_EXAMPLES:

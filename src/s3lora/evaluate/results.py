@@ -16,6 +16,8 @@ from s3lora.measure.scan import Tool
 
 SCHEMA_VERSION = 1
 
+#: (suite, measure).
+Key = tuple[str, str]
 Better = Literal["lower", "higher", "neither"]
 #: What a comparison says of a variant beside its reference.
 Difference = Literal["no difference", "lower", "higher", "unknown"]

@@ -13,7 +13,7 @@ from s3lora.evaluate.chat import digest_of
 from s3lora.needs import need
 
 #: Where a row stands ("line 3"), and the row: a text or fields.
-Row = tuple[str, object]
+DataRow = tuple[str, object]
 
 #: owner/name, then a configuration and a split, as in JailbreakBench/JBB-Behaviors:behaviors:harmful.
 DATA_SET = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]*))?(?::([\w.-]+))?")
@@ -43,7 +43,7 @@ def data_set_parts(name: str, path: Path) -> tuple[str, str | None, str | None] 
 
 def data_set_rows(
     name: str, configuration: str | None, split: str | None, error: type[S3LoRAError], preferred: Sequence[str]
-) -> Iterator[Row]:
+) -> Iterator[DataRow]:
     """Yield the rows of a data set; without a split those of its only one, or of the first of `preferred` it has.
 
     Raises MissingPackageError without the package datasets, and `error` where the data set cannot be loaded.
@@ -66,14 +66,14 @@ def data_set_rows(
     yield from numbered(loaded)
 
 
-def numbered(rows: Iterable[object]) -> Iterator[Row]:
+def numbered(rows: Iterable[object]) -> Iterator[DataRow]:
     """Name the rows by their number."""
     return ((f"row {n}", row) for n, row in enumerate(rows, 1))
 
 
 def json_rows(
-    text: str, where: object, error: type[S3LoRAError], unpack: Callable[[Any], Iterable[Row]]
-) -> Iterator[Row]:
+    text: str, where: object, error: type[S3LoRAError], unpack: Callable[[Any], Iterable[DataRow]]
+) -> Iterator[DataRow]:
     """Yield what `unpack` makes of a JSON document, or the values of JSON lines; raise `error`, with the line, else."""
     try:
         document = json.loads(text)

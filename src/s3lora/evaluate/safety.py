@@ -16,8 +16,8 @@ from s3lora.evaluate.judge import RUBRIC_VERSION, Judge
 from s3lora.evaluate.prompts import Completion, PromptSet
 from s3lora.evaluate.refusals import RefusalList
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
-from s3lora.evaluate.store import AnswerStore, findings
-from s3lora.evaluate.suite import Progress
+from s3lora.evaluate.store import AnswerStore, Value, findings
+from s3lora.measure.scan import Progress
 
 NAME = "safety"
 #: Enough to see a refusal, and for a judge to see what an answer comes to.
@@ -30,8 +30,6 @@ JUDGED_AT_ONCE = 64
 FEW = 100
 #: Half of the width of a 95 % interval in standard deviations.
 Z = 1.959963984540054
-
-Value = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +74,15 @@ class SafetySuite:
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: answers that were empty, verdicts that were none."""
-        found = []
+        notes = []
         for name, n in (("unparsable_hs", len(self.harmful)), ("unparsable_strongreject", len(self.harmful))):
             if missing := outcome.counts.get(name, 0):
                 which = f"{name.removeprefix('unparsable_')} verdicts of {self._judge_name}"
-                found.append(f"{missing} of {n} {which} could not be parsed and are left out")
+                notes.append(f"{missing} of {n} {which} could not be parsed and are left out")
         for name, data in (("empty", self.harmful), ("empty_benign", self.benign)):
             if empty := outcome.counts.get(name, 0):
-                found.append(f"{empty} of {len(data)} answers to {data.name} were empty; they count as not refused")
-        return tuple(found)
+                notes.append(f"{empty} of {len(data)} answers to {data.name} were empty; they count as not refused")
+        return tuple(notes)
 
     def completions(self, outcome: SuiteOutcome) -> list[Completion]:
         """Return the answers to the harmful requests, of an outcome that kept them; none of another."""
@@ -158,22 +156,22 @@ class SafetySuite:
         what = f"{self._what} judge {judge.identity}"
         keys = [generation_key(model, prompt, self.decoding, what) for prompt in prompts]
         known = store.get(keys) if store is not None else {}
-        found = {i: known[key] for i, key in enumerate(keys) if key in known}
+        verdicts = {i: known[key] for i, key in enumerate(keys) if key in known}
         if progress is not None:
-            progress(len(found), len(prompts))
+            progress(len(verdicts), len(prompts))
         for group in _groups(model.batches(prompts, self.decoding)):
-            if all(i in found for batch in group for i in batch):
+            if all(i in verdicts for batch in group for i in batch):
                 continue
             answers = dict(sorted(model.generate(prompts, self.decoding, group)))
             scores = judge.score([(self.harmful.requests[i].text, answer.text) for i, answer in answers.items()])
             for (i, answer), score in zip(answers.items(), scores, strict=True):
                 value = {**self._verdict(answer), "hs": score.hs, "strongreject": score.strongreject}
-                found.setdefault(i, value)
+                verdicts.setdefault(i, value)
             if store is not None:
-                store.put({keys[i]: found[i] for i in answers})
+                store.put({keys[i]: verdicts[i] for i in answers})
             if progress is not None:
-                progress(len(found), len(prompts))
-        return [found[i] for i in range(len(prompts))]
+                progress(len(verdicts), len(prompts))
+        return [verdicts[i] for i in range(len(prompts))]
 
     def _verdict(self, answer: Generation) -> dict[str, Any]:
         return {

@@ -17,10 +17,9 @@ from typing import Any
 from s3lora.errors import OutputError
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation, Prompt, generation_key
 from s3lora.files import check_regular, reason
+from s3lora.measure.scan import Progress
 
 Value = Mapping[str, Any]
-#: Called with (done, total) answers.
-Progress = Callable[[int, int], None]
 
 #: Seconds to wait while another process writes.
 PATIENCE = 60.0
@@ -56,16 +55,16 @@ class AnswerStore:
 
     def get(self, keys: Sequence[str]) -> dict[str, Value]:
         """Return what is known of these keys."""
-        found: dict[str, Value] = {}
+        values: dict[str, Value] = {}
         for start in range(0, len(keys), CHUNK):
             part = keys[start : start + CHUNK]
             marks = ",".join("?" * len(part))
             rows = self._run(f"SELECT key, value FROM answers WHERE key IN ({marks})", part)
             try:
-                found.update((key, json.loads(value)) for key, value in rows)
+                values.update((key, json.loads(value)) for key, value in rows)
             except (ValueError, TypeError) as error:
                 raise _unusable(self.path, error) from None
-        return found
+        return values
 
     def put(self, items: Mapping[str, Value]) -> None:
         """Keep these values, all or none; the first value of a key stays."""
@@ -141,21 +140,21 @@ def findings(
     are of plain JSON types. Equal prompts share one finding, as they do in the store.
     """
     keys = [generation_key(model, prompt, decoding, what) for prompt in prompts]
-    found = store.get(keys) if store is not None else {}
+    values = store.get(keys) if store is not None else {}
     times = Counter(keys)
-    done = sum(times[key] for key in found)
-    missing = [b for b in model.batches(prompts, decoding) if any(keys[i] not in found for i in b)]
+    done = sum(times[key] for key in values)
+    missing = [b for b in model.batches(prompts, decoding) if any(keys[i] not in values for i in b)]
     if progress is not None:
         progress(done, len(prompts))
     if missing:
         for i, answer in model.generate(prompts, decoding, missing):
             key = keys[i]
-            if key in found:
+            if key in values:
                 continue
-            found[key] = find(i, answer)
+            values[key] = find(i, answer)
             done += times[key]
             if store is not None:
-                store.put({key: found[key]})
+                store.put({key: values[key]})
             if progress is not None:
                 progress(done, len(prompts))
-    return [found[key] for key in keys]
+    return [values[key] for key in keys]

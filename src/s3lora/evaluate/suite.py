@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from s3lora.evaluate.chat import ChatModel
 from s3lora.evaluate.results import SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore
-
-#: Called with (done, total) answers of a suite.
-Progress = Callable[[int, int], None]
+from s3lora.measure.scan import Progress
 
 
 class Suite(Protocol):

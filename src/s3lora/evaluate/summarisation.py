@@ -16,8 +16,8 @@ from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.references import Example, ReferenceSet
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore, generations
-from s3lora.evaluate.suite import Progress
 from s3lora.evaluate.textscores import exact_match, meteor, meteor_kind, need_packages, rouge, token_f1
+from s3lora.measure.scan import Progress
 
 NAME = "summarisation"
 #: Longer than a summary of a few sentences.
@@ -27,7 +27,7 @@ FEW = 100
 #: What ROUGE can count.
 ROUGE_WORD = re.compile("[a-zA-Z0-9]")
 
-Scores = dict[str, float]
+TextScores = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def _meteor_about() -> str:
     return "full (with the synonyms of WordNet)" if full else "exact + stem matching only (no WordNet)"
 
 
-def _scores(answer: Generation, example: Example, wordnet: bool) -> Scores:
+def _scores(answer: Generation, example: Example, wordnet: bool) -> TextScores:
     text, references = answer.text, example.references
     return {
         **rouge(text, references),
@@ -135,7 +135,7 @@ def _scores(answer: Generation, example: Example, wordnet: bool) -> Scores:
     }
 
 
-def _record(example: Example, answer: Generation, scores: Scores) -> Mapping[str, object]:
+def _record(example: Example, answer: Generation, scores: TextScores) -> Mapping[str, object]:
     return {
         "id": example.id,
         "prompt": example.prompt.digest,

@@ -12,18 +12,18 @@ from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import Plan
 from s3lora.errors import UsageError
 from s3lora.evaluate.attach import Attached, State
-from s3lora.evaluate.bench import COLLAPSE, Advance, Bench, Key, Outcomes
+from s3lora.evaluate.bench import COLLAPSE, Advance, Bench, Outcomes
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.rankings import SweepRanking, candidates, correlations, rankings, tops, tops_by_default
-from s3lora.evaluate.results import ControlSpread, Measure, Sweep, SweepPoint, Variant
+from s3lora.evaluate.results import ControlSpread, Key, Measure, Sweep, SweepPoint, Variant
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.measure.scan import Configuration, Scan, scan_all
 from s3lora.spectrum.indices import INDICES, any_costly
 
 #: What `s3lora sweep` tries without options.
-METHODS = ("mas-svd", "random", "random-matched")
+TRIED = ("mas-svd", "random", "random-matched")
 SWEPT = tuple(index.name for index in INDICES.values() if index.swept)
 TOPS = ("0", "10", "25%", "40%", "50%", "60%", "75%", "100%")
 UNPRUNED = "unpruned"
@@ -49,7 +49,7 @@ def sweep(
     base: str | LocalModel,
     suites: Sequence[Suite],
     *,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = TRIED,
     indices: Sequence[str] = SWEPT,
     top: Sequence[str] | None = None,
     match: Sequence[str] | None = None,
@@ -182,15 +182,16 @@ def _pareto(points: Sequence[SweepPoint], safety: Key, utility: Key | None, benc
     axes = [(safety, bench.measures("safety")[safety])]
     if utility is not None:
         axes.append((utility, bench.measures("utility")[utility]))
-    places = {i: place for i, point in enumerate(points) if (place := _place(point, axes)) is not None}
+    coordinates = {i: mine for i, point in enumerate(points) if (mine := _coordinates(point, axes)) is not None}
 
     def beaten(mine: tuple[float, ...]) -> bool:
-        return any(other != mine and all(o <= m for o, m in zip(other, mine, strict=True)) for other in places.values())
+        others = (other for other in coordinates.values() if other != mine)
+        return any(all(o <= m for o, m in zip(other, mine, strict=True)) for other in others)
 
-    return [i for i, place in places.items() if not beaten(place)]
+    return [i for i, mine in coordinates.items() if not beaten(mine)]
 
 
-def _place(point: SweepPoint, axes: Sequence[tuple[Key, Measure]]) -> tuple[float, ...] | None:
+def _coordinates(point: SweepPoint, axes: Sequence[tuple[Key, Measure]]) -> tuple[float, ...] | None:
     """Return the point's values, less being better."""
     found = []
     for key, measure in axes:

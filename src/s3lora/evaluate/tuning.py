@@ -10,11 +10,11 @@ from math import ceil, log2
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import UsageError
 from s3lora.evaluate.attach import Attached
-from s3lora.evaluate.bench import Advance, Bench, Key, Outcomes
+from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.rankings import SweepRanking, candidates
-from s3lora.evaluate.results import PairedComparison, SweepPoint, Tuning, Variant
+from s3lora.evaluate.results import Key, PairedComparison, SweepPoint, Tuning, Variant
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.evaluate.sweeping import UNPRUNED, SweepTask, point_of, scan_for, variant_of

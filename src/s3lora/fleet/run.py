@@ -14,7 +14,7 @@ from s3lora.errors import AdapterFileError, NothingToAuditError, OutputError, pr
 from s3lora.fleet.engines.engine import Engine, Lost
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import Dataset
-from s3lora.fleet.results.outcome import Measured, Settings
+from s3lora.fleet.results.outcome import MeasuredBatch, Settings
 from s3lora.fleet.results.rows import stored_uri
 from s3lora.fleet.results.summary import NAMED, Summary, counted
 from s3lora.fleet.sources.inputs import expand
@@ -37,7 +37,7 @@ INTERNAL = "Internal"
 
 
 @dataclass(slots=True)
-class Progress:
+class FleetProgress:
     """How far a run is: inputs in all, those done, and of these with an error or as they were.
 
     `kept` counts errors that may pass of adapters whose earlier measurement stays.
@@ -53,7 +53,7 @@ class Progress:
 class Watch(Protocol):
     """Looks at the progress, several times a second, from the thread that runs the scan."""
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: FleetProgress) -> None:
         """Show it, or not."""
 
 
@@ -100,7 +100,8 @@ def fleet_scan(
         dataset.remove(plan.stale)
         work = Work(dataset.settings, dataset.known() if resume else b"")
         try:
-            _Run(dataset, engine(work), Progress(len(plan.items)), watch).through(_batches(plan.items, dataset, batch))
+            run = _FleetRun(dataset, engine(work), FleetProgress(len(plan.items)), watch)
+            run.through(_batches(plan.items, dataset, batch))
         except BaseException:
             with contextlib.suppress(OutputError, AdapterFileError):  # a full disk, say, is told by what ended the run
                 dataset.settle()
@@ -161,10 +162,10 @@ def _summary(dataset: Dataset, inputs: Sequence[str], plan: _Plan, *, complete: 
     )
 
 
-class _Run:
+class _FleetRun:
     """One run through an engine."""
 
-    def __init__(self, dataset: Dataset, engine: Engine, progress: Progress, watch: Watch | None) -> None:
+    def __init__(self, dataset: Dataset, engine: Engine, progress: FleetProgress, watch: Watch | None) -> None:
         self.dataset = dataset
         self.engine = engine
         self.progress = progress
@@ -199,7 +200,7 @@ class _Run:
             self.engine.submit(batch)
             self.running += 1
 
-    def _end(self, batch: Batch, result: Measured | Lost) -> None:
+    def _end(self, batch: Batch, result: MeasuredBatch | Lost) -> None:
         if isinstance(result, Lost):
             self._lose(batch, result)
             return

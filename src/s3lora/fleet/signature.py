@@ -34,8 +34,8 @@ from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import energy, spectral_entropy, ssi
 from s3lora.spectrum.moments import kurtosis
 
-Variant = Literal["plain", "squared"]
-VARIANTS: tuple[Variant, ...] = ("plain", "squared")
+EnergyVariant = Literal["plain", "squared"]
+VARIANTS: tuple[EnergyVariant, ...] = ("plain", "squared")
 
 PROJECTIONS = ("q", "k", "v", "o")
 STATISTICS = ("sigma1", "frobenius", "energy", "entropy", "kurtosis")
@@ -44,7 +44,7 @@ SQUARED = ("energy_squared", "entropy_squared")
 #: `q_sigma1`, …, `o_kurtosis` and the two squared ones of each: 28 numbers, of which a variant uses 20.
 SIGNATURE = tuple(f"{p}_{s}" for p in PROJECTIONS for s in (*STATISTICS, *SQUARED))
 #: The twenty names of each variant, in the order of its vector.
-FEATURES: Mapping[Variant, tuple[str, ...]] = {
+FEATURES: Mapping[EnergyVariant, tuple[str, ...]] = {
     "plain": tuple(f"{p}_{s}" for p in PROJECTIONS for s in STATISTICS),
     "squared": tuple(f"{p}_{s}" for p in PROJECTIONS for s in ("sigma1", "frobenius", *SQUARED, "kurtosis")),
 }
@@ -178,7 +178,7 @@ def _of_module(module: LoraModule) -> Statistics | None:
         return UNKNOWN
 
 
-def vector(values: Mapping[str, float | None], variant: Variant = "plain") -> tuple[float, ...]:
+def vector(values: Mapping[str, float | None], variant: EnergyVariant = "plain") -> tuple[float, ...]:
     """Return the twenty numbers of a variant, in the order of `FEATURES`.
 
     Raises UsageError for an unknown variant, and where a number is missing or not finite, which names the projections.

@@ -17,7 +17,7 @@ from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import S3LoRAError, printable
 from s3lora.fleet.results.content import content_of
-from s3lora.fleet.results.outcome import Measured, Settings, Trace, to_parquet, trace_of
+from s3lora.fleet.results.outcome import MeasuredBatch, Settings, Trace, to_parquet, trace_of
 from s3lora.fleet.results.rows import Row, adapter_row, error_row, kind_of, measured, module_rows, stored_uri, to_table
 from s3lora.fleet.results.schema import TABLES, Table
 from s3lora.fleet.signature import signature
@@ -94,16 +94,16 @@ class _Rows:
         self.packed[table].append(to_table(table, self.loose[table]))
         self.loose[table].clear()
 
-    def measured(self) -> Measured:
+    def measured(self) -> MeasuredBatch:
         """Return the batch as Parquet."""
         for table in TABLES:
             self.pack(table)
         whole = need("pyarrow", "fleet").concat_tables
         tables: dict[Table, bytes] = {table: to_parquet(whole(parts)) for table, parts in self.packed.items()}
-        return Measured(tables, tuple(self.traces), tuple(self.unchanged), tuple(self.copies))
+        return MeasuredBatch(tables, tuple(self.traces), tuple(self.unchanged), tuple(self.copies))
 
 
-def measure(batch: Batch, work: Work) -> Measured:
+def measure(batch: Batch, work: Work) -> MeasuredBatch:
     """Measure every adapter of a batch. Nothing is raised for an adapter: what goes wrong becomes its error row."""
     rows = _Rows()
     with threadpool_limits(limits=1, user_api="blas"):
@@ -112,7 +112,7 @@ def measure(batch: Batch, work: Work) -> Measured:
     return rows.measured()
 
 
-def failed(batch: Batch, kind: str, reason: str) -> Measured:
+def failed(batch: Batch, kind: str, reason: str) -> MeasuredBatch:
     """Return an error for every input of a batch that could not be measured for a reason outside of it."""
     rows = _Rows()
     for item in batch.items:

@@ -36,7 +36,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateVerdict:
     """What one rule finds in one adapter; what is `known` from the baseline does not count."""
 
     gate: Gate
@@ -64,7 +64,7 @@ class Audit:
     place: Place
     scan: Scan | None = None
     plan: Plan | None = None
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[GateVerdict, ...] = ()
     unmeasured: int = 0
     against: Against | None = None
     error: S3LoRAError | None = None
@@ -125,12 +125,12 @@ def absent(baseline: Baseline, audits: Iterable[Audit]) -> tuple[Known, ...]:
     return baseline.absent((one.place, verdict.gate, verdict.findings) for one in audits for verdict in one.verdicts)
 
 
-def _verdict(gate: Gate, scan: Scan, plan: Plan | None, place: Place, terms: Terms) -> Verdict:
+def _verdict(gate: Gate, scan: Scan, plan: Plan | None, place: Place, terms: Terms) -> GateVerdict:
     findings = gate.findings(scan, plan, terms.only, terms.outlier)
     if terms.baseline is None:
-        return Verdict(gate, findings)
+        return GateVerdict(gate, findings)
     known = terms.baseline.known(place, gate, findings)
-    return Verdict(gate, tuple(found for found in findings if found not in known), known)
+    return GateVerdict(gate, tuple(found for found in findings if found not in known), known)
 
 
 def _plan(scan: Scan, terms: Terms) -> Plan | None:
@@ -145,7 +145,7 @@ def _plan(scan: Scan, terms: Terms) -> Plan | None:
         raise
 
 
-def _unmeasured(scan: Scan, verdicts: Iterable[Verdict]) -> int:
+def _unmeasured(scan: Scan, verdicts: Iterable[GateVerdict]) -> int:
     findings = [found for one in verdicts if one.gate.metric == "nonfinite" for found in one.findings]
     told = {path for found in findings for path in found.modules}
     return sum(not (module.zero or module.sigma or module.path in told) for module in scan.modules)

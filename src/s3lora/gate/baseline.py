@@ -121,14 +121,14 @@ class _Tool(msgspec.Struct):
     driver: _Driver
 
 
-class _Run(msgspec.Struct):
+class _SarifRun(msgspec.Struct):
     tool: _Tool
     results: tuple[msgspec.Raw, ...] | None = None
 
 
 class _Log(msgspec.Struct):
     version: str
-    runs: tuple[_Run, ...]
+    runs: tuple[_SarifRun, ...]
 
 
 def read_baseline(path: str) -> Baseline:
@@ -172,9 +172,9 @@ def _known(result: _Result) -> Known:
 def fingerprint_of(place: Place, gate: Gate, findings: Sequence[Finding]) -> str:
     """Return what identifies a result from run to run, as 32 hexadecimal digits.
 
-    In it are the rule, the last two names of the adapter's path, and the modules found. Not in it are the rest of the
-    path, the values, which differ in their last digits between machines, and the digest of the weights: another
-    training changes both and may find just the same.
+    It depends on the rule, the last two names of the adapter's path, and the modules found. It does not depend on the
+    rest of the path, nor on the values and the digest of the weights: values differ in their last digits between
+    machines, and another training changes both and may find just the same.
     """
     modules = sorted({path for found in findings for path in found.modules})
     parts = [gate.id, str(gate), "/".join(place.uri.split("/")[-2:]), *modules]

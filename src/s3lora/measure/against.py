@@ -17,7 +17,7 @@ MIDDLE = 50.0
 #: Fewest adapters with which it can: of 72, even the interval of what lies above all begins below 95.
 TELLING = 73
 
-Unusual = Literal["high", "low", "no", "unknown"]
+UnusualWord = Literal["high", "low", "no", "unknown"]
 Hindrance = Literal["rank_one", "mixed_ranks"]
 
 
@@ -69,7 +69,7 @@ class Against:
     family_adapters: int
     coarser: int
     adapter: Standing | None
-    unusual: dict[str, Unusual]
+    unusual: dict[str, UnusualWord]
     hindered: dict[str, Hindrance]
     standings: dict[str, Standing]
 
@@ -94,7 +94,7 @@ def hindrance(index: str, level: int, ranks: tuple[int, int]) -> Hindrance | Non
     return "mixed_ranks" if INDICES[index].by_rank and (coarse or band(low) != band(high)) else None
 
 
-def unusual(mark: Mark, adapters: int, hindered: Hindrance | None = None) -> Unusual:
+def unusual(mark: Mark, adapters: int, hindered: Hindrance | None = None) -> UnusualWord:
     """Return at which end a value is unusual against a cell of so many adapters.
 
     It is where its robust z lies beyond ±3.5 and the interval of its percentile wholly above 95 or below 5: far out,
@@ -116,7 +116,7 @@ def unusual(mark: Mark, adapters: int, hindered: Hindrance | None = None) -> Unu
     return "high" if mark.low > high else "low"
 
 
-def together(words: Sequence[Unusual]) -> Unusual:
+def together(words: Sequence[UnusualWord]) -> UnusualWord:
     """Return what the words on several marks of an adapter, the farthest first, say of it.
 
     One mark that is unusual makes it so.

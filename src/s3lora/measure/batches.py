@@ -23,11 +23,11 @@ SMALL = 64_000_000
 MAX_WORKERS = 8
 
 Result = TypeVar("Result")
-Batch = list[LoraModule]
+ModuleBatch = list[LoraModule]
 
 
 def in_batches(
-    adapter: Adapter, measure: Callable[[Batch], list[Result]], count: Callable[[int], None] | None = None
+    adapter: Adapter, measure: Callable[[ModuleBatch], list[Result]], count: Callable[[int], None] | None = None
 ) -> tuple[list[Result], Source]:
     """Return what `measure` finds of each module, in the order of the model, and the source with its digests.
 
@@ -52,8 +52,8 @@ def in_batches(
         return [found[module.path] for module in adapter.modules], stream.source()
 
 
-def _batches(stream: Stream) -> Iterator[Batch]:
-    waiting: dict[tuple[int, int, int], Batch] = {}
+def _batches(stream: Stream) -> Iterator[ModuleBatch]:
+    waiting: dict[tuple[int, int, int], ModuleBatch] = {}
     total = 0
     for module in stream:
         shape = m, n, rank = module.m, module.n, module.rank
@@ -76,15 +76,15 @@ def _numbers(module: LoraModule) -> int:
 
 
 def _mapped(
-    batches: Iterator[Batch], measure: Callable[[Batch], list[Result]], workers: int
-) -> Iterator[tuple[Batch, list[Result]]]:
+    batches: Iterator[ModuleBatch], measure: Callable[[ModuleBatch], list[Result]], workers: int
+) -> Iterator[tuple[ModuleBatch, list[Result]]]:
     """Yield each batch with its results, in order; with several workers, some batches ahead."""
     if workers == 1:
         for batch in batches:
             yield batch, measure(batch)
         return
     pool = ThreadPoolExecutor(workers)
-    ahead: deque[tuple[Batch, Future[list[Result]]]] = deque()
+    ahead: deque[tuple[ModuleBatch, Future[list[Result]]]] = deque()
     try:
         for batch in batches:
             ahead.append((batch, pool.submit(measure, batch)))

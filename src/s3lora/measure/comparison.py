@@ -17,6 +17,7 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
+from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.scan import SCHEMA_VERSION, Configuration, ModuleScan, Progress, Scan, Tool, scan
 from s3lora.spectrum.difference import inner_product
@@ -30,7 +31,7 @@ OPEN_FILES = 64
 INDICES_KEPT = ("ssi", "normalised_ssi", "frobenius")
 
 #: (distance, cosine) of two updates, each None where it is undefined.
-Relation = tuple[float | None, float | None]
+DistanceAndCosine = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,8 @@ class ModuleComparison:
     net_cosine: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(ByModule[ModuleComparison]):
     """What became of every module over two or more adapters; `steps` are the training steps that their names tell.
 
     `modules` are all modules of all adapters, in the order of the model.
@@ -74,12 +75,9 @@ class Comparison:
     modules: tuple[ModuleComparison, ...]
     warnings: tuple[str, ...]
 
-    def module(self, path: str) -> ModuleComparison:
-        """Return the record of the module at `path`; raise KeyError if there is none."""
-        for module in self.modules:
-            if module.path == path:
-                return module
-        raise KeyError(path)
+    def __repr__(self) -> str:
+        """Return how much was compared."""
+        return f"<Comparison of {len(self.sources)} adapters: {len(self)} modules>"
 
     @property
     def only(self) -> tuple[tuple[str, ...], ...]:
@@ -105,9 +103,11 @@ def compare(
 
     All are opened before the first is measured, and each is measured once.
 
-    >>> found = compare(["checkpoint-100", "checkpoint-200"])                # doctest: +SKIP
-    >>> max(found.modules, key=lambda module: module.net_distance or 0).path # doctest: +SKIP
-    'model.layers.3.self_attn.q_proj'
+    Examples:
+        >>> import s3lora
+        >>> compared = s3lora.compare(["my-adapter", "pruned"])
+        >>> compared, len(compared.only[0])
+        (<Comparison of 2 adapters: 120 modules>, 10)
 
     Parameters:
         paths: two or more adapters; `checkpoints` finds those of a run.
@@ -123,7 +123,7 @@ def compare(
         raise UsageError("one adapter is no comparison", fix="give two or more, as a list of paths")
     with _Adapters(paths) as adapters, threadpool_limits(limits=1, user_api="blas"):
         first = before = _measured(adapters[0], method, progress)
-        scans, steps, net = [first.scan], [], dict[str, Relation]()
+        scans, steps, net = [first.scan], [], dict[str, DistanceAndCosine]()
         for i in range(1, len(paths)):
             after = _measured(adapters[i], method, progress)
             steps.append(dict(_relations(before, after)))
@@ -227,7 +227,7 @@ def _measured(adapter: Adapter, method: str, progress: Callable[[str], Progress 
     )
 
 
-def _relations(before: _Measured, after: _Measured) -> Iterator[tuple[str, Relation]]:
+def _relations(before: _Measured, after: _Measured) -> Iterator[tuple[str, DistanceAndCosine]]:
     """Yield the path and (distance, cosine) of the modules that both have in one shape."""
     for path, record in before.records.items():
         other = after.records.get(path)
@@ -236,7 +236,7 @@ def _relations(before: _Measured, after: _Measured) -> Iterator[tuple[str, Relat
             yield path, _related(before.modules[path], after.modules[path], *norms)
 
 
-def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Relation:
+def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> DistanceAndCosine:
     """Return the distance of b from a relative to ‖ΔW_a‖_F, and the cosine between them; the norms are known.
 
     Both modules are of one shape.
@@ -262,7 +262,7 @@ def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Rela
 
 
 def _modules(
-    scans: Sequence[Scan], steps: Sequence[dict[str, Relation]], net: dict[str, Relation]
+    scans: Sequence[Scan], steps: Sequence[dict[str, DistanceAndCosine]], net: dict[str, DistanceAndCosine]
 ) -> tuple[ModuleComparison, ...]:
     found: dict[str, list[ModuleScan | None]] = {}
     for i, one in enumerate(scans):
@@ -272,13 +272,16 @@ def _modules(
 
 
 def _module(
-    path: str, records: Sequence[ModuleScan | None], steps: Sequence[dict[str, Relation]], net: dict[str, Relation]
+    path: str,
+    records: Sequence[ModuleScan | None],
+    steps: Sequence[dict[str, DistanceAndCosine]],
+    net: dict[str, DistanceAndCosine],
 ) -> ModuleComparison:
     def index(name: str) -> tuple[float | None, ...]:
         return tuple(None if record is None else record.indices[name] for record in records)
 
     one = next(record for record in records if record is not None)
-    nothing: Relation = (None, None)
+    nothing: DistanceAndCosine = (None, None)
     relations = [step.get(path, nothing) for step in steps]
     total = net.get(path, nothing)
     return ModuleComparison(

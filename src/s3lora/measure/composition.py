@@ -39,16 +39,17 @@ from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NonFiniteError, UnsupportedAdapterError, UsageError, printable
+from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.scan import FLAT, SCHEMA_VERSION, Configuration, Progress, Tool, scan_module
 from s3lora.spectrum.difference import inner_product
 from s3lora.spectrum.factored import FactoredUpdate
-from s3lora.spectrum.indices import INDICES, Measured
+from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
 from s3lora.spectrum.subspaces import Bases, Overlap, bases, numerical_rank, overlap
 
-#: `released` leaves the scaling out, so that a sum has no value by it.
-SUMMED = tuple(name for name in METHODS if name != "released")
+#: Methods that can measure a sum.
+SUMMED = tuple(name for name, method in METHODS.items() if method.scales)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +103,8 @@ class ModuleComposition:
     alignments: tuple[Alignment, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Composition:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Composition(ByModule[ModuleComposition]):
     """Two or more adapters added up: `sources` and `weights` in the order given, `modules` in that of the model."""
 
     schema_version: int = SCHEMA_VERSION
@@ -113,6 +114,10 @@ class Composition:
     weights: tuple[float, ...]
     modules: tuple[ModuleComposition, ...]
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return how much was added up."""
+        return f"<Composition of {len(self.sources)} adapters: {len(self)} modules>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,12 @@ def compose(
     progress: Progress | None = None,
 ) -> Composition:
     """Measure the sum of adapters of one base model, each module beside its parts alone.
+
+    Examples:
+        >>> import s3lora
+        >>> difference = s3lora.compose(["my-adapter", "pruned"], weights=[1.0, -1.0])
+        >>> sum(module.together is None for module in difference)
+        110
 
     Parameters:
         adapters: two or more, as paths or opened; those that were opened stay open. One may be there twice.
@@ -235,8 +246,8 @@ def _measure(update: FactoredUpdate, method: str) -> ModuleUpdate:
     M is the numerical rank: further values of σ̃ are rounding, and would count as directions in the normalised SSI.
     """
     rank = numerical_rank(update)
-    sigma = METHODS[method](update, Options(rank))
-    measured = Measured(sigma, update)
+    sigma = METHODS[method].of(update, Options(rank))
+    measured = Spectra(sigma, update)
     values = {name: float(index.of(measured)) for name, index in INDICES.items() if not index.costly}
     return ModuleUpdate(
         rank=rank,

@@ -15,18 +15,19 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.memory import from_model
 from s3lora.adapter.model import Adapter, Factor, LoraModule
 from s3lora.adapter.open import open_adapter
-from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, UsageError
+from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.measure.batches import in_batches
+from s3lora.measure.modules import ByModule
 from s3lora.spectrum.factored import FactoredUpdate
-from s3lora.spectrum.indices import INDICES, Measured
+from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
-from s3lora.spectrum.released import INDEX_EPSILON
 from s3lora.spectrum.tall import Float, converted
 
 SCHEMA_VERSION = 1
 #: A smaller spread (max − min) of a scale-free index over the modules does not tell them apart.
 FLAT = 0.01
 
+#: Called with (done, total) of modules, or of what else is worked on.
 Progress = Callable[[int, int], None]
 
 
@@ -81,9 +82,18 @@ class ModuleScan:
         return not self.zero and self.indices.get("frobenius") is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
-    """The measurement of one adapter; `module(path)` finds a record."""
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Scan(ByModule[ModuleScan]):
+    """The measurement of one adapter; `scan[path]` finds a record.
+
+    Examples:
+        >>> import s3lora
+        >>> scan = s3lora.scan("my-adapter")
+        >>> scan
+        <Scan of my-adapter: 120 modules by mas-svd>
+        >>> scan["model.layers.25.self_attn.v_proj"].rank
+        8
+    """
 
     schema_version: int = SCHEMA_VERSION
     tool: Tool = field(default_factory=Tool)
@@ -92,12 +102,10 @@ class Scan:
     warnings: tuple[str, ...]
     modules: tuple[ModuleScan, ...]
 
-    def module(self, path: str) -> ModuleScan:
-        """Return the record of the module at `path`; raise KeyError if there is none."""
-        for module in self.modules:
-            if module.path == path:
-                return module
-        raise KeyError(path)
+    def __repr__(self) -> str:
+        """Return which adapter it is, and how it was measured."""
+        name = printable(self.source.name, 60) or "a model in memory"
+        return f"<Scan of {name}: {len(self)} modules by {self.configuration.method}>"
 
 
 def scan(
@@ -113,6 +121,13 @@ def scan(
     progress: Progress | None = None,
 ) -> Scan:
     """Score every module of an adapter.
+
+    Examples:
+        >>> import s3lora
+        >>> scan = s3lora.scan("my-adapter")
+        >>> sharpest = max(scan, key=lambda module: module.indices["ssi"])
+        >>> sharpest.path, round(sharpest.indices["ssi"], 4)
+        ('model.layers.25.self_attn.v_proj', 0.5733)
 
     Parameters:
         adapter: an opened adapter, a path, or a PEFT model in memory.
@@ -251,11 +266,12 @@ _Columns = tuple[list[tuple[float, ...]], dict[str, list[float | None]]]
 
 
 def _columns(first: LoraModule, update: FactoredUpdate, configuration: Configuration) -> _Columns:
+    method = METHODS[configuration.method]
     options = Options(configuration.rank, configuration.fit, configuration.sample, configuration.seed)
     sigma: Float = np.zeros((len(update), 0))
-    if not _undefined(first, configuration):  # where it is undefined for this shape, σ̃ is empty and its indices None
-        sigma = METHODS[configuration.method](update, options)
-    measured = Measured(sigma, update, INDEX_EPSILON if configuration.method == "released" else 0.0)
+    if method.defined(first.m, first.n):  # else σ̃ is empty, and its indices are None
+        sigma = method.of(update, options)
+    measured = Spectra(sigma, update, method.epsilon)
     indices = {name: np.broadcast_to(INDICES[name].values(measured), len(update)) for name in _wanted(configuration)}
     rows = [() if nil else tuple(row) for nil, row in zip(update.is_zero.tolist(), sigma.tolist(), strict=True)]
     return rows, {name: _known(values) for name, values in indices.items()}
@@ -314,12 +330,9 @@ def _wanted(configuration: Configuration) -> list[str]:
     return [name for name, index in INDICES.items() if not index.costly or configuration.kurtosis]
 
 
-def _undefined(module: LoraModule, configuration: Configuration) -> bool:
-    return configuration.method == "released" and module.m > module.n
-
-
 def warnings_of(records: Sequence[ModuleScan], configuration: Configuration) -> Iterable[str]:
     """Yield what a reader of the numbers must know before believing them."""
+    method = METHODS[configuration.method]
     zeros = sum(record.zero for record in records)
     if zeros:
         yield f"{zeros} of {len(records)} modules are zero updates (B = 0: never trained, or pruned): no index"
@@ -328,11 +341,11 @@ def warnings_of(records: Sequence[ModuleScan], configuration: Configuration) -> 
         yield f"{damaged} of {len(records)} modules hold NaN or infinity: no spectrum exists, and no index"
     undefined = sum(not (record.zero or record.sigma) for record in records) - damaged
     if undefined:
-        yield f"`released` is undefined for {undefined} modules with m > n, as the script itself fails there"
+        yield f"`{method.name}` is undefined for {undefined} modules with {method.undefined_for}"
     used = [record for record in records if record.sigma]
     if len({len(record.sigma) for record in used}) > 1:
         yield "modules have different ranks: compare them by normalised_ssi, a raw SSI is at least 1/rank"
-    if used and all(len(record.sigma) == 1 for record in used) and configuration.method != "released":
+    if used and all(len(record.sigma) == 1 for record in used) and not method.epsilon:
         yield "every module has one component only, so every SSI is 1 and says nothing"
     elif len(used) > 1 and is_flat([record.indices["ssi"] or 0.0 for record in used], scale_free=True):
         yield "the SSI does not discriminate here: its spread over the modules is below 0.01"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from s3lora.errors import printable
 from s3lora.fleet.families import UNKNOWN
-from s3lora.measure.against import ENDS, TELLING, Against, Hindrance, Mark, Standing, Unusual
+from s3lora.measure.against import ENDS, TELLING, Against, Hindrance, Mark, Standing, UnusualWord
 from s3lora.measure.cells import FEWEST, MODULE_LEVELS
 from s3lora.report.values import NOTHING
 from s3lora.spectrum.indices import INDICES
@@ -26,7 +26,7 @@ _RANKS: dict[Hindrance, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AdapterMark:
     """One mark of the adapter itself, with what may be read from it."""
 
     index: str
@@ -35,17 +35,17 @@ class Row:
     reading: str
 
 
-def rows_of(against: Against, index: str) -> tuple[Row, ...]:
+def rows_of(against: Against, index: str) -> tuple[AdapterMark, ...]:
     """Return the adapter's marks by an index, that of its sharpest module first."""
     marks = {} if against.adapter is None else against.adapter.marks
     return tuple(
-        Row(index, label, marks[name], reading(index, against.unusual[name]))
+        AdapterMark(index, label, marks[name], reading(index, against.unusual[name]))
         for summary, label in SUMMARIES.items()
         if (name := f"{index}_{summary}") in marks
     )
 
 
-def reading(index: str, word: Unusual) -> str:
+def reading(index: str, word: UnusualWord) -> str:
     """Return what may be read from a mark.
 
     >>> [reading("stable_rank", word) for word in ("low", "no", "unknown")]

@@ -31,7 +31,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: The space of names in which serial numbers are made; any fixed one would do.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://cyclonedx.org/s3lora")
 
-Part = dict[str, Any]
+BomPart = dict[str, Any]
 
 
 def bom(
@@ -58,7 +58,7 @@ def bom(
     """
     fields = card or {}
     base = hub_name(source.base_model)
-    component: Part = {
+    component: BomPart = {
         "type": MODEL,
         "bom-ref": _reference(source),
         "name": _name(name or source.name),
@@ -69,8 +69,8 @@ def bom(
         "components": [_file(file) for file in (*source.files, *extra)],
         "modelCard": _model_card(adapter, fields, figures),
     }
-    needs: list[Part] = [{"ref": component["bom-ref"]}]
-    components: list[Part] = []
+    needs: list[BomPart] = [{"ref": component["bom-ref"]}]
+    components: list[BomPart] = []
     if base is not None:
         purl = f"pkg:huggingface/{base}"
         owner, _, short = base.rpartition("/")
@@ -102,7 +102,7 @@ def _filled(part: Any) -> Any:
     return [_filled(value) for value in part] if isinstance(part, list) else part
 
 
-def _tool() -> Part:
+def _tool() -> BomPart:
     tool = Tool()
     return {"type": "application", "bom-ref": f"{tool.name}@{tool.version}", "name": tool.name, "version": tool.version}
 
@@ -115,23 +115,23 @@ def _name(name: str) -> str:
     return printable(name, 255) or "unnamed"
 
 
-def _hashes(source: Source) -> list[Part]:
+def _hashes(source: Source) -> list[BomPart]:
     """Return the digest of the weights where they are one file: shards have one each, below."""
     digests = {file.sha256 for file in source.files}
     return _sha256(source.sha256) if source.sha256 in digests else []
 
 
-def _sha256(digest: str | None) -> list[Part]:
+def _sha256(digest: str | None) -> list[BomPart]:
     # That of a source stands in s3lora.json, which anybody may have written.
     return [{"alg": "SHA-256", "content": digest}] if digest is not None and _SHA256.fullmatch(digest) else []
 
 
-def _file(file: FileDigest) -> Part:
+def _file(file: FileDigest) -> BomPart:
     size = {"name": "s3lora:bytes", "value": str(file.bytes)}
     return {"type": "file", "name": _name(file.name), "hashes": _sha256(file.sha256), "properties": [size]}
 
 
-def _properties(adapter: Adapter, source: Source) -> list[Part]:
+def _properties(adapter: Adapter, source: Source) -> list[BomPart]:
     modules = adapter.modules
     values = {
         "format": source.format,
@@ -145,11 +145,11 @@ def _properties(adapter: Adapter, source: Source) -> list[Part]:
     return _named(values)
 
 
-def _named(values: Mapping[str, object]) -> list[Part]:
+def _named(values: Mapping[str, object]) -> list[BomPart]:
     return [{"name": f"s3lora:{name}", "value": printable(value, 1000)} for name, value in values.items()]
 
 
-def _licences(fields: Mapping[str, str]) -> list[Part]:
+def _licences(fields: Mapping[str, str]) -> list[BomPart]:
     """Return the licence that the card declares, by its SPDX identifier where it has one."""
     declared = fields.get("license", "")
     if declared.lower() in SPDX:
@@ -163,7 +163,7 @@ def _licences(fields: Mapping[str, str]) -> list[Part]:
     return [{"license": {"name": printable(declared), "url": url, "acknowledgement": "declared"}}]
 
 
-def _pedigree(record: Provenance) -> Part:
+def _pedigree(record: Provenance) -> BomPart:
     source = record.source
     ancestor = {
         "type": MODEL,
@@ -186,18 +186,18 @@ def _pedigree(record: Provenance) -> Part:
     return {"ancestors": [ancestor], "notes": printable(notes, 2000)}
 
 
-def _model_card(adapter: Adapter, fields: Mapping[str, str], figures: AdapterFigures | None) -> Part:
+def _model_card(adapter: Adapter, fields: Mapping[str, str], figures: AdapterFigures | None) -> BomPart:
     task = fields.get("pipeline_tag") or (adapter.config or {}).get("task_type")
-    card: Part = {"modelParameters": {"task": printable(task) if isinstance(task, str) else None}}
+    card: BomPart = {"modelParameters": {"task": printable(task) if isinstance(task, str) else None}}
     if figures is not None:
         card["quantitativeAnalysis"] = {"performanceMetrics": _metrics(figures)}
         card["properties"] = _named(_measuring(figures))
     return card
 
 
-def _metrics(figures: AdapterFigures) -> list[Part]:
+def _metrics(figures: AdapterFigures) -> list[BomPart]:
     """Return the adapter's own numbers; the suite is the slice they were taken on, intervals are of 95 %."""
-    made: list[Part] = []
+    made: list[BomPart] = []
     for metric in figures.columns[-1][1]:
         if metric.value is None:
             continue

@@ -81,18 +81,18 @@ def has_section(card: str | None) -> bool:
 
 def _place(card: str, label: object) -> tuple[int, int] | None:
     """Return where the section begins and ends, the markers not included; None where there are no markers."""
-    found = list(_MARKER.finditer(card))
-    if not found:
+    markers = list(_MARKER.finditer(card))
+    if not markers:
         return None
-    names = [marker[1] for marker in found]
+    names = [marker[1] for marker in markers]
     front = _FRONT.match(card)
-    if names == ["begin", "end"] and (front is None or found[0].start() >= front.end()):
-        return found[0].end(), found[1].start()
-    lines = [1 + card.count("\n", 0, marker.start()) for marker in found[:6]]
+    if names == ["begin", "end"] and (front is None or markers[0].start() >= front.end()):
+        return markers[0].end(), markers[1].start()
+    lines = [1 + card.count("\n", 0, marker.start()) for marker in markers[:6]]
     where = ", ".join(f"{name} in line {line}" for name, line in zip(names, lines, strict=False))
     what = "has its markers in the metadata" if names == ["begin", "end"] else "has no single pair of markers"
     fix = f"leave one {BEGIN} and one {END} below it, or neither"
-    raise OutputError(f"{what} ({where}{', …' if len(found) > 6 else ''})", file=label, fix=fix)
+    raise OutputError(f"{what} ({where}{', …' if len(markers) > 6 else ''})", file=label, fix=fix)
 
 
 def _line_ends(card: str, newline: str) -> int:

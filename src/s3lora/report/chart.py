@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from s3lora.evaluate.results import Evaluation, Measure, SuiteInfo, Sweep, Variant
+from s3lora.evaluate.results import Evaluation, Key, Measure, SuiteInfo, Sweep, Variant
 from s3lora.report.axes import MARGIN, Axis, axis, measure_axis
 from s3lora.report.colours import GREYS, HUES
 from s3lora.report.labels import Spot, beside
 from s3lora.report.names import tail
-from s3lora.report.sweep_view import Dot, Key, Line, apart, dots, lines, order
+from s3lora.report.sweep_view import Dot, Line, apart, dots, lines, order
 from s3lora.report.values import measure_of, metric_text
 
 #: Circle, square, triangles, diamond, plus and cross, around (0, 0): one a colour.
@@ -123,20 +123,20 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 470.0, 12.0, 314.0
 
 def against_modules(sweep: Sweep) -> Chart | None:
     """Return safety against the number of modules pruned, None where no point has a number."""
-    found = lines(sweep)
-    if not found:
+    curves = lines(sweep)
+    if not curves:
         return None
-    tops = [place.top for line in found for place in line.places]
+    tops = [place.top for line in curves for place in line.places]
     totals = {point.modules_total for point in sweep.points}
     label = "LoRA modules pruned" + (f", of {totals.pop()}" if len(totals) == 1 else "")
     x = axis((0, max(*tops, 1)), LEFT, RIGHT, label, whole=True)
-    ends = [end for line in found for place in line.places for end in (place.value, place.low, place.high)]
+    ends = [end for line in curves for place in line.places for end in (place.value, place.low, place.high)]
     measure = measure_of(sweep.suites, sweep.safety)
     y = measure_axis(measure, sweep.safety, [*ends, *_values(sweep, sweep.safety)], BOTTOM, TOP)
     name = sweep.safety[1]
     summary = f"{name} for each ranking and number of modules pruned."
     chart = Chart(x, y, f"{name} against modules pruned", summary, _about(sweep, sweep.safety))
-    for line in (line for line in found if line.control):
+    for line in (line for line in curves if line.control):
         _add_control(chart, line, order(sweep))
     for name, variant in (("unpruned", sweep.unpruned), ("base", sweep.base)):
         metric = variant.metric(*sweep.safety)
@@ -144,8 +144,8 @@ def against_modules(sweep: Sweep) -> Chart | None:
             level = y.at(metric.value)
             spots = ((chart.left, level), (chart.right, level))
             chart.lines.append(Path(f"reference {name}", spots, f"{name} {metric_text(metric)}"))
-    rankings = [line for line in found if not line.control]
-    step = apart(found) * (x.at(1) - x.at(0))
+    rankings = [line for line in curves if not line.control]
+    step = apart(curves) * (x.at(1) - x.at(0))
     for i, line in enumerate(rankings):
         _add_ranking(chart, line, order(sweep).index(line.ranking), (i - (len(rankings) - 1) / 2) * step)
     return chart
@@ -181,27 +181,27 @@ def look(place: int, *, control: bool = False) -> tuple[str, str]:
 
 def against_utility(sweep: Sweep) -> Chart | None:
     """Return safety against usefulness, None where no point has both numbers."""
-    found = dots(sweep)
-    if not found or sweep.utility is None:
+    points = dots(sweep)
+    if not points or sweep.utility is None:
         return None
-    across = [end for dot in found for end in (dot.utility, *((_barred(dot) and dot.utility_interval) or ()))]
-    up = [end for dot in found for end in (dot.safety, *((_barred(dot) and dot.safety_interval) or ()))]
+    across = [end for dot in points for end in (dot.utility, *((_barred(dot) and dot.utility_interval) or ()))]
+    up = [end for dot in points for end in (dot.safety, *((_barred(dot) and dot.safety_interval) or ()))]
     across, up = [*across, *_values(sweep, sweep.utility)], [*up, *_values(sweep, sweep.safety)]
     x = measure_axis(measure_of(sweep.suites, sweep.utility), sweep.utility, across, LEFT, RIGHT)
     y = measure_axis(measure_of(sweep.suites, sweep.safety), sweep.safety, up, BOTTOM, TOP)
     safety, utility = sweep.safety[1], sweep.utility[1]
     summary = f"{safety} and {utility} of each point; the Pareto front is ringed."
     chart = Chart(x, y, f"{safety} against {utility}", summary, _about(sweep, sweep.utility))
-    best = sorted((dot for dot in found if dot.pareto), key=lambda dot: (dot.utility, dot.safety))
+    best = sorted((dot for dot in points if dot.pareto), key=lambda dot: (dot.utility, dot.safety))
     if len(best) > 1:
         chart.lines.append(Path("front", tuple((x.at(dot.utility), y.at(dot.safety)) for dot in best)))
-    for dot in sorted(found, key=lambda dot: not dot.control):
+    for dot in sorted(points, key=lambda dot: not dot.control):
         _add_dot(chart, dot, order(sweep).index(dot.ranking))
     for name, shape, variant in (("unpruned", STAR, sweep.unpruned), ("base", PENTAGON, sweep.base)):
         at = (_value(variant, sweep.utility), _value(variant, sweep.safety))
         if at[0] is not None and at[1] is not None:
             chart.signs.append(Sign("hollow", shape, x.at(at[0]), y.at(at[1]), name))
-    _add_numbers(chart, found)
+    _add_numbers(chart, points)
     return chart
 
 
@@ -232,10 +232,10 @@ def _add_dot(chart: Chart, dot: Dot, place: int) -> None:
             chart.lines.append(Path(f"interval {css}", ((at[0], y(low)), (at[0], y(high)))))
 
 
-def _add_numbers(chart: Chart, found: Sequence[Dot]) -> None:
-    taken: list[Spot] = [(chart.x.at(dot.utility), chart.y.at(dot.safety)) for dot in found]
+def _add_numbers(chart: Chart, points: Sequence[Dot]) -> None:
+    taken: list[Spot] = [(chart.x.at(dot.utility), chart.y.at(dot.safety)) for dot in points]
     area = ((LEFT, TOP - 8), (RIGHT, BOTTOM))
-    for dot, spot in list(zip(found, taken, strict=True)):
+    for dot, spot in list(zip(points, taken, strict=True)):
         if dot.pareto:
             text = str(dot.top)
             place = beside(spot, taken, (7.0 * len(text), 11.0), area, gap=9.0)
@@ -263,18 +263,20 @@ def legend(sweep: Sweep) -> list[LegendEntry]:
 def forest(evaluation: Evaluation, suite: SuiteInfo, measure: Measure) -> Chart | None:
     """Return one measure of all variants below each other, None where fewer than two have a number."""
     metrics = [variant.metric(suite.name, measure.name) for variant in evaluation.variants]
-    found = [(v, m) for v, m in zip(evaluation.variants, metrics, strict=True) if m is not None and m.value is not None]
-    if len(found) < 2:
+    measured = [
+        (v, m) for v, m in zip(evaluation.variants, metrics, strict=True) if m is not None and m.value is not None
+    ]
+    if len(measured) < 2:
         return None
-    bottom = TOP + 26.0 * len(found)
-    ends = [end for _, m in found for end in (m.value, m.low, m.high)]
+    bottom = TOP + 26.0 * len(measured)
+    ends = [end for _, m in measured for end in (m.value, m.low, m.high)]
     x = measure_axis(measure, (suite.name, measure.name), ends, 176.0, RIGHT)
-    rows = tuple((TOP + 26.0 * i + 13, tail(variant.name, 24)) for i, (variant, _) in enumerate(found))
+    rows = tuple((TOP + 26.0 * i + 13, tail(variant.name, 24)) for i, (variant, _) in enumerate(measured))
     y = Axis(0, 1, TOP + MARGIN, bottom - MARGIN, "", rows)
     said = f"{measure.name}: {measure.about}" if measure.about else ""
     summary = f"{measure.name} with its 95 % interval."
     chart = Chart(x, y, f"{measure.name} of each variant", summary, said, height=bottom + 46)
-    for (variant, metric), (level, _) in zip(found, rows, strict=True):
+    for (variant, metric), (level, _) in zip(measured, rows, strict=True):
         css, shape = _LOOKS.get(variant.kind, ("c0", SIGNS[0]))
         if metric.low is not None and metric.high is not None:
             chart.lines.append(Path(f"interval {css}", ((x.at(metric.low), level), (x.at(metric.high), level))))

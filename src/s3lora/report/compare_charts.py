@@ -22,7 +22,7 @@ from s3lora.report.compare_view import (
 )
 from s3lora.report.heatmap import row_key
 from s3lora.report.names import tail
-from s3lora.report.scan_charts import TOP, Cell, HeatMap, framed, label_room
+from s3lora.report.scan_charts import TOP, HeatMap, HeatMapCell, framed, label_room
 
 #: The width of a map that stands beside another, and the least and greatest size of a cell.
 ROOM, NARROW, WIDE = 500.0, 12.0, 44.0
@@ -46,7 +46,7 @@ DUMBBELL = (150.0, 14.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class ColourScale:
     """A colour scale: the texts at its ends, and the classes of its steps."""
 
     low: str
@@ -63,7 +63,7 @@ class Drawn:
     title: str
     about: str
     map: HeatMap
-    scale: Scale
+    scale: ColourScale
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,9 @@ def maps(view: ComparisonView) -> tuple[Drawn, ...]:
     ends = (view.labels[0], view.names[0]), (view.labels[-1], view.names[-1])
     values = known([value for row in placed for value in (row.sharp[0], row.sharp[-1])])
     low, high = min(values, default=0.0), max(values, default=0.0)
-    scale = Scale(number(low), number(high), tuple(f"h{i}" for i in range(len(SCALE))), "the brighter, the sharper")
+    scale = ColourScale(
+        number(low), number(high), tuple(f"h{i}" for i in range(len(SCALE))), "the brighter, the sharper"
+    )
     shown = [
         Drawn(label, name, view.index, _map(grid, _sharpness(at, low, high)), scale)
         for at, (label, name) in zip((0, -1), ends, strict=True)
@@ -126,13 +128,13 @@ def _grid(view: ComparisonView) -> _Grid:
 
 def _map(grid: _Grid, paint: _Paint) -> HeatMap:
     wide, high = grid.cell
-    rows: list[list[Cell]] = [[] for _ in grid.rows]
+    rows: list[list[HeatMapCell]] = [[] for _ in grid.rows]
     told = len(grid.members) <= WORDS
     for (down, across), members in sorted(grid.members.items()):
         css, words = paint(members)
         more = f", of {len(members)} modules" if len(members) > 1 else ""
         title = f"layer {grid.layers[across]} {grid.rows[down]}: {words}{more}"
-        rows[down].append(Cell(grid.left + across * wide, TOP + down * high, css, title if told else ""))
+        rows[down].append(HeatMapCell(grid.left + across * wide, TOP + down * high, css, title if told else ""))
     return framed(grid.rows, grid.layers, rows, grid.cell)
 
 
@@ -151,16 +153,16 @@ def _difference(view: ComparisonView, grid: _Grid, placed: Sequence[ComparedModu
     most = max((abs(change) for row in placed if (change := row.change) is not None), default=0.0)
 
     def paint(members: list[ComparedModule]) -> tuple[str, str]:
-        found = [row for row in members if row.change is not None]
-        if not found:
+        told = [row for row in members if row.change is not None]
+        if not told:
             return "hn", "no change can be told"
-        row = max(found, key=lambda row: abs(row.change or 0.0))
+        row = max(told, key=lambda row: abs(row.change or 0.0))
         change = row.change or 0.0
         level = round(change / most * SIDES) if most else 0
         return f"d{SIDES + level}", f"{number(row.sharp[0])} → {number(row.sharp[-1])} ({signed(change)})"
 
     steps = tuple(f"d{i}" for i in range(2 * SIDES + 1))
-    scale = Scale(f"−{number(most)}", f"+{number(most)}", steps, "blue has become less sharp, orange sharper")
+    scale = ColourScale(f"−{number(most)}", f"+{number(most)}", steps, "blue has become less sharp, orange sharper")
     return Drawn(between, f"change of the {view.index}", "", _map(grid, paint), scale)
 
 
@@ -173,15 +175,15 @@ def _distance(view: ComparisonView, grid: _Grid, placed: Sequence[ComparedModule
     top = most if cut else high
 
     def paint(members: list[ComparedModule]) -> tuple[str, str]:
-        found = [row for row in members if row.moved is not None]
-        if not found:
+        told = [row for row in members if row.moved is not None]
+        if not told:
             return "hn", "no distance can be told"
-        row = max(found, key=lambda row: row.moved or 0.0)
+        row = max(told, key=lambda row: row.moved or 0.0)
         level = len(SCALE) - 1 if (row.moved or 0.0) >= top > 0 else step_of(row.moved or 0.0, 0.0, top)
         return f"h{level}", f"distance {distance_text(row)}, cosine {cosine(row.module.net_cosine)}"
 
     steps = tuple(f"h{i}" for i in range(len(SCALE)))
-    scale = Scale("0", f"{number(top)} and more" if cut else number(top), steps, "the brighter, the farther")
+    scale = ColourScale("0", f"{number(top)} and more" if cut else number(top), steps, "the brighter, the farther")
     return Drawn(between, "distance", "", _map(grid, paint), scale)
 
 
@@ -238,11 +240,11 @@ def _ticks(view: ComparisonView, across: Axis) -> tuple[tuple[float, str], ...]:
     places = [across.at(view.at[i]) for i in view.shown]
     spreads = (spread(len(places), count) for count in range(len(places), 1, -1))
     fits = next(chosen for chosen in spreads if len(chosen) == 2 or _apart([places[i] for i in chosen]))
-    found = [
+    ticks = [
         (at, view.labels[i] if n in fits else "") for n, (at, i) in enumerate(zip(places, view.shown, strict=True))
     ]
-    end, text = found[-1]
-    return (*found[:-1], (min(end, PANEL[0] - DIGIT * len(text) / 2), text))
+    end, text = ticks[-1]
+    return (*ticks[:-1], (min(end, PANEL[0] - DIGIT * len(text) / 2), text))
 
 
 def _apart(places: Sequence[float]) -> bool:

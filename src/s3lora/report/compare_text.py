@@ -10,7 +10,7 @@ from s3lora.errors import printable
 from s3lora.measure.comparison import Comparison
 from s3lora.report.blocks import warned
 from s3lora.report.compare_view import ComparedModule, ComparisonView, cosine, distance_text, known, number, view_of
-from s3lora.report.names import Name, tail
+from s3lora.report.names import NameCell, tail
 
 SHOWN = 10
 #: Heights of a sharpness, from the least to the greatest of all that are shown.
@@ -49,7 +49,7 @@ def _stages(view: ComparisonView) -> Table:
     for name in ("modules", f"median {_short(view)}", "highest", "‖ΔW‖", "distance", "cosine"):
         table.add_column(name, justify="right", no_wrap=True)
     for stage in view.stages():
-        named = [] if counted else [Name(stage.name)]
+        named = [] if counted else [NameCell(stage.name)]
         numbers = (stage.sharp, stage.sharpest, stage.frobenius, stage.distance)
         table.add_row(stage.label, *named, str(stage.modules), *map(number, numbers), cosine(stage.cosine))
     return table
@@ -68,7 +68,7 @@ def _most(view: ComparisonView, moved: list[ComparedModule]) -> Table:
         drawn = "".join(_bar(row.sharp[i], low, high) for i in view.shown)
         last = _ends(row.norms) if view.pair else drawn
         told = (distance_text(row), cosine(row.module.net_cosine), _ends((row.sharp[0], row.sharp[-1])), last)
-        table.add_row(Name(row.module.path), *told)
+        table.add_row(NameCell(row.module.path), *told)
     if len(moved) > SHOWN:
         table.add_row(f"… and {len(moved) - SHOWN} more", *[""] * len(heads), style="dim")
     return table

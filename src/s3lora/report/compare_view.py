@@ -105,24 +105,24 @@ class ComparisonView:
 
     def groups(self) -> dict[str, list[ComparedModule]]:
         """Return the rows by projection, in the order in which a transformer uses them."""
-        found: dict[str, list[ComparedModule]] = {}
+        rows: dict[str, list[ComparedModule]] = {}
         for row in self.rows:
-            found.setdefault(row.label, []).append(row)
-        return {label: found[label] for label in sorted(found, key=row_key)}
+            rows.setdefault(row.label, []).append(row)
+        return {label: rows[label] for label in sorted(rows, key=row_key)}
 
     def absent(self, called: Sequence[str]) -> list[tuple[str, list[str]]]:
         """Return what is not in every adapter or not in one shape: a sentence, and the paths that it is about.
 
         `called` is what the sentences call the adapters.
         """
-        found: dict[str, list[str]] = {}
+        paths: dict[str, list[str]] = {}
         for row in self.rows:
             held = [name for name, shape in zip(called, row.module.shape, strict=True) if shape is not None]
             if len(held) < len(called):
-                found.setdefault(f"only in {', '.join(held)}", []).append(row.module.path)
+                paths.setdefault(f"only in {', '.join(held)}", []).append(row.module.path)
             elif len(set(row.module.shape)) > 1:
-                found.setdefault("of another shape than before, so without a distance", []).append(row.module.path)
-        return sorted(found.items())
+                paths.setdefault("of another shape than before, so without a distance", []).append(row.module.path)
+        return sorted(paths.items())
 
     def stages(self) -> list[Stage]:
         """Return the adapters in numbers."""
@@ -200,8 +200,8 @@ def known(values: Values) -> list[float]:
 
 def middle(values: Values) -> float | None:
     """Return the median of the values that are known."""
-    found = known(values)
-    return median(found) if found else None
+    numbers = known(values)
+    return median(numbers) if numbers else None
 
 
 def number(value: float | None) -> str:

@@ -13,7 +13,7 @@ from s3lora.measure.composition import Alignment, Composition, ModuleComposition
 from s3lora.measure.scan import FLAT
 from s3lora.report.blocks import warned
 from s3lora.report.compare_view import cosine, known, number, signed
-from s3lora.report.names import Name, tail
+from s3lora.report.names import NameCell, tail
 
 SHOWN = 10
 #: Adapters that the title names, and pairs that are shown.
@@ -67,7 +67,7 @@ def _gains(ranked: list[ModuleComposition], shown: int) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for module in ranked[:shown]:
         cells = [_step(module, "energy"), signed(module.gain), _step(module, "ssi"), number(_of(module, "frobenius"))]
-        table.add_row(Name(module.path), *cells, style="bold" if module.sharper else "")
+        table.add_row(NameCell(module.path), *cells, style="bold" if module.sharper else "")
     if len(ranked) > shown:
         table.add_row(f"… and {len(ranked) - shown} more", *[""] * 4, style="dim")
     return table
@@ -101,7 +101,7 @@ def _alignments(composition: Composition, pairs: dict[tuple[int, int], list[Alig
         sides = [[one.columns for one in found], [one.rows for one in found]]
         overlaps = [f"{_middle([s.mean_square for s in side])} ({_middle([s.chance for s in side])})" for side in sides]
         both = " · ".join(tail(composition.sources[k].name.removesuffix(SUFFIX), 17) for k in (i, j))
-        table.add_row(Name(both), str(len(found)), cosine(median(one.cosine for one in found)), *overlaps)
+        table.add_row(NameCell(both), str(len(found)), cosine(median(one.cosine for one in found)), *overlaps)
     if len(pairs) > PAIRS:
         table.add_row(f"… and {len(pairs) - PAIRS} more", *[""] * 4, style="dim")
     return table

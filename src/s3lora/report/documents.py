@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3lora.adapter.digest import Source
 from s3lora.choose.select import Plan
 from s3lora.errors import printable
 from s3lora.measure.against import Against
-from s3lora.measure.scan import Configuration, ModuleScan, Scan, Tool
+from s3lora.measure.scan import Scan
 from s3lora.spectrum.indices import INDICES
 
 if TYPE_CHECKING:
@@ -27,19 +26,13 @@ _FORMULA = ("=", "+", "-", "@")
 STANDING = ("percentile_of", "percentile", "percentile_low", "percentile_high", "z", "cell", "cell_adapters")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanDocument:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ScanDocument(Scan):
     """What `s3lora scan --format json` prints for one adapter: the scan, and the plan that marked `selected`.
 
     `reference` is where it stands in the population of `--reference`.
     """
 
-    schema_version: int
-    tool: Tool
-    configuration: Configuration
-    source: Source
-    warnings: tuple[str, ...]
-    modules: tuple[ModuleScan, ...]
     plan: Plan | None
     reference: Against | None = None
 
@@ -53,16 +46,8 @@ def scan_document(scan: Scan, plan: Plan | None, reference: Against | None = Non
     """Join a scan with its plan, and with what a reference says of it; the scan's modules are marked."""
     marked = scan if plan is None else plan.mark(scan)
     notes = scan.warnings if plan is None else tuple(dict.fromkeys((*scan.warnings, *plan.warnings)))
-    return ScanDocument(
-        schema_version=scan.schema_version,
-        tool=scan.tool,
-        configuration=scan.configuration,
-        source=scan.source,
-        warnings=notes,
-        modules=marked.modules,
-        plan=plan,
-        reference=reference,
-    )
+    measured = {field.name: getattr(marked, field.name) for field in fields(Scan)} | {"warnings": notes}
+    return ScanDocument(**measured, plan=plan, reference=reference)
 
 
 def to_json(document: object) -> str:

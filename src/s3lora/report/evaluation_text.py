@@ -12,7 +12,7 @@ from rich.text import Text
 from s3lora.errors import printable
 from s3lora.evaluate.results import Cost, Evaluation, Measure, Metric, PairedComparison, SuiteInfo, Variant
 from s3lora.report.blocks import BULLET, Fitted, labelled, section, suite_lines, title, warned
-from s3lora.report.names import Name, tail
+from s3lora.report.names import NameCell, tail
 from s3lora.report.values import NOTHING, count, decimal, heading, measure_of, metric_text, percent
 
 #: Columns that a name of a variant gets at most, and at least.
@@ -69,7 +69,7 @@ def _one_table(
     for measure, cells in columns:
         table.add_column(Text(f"{tail(heading(measure), 30)}\n{cells[0]}"), no_wrap=True)
     for i, variant in enumerate(variants, 1):
-        table.add_row(Name(variant.name), *(Text(cells[i]) for _, cells in columns))
+        table.add_row(NameCell(variant.name), *(Text(cells[i]) for _, cells in columns))
     return table
 
 
@@ -117,7 +117,7 @@ def _costs(variants: Sequence[Variant]) -> list[RenderableType]:
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for variant, cost in found:
         speed = (decimal(cost.seconds_per_sample), decimal(cost.tokens_per_second))
-        table.add_row(Name(variant.name), cost.mode, *speed, ratio(cost))
+        table.add_row(NameCell(variant.name), cost.mode, *speed, ratio(cost))
     return [table, *labelled([(BULLET, cost.sentence) for _, cost in found if cost.sentence])]
 
 
@@ -139,7 +139,7 @@ def _loaded(variants: Sequence[Variant]) -> list[RenderableType]:
         loaded = variant.loaded
         numbers = (None,) * 3 if loaded is None else (loaded.modules, loaded.parameters, loaded.flops_per_token)
         energy = NOTHING if variant.share is None else percent(variant.share.frobenius_energy)
-        table.add_row(Name(variant.name), *map(count, numbers), energy)
+        table.add_row(NameCell(variant.name), *map(count, numbers), energy)
     return [table]
 
 

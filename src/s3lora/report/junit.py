@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from s3lora.errors import printable
-from s3lora.gate.audit import Audit, Verdict
+from s3lora.gate.audit import Audit, GateVerdict
 from s3lora.gate.findings import Gate
 from s3lora.report.sarif import placeless
 
@@ -82,7 +82,7 @@ def _name(gate: Gate) -> str:
     return f"{gate.id} {gate}"
 
 
-def _rule_case(verdict: Verdict) -> _Case:
+def _rule_case(verdict: GateVerdict) -> _Case:
     name = _name(verdict.gate)
     known = "\n".join(f"known: {found.message}" for found in verdict.known)
     if not verdict.new:

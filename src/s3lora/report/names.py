@@ -47,7 +47,7 @@ def head(text: str, width: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class NameCell:
     """A name in a table, cut from the left to whatever width its column gets."""
 
     text: str

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from s3lora.evaluate.results import Evaluation, PairedComparison, Sweep, SweepPoint
+from s3lora.evaluate.results import Evaluation, Key, PairedComparison, Sweep, SweepPoint
 from s3lora.report.chart import against_modules, against_utility, forest, legend
 from s3lora.report.evaluation_text import items, ratio
 from s3lora.report.html import environment_of_pages, render
 from s3lora.report.sweep_text import shown_keys
-from s3lora.report.sweep_view import Key, collapses, comparison, front, rows
+from s3lora.report.sweep_view import collapses, comparison, front, rows
 from s3lora.report.values import (
     few,
     measure_of,

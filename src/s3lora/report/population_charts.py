@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from s3lora.fleet.populations.distributions import Distribution, Group
-from s3lora.fleet.populations.unusual import Ranking, Unusual
+from s3lora.fleet.populations.unusual import Ranking, UnusualAdapter
 from s3lora.measure.against import FAR
 from s3lora.report.axes import axis
 from s3lora.report.compare_view import number
@@ -219,7 +219,7 @@ def z_end(ranking: Ranking) -> int:
     return next((end for end in Z_ENDS if most <= end), Z_ENDS[-1])
 
 
-def needle(one: Unusual, end: int) -> Needle:
+def needle(one: UnusualAdapter, end: int) -> Needle:
     """Return the drawing of one adapter's z on an axis from −end to end."""
     half = Z_SIZE[0] / 2
     over = dict.fromkeys(

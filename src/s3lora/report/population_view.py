@@ -10,7 +10,7 @@ from s3lora.errors import printable
 from s3lora.fleet.populations.distributions import Distribution, Group
 from s3lora.fleet.populations.standing import Mark
 from s3lora.fleet.populations.survey import Survey
-from s3lora.fleet.populations.unusual import Ranking, Unusual
+from s3lora.fleet.populations.unusual import Ranking, UnusualAdapter
 from s3lora.measure.against import ENDS, FAR, TELLING
 from s3lora.report.compare_view import number
 from s3lora.report.heatmap import row_key
@@ -44,9 +44,9 @@ def label(uri: str, inputs: Sequence[str] = ()) -> str:
     path = PurePosixPath(uri.replace("\\", "/"))
     if not (path.is_absolute() or re.match(r"[A-Za-z]:/", str(path))):
         return _short(uri)
-    found = [folder for one in inputs if (folder := PurePosixPath(one.replace("\\", "/"))) in (path, *path.parents)]
-    if found:
-        inner = max(found, key=lambda folder: len(folder.parts))
+    folders = [folder for one in inputs if (folder := PurePosixPath(one.replace("\\", "/"))) in (path, *path.parents)]
+    if folders:
+        inner = max(folders, key=lambda folder: len(folder.parts))
         return _short(str(PurePosixPath(inner.name) / path.relative_to(inner)))
     return _short("/".join(path.parts[-2:]).lstrip("/"))
 
@@ -97,12 +97,12 @@ def z_text(z: float | None) -> str:
     return size if not size.strip("0.") else f"{'−' if z < 0 else '+'}{size}"
 
 
-def farther(one: Unusual) -> Mark:
+def farther(one: UnusualAdapter) -> Mark:
     """Return the mark that counts: the one whose z is farther from 0."""
     return one.sharpest if one.sharpest.z is not None and abs(one.sharpest.z) >= abs(one.z) else one.median
 
 
-def place_tag(one: Unusual) -> str | None:
+def place_tag(one: UnusualAdapter) -> str | None:
     """Return why it cannot be told whether an adapter is unusual, in a word or two; None where it can."""
     if one.hindered == "mixed_ranks":
         return "mixed ranks"
@@ -111,7 +111,7 @@ def place_tag(one: Unusual) -> str | None:
     return "too few to tell" if one.adapters < TELLING else "cannot be told"
 
 
-def is_unusual(one: Unusual) -> bool:
+def is_unusual(one: UnusualAdapter) -> bool:
     """Return whether an adapter is unusual, at whichever end."""
     return one.verdict in ("high", "low")
 
@@ -127,15 +127,15 @@ def unusual_text(ranking: Ranking) -> str:
 
 def _untold(ranking: Ranking) -> str:
     few, mixed = ranking.few, ranking.mixed
-    found = []
+    reasons = []
     if few:
-        found.append(
+        reasons.append(
             f"of {count(few)} that {'has' if few == 1 else 'have'} fewer than {TELLING} adapters to be compared with"
         )
     if mixed:
         verb, name = "is" if mixed == 1 else "are", INDICES[ranking.index].title
-        found.append(f"of {count(mixed)} that {verb} compared over several ranks, on which the {name} depends")
-    return f" It cannot be told {', and '.join(found)}." if found else ""
+        reasons.append(f"of {count(mixed)} that {verb} compared over several ranks, on which the {name} depends")
+    return f" It cannot be told {', and '.join(reasons)}." if reasons else ""
 
 
 def rank_one_text(ranking: Ranking) -> str | None:

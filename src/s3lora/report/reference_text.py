@@ -11,7 +11,7 @@ from rich.text import Text
 from s3lora.errors import printable
 from s3lora.fleet.populations.reference import Facts
 from s3lora.measure.cells import FEWEST
-from s3lora.report.names import Name
+from s3lora.report.names import NameCell
 
 SHOWN = 10
 
@@ -37,7 +37,7 @@ def _families(facts: Facts) -> Table:
     table.add_column("base family", ratio=1, no_wrap=True)
     table.add_column("adapters", justify="right", no_wrap=True)
     for family, count in list(facts.families.items())[:SHOWN]:
-        table.add_row(Name(family), f"{count:,}")
+        table.add_row(NameCell(family), f"{count:,}")
     if len(facts.families) > SHOWN:
         table.add_row(f"… and {len(facts.families) - SHOWN:,} more", "", style="dim")
     return table
@@ -51,7 +51,7 @@ def _recipes(facts: Facts) -> Table:
     for recipe in facts.recipes[:SHOWN]:
         numbers = (recipe.rank, recipe.lora_alpha, recipe.lora_dropout)
         shown = ("–" if number is None else f"{number:g}" for number in numbers)
-        table.add_row(Name(f"{recipe.base_family} {recipe.projections}"), *shown, f"{recipe.adapters:,}")
+        table.add_row(NameCell(f"{recipe.base_family} {recipe.projections}"), *shown, f"{recipe.adapters:,}")
     more = len(facts.recipes) - SHOWN + facts.more_recipes
     if more > 0:
         table.add_row(f"… and {more:,} more", "", "", "", "", style="dim")

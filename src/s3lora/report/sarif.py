@@ -14,7 +14,7 @@ from typing import Any
 
 from s3lora.choose.ties import sharpest
 from s3lora.errors import S3LoRAError, printable
-from s3lora.gate.audit import Audit, Verdict, absent, gravest
+from s3lora.gate.audit import Audit, GateVerdict, absent, gravest
 from s3lora.gate.baseline import INSIDE, OUTSIDE, VERSION, Baseline, Known, fingerprint_of
 from s3lora.gate.findings import Finding, some
 from s3lora.gate.places import Place
@@ -145,7 +145,7 @@ def _results(one: Audit, indices: dict[Place, int], *, compared: bool) -> list[d
     return [_result(one, one.scan, verdict, location, compared) for verdict in one.verdicts if verdict.findings]
 
 
-def _result(one: Audit, scan: Scan, verdict: Verdict, location: dict[str, Any], compared: bool) -> dict[str, Any]:
+def _result(one: Audit, scan: Scan, verdict: GateVerdict, location: dict[str, Any], compared: bool) -> dict[str, Any]:
     rule = next(rule for rule in RULES if rule.id == verdict.gate.id)
     findings = sorted(verdict.findings, key=Finding.excess, reverse=True)
     fingerprint = fingerprint_of(one.place, verdict.gate, findings)
@@ -172,7 +172,7 @@ def _modules(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     ]
 
 
-def _message(scan: Scan, verdict: Verdict, findings: Sequence[Finding]) -> str:
+def _message(scan: Scan, verdict: GateVerdict, findings: Sequence[Finding]) -> str:
     """Return a first sentence that stands alone, and the worst modules."""
     name, total, gate = printable(scan.source.name, 80), len(scan.modules), verdict.gate
     if findings[0].module is None:

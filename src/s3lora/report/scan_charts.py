@@ -28,7 +28,7 @@ BAR = 0.76
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class HeatMapCell:
     """A rectangle of the heat map; `css` is its step of the colour scale."""
 
     x: float
@@ -45,7 +45,7 @@ class HeatMap:
     height: float
     left: float
     cell: tuple[float, float]
-    rows: tuple[tuple[float, str, tuple[Cell, ...]], ...]
+    rows: tuple[tuple[float, str, tuple[HeatMapCell, ...]], ...]
     layers: tuple[tuple[float, str], ...]
     crosses: tuple[tuple[float, float], ...]
     arm: float
@@ -71,14 +71,14 @@ def heat_map(view: View, series: Series) -> HeatMap | None:
     high = min(wide, HIGH)
     left = label_room(view.rows)
     chosen = set(view.chosen)
-    rows: list[list[Cell]] = [[] for _ in view.rows]
+    rows: list[list[HeatMapCell]] = [[] for _ in view.rows]
     crosses = []
     for square, value in zip(view.squares, values, strict=True):
         x, y = left + square.column * wide, TOP + square.row * high
         level = series.level(value)
         more = f", the sharpest of {len(square.members)}" if len(square.members) > 1 else ""
         title = f"layer {view.layers[square.column]} {view.rows[square.row]}: {decimal(value)}{more}"
-        rows[square.row].append(Cell(x, y, "hn" if level is None else f"h{level}", title))
+        rows[square.row].append(HeatMapCell(x, y, "hn" if level is None else f"h{level}", title))
         if chosen.intersection(square.members):
             crosses.append((x + (wide - 1) / 2, y + (high - 1) / 2))
     return framed(view.rows, view.layers, rows, (wide, high), tuple(crosses))
@@ -92,7 +92,7 @@ def label_room(names: Sequence[str]) -> float:
 def framed(
     names: Sequence[str],
     layers: Sequence[int],
-    rows: Sequence[Sequence[Cell]],
+    rows: Sequence[Sequence[HeatMapCell]],
     size: tuple[float, float],
     crosses: tuple[tuple[float, float], ...] = (),
 ) -> HeatMap:

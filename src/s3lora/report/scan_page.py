@@ -80,7 +80,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
     document = adapter.document
     view = view_of(document, adapter.ranked)
     series = view.shown
-    found: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "view": view,
         "verb": "scan" if adapter.provenance is None else "prune",
         "provenance": adapter.provenance,
@@ -95,8 +95,8 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "rows": _rows(view),
     }
     if series is None:
-        return found
-    return found | {
+        return entry
+    return entry | {
         "tiles": _tiles(None if document.plan is None else document.plan.share, view),
         "map": heat_map(view, series),
         "ends": scale_ends(series),
@@ -361,13 +361,13 @@ def _curve_data(adapter: Reported) -> dict[str, Any] | None:
     keys = [key for key in (sweep.safety, sweep.utility) if key is not None]
     points = []
     for point in sweep.points:
-        found = [point.metric(*key) for key in keys]
-        if point.control or found[0] is None or found[0].value is None:
+        metrics = [point.metric(*key) for key in keys]
+        if point.control or metrics[0] is None or metrics[0].value is None:
             continue
-        text = ", ".join(f"{key[1]} {metric_text(m)}" for key, m in zip(keys, found, strict=True))
+        text = ", ".join(f"{key[1]} {metric_text(m)}" for key, m in zip(keys, metrics, strict=True))
         place: list[float] = []
-        if len(charts) > 1 and len(found) > 1 and found[1] is not None and found[1].value is not None:
-            place = [charts[1].x.at(found[1].value), charts[1].y.at(found[0].value)]
+        if len(charts) > 1 and len(metrics) > 1 and metrics[1] is not None and metrics[1].value is not None:
+            place = [charts[1].x.at(metrics[1].value), charts[1].y.at(metrics[0].value)]
         points.append({"index": point.index, "method": point.method, "top": point.top, "text": text, "at": place})
     across = charts[0].x
     return {

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.errors import printable
-from s3lora.evaluate.results import Metric, SuiteInfo, Sweep, SweepPoint, Tuning, Variant
+from s3lora.evaluate.results import Key, Metric, SuiteInfo, Sweep, SweepPoint, Tuning, Variant
 from s3lora.report.blocks import BULLET, SENTENCE, Fitted, labelled, section, suite_lines, title, warned
 from s3lora.report.evaluation_text import LEGEND
-from s3lora.report.names import Name, head, tail
-from s3lora.report.sweep_view import Key, SweepRow, collapses, front, rows, sentences, telling
+from s3lora.report.names import NameCell, head, tail
+from s3lora.report.sweep_view import SweepRow, collapses, front, rows, sentences, telling
 from s3lora.report.values import heading, measure_of, metric_text, over_refusal_key, percent
 
 #: Best on one of the two axes among all points that are as good on the other.
@@ -62,7 +62,7 @@ def _sweep_table(sweep: Sweep, keys: Sequence[Key], *, short: bool) -> Table:
         sweep.suites, keys, [sweep.base, sweep.unpruned], max((len(_mark(row)) for row in made), default=1)
     )
     for name, variant in (("no adapter", sweep.base), ("nothing pruned", sweep.unpruned)):
-        table.add_row("", Name(name), *_cells(variant.metric, keys, short), "")
+        table.add_row("", NameCell(name), *_cells(variant.metric, keys, short), "")
     shared = _shared(sweep)
     last = None
     for row in made:
@@ -149,7 +149,7 @@ def _correlations(sweep: Sweep) -> list[RenderableType]:
     table.add_column(justify="right", no_wrap=True)
     pairs = list(sweep.correlations.items())
     for pair, value in pairs[:CORRELATIONS]:
-        table.add_row(Name(pair.replace(" | ", " and ")), f"{value:.2f}")
+        table.add_row(NameCell(pair.replace(" | ", " and ")), f"{value:.2f}")
     if len(pairs) > CORRELATIONS:
         table.add_row(f"… and {len(pairs) - CORRELATIONS} more pairs", "", style="dim")
     return [table]
@@ -188,11 +188,10 @@ def _add_split(
 ) -> None:
     counts = [_items([unpruned], key) for key in keys]
     table.add_row("", Text(name, "bold"), *(Text(found, "dim") for found in counts), "")
-    table.add_row("", Name("nothing pruned"), *_cells(unpruned.metric, keys, short), "")
+    table.add_row("", NameCell("nothing pruned"), *_cells(unpruned.metric, keys, short), "")
     for point in sorted(points, key=lambda point: point.top):
         chosen = point.top == top
         mark = CHOSEN * chosen + COLLAPSE * point.collapse
         style = "bold" if chosen else ""
-        table.add_row(
-            mark, Name(_pruned(point)), *_cells(point.metric, keys, short), percent(point.frobenius_energy), style=style
-        )
+        cells = _cells(point.metric, keys, short)
+        table.add_row(mark, NameCell(_pruned(point)), *cells, percent(point.frobenius_energy), style=style)

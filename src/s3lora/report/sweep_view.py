@@ -6,10 +6,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from s3lora.evaluate.results import ControlSpread, Measure, PairedComparison, Sweep, SweepPoint
+from s3lora.evaluate.results import ControlSpread, Key, Measure, PairedComparison, Sweep, SweepPoint
 from s3lora.report.values import NOTHING, metric_text, percent, spread_text
 
-Key = tuple[str, str]
 #: Lines that run together are moved apart by this share of the axis each, and by no more than that in all.
 APART, ALL_APART = 0.006, 0.03
 
@@ -108,8 +107,8 @@ def telling(sweep: Sweep, most: int) -> list[SweepPoint]:
     """Return at most so many points of the front: rather those that differ in safety and keep their usefulness."""
 
     def order(point: SweepPoint) -> tuple[bool, bool]:
-        found = comparison(point, sweep.safety)
-        return point.collapse, found is None or found.verdict not in ("lower", "higher")
+        compared = comparison(point, sweep.safety)
+        return point.collapse, compared is None or compared.verdict not in ("lower", "higher")
 
     return sorted(sorted(front(sweep), key=order)[:most], key=lambda point: point.top)
 
@@ -188,10 +187,10 @@ def order(sweep: Sweep) -> list[str]:
     return list(dict.fromkeys(point.ranking for point in sorted(sweep.points, key=lambda point: point.control)))
 
 
-def apart(found: Sequence[Line]) -> float:
+def apart(curves: Sequence[Line]) -> float:
     """Return by how many modules neighbouring lines are moved apart, so that they never reach the next point."""
-    rankings = max(1, sum(not line.control for line in found) - 1)
-    tops = sorted({place.top for line in found for place in line.places})
+    rankings = max(1, sum(not line.control for line in curves) - 1)
+    tops = sorted({place.top for line in curves for place in line.places})
     end = max([1, *tops])
     gap = min((b - a for a, b in itertools.pairwise(tops)), default=end)
     return min(APART * end, ALL_APART * end / rankings, gap / 3 / rankings)

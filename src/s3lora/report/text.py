@@ -24,7 +24,7 @@ from s3lora.report.against_text import against_text
 from s3lora.report.against_view import mark_of, percentile, robust_z
 from s3lora.report.documents import ScanDocument
 from s3lora.report.heatmap import heat_map
-from s3lora.report.names import Name, tail
+from s3lora.report.names import NameCell, tail
 from s3lora.report.values import told_with
 from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
@@ -154,7 +154,7 @@ def _ranking(modules: Sequence[ModuleScan], index: str, width: int, against: Aga
             cells[1:1] = [percentile(mark), robust_z(mark)]
         style = "bold" if module.selected else ""
         shape = f"{module.shape[0]}×{module.shape[1]}"
-        table.add_row("×" if module.selected else "", Name(module.path), *cells, shape, style=style)
+        table.add_row("×" if module.selected else "", NameCell(module.path), *cells, shape, style=style)
     if len(ranked) > SHOWN:
         table.add_row("", f"… and {len(ranked) - SHOWN} more", *[""] * (len(columns) + len(standing) + 1), style="dim")
     return table
@@ -224,7 +224,7 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
     table.add_column(provenance.plan.index if provenance.plan.index in INDICES else "", justify="right")
     table.add_column("")
     for module in provenance.modules[:SHOWN]:
-        table.add_row(str(module.position), Name(module.path), _number(module.value), module.action)
+        table.add_row(str(module.position), NameCell(module.path), _number(module.value), module.action)
     if len(provenance.modules) > SHOWN:
         table.add_row("", f"… and {len(provenance.modules) - SHOWN} more, all in s3lora.json", "", "", style="dim")
     left = [f"left behind: {name}" for name in written.left_behind]

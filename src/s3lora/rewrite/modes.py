@@ -65,10 +65,11 @@ class Mode(ABC):
 class Remove(Mode):
     """The module's tensors leave the file, and the configuration says so; where a loader needs them, they are zeroed.
 
-    >>> import s3lora
-    >>> with s3lora.open_adapter("my-adapter") as adapter:                     # doctest: +SKIP
-    ...     plan = s3lora.select(s3lora.scan(adapter))
-    ...     pruned = s3lora.prune(adapter, plan, s3lora.Remove())
+    Examples:
+        >>> import s3lora
+        >>> with s3lora.open_adapter("my-adapter") as adapter:
+        ...     plan = s3lora.select(s3lora.scan(adapter))
+        ...     pruned = s3lora.prune(adapter, plan, s3lora.Remove())
     """
 
     name: ClassVar[str] = "remove"

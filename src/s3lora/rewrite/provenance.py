@@ -105,6 +105,15 @@ def write_pruned(
     Kept tensors are bit-identical, heads and other files of the folder come along, and the result is opened again
     and compared before it takes its place. Same input and version, same bytes.
 
+    Examples:
+        >>> import s3lora
+        >>> with s3lora.open_adapter("my-adapter") as adapter:
+        ...     scan = s3lora.scan(adapter)
+        ...     pruned = s3lora.prune(adapter, s3lora.select(scan, s3lora.Top(2)))
+        ...     record, written = s3lora.write_pruned(pruned, scan, "two-less")
+        >>> record.mode, len(record.modules)
+        ('remove', 2)
+
     Raises UsageError if `scan` is of another adapter, OutputError if `out` exists (without `force`), cannot be
     written, or does not verify.
     """
@@ -156,7 +165,13 @@ def _metadata(record: Provenance) -> dict[str, str]:
 
 
 def read_provenance(folder: str | os.PathLike[str]) -> Provenance:
-    """Return the content of `s3lora.json` in `folder`; raise AdapterFileError if there is none of that form."""
+    """Return the content of `s3lora.json` in `folder`; raise AdapterFileError if there is none of that form.
+
+    Examples:
+        >>> import s3lora
+        >>> s3lora.read_provenance("pruned").plan
+        <Plan: 10 of 120 modules, top 10 by ssi>
+    """
     path = Path(folder) / PROVENANCE
     raw = read_whole(path, MAX_PROVENANCE, AdapterFileError, fix="only what s3lora pruned can be restored")
     try:
@@ -198,6 +213,11 @@ def restore(
     force: bool = False,
 ) -> tuple[str, ...]:
     """Put pruned modules back from the original adapter, and return the paths of those put back.
+
+    Examples:
+        >>> import s3lora
+        >>> len(s3lora.restore("pruned", "my-adapter", "restored"))
+        10
 
     Parameters:
         pruned: a folder that `write_pruned` wrote.

@@ -46,6 +46,12 @@ def prune(
 ) -> Pruned:
     """Apply a plan to an adapter. Nothing is written and the input stays as it is; see `write_pruned`.
 
+    Examples:
+        >>> import s3lora
+        >>> with s3lora.open_adapter("my-adapter") as adapter:
+        ...     plan = s3lora.select(s3lora.scan(adapter), s3lora.Top(2))
+        ...     pruned = s3lora.prune(adapter, plan, s3lora.Clip(component=3), loader="vllm")
+
     Parameters:
         adapter: the adapter that was scanned.
         plan: the chosen modules; every path must be in the adapter.

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from s3lora.spectrum.tall import Float
 
-Pair = tuple[NDArray[Any], NDArray[Any]]
+Factors = tuple[NDArray[Any], NDArray[Any]]
 
 
-def inner_product(first: Pair, second: Pair) -> float:
+def inner_product(first: Factors, second: Factors) -> float:
     """Return ⟨B₁A₁, B₂A₂⟩ = ⟨B₁ᵀB₂, A₁A₂ᵀ⟩, each pair being (A of shape (r, n), B of shape (m, r))."""
     return float(np.sum(_cross(first[1], second[1]) * _cross(first[0].T, second[0].T)))
 

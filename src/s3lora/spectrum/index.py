@@ -15,7 +15,7 @@ from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.tall import Float
 
 
-class Measured(NamedTuple):
+class Spectra(NamedTuple):
     """What an index may look at: σ̃ of the method, the update itself, and the method's own ε in the denominator.
 
     Of one module σ̃ are M numbers, none of a zero update; of a stack of k modules they are k × M, with
@@ -65,7 +65,7 @@ class Index:
     title: str
     meaning: str
     range: str | None
-    of: Callable[[Measured], Float]
+    of: Callable[[Spectra], Float]
     sharp: Literal["high", "low"]
     scale_free: bool
     by_rank: bool
@@ -83,7 +83,7 @@ class Index:
         if re.fullmatch(r"[a-z][a-z0-9_]*", self.name) is None:
             raise ValueError(f"{self.name!r} cannot be the name of an index")
 
-    def values(self, measured: Measured) -> Float:
+    def values(self, measured: Spectra) -> Float:
         """Return the index of the module, or of each module of a stack; NaN where it is undefined."""
         with np.errstate(divide="ignore", invalid="ignore"):  # of zero updates
             found = self.of(measured)

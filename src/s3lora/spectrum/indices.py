@@ -11,14 +11,14 @@ from collections.abc import Iterable
 import numpy as np
 
 from s3lora.spectrum.bins import RANKS, SHARES, SIZES, Bins
-from s3lora.spectrum.index import Index, Measured
+from s3lora.spectrum.index import Index, Spectra
 from s3lora.spectrum.moments import kurtosis
 from s3lora.spectrum.tall import Float
 
 __all__ = [
     "INDICES",
     "Index",
-    "Measured",
+    "Spectra",
     "add",
     "any_costly",
     "effective_rank",
@@ -122,7 +122,7 @@ def any_costly(names: Iterable[str]) -> bool:
     return any(name in INDICES and INDICES[name].costly for name in names)
 
 
-def _kurtosis(measured: Measured) -> Float:
+def _kurtosis(measured: Spectra) -> Float:
     update = measured.update
     return np.array([kurtosis(one) for one in update] if update.stacked else kurtosis(update))[()]
 

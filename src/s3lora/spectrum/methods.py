@@ -8,47 +8,22 @@ for a zero update.
     mas-svd   magnitude-aware spherically normalised SVD (Ao & Rumchurn 2025, arXiv 2508.15068), the default
     released  what the paper's released script computes; dense, for reproducing its numbers only
 
-To add one, write a function with the signature of `svd` and name it in `METHODS`.
+A method is a function and an entry at the end of this file; `Method` in `method.py` says what there is to know of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from s3lora.spectrum.factored import FactoredUpdate
-from s3lora.spectrum.released import released_value
+from s3lora.spectrum.method import Method, Options
+from s3lora.spectrum.released import INDEX_EPSILON, released_value
 from s3lora.spectrum.robust import robust_scales
 from s3lora.spectrum.tall import Float
 
-__all__ = ["METHODS", "Options", "mas_svd", "released", "spsvd", "svd"]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the methods can be told.
-
-    rank: M, the number of components; None takes all r. Must be at least 1.
-    fit: how `spsvd` fits a pair of directions, by least squares or by least absolute deviations.
-    sample: rows and columns drawn for `fit="l1"`, which needs entries of ΔW; None uses all of them.
-    seed: of that draw.
-
-    Raises ValueError where rank or sample is below 1.
-    """
-
-    rank: int | None = None
-    fit: Literal["l2", "l1"] = "l2"
-    sample: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse a number of components or of samples that would mean nothing."""
-        for name, value in (("rank", self.rank), ("sample", self.sample)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more, not {value}")
+__all__ = ["METHODS", "Method", "Options", "add", "mas_svd", "released", "spsvd", "svd"]
 
 
 DEFAULT = Options()
@@ -132,15 +107,35 @@ def _cleared(values: Float, update: FactoredUpdate) -> Float:
     return np.where(update.is_zero[:, None], 0.0, values) if update.stacked else values
 
 
-def _one_by_one(method: Method, stack: FactoredUpdate, options: Options) -> Float:
-    """Return what a method that takes one module only finds in each."""
-    found = [method(one, options) for one in stack]
-    values = np.zeros((len(found), max(map(len, found))))
-    for row, one in zip(values, found, strict=True):
-        row[: len(one)] = one
+def _one_by_one(method: Callable[[FactoredUpdate, Options], Float], stack: FactoredUpdate, options: Options) -> Float:
+    """Return what a method that takes one module only gives for each."""
+    rows = [method(one, options) for one in stack]
+    values = np.zeros((len(rows), max(map(len, rows))))
+    for i, row in enumerate(rows):
+        values[i, : len(row)] = row
     return values
 
 
-Method = Callable[[FactoredUpdate, Options], Float]
+#: Name → method, in the order in which they are shown; the first is the default.
+METHODS: dict[str, Method] = {}
 
-METHODS: dict[str, Method] = {"mas-svd": mas_svd, "svd": svd, "spsvd": spsvd, "released": released}
+
+def add(method: Method) -> None:
+    """Make a method known."""
+    METHODS[method.name] = method
+
+
+add(Method(name="mas-svd", of=mas_svd))
+add(Method(name="svd", of=svd))
+add(Method(name="spsvd", of=spsvd, fits=True))
+add(
+    Method(
+        name="released",
+        of=released,
+        scales=False,
+        dense=True,
+        epsilon=INDEX_EPSILON,
+        undefined=lambda m, n: m > n,
+        undefined_for="m > n, as the script itself fails there",
+    )
+)

@@ -14,7 +14,7 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 
 from s3lora.fleet.engines.cluster import RayEngine
-from s3lora.fleet.run import Progress, fleet_scan
+from s3lora.fleet.run import FleetProgress, fleet_scan
 
 
 class Losing:
@@ -27,7 +27,7 @@ class Losing:
         self.lost = 0
         self.at = self.random.randint(8, 40)
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: FleetProgress) -> None:
         if self.lost < 2 and progress.done >= self.at:
             self.cluster.remove_node(self.nodes.pop(self.random.randrange(len(self.nodes))), allow_graceful=False)
             self.lost += 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from s3lora.measure.against import ENDS, FAR, TELLING, Mark, unusual
 from s3lora.spectrum.factored import FactoredUpdate
-from s3lora.spectrum.indices import INDICES, Measured
+from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.statistics import wilson
 
 
@@ -73,7 +73,7 @@ def test_which_indices_depend_on_the_rank() -> None:
         found[rank] = {name: [] for name in INDICES}
         for _ in range(5):
             update = FactoredUpdate(random.normal(size=(rank, 48)), random.normal(size=(64, rank)), 1 / rank)
-            measured = Measured(update.singular_values, update)
+            measured = Spectra(update.singular_values, update)
             for name, index in INDICES.items():
                 found[rank][name].append(index.of(measured))
     for name in INDICES:

@@ -6,9 +6,9 @@ To add a format, write one file with a `Format`, and name it in `FORMATS` below;
 from __future__ import annotations
 
 from s3lora.adapter.formats import custom, diffusers, kohya, mlx, peft
-from s3lora.adapter.formats.base import Format, Reading, Source
+from s3lora.adapter.formats.base import Format, Reading, StoredAdapter
 
-__all__ = ["FORMATS", "Format", "Reading", "Source"]
+__all__ = ["FORMATS", "Format", "Reading", "StoredAdapter"]
 
 FORMATS: tuple[Format, ...] = (
     peft.FORMAT,

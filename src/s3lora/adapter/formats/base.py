@@ -13,7 +13,7 @@ from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class StoredAdapter:
     """All tensors of an adapter by name, with its configuration if it has one.
 
     `label` and `config_label` name the weights file and the configuration in messages.
@@ -43,8 +43,8 @@ class Format:
     """
 
     name: str
-    recognises: Callable[[Source], bool]
-    read: Callable[[Source], Reading]
+    recognises: Callable[[StoredAdapter], bool]
+    read: Callable[[StoredAdapter], Reading]
     removable: bool = True
 
 

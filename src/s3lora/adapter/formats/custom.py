@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from s3lora.adapter.formats.base import Format, Reading, Source, rank_warning
+from s3lora.adapter.formats.base import Format, Reading, StoredAdapter, rank_warning
 from s3lora.adapter.formats.pairs import Pair, read_pairs
 from s3lora.adapter.model import layer_number
 
@@ -22,7 +22,7 @@ _SAM_KEY = re.compile(r"^w_(?P<half>[ab])_(?P<number>\d+)$")
 _HALVES = {"down": "down", "up": "up", "a": "down", "b": "up"}
 
 
-def _gather(source: Source, key: re.Pattern[str], path: str) -> tuple[dict[str, Pair], list[str]]:
+def _gather(source: StoredAdapter, key: re.Pattern[str], path: str) -> tuple[dict[str, Pair], list[str]]:
     """Return the pairs by path (`path` is the template of a module's path) and the names that are no factor."""
     pairs: dict[str, Pair] = {}
     others = []
@@ -36,33 +36,33 @@ def _gather(source: Source, key: re.Pattern[str], path: str) -> tuple[dict[str, 
     return pairs, others
 
 
-def _read_sd(source: Source) -> Reading:
+def _read_sd(source: StoredAdapter) -> Reading:
     pairs, others = _gather(source, _SD_KEY, r"\g<path>")
-    reading = read_pairs(pairs.values(), others, source.label, locate=_sd_place)
+    reading = read_pairs(pairs.values(), others, source.label, locate=_sd_parts)
     ranks = {path: source.metadata.get(f"{path}:rank", "") for path in pairs}
     configured = {path: int(rank) for path, rank in ranks.items() if rank.isdecimal() and len(rank) < 10}
     notes = (*reading.warnings, *rank_warning(reading.modules, configured))
     return Reading(reading.modules, reading.other_tensors, notes)
 
 
-def _sd_place(path: str) -> tuple[int | None, str]:
+def _sd_parts(path: str) -> tuple[int | None, str]:
     model, _, number = path.rpartition(":")
     return layer_number(number), model
 
 
-def _read_sam(source: Source) -> Reading:
+def _read_sam(source: StoredAdapter) -> Reading:
     pairs, others = _gather(source, _SAM_KEY, r"w_\g<number>")
     note = "numbered pairs: read as Segment Anything's, where 2k is the query and 2k + 1 the value of block k"
-    return read_pairs(pairs.values(), others, source.label, locate=_sam_place, notes=[note])
+    return read_pairs(pairs.values(), others, source.label, locate=_sam_parts, notes=[note])
 
 
-def _sam_place(path: str) -> tuple[int | None, str]:
+def _sam_parts(path: str) -> tuple[int | None, str]:
     digits = path.removeprefix("w_")
     number = layer_number(digits)
     return None if number is None else number // 2, "v" if int(digits[-1]) % 2 else "q"
 
 
-def _has(key: re.Pattern[str], source: Source) -> bool:
+def _has(key: re.Pattern[str], source: StoredAdapter) -> bool:
     return any(key.match(name) for name in source.tensors)
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 
-from s3lora.adapter.formats.base import Format, Reading, Source
+from s3lora.adapter.formats.base import Format, Reading, StoredAdapter
 from s3lora.adapter.formats.pairs import Pair, read_pairs
-from s3lora.adapter.model import place
+from s3lora.adapter.model import path_parts
 
 _KEY = re.compile(
     r"^(?P<owner>.+?)(?:\.processor)?\.(?:(?P<inner>\w+)_lora|lora|lora_linear_layer)"
@@ -23,11 +23,11 @@ _KEY = re.compile(
 ALPHA = ".alpha"
 
 
-def _recognises(source: Source) -> bool:
+def _recognises(source: StoredAdapter) -> bool:
     return any((match := _KEY.match(name)) is not None and match["half"] for name in source.tensors)
 
 
-def _read(source: Source) -> Reading:
+def _read(source: StoredAdapter) -> Reading:
     pairs: dict[str, Pair] = {}
     others = []
     for name, tensor in source.tensors.items():
@@ -42,7 +42,7 @@ def _read(source: Source) -> Reading:
     for name in [name for name in others if name.removesuffix(ALPHA) in pairs]:
         others.remove(name)
         pairs[name.removesuffix(ALPHA)].add("alpha", name, source.tensors[name], source.label)
-    return read_pairs(pairs.values(), others, source.label, locate=lambda path: place(path)[:2])
+    return read_pairs(pairs.values(), others, source.label, locate=lambda path: path_parts(path)[:2])
 
 
 FORMAT = Format("diffusers", _recognises, _read)

@@ -13,7 +13,7 @@ from typing import Any
 
 from s3lora.adapter.formats.base import check_pair, require_floating
 from s3lora.adapter.formats.parts import Parts, Scalings
-from s3lora.adapter.model import Factor, LoraModule, place
+from s3lora.adapter.model import Factor, LoraModule, path_parts
 from s3lora.adapter.tensor import Array, Tensor
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError
 
@@ -49,8 +49,8 @@ def fused(
                 A=a,
                 B=b,
                 scaling=scaling.of(configured, a.shape[0]),
-                layer=place(container)[0],
-                projection=name or place(container)[1],
+                layer=path_parts(container)[0],
+                projection=name or path_parts(container)[1],
                 expert=expert,
                 extras=tuple(part.extras),
                 group=_group(container),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from s3lora.adapter.formats.base import Format, Reading, Source
+from s3lora.adapter.formats.base import Format, Reading, StoredAdapter
 from s3lora.adapter.formats.pairs import Pair, read_pairs
-from s3lora.adapter.model import place
+from s3lora.adapter.model import path_parts
 from s3lora.errors import UnsupportedAdapterError
 
 _ROLES = {".lora_down.weight": "down", ".lora_up.weight": "up", ".alpha": "alpha"}
@@ -30,13 +30,13 @@ _AFTER_BLOCK = re.compile(
 _PREFIX = re.compile(r"^lora_(?:unet|te\d?|transformer)_")
 
 
-def _recognises(source: Source) -> bool:
+def _recognises(source: StoredAdapter) -> bool:
     return any(name.endswith((".lora_down.weight", ".lora_up.weight")) for name in source.tensors) or any(
         name.startswith("lora_") and _other_kind(name) for name in source.tensors
     )
 
 
-def _read(source: Source) -> Reading:
+def _read(source: StoredAdapter) -> Reading:
     refuse_other_kinds(source.tensors, source.label)
     pairs: dict[str, Pair] = {}
     rest = []
@@ -78,7 +78,7 @@ def locate(path: str) -> tuple[int | None, str]:
     >>> locate("lora_unet_double_blocks_7_img_attn_proj")
     (7, 'img_attn_proj')
     """
-    layer, projection, _ = place(path)
+    layer, projection, _ = path_parts(path)
     if "." in path:
         return layer, projection
     match = _AFTER_BLOCK.match(path)

@@ -12,24 +12,24 @@ from typing import Any
 from s3lora.adapter.formats.base import (
     Format,
     Reading,
-    Source,
+    StoredAdapter,
     check_pair,
     matrix,
     missing_half,
     positive,
     rank_warning,
 )
-from s3lora.adapter.model import LoraModule, Scaling, natural_key, place
+from s3lora.adapter.model import LoraModule, Scaling, natural_key, path_parts
 from s3lora.adapter.tensor import Tensor
 
 A, B, MAGNITUDE = ".lora_a", ".lora_b", ".m"
 
 
-def _recognises(source: Source) -> bool:
+def _recognises(source: StoredAdapter) -> bool:
     return any(name.endswith((A, B)) for name in source.tensors)
 
 
-def _read(source: Source) -> Reading:
+def _read(source: StoredAdapter) -> Reading:
     parameters = _parameters(source.config)
     modules: list[LoraModule] = []
     taken: set[str] = set()
@@ -53,13 +53,13 @@ def _paths(tensors: Mapping[str, Tensor]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _module(path: str, source: Source, scaling: Scaling) -> LoraModule:
+def _module(path: str, source: StoredAdapter, scaling: Scaling) -> LoraModule:
     a, b = source.tensors.get(path + A), source.tensors.get(path + B)
     if a is None or b is None:
         raise missing_half(path, *(("lora_b", "lora_a") if a is None else ("lora_a", "lora_b")), source.label)
     factors = matrix(a, source.label, transpose=True), matrix(b, source.label, transpose=True)
     check_pair(path, *factors, source.label)
-    layer, projection, expert = place(path)
+    layer, projection, expert = path_parts(path)
     dora = path + MAGNITUDE in source.tensors
     return LoraModule(
         path=path,

@@ -10,7 +10,7 @@ from s3lora.adapter.formats import experts
 from s3lora.adapter.formats.base import (
     Format,
     Reading,
-    Source,
+    StoredAdapter,
     alpha_scaling,
     check_pair,
     matrix,
@@ -18,7 +18,7 @@ from s3lora.adapter.formats.base import (
     rank_warning,
 )
 from s3lora.adapter.formats.parts import Parts, Scalings
-from s3lora.adapter.model import LoraModule, natural_key, place
+from s3lora.adapter.model import LoraModule, natural_key, path_parts
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 PREFIX = "base_model.model."
@@ -35,11 +35,11 @@ _NOT_OF_LORA = (".base_layer.", ".token_adapter.", ".modules_to_save.")
 _EMBEDDING = {"lora_embedding_A": "lora_A", "lora_embedding_B": "lora_B"}
 
 
-def _recognises(source: Source) -> bool:
+def _recognises(source: StoredAdapter) -> bool:
     return any(_KEY.match(name) for name in source.tensors)
 
 
-def _read(source: Source) -> Reading:
+def _read(source: StoredAdapter) -> Reading:
     config = source.config or {}
     refuse_other_types(config, source.config_label)
     parts, others = _collect(source)
@@ -69,7 +69,7 @@ def _read(source: Source) -> Reading:
     return Reading(ordered, others, tuple(notes))
 
 
-def _collect(source: Source) -> tuple[dict[str, Parts], tuple[str, ...]]:
+def _collect(source: StoredAdapter) -> tuple[dict[str, Parts], tuple[str, ...]]:
     parts: dict[str, Parts] = {}
     others: list[str] = []
     matches = {name: _KEY.match(name) for name in source.tensors}
@@ -104,7 +104,7 @@ def _refuse_several(adapters: set[str], label: str) -> None:
         )
 
 
-def _give_to_modules(names: Iterable[str], parts: Mapping[str, Parts], source: Source) -> Iterator[str]:
+def _give_to_modules(names: Iterable[str], parts: Mapping[str, Parts], source: StoredAdapter) -> Iterator[str]:
     """Give each module whatever else lies under its path, and yield the names that are no parts of LoRA.
 
     A name can be both: a trained bias leaves with its module, and loaders that know LoRA alone reject it.
@@ -140,7 +140,7 @@ def _owner(name: str, parts: Mapping[str, Parts]) -> str | None:
     return next((key for key in _owners(name) if key in parts), None)
 
 
-def _refuse_other_part(rest: str, path: str, source: Source) -> None:
+def _refuse_other_part(rest: str, path: str, source: StoredAdapter) -> None:
     part = rest.partition(".")[0]
     if method := _OTHER_PARTS.get(part):
         what = f"is {method} (it holds {part}), whose update is not B·A"
@@ -156,7 +156,7 @@ def _module(part: Parts, scaling: Scalings, label: str) -> LoraModule:
     assert part.B is not None
     a, b = matrix(part.A, label), matrix(part.B, label)
     check_pair(part.path, a, b, label)
-    layer, projection, expert = place(part.path)
+    layer, projection, expert = path_parts(part.path)
     return LoraModule(
         path=part.path,
         A=a,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from s3lora.cli.output import complain, live
-from s3lora.fleet.run import Progress, Watch
+from s3lora.fleet.run import FleetProgress, Watch
 
 #: Seconds between two lines where there is no terminal.
 MINUTE = 60.0
@@ -19,9 +19,9 @@ class Last:
     def __init__(self, watch: Watch | None) -> None:
         """Take who looks at it, None for nobody."""
         self.watch = watch
-        self.progress = Progress()
+        self.progress = FleetProgress()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: FleetProgress) -> None:
         """Keep it, and pass it on."""
         self.progress = progress
         if self.watch is not None:
@@ -58,7 +58,7 @@ def _bar() -> Iterator[Watch]:
         task = bar.add_task("listing", total=None, rate="", errors="")
         start = time.monotonic()
 
-        def show(progress: Progress) -> None:
+        def show(progress: FleetProgress) -> None:
             rate = f"{_rate(progress, time.monotonic() - start):.1f}/s"
             bar.update(
                 task,
@@ -78,7 +78,7 @@ class _Lines:
     def __init__(self) -> None:
         self.start = self.last = time.monotonic()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: FleetProgress) -> None:
         """Print a line if a minute has gone since the last."""
         now = time.monotonic()
         if now - self.last < MINUTE:
@@ -90,7 +90,7 @@ class _Lines:
         complain(f"{progress.done:,} of {progress.total:,} adapters, {rate:.1f}/s{errors}{left}", 0)
 
 
-def _rate(progress: Progress, seconds: float) -> float:
+def _rate(progress: FleetProgress, seconds: float) -> float:
     return progress.done / seconds if seconds > 0 else 0.0
 
 

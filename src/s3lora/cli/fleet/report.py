@@ -57,11 +57,11 @@ def report_command(
         raise UsageError(f"--reports does nothing with --format {form}")
     if reports is not None and output is None:
         raise UsageError("--reports needs --output", fix="give the page a file, from which its links start")
-    found = survey(folder, index=index.replace("-", "_"), most=most, reference=reference)
+    population = survey(folder, index=index.replace("-", "_"), most=most, reference=reference)
     if form == "json":
         from s3lora.report.documents import to_json
 
-        emit(to_json(found), output)
+        emit(to_json(population), output)
         return
     from s3lora.report.population_page import population_page
 
@@ -69,5 +69,5 @@ def report_command(
     if reports is not None and output is not None:
         from s3lora.cli.fleet.reports import write_reports
 
-        own = write_reports(found, reports, Path(output))
-    emit(population_page(found, own), output)
+        own = write_reports(population, reports, Path(output))
+    emit(population_page(population, own), output)

@@ -16,7 +16,7 @@ from s3lora.cli.output import emit
 from s3lora.errors import OutputError, S3LoRAError, printable
 from s3lora.fleet.populations.standing import summaries
 from s3lora.fleet.populations.survey import Survey
-from s3lora.fleet.populations.unusual import Unusual
+from s3lora.fleet.populations.unusual import UnusualAdapter
 from s3lora.fleet.sources.protocols import local_path
 from s3lora.fleet.sources.remote import localised
 from s3lora.measure.scan import Configuration, Scan, scan
@@ -67,7 +67,7 @@ def file_name(place: int, name: str) -> str:
     return f"{place:03d}-{slug}.html"
 
 
-def _page(one: Unusual, how: Configuration, index: str) -> tuple[str, bool]:
+def _page(one: UnusualAdapter, how: Configuration, index: str) -> tuple[str, bool]:
     """Return the page of an adapter, and whether it still has the value by which it was ranked."""
     with localised(one.uri) as local:
         if local.path is None:

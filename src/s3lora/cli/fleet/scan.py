@@ -15,15 +15,16 @@ from s3lora.fleet.engines.registry import ENGINES, engine_for
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.run import SMALLEST, fleet_scan
 from s3lora.measure.scan import Configuration
+from s3lora.spectrum.methods import METHODS
 
-#: Methods that cost no more than the factors: `released` forms ΔW.
-METHODS = ("mas-svd", "svd", "spsvd")
+#: Methods that cost no more than the factors.
+CHEAP = [name for name, method in METHODS.items() if not method.dense]
 
 
 @click.command("scan")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The dataset's folder.")
-@click.option("--method", type=click.Choice(METHODS), default="mas-svd", show_default=True, help="Spectral method.")
+@click.option("--method", type=click.Choice(CHEAP), default="mas-svd", show_default=True, help="Spectral method.")
 @click.option("--rank", type=click.IntRange(min=1), metavar="M", help="Components kept  [default: all].")
 @click.option("--kurtosis", is_flag=True, help="Also compute the kurtosis of the entries (costly).")
 @click.option("--signature", is_flag=True, help="Also compute the weight-space signature (costly).")

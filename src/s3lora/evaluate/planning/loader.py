@@ -16,7 +16,7 @@ from s3lora.errors import S3LoRAError, printable
 from s3lora.evaluate.planning.documents import Document, read_documents
 from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, PlanningTask, TaskSet
 from s3lora.evaluate.prompts import read_text
-from s3lora.evaluate.rows import FieldError, Row, data_set_parts, data_set_rows, json_rows, numbered
+from s3lora.evaluate.rows import DataRow, FieldError, data_set_parts, data_set_rows, json_rows, numbered
 
 #: Data sets by a short name; a part in colons is the configuration, then the split.
 NAMES = {
@@ -57,7 +57,7 @@ def read_tasks(source: str | Path, documents: str | Path | None = None) -> TaskS
     return TaskSet(name, tuple(_tasks(rows, where)), shared)
 
 
-def _tasks(rows: Iterable[Row], where: object) -> Iterator[PlanningTask]:
+def _tasks(rows: Iterable[DataRow], where: object) -> Iterator[PlanningTask]:
     n = 0
     for n, (line, row) in enumerate(rows, 1):
         if n > MAX_TASKS:
@@ -155,10 +155,10 @@ def _whole(name: str, text: str, most: int) -> str:
     return text
 
 
-def _rows(text: str, where: object) -> Iterator[Row]:
+def _rows(text: str, where: object) -> Iterator[DataRow]:
     """Yield the rows of a JSON list, of TriviaQA's {"Data": […]}, of one object, or of JSON lines."""
 
-    def unpack(document: Any) -> Iterator[Row]:
+    def unpack(document: Any) -> Iterator[DataRow]:
         if isinstance(document, dict):
             inner = next((value for key, value in document.items() if key.lower() == "data"), None)
             document = inner if isinstance(inner, list) else [document]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Worker = Literal["lookup", "calculator", "llm"]
-Problem = Literal[
+PlanProblem = Literal[
     "no step",
     "plan without a tool call",
     "no tool call",
@@ -70,7 +70,7 @@ class ToolPlan:
     """The steps that could be read, in order, and each reason once why the plan is not well formed."""
 
     steps: tuple[Step, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[PlanProblem, ...]
 
     @property
     def well_formed(self) -> bool:
@@ -83,7 +83,7 @@ def read_plan(text: str, tools: Mapping[str, Worker] = REWOO_TOOLS) -> ToolPlan:
 
     Prose around the steps is passed over. A step with a problem is kept where its call can be read at all.
     """
-    problems: dict[Problem, None] = {"too long": None} if len(text) > MAX_TEXT else {}
+    problems: dict[PlanProblem, None] = {"too long": None} if len(text) > MAX_TEXT else {}
     # Half characters, which a server may send, could not be written or sent again.
     text = "\n".join(text[:MAX_TEXT].splitlines()).encode("utf-8", "replace").decode()
     calls = list(CALL.finditer(text))
@@ -116,12 +116,12 @@ def _step(
     why: str,
     tools: Mapping[str, Worker],
     positions: Mapping[str, int],
-    problems: dict[Problem, None],
+    problems: dict[PlanProblem, None],
 ) -> Step:
     label, worker = label_of(call[1]), tools.get(call[2].lower())
     text = text.strip()
     named = dict.fromkeys(map(label_of, REFERENCE.findall(text[:MAX_INPUT])))
-    found: dict[Problem, bool] = {
+    found: dict[PlanProblem, bool] = {
         "unknown tool": worker is None,
         "empty input": not text,
         "input too long": len(text) > MAX_INPUT,
@@ -133,7 +133,7 @@ def _step(
     return Step(label, call[2], worker, text[:MAX_INPUT], why, needs)
 
 
-def _between(text: str, problems: dict[Problem, None], *, marks: int) -> str:
+def _between(text: str, problems: dict[PlanProblem, None], *, marks: int) -> str:
     """Look at the text before a step, which may have one mark, or after the last; return what the step is for."""
     found = list(MARK.finditer(text))
     if len(found) > marks:

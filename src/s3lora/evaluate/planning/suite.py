@@ -15,7 +15,7 @@ from s3lora.evaluate.planning.rewoo import PlanTrace, execute, llm_prompt, short
 from s3lora.evaluate.planning.tasks import TaskSet
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore, generations
-from s3lora.evaluate.suite import Progress
+from s3lora.measure.scan import Progress
 
 NAME = "planning"
 #: Longer than every reference plan of the built-in tasks in the tokens of a small vocabulary.
@@ -58,8 +58,8 @@ class PlanningSuite:
         plans = [read_plan(answer.text, self.tasks.tools) for answer in written]
 
         def ask(questions: Sequence[str]) -> list[str]:
-            found = generations(helper, [llm_prompt(question) for question in questions], SHORT, store)
-            return [answer.text for answer in found]
+            answers = generations(helper, [llm_prompt(question) for question in questions], SHORT, store)
+            return [answer.text for answer in answers]
 
         traces = execute(plans, self._lookup(), ask)
         answers = self._answers(plans, traces, helper, store, self._part(progress, len(tasks)))
@@ -78,12 +78,12 @@ class PlanningSuite:
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: plans that were cut off, steps that gave nothing."""
-        found = []
+        notes = []
         if cut := outcome.counts.get("unfinished", 0):
-            found.append(f"{cut} of {len(self.tasks)} plans were cut off at {self.decoding.max_new_tokens} tokens")
+            notes.append(f"{cut} of {len(self.tasks)} plans were cut off at {self.decoding.max_new_tokens} tokens")
         if failed := outcome.counts.get("failed_steps", 0):
-            found.append(f"{failed} of {outcome.counts['steps']} steps of the plans gave no result")
-        return tuple(found)
+            notes.append(f"{failed} of {outcome.counts['steps']} steps of the plans gave no result")
+        return tuple(notes)
 
     @property
     def _helper_name(self) -> str:
@@ -91,8 +91,8 @@ class PlanningSuite:
 
     def _measures(self) -> tuple[Measure, ...]:
         by = "the last step" if self.tasks.answer_by == "last" else f"{self._helper_name} from plan and evidence"
-        found = measures(self.tasks.tasks, self.tasks.answer_by, by)
-        return found if self.losses else tuple(measure for measure in found if measure.name != "loss")
+        all_measures = measures(self.tasks.tasks, self.tasks.answer_by, by)
+        return all_measures if self.losses else tuple(measure for measure in all_measures if measure.name != "loss")
 
     def _notes(self) -> Iterator[str]:
         tasks = self.tasks
@@ -145,11 +145,11 @@ class PlanningSuite:
         there = [i for i, task in enumerate(tasks) if task.plan]
         if not there or not self.losses:
             return None
-        found = reference_losses(model, [tasks[i].prompt for i in there], [tasks[i].plan for i in there], store)
-        if found is None or len(there) == len(tasks):
-            return found
+        losses = reference_losses(model, [tasks[i].prompt for i in there], [tasks[i].plan for i in there], store)
+        if losses is None or len(there) == len(tasks):
+            return losses
         values: list[float | None] = [None] * len(tasks)
         weights = [0.0] * len(tasks)
-        for i, value, weight in zip(there, found.values, found.weights or (1.0,) * len(there), strict=True):
+        for i, value, weight in zip(there, losses.values, losses.weights or (1.0,) * len(there), strict=True):
             values[i], weights[i] = value, weight
         return MeasureColumn(tuple(values), tuple(weights))

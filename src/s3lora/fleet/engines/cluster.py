@@ -10,7 +10,7 @@ from typing import Any
 
 from s3lora.errors import S3LoRAError, printable
 from s3lora.fleet.engines.engine import Lost, fault
-from s3lora.fleet.results.outcome import Measured
+from s3lora.fleet.results.outcome import MeasuredBatch
 from s3lora.fleet.work import Batch, Work, measure
 from s3lora.needs import need
 
@@ -59,7 +59,7 @@ class RayEngine:
         with self._losing():
             self._running[self._measure.remote(batch, self._work)] = batch
 
-    def wait(self, seconds: float) -> Sequence[tuple[Batch, Measured | Lost]]:
+    def wait(self, seconds: float) -> Sequence[tuple[Batch, MeasuredBatch | Lost]]:
         """Return the batches that have ended."""
         with self._losing():
             done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
@@ -77,7 +77,7 @@ class RayEngine:
     def _most(self) -> int:
         return max(1, self._cores) * (1 + AHEAD)
 
-    def _result(self, reference: Any) -> Measured | Lost:
+    def _result(self, reference: Any) -> MeasuredBatch | Lost:
         errors = self._ray.exceptions
         try:
             result = self._ray.get(reference)
@@ -85,7 +85,7 @@ class RayEngine:
             return fault(error.cause)
         except errors.RayError as error:
             return Lost(f"its Ray worker was lost ({printable(type(error).__name__)})")
-        assert isinstance(result, Measured)
+        assert isinstance(result, MeasuredBatch)
         return result
 
     def _connect(self, address: str | None) -> None:

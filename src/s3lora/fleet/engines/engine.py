@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from s3lora.errors import printable
-from s3lora.fleet.results.outcome import Measured
+from s3lora.fleet.results.outcome import MeasuredBatch
 from s3lora.fleet.work import Batch
 
 
@@ -37,7 +37,7 @@ class Engine(Protocol):
     def submit(self, batch: Batch) -> None:
         """Start a batch."""
 
-    def wait(self, seconds: float) -> Sequence[tuple[Batch, Measured | Lost]]:
+    def wait(self, seconds: float) -> Sequence[tuple[Batch, MeasuredBatch | Lost]]:
         """Return what has ended, none after `seconds` without an end."""
 
     def close(self) -> None:

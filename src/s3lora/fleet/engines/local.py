@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 
 from s3lora.errors import OutputError
 from s3lora.fleet.engines.engine import Lost, fault
-from s3lora.fleet.results.outcome import Measured
+from s3lora.fleet.results.outcome import MeasuredBatch
 from s3lora.fleet.work import Batch, Work, measure
 
 #: Set for the workers before they import NumPy: BLAS threads that spin on busy cores cost a factor of ten.
@@ -31,7 +31,7 @@ class LocalEngine:
     """Worker processes that are each given one batch at a time, so that a death tells which batch it was."""
 
     def __init__(
-        self, work: Work, workers: int | None = None, function: Callable[[Batch, Work], Measured] = measure
+        self, work: Work, workers: int | None = None, function: Callable[[Batch, Work], MeasuredBatch] = measure
     ) -> None:
         """Take the work; `workers` processes, by default one a core, are started as there are batches for them.
 
@@ -60,10 +60,10 @@ class LocalEngine:
                 self._replace(at)
         raise OutputError("no worker process can be started", fix="give fewer --workers")
 
-    def wait(self, seconds: float) -> Sequence[tuple[Batch, Measured | Lost]]:
+    def wait(self, seconds: float) -> Sequence[tuple[Batch, MeasuredBatch | Lost]]:
         """Return the batches that have ended, and replace the workers that have died."""
         busy = {slot.connection: at for at, slot in enumerate(self._slots) if slot.batch is not None}
-        ended: list[tuple[Batch, Measured | Lost]] = []
+        ended: list[tuple[Batch, MeasuredBatch | Lost]] = []
         for connection in wait(list(busy), seconds):
             at = busy[connection]  # type: ignore[index]
             slot = self._slots[at]
@@ -109,7 +109,7 @@ class _Slot:
         self.connection.send(batch)
         self.batch = batch
 
-    def take(self) -> Measured | Lost:
+    def take(self) -> MeasuredBatch | Lost:
         """Return the answer; a worker that has none to give has died."""
         self.batch = None
         try:
@@ -118,7 +118,7 @@ class _Slot:
             self.dead = True
             self.process.join(PATIENCE)
             return Lost(_ending(self.process.exitcode))
-        assert isinstance(answer, Measured | Lost)
+        assert isinstance(answer, MeasuredBatch | Lost)
         return answer
 
     def kill(self) -> None:
@@ -127,7 +127,7 @@ class _Slot:
         self.connection.close()
 
 
-def _serve(connection: Connection, work: Work, function: Callable[[Batch, Work], Measured]) -> None:
+def _serve(connection: Connection, work: Work, function: Callable[[Batch, Work], MeasuredBatch]) -> None:
     """Answer batches until the driver goes away."""
     # Ctrl-C reaches every process of a terminal; the driver alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -136,7 +136,7 @@ def _serve(connection: Connection, work: Work, function: Callable[[Batch, Work],
         while True:
             batch = connection.recv()
             try:
-                answer: Measured | Lost = function(batch, work)
+                answer: MeasuredBatch | Lost = function(batch, work)
             except Exception as error:
                 answer = fault(error)
             connection.send(answer)

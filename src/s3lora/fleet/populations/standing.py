@@ -14,14 +14,14 @@ from s3lora.errors import AdapterFileError, UsageError, printable
 from s3lora.fleet.families import base_family
 from s3lora.fleet.populations.reference import GRID, SUMMARIES, Facts, Scope, arrow_schema, read_facts
 from s3lora.fleet.results.rows import stored_uri, third
-from s3lora.measure.against import Against, Hindrance, Mark, Standing, Unusual, hindrance, unusual
+from s3lora.measure.against import Against, Hindrance, Mark, Standing, UnusualWord, hindrance, unusual
 from s3lora.measure.cells import ADAPTER_LEVELS, MODULE_LEVELS, Level, band, key_of
 from s3lora.measure.scan import Configuration, ModuleScan, Scan
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
 from s3lora.statistics import wilson
 
-__all__ = ["NORMAL", "Against", "Cell", "Mark", "Reference", "Standing", "cell_of", "share_below", "summaries"]
+__all__ = ["NORMAL", "Against", "Mark", "PopulationCell", "Reference", "Standing", "cell_of", "summaries"]
 
 #: Most cells that are read for one adapter: a reference of every public adapter has a tenth of them.
 MAX_CELLS = 50_000
@@ -30,7 +30,7 @@ NORMAL = 0.6745
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class PopulationCell:
     """Distribution of one index over `adapters` adapters: `quantiles` are those at `GRID`."""
 
     adapters: int
@@ -69,7 +69,7 @@ class Reference:
         """Read what the file says of itself; raise AdapterFileError if it is no reference."""
         self.path = path
         self.facts: Facts = read_facts(path)
-        self._cells: dict[tuple[Any, ...], Cell] = {}
+        self._cells: dict[tuple[Any, ...], PopulationCell] = {}
         self._read: set[str] = set()
 
     def compare(self, scan: Scan) -> Against:
@@ -129,15 +129,15 @@ class Reference:
         self, scope: Scope, levels: Sequence[Level], keys: dict[str, Any], values: Mapping[str, float | None]
     ) -> Standing:
         first = "ssi" if scope == "module" else f"ssi_{SUMMARIES[0]}"
-        places = [(scope, number, *key_of(level, keys)) for number, level in enumerate(levels)]
-        number = next(number for number, place in enumerate(places) if (*place, first) in self._cells)
-        found = {name: self._cells.get((*places[number], name)) for name in values}
+        keyed = [(scope, number, *key_of(level, keys)) for number, level in enumerate(levels)]
+        number = next(number for number, key in enumerate(keyed) if (*key, first) in self._cells)
+        found = {name: self._cells.get((*keyed[number], name)) for name in values}
         marks = {
             name: cell.mark(value)
             for name, value in values.items()
             if value is not None and (cell := found[name]) is not None
         }
-        return Standing(number, levels[number].meaning, self._cells[(*places[number], first)].adapters, marks)
+        return Standing(number, levels[number].meaning, self._cells[(*keyed[number], first)].adapters, marks)
 
     def _load(self, family: str) -> None:
         """Read the cells of a family and those of all families, once."""
@@ -153,7 +153,7 @@ class Reference:
         except (OSError, ValueError, pa.ArrowException) as error:
             raise AdapterFileError(f"cannot be read as a reference: {printable(error)}", file=self.path) from None
         for row in table.to_pylist():
-            self._cells[_place(row)] = cell_of(row, self.path)
+            self._cells[_cell_key(row)] = cell_of(row, self.path)
         ends = (("module", len(MODULE_LEVELS) - 1, "ssi"), ("adapter", len(ADAPTER_LEVELS) - 1, f"ssi_{SUMMARIES[0]}"))
         for scope, level, name in ends:
             if (scope, level, None, None, None, None, name) not in self._cells:
@@ -169,7 +169,7 @@ def _hindered(adapter: Standing, modules: Sequence[ModuleScan]) -> dict[str, Hin
     return {name: why for name, why in found.items() if why is not None}
 
 
-def _words(adapter: Standing, hindered: Mapping[str, Hindrance]) -> dict[str, Unusual]:
+def _words(adapter: Standing, hindered: Mapping[str, Hindrance]) -> dict[str, UnusualWord]:
     return {name: unusual(mark, adapter.adapters, hindered.get(name)) for name, mark in adapter.marks.items()}
 
 
@@ -183,15 +183,15 @@ def summaries(modules: Iterable[ModuleScan]) -> dict[str, float | None]:
     return found
 
 
-def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _cell_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("scope", "level", "base_family", "projection", "band", "third", "index"))
 
 
-def cell_of(row: Mapping[str, Any], path: Path) -> Cell:
+def cell_of(row: Mapping[str, Any], path: Path) -> PopulationCell:
     """Return the cell in a row of a reference; raise AdapterFileError where the file holds what no reference does."""
     quantiles = row["quantiles"] or []
     numbers = (row["median"], row["mad"], *quantiles)
     sound = len(quantiles) == len(GRID) and all(value is not None and math.isfinite(value) for value in numbers)
     if not sound or quantiles != sorted(quantiles) or not (row["adapters"] or 0) > 0:
         raise AdapterFileError("holds a cell that is no distribution", file=path, fix="build it again")
-    return Cell(row["adapters"], row["values"], row["median"], row["mad"], quantiles)
+    return PopulationCell(row["adapters"], row["values"], row["median"], row["mad"], quantiles)

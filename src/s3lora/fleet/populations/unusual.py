@@ -14,10 +14,9 @@ from typing import Any, Literal
 
 from s3lora.errors import AdapterFileError, UsageError, printable
 from s3lora.fleet.populations.reference import GRID, SUMMARIES, cell_query
-from s3lora.fleet.populations.standing import NORMAL, Cell, Mark, Reference, cell_of
+from s3lora.fleet.populations.standing import NORMAL, Mark, PopulationCell, Reference, cell_of
 from s3lora.fleet.results.outcome import Settings
-from s3lora.measure.against import FAR, TELLING, Hindrance, hindrance, together, unusual
-from s3lora.measure.against import Unusual as Word
+from s3lora.measure.against import FAR, TELLING, Hindrance, UnusualWord, hindrance, together, unusual
 from s3lora.measure.cells import ADAPTER_LEVELS, band_sql
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
@@ -25,12 +24,12 @@ from s3lora.spectrum.indices import INDICES
 #: Bins of robust z: half a unit each, the outer ones open.
 WIDEST, EACH = 10, 2
 #: (level, base family, band, column of the summary)
-Place = tuple[int, str | None, str | None, str]
-Cells = dict[Place, Cell]
+CellKey = tuple[int, str | None, str | None, str]
+Cells = dict[CellKey, PopulationCell]
 
 
 @dataclass(frozen=True, slots=True)
-class Unusual:
+class UnusualAdapter:
     """One adapter, the `place`-th from the usual, counted from 1.
 
     `level` counts the steps from the finest cell to one with enough adapters, `cell` says in words what its members
@@ -52,7 +51,7 @@ class Unusual:
     adapters: int
     median: Mark
     sharpest: Mark
-    verdict: Word
+    verdict: UnusualWord
     hindered: Hindrance | None
 
     @property
@@ -62,7 +61,7 @@ class Unusual:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class ZSpread:
     """How many adapters have a robust z in each bin; `edges` are one more, and the outer bins are open."""
 
     edges: tuple[float, ...]
@@ -95,8 +94,8 @@ class Ranking:
     few: int
     mixed: int
     rank_one: int
-    spread: Spread
-    most: tuple[Unusual, ...]
+    spread: ZSpread
+    most: tuple[UnusualAdapter, ...]
 
 
 def ranking(
@@ -104,7 +103,7 @@ def ranking(
 ) -> Ranking | None:
     """Rank the adapters of a database with the table `one`; None where none has the index.
 
-    Raises UsageError if the reference was made with another method or M or has not the index, and AdapterFileError if
+    Raises UsageError if the reference was made with another method or M, or lacks the index, and AdapterFileError if
     it is none.
     """
     rank_one = _prepare(database, index)
@@ -170,14 +169,14 @@ def _prepare(database: Any, index: str) -> int:
 
 
 def _own_cells(database: Any, index: str) -> Cells:
-    found: Cells = {}
+    cells: Cells = {}
     last = len(ADAPTER_LEVELS) - 1
     for column in _columns(index):
         for number, level in enumerate(ADAPTER_LEVELS):
             query = cell_query("adapter", column, level, last=number == last)
             for family, _, band, _, *cell in database.execute(query, [list(GRID)]).fetchall():
-                found[number, family, band, column] = Cell(*cell)
-    return found
+                cells[number, family, band, column] = PopulationCell(*cell)
+    return cells
 
 
 def _cells_of(path: Path, index: str) -> Cells:
@@ -188,11 +187,11 @@ def _cells_of(path: Path, index: str) -> Cells:
         rows = pq.read_table(path, filters=wanted).to_pylist()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise AdapterFileError(f"cannot be read as a reference: {printable(error)}", file=path) from None
-    found = {(row["level"], row["base_family"], row["band"], row["index"]): cell_of(row, path) for row in rows}
+    cells = {(row["level"], row["base_family"], row["band"], row["index"]): cell_of(row, path) for row in rows}
     last = len(ADAPTER_LEVELS) - 1
-    if any((last, None, None, column) not in found for column in _columns(index)):
+    if any((last, None, None, column) not in cells for column in _columns(index)):
         raise UsageError(f"the reference holds no {index}", fix="choose another --index, or build it of such a scan")
-    return found
+    return cells
 
 
 def _place(database: Any, index: str, cells: Cells) -> None:
@@ -237,35 +236,35 @@ def _unusual(database: Any, cells: Cells, index: str) -> int:
 
 
 def _held(
-    cells: Cells, index: str, place: tuple[int, str, str], values: Sequence[float]
+    cells: Cells, index: str, cell: tuple[int, str, str], values: Sequence[float]
 ) -> tuple[int, tuple[Mark, Mark]]:
     """Return how many adapters the cell of an adapter has, and where its median and its sharpest stand in it."""
-    level, family, band = place
+    level, family, band = cell
     keys = (level, family if level == 0 else None, band if level < 2 else None)
     middle, tip = (cells[(*keys, column)] for column in _columns(index))
     return middle.adapters, (middle.mark(values[0]), tip.mark(values[1]))
 
 
-def _verdict(marks: tuple[Mark, Mark], adapters: int, hindered: Hindrance | None) -> Word:
+def _verdict(marks: tuple[Mark, Mark], adapters: int, hindered: Hindrance | None) -> UnusualWord:
     median, sharpest = marks
     farthest = sorted((sharpest, median), key=lambda mark: -abs(mark.z or 0.0))
     return together([unusual(mark, adapters, hindered) for mark in farthest])
 
 
-def _spread(database: Any) -> Spread:
+def _spread(database: Any) -> ZSpread:
     counts = {}
     bins = 2 * WIDEST * EACH
     for summary in SUMMARIES:
-        found = [0] * bins
-        place = f"CAST(least(greatest(floor((z_{summary} + {WIDEST}) * {EACH}), 0), {bins - 1}) AS INTEGER)"
-        query = f"SELECT {place}, count(*) FROM placed WHERE z_{summary} IS NOT NULL GROUP BY 1"
-        for place, number in database.execute(query).fetchall():
-            found[place] = number
-        counts[summary] = tuple(found)
-    return Spread(tuple(i / EACH - WIDEST for i in range(bins + 1)), counts["median"], counts["sharpest"])
+        numbers = [0] * bins
+        bin_of = f"CAST(least(greatest(floor((z_{summary} + {WIDEST}) * {EACH}), 0), {bins - 1}) AS INTEGER)"
+        query = f"SELECT {bin_of}, count(*) FROM placed WHERE z_{summary} IS NOT NULL GROUP BY 1"
+        for at, number in database.execute(query).fetchall():
+            numbers[at] = number
+        counts[summary] = tuple(numbers)
+    return ZSpread(tuple(i / EACH - WIDEST for i in range(bins + 1)), counts["median"], counts["sharpest"])
 
 
-def _most(database: Any, index: str, most: int, cells: Cells) -> tuple[Unusual, ...]:
+def _most(database: Any, index: str, most: int, cells: Cells) -> tuple[UnusualAdapter, ...]:
     order = "DESC" if INDICES[index].sharp == "high" else "ASC"
     database.execute(
         "CREATE TEMP TABLE top AS SELECT * FROM placed WHERE score IS NOT NULL ORDER BY score DESC, uri LIMIT ?", [most]
@@ -282,7 +281,7 @@ def _most(database: Any, index: str, most: int, cells: Cells) -> tuple[Unusual, 
         adapters, (median, sharpest) = _held(cells, index, (level, family, band), values)
         hindered = hindrance(index, level, (low, rank))
         found.append(
-            Unusual(
+            UnusualAdapter(
                 place=number,
                 uri=uri,
                 name=name,

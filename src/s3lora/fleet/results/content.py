@@ -12,8 +12,6 @@ from s3lora.adapter.model import Adapter, Factor, LoraModule
 
 #: Bytes of a factor that are copied at a time.
 CHUNK = 1 << 20
-#: Of these, how many are read before their pages are given back.
-CHUNKS = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
 from s3lora.files import check_regular, locked, new_file, reason, replacing, write_whole
-from s3lora.fleet.results.outcome import Measured, Settings, Trace, to_parquet, trace_of
+from s3lora.fleet.results.outcome import MeasuredBatch, Settings, Trace, to_parquet, trace_of
 from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, Table
 from s3lora.fleet.results.summary import SUMMARY, Summary, read_summary
 from s3lora.needs import need
@@ -101,11 +101,11 @@ class Dataset:
             raise
 
     def _open(self) -> None:
-        found = self._check()
+        summary = self._check()
         (self.folder / PARTS).mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.folder)
-        self._begun = found is None
-        if found is None:
+        self._begun = summary is None
+        if summary is None:
             self.record(Summary(settings=self.settings))
         shutil.rmtree(self.folder / WORKSHOP, ignore_errors=True)
         (self.folder / WORKSHOP).mkdir()
@@ -124,14 +124,14 @@ class Dataset:
             if {path.name for path in self.folder.iterdir()} <= {PARTS, WORKSHOP, LOCK}:
                 return None  # a run that ended before its first part
             raise OutputError("is not empty and holds no results of a fleet", file=self.folder, fix="give a new folder")
-        found = read_summary(self.folder)
-        if found.settings != self.settings:
-            other = _difference(found.settings, self.settings)
+        summary = read_summary(self.folder)
+        if summary.settings != self.settings:
+            other = _difference(summary.settings, self.settings)
             raise UsageError(
                 f"{printable(self.folder)} holds results of other settings ({other})",
                 fix="give --out a new folder, or the same options",
             )
-        return found
+        return summary
 
     def numbers(self) -> list[int]:
         """Return the numbers of the parts that are in place, in order."""
@@ -146,7 +146,7 @@ class Dataset:
         """Return the folder of a part."""
         return self.folder / PARTS / f"{number:06d}"
 
-    def commit(self, number: int, result: Measured) -> tuple[str, ...]:
+    def commit(self, number: int, result: MeasuredBatch) -> tuple[str, ...]:
         """Put the rows of a batch in place, and out of the part `number` what they replace.
 
         An error that may pass does not replace a measurement: see `keeps`. Returns the uris whose content is in the
@@ -252,7 +252,7 @@ class Dataset:
             for row in _read(self.path(number) / f"{table}.parquet", columns).to_pylist():
                 yield Trace(**row)
 
-    def _merged(self, number: int, result: Measured) -> tuple[dict[Table, bytes], list[Trace]]:
+    def _merged(self, number: int, result: MeasuredBatch) -> tuple[dict[Table, bytes], list[Trace]]:
         """Return what the part holds when the new rows have taken the place of older ones, and traces of the copies."""
         pa, pq = need("pyarrow", "fleet"), need("pyarrow.parquet", "fleet")
         new = {table: [pq.read_table(pa.BufferReader(raw))] for table, raw in result.tables.items()}
@@ -317,9 +317,9 @@ def _difference(there: Settings, asked: Settings) -> str:
 
 def first_errors(folder: Path, most: int = 5) -> list[tuple[str, str]]:
     """Return (uri, reason) of the first errors of a dataset, in order of its parts."""
-    found: list[tuple[str, str]] = []
+    errors: list[tuple[str, str]] = []
     for file in part_files(folder, "errors"):
-        if len(found) < most:
+        if len(errors) < most:
             rows = _read(Path(file), ("uri", "reason")).to_pylist()
-            found += [(row["uri"], row["reason"]) for row in rows[: most - len(found)]]
-    return found
+            errors += [(row["uri"], row["reason"]) for row in rows[: most - len(errors)]]
+    return errors

@@ -35,7 +35,7 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredBatch:
     """What became of a batch: the rows as Parquet, a trace of each, and the inputs that have not changed.
 
     `copies` are rows of `adapters` whose content the dataset has: their measurement is copied, not made again.

@@ -43,7 +43,7 @@ class Repository:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class HubModel:
     """A model that a search found; `files` are the paths of its files, None where the Hub did not tell."""
 
     name: str
@@ -82,7 +82,7 @@ def information(repo: Repository, uri: str) -> Any:
     return retried(lambda: client.model_info(repo.name, revision=repo.revision, files_metadata=True), uri)
 
 
-def search(uri: str) -> Iterator[Model]:
+def search(uri: str) -> Iterator[HubModel]:
     """Yield the models of an owner or of a search, each once, as the Hub's pages come in.
 
     Raises UsageError for a search that has no meaning, UnreachableError and AdapterFileError where the Hub fails.
@@ -97,14 +97,14 @@ def search(uri: str) -> Iterator[Model]:
         raise told(error, uri) from None
 
 
-def _union(client: Any, query: dict[str, Any], tags: list[Any], limit: int | None) -> Iterator[Model]:
+def _union(client: Any, query: dict[str, Any], tags: list[Any], limit: int | None) -> Iterator[HubModel]:
     seen: set[str] = set()
     for tag in tags:
         for model in client.list_models(**query, filter=tag, limit=limit, expand=["siblings"]):
             if model.id not in seen:
                 seen.add(model.id)
                 files = None if model.siblings is None else tuple(file.rfilename for file in model.siblings)
-                yield Model(model.id, files)
+                yield HubModel(model.id, files)
 
 
 def _query(uri: str) -> tuple[dict[str, Any], int | None]:

@@ -15,7 +15,7 @@ from s3lora.fleet.sources.globs import is_pattern, matches, may_hold, split_patt
 from s3lora.fleet.sources.listing import (
     Enter,
     Folder,
-    Parts,
+    PathParts,
     everywhere,
     grouped,
     joined,
@@ -146,13 +146,13 @@ def _searched(given: str, skip: OnSkip) -> Iterator[Found]:
     nothing = True
     for model in hub.search(given):
         address = f"hf://{model.name}"
-        found = [Found(address)]
+        adapters = [Found(address)]
         if model.files is not None:
-            found = list(_named(_folders(grouped(sorted(model.files))), address, skip))
-        if not found:
+            adapters = list(_named(_folders(grouped(sorted(model.files))), address, skip))
+        if not adapters:
             skip(address, NO_ADAPTER)
-        nothing = nothing and not found
-        yield from found
+        nothing = nothing and not adapters
+        yield from adapters
     if nothing:
         raise NothingToAuditError("finds no adapter", file=given, fix=f"models are searched by the tags {hub.TAGS}")
 
@@ -161,11 +161,11 @@ def _folders(folders: Iterator[Folder]) -> Iterator[tuple[Folder, Adapters]]:
     return ((folder, folder.adapters) for folder in folders)
 
 
-def _within(pattern: Parts) -> Enter:
+def _within(pattern: PathParts) -> Enter:
     return lambda parts: everywhere(parts) and may_hold(parts, pattern)
 
 
-def _matching(folders: Iterator[Folder], pattern: Parts) -> Iterator[tuple[Folder, Adapters]]:
+def _matching(folders: Iterator[Folder], pattern: PathParts) -> Iterator[tuple[Folder, Adapters]]:
     """Yield what a pattern means of each folder: all adapters where it or one above it matches, else files that do."""
     for folder in folders:
         if any(matches(folder.parts[:i], pattern) for i in range(1, len(folder.parts) + 1)):
@@ -187,7 +187,7 @@ def _matched(folder: Folder, names: set[str]) -> Adapters:
     return Adapters(False, tuple(name for name in weights if name not in dict(skipped)), skipped)
 
 
-def _told(given: str, found: Iterator[tuple[Folder, Adapters]], root: str, skip: OnSkip) -> Iterator[Found]:
+def _told(given: str, pairs: Iterator[tuple[Folder, Adapters]], root: str, skip: OnSkip) -> Iterator[Found]:
     """Yield what was found in an input, and an error if that is nothing."""
     skipped = 0
 
@@ -197,7 +197,7 @@ def _told(given: str, found: Iterator[tuple[Folder, Adapters]], root: str, skip:
         skip(uri, reason)
 
     nothing = True
-    for one in _named(found, root, count):
+    for one in _named(pairs, root, count):
         nothing = False
         yield one
     if nothing:
@@ -208,8 +208,8 @@ def _told(given: str, found: Iterator[tuple[Folder, Adapters]], root: str, skip:
         )
 
 
-def _named(found: Iterator[tuple[Folder, Adapters]], root: str, skip: OnSkip) -> Iterator[Found]:
-    for folder, adapters in found:
+def _named(pairs: Iterator[tuple[Folder, Adapters]], root: str, skip: OnSkip) -> Iterator[Found]:
+    for folder, adapters in pairs:
         uri = joined(root, *folder.parts)
         if folder.error is not None:
             yield Found(uri, folder.error)

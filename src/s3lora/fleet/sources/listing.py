@@ -18,24 +18,24 @@ from s3lora.fleet.sources.protocols import retried
 CONFIGS = ("adapter_config.json", *BASE_CONFIGS)
 #: Keys in one answer of S3: what it gives at most.
 PAGE = 1000
-Parts = tuple[str, ...]
+PathParts = tuple[str, ...]
 #: A folder's path → names of its files, names of its folders.
-Lister = Callable[[Parts], tuple[list[str], list[str]]]
+Lister = Callable[[PathParts], tuple[list[str], list[str]]]
 #: Whether a folder at these parts below the root is looked into.
-Enter = Callable[[Parts], bool]
+Enter = Callable[[PathParts], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A folder at `parts` below the root: its adapters, and the names that tell of them; or why it was not listed."""
 
-    parts: Parts
+    parts: PathParts
     adapters: Adapters
     names: tuple[str, ...] = ()
     error: S3LoRAError | None = None
 
 
-def everywhere(parts: Parts) -> bool:
+def everywhere(parts: PathParts) -> bool:
     """Return whether a folder may hold adapters by its name."""
     return enters(parts[-1])
 
@@ -56,7 +56,7 @@ def walk(lister: Lister, enter: Enter = everywhere) -> Iterator[Folder]:
             opened.append(_opened(lister, (*folder.parts, name)))
 
 
-def _opened(lister: Lister, parts: Parts) -> tuple[Folder, Iterator[str]]:
+def _opened(lister: Lister, parts: PathParts) -> tuple[Folder, Iterator[str]]:
     try:
         files, folders = lister(parts)
     except S3LoRAError as error:
@@ -64,7 +64,7 @@ def _opened(lister: Lister, parts: Parts) -> tuple[Folder, Iterator[str]]:
     return folder_of(parts, files), iter(in_order(folders))
 
 
-def folder_of(parts: Parts, files: Iterable[str]) -> Folder:
+def folder_of(parts: PathParts, files: Iterable[str]) -> Folder:
     """Return the folder with these files; of their names only those are kept that matter."""
     names = tuple(name for name in files if is_weights(name) or name.endswith(".json"))
     return Folder(parts, adapters_in(names), tuple(name for name in names if is_weights(name) or name in CONFIGS))
@@ -77,7 +77,7 @@ def local_lister(root: str, *, links: int = 0) -> Lister:
     as nothing further down, where they could lead in a circle.
     """
 
-    def listed(parts: Parts) -> tuple[list[str], list[str]]:
+    def listed(parts: PathParts) -> tuple[list[str], list[str]]:
         path = os.path.join(root, *parts)
         files, folders = list[str](), list[str]()
         try:
@@ -108,7 +108,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
 def remote_lister(system: Any, root: str, uri: str) -> Lister:
     """Return a lister of an fsspec file system, one request a folder. Its cache of listings is kept empty."""
 
-    def listed(parts: Parts) -> tuple[list[str], list[str]]:
+    def listed(parts: PathParts) -> tuple[list[str], list[str]]:
         path, where = "/".join((root.rstrip("/"), *parts)), joined(uri, *parts)
         try:
             entries = retried(lambda: system.ls(path, detail=True), where)
@@ -145,7 +145,7 @@ def s3_keys(system: Any, path: str, uri: str) -> Iterator[str]:
 
 def grouped(paths: Iterable[str], enter: Enter = everywhere) -> Iterator[Folder]:
     """Yield the folders of sorted paths of files, each after the folders in it, as soon as it is complete."""
-    opened: list[tuple[Parts, list[str]]] = [((), [])]
+    opened: list[tuple[PathParts, list[str]]] = [((), [])]
     for path in paths:
         *above, name = path.split("/")
         parts = tuple(above)

@@ -76,32 +76,32 @@ def localised(uri: str, *, unless: str | None = None, limit: int = LIMIT) -> Ite
         yield Local(None, here.fingerprint, here.size) if here.fingerprint == unless else here
         return
     store, name = open_store(uri)
-    found = _entries(store, name)
-    weights = _weights(found, name, uri)
+    entries = _entries(store, name)
+    weights = _weights(entries, name, uri)
     with tempfile.TemporaryDirectory(prefix="s3lora-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary) / _safe(uri.partition("?")[0], "adapter")
         folder.mkdir()
         copy = Copy(store, folder, limit, uri)
-        file, parts = _index(copy, found, weights) if is_index(weights.name) else (_place(copy, weights), [weights])
-        looked = [*parts, found[CONFIG]] if CONFIG in found else parts
+        file, parts = _index(copy, entries, weights) if is_index(weights.name) else (_target(copy, weights), [weights])
+        looked = [*parts, entries[CONFIG]] if CONFIG in entries else parts
         fingerprint, size = _fingerprint(looked, "tag"), _size(parts)
         if fingerprint == unless:
             yield Local(None, fingerprint, size, copy.read)
             return
-        _copy(copy, file, parts, found.get(CONFIG))
+        _copy(copy, file, parts, entries.get(CONFIG))
         yield Local(folder if name is None else file, fingerprint, size, copy.read, copy.partial)
 
 
-def _place(copy: Copy, weights: Entry) -> Path:
+def _target(copy: Copy, weights: Entry) -> Path:
     """Return where a weights file is copied to: under its own name if that does no harm."""
     suffix = INDEX if is_index(weights.name) else weights.name[weights.name.rfind(".") :].lower()
     return copy.folder / _safe(weights.name, f"weights{suffix}")
 
 
-def _index(copy: Copy, found: Mapping[str, Entry], index: Entry) -> tuple[Path, list[Entry]]:
+def _index(copy: Copy, known: Mapping[str, Entry], index: Entry) -> tuple[Path, list[Entry]]:
     """Copy an index of shards; return it, and itself with the shards that are there: opening says which are not."""
-    file = copy.small(index, _place(copy, index).name)
-    entries = (found.get(shard) or copy.store.stat(shard) for shard in shards(file))
+    file = copy.small(index, _target(copy, index).name)
+    entries = (known.get(shard) or copy.store.stat(shard) for shard in shards(file))
     return file, [index, *(entry for entry in entries if entry is not None)]
 
 
@@ -125,22 +125,22 @@ def _entries(store: Store, name: str | None) -> Mapping[str, Entry]:
     """Return the files of an adapter's folder; of a named weights file only that and the configuration."""
     if name is None:
         return store.entries()
-    found = {one: store.stat(one) for one in (name, CONFIG)}
-    return {one: entry for one, entry in found.items() if entry is not None}
+    stated = {one: store.stat(one) for one in (name, CONFIG)}
+    return {one: entry for one, entry in stated.items() if entry is not None}
 
 
-def _weights(found: Mapping[str, Entry], name: str | None, uri: str) -> Entry:
+def _weights(entries: Mapping[str, Entry], name: str | None, uri: str) -> Entry:
     """Return the weights file that `open_adapter` would take, or raise what it would."""
     if name is not None:
-        if name not in found:
+        if name not in entries:
             raise AdapterFileError("no such file", file=uri)
-        return found[name]
+        return entries[name]
     for preferred in WEIGHTS:
-        if preferred in found:
-            return found[preferred]
-    others = sorted(one for one in found if one.endswith(".safetensors"))
+        if preferred in entries:
+            return entries[preferred]
+    others = sorted(one for one in entries if one.endswith(".safetensors"))
     if len(others) == 1:
-        return found[others[0]]
+        return entries[others[0]]
     if others:
         names = ", ".join(printable(one, 60) for one in others[:6])
         raise AdapterFileError(f"holds {len(others)} weights files ({names})", file=uri, fix="name one of them")

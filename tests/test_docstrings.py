@@ -1,0 +1,41 @@
+"""Every example in a docstring is run as it stands."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import shutil
+from pathlib import Path
+
+import pytest
+
+import s3lora
+from tests.command import SOURCE
+
+FILES = [path for path in sorted((SOURCE / "s3lora").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+
+
+def test_examples_are_found() -> None:
+    assert len(FILES) > 20
+    for name in s3lora.__all__:
+        value = getattr(s3lora, name)
+        assert not inspect.isfunction(value) or ">>> " in str(value.__doc__), f"s3lora.{name} has no example"
+
+
+@pytest.fixture
+def _adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make what the examples name: `my-adapter`, the same `pruned`, and a `run` with two checkpoints."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("my-adapter", "run/checkpoint-100", "run/checkpoint-200"):
+        shutil.copytree(SOURCE / "s3lora" / "data" / "demo-adapter", name)
+    with s3lora.open_adapter("my-adapter") as adapter:
+        scan = s3lora.scan(adapter)
+        s3lora.write_pruned(s3lora.prune(adapter, s3lora.select(scan)), scan, "pruned")
+
+
+@pytest.mark.usefixtures("_adapters")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_examples(path: Path) -> None:
+    name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
