@@ -268,7 +268,12 @@ def _units(tall: Tall, root: Root, only: int | None = None) -> Iterator[tuple[sl
     for items, rows, piece in tall.pieces(only):
         count, inner = len(piece), root.matrix.shape[2]
         product = buffer("product", count, inner, piece.shape[2])
-        np.matmul(root.matrix[items].swapaxes(1, 2), piece, out=product)
+        if inner == 1:  # BLAS adds in another order here where the numbers lie in another order
+            product.fill(0.0)
+            for k in range(tall.rank):
+                product += root.matrix[items, k, :, None] * piece[:, k, None, :]
+        else:
+            np.matmul(root.matrix[items].swapaxes(1, 2), piece, out=product)
         square = np.multiply(product, product, out=buffer("square", *product.shape))
         norms = np.sqrt(np.add.reduce(square, axis=1))
         for i in np.flatnonzero(~root.exact[items]).tolist():
@@ -300,6 +305,8 @@ def _normalised(tall: Tall, root: Root) -> Normalised:
 
 
 def _basis(tall: Tall, root: Root, gram: Float) -> Float:
+    if not gram.size:
+        return gram
     values, vectors = np.linalg.eigh(gram)
     basis = vectors[:, :, ::-1].copy()
     good = values[:, 0] > GRAM_CONDITION * values[:, -1]
