@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ import ml_dtypes
 import msgspec
 import numpy as np
 
-from s3lora.adapter.regular import RegularFile
-from s3lora.adapter.tensor import Array
+from s3lora.adapter.regular import CHUNK, RegularFile
+from s3lora.adapter.tensor import Array, Layout, as_stored
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 #: Largest header read, in bytes; about 200,000 tensors. Real adapters stay under 6 MB.
@@ -97,25 +97,25 @@ class StoredTensor:
             return np.zeros(self.shape, dtype)
         return np.frombuffer(self.file.range(*self.key), dtype).reshape(self.shape)
 
-    def matrix(self) -> Array | LongMatrix:
-        """Return the values, or of a long matrix what reads its rows when they are asked for."""
-        return LongMatrix(self) if self.nbytes > LONG and len(self.shape) == 2 else self.array()
+    def matrix(self, view: Layout = as_stored) -> Array | LongMatrix:
+        """Return the matrix that `view` makes of the values or, of a long tensor, what reads its rows when needed.
 
-    def rows(self, start: int, stop: int, first: int = 0, last: int | None = None) -> Array:
-        """Return rows `start` to `stop` of a matrix, columns `first` to `last`, read now."""
-        dtype, columns = self._numpy(), self.shape[1]
-        last = columns if last is None else last
-
-        def read(i: int, j: int, count: int) -> Array:
-            at = self.offset + (i * columns + j) * dtype.itemsize
-            return np.frombuffer(self.file.fresh(at, count * dtype.itemsize), dtype)
-
-        if last - first == columns:  # which lie together
-            return read(start, 0, (stop - start) * columns).reshape(stop - start, columns)
-        made = np.empty((stop - start, last - first), dtype)
-        for i in range(start, stop):
-            made[i - start] = read(i, first, last - first)
-        return made
+        A part that lies in one piece, such as the factor of one expert, is read without the rest.
+        """
+        dtype = self._numpy()
+        if self.nbytes <= LONG:
+            return view(self.array())
+        # Where the view lies in the file: of an array in the place of this one, which is not looked into.
+        strides = [dtype.itemsize * math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
+        whole = np.lib.stride_tricks.as_strided(np.zeros(1, dtype), self.shape, strides)
+        part = view(whole)
+        upright = part.flags.c_contiguous
+        if part.ndim != 2 or not (upright or part.flags.f_contiguous):
+            return view(self.array())
+        start = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+        lies = part.shape if upright else part.T.shape
+        found = LongMatrix(self.file, dtype, self.offset + start, lies[0], lies[1], transposed=not upright)
+        return found if part.nbytes > LONG else np.asarray(found)
 
     def _numpy(self) -> np.dtype[Any]:
         name = DTYPES[self.code][1]
@@ -132,21 +132,27 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class LongMatrix:
-    """A stored matrix, or its transpose, too long to be held: a slice of its rows is read when it is asked for."""
+    """A stored matrix (rows × columns), or its transpose, too long to be held: a slice of its rows is read when asked.
 
-    tensor: StoredTensor
+    It lies row by row from `offset` in the file.
+    """
+
+    file: RegularFile
+    dtype: np.dtype[Any]
+    offset: int
+    rows: int
+    columns: int
     transposed: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Return (rows, columns)."""
-        rows, columns = self.tensor.shape
-        return (columns, rows) if self.transposed else (rows, columns)
+        """Return (rows, columns), of the transpose if it is one."""
+        return (self.columns, self.rows) if self.transposed else (self.rows, self.columns)
 
     @property
     def T(self) -> LongMatrix:
         """Return the transpose."""
-        return LongMatrix(self.tensor, not self.transposed)
+        return replace(self, transposed=not self.transposed)
 
     def __getitem__(self, rows: Any) -> Array:
         """Return some rows; of anything but a slice without a step, all has to be read."""
@@ -155,13 +161,30 @@ class LongMatrix:
             return picked
         start, stop, _ = rows.indices(self.shape[0])
         stop = max(start, stop)
-        if not self.transposed:
-            return self.tensor.rows(start, stop)
-        return self.tensor.rows(0, self.tensor.shape[0], start, stop).T
+        return self._columns(start, stop).T if self.transposed else self._rows(start, stop)
+
+    def _rows(self, start: int, stop: int) -> Array:
+        return self._read(start * self.columns, (stop - start) * self.columns).reshape(stop - start, self.columns)
+
+    def _columns(self, first: int, last: int) -> Array:
+        made = np.empty((self.rows, last - first), self.dtype)
+        # Of short rows, reading what lies between costs less than a call for each.
+        step = max(1, CHUNK // max(1, self.columns * self.dtype.itemsize))
+        for i in range(0, self.rows, step):
+            if step > 1:
+                made[i : i + step] = self._rows(i, min(i + step, self.rows))[:, first:last]
+            else:
+                made[i] = self._read(i * self.columns + first, last - first)
+        return made
+
+    def _read(self, start: int, count: int) -> Array:
+        """Return `count` numbers from the one of this place."""
+        size = self.dtype.itemsize
+        return np.frombuffer(self.file.fresh(self.offset + start * size, count * size), self.dtype)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Return the whole matrix in memory."""
-        whole = self.tensor.array()
+        whole = self._rows(0, self.rows)
         return np.asarray(whole.T if self.transposed else whole, dtype)
 
     def astype(self, dtype: Any) -> Array:

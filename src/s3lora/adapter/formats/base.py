@@ -49,17 +49,17 @@ class Format:
 
 
 def transposed(stored: Array) -> Array:
-    """View (a, b) as (b, a)."""
+    """Layout (a, b) as (b, a)."""
     return stored.T
 
 
 def flattened(stored: Array) -> Array:
-    """View a convolution kernel (a, b, h, w) as the matrix (a, b·h·w)."""
+    """Layout a convolution kernel (a, b, h, w) as the matrix (a, b·h·w)."""
     return stored.reshape(stored.shape[0], -1)
 
 
 def upright(stored: Array) -> Array:
-    """View the vector (r) as the column (r, 1)."""
+    """Layout the vector (r) as the column (r, 1)."""
     return stored.reshape(-1, 1)
 
 
