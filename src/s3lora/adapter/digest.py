@@ -41,8 +41,7 @@ def source_of(adapter: Adapter) -> Source:
     Raises AdapterFileError where one was changed since it was opened.
     """
     weights = tuple(FileDigest(printable(file.name, 255), file.file.size, file.file.sha256()) for file in adapter.files)
-    for file in adapter.files:
-        file.file.check_unchanged()
+    adapter.check_unchanged()
     return source_with(adapter, weights)
 
 

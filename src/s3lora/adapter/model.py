@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from s3lora.adapter.tensor import Array, Tensor
+from s3lora.adapter.tensor import Array, Tensor, View, as_stored
 
 if TYPE_CHECKING:
     from s3lora.adapter.tensors import WeightsFile
@@ -40,11 +40,6 @@ class Scaling:
     origin: ScalingOrigin
 
 
-def as_stored(stored: Array) -> Array:
-    """Return the stored array: the layout of most factors."""
-    return stored
-
-
 @dataclass(frozen=True, slots=True)
 class Factor:
     """One of the two low-rank factors, as a matrix, whatever its layout in the file.
@@ -56,7 +51,7 @@ class Factor:
 
     tensor: Tensor
     shape: tuple[int, int]
-    view: Callable[[Array], Array] = as_stored
+    view: View = as_stored
 
     @property
     def parts(self) -> tuple[Factor, ...]:
@@ -79,7 +74,7 @@ class Factor:
 
     def matrix(self) -> Any:
         """Return what `array` does or, of a tensor too long to be held, a matrix whose rows are read when needed."""
-        return self.array() if self.view is not as_stored else self.tensor.matrix()
+        return self.tensor.matrix(self.view)
 
     def write_back(self, matrix: Array) -> tuple[Array, ...]:
         """Return the new values of each part, given the new matrix: the matrix itself."""
@@ -221,6 +216,11 @@ class Adapter:
         """Return `base_model_name_or_path` as the configuration has it; it need not resolve to anything."""
         value = (self.config or {}).get("base_model_name_or_path")
         return value if isinstance(value, str) else None
+
+    def check_unchanged(self) -> None:
+        """Raise AdapterFileError if a weights file was written to or replaced since it was opened."""
+        for file in self.files:
+            file.file.check_unchanged()
 
     def close(self) -> None:
         """Close the files; arrays that were taken from this adapter stay as they are."""

@@ -12,6 +12,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 
 from s3lora.adapter.digest import FileDigest, Source, source_with
@@ -30,6 +31,14 @@ _Range = tuple[int, int]
 _Place = tuple[RegularFile, _Range]
 
 
+@dataclass(slots=True)
+class _Run:
+    """Bytes that were read together, and stay in memory as long as one tensor of them is held."""
+
+    nbytes: int
+    tensors: int = 0
+
+
 class Stream:
     """Gives every module of an adapter once its tensors are in memory, in the order of the file.
 
@@ -46,6 +55,8 @@ class Stream:
         self._hashing = ThreadPoolExecutor(1) if aside else None
         self._waiting: deque[Future[None]] = deque()
         self._digests: list[FileDigest] = []
+        #: Of each run that is in memory for the sake of some tensor in it: its bytes, and how many tensors those are.
+        self._held: dict[_Place, _Run] = {}
         self._bytes = 0
         self._needs = {module.path: _needed(module) for module in adapter.modules}
         self._modules: dict[_Place, list[LoraModule]] = {}
@@ -87,8 +98,9 @@ class Stream:
                 run = file.fresh(start, end - start)
                 run.flags.writeable = False
                 self._hash(digest, run)
+                memory = _Run(len(run))
                 for offset, count in inside:
-                    self._hold(file, (offset, count), run[offset - start : offset - start + count])
+                    self._hold(file, (offset, count), run[offset - start : offset - start + count], memory)
             else:
                 for at in range(start, end, CHUNK):
                     self._hash(digest, file.fresh(at, min(CHUNK, end - at)))
@@ -107,17 +119,25 @@ class Stream:
         if len(self._waiting) > WAITING:
             self._waiting.popleft().result()
 
-    def _hold(self, file: RegularFile, key: _Range, values: Bytes) -> None:
-        self._bytes += key[1]
+    def _hold(self, file: RegularFile, key: _Range, values: Bytes, run: _Run) -> None:
+        if not run.tensors:
+            self._bytes += run.nbytes
+        run.tensors += 1
+        self._held[file, key] = run
         file.held[key] = values
-        while self._bytes > HELD:  # only what has to wait for its other factor gets so old
-            oldest = next(iter(file.held))
-            file.seen[oldest] = hashlib.sha256(file.held[oldest].data).digest()
-            self._drop(file, oldest)
+        while self._bytes > HELD and len(self._held) > 1:  # only what has to wait for its other factor gets so old
+            old, oldest = next(iter(self._held))
+            old.seen[oldest] = hashlib.sha256(old.held[oldest].data).digest()
+            self._drop(old, oldest)
 
     def _drop(self, file: RegularFile, key: _Range) -> None:
-        if file.held.pop(key, None) is not None:
-            self._bytes -= key[1]
+        run = self._held.pop((file, key), None)
+        if run is None:
+            return
+        del file.held[key]
+        run.tensors -= 1
+        if not run.tensors:
+            self._bytes -= run.nbytes
 
     def done(self, module: LoraModule) -> None:
         """Let the tensors go that no other module needs."""
@@ -131,8 +151,7 @@ class Stream:
 
         Raises AdapterFileError where a file was changed since it was opened, for long tensors were read after hashing.
         """
-        for weights in self._adapter.files:
-            weights.file.check_unchanged()
+        self._adapter.check_unchanged()
         return source_with(self._adapter, tuple(self._digests))
 
 

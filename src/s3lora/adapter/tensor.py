@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+#: Makes a matrix of a stored array without copying or looking into it.
+View = Callable[[Array], Array]
+
+
+def as_stored(stored: Array) -> Array:
+    """Return the stored array: the layout of most factors."""
+    return stored
 
 
 class Tensor(Protocol):
@@ -28,8 +36,8 @@ class Tensor(Protocol):
     def array(self) -> Array:
         """Return the values in their stored dtype, not to be written to."""
 
-    def matrix(self) -> Any:
-        """Return the values or, where they are too long to be held, a matrix whose rows are read when needed."""
+    def matrix(self, view: View = as_stored) -> Any:
+        """Return the matrix that `view` makes of the values or, of a long tensor, what reads its rows when needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,6 @@ class ArrayTensor:
         """Return the values."""
         return self.values
 
-    def matrix(self) -> Array:
-        """Return the values."""
-        return self.values
+    def matrix(self, view: View = as_stored) -> Array:
+        """Return the matrix that `view` makes of the values."""
+        return view(self.values)

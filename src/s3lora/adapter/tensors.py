@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from s3lora.adapter.regular import RegularFile
-from s3lora.adapter.tensor import Array
+from s3lora.adapter.tensor import Array, View, as_stored
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 #: Largest header read, in bytes; about 200,000 tensors. Real adapters stay under 6 MB.
@@ -97,25 +97,24 @@ class StoredTensor:
             return np.zeros(self.shape, dtype)
         return np.frombuffer(self.file.range(*self.key), dtype).reshape(self.shape)
 
-    def matrix(self) -> Array | LongMatrix:
-        """Return the values, or of a long matrix what reads its rows when they are asked for."""
-        return LongMatrix(self) if self.nbytes > LONG and len(self.shape) == 2 else self.array()
+    def matrix(self, view: View = as_stored) -> Array | LongMatrix:
+        """Return the matrix that `view` makes of the values or, of a long tensor, what reads its rows when needed.
 
-    def rows(self, start: int, stop: int, first: int = 0, last: int | None = None) -> Array:
-        """Return rows `start` to `stop` of a matrix, columns `first` to `last`, read now."""
-        dtype, columns = self._numpy(), self.shape[1]
-        last = columns if last is None else last
-
-        def read(i: int, j: int, count: int) -> Array:
-            at = self.offset + (i * columns + j) * dtype.itemsize
-            return np.frombuffer(self.file.fresh(at, count * dtype.itemsize), dtype)
-
-        if last - first == columns:  # which lie together
-            return read(start, 0, (stop - start) * columns).reshape(stop - start, columns)
-        made = np.empty((stop - start, last - first), dtype)
-        for i in range(start, stop):
-            made[i - start] = read(i, first, last - first)
-        return made
+        A part that lies in one piece, such as the factor of one expert, is read without the rest.
+        """
+        dtype = self._numpy()
+        if self.nbytes <= LONG:
+            return view(self.array())
+        # Where the view lies in the file: of an array in the place of this one, which is not looked into.
+        strides = [dtype.itemsize * math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
+        whole = np.lib.stride_tricks.as_strided(np.zeros(1, dtype), self.shape, strides)
+        part = view(whole)
+        if part.ndim != 2 or dtype.itemsize not in part.strides:
+            return view(self.array())
+        start = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+        place = LongMatrix(self.file, dtype, self.offset + start, *part.shape, *part.strides)
+        in_one_piece = part.flags.c_contiguous or part.flags.f_contiguous
+        return place.whole() if in_one_piece and part.nbytes <= LONG else place
 
     def _numpy(self) -> np.dtype[Any]:
         name = DTYPES[self.code][1]
@@ -132,41 +131,67 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class LongMatrix:
-    """A stored matrix, or its transpose, too long to be held: a slice of its rows is read when it is asked for."""
+    """A stored matrix too long to be held: a slice of its rows is read when it is asked for.
 
-    tensor: StoredTensor
-    transposed: bool = False
+    Its rows or its columns lie together in the file, `down` bytes from row to row and `across` from column to column.
+    """
+
+    file: RegularFile
+    dtype: np.dtype[Any]
+    offset: int
+    rows: int
+    columns: int
+    down: int
+    across: int
 
     @property
     def shape(self) -> tuple[int, int]:
         """Return (rows, columns)."""
-        rows, columns = self.tensor.shape
-        return (columns, rows) if self.transposed else (rows, columns)
+        return self.rows, self.columns
 
     @property
     def T(self) -> LongMatrix:
         """Return the transpose."""
-        return LongMatrix(self.tensor, not self.transposed)
+        return LongMatrix(self.file, self.dtype, self.offset, self.columns, self.rows, self.across, self.down)
 
     def __getitem__(self, rows: Any) -> Array:
         """Return some rows; of anything but a slice without a step, all has to be read."""
         if not isinstance(rows, slice) or rows.step not in (None, 1):
-            picked: Array = np.asarray(self)[rows]
+            picked: Array = self.whole()[rows]
             return picked
-        start, stop, _ = rows.indices(self.shape[0])
-        stop = max(start, stop)
-        if not self.transposed:
-            return self.tensor.rows(start, stop)
-        return self.tensor.rows(0, self.tensor.shape[0], start, stop).T
+        start, stop, _ = rows.indices(self.rows)
+        return self._read(start, max(start, stop))
+
+    def _read(self, start: int, stop: int) -> Array:
+        size, at = self.dtype.itemsize, self.offset + start * self.down
+        if self.across != size:  # the columns lie together
+            if stop - start == self.rows and self.across == self.rows * size:
+                return self.T._read(0, self.columns).T
+            made = np.empty((self.columns, stop - start), self.dtype)
+            for i in range(self.columns):
+                made[i] = self._numbers(at + i * self.across, stop - start)
+            return made.T
+        if self.down == self.columns * size:
+            return self._numbers(at, (stop - start) * self.columns).reshape(stop - start, self.columns)
+        made = np.empty((stop - start, self.columns), self.dtype)
+        for i in range(stop - start):
+            made[i] = self._numbers(at + i * self.down, self.columns)
+        return made
+
+    def _numbers(self, offset: int, count: int) -> Array:
+        return np.frombuffer(self.file.fresh(offset, count * self.dtype.itemsize), self.dtype)
+
+    def whole(self) -> Array:
+        """Return the whole matrix, read now."""
+        return self._read(0, self.rows)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Return the whole matrix in memory."""
-        whole = self.tensor.array()
-        return np.asarray(whole.T if self.transposed else whole, dtype)
+        return np.asarray(self.whole(), dtype)
 
     def astype(self, dtype: Any) -> Array:
         """Return the whole matrix in memory, converted."""
-        return np.asarray(self).astype(dtype)
+        return self.whole().astype(dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,7 @@ def write_adapter(rewrite: Rewrite, out: Path, *, provenance: Provenance, force:
             left = copy_companions(adapter.path, partial, written=names, tensors=tensor_names(adapter))
         _write_json(partial / PROVENANCE, provenance(files), indent=2)
         _verify(rewrite, partial, files)
-        for file in adapter.files:
-            file.file.check_unchanged()  # since it was scanned: what was written is what the record says
+        adapter.check_unchanged()  # since it was scanned: what was written is what the record says
     return Written(files, left)
 
 

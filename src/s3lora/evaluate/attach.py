@@ -239,7 +239,7 @@ def _tensors(adapter: Adapter) -> dict[str, Any]:
             values = tensor.array()
             native = values.dtype.isbuiltin == 1
             found[name] = torch.from_numpy(values.copy() if native else values.astype(np.float32))
-        file.file.check_unchanged()  # since it was opened, and so since it was scanned
+    adapter.check_unchanged()  # since it was opened, and so since it was scanned
     return found
 
 

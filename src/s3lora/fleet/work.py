@@ -145,6 +145,7 @@ def _measure(uri: str, adapter: Adapter, local: Local, settings: Settings, known
         return
     (records,), _ = scan_modules(adapter, [settings.scan], nonfinite=True)
     numbers = signature(adapter) if settings.signature else {}
+    adapter.check_unchanged()  # since it was scanned
     row.update(measured(records, (*adapter.warnings, *warnings_of(records, settings.scan)), numbers))
     rows.add("adapters", [row])
     rows.add("modules", module_rows(uri, records))

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -20,6 +21,7 @@ from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
 from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.scan import SCHEMA_VERSION, Configuration, ModuleScan, Progress, Scan, Tool, scan
 from s3lora.spectrum.difference import inner_product
+from s3lora.spectrum.tall import BLOCK
 
 #: Adapters that one step needs at once: the one before, the one after, and the first, for the net relation.
 AT_ONCE = 3
@@ -209,6 +211,7 @@ class _Adapters:
 class _Measured:
     """An open adapter with its scan, of which only what the comparison tells is kept."""
 
+    adapter: Adapter
     scan: Scan
     modules: dict[str, LoraModule]
     records: dict[str, ModuleScan]
@@ -221,6 +224,7 @@ def _measured(adapter: Adapter, method: str, progress: Callable[[str], Progress 
         for record in full.modules
     )
     return _Measured(
+        adapter,
         dataclasses.replace(full, modules=records),
         {module.path: module for module in adapter.modules},
         {record.path: record for record in records},
@@ -228,12 +232,21 @@ def _measured(adapter: Adapter, method: str, progress: Callable[[str], Progress 
 
 
 def _relations(before: _Measured, after: _Measured) -> Iterator[tuple[str, Relation]]:
-    """Yield the path and (distance, cosine) of the modules that both have in one shape."""
+    """Yield the path and (distance, cosine) of the modules that both have in one shape.
+
+    Raises AdapterFileError where a file was changed since it was scanned.
+    """
     for path, record in before.records.items():
         other = after.records.get(path)
         if other is not None and record.shape == other.shape:
             norms = record.indices["frobenius"] or 0.0, other.indices["frobenius"] or 0.0
             yield path, _related(before.modules[path], after.modules[path], *norms)
+    for one in (before, after):
+        try:
+            one.adapter.check_unchanged()
+        except S3LoRAError as error:
+            error.adapter = str(one.adapter.path)
+            raise
 
 
 def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Relation:
@@ -245,9 +258,9 @@ def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Rela
         return None, None
     if norm_b == 0.0:
         return 1.0, None
-    first = a.A.array(), a.B.array()
-    second = b.A.array(), b.B.array()
-    if all(np.array_equal(x, y) for x, y in zip(first, second, strict=True)) and a.scaling.value == b.scaling.value:
+    first = a.A.matrix(), a.B.matrix()
+    second = b.A.matrix(), b.B.matrix()
+    if a.scaling.value == b.scaling.value and all(map(_equal, first, second)):
         return 0.0, 1.0
     # Each factor by itself: the product of the norms could underflow.
     unit_a, unit_b = a.scaling.value / norm_a, b.scaling.value / norm_b
@@ -259,6 +272,14 @@ def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Rela
     ratio = norm_b / norm_a
     distance = math.sqrt(max(0.0, own_a + ratio**2 * own_b - 2 * ratio * inner))
     return distance, max(-1.0, min(1.0, inner))
+
+
+def _equal(first: Any, second: Any) -> bool:
+    """Return whether two matrices are the same; of long ones, some rows are read at a time."""
+    if first.shape != second.shape:
+        return False
+    step = max(1, BLOCK // max(1, first.shape[1]))
+    return all(np.array_equal(first[i : i + step], second[i : i + step]) for i in range(0, first.shape[0], step))
 
 
 def _modules(

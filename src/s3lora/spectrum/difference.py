@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from s3lora.spectrum.tall import Float
 
-Pair = tuple[NDArray[Any], NDArray[Any]]
+#: Arrays, or whatever has `shape` and `T` and gives an array for a slice of its rows.
+Pair = tuple[Any, Any]
 
 
 def inner_product(first: Pair, second: Pair) -> float:
@@ -17,7 +17,7 @@ def inner_product(first: Pair, second: Pair) -> float:
     return float(np.sum(_cross(first[1], second[1]) * _cross(first[0].T, second[0].T)))
 
 
-def _cross(first: NDArray[Any], second: NDArray[Any]) -> Float:
+def _cross(first: Any, second: Any) -> Float:
     """Return T₁ᵀT₂ (r₁ × r₂) of two tall factors, block by block."""
     result = np.zeros((first.shape[1], second.shape[1]))
     step = 4096

@@ -319,6 +319,8 @@ def _normalised(tall: Tall, root: Root) -> Normalised:
 
 
 def _basis(tall: Tall, root: Root, gram: Float) -> Float:
+    if not gram.size:
+        return gram
     values, vectors = np.linalg.eigh(gram)
     basis = vectors[:, :, ::-1].copy()
     good = values[:, 0] > GRAM_CONDITION * values[:, -1]

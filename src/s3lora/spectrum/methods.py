@@ -99,9 +99,8 @@ def spsvd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
     if options.fit == "l1":
         return robust_scales(update, left, right, options.sample, options.seed)
     remaining = np.abs(left.swapaxes(-1, -2) @ update.core @ right)  # (…, M, M)
-    return _cleared(
-        update.scaled(_matched(remaining.reshape(-1, count, count)).reshape(*left.shape[:-2], count)), update
-    )
+    matched = _matched(remaining if update.stacked else remaining[None])
+    return _cleared(update.scaled(matched if update.stacked else matched[0]), update)
 
 
 def _matched(remaining: Float) -> Float:

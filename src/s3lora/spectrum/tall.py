@@ -159,7 +159,8 @@ def root_of(tall: Tall) -> Root:
     inner = min(tall.rows, rank)
     matrix, exact = np.zeros((count, rank, inner)), np.zeros(count, np.bool_)
     grams = tall.gram()
-    trace = np.trace(grams, axis1=1, axis2=2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        trace = np.trace(grams, axis1=1, axis2=2)
     for i in np.flatnonzero(~((SAFE[0] < trace) & (trace < SAFE[1]))).tolist():
         peak = _peak(tall.factors[i])
         exact[i] = peak == 0.0
