@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import ml_dtypes
 import msgspec
 import numpy as np
 
-from s3lora.adapter.regular import RegularFile
+from s3lora.adapter.regular import CHUNK, RegularFile
 from s3lora.adapter.tensor import Array, View, as_stored
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
@@ -109,12 +109,13 @@ class StoredTensor:
         strides = [dtype.itemsize * math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
         whole = np.lib.stride_tricks.as_strided(np.zeros(1, dtype), self.shape, strides)
         part = view(whole)
-        if part.ndim != 2 or dtype.itemsize not in part.strides:
+        upright = part.flags.c_contiguous
+        if part.ndim != 2 or not (upright or part.flags.f_contiguous):
             return view(self.array())
         start = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-        place = LongMatrix(self.file, dtype, self.offset + start, *part.shape, *part.strides)
-        in_one_piece = part.flags.c_contiguous or part.flags.f_contiguous
-        return place.whole() if in_one_piece and part.nbytes <= LONG else place
+        lies = part.shape if upright else part.T.shape
+        found = LongMatrix(self.file, dtype, self.offset + start, lies[0], lies[1], transposed=not upright)
+        return found if part.nbytes > LONG else np.asarray(found)
 
     def _numpy(self) -> np.dtype[Any]:
         name = DTYPES[self.code][1]
@@ -131,9 +132,9 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class LongMatrix:
-    """A stored matrix too long to be held: a slice of its rows is read when it is asked for.
+    """A stored matrix (rows × columns), or its transpose, too long to be held: a slice of its rows is read when asked.
 
-    Its rows or its columns lie together in the file, `down` bytes from row to row and `across` from column to column.
+    It lies row by row from `offset` in the file.
     """
 
     file: RegularFile
@@ -141,57 +142,54 @@ class LongMatrix:
     offset: int
     rows: int
     columns: int
-    down: int
-    across: int
+    transposed: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Return (rows, columns)."""
-        return self.rows, self.columns
+        """Return (rows, columns), of the transpose if it is one."""
+        return (self.columns, self.rows) if self.transposed else (self.rows, self.columns)
 
     @property
     def T(self) -> LongMatrix:
         """Return the transpose."""
-        return LongMatrix(self.file, self.dtype, self.offset, self.columns, self.rows, self.across, self.down)
+        return replace(self, transposed=not self.transposed)
 
     def __getitem__(self, rows: Any) -> Array:
         """Return some rows; of anything but a slice without a step, all has to be read."""
         if not isinstance(rows, slice) or rows.step not in (None, 1):
-            picked: Array = self.whole()[rows]
+            picked: Array = np.asarray(self)[rows]
             return picked
-        start, stop, _ = rows.indices(self.rows)
-        return self._read(start, max(start, stop))
+        start, stop, _ = rows.indices(self.shape[0])
+        stop = max(start, stop)
+        return self._columns(start, stop).T if self.transposed else self._rows(start, stop)
 
-    def _read(self, start: int, stop: int) -> Array:
-        size, at = self.dtype.itemsize, self.offset + start * self.down
-        if self.across != size:  # the columns lie together
-            if stop - start == self.rows and self.across == self.rows * size:
-                return self.T._read(0, self.columns).T
-            made = np.empty((self.columns, stop - start), self.dtype)
-            for i in range(self.columns):
-                made[i] = self._numbers(at + i * self.across, stop - start)
-            return made.T
-        if self.down == self.columns * size:
-            return self._numbers(at, (stop - start) * self.columns).reshape(stop - start, self.columns)
-        made = np.empty((stop - start, self.columns), self.dtype)
-        for i in range(stop - start):
-            made[i] = self._numbers(at + i * self.down, self.columns)
+    def _rows(self, start: int, stop: int) -> Array:
+        return self._read(start * self.columns, (stop - start) * self.columns).reshape(stop - start, self.columns)
+
+    def _columns(self, first: int, last: int) -> Array:
+        made = np.empty((self.rows, last - first), self.dtype)
+        # Of short rows, reading what lies between costs less than a call for each.
+        step = max(1, CHUNK // max(1, self.columns * self.dtype.itemsize))
+        for i in range(0, self.rows, step):
+            if step > 1:
+                made[i : i + step] = self._rows(i, min(i + step, self.rows))[:, first:last]
+            else:
+                made[i] = self._read(i * self.columns + first, last - first)
         return made
 
-    def _numbers(self, offset: int, count: int) -> Array:
-        return np.frombuffer(self.file.fresh(offset, count * self.dtype.itemsize), self.dtype)
-
-    def whole(self) -> Array:
-        """Return the whole matrix, read now."""
-        return self._read(0, self.rows)
+    def _read(self, start: int, count: int) -> Array:
+        """Return `count` numbers from the one of this place."""
+        size = self.dtype.itemsize
+        return np.frombuffer(self.file.fresh(self.offset + start * size, count * size), self.dtype)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Return the whole matrix in memory."""
-        return np.asarray(self.whole(), dtype)
+        whole = self._rows(0, self.rows)
+        return np.asarray(whole.T if self.transposed else whole, dtype)
 
     def astype(self, dtype: Any) -> Array:
         """Return the whole matrix in memory, converted."""
-        return self.whole().astype(dtype)
+        return np.asarray(self).astype(dtype)
 
 
 @dataclass(frozen=True, slots=True)

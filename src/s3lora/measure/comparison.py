@@ -260,7 +260,8 @@ def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Rela
         return 1.0, None
     first = a.A.matrix(), a.B.matrix()
     second = b.A.matrix(), b.B.matrix()
-    if a.scaling.value == b.scaling.value and all(map(_equal, first, second)):
+    same = _equal(first[0].T, second[0].T) and _equal(first[1], second[1])
+    if same and a.scaling.value == b.scaling.value:
         return 0.0, 1.0
     # Each factor by itself: the product of the norms could underflow.
     unit_a, unit_b = a.scaling.value / norm_a, b.scaling.value / norm_b
@@ -275,7 +276,7 @@ def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Rela
 
 
 def _equal(first: Any, second: Any) -> bool:
-    """Return whether two matrices are the same; of long ones, some rows are read at a time."""
+    """Return whether two tall factors are the same; of long ones, some rows are read at a time."""
     if first.shape != second.shape:
         return False
     step = max(1, BLOCK // max(1, first.shape[1]))
