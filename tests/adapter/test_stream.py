@@ -195,3 +195,71 @@ def test_experts_that_share_a_tensor_read_it_once(tmp_path: Path, monkeypatch: p
         reads = Reads(monkeypatch)
         read_all(adapter)
         assert reads.cover_once(adapter.files[0].file.size)
+
+
+def test_what_lies_between_small_tensors_is_not_kept_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is what counts, not the tensors in it: they are views of what was read together."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    name = "base_model.model.model.layers.{}.{}.weight".format
+    lying: dict[str, Any] = {}
+    for i in range(40):
+        lying[name(i, "q_proj.lora_A")] = np.ones((2, 4))
+        lying[name(i, "norm")] = np.ones(50)
+    write_safetensors(folder / bad.WEIGHTS, {**lying, **{name(i, "q_proj.lora_B"): np.ones((4, 2)) for i in range(40)}})
+    (folder / bad.CONFIG).write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 8}')
+    monkeypatch.setattr(stream, "HELD", 3000)
+    monkeypatch.setattr(stream, "CHUNK", 500)
+    with open_adapter(folder) as adapter, Stream(adapter) as passing:
+        held = adapter.files[0].file.held
+        for module in passing:
+            memory = {id(array.base): array.base.nbytes for array in held.values() if array.base is not None}
+            assert sum(memory.values()) <= 3000
+            passing.done(module)
+        assert not held
+
+
+@pytest.mark.parametrize("layout", ["stacked experts", "interleaved experts", "transposed"])
+def test_parts_of_a_long_tensor_give_what_those_of_a_short_one_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    random = np.random.default_rng(0)
+    folder = tmp_path / "a"
+    folder.mkdir()
+    name, config = "base_model.model.model.layers.0.mlp.experts", '{"peft_type": "LORA", "r": 2, "lora_alpha": 8}'
+    if layout == "stacked experts":
+        name, shapes = f"{name}.gate_proj", ((5, 2, 120), (5, 100, 2))
+    elif layout == "interleaved experts":
+        shapes = ((10, 120), (100, 10))
+        config = config.replace("}", ', "target_parameters": ["mlp.experts.gate_up_proj"]}')
+    else:
+        name, shapes, config = "model.layers.0.q_proj", ((120, 2), (2, 100)), '{"lora_parameters": {"scale": 2.0}}'
+    ends = ("lora_a", "lora_b") if layout == "transposed" else ("lora_A.weight", "lora_B.weight")
+    write_safetensors(
+        folder / bad.WEIGHTS,
+        {f"{name}.{end}": random.standard_normal(shape) for end, shape in zip(ends, shapes, strict=True)},
+    )
+    (folder / bad.CONFIG).write_text(config)
+    plain = scan(folder)
+    for module in (stream, tensors):
+        monkeypatch.setattr(module, "LONG", 1500)
+    for chunk in (64, 1 << 20):
+        monkeypatch.setattr(tensors, "CHUNK", chunk)
+        found = scan(folder)
+        assert found.source == plain.source
+        for ours, theirs in zip(found.modules, plain.modules, strict=True):
+            np.testing.assert_allclose(ours.sigma, theirs.sigma, rtol=1e-12)
+
+
+def test_the_factor_of_an_expert_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the tensor of all experts is too long to be held."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    name = "base_model.model.model.layers.0.mlp.experts.gate_proj.lora_{}.weight".format
+    write_safetensors(folder / bad.WEIGHTS, {name("A"): np.ones((50, 2, 9)), name("B"): np.ones((50, 9, 2))})
+    (folder / bad.CONFIG).write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 8}')
+    monkeypatch.setattr(tensors, "LONG", 1000)
+    with open_adapter(folder) as adapter:
+        reads = Reads(monkeypatch)
+        assert adapter.modules[7].B.matrix().shape == (9, 2)
+        assert [length for _, length in reads.ranges] == [9 * 2 * 8]

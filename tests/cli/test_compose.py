@@ -190,3 +190,12 @@ def test_real_adapters(capsys: Capture) -> None:
     result = call(capsys, "compose", folder / "sam-vit-custom-r2", folder / "sam-vit-custom-r8", "--top", 3)
     assert (result.status, result.err) == (0, "")
     assert result.out.startswith("sam-vit-custom-r2 + sam-vit-custom-r8\n2 adapters · 24 modules · method mas-svd\n")
+
+
+def test_gains_that_differ_by_rounding_keep_the_order_of_the_model(three: list[Path]) -> None:
+    made = compose(three)
+    modules = [dataclasses.replace(module, gain=-1e-17 * (i + 1)) for i, module in enumerate(made.modules)]
+    for order in (modules, [dataclasses.replace(one, gain=-(one.gain or 0.0)) for one in modules]):
+        shown = to_text(compose_text(dataclasses.replace(made, modules=tuple(order))))
+        at = [shown.index(f" {module.path} ") for module in order]
+        assert at == sorted(at)

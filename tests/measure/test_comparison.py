@@ -316,3 +316,25 @@ def test_a_checkpoint_that_is_not_finite(tmp_path: Path) -> None:
     with pytest.raises(S3LoRAError, match="holds NaN or infinity") as caught:
         compare(checkpoints(run))
     assert "checkpoint-3" in caught.value.located()
+
+
+@pytest.mark.parametrize("changed", ["checkpoint-1", "checkpoint-2"])
+def test_a_file_that_changes_after_it_was_measured_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """And no distance between what was hashed and something else."""
+    folder = run_of(tmp_path / "run", 2)
+    related = measured._related
+
+    def meanwhile(*of: Any) -> Any:
+        weights = folder / changed / bad.WEIGHTS
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        with weights.open("r+b") as file:
+            file.write(content)
+        return related(*of)
+
+    monkeypatch.setattr(measured, "_related", meanwhile)
+    with pytest.raises(AdapterFileError, match="was changed while it was read") as error:
+        compare(checkpoints(folder))
+    assert changed in error.value.located()

@@ -37,11 +37,12 @@ def neighbours(shape: tuple[int, int, int]) -> list[tuple[Any, Any]]:
         (np.ldexp(A, -500), np.ldexp(B, 400)),
         (A.astype(np.float16), B.astype(ml_dtypes.bfloat16)),
         (np.asfortranarray(A), np.ascontiguousarray(B.T).T),
+        (np.stack([A, A], axis=2)[:, :, 1], np.stack([B, B], axis=2)[:, :, 1]),
         gaussian(m, n, r, 2),
     ]
 
 
-@pytest.mark.parametrize("shape", [(40, 30, 5), (5, 40, 8), (300, 2, 3), (17, 19, 1)])
+@pytest.mark.parametrize("shape", [(40, 30, 5), (5, 40, 8), (300, 2, 3), (391, 1, 3), (1, 66, 8), (17, 19, 1)])
 @pytest.mark.parametrize("keep", [tall.KEEP, 0])
 @pytest.mark.parametrize("block", [tall.BLOCK, 60])
 def test_each_has_the_numbers_it_has_alone(
@@ -102,3 +103,15 @@ def test_modules_of_other_shapes_are_no_stack() -> None:
     A, B = gaussian(6, 5, 2)
     with pytest.raises(ValueError, match="not defined"):
         FactoredUpdate([A, A], [B, gaussian(7, 5, 2)[1]], [1.0, 1.0])
+
+
+def test_of_rank_0() -> None:
+    A, B = np.zeros((0, 5)), np.zeros((6, 0))
+    for method in ("svd", "mas-svd", "spsvd"):
+        assert METHODS[method](FactoredUpdate([A, A], [B, B], [1.0, 1.0]), Options()).shape == (2, 0)
+
+
+def test_a_sum_of_squares_beyond_float64_is_no_warning() -> None:
+    A, B = np.ones((2, 5)), np.full((1, 2), 1.2e154)  # whose squares are finite
+    stack = FactoredUpdate([A, A], [B, np.ones((1, 2))], [1.0, 1.0])
+    np.testing.assert_allclose(stack.singular_values[:, 0], np.array([2.4e154, 2.0]) * np.sqrt(5))

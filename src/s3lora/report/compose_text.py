@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from s3lora.choose.ties import rounded
 from s3lora.measure.composition import Alignment, Composition, ModuleComposition
 from s3lora.measure.scan import FLAT
 from s3lora.report.blocks import warned
@@ -25,7 +26,7 @@ SUFFIX = ".safetensors"
 def compose_text(composition: Composition, shown: int = SHOWN) -> RenderableType:
     """Return the sum in words, the `shown` modules whose energy gains most, and every pair in medians."""
     compared = [module for module in composition.modules if module.gain is not None]
-    ranked = sorted(compared, key=lambda module: -(module.gain or 0.0))
+    ranked = sorted(compared, key=lambda module: -rounded(module.gain or 0.0, scale_free=True))
     body: list[RenderableType] = [_title(composition), Text(), _verdict(compared)]
     if ranked and shown:
         body += [Text(), _gains(ranked, shown)]
