@@ -35,7 +35,7 @@ MAX_SHARDS = 1024
 def open_adapter(path: str | os.PathLike[str]) -> Adapter:
     """Open a LoRA adapter: a folder, or one weights file (`.safetensors`, `.bin`, or an index of shards).
 
-    Nothing is loaded: factors are views of the mapped file. The adapter is a context manager; leaving it unmaps.
+    Nothing is loaded: a factor is read when it is asked for. The adapter is a context manager; leaving it closes the files.
 
     Raises:
         AdapterFileError: a file is missing, unreadable, malformed or hostile.

@@ -1,7 +1,7 @@
 """Reading torch's zip checkpoints (`.bin`, `.pt`) without torch, and without running anything they name.
 
 The archive holds `NAME/data.pkl`, which describes the tensors, and one uncompressed member `NAME/data/KEY` for each
-storage. The description is read as data (`torch_pickle`); a tensor is then a place in the mapped archive, so reading is
+storage. The description is read as data (`torch_pickle`); a tensor is then a place in the archive, so reading is
 as lazy as it is for safetensors.
 """
 
@@ -79,7 +79,7 @@ def _not_zip(head: bytes, path: Path) -> AdapterFileError:
 
 
 class _Window(io.RawIOBase):
-    """The mapped file as zipfile wants it, which refuses to read more at once than a directory may have."""
+    """The file as zipfile wants it, which refuses to read more at once than a directory may have."""
 
     def __init__(self, file: RegularFile) -> None:
         super().__init__()
