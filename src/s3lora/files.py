@@ -93,7 +93,9 @@ def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
     """
     try:
         if path.is_symlink() and not _is_stream(path):
-            raise OutputError(LINK, file=path, fix=f"give --output {printable(_target(path))}, or another file")
+            target = _target(path)
+            other = "" if target.lower().endswith(ADAPTER_FILES) else f"{printable(target)}, or "
+            raise OutputError(LINK, file=path, fix=f"give --output {other}another file")
         if path.is_dir():
             raise OutputError("is a folder", file=path, fix="give the name of a file")
         if not path.parent.is_dir():

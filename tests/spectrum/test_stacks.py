@@ -117,3 +117,21 @@ def test_a_sum_of_squares_beyond_float64_is_no_warning() -> None:
     A, B = np.ones((2, 5)), np.full((1, 2), 1.2e154)  # whose squares are finite
     stack = FactoredUpdate([A, A], [B, np.ones((1, 2))], [1.0, 1.0])
     np.testing.assert_allclose(stack.singular_values[:, 0], np.array([2.4e154, 2.0]) * np.sqrt(5))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits", "pattern"),
+    [(np.float32, np.uint32, 0x7F800001), (np.float16, np.uint16, 0x7C01), (ml_dtypes.bfloat16, np.uint16, 0x7F81)],
+)
+def test_a_signalling_nan_is_no_warning(dtype: Any, bits: Any, pattern: int) -> None:
+    A, B = (factor.astype(dtype) for factor in gaussian(6, 5, 2))
+    B.view(bits)[0, 0] = pattern
+    with pytest.raises(FloatingPointError, match="NaN or infinity"):
+        _ = FactoredUpdate(A, B).is_zero
+    assert any(np.isnan(block).any() for block in tall.converted(B))
+
+
+def test_what_the_released_script_makes_beyond_float64_is_no_warning() -> None:
+    A, B = gaussian(4, 5, 2)
+    with pytest.raises(FloatingPointError):
+        METHODS["released"].of(FactoredUpdate(np.ldexp(A, 520), B), Options())

@@ -22,12 +22,14 @@ DIRECTIONS = 5
 MAX_ENTRIES = 64 * 1024 * 1024
 
 
+@np.errstate(over="raise", invalid="raise")
 def released_value(update: FactoredUpdate) -> float:
     """Return the top singular value of the rescaled rank-one matrix: |d|·‖ρ ∘ u‖.
 
     The script leaves the scaling s out, and so does this. Cost O(m·n·min(m, n)).
 
-    Raises ValueError where m > n, as the script does, and where ΔW is too large to be formed.
+    Raises ValueError where m > n, as the script does, and where ΔW is too large to be formed; FloatingPointError where
+    a number exceeds float64.
     """
     m, n = update.shape
     if m > n:

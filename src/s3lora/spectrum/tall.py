@@ -139,7 +139,8 @@ def converted(tall: Any, exponent: int = 0) -> Iterator[Float]:
     """Yield the rows of one factor (N × r) in float64, times 2**-exponent, at most `BLOCK` numbers at a time."""
     step = max(1, BLOCK // max(1, tall.shape[1]))
     for start in range(0, tall.shape[0], step):
-        part = _rows(tall, slice(start, start + step)).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN, which whoever looks at the numbers finds
+            part = _rows(tall, slice(start, start + step)).astype(np.float64)
         yield np.ldexp(part, -exponent) if exponent else part
 
 
