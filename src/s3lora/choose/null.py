@@ -11,6 +11,9 @@ from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import Spectra
 from s3lora.spectrum.methods import METHODS, Options
 
+#: Numbers drawn at a time, 4 MB.
+TOGETHER = 1 << 19
+
 
 def null_sharpness(shape: tuple[int, int, int], context: Context, q: float, draws: int, seed: int) -> float:
     """Return the q-quantile of the sharpness (index, signed so that sharp is high) of seeded Gaussian factors.
@@ -29,9 +32,12 @@ def null_sharpness(shape: tuple[int, int, int], context: Context, q: float, draw
     options = Options(rank=context.components)
     values = np.zeros(draws)
     with threadpool_limits(limits=1, user_api="blas"):
-        for draw in range(draws):
-            update = FactoredUpdate(random.standard_normal((rank, n)), random.standard_normal((m, rank)))
-            values[draw] = context.index.of(Spectra(method.of(update, options), update))
+        together = max(1, TOGETHER // (rank * (m + n)))
+        for start in range(0, draws, together):
+            count = min(together, draws - start)
+            pairs = [(random.standard_normal((rank, n)), random.standard_normal((m, rank))) for _ in range(count)]
+            stack = FactoredUpdate([a for a, _ in pairs], [b for _, b in pairs], [1.0] * count)
+            values[start : start + count] = context.index.values(Spectra(method.of(stack, options), stack))
     sign = 1.0 if context.index.sharp == "high" else -1.0
     # "higher" takes a value that was drawn: no interpolation towards what was not seen.
     return float(np.quantile(sign * values, q, method="higher"))
