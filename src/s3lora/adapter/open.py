@@ -99,7 +99,7 @@ def _assemble(
     if not reading.modules:
         raise NothingToAuditError("holds no LoRA module", file=weights.name)
     return Adapter(
-        name=printable(location.resolve().name, 255),
+        name=printable(Path(os.path.realpath(location)).name, 255),
         format=format.name,
         modules=reading.modules,
         path=location,

@@ -245,7 +245,7 @@ def _names(paths: Sequence[str]) -> list[str]:
     names: list[str] = []
     taken = {BASE}
     for path in paths:
-        short = Path(path).resolve().name
+        short = Path(os.path.realpath(path)).name  # resolve() raises on a loop of links
         numbered = (short, *(f"{short} ({n})" for n in range(2, len(paths) + len(taken) + 2)))
         name = next(name for name in numbered if taken.isdisjoint((name, f"{name}{PRUNED}")))
         names.append(name)

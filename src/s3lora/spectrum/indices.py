@@ -37,8 +37,8 @@ def ssi(sigma: Float, epsilon: float = 0.0) -> Float:
 
     `epsilon` is added to the denominator, as the paper's released script does.
 
-    >>> ssi(np.array([3.0, 1.0])), ssi(np.array([[3.0, 1.0], [0.0, 0.0]]))
-    (np.float64(0.75), array([0.75,  nan]))
+    >>> float(ssi(np.array([3.0, 1.0]))), ssi(np.array([[3.0, 1.0], [0.0, 0.0]]))
+    (0.75, array([0.75,  nan]))
     """
     return _ratio(_first(sigma), np.sum(sigma, axis=-1) + (epsilon if sigma.shape[-1] else 0.0))
 

@@ -7,6 +7,7 @@ deviation, and quantiles that are dense at the ends, where what is unusual lies.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ def build_reference(folder: Path, out: Path, name: str | None = None) -> Facts:
     with connect(folder) as database:
         indices = indices_of(database)
         _prepare(database, indices)
-        facts = _facts(database, printable(name or folder.resolve().name, 80), settings)
+        facts = _facts(database, printable(name or Path(os.path.realpath(folder)).name, 80), settings)
         if not facts.modules:
             raise NothingToAuditError("no adapter of this dataset has a module with an index", file=folder)
         rows = [row for scope in ("module", "adapter") for row in _cells(database, scope, indices)]

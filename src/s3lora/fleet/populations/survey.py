@@ -6,6 +6,7 @@ count once in everything but the counts of inputs.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def _survey(database: Any, folder: Path, summary: Summary, index: str, most: int
         what = f"this dataset was scanned before s3lora had the index {index}"
         raise UsageError(what, fix="scan into a new folder, or choose another --index")
     make_distinct(database)
-    name = printable(folder.resolve().name, 80)
+    name = printable(Path(os.path.realpath(folder)).name, 80)
     unusual = ranking(database, summary.settings, index, most, name, reference)
     shown = (name for name in known if INDICES[name].surveyed)
     drawn = distributions(database, tuple(dict.fromkeys((index, *shown))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def connect(folder: Path) -> Iterator[Any]:
             _check(Path(file))
     database = duckdb.connect(":memory:")
     try:
-        parts = str((folder / PARTS).resolve())
+        parts = os.path.realpath(folder / PARTS)
         pattern = glob.escape(parts)
         for table in TABLES:
             files = _quoted(f"{pattern}/[0-9]*/{table}.parquet")
