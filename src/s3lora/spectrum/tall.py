@@ -21,9 +21,10 @@ Float = NDArray[np.float64]
 #: Smallest ratio of eigenvalues for which a Gram matrix is believed: a condition of 1,000 of the factor itself.
 GRAM_CONDITION = 1e-6
 #: Numbers in one piece: 256 KB in float64, so that piece, product and Gram matrix stay in the second-level cache, and
-#: that BLAS takes its kernel for small products at the usual ranks. A product also needs some rows to be fast: `ROWS`
-#: times the rank, where that is more.
+#: that BLAS takes its kernel for small products up to the rank `SMALL_PRODUCT`; above, twice as many (measured). A
+#: product also needs some rows to be fast: `ROWS` times the rank, where that is more.
 BLOCK = 32768
+SMALL_PRODUCT = 24
 ROWS = 4
 #: Up to this rank an inverse is cheaper than eigenvalues (measured).
 SMALL_RANK = 64
@@ -80,7 +81,8 @@ class Tall:
         if together > 1 and count * self.rows * self.rank <= KEEP and self._kept is None:
             self._kept = self._read()
         first, last = (0, count) if only is None else (only, only + 1)
-        step = max(1, BLOCK // max(1, self.rank), min(ROWS * self.rank, BLOCK))
+        numbers = BLOCK if self.rank <= SMALL_PRODUCT else 2 * BLOCK
+        step = max(1, numbers // max(1, self.rank), min(ROWS * self.rank, BLOCK))
         for i in range(first, last, together):
             items = slice(i, min(i + together, last))
             for start in range(0, self.rows, step):
