@@ -46,13 +46,15 @@ class Stream:
     Raises AdapterFileError where a file cannot be read, or was changed since it was opened.
     """
 
-    def __init__(self, adapter: Adapter, *, aside: bool = False) -> None:
+    def __init__(self, adapter: Adapter, *, hashed: bool = True, aside: bool = False) -> None:
         """Find out which tensors are needed, and by which modules; nothing is read.
 
-        `aside` tells to hash in a thread of its own: that ends earlier and takes a third more CPU for it.
+        `hashed` tells whether `source` shall have the digests of the weights, and `aside` to take them in a thread of
+        its own: that ends earlier and takes a third more CPU for it.
         """
         self._adapter = adapter
-        self._hashing = ThreadPoolExecutor(1) if aside else None
+        self._hashed = hashed
+        self._hashing = ThreadPoolExecutor(1) if aside and hashed else None
         self._waiting: deque[Future[None]] = deque()
         self._digests: list[FileDigest] = []
         #: Of each run that is in memory for the sake of some tensor in it: its bytes, and how many tensors those are.
@@ -109,9 +111,12 @@ class Stream:
             future.result()
         self._waiting.clear()
         file.check_unchanged()
-        self._digests.append(FileDigest(printable(weights.name, 255), file.size, digest.hexdigest()))
+        if self._hashed:
+            self._digests.append(FileDigest(printable(weights.name, 255), file.size, digest.hexdigest()))
 
     def _hash(self, digest: hashlib._Hash, piece: Bytes) -> None:
+        if not self._hashed:
+            return
         if self._hashing is None:
             digest.update(piece.data)
             return

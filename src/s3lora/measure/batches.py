@@ -27,7 +27,11 @@ ModuleBatch = list[LoraModule]
 
 
 def in_batches(
-    adapter: Adapter, measure: Callable[[ModuleBatch], list[Result]], count: Callable[[int], None] | None = None
+    adapter: Adapter,
+    measure: Callable[[ModuleBatch], list[Result]],
+    count: Callable[[int], None] | None = None,
+    *,
+    hashed: bool = True,
 ) -> tuple[list[Result], Source]:
     """Return what `measure` finds of each module, in the order of the model, and the source with its digests.
 
@@ -35,6 +39,7 @@ def in_batches(
         adapter: an opened adapter.
         measure: takes modules of one shape and rank, and returns one result for each.
         count: called with the number of modules done, from the calling thread.
+        hashed: whether the source shall have the digests of the weights.
 
     Raises what `measure` raises, of the first batch that fails in the order of the file, and AdapterFileError where a
     file cannot be read.
@@ -42,7 +47,7 @@ def in_batches(
     found: dict[str, Result] = {}
     # One BLAS thread a call and one batch a worker: two spinning BLAS threads on busy cores cost a factor of ten.
     workers = _workers(adapter)
-    with threadpool_limits(limits=1, user_api="blas"), Stream(adapter, aside=workers > 1) as stream:
+    with threadpool_limits(limits=1, user_api="blas"), Stream(adapter, hashed=hashed, aside=workers > 1) as stream:
         for batch, results in _mapped(_batches(stream), measure, workers):
             for module, result in zip(batch, results, strict=True):
                 found[module.path] = result

@@ -214,13 +214,17 @@ def scan_modules(
     *,
     nonfinite: bool = False,
     count: Callable[[int], None] | None = None,
+    hashed: bool = True,
 ) -> tuple[list[tuple[ModuleScan, ...]], Source]:
-    """Return for each configuration the records of all modules, and the source; `count` is called with modules done."""
+    """Return for each configuration the records of all modules, and the source, with digests only if it is `hashed`.
+
+    `count` is called with the number of modules done.
+    """
 
     def measure(batch: Sequence[LoraModule]) -> list[list[ModuleScan]]:
         return _measured(batch, configurations, adapter.name, nonfinite)
 
-    found, source = in_batches(adapter, measure, count)
+    found, source = in_batches(adapter, measure, count, hashed=hashed)
     return [tuple(records[i] for records in found) for i in range(len(configurations))], source
 
 
