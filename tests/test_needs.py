@@ -63,7 +63,7 @@ MISSING = "no-such-torch==2.13.0 'no.such_tables[fast]>=16,<20'"
     [
         pytest.param(None, id="from an index"),
         pytest.param('{"url": "file:///nowhere/s3lora", "dir_info": {"editable": true}}', id="folder that is gone"),
-        pytest.param('{"url": "file:///tmp/s3lora-1.0-py3-none-any.whl", "archive_info": {}}', id="wheel"),
+        pytest.param('{"url": "file:///downloads/s3lora-1.0-py3-none-any.whl", "archive_info": {}}', id="wheel"),
         pytest.param('{"url": "https://host.test/s3lora.git", "vcs_info": {"vcs": "git"}}', id="git"),
         pytest.param("no JSON", id="no JSON"),
         pytest.param('{"url": 1, "dir_info": []}', id="other types"),

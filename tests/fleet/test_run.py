@@ -433,3 +433,20 @@ def test_workers_are_started_as_there_is_work(tmp_path: Path) -> None:
 
     fleet_scan([str(tmp_path / "in")], tmp_path / "out", engine=engine, batch=2)
     assert len(made[0].pids()) <= 2
+
+
+def test_a_file_that_changes_before_its_signature_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signature reads the factors again: it must not be of other bytes than the scan."""
+    folder = make_adapter(tmp_path / "in" / "a", SHAPES)
+    original = working.signature
+
+    def late(adapter: Any) -> Any:
+        with (folder / "adapter_model.safetensors").open("ab") as file:
+            file.write(b"more")
+        return original(adapter)
+
+    monkeypatch.setattr(working, "signature", late)
+    run([tmp_path / "in"], tmp_path / "out", settings=Settings(signature=True))
+    (error,) = rows(tmp_path / "out", "errors")
+    assert "was changed while it was read" in error["reason"]
+    assert not rows(tmp_path / "out", "adapters")
