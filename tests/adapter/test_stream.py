@@ -263,3 +263,13 @@ def test_the_factor_of_an_expert_is_read_alone(tmp_path: Path, monkeypatch: pyte
         reads = Reads(monkeypatch)
         assert adapter.modules[7].B.matrix().shape == (9, 2)
         assert [length for _, length in reads.ranges] == [9 * 2 * 8]
+
+
+def test_what_is_no_regular_file_is_refused_before_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(regular.os, "open", lambda *_: pytest.fail("opened"))
+    for path in (tmp_path / "pipe", Path(os.devnull), tmp_path):
+        with pytest.raises(AdapterFileError, match="is not a regular file"):
+            regular.RegularFile(path)

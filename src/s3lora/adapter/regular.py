@@ -38,15 +38,18 @@ class RegularFile:
 
     def __init__(self, path: Path) -> None:
         """Open `path`; raise AdapterFileError if it is missing, unreadable or no regular file."""
+        refused = AdapterFileError("is not a regular file", file=path.name, fix="give a weights file or its folder")
         try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise refused  # before it is opened: opening a device or a pipe can have effects
             descriptor = os.open(path, _FLAGS)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise AdapterFileError(f"cannot be opened ({reason})", file=path.name) from None
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):  # another file came in its place
             os.close(descriptor)
-            raise AdapterFileError("is not a regular file", file=path.name, fix="give a weights file or its folder")
+            raise refused
         self.path = path
         self.size = status.st_size
         self._status = _identity(status)
