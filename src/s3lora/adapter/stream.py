@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from s3lora.adapter.digest import FileDigest, Source, source_with
+from s3lora.adapter.inventory.tensors import other_names
+from s3lora.adapter.inventory.values import FileValues, TensorValues
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.regular import CHUNK, Bytes, RegularFile
 from s3lora.adapter.tensors import LONG, StoredTensor, WeightsFile
@@ -57,6 +59,9 @@ class Stream:
         self._hashing = ThreadPoolExecutor(1) if aside and hashed else None
         self._waiting: deque[Future[None]] = deque()
         self._digests: list[FileDigest] = []
+        self._others = other_names(adapter)
+        #: What is in each tensor, by name, once all is read.
+        self.values: dict[str, TensorValues] = {}
         #: Of each run that is in memory for the sake of some tensor in it: its bytes, and how many tensors those are.
         self._held: dict[_Extent, _Run] = {}
         self._bytes = 0
@@ -94,22 +99,28 @@ class Stream:
     def _read(self, weights: WeightsFile) -> Iterator[_Extent]:
         """Read one file from its beginning to its end, and yield the tensors that modules need as they come."""
         file, digest = weights.file, hashlib.sha256()
+        values = FileValues([*weights.tensors.values()], self._others)
         needed = sorted(part for owner, part in self._modules if owner is file)
         for start, end, inside in _runs(needed, file.size):
             if inside and end - start <= LONG:
                 run = file.fresh(start, end - start)
                 run.flags.writeable = False
                 self._hash(digest, run)
+                values.see(start, run)
                 memory = _Run(len(run))
                 for offset, count in inside:
                     self._hold(file, (offset, count), run[offset - start : offset - start + count], memory)
             else:
                 for at in range(start, end, CHUNK):
-                    self._hash(digest, file.fresh(at, min(CHUNK, end - at)))
+                    piece = file.fresh(at, min(CHUNK, end - at))
+                    self._hash(digest, piece)
+                    values.see(at, piece)
             yield from ((file, part) for part in inside)
         for future in self._waiting:
             future.result()
         self._waiting.clear()
+        values.end()
+        self.values |= values.found
         file.check_unchanged()
         if self._hashed:
             self._digests.append(FileDigest(printable(weights.name, 255), file.size, digest.hexdigest()))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from s3lora.adapter.formats.peft import PREFIX
+from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.tensor import Tensor
 from s3lora.errors import UnsupportedAdapterError, printable

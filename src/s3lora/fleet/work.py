@@ -143,7 +143,7 @@ def _measure(uri: str, adapter: Adapter, local: Local, settings: Settings, known
     if is_known(content.measured, known):
         rows.copies.append(row)
         return
-    (records,), _ = scan_modules(adapter, [settings.scan], nonfinite=True, hashed=False)
+    (records,), _, _ = scan_modules(adapter, [settings.scan], nonfinite=True, hashed=False)
     numbers = signature(adapter) if settings.signature else {}
     adapter.check_unchanged()  # since it was scanned
     row.update(measured(records, (*adapter.warnings, *warnings_of(records, settings.scan)), numbers))

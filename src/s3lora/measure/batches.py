@@ -11,6 +11,7 @@ from typing import TypeVar
 from threadpoolctl import threadpool_limits
 
 from s3lora.adapter.digest import Source
+from s3lora.adapter.inventory.values import TensorValues
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.stream import Stream
 
@@ -32,8 +33,10 @@ def in_batches(
     count: Callable[[int], None] | None = None,
     *,
     hashed: bool = True,
-) -> tuple[list[Result], Source]:
-    """Return what `measure` finds of each module, in the order of the model, and the source with its digests.
+) -> tuple[list[Result], Source, dict[str, TensorValues]]:
+    """Return what `measure` finds of each module, in the order of the model.
+
+    And the source with its digests, and what is in every tensor of its files, by name.
 
     Parameters:
         adapter: an opened adapter.
@@ -54,7 +57,7 @@ def in_batches(
                 stream.done(module)
                 if count is not None:
                     count(len(found))
-        return [found[module.path] for module in adapter.modules], stream.source()
+        return [found[module.path] for module in adapter.modules], stream.source(), stream.values
 
 
 def _batches(stream: Stream) -> Iterator[ModuleBatch]:

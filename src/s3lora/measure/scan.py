@@ -12,6 +12,8 @@ import numpy as np
 
 from s3lora._version import __version__
 from s3lora.adapter.digest import Source
+from s3lora.adapter.inventory.inventory import inventory_of
+from s3lora.adapter.inventory.model import Inventory
 from s3lora.adapter.memory import from_model
 from s3lora.adapter.model import Adapter, Factor, LoraModule
 from s3lora.adapter.open import open_adapter
@@ -99,6 +101,7 @@ class Scan(ByModule[ModuleScan]):
     tool: Tool = field(default_factory=Tool)
     configuration: Configuration
     source: Source
+    inventory: Inventory = Inventory()
     warnings: tuple[str, ...]
     modules: tuple[ModuleScan, ...]
 
@@ -187,7 +190,7 @@ def _scan_all(
 ) -> tuple[Scan, ...]:
     total = len(adapter.modules)
     try:
-        records, source = scan_modules(
+        records, source, inventory = scan_modules(
             adapter,
             configurations,
             nonfinite=nonfinite,
@@ -201,6 +204,7 @@ def _scan_all(
         Scan(
             configuration=configuration,
             source=source,
+            inventory=inventory,
             warnings=(*adapter.warnings, *warnings_of(modules, configuration)),
             modules=modules,
         )
@@ -215,8 +219,9 @@ def scan_modules(
     nonfinite: bool = False,
     count: Callable[[int], None] | None = None,
     hashed: bool = True,
-) -> tuple[list[tuple[ModuleScan, ...]], Source]:
-    """Return for each configuration the records of all modules, and the source, with digests only if it is `hashed`.
+) -> tuple[list[tuple[ModuleScan, ...]], Source, Inventory]:
+    """Return for each configuration the records of all modules; the source, with digests if it is `hashed`; and all
+    that is in the adapter.
 
     `count` is called with the number of modules done.
     """
@@ -224,8 +229,9 @@ def scan_modules(
     def measure(batch: Sequence[LoraModule]) -> list[list[ModuleScan]]:
         return _measured(batch, configurations, adapter.name, nonfinite)
 
-    found, source = in_batches(adapter, measure, count, hashed=hashed)
-    return [tuple(records[i] for records in found) for i in range(len(configurations))], source
+    found, source, values = in_batches(adapter, measure, count, hashed=hashed)
+    records = [tuple(records[i] for records in found) for i in range(len(configurations))]
+    return records, source, inventory_of(adapter, values)
 
 
 def scan_module(module: LoraModule, configuration: Configuration, label: str, *, nonfinite: bool = False) -> ModuleScan:

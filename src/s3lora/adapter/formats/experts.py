@@ -69,7 +69,7 @@ def _factors(
         return [_stacked(a, b, expert) for expert in range(a.shape[0])]
     if len(a.shape) != 2 or rank == a.shape[0]:
         return None
-    if targeted and rank:
+    if rank and (targeted or (container.endswith(".experts") and a.shape[0] % rank == 0)):
         return _interleaved(a, b, rank, container, label)
     if container.endswith(".experts"):
         raise UnsupportedAdapterError(

@@ -18,13 +18,13 @@ from s3lora.adapter.formats.base import (
     rank_warning,
 )
 from s3lora.adapter.formats.parts import Parts, Scalings
+from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.model import LoraModule, natural_key, path_parts
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
-PREFIX = "base_model.model."
 _KEY = re.compile(
     r"^(?P<path>.+?)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
-    r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?(?:\.(?P<leaf>weight|bias))?$"
+    r"(?:\.(?P<adapter>(?!(?:weight|bias)(?:\.|$)).+?))?(?:\.(?P<leaf>weight|bias))?$"
 )
 #: Parts of other methods beside lora_A and lora_B, which change the product B·A.
 _OTHER_PARTS = {"lora_E": "AdaLoRA", "ranknum": "AdaLoRA", "lora_diag": "KaSA", "lora_mid": "LoCon with a Tucker core"}
@@ -32,6 +32,7 @@ _OTHER_PARTS = {"lora_E": "AdaLoRA", "ranknum": "AdaLoRA", "lora_diag": "KaSA", 
 _HARMLESS = ("lora_dropout", "lora_alpha", "lora_monteclora_sampler")
 #: Parts of a wrapped layer that belong to the base model or to a wrapper of its own, and stay when the LoRA leaves.
 _NOT_OF_LORA = (".base_layer.", ".token_adapter.", ".modules_to_save.")
+_SAVED = ".modules_to_save"
 _EMBEDDING = {"lora_embedding_A": "lora_A", "lora_embedding_B": "lora_B"}
 
 
@@ -42,10 +43,9 @@ def _recognises(source: StoredAdapter) -> bool:
 def _read(source: StoredAdapter) -> Reading:
     config = source.config or {}
     refuse_other_types(config, source.config_label)
-    parts, others = _collect(source)
+    parts, others, notes = _collect(source)
     scaling = Scalings(source.config, source.config_label)
     modules: list[LoraModule] = []
-    notes: list[str] = []
     configured: dict[str, int] = {}
     nested = any(key.endswith(experts.BASE) for key in parts)
     for part in parts.values():
@@ -69,18 +69,24 @@ def _read(source: StoredAdapter) -> Reading:
     return Reading(ordered, others, tuple(notes))
 
 
-def _collect(source: StoredAdapter) -> tuple[dict[str, Parts], tuple[str, ...]]:
+def _collect(source: StoredAdapter) -> tuple[dict[str, Parts], tuple[str, ...], list[str]]:
+    """Return the tensors of each module by its key, the names of all others, and what to tell."""
     parts: dict[str, Parts] = {}
     others: list[str] = []
     matches = {name: _KEY.match(name) for name in source.tensors}
     _refuse_several({match["adapter"] or "default" for match in matches.values() if match}, source.label)
+    twice: set[str] = set()
+    keys = {match["path"] for match in matches.values() if match}
     for name, match in matches.items():
+        if match is not None and match["path"].endswith(_SAVED) and match["path"].removesuffix(_SAVED) in keys:
+            twice.add(match["path"].removesuffix(_SAVED))
+            match = None  # PEFT keeps such a copy of a layer that it adapts and saves in full
         if match is None:
             others.append(name)
             continue
         tensor = source.tensors[name]
         key = match["path"]
-        part = parts.setdefault(key, Parts(key.removeprefix(PREFIX), key))
+        part = parts.setdefault(key, Parts(unwrapped(key)[0], key))
         role = match["part"]
         if role == "lora_magnitude_vector":
             part.magnitude = tensor
@@ -93,7 +99,8 @@ def _collect(source: StoredAdapter) -> tuple[dict[str, Parts], tuple[str, ...]]:
             if getattr(part, letter) is not None:
                 raise AdapterFileError(f"has two lora_{letter} tensors", file=source.label, module=part.path)
             setattr(part, letter, tensor)
-    return parts, tuple(_give_to_modules(others, parts, source))
+    notes = [f"{len(twice)} modules are stored twice, as LoRA and under `modules_to_save`: read once"] if twice else []
+    return parts, tuple(_give_to_modules(others, parts, source)), notes
 
 
 def _refuse_several(adapters: set[str], label: str) -> None:

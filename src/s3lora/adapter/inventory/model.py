@@ -13,7 +13,7 @@ TensorRole = Literal["factor", "extra", "bias", "head", "tokens", "base weight",
 #: own, as another adapter or checkpoint does; `pickle` is a pickle that was not measured.
 FileRole = Literal["weights", "other weights", "adapter", "configuration", "tokenizer", "code", "pickle", "other"]
 #: How other weights relate to those that were measured.
-Content = Literal["same", "different", "unreadable"]
+Sameness = Literal["same", "different", "unreadable"]
 #: Why modules that stand in the file are not applied, or are not what was trained.
 UnappliedKind = Literal["prefix", "not targeted", "no target_parameters", "empty", "slice", "untrained"]
 
@@ -52,7 +52,7 @@ class InventoryFile:
     path: str
     role: FileRole
     bytes: int
-    content: Content | None = None
+    content: Sameness | None = None
     runs: tuple[str, ...] = ()
     note: str = ""
 
@@ -92,7 +92,7 @@ class Inventory:
     bound of what is listed. Of an adapter in memory there are no files and no loaders.
     """
 
-    tensors: tuple[InventoryTensor, ...]
+    tensors: tuple[InventoryTensor, ...] = ()
     files: tuple[InventoryFile, ...] = ()
     loaders: tuple[LoaderChoice, ...] = ()
     unapplied: tuple[Unapplied, ...] = ()

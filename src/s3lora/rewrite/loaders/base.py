@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from s3lora.adapter.formats.peft import PREFIX
+from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.peft_config import has_patterns
 from s3lora.errors import UnsupportedAdapterError

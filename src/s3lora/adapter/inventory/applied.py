@@ -1,0 +1,205 @@
+"""Modules that stand in the file and that PEFT does not apply: why, and what mends it.
+
+The rules are those of PEFT 0.21.2 (`inject_adapter_in_model`, `set_peft_model_state_dict`), as far as names and the
+configuration decide them. Whether the base model has a module of a name, it alone knows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from s3lora.adapter.expressions import Expression, ExpressionError
+from s3lora.adapter.formats.wrappers import PREFIX, told, unwrapped
+from s3lora.adapter.inventory.model import InventoryTensor, Unapplied
+from s3lora.adapter.model import Adapter, LoraModule, block
+from s3lora.adapter.peft_config import place_of
+from s3lora.errors import printable
+
+_REWRITE = "`s3lora prune` writes the keys without it"
+
+
+def unapplied_of(adapter: Adapter, tensors: tuple[InventoryTensor, ...]) -> tuple[Unapplied, ...]:
+    """Return what is not applied, each kind with its modules; nothing of formats that PEFT does not read."""
+    if adapter.format != "peft" or not adapter.files:
+        return ()
+    found = [*_prefixes(adapter)]
+    dead = {path for one in found for path in one.modules}
+    config = adapter.config or {}
+    if "peft_type" in config:
+        found += _untargeted([module for module in adapter.modules if module.path not in dead], config)
+        found += _missing(adapter.modules, config)
+    found += _empty(tensors)
+    found += _slices(adapter)
+    return tuple(found)
+
+
+def _prefixes(adapter: Adapter) -> Iterator[Unapplied]:
+    """Yield the modules whose keys are not those of a PEFT model."""
+    by_cause: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    bare: list[str] = []
+    saved_by_peft = "peft_type" in (adapter.config or {})
+    for module in adapter.modules:
+        name = module.A.parts[0].tensor.name
+        wrappers = unwrapped(name.partition(".lora_")[0])[1]
+        if wrappers:
+            by_cause[wrappers].append(module.path)
+        elif saved_by_peft and not name.startswith(PREFIX):
+            bare.append(module.path)
+    for wrappers, paths in by_cause.items():
+        names = ", ".join(f"`{name}`" for name in wrappers)
+        by = " and ".join(dict.fromkeys(map(told, wrappers)))
+        yield Unapplied(
+            kind="prefix",
+            modules=tuple(paths),
+            cause=f"their keys hold {names}, which comes from {by}: PEFT finds no such module and goes on without",
+            remedy=f"save the unwrapped model, or {_REWRITE}",
+        )
+    if bare:
+        yield Unapplied(
+            kind="prefix",
+            modules=tuple(bare),
+            cause=f"their keys lack `{PREFIX}`: PEFT finds no such module and goes on without",
+            remedy="save with `save_pretrained`; `s3lora prune` writes the keys with it",
+        )
+
+
+def _untargeted(modules: list[LoraModule], config: Mapping[str, Any]) -> Iterator[Unapplied]:
+    """Yield the modules that the configuration does not name."""
+    parameters = [str(one) for one in _listed(config.get("target_parameters"))]
+    fused = [one for one in modules if one.group is not None and not _names(parameters, place_of(one))]
+    fused = [one for one in fused if len(one.A.parts[0].tensor.shape) == 2]
+    if fused:
+        yield Unapplied(
+            kind="no target_parameters",
+            modules=tuple(one.path for one in fused),
+            cause="these are fused experts, and `target_parameters` does not name them: PEFT does not build them",
+            remedy="name their parameters in `target_parameters` of adapter_config.json",
+        )
+    plain = [one for one in modules if one.group is None and not _is_parameter(one.path, parameters)]
+    targets = config.get("target_modules")
+    if targets is None or targets == "all-linear":  # what these mean, the base model decides
+        return
+    try:
+        wanted, excluded = _matcher(targets), _matcher(config.get("exclude_modules"))
+        lost = [one.path for one in plain if not _in_layers(one, config) or not wanted(one.path) or excluded(one.path)]
+    except ExpressionError as error:
+        cause = f"`target_modules` or `exclude_modules` holds an expression that {printable(error, 80)}"
+        yield Unapplied(
+            kind="untrained",
+            modules=(),
+            cause=f"{cause}: which modules PEFT builds is not known",
+            remedy="write module names",
+            dead=False,
+        )
+        return
+    if lost:
+        yield Unapplied(
+            kind="not targeted",
+            modules=tuple(lost),
+            cause="`target_modules` does not name them, or `exclude_modules` or `layers_to_transform` keeps them out: "
+            "PEFT does not build them",
+            remedy="mend adapter_config.json, or take these tensors out of the file",
+        )
+
+
+def _missing(modules: Sequence[LoraModule], config: Mapping[str, Any]) -> Iterator[Unapplied]:
+    """Yield the names in `target_modules` that no module of the file answers to."""
+    targets = [str(one) for one in _listed(config.get("target_modules"))]
+    ends = {end for module in modules for end in _ends(module.path)}
+    others = [*_listed(config.get("exclude_modules")), *_listed(config.get("modules_to_save"))]
+    out = {end for path in others for end in _ends(str(path))}
+    missing = [target for target in targets if target not in ends and target not in out]
+    if missing and not isinstance(config.get("exclude_modules"), str):
+        yield Unapplied(
+            kind="untrained",
+            modules=tuple(missing),
+            cause="`target_modules` names them, and the file holds nothing of them: PEFT builds them untrained",
+            remedy="take these names out of `target_modules`, or find out why they were not saved",
+            dead=False,
+        )
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _ends(path: str) -> Iterator[str]:
+    """Yield the path, and each of its ends after a dot."""
+    yield path
+    at = path.find(".")
+    while at >= 0:
+        yield path[at + 1 :]
+        at = path.find(".", at + 1)
+
+
+def _names(names: list[str], path: str) -> bool:
+    return any(path == name or path.endswith(f".{name}") for name in names)
+
+
+def _is_parameter(path: str, parameters: list[str]) -> bool:
+    """Return whether a parameter of the module at `path` is targeted, such as the `weight` of a router."""
+    return any(_names([name], path) or _names([name.rpartition(".")[0]], path) for name in parameters)
+
+
+def _matcher(names: Any) -> Callable[[str], bool]:
+    """Return PEFT's rule: a string is an expression for the whole path, a list holds paths or ends of paths."""
+    if isinstance(names, str) and names:
+        return Expression(names).fullmatch
+    known = {str(name) for name in _listed(names)}
+    return lambda path: any(end in known for end in _ends(path))
+
+
+def _in_layers(module: LoraModule, config: Mapping[str, Any]) -> bool:
+    layers = config.get("layers_to_transform")
+    if layers is None or module.layer is None:
+        return True
+    return module.layer in (layers if isinstance(layers, list | tuple) else [layers])
+
+
+def _empty(tensors: tuple[InventoryTensor, ...]) -> Iterator[Unapplied]:
+    names = [tensor.name for tensor in tensors if not tensor.parameters]
+    if names:
+        yield Unapplied(
+            kind="empty",
+            modules=tuple(names),
+            cause="these tensors have no values, as DeepSpeed ZeRO-3 and FSDP leave them where they are not gathered: "
+            "PEFT stops at them, for their shapes are not the model's",
+            remedy="gather the parameters before saving, or take these tensors out of the file",
+        )
+
+
+def _slices(adapter: Adapter) -> Iterator[Unapplied]:
+    """Yield the modules of layers in which every update has the same fraction of the rows it has in other layers.
+
+    Models in which layers differ in size do not differ by one factor in all their projections.
+    """
+    most: dict[tuple[str, int], int] = {}
+    for module in adapter.modules:
+        kind = (_without_layer(module), module.n)
+        most[kind] = max(most.get(kind, 0), module.m)
+    ratios: dict[str, set[float]] = defaultdict(set)
+    members: dict[str, list[str]] = defaultdict(list)
+    for module in adapter.modules:
+        if module.layer is None:
+            continue
+        where = block(module.path)
+        ratios[where].add(most[_without_layer(module), module.n] / module.m)
+        members[where].append(module.path)
+    lost = [where for where, found in ratios.items() if len(found) == 1 and min(found) >= 2 and min(found) % 1 == 0]
+    paths = [path for where in lost for path in members[where]]
+    if paths:
+        yield Unapplied(
+            kind="slice",
+            modules=tuple(paths),
+            cause="lora_B has a whole fraction of the rows that it has in the other layers, in every projection: "
+            "probably what one rank of a sharded (FSDP) training held",
+            remedy="gather the full state dict before saving",
+        )
+
+
+def _without_layer(module: LoraModule) -> str:
+    where = block(module.path)
+    head, _, _ = where.rpartition(".")
+    return head + module.path[len(where) :]

@@ -1,0 +1,37 @@
+"""Adapter → Inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from s3lora.adapter.inventory.applied import unapplied_of
+from s3lora.adapter.inventory.model import Inventory
+from s3lora.adapter.inventory.tensors import other_names, tensors_of
+from s3lora.adapter.inventory.values import FileValues, TensorValues
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.regular import CHUNK
+
+
+def inventory_of(adapter: Adapter, values: Mapping[str, TensorValues] | None = None) -> Inventory:
+    """Return all that is in an adapter.
+
+    Parameters:
+        adapter: an opened adapter, or one in memory.
+        values: what a pass over its files found in the tensors; None reads them for it.
+
+    Raises AdapterFileError where a file cannot be read.
+    """
+    tensors = tensors_of(adapter, read_values(adapter) if values is None else values)
+    return Inventory(tensors=tensors, unapplied=unapplied_of(adapter, tensors))
+
+
+def read_values(adapter: Adapter) -> dict[str, TensorValues]:
+    """Read the weights once, and return what is in each tensor."""
+    found: dict[str, TensorValues] = {}
+    for weights in adapter.files:
+        values = FileValues([*weights.tensors.values()], other_names(adapter))
+        for at in range(0, weights.file.size, CHUNK):
+            values.see(at, weights.file.fresh(at, min(CHUNK, weights.file.size - at)))
+        values.end()
+        found |= values.found
+    return found
