@@ -17,6 +17,7 @@ import pytest
 from s3lora.choose.select import select
 from s3lora.cli.main import run
 from s3lora.errors import SelectionError, UsageError
+from s3lora.gate.conditions import Asked
 from s3lora.gate.findings import Gate
 from s3lora.measure.scan import scan
 from tests.command import Result, call
@@ -392,7 +393,7 @@ def test_outliers_are_counted_as_they_are_chosen(adapter: Path, capsys: pytest.C
 def test_a_rule_about_what_was_not_measured(adapter: Path) -> None:
     measured = scan(adapter)
     with pytest.raises(SelectionError, match="the scan has no kurtosis"):
-        Gate.parse("kurtosis > 3").findings(measured, select(measured))
+        Gate.parse("kurtosis > 3").findings(Asked(measured, select(measured)))
 
 
 def test_the_gravest_status_counts(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

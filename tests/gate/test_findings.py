@@ -12,7 +12,8 @@ from s3lora.choose.rules import Top
 from s3lora.choose.select import Filter, select
 from s3lora.errors import NonFiniteError
 from s3lora.gate.audit import Terms, audit, gravest
-from s3lora.gate.findings import COUNTS, INDEX_ID, Gate
+from s3lora.gate.conditions import CONDITIONS, Asked
+from s3lora.gate.findings import INDEX_ID, PERCENTILES, Gate
 from s3lora.measure.scan import Scan, scan
 from s3lora.spectrum.indices import INDICES
 from tests.gated import LAYERS, damaged
@@ -33,7 +34,7 @@ def measure(path: str) -> Scan:
 def test_a_finding_says_all_of_it(tmp_path: Path) -> None:
     measured = scan(make_adapter(tmp_path / "a", LAYERS))
     gate = Gate.parse("ssi > 0.01")
-    findings = gate.findings(measured, None)
+    findings = gate.findings(Asked(measured))
     first = findings[0]
     assert [found.value for found in findings] == sorted((found.value for found in findings), reverse=True)
     assert len(findings) == len(LAYERS)
@@ -46,15 +47,31 @@ def test_a_finding_says_all_of_it(tmp_path: Path) -> None:
 def test_a_count_names_what_it_counted(tmp_path: Path) -> None:
     measured = scan(make_adapter(tmp_path / "a", LAYERS))
     plan = select(measured, Top(3))
-    (found,) = Gate.parse("selected > 2").findings(measured, plan)
-    assert (found.module, found.value, found.modules, found.rule_id) == (None, 3, plan.paths, COUNTS["selected"])
+    (found,) = Gate.parse("selected > 2").findings(Asked(measured, plan))
+    assert (found.module, found.value, found.modules, found.rule_id) == (None, 3, plan.paths, CONDITIONS["selected"].id)
 
 
 def test_ids_are_fixed() -> None:
     """They are in other people's baselines, dashboards and suppressions."""
-    found = {metric: Gate.parse(f"{metric} > 0").id for metric in (*INDICES, *COUNTS)}
-    counts = {"selected": "S3L002", "outliers": "S3L003", "nonfinite": "S3L004", "zero_updates": "S3L005"}
-    assert found == dict.fromkeys(INDICES, "S3L001") | counts
+    found = {metric: Gate.parse(f"{metric} > 0").id for metric in (*INDICES, *PERCENTILES, *CONDITIONS, "rank")}
+    conditions = {
+        "selected": "S3L002",
+        "outliers": "S3L003",
+        "nonfinite": "S3L004",
+        "zero_updates": "S3L005",
+        "unmeasured": "S3L006",
+        "base-weights": "S3L007",
+        "bias": "S3L008",
+        "heads": "S3L009",
+        "tokens": "S3L010",
+        "other-weights": "S3L011",
+        "code": "S3L012",
+        "pickles": "S3L013",
+        "dead-modules": "S3L014",
+        "ambiguous": "S3L015",
+    }
+    others = {"rank": "S3L016"} | dict.fromkeys(PERCENTILES, "S3L017")
+    assert found == dict.fromkeys(INDICES, "S3L001") | conditions | others
 
 
 def test_digits_enough_to_see_that_the_rule_holds(tmp_path: Path) -> None:
@@ -62,7 +79,7 @@ def test_digits_enough_to_see_that_the_rule_holds(tmp_path: Path) -> None:
     value = measured.modules[0].indices["ssi"]
     assert value is not None
     limit = math.nextafter(value, 0)
-    (found,) = Gate("ssi", ">", limit).findings(measured, None)
+    (found,) = Gate("ssi", ">", limit).findings(Asked(measured))
     shown = float(found.message.split(" is ")[1].split(",")[0])
     assert shown > limit
     assert found.rule == f"ssi > {limit!r}", "the rule is told as it is"
@@ -103,7 +120,7 @@ def test_no_ranking_takes_a_nonfinite_module(tmp_path: Path) -> None:
 def test_a_nonfinite_module_is_a_finding(tmp_path: Path) -> None:
     first, second, *_ = LAYERS
     one = audit(str(damaged(tmp_path / "a", first, second)), measure, terms("nonfinite", "ssi > 0.999999"))
-    assert (one.status, one.unmeasured, one.error) == (1, 0, None)
+    assert (one.status, one.unindexed, one.error) == (1, 0, None)
     (found,) = one.verdicts[0].new
     assert found.message == f"nonfinite is 2 ({first}, {second}), rule nonfinite > 0"
     assert found.modules == (first, second)

@@ -18,7 +18,8 @@ from s3lora._version import __version__
 from s3lora.choose.select import select
 from s3lora.errors import AdapterFileError
 from s3lora.gate.audit import Audit, GateVerdict, Terms, audit
-from s3lora.gate.findings import COUNTS, Finding, Gate
+from s3lora.gate.conditions import CONDITIONS
+from s3lora.gate.findings import PERCENTILES, RANK, Finding, Gate
 from s3lora.gate.places import Place
 from s3lora.measure.scan import scan
 from s3lora.report.sarif import SCHEMA, sarif
@@ -293,7 +294,9 @@ def test_errors_name_no_folder() -> None:
 def test_what_is_said_of_rules() -> None:
     ids = [one.id for one in (*RULES, SUMMARY, *TROUBLES)]
     assert len(set(ids)) == len(ids)
-    assert {Gate.parse(f"{metric} > 0").id for metric in (*INDICES, *COUNTS)} == {rule.id for rule in RULES}
+    assert {Gate.parse(f"{metric} > 0").id for metric in (*INDICES, RANK, *PERCENTILES, *CONDITIONS)} == {
+        rule.id for rule in RULES
+    }
     for one in (*RULES, SUMMARY, *TROUBLES):
         assert re.fullmatch(r"[A-Z][A-Za-z]+", one.name)
         assert one.short.endswith(".")

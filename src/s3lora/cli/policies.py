@@ -14,14 +14,24 @@ from s3lora.choose.select import Filter
 from s3lora.cli.options import APPLIED, OWNERS, all_options, layers_of
 from s3lora.cli.output import complain
 from s3lora.errors import UsageError, printable
-from s3lora.gate.findings import Gate
+from s3lora.gate.conditions import allowances
+from s3lora.gate.findings import gates_of
 from s3lora.gate.policy import Policy, find_policy, read_policy
+
+
+def _allowed(text: str) -> None:
+    """Raise UsageError unless the text names what can be allowed, and says why."""
+    for name, reason in allowances([text]).items():
+        if not reason:
+            raise UsageError(f"{name} is allowed without a reason", fix=f'write "{name}: why your team accepts it"')
+
 
 #: Key → what raises UsageError for a value that the option's type lets pass.
 _CHECKS: dict[str, Callable[[Any], object]] = {
     "layers": lambda text: Filter(layers=layers_of(text)),
     "only": lambda pattern: Filter(pattern=pattern),
-    "fail-on": Gate.parse,
+    "fail-on": lambda rule: gates_of([rule]),
+    "allow": _allowed,
 }
 
 #: Key → the rule whose setting it is.
@@ -92,7 +102,7 @@ def _refuse_idle(policy: Policy, options: Mapping[str, click.Option]) -> None:
     """Raise UsageError if a key does nothing without another that the policy has not."""
     preset = PRESETS.get(policy.values.get("preset", ""))
     named = {} if preset is None else {"method": preset.method, "index": preset.index}
-    outliers = any(Gate.parse(rule).metric == "outliers" for rule in policy.values.get("fail-on", ()))
+    outliers = any(gate.metric == "outliers" for gate in gates_of(policy.values.get("fail-on", ())))
     for key, owners in OWNERS.items():
         if key not in policy.values or (key == "z" and outliers):
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ from s3lora.cli.scan_formats import FORMATS, ScanOutcome
 from s3lora.errors import UsageError
 from s3lora.gate.audit import Audit, Terms, audit, gravest
 from s3lora.gate.baseline import read_baseline
-from s3lora.gate.findings import Gate
+from s3lora.gate.conditions import ALLOWED, allowances
+from s3lora.gate.findings import PERCENTILES, Gate, gates_of
 from s3lora.measure.against import Against
 from s3lora.measure.scan import Scan
 from s3lora.report.documents import scan_document
@@ -51,6 +52,12 @@ TOLD = 10
     metavar="RULE",
     help="Exit 1 if this holds, e.g. 'ssi > 0.8'; of the modules that the filters let pass.",
 )
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="NAME[: REASON]",
+    help=f"Accept this where --fail-on would find it: {', '.join(ALLOWED)}.",
+)
 @click.option("--baseline", metavar="FILE", help="An earlier result in SARIF; only what is new counts.")
 @click.option("--reference", metavar="FILE", help="A reference population, to say where the adapter stands in it.")
 @policy_options
@@ -61,6 +68,7 @@ TOLD = 10
 def scan_command(
     paths: tuple[str, ...],
     fail_on: tuple[str, ...],
+    allow: tuple[str, ...],
     baseline: str | None,
     reference: str | None,
     form: str,
@@ -84,8 +92,14 @@ def scan_command(
         raise UsageError(f"--quiet does nothing with {'--output' if output is not None else f'--format {form}'}")
     if options["evaluation"] is not None and form != "html":
         raise UsageError("--evaluation does nothing without --format html")
-    terms = _terms(fail_on, baseline, _comparison(reference, form, quiet=quiet), options)
-    metrics = {gate.metric for gate in terms.gates}
+    allowed = allowances(allow)
+    gates = gates_of(fail_on, allowed)
+    metrics = {gate.metric for gate in gates}
+    if allowed and not fail_on and is_written(click.get_current_context(), "allow"):
+        raise UsageError("--allow does nothing without --fail-on RULE")
+    gated = any(metric in PERCENTILES for metric in metrics)
+    compare = _comparison(reference, form, quiet=quiet, gated=gated)
+    terms = _terms(gates, allowed, baseline, compare, options)
     refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
     options["kurtosis"] = options["kurtosis"] or any_costly(metrics)
 
@@ -111,14 +125,16 @@ def scan_command(
     return gravest(audits)
 
 
-def _comparison(reference: str | None, form: str, *, quiet: bool) -> Callable[[Scan], Against] | None:
-    """Return what holds a scan against the reference, None where there is none or no report to show it.
+def _comparison(reference: str | None, form: str, *, quiet: bool, gated: bool) -> Callable[[Scan], Against] | None:
+    """Return what holds a scan against the reference, None where there is none or nothing that needs it.
+
+    A report shows it, or it is `gated`: a rule is about a percentile.
 
     Raises UsageError where the option was written and no report would show it; a policy's reference is passed over.
     """
     if reference is None:
         return None
-    if quiet or not (form == "text" or FORMATS[form].compares):
+    if not gated and (quiet or not (form == "text" or FORMATS[form].compares)):
         if is_written(click.get_current_context(), "reference"):
             raise UsageError(f"--reference does nothing with {'--quiet' if quiet else f'--format {form}'}")
         return None
@@ -128,18 +144,18 @@ def _comparison(reference: str | None, form: str, *, quiet: bool) -> Callable[[S
 
 
 def _terms(
-    fail_on: Sequence[str],
+    gates: tuple[Gate, ...],
+    allow: Mapping[str, str],
     baseline: str | None,
     compare: Callable[[Scan], Against] | None,
     options: dict[str, Any],
 ) -> Terms:
-    # A rule that is given twice would be told twice.
-    gates = tuple(dict.fromkeys(map(Gate.parse, fail_on)))
     if baseline is not None and not gates:
         raise UsageError("--baseline does nothing without --fail-on RULE")
     return Terms(
         choose=selector(options),
         gates=gates,
+        allow=allow,
         only=module_filter(options),
         outlier=Outlier(options["z"]),
         baseline=None if baseline is None else read_baseline(baseline),
@@ -156,6 +172,8 @@ def _tell(one: Audit) -> None:
             complain(f"{one.path}: finding: {found.message}", 1)
         if more := len(verdict.new[TOLD:]):
             complain(f"{one.path}: finding: {more} more module{'s' if more > 1 else ''}, rule {verdict.gate}", 1)
+    for allowed in one.allowed:
+        complain(f"{one.path}: {allowed}", 0)
     if one.incomplete:
         complain(f"{one.path}: {one.incomplete}", 2)
 
@@ -192,5 +210,5 @@ def _next(one: Audit, scan: Scan) -> str | None:
     context = click.get_current_context()
     # --z may be that of a --fail-on rule, which prune has not.
     unused = () if context.params["rule"] == "outlier" else ("z",)
-    gating = ("fail_on", "baseline", "reference", "policy", "no_policy", "form", "output")
+    gating = ("fail_on", "allow", "baseline", "reference", "policy", "no_policy", "form", "output")
     return shlex.join(["s3lora", "prune", one.path, *given_options(context, (*gating, *unused)), "-o", "PRUNED"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from s3lora.choose.rules import Outlier
 from s3lora.choose.select import Filter, Plan
-from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
+from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError, printable
 from s3lora.gate.baseline import Baseline, Known
-from s3lora.gate.findings import Finding, Gate
+from s3lora.gate.conditions import CONDITIONS, Asked, of_kind
+from s3lora.gate.findings import Finding, Gate, some
 from s3lora.gate.places import Place, place_of
 from s3lora.measure.against import Against
 from s3lora.measure.scan import Scan
@@ -23,12 +24,14 @@ GRAVITY = (0, 1, 3, 2)
 class Terms:
     """What adapters are held against.
 
-    `choose` selects from a scan, with the filter `only`; `outlier` is what counts as an outlier; what `baseline` has is
-    known already. `compare` says where a scan stands in a reference population.
+    `allow` names conditions that are accepted, with the reason, which may be empty. `choose` selects from a scan, with
+    the filter `only`; `outlier` is what counts as an outlier; what `baseline` has is known
+    already. `compare` says where a scan stands in a reference population.
     """
 
     choose: Callable[[Scan], Plan]
     gates: tuple[Gate, ...] = ()
+    allow: Mapping[str, str] = field(default_factory=dict)
     only: Filter = field(default_factory=Filter)
     outlier: Outlier = field(default_factory=Outlier)
     baseline: Baseline | None = None
@@ -49,14 +52,28 @@ class GateVerdict:
         return self.new + self.known
 
 
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A condition that holds and is accepted: its name, the reason where one was given, and what it counted."""
+
+    name: str
+    reason: str
+    counted: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the sentence on it."""
+        reason = f": {printable(self.reason, 200)}" if self.reason else ""
+        return f"allowed: {self.name} is {len(self.counted)} ({some(self.counted)}){reason}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     """How it went with one adapter.
 
     `path` is as the caller named it, `given` the same relative to the working directory, `place` the first weights file
     where there is one. Either `scan` or `error` is None. `plan` is None as well where every update is zero or holds
-    NaN. `unmeasured` counts the modules that have no index and that no finding tells of. `against` is None without a
-    reference.
+    NaN. `unindexed` counts the modules that have no index and that no finding tells of. `allowed` are the conditions
+    that hold and are accepted. `against` is None without a reference.
     """
 
     path: str
@@ -65,7 +82,8 @@ class Audit:
     scan: Scan | None = None
     plan: Plan | None = None
     verdicts: tuple[GateVerdict, ...] = ()
-    unmeasured: int = 0
+    allowed: tuple[Allowed, ...] = ()
+    unindexed: int = 0
     against: Against | None = None
     error: S3LoRAError | None = None
 
@@ -74,16 +92,16 @@ class Audit:
         """Return the exit status of this adapter alone."""
         if self.error is not None:
             return self.error.exit_status
-        if self.unmeasured:
+        if self.unindexed:
             return 2
         return 1 if any(verdict.new for verdict in self.verdicts) else 0
 
     @property
     def incomplete(self) -> str | None:
         """Return the sentence on modules without an index, None where there are none."""
-        if self.scan is None or not self.unmeasured:
+        if self.scan is None or not self.unindexed:
             return None
-        return f"the scan is incomplete: {self.unmeasured} of {len(self.scan.modules)} modules have no index"
+        return f"the scan is incomplete: {self.unindexed} of {len(self.scan.modules)} modules have no index"
 
 
 def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
@@ -97,7 +115,10 @@ def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
         scan = measure(path)
         plan = _plan(scan, terms)
         place = place_of(path, scan.source.files[0].name if scan.source.files else None)
-        verdicts = tuple(_verdict(gate, scan, plan, place, terms) for gate in terms.gates)
+        against = None if terms.compare is None else terms.compare(scan)
+        told = frozenset((*terms.allow, *(gate.metric for gate in terms.gates)))
+        asked = Asked(scan, plan, terms.only, terms.outlier, told)
+        verdicts = tuple(_verdict(gate, asked, place, terms, against) for gate in terms.gates)
     except UsageError:
         raise
     except S3LoRAError as error:
@@ -110,8 +131,9 @@ def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
         scan=scan,
         plan=plan,
         verdicts=verdicts,
-        unmeasured=_unmeasured(scan, verdicts),
-        against=None if terms.compare is None else terms.compare(scan),
+        allowed=_allowed(asked, terms) if terms.gates else (),
+        unindexed=_unindexed(scan, verdicts),
+        against=against,
     )
 
 
@@ -125,8 +147,17 @@ def absent(baseline: Baseline, audits: Iterable[Audit]) -> tuple[Known, ...]:
     return baseline.absent((one.place, verdict.gate, verdict.findings) for one in audits for verdict in one.verdicts)
 
 
-def _verdict(gate: Gate, scan: Scan, plan: Plan | None, place: Place, terms: Terms) -> GateVerdict:
-    findings = gate.findings(scan, plan, terms.only, terms.outlier)
+def _allowed(asked: Asked, terms: Terms) -> tuple[Allowed, ...]:
+    found = []
+    for name, reason in terms.allow.items():
+        counted = CONDITIONS[name].counted(asked) if name in CONDITIONS else of_kind(name, asked)
+        if counted:
+            found.append(Allowed(name, reason, counted))
+    return tuple(found)
+
+
+def _verdict(gate: Gate, asked: Asked, place: Place, terms: Terms, against: Against | None) -> GateVerdict:
+    findings = gate.findings(asked, against)
     if terms.baseline is None:
         return GateVerdict(gate, findings)
     known = terms.baseline.known(place, gate, findings)
@@ -145,7 +176,7 @@ def _plan(scan: Scan, terms: Terms) -> Plan | None:
         raise
 
 
-def _unmeasured(scan: Scan, verdicts: Iterable[GateVerdict]) -> int:
+def _unindexed(scan: Scan, verdicts: Iterable[GateVerdict]) -> int:
     findings = [found for one in verdicts if one.gate.metric == "nonfinite" for found in one.findings]
     told = {path for found in findings for path in found.modules}
     return sum(not (module.zero or module.sigma or module.path in told) for module in scan.modules)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from s3lora.choose.rules import Outlier
-from s3lora.choose.select import Filter, Plan, select
 from s3lora.errors import SelectionError, UsageError, printable
-from s3lora.measure.scan import ModuleScan, Scan
+from s3lora.gate.conditions import CONDITIONS, STRICT, Asked
+from s3lora.measure.against import Against
 from s3lora.spectrum.indices import INDICES
 
 _RULE = re.compile(r"\s*([a-z_-]+)\s*(?:(>=|<=|>|<|==)\s*([-+]?[0-9.]+(?:e[-+]?[0-9]+)?))?\s*")
@@ -21,14 +20,16 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     "==": operator.eq,
 }
-#: Of every rule that compares an index, in reports for machines. What an id means never changes.
-INDEX_ID = "S3L001"
-#: What a rule can count → the id of such rules.
-COUNTS = {"selected": "S3L002", "outliers": "S3L003", "nonfinite": "S3L004", "zero_updates": "S3L005"}
+#: Of every rule that compares an index, the rank, or the standing in a reference, in reports for machines. What an id
+#: means never changes.
+INDEX_ID, RANK_ID, PERCENTILE_ID = "S3L001", "S3L016", "S3L017"
+RANK = "rank"
+#: Name of the metric → the index whose percentile in a reference it is.
+PERCENTILES = {f"{index}_percentile": index for index in INDICES}
+#: Rules that stand for several.
+SETS = {"strict": STRICT}
 #: Modules named in one sentence.
 NAMED = 3
-_ALL = Filter()
-_OUTLIER = Outlier()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +60,23 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One rule: an index that any module may meet (`ssi > 0.8`), or a count (`selected > 0`, `nonfinite`)."""
+    """One rule: what any module may meet (`ssi > 0.8`, `rank > 64`), or a condition that counts (`base-weights`).
+
+    `metric` is an index, `rank`, an index with `_percentile` for where it stands in a reference, or a condition.
+    """
 
     metric: str
-    comparison: str
-    limit: float
+    comparison: str = ">"
+    limit: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> Gate:
-        """Read a rule; a count alone means more than 0. Raise UsageError if it is none."""
+        """Read a rule; a condition alone means more than 0. Raise UsageError if it is none."""
         match = _RULE.fullmatch(text)
-        metric = match[1].replace("-", "_") if match else ""
-        fix = f"write for example 'ssi > 0.8'; metrics are {', '.join((*INDICES, *COUNTS))}"
-        if match is None or metric not in (*INDICES, *COUNTS) or (match[2] is None and metric not in COUNTS):
+        metric = _metric(match[1]) if match else None
+        named = ", ".join((*INDICES, RANK, "INDEX-percentile", *CONDITIONS, *SETS))
+        fix = f"write for example 'ssi > 0.8' or 'base-weights'; metrics are {named}"
+        if match is None or metric is None or (match[2] is None and metric not in CONDITIONS):
             raise UsageError(f"no rule to fail on: {printable(text, 60)!r}", fix=fix)
         try:
             return cls(metric, match[2] or ">", float(match[3] or 0))
@@ -81,51 +86,57 @@ class Gate:
     @property
     def id(self) -> str:
         """Return the id of rules of this kind."""
-        return COUNTS.get(self.metric, INDEX_ID)
+        if self.metric in CONDITIONS:
+            return CONDITIONS[self.metric].id
+        return RANK_ID if self.metric == RANK else PERCENTILE_ID if self.metric in PERCENTILES else INDEX_ID
 
     @property
     def upwards(self) -> bool:
         """Return whether more modules, or a larger value, can only make the rule hold."""
         return self.comparison in (">", ">=")
 
-    def findings(
-        self, scan: Scan, plan: Plan | None, only: Filter = _ALL, outlier: Outlier = _OUTLIER
-    ) -> tuple[Finding, ...]:
+    def findings(self, asked: Asked, against: Against | None = None) -> tuple[Finding, ...]:
         """Return what the rule finds, what lies furthest beyond the limit first; nothing if it holds nowhere.
 
-        Parameters:
-            scan: the measured adapter.
-            plan: what was chosen from it with the filter `only`; None where there was nothing to choose.
-            only: which modules the rule is about.
-            outlier: what counts as an outlier.
-
-        Raises SelectionError if the scan did not measure what the rule asks for.
+        `against` tells where the scan stands in a reference. Raises SelectionError if the scan did not measure what
+        the rule asks for, UsageError for a percentile without a reference.
         """
-        modules = [module for module in scan.modules if only.allows(module)]
-        if self.metric in COUNTS:
-            counted = self._counted(scan, modules, plan, only, outlier)
-            return (self._of_count(counted),) if self.holds(len(counted)) else ()
-        if all(self.metric not in module.indices for module in scan.modules):
-            raise SelectionError(f"the scan has no {self.metric}", fix=f"scan with {self.metric} switched on")
-        found = [
-            self._of_module(module.path, value)
-            for module in modules
-            if (value := module.indices.get(self.metric)) is not None and self.holds(value)
-        ]
+        if self.metric in CONDITIONS:
+            counted = CONDITIONS[self.metric].counted(asked)
+            return (self._of_count(counted, asked),) if self.holds(len(counted)) else ()
+        values = self._values(asked, against)
+        found = [self._of_module(path, value) for path, value in values if value is not None and self.holds(value)]
         return tuple(sorted(found, key=Finding.excess, reverse=True))
 
     def holds(self, value: float) -> bool:
         """Return whether the rule holds for this value."""
         return _COMPARE[self.comparison](value, self.limit)
 
+    def _values(self, asked: Asked, against: Against | None) -> list[tuple[str, float | None]]:
+        """Return what is compared with the limit, of each module."""
+        if self.metric == RANK:
+            return [(module.path, float(module.rank)) for module in asked.modules]
+        if (index := PERCENTILES.get(self.metric)) is not None:
+            if against is None:
+                raise UsageError(f"the rule {self} needs a reference", fix="give --reference FILE")
+            marks = {path: standing.marks.get(index) for path, standing in against.standings.items()}
+            found = ((module.path, marks.get(module.path)) for module in asked.modules)
+            return [(path, None if mark is None else mark.percentile) for path, mark in found]
+        if all(self.metric not in module.indices for module in asked.scan.modules):
+            raise SelectionError(f"the scan has no {self.metric}", fix=f"scan with {self.metric} switched on")
+        return [(module.path, module.indices.get(self.metric)) for module in asked.modules]
+
     def _of_module(self, path: str, value: float) -> Finding:
         message = f"{printable(path)}: {self.metric} is {self._told(value)}, rule {self}"
         return Finding(str(self), self.id, path, value, self.limit, message)
 
-    def _of_count(self, counted: tuple[str, ...]) -> Finding:
+    def _of_count(self, counted: tuple[str, ...], asked: Asked) -> Finding:
         # Which modules are selected or outliers, the report shows; what has no number stands in no ranking.
-        names = f" ({some(counted)})" if self.metric == "nonfinite" and counted else ""
-        message = f"{self.metric} is {len(counted)}{names}, rule {self}"
+        condition = CONDITIONS[self.metric]
+        names = f" ({some(counted)})" if condition.named and counted else ""
+        why = condition.why(asked) if counted else ""
+        reason = f": {printable(why, 1000)}" if why else ""
+        message = f"{self.metric} is {len(counted)}{names}, rule {self}{reason}"
         return Finding(str(self), self.id, None, float(len(counted)), self.limit, message, counted)
 
     def _told(self, value: float) -> str:
@@ -133,25 +144,37 @@ class Gate:
         short = (f"{value:.{digits}g}" for digits in (4, 6, 9, 12))
         return next((text for text in short if self.holds(float(text))), repr(value))
 
-    def _counted(
-        self, scan: Scan, modules: Sequence[ModuleScan], plan: Plan | None, only: Filter, outlier: Outlier
-    ) -> tuple[str, ...]:
-        """Return the paths of the modules that are counted."""
-        if self.metric == "zero_updates":
-            return tuple(module.path for module in modules if module.zero)
-        if self.metric == "nonfinite":
-            return tuple(module.path for module in modules if module.nonfinite)
-        if plan is None:
-            return ()
-        if self.metric == "selected":
-            return plan.paths
-        index = plan.index if plan.index in INDICES else "ssi"
-        return select(scan, outlier, index=index, only=only).paths
-
     def __str__(self) -> str:
         """Return the rule as it is written."""
         short = f"{self.limit:g}"
         return f"{self.metric} {self.comparison} {short if float(short) == self.limit else repr(self.limit)}"
+
+
+_METRICS = {name.replace("-", "_"): name for name in (*INDICES, RANK, *PERCENTILES, *CONDITIONS)}
+
+
+def _metric(word: str) -> str | None:
+    """Return the name of a metric that is written with hyphens or underscores."""
+    return _METRICS.get(word.replace("-", "_"))
+
+
+def gates_of(rules: Iterable[str], allowed: Collection[str] = ()) -> tuple[Gate, ...]:
+    """Return the gates that rules mean, each once, with those that stand whenever there is one.
+
+    What is allowed is left out. Raises UsageError for what is no rule.
+
+    >>> [str(gate) for gate in gates_of(["nonfinite"], ["base-weights", "other-weights", "dead-modules", "ambiguous"])]
+    ['nonfinite > 0', 'unmeasured > 0']
+    """
+    written = [gate for rule in rules for gate in _read(rule)]
+    standing = [Gate(name) for name, one in CONDITIONS.items() if one.standing] if written else []
+    known = {gate.metric for gate in written}
+    gates = (*written, *(gate for gate in standing if gate.metric not in known))
+    return tuple(dict.fromkeys(gate for gate in gates if gate.metric not in allowed))
+
+
+def _read(rule: str) -> list[Gate]:
+    return [Gate(name) for name in SETS[rule.strip()]] if rule.strip() in SETS else [Gate.parse(rule)]
 
 
 def some(paths: Sequence[str], shown: int = NAMED) -> str:

@@ -26,6 +26,7 @@ MAX_POLICY = 1024 * 1024
 #: Key → what its value must be. They are the options of `scan`, without their hyphens.
 KEYS = {
     "fail-on": "a list of strings",
+    "allow": "a list of strings",
     "baseline": "a string",
     "reference": "a string",
     "preset": "a string",

@@ -83,6 +83,16 @@ class ModuleScan:
         """Return whether the module holds NaN or infinity; of any other update at least the norm is known."""
         return not self.zero and self.indices.get("frobenius") is None
 
+    @property
+    def overflows(self) -> bool:
+        """Return whether ‖ΔW‖_F lies beyond what float32 can say, or float16 where a factor is stored so.
+
+        The factors are finite then, and some product with an input of length 1 is not, or nearly so.
+        """
+        norm = self.indices.get("frobenius")
+        largest = np.finfo(np.float16 if "float16" in self.dtype.split("/") else np.float32).max
+        return norm is not None and norm > float(largest)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Scan(ByModule[ModuleScan]):
@@ -101,7 +111,7 @@ class Scan(ByModule[ModuleScan]):
     tool: Tool = field(default_factory=Tool)
     configuration: Configuration
     source: Source
-    inventory: Inventory = Inventory()
+    inventory: Inventory = field(default_factory=Inventory)
     warnings: tuple[str, ...]
     modules: tuple[ModuleScan, ...]
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from s3lora.gate.findings import COUNTS, INDEX_ID
-
-_NO_VERDICT = (
-    "A rule compares a number with a limit that you chose. There is no limit that separates good from bad: the values "
-    "depend on rank, data and training, and adapters trained on harmless data have sharp modules too. Compare an "
-    "adapter with others of its recipe."
-)
+from s3lora.gate.conditions import CONDITIONS, NO_VERDICT
+from s3lora.gate.findings import INDEX_ID, PERCENTILE_ID, RANK_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,43 +39,24 @@ RULES = (
         "A module's spectral index meets a limit.",
         "The index of at least one module, such as its sharpness `ssi`, meets the comparison that a --fail-on rule "
         "makes. The update of a sharp module lies mostly in one direction.",
-        f"{_NO_VERDICT} To see where in the model these modules are, run `s3lora scan`; to see what changes without "
+        f"{NO_VERDICT} To see where in the model these modules are, run `s3lora scan`; to see what changes without "
         "them, `s3lora prune` and, with the base model, `s3lora eval`.",
     ),
+    *(Descriptor(one.id, one.title, one.short, one.full, one.help, one.level) for one in CONDITIONS.values()),
     Descriptor(
-        COUNTS["selected"],
-        "ModulesSelected",
-        "The number of modules that a selection rule chooses meets a limit.",
-        "The selection rule of the scan (--top, --fraction, --threshold or --rule) chooses so many modules of the "
-        "adapter that a --fail-on rule holds.",
-        f"{_NO_VERDICT} `s3lora prune` with the same options writes the adapter without the modules that are chosen.",
+        RANK_ID,
+        "RankMeetsLimit",
+        "A module's rank meets a limit.",
+        "The rank of at least one module, as its tensors have it, meets the comparison that a --fail-on rule makes.",
+        "A server may hold adapters up to one rank only. Train with a smaller rank.",
     ),
     Descriptor(
-        COUNTS["outliers"],
-        "OutlierModules",
-        "The number of modules that are outliers of their projection meets a limit.",
-        "So many modules have an index whose robust z-score within their projection exceeds --z that a --fail-on rule "
-        "holds.",
-        f"{_NO_VERDICT} An outlier differs from modules of the same kind in the same adapter; compare checkpoints with "
-        "`s3lora compare` to see when it came.",
-    ),
-    Descriptor(
-        COUNTS["nonfinite"],
-        "NonFiniteModules",
-        "Modules hold NaN or infinity.",
-        "The factors or the scaling of at least one module are not finite, so that its update has no spectrum and no "
-        "index, and a model with this adapter computes NaN.",
-        "The training diverged, or the file is damaged. Fetch the file again or go back to an earlier checkpoint.",
-        "error",
-    ),
-    Descriptor(
-        COUNTS["zero_updates"],
-        "ZeroUpdates",
-        "The number of modules whose update is zero meets a limit.",
-        "So many modules change nothing, because B = 0 or B·A cancels, that a --fail-on rule holds. They were never "
-        "trained, or were pruned by zeroing.",
-        "Look whether the training reached these modules: a wrong list of target modules, or frozen factors, leave B "
-        "at zero. An adapter that was pruned with --mode zero has such modules on purpose.",
+        PERCENTILE_ID,
+        "PercentileMeetsLimit",
+        "Where a module's index stands in a reference population meets a limit.",
+        "The share of the reference's modules of the same kind with a lower index meets the comparison that a "
+        "--fail-on rule makes.",
+        f"{NO_VERDICT} Of a hundred ordinary modules, one lies above the 99th percentile.",
     ),
 )
 #: Where no rule was given: what was measured, which is no finding.
@@ -89,7 +65,7 @@ SUMMARY = Descriptor(
     "Summary",
     "What was measured.",
     "The sharpest modules of an adapter. It is written where no --fail-on rule was given, and it is no finding.",
-    _NO_VERDICT,
+    NO_VERDICT,
     "note",
 )
 NOT_SCANNED = Descriptor(

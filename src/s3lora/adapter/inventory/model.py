@@ -9,6 +9,7 @@ from typing import Literal
 #: trained bias; `head` a module trained in full (`modules_to_save`); `tokens` are trained embeddings of some tokens;
 #: a `base weight` takes the place of a weight of the base model when a loader reads the file.
 TensorRole = Literal["factor", "extra", "bias", "head", "tokens", "base weight", "unknown"]
+RESCALES = "rescales the rows of the base weight (DoRA)"
 #: What a file of the folder is. `weights` were measured, `other weights` were not; `adapter` lies in a folder of its
 #: own, as another adapter or checkpoint does; `pickle` is a pickle that was not measured.
 FileRole = Literal["weights", "other weights", "adapter", "configuration", "tokenizer", "code", "pickle", "other"]
@@ -38,6 +39,11 @@ class InventoryTensor:
     largest: float | None = None
     sha256: str | None = None
     effect: str = ""
+
+    @property
+    def rescales(self) -> bool:
+        """Return whether it is a DoRA magnitude, which acts beside B·A."""
+        return self.effect == RESCALES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

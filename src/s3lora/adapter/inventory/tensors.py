@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from s3lora.adapter.formats.wrappers import PREFIX, unwrapped
-from s3lora.adapter.inventory.model import InventoryTensor, TensorRole
+from s3lora.adapter.inventory.model import RESCALES, InventoryTensor, TensorRole
 from s3lora.adapter.inventory.values import NOT_READ, TensorValues
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.tensor import Tensor
@@ -26,7 +26,6 @@ EFFECTS: dict[TensorRole, str] = {
     "base weight": "takes the place of the base model's weight of this name",
     "unknown": "is of no kind that s3lora knows",
 }
-_MAGNITUDE = "rescales the rows of the base weight (DoRA)"
 _ALPHA = "sets the scaling of its module"
 _ADDED = "is added to the base model's weight of this name"
 _IGNORED = "is no weight of an adapted layer, so PEFT passes over it"
@@ -114,7 +113,7 @@ def _extra(name: str, path: str, adapter: Adapter) -> _Known:
     if leaf == "alpha":
         return "extra", path, _ALPHA
     if leaf in ("dora_scale", "m") or "lora_magnitude_vector" in name:
-        return "extra", path, _MAGNITUDE
+        return "extra", path, RESCALES
     if "lora_" in name:
         return "extra", path, EFFECTS["extra"]
     role, _, effect = _other(name, adapter)
