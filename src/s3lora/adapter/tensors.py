@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,8 @@ FLOATING = frozenset(name for name in SAFETENSORS_NAME if name.startswith(("floa
 
 #: Beyond this offset lies no file; without a bound, a header of digits makes numbers too long to print.
 _MAX_OFFSET = 2**63
+#: What stands before a negative number, or inside a name.
+_MAYBE_NEGATIVE = re.compile(rb"[\[,:\s]-")
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -194,12 +197,13 @@ class LongMatrix:
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """One opened weights file: its tensors in file order, and its `__metadata__`."""
+    """One opened weights file: its tensors in file order, its `__metadata__`, and what a user must be told of it."""
 
     name: str
     file: RegularFile
     tensors: dict[str, StoredTensor]
     metadata: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Close the file."""
@@ -286,6 +290,8 @@ def _header(raw: bytes, broken: Any) -> tuple[dict[str, _HeaderEntry], dict[str,
         raise broken(f"its header is not valid: {printable(error)}", fix="fetch the file again") from None
     if _may_repeat(raw, len(entries)) and (name := _twice(raw)) is not None:
         raise broken("names this twice in its header", module=name)
+    if _MAYBE_NEGATIVE.search(raw) and _has_negative(raw):
+        raise broken("has a negative number in its header", fix="fetch the file again")
     return entries, metadata
 
 
@@ -310,6 +316,13 @@ def _twice(raw: bytes) -> str | None:
 
     json.loads(raw, object_pairs_hook=pairs)
     return seen[0] if seen else None
+
+
+def _has_negative(raw: bytes) -> bool:
+    """Return whether a number has a minus: -0 too is no size, though the decoder takes it for one."""
+    negative = []
+    json.loads(raw, parse_int=lambda digits: negative.append(digits) if digits[0] == "-" else 0)
+    return bool(negative)
 
 
 def _tensor(name: str, entry: _HeaderEntry, file: RegularFile, start: int, broken: Any) -> StoredTensor:
