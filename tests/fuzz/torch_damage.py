@@ -129,7 +129,7 @@ def mutate_zip(archive: Archive, draw: random.Random) -> None:
     """Change one thing of the archive's structure."""
     entry = draw.choice(archive.entries)
     size = len(entry.data)
-    match draw.randrange(20):
+    match draw.choice([*range(20), 19]):
         case 0:
             entry.listed["outer"] = draw.choice([0x10, 0x20, 0x10 << 16, 1, 0xFFFFFFFF, 0x01800000])
         case 1:
@@ -195,29 +195,15 @@ def mutate_zip(archive: Archive, draw: random.Random) -> None:
             if draw.random() < 0.7:
                 archive.entries.insert(draw.randrange(len(archive.entries) + 1), entry)
         case 19:
-            other = replace(
-                entry, name=draw.choice([entry.name.swapcase(), b"b/c", b"archive/constants.pkl", b"archive/d/"])
+            name = draw.choice(
+                [entry.name.swapcase(), b"b/c", b"archive/constants.pkl", b"archive/d/", b"b/", b"archive/"]
             )
+            other = replace(entry, name=name, data=draw.choice([b"", entry.data]))
             archive.entries.insert(draw.randrange(len(archive.entries) + 1), other)
 
 
 SMALL: dict[bytes, list[bytes]] = {
-    b"version": [
-        b"3",
-        b"0",
-        b"10\n",
-        b"11\n",
-        b"1",
-        b"",
-        b" 3",
-        b"+3\n",
-        b"-3",
-        b"3x",
-        b"\xff",
-        b"0003\n",
-        b"3\n\n",
-        b"99999999999999999999",
-    ],
+    b"version": b"3,0,10\n,11\n,1,, 3,+3\n,-3,3x,\xff,0003\n,3\n\n,99999999999999999999".split(b","),
     b"byteorder": [b"big", b"little\0", b"LITTLE", b"", b"littlelittle", b"bi"],
     b".storage_alignment": [b"64\n", b"0", b"", b"-1", b"6\x01", b"1_0", b" 8", b"\xff", b"9" * 5000, "٣".encode()],
     b".format_version": [b"0", b"2", b"", b"\xff"],
@@ -242,87 +228,20 @@ def mutate_records(archive: Archive, draw: random.Random) -> None:
     )
 
 
-OPCODES = {
-    b"": 1,
-    b"\x80": 1,
-    b"N": 0,
-    b"\x88": 0,
-    b"\x89": 0,
-    b"K": 1,
-    b"M": 2,
-    b"J": 4,
-    b"\x8a": -1,
-    b"G": 8,
-    b"X": -4,
-    b"U": -1,
-    b")": 0,
-    b"]": 0,
-    b"}": 0,
-    b"(": 0,
-    b"t": 0,
-    b"\x85": 0,
-    b"\x86": 0,
-    b"\x87": 0,
-    b"a": 0,
-    b"e": 0,
-    b"s": 0,
-    b"u": 0,
-    b"q": 1,
-    b"r": 4,
-    b"h": 1,
-    b"j": 4,
-    b"Q": 0,
-    b"R": 0,
-    b"b": 0,
-    b".": 0,
-    b"\x81": 0,
-    b"\x8f": 0,
-    b"0": 0,
-    b"2": 0,
-    b"\x94": 0,
-}
-GLOBALS = [
-    b"torch\nFloatStorage",
-    b"torch\nHalfStorage",
-    b"torch\nBFloat16Storage",
-    b"torch\nLongStorage",
-    b"torch\nBoolStorage",
-    b"torch\nComplexFloatStorage",
-    b"torch.storage\nUntypedStorage",
-    b"torch\nSize",
-    b"torch\nfloat8_e4m3fn",
-    b"torch\nuint16",
-    b"torch._utils\n_rebuild_tensor_v2",
-    b"torch._utils\n_rebuild_tensor_v3",
-    b"torch._utils\n_rebuild_parameter",
-    b"torch._utils\n_rebuild_tensor",
-    b"collections\nOrderedDict",
-    b"collections\nCounter",
-    b"torch\n_utils._rebuild_tensor_v2",
-    b"\ntorch.Size",
-    b"torch\nfloat32",
-    b"torch.nn.parameter\nParameter",
-    b"__builtin__\nset",
-    b"builtins\ncomplex",
-]
+#: Opcode → bytes that follow it; -1 and -4: a length of so many, and a text.
+OPCODES = dict.fromkeys((bytes([code]) for code in b"N\x88\x89)]}(t\x85\x86\x87aesuQRb.\x81\x8f02\x94"), 0)
+OPCODES |= {b"\x80": 1, b"K": 1, b"M": 2, b"J": 4, b"G": 8, b"q": 1, b"r": 4, b"h": 1, b"j": 4}
+OPCODES |= {b"\x8a": -1, b"U": -1, b"X": -4}
+STORAGES = ("FloatStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "BoolStorage", "ComplexFloatStorage")
+GLOBALS = [b"torch\n" + name.encode() for name in (*STORAGES, "Size", "float8_e4m3fn", "uint16", "float32")]
+GLOBALS += [b"torch._utils\n_rebuild_" + name for name in (b"tensor_v2", b"tensor_v3", b"parameter", b"tensor")]
+GLOBALS += [b"torch\n_utils._rebuild_tensor_v2", b"torch.storage\nUntypedStorage", b"torch.nn.parameter\nParameter"]
+GLOBALS += [b"collections\nOrderedDict", b"collections\nCounter", b"\ntorch.Size", b"__builtin__\nset"]
 TEXTS = [
-    b"0",
-    b"1",
-    b"00",
-    b"2",
-    b"cpu",
-    b"cuda:0",
-    b"meta",
-    b"storage",
-    b"state_dict",
-    b"neg",
-    b"a",
-    b"",
-    b"mps",
-    b"\xff",
-    b"\xed\xa0\x80",
-    b"items",
+    text.encode()
+    for text in ["0", "1", "00", "2", "cpu", "cuda:0", "meta", "mps", "storage", "state_dict", "neg", "a", "items"]
 ]
+TEXTS += [b"", b"\xff", b"\xed\xa0\x80"]
 
 
 def mutate_pickle(code: bytes, draw: random.Random) -> bytes:
@@ -380,7 +299,7 @@ def mutate_pickle(code: bytes, draw: random.Random) -> bytes:
                         b")",
                         b"}X\3\0\0\0neg\x88s",
                         b"}X\4\0\0\0conj\x88s",
-                        b"c" + GLOBALS[7] + b"\n",
+                        b"c" + GLOBALS[6] + b"\n",
                     ]
                 )
                 parts[i:i] = [extra] * draw.randrange(1, 4)

@@ -48,8 +48,7 @@ def read_records(file: RegularFile, path: Path) -> dict[str, Extent]:
     """
     offset, size, count = _directory(file, path)
     members = _members(file.bytes(offset, size), count, file, path)
-    first = next(iter(members), "")
-    root, slash, _ = first.partition("/")
+    root, slash, _ = next(iter(members)).partition("/")
     if not slash or not all(name.startswith(f"{root}/") for name in members):
         raise AdapterFileError("has members outside of one folder", file=path.name, fix=HOSTILE)
     records = {name[len(root) + 1 :]: extent for name, extent in members.items()}
@@ -118,9 +117,8 @@ def _members(raw: bytes, count: int, file: RegularFile, path: Path) -> dict[str,
             raise where.broken("is compressed or encrypted, which torch never writes", CONVERT)
         if disk:
             raise where.broken("claims to lie in another volume", HOSTILE)
-        if name.endswith("/") and not size:
-            continue  # a folder, as other programs write them
-        if name.endswith("/") or kind & _FOLDER:
+        folder = name.endswith("/") and not size  # as other programs write them; no record is called so
+        if not folder and (name.endswith("/") or kind & _FOLDER):
             raise where.broken("is marked as a folder, which torch would not read", HOSTILE)
         total += size
         # torch finds names without regard to case.
