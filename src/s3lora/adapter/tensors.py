@@ -60,8 +60,8 @@ FLOATING = frozenset(name for name in SAFETENSORS_NAME if name.startswith(("floa
 
 #: Beyond this offset lies no file; without a bound, a header of digits makes numbers too long to print.
 _MAX_OFFSET = 2**63
-#: What stands before a negative number, or inside a name.
-_MAYBE_NEGATIVE = re.compile(rb"[\[,:\s]-")
+#: The number -0, or a part of a name.
+_MAYBE_MINUS_0 = re.compile(rb"[\[,:\s]-0")
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -290,8 +290,8 @@ def _header(raw: bytes, broken: Any) -> tuple[dict[str, _HeaderEntry], dict[str,
         raise broken(f"its header is not valid: {printable(error)}", fix="fetch the file again") from None
     if _may_repeat(raw, len(entries)) and (name := _twice(raw)) is not None:
         raise broken("names this twice in its header", module=name)
-    if _MAYBE_NEGATIVE.search(raw) and _has_negative(raw):
-        raise broken("has a negative number in its header", fix="fetch the file again")
+    if _MAYBE_MINUS_0.search(raw) and _has_minus_0(raw):
+        raise broken("has the number -0 in its header", fix="fetch the file again")
     return entries, metadata
 
 
@@ -318,11 +318,11 @@ def _twice(raw: bytes) -> str | None:
     return seen[0] if seen else None
 
 
-def _has_negative(raw: bytes) -> bool:
-    """Return whether a number has a minus: -0 too is no size, though the decoder takes it for one."""
-    negative = []
-    json.loads(raw, parse_int=lambda digits: negative.append(digits) if digits[0] == "-" else 0)
-    return bool(negative)
+def _has_minus_0(raw: bytes) -> bool:
+    """Return whether -0 is one of the numbers: loaders take it for no size, the decoder here for 0."""
+    numbers: list[str] = []
+    json.loads(raw, parse_int=numbers.append)
+    return "-0" in numbers
 
 
 def _tensor(name: str, entry: _HeaderEntry, file: RegularFile, start: int, broken: Any) -> StoredTensor:
