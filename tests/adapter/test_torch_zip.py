@@ -343,3 +343,15 @@ def test_the_published_bin_is_read_and_its_merged_projection_refused() -> None:
         UnsupportedAdapterError, match=r"lora_B\.weight \(2048 × 8 × 1\): .*3 dimensions is not one matrix"
     ):
         open_adapter(folder)
+
+
+def test_files_that_loaders_refuse_or_read_otherwise_are_refused() -> None:
+    cases = shared() / "cases"
+    paths = [
+        *sorted((cases / "torch_refuses").glob("*.bin")),
+        cases / "zip_directory_bit.bin",
+        cases / "list_of_tensors.pt",
+    ]
+    assert len(paths) > 10
+    for path in [*paths, cases / "decoy_nested_state_dict" / "adapter_model.bin"]:
+        refused(path)
