@@ -220,6 +220,18 @@ def test_a_tensor_is_made_by_the_arguments_that_torch_writes(tmp_path: Path, res
     assert list(read_torch(archive(tmp_path / "x.bin", program({"a": good}))).tensors) == ["a"]
 
 
+@pytest.mark.parametrize(("gradient", "read"), [(False, True), (True, False)])
+def test_a_tensor_of_fp8_has_no_gradient(tmp_path: Path, gradient: bool, read: bool) -> None:
+    source = storage(kind="CharStorage", count=24).replace(b"ctorch\nCharStorage", b"ctorch.storage\nUntypedStorage")
+    rest = (gradient, HOOKS, Global("torch", "float8_e4m3fn"))
+    made = op(Global("torch._utils", "_rebuild_tensor_v3")) + op((source, 0, (4, 6), (6, 1), *rest)) + b"R"
+    path = archive(tmp_path / "x.bin", program({"a": made}))
+    if read:
+        assert read_torch(path).tensors["a"].dtype == "float8_e4m3fn"
+    else:
+        assert "calls torch._utils._rebuild_tensor_v3 in a form" in refused(path)
+
+
 def test_whole_numbers_have_no_gradient(tmp_path: Path) -> None:
     made = CALL_V2 + op((storage(kind="IntStorage"), 0, (2, 3), (3, 1), True, HOOKS)) + b"R"
     assert "wants a gradient of a tensor of I32" in refused(archive(tmp_path / "x.bin", program({"a": made})))
