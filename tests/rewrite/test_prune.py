@@ -178,6 +178,19 @@ def test_baking_and_modes_scale_the_bias_of_lora_b_too(tmp_path: Path):
         assert set(after[f"{PREFIX}{V0}.lora_B.bias"]) == {3.0}
 
 
+@pytest.mark.parametrize(
+    ("dtype", "pattern"), [("float32", 0x7F800001), ("bfloat16", 0x7F81), ("float64", 0x7FF << 52 | 1)]
+)
+def test_a_signalling_nan_in_a_bias_is_an_error_and_no_warning(tmp_path: Path, dtype: str, pattern: int):
+    bias = np.ones(SHAPES[Q0][0], dtype_of(dtype))
+    bias.view(f"u{bias.itemsize}")[0] = pattern
+    heads = {f"{Q0}.lora_B.bias": bias}
+    source = make_adapter(tmp_path / "a", SHAPES, config={"lora_bias": True}, heads=heads)
+    with pytest.raises(OutputError, match="the new values are not finite"):
+        prune_to(source, tmp_path / "b", [Q0], Scale(0.25))
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.mark.parametrize("init", ["pissa", "pissa_niter_16", "olora", "OLoRA", "corda", "loftq", "lora_ga"])
 def test_initialisations_that_change_the_base_are_refused(tmp_path: Path, init: str):
     source = make_adapter(tmp_path / "a", SHAPES, config={"init_lora_weights": init})

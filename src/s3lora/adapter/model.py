@@ -115,7 +115,8 @@ class DerivedFactor:
 
     def array(self) -> Array:
         """Return the factor as a matrix in float64."""
-        return self.join(*(part.array().astype(np.float64) for part in self.parts))
+        with np.errstate(invalid="ignore"):  # a signalling NaN, which whoever looks at the numbers finds
+            return self.join(*(part.array().astype(np.float64) for part in self.parts))
 
     def matrix(self) -> Any:
         """Return what `array` does: joining needs all of it."""

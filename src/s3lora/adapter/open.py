@@ -109,7 +109,7 @@ def _assemble(
         config_file=config_file,
         config_raw=config_raw,
         other_tensors=reading.other_tensors,
-        warnings=reading.warnings,
+        warnings=reading.warnings + tuple(warning for file in files for warning in file.warnings),
         removable=format.removable,
     )
 

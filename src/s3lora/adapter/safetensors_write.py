@@ -36,7 +36,9 @@ class Edit:
         """Return the new values in the tensor's layout and dtype; raise OutputError if the dtype cannot hold them."""
         values = tensor.array().copy()
         if self.scale is not None:
-            values = _cast(values.astype(np.float64) * self.scale, tensor)
+            with np.errstate(invalid="ignore"):  # a signalling NaN, which _cast finds
+                scaled = values.astype(np.float64) * self.scale
+            values = _cast(scaled, tensor)
         for factor, make in self.changes:
             factor.view(values)[...] = _cast(make(), tensor)
         return values
@@ -46,6 +48,8 @@ def _cast(values: Array, tensor: StoredTensor) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         result = values.astype(numpy_dtype(tensor.dtype))
     if not np.isfinite(result.astype(np.float64)).all():
+        if not np.isfinite(values).all():
+            raise OutputError("the new values are not finite", module=tensor.name, shape=tensor.shape)
         raise OutputError(
             f"the new values do not fit into {tensor.dtype}",
             module=tensor.name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,8 @@ FLOATING = frozenset(name for name in SAFETENSORS_NAME if name.startswith(("floa
 
 #: Beyond this offset lies no file; without a bound, a header of digits makes numbers too long to print.
 _MAX_OFFSET = 2**63
+#: The number -0, or a part of a name.
+_MAYBE_MINUS_0 = re.compile(rb"[\[,:\s]-0")
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -194,12 +197,13 @@ class LongMatrix:
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """One opened weights file: its tensors in file order, and its `__metadata__`."""
+    """One opened weights file: its tensors in file order, its `__metadata__`, and what a user must be told of it."""
 
     name: str
     file: RegularFile
     tensors: dict[str, StoredTensor]
     metadata: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Close the file."""
@@ -286,6 +290,8 @@ def _header(raw: bytes, broken: Any) -> tuple[dict[str, _HeaderEntry], dict[str,
         raise broken(f"its header is not valid: {printable(error)}", fix="fetch the file again") from None
     if _may_repeat(raw, len(entries)) and (name := _twice(raw)) is not None:
         raise broken("names this twice in its header", module=name)
+    if _MAYBE_MINUS_0.search(raw) and _has_minus_0(raw):
+        raise broken("has the number -0 in its header", fix="fetch the file again")
     return entries, metadata
 
 
@@ -310,6 +316,13 @@ def _twice(raw: bytes) -> str | None:
 
     json.loads(raw, object_pairs_hook=pairs)
     return seen[0] if seen else None
+
+
+def _has_minus_0(raw: bytes) -> bool:
+    """Return whether -0 is one of the numbers: loaders take it for no size, the decoder here for 0."""
+    numbers: list[str] = []
+    json.loads(raw, parse_int=numbers.append)
+    return "-0" in numbers
 
 
 def _tensor(name: str, entry: _HeaderEntry, file: RegularFile, start: int, broken: Any) -> StoredTensor:

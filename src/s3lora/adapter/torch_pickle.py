@@ -4,11 +4,16 @@ Python's own unpickler calls what the file names. This one has no calls to make:
 of the four records below, and knows by name the handful of functions that rebuild a tensor. Every other name and
 every other opcode is refused. Time and memory are bounded: no opcode does more than constant work a byte, dictionary
 keys are strings (so nothing is hashed that a file could make costly), and nothing here follows references down.
+
+What is accepted is a part of what `torch.load(weights_only=True)` accepts, and means the same there: a call has the
+arguments that torch writes, in number and type, and a tensor has no mark that changes its values.
 """
 
 from __future__ import annotations
 
+import re
 import struct
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +21,9 @@ from typing import Any
 from s3lora.errors import printable
 
 MAX_OPCODES = 2_000_000
-MAX_ARGUMENTS = 9
 MAX_DIMENSIONS = 8
+#: More arguments than any call has: a longer tuple is not looked at.
+_MAX_ARGUMENTS = 9
 
 #: Storage classes of torch → safetensors dtype. Untyped storages count bytes and leave the dtype to the tensor.
 STORAGES: dict[str, str] = {
@@ -50,12 +56,27 @@ REBUILD_V3 = "torch._utils._rebuild_tensor_v3"
 PARAMETER = "torch._utils._rebuild_parameter"
 ORDERED_DICT = "collections.OrderedDict"
 SIZE = "torch.Size"
+#: First letters of the dtypes that can have a gradient.
+_WITH_GRADIENT = ("F", "BF", "C")
+#: torch numbers storages.
+_KEY = re.compile(r"[0-9]{1,20}")
+#: Where a storage was when it was saved. On `meta` it has no values.
+_DEVICE = re.compile(r"cpu|(cuda|mps|xpu|npu|hpu|mlu|musa|xla|privateuseone)(:[0-9]{1,4})?")
 _FUNCTIONS = frozenset({REBUILD_V2, REBUILD_V3, PARAMETER, ORDERED_DICT, SIZE})
 KNOWN = _FUNCTIONS | DTYPES.keys() | {f"torch.{name}" for name in STORAGES} | {UNTYPED}
 
 
 class PickleError(Exception):
-    """The pickle is malformed, or asks for something that is not data; the message ends a sentence."""
+    """The pickle is malformed, or asks for something that is not data; the message ends a sentence.
+
+    Parameters:
+        fix: what to do about it.
+    """
+
+    def __init__(self, problem: str, fix: str = "do not load this file with torch.load") -> None:
+        """Take the sentence and the remedy."""
+        super().__init__(problem)
+        self.fix = fix
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +106,18 @@ class TensorRecord:
     strides: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a pickle describes: its value, of plain values and TensorRecords, and all that was made on the way.
+
+    torch reads each storage and builds each tensor, also those that the value does not hold.
+    """
+
+    value: Any
+    storages: dict[str, Storage]
+    tensors: list[TensorRecord]
+
+
 class _Mark:
     """Where a tuple, list or dictionary begins on the stack."""
 
@@ -92,12 +125,13 @@ class _Mark:
 _MARK = _Mark()
 
 
-def read_pickle(raw: bytes) -> Any:
-    """Return the value the pickle describes, made of plain values and TensorRecords.
+def read_pickle(raw: bytes) -> Description:
+    """Return what the pickle describes.
 
     Raises PickleError for anything that is not the data of a torch checkpoint.
     """
-    return _Machine(raw).run()
+    machine = _Machine(raw)
+    return Description(machine.run(), machine.storages, machine.tensors)
 
 
 class _Machine:
@@ -108,6 +142,8 @@ class _Machine:
         self._at = 0
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}
+        self.tensors: list[TensorRecord] = []
 
     def run(self) -> Any:
         """Execute opcodes until STOP and return the one value left."""
@@ -180,9 +216,12 @@ class _Machine:
             raise PickleError("recalls a value that its pickle never kept")
         self.push(self._memo[slot])
 
-    def memoize(self) -> None:
-        """Put the value on top of the stack into the next slot of the memo."""
-        self.remember(len(self._memo))
+    def protocol(self) -> None:
+        """Read the protocol; torch writes 2, and reads 3 as well."""
+        version = self.take(1)[0]
+        if version not in (2, 3):
+            again = "save it again with torch.save, without pickle_protocol"
+            raise PickleError(f"is pickled by protocol {version}, which torch.load refuses", again)
 
     def text(self, layout: str) -> None:
         """Push a string that follows its length."""
@@ -190,10 +229,6 @@ class _Machine:
             self.push(self.take(self.number(layout)).decode())
         except UnicodeDecodeError:
             raise PickleError("has text that is not UTF-8") from None
-
-    def old_text(self, layout: str) -> None:
-        """Push a string of Python 2, which is bytes."""
-        self.push(self.take(self.number(layout)).decode("latin-1"))
 
     def append(self, items: list[Any]) -> None:
         """Extend the list on top of the stack."""
@@ -205,7 +240,7 @@ class _Machine:
     def set_items(self, items: list[Any]) -> None:
         """Set keys and values, which alternate, in the dictionary on top of the stack."""
         target = self.top()
-        if type(target) is not dict or len(items) % 2:
+        if type(target) not in (dict, OrderedDict) or len(items) % 2:
             raise PickleError("sets items of something that is no dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) is not str:
@@ -227,13 +262,6 @@ class _Machine:
             raise PickleError(f"names {printable(text, 80)}: loading it with pickle would run code")
         self.push(GlobalName(text))
 
-    def stack_named(self) -> None:
-        """Push the global whose module and name are on the stack."""
-        name, module = self.pop(), self.pop()
-        if type(name) is not str or type(module) is not str:
-            raise PickleError("names a function by something that is no text")
-        self.named(f"{module}.{name}")
-
     def tuple_of(self, count: int) -> None:
         """Push a tuple of the top `count` values."""
         items = [self.pop() for _ in range(count)]
@@ -242,51 +270,84 @@ class _Machine:
     def persistent(self) -> None:
         """Push the storage that a persistent id describes: ('storage', class, key, device, elements)."""
         match self.pop():
-            case ("storage", GlobalName(name), str(key), str(), int(count)) if count >= 0 and name not in _FUNCTIONS:
+            case ("storage", GlobalName(name), str(key), str(device), count) if (
+                type(count) is int and count >= 0 and name not in _FUNCTIONS
+            ):
                 code = STORAGES.get(name.removeprefix("torch."))
-                if code is not None or name == UNTYPED:
-                    self.push(Storage(key, code, count))
+                known = code is not None or name == UNTYPED
+                if known and _KEY.fullmatch(key) and _DEVICE.fullmatch(device):
+                    self.push(self._storage(Storage(key, code, count)))
                     return
         raise PickleError("refers to a storage in a form torch does not write")
+
+    def _storage(self, storage: Storage) -> Storage:
+        # torch reads a storage once and keeps the dtype of the first who asked for it.
+        first = self.storages.setdefault(storage.key, storage)
+        if first != storage:
+            raise PickleError(f"describes storage {storage.key} in two ways")
+        return first
 
     def reduce(self) -> None:
         """Call a known function by name: the only calls there are."""
         arguments, function = self.pop(), self.pop()
         if type(function) is not GlobalName or type(arguments) is not tuple:
             raise PickleError("calls something that is no function")
-        self.push(_called(function.text, arguments))
+        self.push(self._called(function.text, arguments))
 
     def build(self) -> None:
         """Drop the state of an OrderedDict: torch keeps `_metadata` there, which says nothing about tensors."""
-        self.pop()
-        if type(self.top()) is not dict:
-            raise PickleError("sets the state of something that is no dictionary")
+        state = self.pop()
+        if type(self.top()) is not OrderedDict:
+            raise PickleError("sets the state of something that is no OrderedDict")
+        # Any other attribute could stand in the way of a method, such as `items`.
+        if type(state) not in (dict, OrderedDict) or state.keys() - {"_metadata"}:
+            raise PickleError("sets a state that torch does not write")
+
+    def _called(self, function: str, arguments: tuple[Any, ...]) -> Any:
+        # A long tuple can be recalled and passed again and again: looking at all of it each time would be quadratic.
+        match function, arguments[:_MAX_ARGUMENTS]:
+            case ("collections.OrderedDict", () | ([],)):
+                return OrderedDict()
+            case ("torch.Size", (tuple(sizes),)) if len(sizes) <= MAX_DIMENSIONS and all(map(_is_size, sizes)):
+                return sizes
+            case ("torch._utils._rebuild_parameter", (TensorRecord() as tensor, bool(grad), OrderedDict())):
+                return _differentiable(tensor, grad)
+            case (
+                "torch._utils._rebuild_tensor_v2",
+                (Storage(_, str(code)) as storage, offset, shape, strides, bool(grad), OrderedDict(), *metadata),
+            ) if _is_plain(metadata):
+                return self._tensor(_record(storage, code, offset, shape, strides), grad)
+            case (
+                "torch._utils._rebuild_tensor_v3",
+                (Storage() as storage, offset, shape, strides, False, OrderedDict(), GlobalName(dtype), *metadata),
+            ) if _is_plain(metadata) and dtype in DTYPES:  # with a gradient, torch fails to make it
+                return self._tensor(_record(storage, DTYPES[dtype], offset, shape, strides), grad=False)
+        raise PickleError(f"calls {printable(function, 80)} in a form torch does not write for a plain tensor")
+
+    def _tensor(self, record: TensorRecord, grad: bool) -> TensorRecord:
+        self.tensors.append(record)
+        return _differentiable(record, grad)
 
 
-def _called(function: str, arguments: tuple[Any, ...]) -> Any:
-    # A long tuple can be recalled and passed again and again: matching it each time would be quadratic.
-    match function, arguments[:MAX_ARGUMENTS]:
-        case ("collections.OrderedDict", () | ([],)):
-            return {}
-        case ("torch.Size", (tuple(sizes),)):
-            return sizes
-        case ("torch._utils._rebuild_parameter", (TensorRecord() as tensor, *_)):
-            return tensor
-        case ("torch._utils._rebuild_tensor_v2", (Storage(_, str(code)) as storage, offset, shape, strides, *_)):
-            return _record(storage, code, offset, shape, strides)
-        case (
-            "torch._utils._rebuild_tensor_v3",
-            (Storage() as storage, offset, shape, strides, _, _, GlobalName(dtype), *_),
-        ):
-            if dtype in DTYPES:
-                return _record(storage, DTYPES[dtype], offset, shape, strides)
-    raise PickleError(f"calls {printable(function, 80)} in a form torch does not write")
+def _is_plain(metadata: list[Any]) -> bool:
+    """Return whether a tensor's last, optional argument is empty: else it may say that the values are negated."""
+    return not metadata or (len(metadata) == 1 and (metadata[0] is None or metadata[0] == {}))
+
+
+def _is_size(number: Any) -> bool:
+    return type(number) is int and 0 <= number < 2**63
+
+
+def _differentiable(tensor: TensorRecord, grad: bool) -> TensorRecord:
+    if grad and not tensor.code.startswith(_WITH_GRADIENT):
+        raise PickleError(f"wants a gradient of a tensor of {tensor.code}, which torch refuses")
+    return tensor
 
 
 def _record(storage: Storage, code: str, offset: Any, shape: Any, strides: Any) -> TensorRecord:
     if type(shape) is not tuple or type(strides) is not tuple or not len(shape) == len(strides) <= MAX_DIMENSIONS:
         raise PickleError("describes a tensor of no possible shape")
-    if any(type(number) is not int or not 0 <= number < 2**63 for number in (offset, *shape, *strides)):
+    if not all(map(_is_size, (offset, *shape, *strides))):
         raise PickleError("describes a tensor whose shape, strides or offset are no sizes")
     return TensorRecord(storage, code, offset, shape, strides)
 
@@ -296,8 +357,7 @@ def _long(machine: _Machine) -> None:
 
 
 _OPCODES: dict[bytes, Callable[[_Machine], object]] = {
-    b"\x80": lambda m: m.take(1),  # PROTO
-    b"\x95": lambda m: m.take(8),  # FRAME
+    b"\x80": _Machine.protocol,
     b"(": lambda m: m.push(_MARK),
     b"N": lambda m: m.push(None),
     b"\x88": lambda m: m.push(True),
@@ -308,8 +368,7 @@ _OPCODES: dict[bytes, Callable[[_Machine], object]] = {
     b"\x8a": _long,  # LONG1
     b"G": lambda m: m.push(struct.unpack(">d", m.take(8))[0]),  # BINFLOAT
     b"X": lambda m: m.text("<I"),  # BINUNICODE
-    b"\x8c": lambda m: m.text("<B"),  # SHORT_BINUNICODE
-    b"U": lambda m: m.old_text("<B"),  # SHORT_BINSTRING
+    b"U": lambda m: m.text("<B"),  # SHORT_BINSTRING, which torch.load reads as UTF-8
     b")": lambda m: m.push(()),
     b"]": lambda m: m.push([]),
     b"}": lambda m: m.push({}),
@@ -325,9 +384,7 @@ _OPCODES: dict[bytes, Callable[[_Machine], object]] = {
     b"r": lambda m: m.remember(m.number("<I")),  # LONG_BINPUT
     b"h": lambda m: m.recall(m.number("<B")),  # BINGET
     b"j": lambda m: m.recall(m.number("<I")),  # LONG_BINGET
-    b"\x94": _Machine.memoize,
     b"c": lambda m: m.named(f"{m.line()}.{m.line()}"),  # GLOBAL
-    b"\x93": _Machine.stack_named,
     b"Q": _Machine.persistent,  # BINPERSID
     b"R": _Machine.reduce,
     b"b": _Machine.build,

@@ -238,7 +238,8 @@ def _tensors(adapter: Adapter) -> dict[str, Any]:
         for name, tensor in file.tensors.items():
             values = tensor.array()
             native = values.dtype.isbuiltin == 1
-            found[name] = torch.from_numpy(values.copy() if native else values.astype(np.float32))
+            with np.errstate(invalid="ignore"):  # of a signalling NaN
+                found[name] = torch.from_numpy(values.copy() if native else values.astype(np.float32))
     adapter.check_unchanged()  # since it was opened, and so since it was scanned
     return found
 
