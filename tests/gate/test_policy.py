@@ -40,7 +40,7 @@ def scanned(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[Any, Res
 
 
 def test_every_key_is_an_option_and_the_other_way_round() -> None:
-    assert {key.replace("-", "_") for key in KEYS} == {*CHOOSING, "seed", "fail_on", "baseline", "reference"}
+    assert {key.replace("-", "_") for key in KEYS} == {*CHOOSING, "seed", "fail_on", "allow", "baseline", "reference"}
     options = {option.name: option for option in scan_command.params if isinstance(option, click.Option)}
     for key, kind in KEYS.items():
         option = options[key.replace("-", "_")]
@@ -188,7 +188,7 @@ def test_the_next_step_spells_the_policy_out(
 WRONG = [
     ("top = 3\ntopp = 3", 2, "no key 'topp' in a policy; did you mean top?"),
     ("fail_on = []", 1, "no key 'fail_on' in a policy; did you mean fail-on?"),
-    ("zzzzzz = 1", 1, "no key 'zzzzzz' in a policy; keys are fail-on, baseline, "),
+    ("zzzzzz = 1", 1, "no key 'zzzzzz' in a policy; keys are fail-on, allow, baseline, "),
     ("\n\n[section]\ntop = 3", 3, "no key 'section' in a policy"),
     ('top = "3"', 1, "top must be a whole number, not '3'"),
     ("top = 3.5", 1, "top must be a whole number, not 3.5"),

@@ -14,7 +14,7 @@ from s3lora.choose.select import Filter
 from s3lora.cli.options import APPLIED, OWNERS, all_options, layers_of
 from s3lora.cli.output import complain
 from s3lora.errors import UsageError, printable
-from s3lora.gate.conditions import allowances
+from s3lora.gate.allow import allowances
 from s3lora.gate.findings import gates_of
 from s3lora.gate.policy import Policy, find_policy, read_policy
 

@@ -26,9 +26,9 @@ from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.cli.policies import PolicyCommand, policy_options
 from s3lora.cli.scan_formats import FORMATS, ScanOutcome
 from s3lora.errors import UsageError
+from s3lora.gate.allow import allowances, allowed_names
 from s3lora.gate.audit import Audit, Terms, audit, gravest
 from s3lora.gate.baseline import read_baseline
-from s3lora.gate.conditions import ALLOWED, allowances
 from s3lora.gate.findings import PERCENTILES, Gate, gates_of
 from s3lora.measure.against import Against
 from s3lora.measure.scan import Scan
@@ -56,7 +56,7 @@ TOLD = 10
     "--allow",
     multiple=True,
     metavar="NAME[: REASON]",
-    help=f"Accept this where --fail-on would find it: {', '.join(ALLOWED)}.",
+    help=f"Accept this where --fail-on would find it: {', '.join(allowed_names())}.",
 )
 @click.option("--baseline", metavar="FILE", help="An earlier result in SARIF; only what is new counts.")
 @click.option("--reference", metavar="FILE", help="A reference population, to say where the adapter stands in it.")

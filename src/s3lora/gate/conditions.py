@@ -1,19 +1,17 @@
 """What a rule can count, besides comparing an index: modules, tensors and files. One record a condition.
 
 A record carries all that anyone knows of its condition: its id in reports for machines, how it counts, and what to tell
-of it. To add one, write a record and name it in `CONDITIONS`.
+of it. To add one, see CONTRIBUTING.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from s3lora.adapter.inventory.model import Inventory, InventoryTensor
 from s3lora.choose.rules import Outlier
 from s3lora.choose.select import Filter, Plan, select
-from s3lora.errors import UsageError, printable
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.spectrum.indices import INDICES
 
@@ -43,10 +41,6 @@ class Asked:
         return self.scan.inventory
 
 
-def _why_none(asked: Asked) -> str:
-    return ""
-
-
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One thing that is counted.
@@ -66,9 +60,25 @@ class Condition:
     help: str
     level: str = "warning"
     named: bool = True
-    why: Callable[[Asked], str] = _why_none
+    why: Callable[[Asked], str] = lambda asked: ""
     standing: bool = False
     strict: bool = True
+
+
+#: Name → condition.
+CONDITIONS: dict[str, Condition] = {}
+
+
+def add(condition: Condition) -> None:
+    """Make a condition known; raise ValueError if its name or its id is taken."""
+    if any(condition.name == one.name or condition.id == one.id for one in CONDITIONS.values()):
+        raise ValueError(f"the condition {condition.name} ({condition.id}) is there already")
+    CONDITIONS[condition.name] = condition
+
+
+def strict() -> tuple[str, ...]:
+    """Return the conditions that `--fail-on strict` stands for."""
+    return tuple(name for name, condition in CONDITIONS.items() if condition.strict)
 
 
 def _selected(asked: Asked) -> tuple[str, ...]:
@@ -164,7 +174,7 @@ NO_VERDICT = (
     "adapter with others of its recipe."
 )
 _ALLOW = "If your team accepts it, write `--allow {name}`, or `allow` in a policy with the reason."
-_ALL = (
+add(
     Condition(
         "selected",
         "S3L002",
@@ -176,7 +186,9 @@ _ALL = (
         f"{NO_VERDICT} `s3lora prune` with the same options writes the adapter without the modules that are chosen.",
         named=False,
         strict=False,
-    ),
+    )
+)
+add(
     Condition(
         "outliers",
         "S3L003",
@@ -189,7 +201,9 @@ _ALL = (
         "`s3lora compare` to see when it came.",
         named=False,
         strict=False,
-    ),
+    )
+)
+add(
     Condition(
         "nonfinite",
         "S3L004",
@@ -201,7 +215,9 @@ _ALL = (
         "The training diverged, or the file is damaged. Fetch the file again or go back to an earlier checkpoint.",
         "error",
         why=_why_nonfinite,
-    ),
+    )
+)
+add(
     Condition(
         "zero_updates",
         "S3L005",
@@ -214,7 +230,9 @@ _ALL = (
         "at zero. An adapter that was pruned with --mode zero has such modules on purpose.",
         named=False,
         strict=False,
-    ),
+    )
+)
+add(
     Condition(
         "unmeasured",
         "S3L006",
@@ -226,7 +244,9 @@ _ALL = (
         "Look at them in the inventory of `s3lora scan`. What a team accepts is allowed by its kind: "
         f"{', '.join(f'`--allow {name}`' for name in KINDS)}, or `allow` in a policy with the reason.",
         standing=True,
-    ),
+    )
+)
+add(
     Condition(
         "base-weights",
         "S3L007",
@@ -238,7 +258,9 @@ _ALL = (
         "`s3lora prune --drop other` writes the adapter without them. " + _ALLOW.format(name="base-weights"),
         "error",
         standing=True,
-    ),
+    )
+)
+add(
     Condition(
         "bias",
         "S3L008",
@@ -247,7 +269,9 @@ _ALL = (
         "The file holds trained biases.",
         "A bias is added to the output of its layer whatever the input is. No index has seen it.",
         "`s3lora prune --drop bias` writes the adapter without them. " + _ALLOW.format(name="bias"),
-    ),
+    )
+)
+add(
     Condition(
         "heads",
         "S3L009",
@@ -258,7 +282,9 @@ _ALL = (
         "model's. No index has seen them.",
         "A classifier needs its head. `s3lora prune --drop heads` writes the adapter without. "
         + _ALLOW.format(name="heads"),
-    ),
+    )
+)
+add(
     Condition(
         "tokens",
         "S3L010",
@@ -267,7 +293,9 @@ _ALL = (
         "The file holds trained embeddings of some tokens.",
         "They take the place of the base model's embeddings of these tokens. No index has seen them.",
         "`s3lora prune --drop tokens` writes the adapter without them. " + _ALLOW.format(name="tokens"),
-    ),
+    )
+)
+add(
     Condition(
         "other-weights",
         "S3L011",
@@ -281,7 +309,9 @@ _ALL = (
         "error",
         why=_why_other_weights,
         standing=True,
-    ),
+    )
+)
+add(
     Condition(
         "code",
         "S3L012",
@@ -292,7 +322,9 @@ _ALL = (
         "which lead out of its sandbox. None of it was run here.",
         "An adapter needs no code. `s3lora prune` leaves it behind. " + _ALLOW.format(name="code"),
         why=_why_runs,
-    ),
+    )
+)
+add(
     Condition(
         "pickles",
         "S3L013",
@@ -303,7 +335,9 @@ _ALL = (
         "An adapter needs no pickles; `training_args.bin` is left over from the training. `s3lora prune` leaves them "
         "behind. " + _ALLOW.format(name="pickles"),
         why=_why_runs,
-    ),
+    )
+)
+add(
     Condition(
         "dead-modules",
         "S3L014",
@@ -316,7 +350,9 @@ _ALL = (
         "error",
         why=_why_dead,
         standing=True,
-    ),
+    )
+)
+add(
     Condition(
         "ambiguous",
         "S3L015",
@@ -327,30 +363,5 @@ _ALL = (
         "Give the adapter a folder of its own. " + _ALLOW.format(name="ambiguous"),
         "error",
         standing=True,
-    ),
+    )
 )
-CONDITIONS: dict[str, Condition] = {condition.name: condition for condition in _ALL}
-#: What `--fail-on strict` stands for.
-STRICT = tuple(name for name, condition in CONDITIONS.items() if condition.strict)
-#: What can be allowed: conditions of the inventory, and kinds of tensors that `unmeasured` counts.
-ALLOWED = tuple(dict.fromkeys((*(name for name in STRICT if name != "nonfinite"), *KINDS)))
-
-
-def allowances(texts: Iterable[str]) -> dict[str, str]:
-    """Return the reason of each name that is allowed; a text is `NAME` or `NAME: reason`.
-
-    Raises UsageError for what cannot be allowed.
-
-    >>> allowances(["heads: the classifier of our task", "bias"])
-    {'heads': 'the classifier of our task', 'bias': ''}
-    """
-    found = {}
-    for text in texts:
-        name, _, reason = text.partition(":")
-        name = name.strip().replace("_", "-")
-        if name not in ALLOWED:
-            near = difflib.get_close_matches(name, ALLOWED, 1)
-            fix = f"did you mean {near[0]}?" if near else f"what can be allowed is {', '.join(ALLOWED)}"
-            raise UsageError(f"nothing to allow is called {printable(name, 60)!r}", fix=fix)
-        found[name] = reason.strip()
-    return found

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from s3lora.errors import SelectionError, UsageError, printable
-from s3lora.gate.conditions import CONDITIONS, STRICT, Asked
+from s3lora.gate.conditions import CONDITIONS, Asked, strict
 from s3lora.measure.against import Against
 from s3lora.spectrum.indices import INDICES
 
-_RULE = re.compile(r"\s*([a-z_-]+)\s*(?:(>=|<=|>|<|==)\s*([-+]?[0-9.]+(?:e[-+]?[0-9]+)?))?\s*")
+_RULE = re.compile(r"\s*([a-z][a-z0-9_-]*)\s*(?:(>=|<=|>|<|==)\s*([-+]?[0-9.]+(?:e[-+]?[0-9]+)?))?\s*")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -27,7 +27,7 @@ RANK = "rank"
 #: Name of the metric → the index whose percentile in a reference it is.
 PERCENTILES = {f"{index}_percentile": index for index in INDICES}
 #: Rules that stand for several.
-SETS = {"strict": STRICT}
+SETS = {"strict": strict}
 #: Modules named in one sentence.
 NAMED = 3
 
@@ -174,7 +174,7 @@ def gates_of(rules: Iterable[str], allowed: Collection[str] = ()) -> tuple[Gate,
 
 
 def _read(rule: str) -> list[Gate]:
-    return [Gate(name) for name in SETS[rule.strip()]] if rule.strip() in SETS else [Gate.parse(rule)]
+    return [Gate(name) for name in SETS[rule.strip()]()] if rule.strip() in SETS else [Gate.parse(rule)]
 
 
 def some(paths: Sequence[str], shown: int = NAMED) -> str:

@@ -1,0 +1,39 @@
+"""What a team accepts, with the reason: `--allow NAME`, or `allow` in a policy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from s3lora.errors import UsageError, printable
+from s3lora.gate.conditions import CONDITIONS, KINDS, strict
+
+#: What no team can accept, for a model with it computes NaN.
+_NEVER = "nonfinite"
+
+
+def allowed_names() -> tuple[str, ...]:
+    """Return what can be allowed: conditions of the inventory, and kinds of tensors that `unmeasured` counts."""
+    standing = (name for name, condition in CONDITIONS.items() if condition.standing)
+    return tuple(dict.fromkeys(name for name in (*strict(), *standing, *KINDS) if name != _NEVER))
+
+
+def allowances(texts: Iterable[str]) -> dict[str, str]:
+    """Return the reason of each name that is allowed; a text is `NAME` or `NAME: reason`.
+
+    Raises UsageError for what cannot be allowed.
+
+    >>> allowances(["heads: the classifier of our task", "bias"])
+    {'heads': 'the classifier of our task', 'bias': ''}
+    """
+    found = {}
+    names = allowed_names()
+    for text in texts:
+        name, _, reason = text.partition(":")
+        name = name.strip().replace("_", "-")
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            fix = f"did you mean {near[0]}?" if near else f"what can be allowed is {', '.join(names)}"
+            raise UsageError(f"nothing to allow is called {printable(name, 60)!r}", fix=fix)
+        found[name] = reason.strip()
+    return found
