@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from s3lora.adapter.open import CONFIG, INDEX, PROVENANCE, WEIGHTS
 from s3lora.adapter.tensors import read_safetensors
+from s3lora.adapter.weights import CONFIG, INDEX, PROVENANCE, WEIGHTS
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 from s3lora.files import OLD, PARTIAL
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from s3lora.adapter.open import CONFIG, WEIGHTS
+from s3lora.adapter.weights import CONFIG, WEIGHTS
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UsageError, printable
 from s3lora.fleet.sources import hub
 from s3lora.fleet.sources.discover import Adapters, in_order, is_weights

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from s3lora.adapter.open import CONFIG, INDEX, WEIGHTS
+from s3lora.adapter.weights import CONFIG, INDEX, WEIGHTS
 from s3lora.errors import AdapterFileError, NothingToAuditError, printable
 from s3lora.fleet.sources.discover import is_weights
 from s3lora.fleet.sources.fetch import Copy, is_index, shards

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
-from s3lora.adapter.open import CONFIG, WEIGHTS
+from s3lora.adapter.weights import CONFIG, WEIGHTS
 from s3lora.errors import AdapterFileError, S3LoRAError, UsageError, printable
 from s3lora.fleet.sources import hub
 from s3lora.fleet.sources.discover import is_weights
