@@ -187,13 +187,13 @@ class HttpStore:
         return f"{self.address}/{quote(name, safe='%')}{self.query}"
 
     def entries(self) -> dict[str, Entry]:
-        """Return the configuration, and the weights that loaders look for first; a request for each name tried."""
+        """Return the configuration and the weights of known names; a request for each name tried, up to the first."""
         found: dict[str, Entry] = {}
         for name in (CONFIG, *WEIGHTS):
             entry = self.stat(name)
             if entry is not None:
                 found[name] = entry
-                if name in WEIGHTS:
+                if name == WEIGHTS[0]:
                     break
         return found
 
