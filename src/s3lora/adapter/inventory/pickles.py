@@ -210,8 +210,10 @@ class _Follower:
         """Follow EXT: a global that a table of the loading program names."""
         self.name("copyreg extension", str(number))
 
-    def reduce(self) -> None:
-        """Follow REDUCE and NEWOBJ: what lies under the arguments is called."""
+    def reduce(self, more: int = 0) -> None:
+        """Follow REDUCE and NEWOBJ: what lies under the arguments is called; `more` lies above them."""
+        for _ in range(more):
+            self.pop()
         arguments, function = self.pop(), self.pop()
         self.call(function, arguments)
 
@@ -388,6 +390,6 @@ _OPCODES: dict[bytes, tuple[Callable[[PickleSource], Any], Callable[[_Follower, 
     b"\x84": (number(4), lambda f, number: f.extension(number)),
     b"R": (nothing, lambda f, _: f.reduce()),
     b"\x81": (nothing, lambda f, _: f.reduce()),  # NEWOBJ
-    b"\x92": (nothing, lambda f, _: (f.pop(), f.reduce())),  # NEWOBJ_EX
+    b"\x92": (nothing, lambda f, _: f.reduce(1)),  # NEWOBJ_EX
     b"b": (nothing, lambda f, _: f.build()),
 }

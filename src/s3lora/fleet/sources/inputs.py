@@ -181,11 +181,9 @@ def _matched(folder: Folder, names: set[str]) -> Adapters:
     if not folder.adapters.whole:
         return Adapters(False, tuple(name for name in folder.adapters.files if name in weights), skipped)
     # Which of them is opened is for a configuration to say that is not read here.
-    meant = {
-        name
-        for config in (None, {"peft_type": "LORA"}, {"lora_parameters": {}})
-        if (name := chosen([name for name in WEIGHTS if name in folder.names], config))
-    }
+    known = [name for name in WEIGHTS if name in folder.names]
+    kinds: tuple[dict[str, object] | None, ...] = (None, {"peft_type": "LORA"}, {"lora_parameters": {}})
+    meant = {name for kind in kinds if (name := chosen(known, kind))}
     if weights and meant <= {*weights}:
         return Adapters(True, tuple(name for name in folder.adapters.files if name in weights), skipped)
     # the folder would stand for weights that the pattern leaves out
