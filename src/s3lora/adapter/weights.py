@@ -35,7 +35,7 @@ WEIGHTS = (
 )
 #: Fields that MLX writes into its configuration and PEFT does not.
 _MLX_FIELDS = ("lora_parameters", "fine_tune_type", "lora_layers", "adapter_path")
-_TORCH = (".bin", ".pt", ".pth")
+_TORCH = (".bin", ".pt", ".pth", ".ckpt")
 MAX_CONFIG = 4 * 1024 * 1024
 MAX_SHARDS = 1024
 #: Sub-folders that are looked into for weights, where a folder has none of its own.

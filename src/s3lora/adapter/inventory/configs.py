@@ -13,7 +13,7 @@ import msgspec
 from s3lora.errors import printable
 
 #: Most bytes of a configuration that is parsed, and most of its values that are looked at.
-MAX_CONFIG = 4 * 1024 * 1024
+MAX_CONFIG = 8 * 1024 * 1024
 MAX_VALUES = 200_000
 MAX_TOLD = 50
 #: Libraries whose classes a configuration may name: they are installed, and not of the folder.
@@ -27,8 +27,6 @@ _LIBRARIES = frozenset(
 _CLASSES = ("auto_map", "_target_", "_component_", "class_path", "custom_pipelines", "custom_pipeline")
 _YAML = re.compile(
     r"^[ \t]*(?:- )?[\"']?(_target_|_component_|class_path)[\"']?[ \t]*:[ \t]*[\"']?([^\s\"'#]{1,120})", re.MULTILINE
-)
-    r"^\s*(?:- )?[\"']?(_target_|_component_|class_path)[\"']?\s*:\s*[\"']?([^\s\"'#]{1,120})", re.MULTILINE
 )
 _YAML_TAG = re.compile(r"!!python/[\w/.:]{1,120}")
 
@@ -60,7 +58,8 @@ def read_config(raw: bytes, name: str) -> ConfigFindings:
         key, value = waiting.pop()
         count += 1
         if count > MAX_VALUES:
-            return _findings(found, templates, f"holds more than {MAX_VALUES:,} values, which were not all read")
+            found[f"more than {MAX_VALUES:,} values, which were not all read"] = None
+            break
         found.update(dict.fromkeys(_told(key, value)))
         if key == "chat_template":
             templates.extend(_templates(value))
