@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s3lora.adapter.formats import FORMATS, StoredAdapter
+from s3lora.adapter.formats.base import GATHER
 from s3lora.adapter.formats.peft import refuse_other_types
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.tensor import Tensor
@@ -75,6 +76,11 @@ def _assemble(
             tensors[name] = tensor
         metadata.update(file.metadata)
     source = StoredAdapter(weights.name, tensors, config, config_file.name if config_file else CONFIG, metadata)
+    if source.config is not None and all(tensor.shape == (0,) for tensor in tensors.values()):
+        what = (
+            f"all of its {len(tensors)} tensors are empty" if tensors else "holds no LoRA module, and no other tensor"
+        )
+        raise NothingToAuditError(what, file=weights.name, fix=GATHER)
     for format in FORMATS:
         if format.recognises(source):
             reading = format.read(source)

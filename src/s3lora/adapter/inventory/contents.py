@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from s3lora.adapter.inventory.model import Content
+from s3lora.adapter.inventory.model import Sameness
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.tensors import StoredTensor, WeightsFile
 from s3lora.errors import AdapterFileError, S3LoRAError, printable
@@ -29,7 +29,7 @@ class Measured:
         """Return whether a path leads to the one file that was measured, under another name."""
         return self._alone and _identity(path) in self._files
 
-    def compare(self, files: Iterable[WeightsFile]) -> tuple[Content, str]:
+    def compare(self, files: Iterable[WeightsFile]) -> tuple[Sameness, str]:
         """Return how the tensors of these files, together, relate to the measured ones, and in what they differ."""
         others = _merged(files)
         if others is None:
@@ -47,7 +47,7 @@ class Measured:
         except S3LoRAError as error:
             return "unreadable", printable(error.problem)
 
-    def _values(self, others: Mapping[str, StoredTensor]) -> tuple[Content, str]:
+    def _values(self, others: Mapping[str, StoredTensor]) -> tuple[Sameness, str]:
         for name, tensor in others.items():
             self._left -= tensor.nbytes
             if any(bytes(a) != bytes(b) for a, b in zip(tensor.chunks(), self._tensors[name].chunks(), strict=True)):

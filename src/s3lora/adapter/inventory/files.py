@@ -13,7 +13,7 @@ from pathlib import Path
 from s3lora.adapter.checkpoints import step_of
 from s3lora.adapter.inventory import kinds
 from s3lora.adapter.inventory.files_read import FileReader
-from s3lora.adapter.inventory.model import Content, FileRole, InventoryFile
+from s3lora.adapter.inventory.model import FileRole, InventoryFile, Sameness
 from s3lora.adapter.inventory.walk import FolderEntry, walk
 from s3lora.adapter.inventory.weights_read import WeightsReader
 from s3lora.adapter.model import Adapter
@@ -123,5 +123,5 @@ class _Listing:
             role = "tokenizer"
         elif kinds.is_configuration(name):
             role = "configuration"
-        content: Content | None = "unreadable" if role == "other weights" else None
+        content: Sameness | None = "unreadable" if role == "other weights" else None
         return InventoryFile(path=entry.name, role=role, bytes=entry.size, content=content, note=entry.note)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from s3lora.adapter.inventory.template_values import LONG, UNKNOWN, Value, block_text, value_of
+from s3lora.adapter.inventory.template_values import LONG, UNKNOWN, TemplateValue, block_text, value_of
 from s3lora.errors import printable
 
 #: Longest template that is parsed, in characters; real ones have up to 60,000.
@@ -96,11 +96,11 @@ def _told(tree: Any) -> Iterator[str]:
         yield from _of_node(node, known)
 
 
-def _assigned(tree: Any) -> dict[str, Value]:
+def _assigned(tree: Any) -> dict[str, TemplateValue]:
     """Return what the names that a template sets once hold, as far as it can be told."""
     from jinja2 import nodes
 
-    found: dict[str, Value] = {}
+    found: dict[str, TemplateValue] = {}
     several: set[str] = set()
     waiting = [tree]
     order: list[Any] = []
@@ -118,15 +118,15 @@ def _assigned(tree: Any) -> dict[str, Value]:
     for name in several:
         texts = [_set_to(node, found) for node in order[:1000] if node.target.name == name]
         known = [value.text for value in texts if value.text is not None and value.text.startswith("_")]
-        found[name] = Value(text=known[0]) if known else UNKNOWN
+        found[name] = TemplateValue(text=known[0]) if known else UNKNOWN
     return found
 
 
-def _set_to(node: Any, known: dict[str, Value]) -> Value:
+def _set_to(node: Any, known: dict[str, TemplateValue]) -> TemplateValue:
     return value_of(node.node, known) if type(node).__name__ == "Assign" else block_text(node, known)
 
 
-def _of_node(node: Any, known: dict[str, Value]) -> Iterator[str]:
+def _of_node(node: Any, known: dict[str, TemplateValue]) -> Iterator[str]:
     from jinja2 import nodes
 
     if isinstance(node, nodes.Getattr):
@@ -166,7 +166,7 @@ def _makes_text(node: Any) -> bool:
     return kind == "Concat" or (kind == "Filter" and node.name in ("join", "format", "replace"))
 
 
-def _of_value(value: Value) -> Iterator[str]:
+def _of_value(value: TemplateValue) -> Iterator[str]:
     if value.text is not None:
         if match := _INNER.search(value.text):
             yield f"the name {match[0]}"
@@ -176,7 +176,7 @@ def _of_value(value: Value) -> Iterator[str]:
         yield "a value too large to be computed"
 
 
-def _of_filter(node: Any, known: dict[str, Value]) -> Iterator[str]:
+def _of_filter(node: Any, known: dict[str, TemplateValue]) -> Iterator[str]:
     arguments = [*node.args, *(pair.value for pair in node.kwargs)]
     values = [value_of(argument, known) for argument in arguments]
     if node.name in _BY_NAME:

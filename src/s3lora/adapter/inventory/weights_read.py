@@ -10,7 +10,7 @@ from pathlib import Path
 from s3lora.adapter.inventory import kinds
 from s3lora.adapter.inventory.contents import Measured, opened_all
 from s3lora.adapter.inventory.files_read import FileReader, OpenedFile
-from s3lora.adapter.inventory.model import Content, InventoryFile
+from s3lora.adapter.inventory.model import InventoryFile, Sameness
 from s3lora.adapter.inventory.pickles import looks_like_pickle
 from s3lora.adapter.inventory.walk import FolderEntry
 from s3lora.adapter.model import Adapter
@@ -30,7 +30,7 @@ class WeightsReader:
         self._adapter = adapter
         self._made: Measured | None = None
         #: Of shards and their index: what the files together are.
-        self._groups: dict[Path, tuple[Content, str]] = {}
+        self._groups: dict[Path, tuple[Sameness, str]] = {}
         self._own = {entry.path for entry in entries}
         self._find_groups([entry for entry in entries if entry.regular])
 
@@ -80,7 +80,7 @@ class WeightsReader:
                 raise AdapterFileError("a shard is missing")
             files = opened_all(shards)
         except S3LoRAError as error:
-            found: tuple[Content, str] = ("unreadable", f"{what}: {printable(error.problem)}")
+            found: tuple[Sameness, str] = ("unreadable", f"{what}: {printable(error.problem)}")
         else:
             content, note = self._measured().compare(files)
             found = content, f"{what}: {note}" if note else what
@@ -127,7 +127,7 @@ class WeightsReader:
         return self._compared(entry)
 
     def _compared(self, entry: FolderEntry) -> InventoryFile:
-        def made(content: Content, note: str) -> InventoryFile:
+        def made(content: Sameness, note: str) -> InventoryFile:
             return InventoryFile(path=entry.name, role="other weights", bytes=entry.size, content=content, note=note)
 
         if entry.path not in self._own:  # another adapter's, which is not compared
