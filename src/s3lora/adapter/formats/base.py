@@ -89,9 +89,8 @@ def matrix(tensor: Tensor, label: str, *, transpose: bool = False) -> Factor:
     """
     require_floating(tensor, label)
     shape = tensor.shape
-    if 0 in shape:
-        fix = GATHER if shape == (0,) else None
-        raise AdapterFileError("a factor is empty", file=label, module=tensor.name, shape=shape, fix=fix)
+    if shape == (0,):
+        raise AdapterFileError("a factor is empty", file=label, module=tensor.name, shape=shape, fix=GATHER)
     if len(shape) == 2:
         if transpose:
             return Factor(tensor, (shape[1], shape[0]), transposed)
