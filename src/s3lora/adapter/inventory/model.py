@@ -62,8 +62,8 @@ class InventoryFile:
 class LoaderChoice:
     """Which files a loader takes from the folder: none where it finds nothing, and then `note` says why.
 
-    `measured` tells whether these are just the files that were measured, or files of the same content; it is True as well
-    where the loader takes none, for then it applies nothing that was not measured.
+    `measured` tells whether these are just the files that were measured, or files of the same content; it is True
+    as well where the loader takes none, for then it applies nothing that was not measured.
     """
 
     loader: str

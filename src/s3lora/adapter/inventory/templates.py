@@ -45,7 +45,7 @@ def reaches(source: str) -> tuple[tuple[str, ...], str]:
     if len(source) > MAX_TEMPLATE:
         return (f"a template of {len(source):,} characters, which is too long to be parsed",), ""
     try:
-        tree = _parser().parse(source)
+        tree = _jinja().parse(source)
         found = dict.fromkeys(_told(tree))
     except RecursionError:
         return ("a template that is nested too deep to be parsed",), ""
@@ -57,7 +57,7 @@ def reaches(source: str) -> tuple[tuple[str, ...], str]:
 
 
 @lru_cache(maxsize=1)
-def _parser() -> Any:
+def _jinja() -> Any:
     """Return jinja2's parser with the tags that loaders know besides."""
     from jinja2 import Environment
     from jinja2.ext import Extension
