@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s3lora.adapter.open import WEIGHTS, open_adapter
+from s3lora.adapter.open import open_adapter
+from s3lora.adapter.weights import WEIGHTS
 from s3lora.errors import AdapterFileError, NothingToAuditError, UnsupportedAdapterError
 from tests.support import factors, make_adapter, write_safetensors
 

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from s3lora.adapter.open import WEIGHTS
+from s3lora.adapter.weights import WEIGHTS
 from s3lora.errors import AdapterFileError, UsageError, printable
 
 #: How writers name the checkpoints of a run: a folder by the Transformers trainer, a file by MLX.

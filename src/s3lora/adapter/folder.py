@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from s3lora.adapter.open import CONFIG, INDEX, PROVENANCE, WEIGHTS
 from s3lora.adapter.tensors import read_safetensors
+from s3lora.adapter.weights import CONFIG, INDEX, PROVENANCE, WEIGHTS
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 from s3lora.files import OLD, PARTIAL
 
@@ -90,7 +90,7 @@ def copy_companions(
             left.extend(f"{name}/{item}" for item in inner)
             continue
         real = Path(os.path.realpath(entry))  # and not resolve(), which raises on links that lead in a circle
-        if not real.is_file() or not (real.is_relative_to(root) or _is_blob(real, root)):
+        if not real.is_file() or not (real.is_relative_to(root) or is_blob(real, root)):
             left.append(f"{name} (no file inside the folder)")
         elif reason := _held_back(entry, tensors):
             left.append(f"{name} ({reason})")
@@ -110,9 +110,10 @@ def _skipped(folder: Path) -> str | None:
     return None
 
 
-def _is_blob(real: Path, root: Path) -> bool:
+def is_blob(real: Path, root: Path) -> bool:
     """Return whether a model hub's cache keeps the file: a snapshot's files are links into a folder of blobs."""
-    return root.parent.name == "snapshots" and real.parent == root.parent.parent / "blobs"
+    snapshots = (one.parent for one in (root, *root.parents) if one.parent.name == "snapshots")
+    return any(real.parent == folder.parent / "blobs" for folder in snapshots)
 
 
 def _held_back(file: Path, tensors: AbstractSet[str]) -> str | None:

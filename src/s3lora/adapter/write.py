@@ -13,9 +13,10 @@ import numpy as np
 from s3lora.adapter.digest import FileDigest
 from s3lora.adapter.folder import check_target, copy_companions
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.open import CONFIG, INDEX, PROVENANCE, open_adapter
+from s3lora.adapter.open import open_adapter
 from s3lora.adapter.safetensors_write import Edit, content, write_safetensors
 from s3lora.adapter.tensors import DTYPES, StoredTensor, WeightsFile
+from s3lora.adapter.weights import CONFIG, INDEX, PROVENANCE
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 from s3lora.files import new_file, replacing
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from s3lora.adapter.digest import file_digest, source_of
-from s3lora.adapter.open import PROVENANCE, open_adapter
+from s3lora.adapter.open import open_adapter
+from s3lora.adapter.weights import PROVENANCE
 from s3lora.cli.card import attached, evaluation_option
 from s3lora.cli.output import check_output, emit
 from s3lora.report.bom import bom

@@ -13,8 +13,9 @@ import numpy as np
 
 from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.open import CONFIG, open_adapter
+from s3lora.adapter.open import open_adapter
 from s3lora.adapter.peft_config import refuse_changed_base
+from s3lora.adapter.weights import CONFIG
 from s3lora.errors import S3LoRAError, UnsupportedAdapterError, printable
 from s3lora.evaluate.chat import digest_of
 from s3lora.evaluate.fit import check_fit, refuse_replaced

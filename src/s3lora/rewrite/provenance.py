@@ -15,7 +15,8 @@ import msgspec
 from s3lora.adapter.digest import FileDigest, Source, file_digest, source_of
 from s3lora.adapter.folder import check_target, copy_companions, refuse_nesting
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.open import PROVENANCE, open_adapter
+from s3lora.adapter.open import open_adapter
+from s3lora.adapter.weights import PROVENANCE
 from s3lora.adapter.write import Written, tensor_names, write_adapter
 from s3lora.choose.select import Choice, Plan, share_of
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from s3lora.adapter.open import open_adapter
+from s3lora.adapter.weights import WEIGHTS as KNOWN
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UsageError
 from s3lora.fleet.sources import fetch, remote, stores
 from s3lora.fleet.sources.remote import ChangedError, Local, UnreachableError, localised
@@ -303,7 +304,7 @@ def test_shards(site: Site, tmp_path: Path, small_steps: None) -> None:
         before = len(site.asked)
         with pytest.raises(AdapterFileError, match="shard"), localised(url):
             pytest.fail("no such shard may be fetched")
-        assert {path.rpartition("/")[2] for _, path, _ in site.asked[before:]} <= {CONFIG, WEIGHTS, index.name}
+        assert {path.rpartition("/")[2] for _, path, _ in site.asked[before:]} <= {CONFIG, *KNOWN}
     for broken in (b"", b"[]", b'{"weight_map": 3}', b'{"weight_map": {"a": "gone.safetensors"}}', b"x" * 5_000_000):
         site.files[f"/run/{index.name}"] = broken
         with pytest.raises(AdapterFileError), localised(url):

@@ -11,6 +11,12 @@ from s3lora.adapter.tensor import Array, Tensor
 from s3lora.adapter.tensors import FLOATING
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
+#: What to do about tensors that DeepSpeed ZeRO-3 has saved empty, since their values lay on other processes.
+GATHER = (
+    "DeepSpeed ZeRO-3 saves this where parameters were not gathered: run zero_to_fp32.py on its checkpoint, or set "
+    "stage3_gather_16bit_weights_on_model_save and save again"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredAdapter:
@@ -83,6 +89,8 @@ def matrix(tensor: Tensor, label: str, *, transpose: bool = False) -> Factor:
     """
     require_floating(tensor, label)
     shape = tensor.shape
+    if shape == (0,):
+        raise AdapterFileError("a factor is empty", file=label, module=tensor.name, shape=shape, fix=GATHER)
     if len(shape) == 2:
         if transpose:
             return Factor(tensor, (shape[1], shape[0]), transposed)
@@ -114,15 +122,23 @@ def column(tensor: Tensor, label: str) -> Factor:
 
 def check_pair(path: str, a: AnyFactor, b: AnyFactor, label: str) -> None:
     """Raise AdapterFileError unless B·A is defined and not empty."""
+    if 0 in a.shape or 0 in b.shape:
+        raise AdapterFileError("a factor is empty", file=label, module=path, shape=(*b.shape, *a.shape))
     if a.shape[0] != b.shape[1]:
+        fix = "the inner sizes must be equal; the file is damaged or of another format"
+        # Sharding cuts the rows of every tensor, those of A being the rank.
+        if b.shape[1] % a.shape[0] == 0 and a.shape[1] != b.shape[0]:
+            fix = (
+                "A may have been cut: one rank of a sharded (FSDP) save holds a slice of the rows of each tensor, so "
+                "gather the full state before saving (state_dict_type FULL_STATE_DICT, or get_model_state_dict with "
+                "full_state_dict=True)"
+            )
         raise AdapterFileError(
             f"the factors do not fit: A is {a.shape[0]} × {a.shape[1]}, B is {b.shape[0]} × {b.shape[1]}",
             file=label,
             module=path,
-            fix="the inner sizes must be equal; the file is damaged or of another format",
+            fix=fix,
         )
-    if 0 in a.shape or 0 in b.shape:
-        raise AdapterFileError("a factor is empty", file=label, module=path, shape=(*b.shape, *a.shape))
 
 
 def positive(config: Mapping[str, Any], field: str, label: str) -> float | None:

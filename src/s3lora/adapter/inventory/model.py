@@ -50,7 +50,8 @@ class InventoryTensor:
 class InventoryFile:
     """One file of the adapter's folder.
 
-    `path` is relative to the folder, with slashes. `content` is told of other weights. `runs` lists what would run
+    `path` is relative to the folder, with slashes and without control characters; that of a folder that was not looked
+    into ends in a slash. `content` is told of other weights. `runs` lists what would run
     code, as far as reading it tells: what a pickle names, what a configuration points to, what a template reaches for.
     `note` says in a sentence what else there is to know.
     """
@@ -67,7 +68,8 @@ class InventoryFile:
 class LoaderChoice:
     """Which files a loader takes from the folder: none where it finds nothing, and then `note` says why.
 
-    `measured` tells whether these are just the files that were measured, or files of the same content.
+    `measured` tells whether these are just the files that were measured, or files of the same content; it is True
+    as well where the loader takes none, for then it applies nothing that was not measured.
     """
 
     loader: str

@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.open import INDEX, MAX_CONFIG, MAX_SHARDS, open_adapter
+from s3lora.adapter.open import open_adapter
 from s3lora.adapter.tensors import FLOATING, MAX_HEADER, numpy_dtype, read_safetensors
+from s3lora.adapter.weights import INDEX, MAX_CONFIG, MAX_SHARDS
 from s3lora.errors import AdapterFileError, S3LoRAError, printable
 from s3lora.files import read_bytes
 from s3lora.fleet.sources.protocols import ChangedError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from s3lora.adapter.open import CONFIG, WEIGHTS
+from s3lora.adapter.weights import CONFIG, WEIGHTS, chosen
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UsageError, printable
 from s3lora.fleet.sources import hub
 from s3lora.fleet.sources.discover import Adapters, in_order, is_weights
@@ -180,8 +180,11 @@ def _matched(folder: Folder, names: set[str]) -> Adapters:
     skipped = tuple((name, reason) for name, reason in folder.adapters.skipped if name in weights)
     if not folder.adapters.whole:
         return Adapters(False, tuple(name for name in folder.adapters.files if name in weights), skipped)
-    preferred = next((name for name in WEIGHTS if name in folder.names), None)
-    if weights and preferred in {None, *weights}:
+    # Which of them is opened is for a configuration to say that is not read here.
+    known = [name for name in WEIGHTS if name in folder.names]
+    kinds: tuple[dict[str, object] | None, ...] = (None, {"peft_type": "LORA"}, {"lora_parameters": {}})
+    meant = {name for kind in kinds if (name := chosen(known, kind))}
+    if weights and meant <= {*weights}:
         return Adapters(True, tuple(name for name in folder.adapters.files if name in weights), skipped)
     # the folder would stand for weights that the pattern leaves out
     return Adapters(False, tuple(name for name in weights if name not in dict(skipped)), skipped)

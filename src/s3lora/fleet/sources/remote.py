@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from s3lora.adapter.open import CONFIG, INDEX, WEIGHTS
+from s3lora.adapter.weights import CONFIG, INDEX, WEIGHTS, chosen, parsed_config, raw_config
 from s3lora.errors import AdapterFileError, NothingToAuditError, printable
 from s3lora.fleet.sources.discover import is_weights
 from s3lora.fleet.sources.fetch import Copy, is_index, shards
@@ -58,7 +59,8 @@ def localised(uri: str, *, unless: str | None = None, limit: int = LIMIT) -> Ite
 
     Parameters:
         uri: a path, a URL of fsspec, or `hf://OWNER/NAME[@REVISION][/PATH]`.
-        unless: a fingerprint; if the adapter still has it, nothing but an index of shards is read, and `path` is None.
+        unless: a fingerprint; if the adapter still has it, `path` is None, and no more is read than an index of shards
+            and, where several files may be the weights, the configuration.
         limit: most bytes to fetch.
 
     Raises:
@@ -77,11 +79,11 @@ def localised(uri: str, *, unless: str | None = None, limit: int = LIMIT) -> Ite
         return
     store, name = open_store(uri)
     entries = _entries(store, name)
-    weights = _weights(entries, name, uri)
     with tempfile.TemporaryDirectory(prefix="s3lora-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary) / _safe(uri.partition("?")[0], "adapter")
         folder.mkdir()
         copy = Copy(store, folder, limit, uri)
+        weights = _weights(copy, entries, name)
         file, parts = _index(copy, entries, weights) if is_index(weights.name) else (_target(copy, weights), [weights])
         looked = [*parts, entries[CONFIG]] if CONFIG in entries else parts
         fingerprint, size = _fingerprint(looked, "tag"), _size(parts)
@@ -107,7 +109,7 @@ def _index(copy: Copy, known: Mapping[str, Entry], index: Entry) -> tuple[Path, 
 
 def _copy(copy: Copy, file: Path, parts: list[Entry], config: Entry | None) -> None:
     """Copy what a scan reads of the configuration and the weights."""
-    if config is not None:
+    if config is not None and not (copy.folder / CONFIG).exists():
         copy.small(config, CONFIG)
     if is_index(file.name):
         for shard in parts[1:]:
@@ -129,22 +131,22 @@ def _entries(store: Store, name: str | None) -> Mapping[str, Entry]:
     return {one: entry for one, entry in stated.items() if entry is not None}
 
 
-def _weights(entries: Mapping[str, Entry], name: str | None, uri: str) -> Entry:
+def _weights(copy: Copy, entries: Mapping[str, Entry], name: str | None) -> Entry:
     """Return the weights file that `open_adapter` would take, or raise what it would."""
     if name is not None:
         if name not in entries:
-            raise AdapterFileError("no such file", file=uri)
+            raise AdapterFileError("no such file", file=copy.label)
         return entries[name]
-    for preferred in WEIGHTS:
-        if preferred in entries:
-            return entries[preferred]
-    others = sorted(one for one in entries if one.endswith(".safetensors"))
-    if len(others) == 1:
-        return entries[others[0]]
+    config = None
+    if CONFIG in entries and sum(known in entries for known in WEIGHTS) > 1:
+        config = parsed_config(raw_config(copy.small(entries[CONFIG], CONFIG)), CONFIG)
+    if (found := chosen(entries, config)) is not None:
+        return entries[found]
+    others = sorted(one for one in entries if one.lower().endswith(".safetensors"))
     if others:
         names = ", ".join(printable(one, 60) for one in others[:6])
-        raise AdapterFileError(f"holds {len(others)} weights files ({names})", file=uri, fix="name one of them")
-    raise NothingToAuditError(f"holds no adapter weights (looked for {', '.join(WEIGHTS)})", file=uri)
+        raise AdapterFileError(f"holds {len(others)} weights files ({names})", file=copy.label, fix="name one of them")
+    raise NothingToAuditError(f"holds no adapter weights (looked for {', '.join(WEIGHTS)})", file=copy.label)
 
 
 def _fingerprint(parts: Iterable[Entry], kind: str) -> str:
@@ -173,14 +175,23 @@ def _here(path: str, uri: str) -> Local:
         raise AdapterFileError("no such file or folder", file=path or uri) from None
     except (OSError, ValueError) as error:
         raise AdapterFileError(f"cannot be read ({getattr(error, 'strerror', None) or error})", file=uri) from None
-    chosen = given or next((name for name in WEIGHTS if name in entries), None)
+    known = [name for name in WEIGHTS if name in entries]
+    taken = given or (chosen(known, _config_of(Path(folder)) if len(known) > 1 else None) if known else None)
     kept = set(entries)
-    if chosen is not None:
+    if taken is not None:
         # without reading an index, whatever lies beside it may be a shard of it
-        beside = {name for name in entries if is_index(chosen) and name.endswith(".safetensors")}
-        kept &= {chosen, CONFIG} | beside
+        beside = {name for name in entries if is_index(taken) and name.endswith(".safetensors")}
+        kept &= {taken, CONFIG} | beside
     parts = [entries[name] for name in sorted(kept)]
     return Local(Path(path), _fingerprint(parts, "time"), _size(parts))
+
+
+def _config_of(folder: Path) -> dict[str, Any] | None:
+    """Return the configuration in a folder, None where there is none: opening the adapter says what is wrong."""
+    try:
+        return parsed_config(raw_config(folder / CONFIG), CONFIG)
+    except AdapterFileError:
+        return None
 
 
 def _stat(path: str) -> Entry | None:

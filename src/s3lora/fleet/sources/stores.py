@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
-from s3lora.adapter.open import CONFIG, WEIGHTS
+from s3lora.adapter.weights import CONFIG, WEIGHTS
 from s3lora.errors import AdapterFileError, S3LoRAError, UsageError, printable
 from s3lora.fleet.sources import hub
 from s3lora.fleet.sources.discover import is_weights
@@ -187,13 +187,13 @@ class HttpStore:
         return f"{self.address}/{quote(name, safe='%')}{self.query}"
 
     def entries(self) -> dict[str, Entry]:
-        """Return the configuration, and the weights that loaders look for first; a request for each name tried."""
+        """Return the configuration and the weights of known names; a request for each name tried, up to the first."""
         found: dict[str, Entry] = {}
         for name in (CONFIG, *WEIGHTS):
             entry = self.stat(name)
             if entry is not None:
                 found[name] = entry
-                if name in WEIGHTS:
+                if name == WEIGHTS[0]:
                     break
         return found
 

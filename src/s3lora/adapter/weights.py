@@ -1,0 +1,180 @@
+"""Which files of a folder are its weights, and opening them.
+
+The names are those that loaders look for. A folder is resolved as the loader of its configuration resolves it, so that
+what is measured is what that loader takes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from s3lora.adapter.tensors import WeightsFile, read_safetensors, refuse_pointer
+from s3lora.errors import AdapterFileError, NothingToAuditError, UnsupportedAdapterError, printable
+from s3lora.files import read_whole
+
+CONFIG = "adapter_config.json"
+INDEX = ".safetensors.index.json"
+PROVENANCE = "s3lora.json"
+#: What each loader takes, the first that is there. PEFT 0.21.2 takes no index of shards, mlx-lm 0.32.2 no `.npz`, which
+#: its older versions wrote.
+PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+MLX_WEIGHTS = ("adapters.safetensors", "adapters.npz")
+#: Names that loaders look for, in the order they are taken from a folder whose configuration names no loader.
+WEIGHTS = (
+    "adapter_model.safetensors",
+    "adapter_model.safetensors.index.json",
+    "adapters.safetensors",
+    "pytorch_lora_weights.safetensors",
+    "adapter_model.bin",
+    "adapters.npz",
+)
+#: Fields that MLX writes into its configuration and PEFT does not.
+_MLX_FIELDS = ("lora_parameters", "fine_tune_type", "lora_layers", "adapter_path")
+_TORCH = (".bin", ".pt", ".pth", ".ckpt")
+MAX_CONFIG = 4 * 1024 * 1024
+MAX_SHARDS = 1024
+#: Sub-folders that are looked into for weights, where a folder has none of its own.
+_MAX_SUBFOLDERS = 1000
+
+
+def is_peft(config: Mapping[str, Any] | None) -> bool:
+    """Return whether a configuration is of a PEFT adapter."""
+    return config is not None and "peft_type" in config
+
+
+def is_mlx(config: Mapping[str, Any] | None) -> bool:
+    """Return whether a configuration is of an MLX adapter."""
+    return config is not None and not is_peft(config) and any(field in config for field in _MLX_FIELDS)
+
+
+def weights_order(config: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the names of weights in the order they are taken from a folder with this configuration.
+
+    >>> weights_order({"peft_type": "LORA"})[:2]
+    ('adapter_model.safetensors', 'adapter_model.bin')
+    """
+    first = PEFT_WEIGHTS if is_peft(config) else MLX_WEIGHTS if is_mlx(config) else ()
+    return (*first, *(name for name in WEIGHTS if name not in first))
+
+
+def chosen(names: Collection[str], config: Mapping[str, Any] | None) -> str | None:
+    """Return which of the files of a folder its weights are, None where no name tells or several may be."""
+    known = next((name for name in weights_order(config) if name in names), None)
+    if known is not None:
+        return known
+    others = [name for name in names if name.lower().endswith(".safetensors")]
+    return others[0] if len(others) == 1 else None
+
+
+def weights_in(folder: Path, config: Mapping[str, Any] | None) -> Path:
+    """Return the weights file of a folder, or its index of shards: what the loader of its configuration takes.
+
+    Raises AdapterFileError where several files may be meant, NothingToAuditError where there is none.
+    """
+    for name in weights_order(config):
+        # `exists` and not `is_file`, as PEFT has it: what lies there and is no file is an error there too.
+        if (folder / name).exists():
+            return folder / name
+    found = sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(".safetensors"))
+    if len(found) > 1:
+        names = ", ".join(printable(name, 60) for name in found[:6])
+        raise AdapterFileError(f"holds {len(found)} weights files ({names})", file=folder, fix="name one of them")
+    if found:
+        return folder / found[0]
+    if inner := folders_with_weights(folder):
+        names = ", ".join(f"{printable(name, 60)}/" for name in inner[:6])
+        more = f" and {len(inner) - 6} more" if len(inner) > 6 else ""
+        raise NothingToAuditError(
+            f"holds no adapter weights itself, its folders do: {names}{more}",
+            file=folder,
+            fix=f"give one of them, such as {printable(folder / inner[0], 240)}",
+        )
+    raise NothingToAuditError(
+        f"holds no adapter weights (looked for {', '.join(WEIGHTS)} and *.safetensors)", file=folder
+    )
+
+
+def folders_with_weights(folder: Path) -> list[str]:
+    """Return the names of the folders in `folder` that hold weights of a name that loaders look for, in order."""
+    with os.scandir(folder) as entries:
+        folders = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    return [
+        name for name in folders[:_MAX_SUBFOLDERS] if any((folder / name / weights).exists() for weights in WEIGHTS)
+    ]
+
+
+def raw_config(path: Path) -> bytes:
+    """Return the bytes of a configuration or an index; raise AdapterFileError if it is too long or a pointer."""
+    raw = read_whole(path, MAX_CONFIG, AdapterFileError, label=path.name)
+    refuse_pointer(raw[:200], path)
+    return raw
+
+
+def parsed_config(raw: bytes, label: str) -> dict[str, Any]:
+    """Return the JSON object of a configuration; raise AdapterFileError if it is none."""
+    try:
+        config = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise AdapterFileError(f"is not valid JSON: {printable(error)}", file=label) from None
+    if not isinstance(config, dict):
+        raise AdapterFileError("must hold a JSON object", file=label)
+    return config
+
+
+def open_weights(weights: Path) -> tuple[WeightsFile, ...]:
+    """Open a weights file, or the shards of an index, which lie beside it.
+
+    Raises AdapterFileError for what cannot be read, UnsupportedAdapterError for a kind of file that is not.
+    """
+    if weights.name.endswith(INDEX):
+        return _open_shards(weights)
+    suffix = weights.suffix.lower()
+    if suffix in _TORCH:
+        from s3lora.adapter.torch_zip import read_torch
+
+        return (read_torch(weights),)
+    if suffix == ".npz":
+        raise UnsupportedAdapterError("is a NumPy archive", file=weights.name, fix="convert it to safetensors")
+    if suffix == ".gguf":
+        raise UnsupportedAdapterError("is a GGUF file", file=weights.name, fix="give the PEFT adapter it was made from")
+    return (read_safetensors(weights),)
+
+
+def shard_names(index: Path) -> tuple[str, ...]:
+    """Return the names of the shards of an index, in order; raise AdapterFileError if it is none."""
+    return tuple(sorted(set(_weight_map(index).values())))
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    table = parsed_config(raw_config(index), index.name).get("weight_map")
+    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
+        raise AdapterFileError("has no `weight_map` from tensors to files", file=index.name)
+    names = sorted(set(table.values()))
+    if len(names) > MAX_SHARDS:
+        raise AdapterFileError(f"names {len(names)} shards", file=index.name)
+    for name in names:
+        if Path(name).name != name or not name.isprintable() or name in ("", ".", ".."):
+            raise AdapterFileError(f"names a shard outside the folder: {printable(name)}", file=index.name)
+    return table
+
+
+def _open_shards(index: Path) -> tuple[WeightsFile, ...]:
+    table = _weight_map(index)
+    files: list[WeightsFile] = []
+    try:
+        for name in sorted(set(table.values())):
+            files.append(read_safetensors(index.parent / name))
+        present = {tensor for file in files for tensor in file.tensors}
+        if missing := sorted(set(table) - present):
+            what = f"lists {len(missing)} tensors that are in no shard"
+            raise AdapterFileError(what, file=index.name, module=missing[0])
+    except Exception:
+        for file in files:
+            file.close()
+        raise
+    return tuple(files)
