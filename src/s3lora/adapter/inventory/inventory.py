@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from s3lora.adapter.inventory.applied import unapplied_of
+from s3lora.adapter.inventory.files import list_files
+from s3lora.adapter.inventory.loaders import choices
 from s3lora.adapter.inventory.model import Inventory
 from s3lora.adapter.inventory.tensors import other_names, tensors_of
 from s3lora.adapter.inventory.values import FileValues, TensorValues
@@ -22,7 +24,14 @@ def inventory_of(adapter: Adapter, values: Mapping[str, TensorValues] | None = N
     Raises AdapterFileError where a file cannot be read.
     """
     tensors = tensors_of(adapter, read_values(adapter) if values is None else values)
-    return Inventory(tensors=tensors, unapplied=unapplied_of(adapter, tensors))
+    files, unlisted = list_files(adapter)
+    return Inventory(
+        tensors=tensors,
+        files=files,
+        loaders=choices(adapter, files),
+        unapplied=unapplied_of(adapter, tensors),
+        unlisted=unlisted,
+    )
 
 
 def read_values(adapter: Adapter) -> dict[str, TensorValues]:
