@@ -17,7 +17,7 @@ import pytest
 from s3lora.choose.select import select
 from s3lora.cli.main import run
 from s3lora.errors import SelectionError, UsageError
-from s3lora.gate.conditions import Asked
+from s3lora.gate.counting import Asked
 from s3lora.gate.findings import Gate
 from s3lora.measure.scan import scan
 from tests.command import Result, call

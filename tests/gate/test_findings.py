@@ -12,7 +12,8 @@ from s3lora.choose.rules import Top
 from s3lora.choose.select import Filter, select
 from s3lora.errors import NonFiniteError
 from s3lora.gate.audit import Terms, audit, gravest
-from s3lora.gate.conditions import CONDITIONS, Asked
+from s3lora.gate.conditions import CONDITIONS
+from s3lora.gate.counting import Asked
 from s3lora.gate.findings import INDEX_ID, PERCENTILES, Gate
 from s3lora.measure.scan import Scan, scan
 from s3lora.spectrum.indices import INDICES

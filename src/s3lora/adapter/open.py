@@ -80,7 +80,8 @@ def _assemble(
         what = (
             f"all of its {len(tensors)} tensors are empty" if tensors else "holds no LoRA module, and no other tensor"
         )
-        raise NothingToAuditError(what, file=weights.name, fix=GATHER)
+        kind = AdapterFileError if tensors else NothingToAuditError
+        raise kind(what, file=weights.name, fix=GATHER)
     for format in FORMATS:
         if format.recognises(source):
             reading = format.read(source)

@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterable
 
 from s3lora.errors import UsageError, printable
-from s3lora.gate.conditions import CONDITIONS, KINDS, strict
+from s3lora.gate.conditions import CONDITIONS, strict
+from s3lora.gate.counting import KINDS
 
 #: What no team can accept, for a model with it computes NaN.
 _NEVER = "nonfinite"

@@ -9,7 +9,8 @@ from s3lora.choose.rules import Outlier
 from s3lora.choose.select import Filter, Plan
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError, printable
 from s3lora.gate.baseline import Baseline, Known
-from s3lora.gate.conditions import CONDITIONS, Asked, of_kind
+from s3lora.gate.conditions import CONDITIONS
+from s3lora.gate.counting import Asked, of_kind
 from s3lora.gate.findings import Finding, Gate, some
 from s3lora.gate.places import Place, place_of
 from s3lora.measure.against import Against

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from s3lora.errors import SelectionError, UsageError, printable
-from s3lora.gate.conditions import CONDITIONS, Asked, strict
+from s3lora.gate.conditions import CONDITIONS, strict
+from s3lora.gate.counting import Asked
 from s3lora.measure.against import Against
 from s3lora.spectrum.indices import INDICES
 
