@@ -240,7 +240,23 @@ def test_an_expression_that_is_not_supported_is_told(pattern: str, told: str):
 
 #: Parts of expressions that people write, some of which meet in ways that make a match hard to find.
 PARTS = st.sampled_from(
-    ["q_proj", "k_proj", r"\.", ".*", ".+?", r"\d+", "[0-3]", "(q|v)", "(?:q|k)_", "^", "$", r"\b", "(?!v)", "(?<=_)", "+"]
+    [
+        "q_proj",
+        "k_proj",
+        r"\.",
+        ".*",
+        ".+?",
+        r"\d+",
+        "[0-3]",
+        "(q|v)",
+        "(?:q|k)_",
+        "^",
+        "$",
+        r"\b",
+        "(?!v)",
+        "(?<=_)",
+        "+",
+    ]
 )
 
 
