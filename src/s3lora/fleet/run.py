@@ -129,7 +129,7 @@ def _plan(inputs: Sequence[str], dataset: Dataset, *, resume: bool) -> _Plan:
         trace = dataset.traces.get(stored_uri(found.uri))
         again = not resume or trace is None or trace.transient or trace.kind == INPUT
         plan.items.append(Item(found.uri, None if again or trace is None else trace.fingerprint))
-    given = {item.uri for item in plan.items}
+    given = {stored_uri(item.uri) for item in plan.items}
     plan.stale = [
         uri
         for uri in map(stored_uri, inputs)

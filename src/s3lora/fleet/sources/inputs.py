@@ -26,6 +26,7 @@ from s3lora.fleet.sources.listing import (
 )
 from s3lora.fleet.sources.lists import is_list, read_list
 from s3lora.fleet.sources.protocols import file_system, local_path, protocol_of
+from s3lora.outside import without_secrets
 
 #: Called with the URI of what is skipped, and why.
 OnSkip = Callable[[str, str], object]
@@ -58,7 +59,9 @@ def expand(inputs: Sequence[str], *, on_skip: OnSkip | None = None) -> Iterator[
     for given in inputs:
         for found in _expand(given, skip, listed=False):
             if not unique and found.error is None:
-                digest = blake2b(found.uri.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+                # The same address with another password is the same adapter: results hold no secrets.
+                uri = without_secrets(found.uri)
+                digest = blake2b(uri.encode("utf-8", "surrogatepass"), digest_size=16).digest()
                 if digest in seen:
                     continue
                 seen.add(digest)
