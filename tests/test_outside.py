@@ -19,7 +19,17 @@ SECRETS = st.text("abcXYZ0189!$*+,;-_.~%:@", min_size=6, max_size=20).map(lambda
 FIELDS = st.sampled_from(
     (
         *("token", "access_token", "X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "X-Goog-Signature"),
-        *("sig", "Signature", "AWSAccessKeyId", "api_key", "apikey", "client_secret", "PASSWORD", "hf-token", "%74oken"),
+        *(
+            "sig",
+            "Signature",
+            "AWSAccessKeyId",
+            "api_key",
+            "apikey",
+            "client_secret",
+            "PASSWORD",
+            "hf-token",
+            "%74oken",
+        ),
     )
 )
 
@@ -89,7 +99,20 @@ def test_an_error_names_no_secret():
 
 PIECES = st.sampled_from(
     (
-        *("::", "##", "[", "##[", "##vso[", "##VSO[", "##teamcity[", "section_start:", "section_end:", "error", " ", "\n"),
+        *(
+            "::",
+            "##",
+            "[",
+            "##[",
+            "##vso[",
+            "##VSO[",
+            "##teamcity[",
+            "section_start:",
+            "section_end:",
+            "error",
+            " ",
+            "\n",
+        ),
         *("\t", "\x1b[1m", "\x1b[0K", "x", "#", ":", "\r", "\u2028", "\x0b", "\\"),
     )
 )

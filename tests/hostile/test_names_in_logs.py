@@ -17,8 +17,20 @@ from tests.support import factors, safetensors_bytes
 from tests.test_outside import COMMANDS
 
 #: What begins a command or a formula; a path made of these reads as one at many places where a line may be broken.
-MARKS = ("::error::", "##vso[task.complete]", "##teamcity[x]", "##[error]", "section_start:1:", "=1+1", "@SUM", "-2", "＝3")
-NAMES = st.lists(st.sampled_from((*MARKS, " ", "a;", "x" * 30, "q_proj", "0", "::")), min_size=1, max_size=4).map("".join)
+MARKS = (
+    "::error::",
+    "##vso[task.complete]",
+    "##teamcity[x]",
+    "##[error]",
+    "section_start:1:",
+    "=1+1",
+    "@SUM",
+    "-2",
+    "＝3",
+)
+NAMES = st.lists(st.sampled_from((*MARKS, " ", "a;", "x" * 30, "q_proj", "0", "::")), min_size=1, max_size=4).map(
+    "".join
+)
 FORMULA = re.compile(r"(?:^|;)\s*[=+@\-＝]")
 NUMBER = re.compile(r"-?[0-9.]+(?:e[+-]?[0-9]+)?")
 
@@ -31,7 +43,13 @@ def write(folder: Path, names: list[str]) -> Path:
         a, b = factors(8, 6, 2, seed=at)
         tensors |= {f"base_model.model.{name}.{at}.lora_{side}.weight": half for side, half in (("A", a), ("B", b))}
     (folder / "adapter_model.safetensors").write_bytes(safetensors_bytes(tensors))
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": names[0], "target_modules": names}
+    config = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 2,
+        "base_model_name_or_path": names[0],
+        "target_modules": names,
+    }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 
@@ -66,9 +84,7 @@ COMMAND_LINES = (
 
 @settings(max_examples=8, deadline=None)
 @given(names=st.lists(NAMES, min_size=1, max_size=3), folder=st.sampled_from(MARKS))
-def test_no_command_prints_a_command(
-    names: list[str], folder: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_no_command_prints_a_command(names: list[str], folder: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("hostile")
     with pytest.MonkeyPatch.context() as patch, pytest.MonkeyPatch.context() as streams:
         patch.chdir(root)
@@ -94,7 +110,9 @@ class Capture:
         import sys
 
         streams = [getattr(sys, name) for name in ("stdout", "stderr")]
-        told = [one.buffer.getvalue().decode() if isinstance(one, _Stream) and not one.flush() else "" for one in streams]
+        told = [
+            one.buffer.getvalue().decode() if isinstance(one, _Stream) and not one.flush() else "" for one in streams
+        ]
         for name in ("stdout", "stderr"):
             self._patch.setattr(sys, name, _Stream(io.BytesIO(), "utf-8"))
         return Result(0, *told)

@@ -69,7 +69,9 @@ def scan_csv(documents: Sequence[ScanDocument]) -> str:
     names = [name for name in INDICES if any(name in m.indices for d in documents for m in d.modules)]
     head = ["adapter", "sha256", "path", "layer", "projection", "expert", "m", "n", "rank", "dtype"]
     compared = any(document.reference is not None for document in documents)
-    rows: list[Sequence[object]] = [[*head, "scaling", "scaling_origin", "zero", *names, "selected", "sigma", *(STANDING if compared else ())]]
+    rows: list[Sequence[object]] = [
+        [*head, "scaling", "scaling_origin", "zero", *names, "selected", "sigma", *(STANDING if compared else ())]
+    ]
     for document in documents:
         for module in document.modules:
             cells: list[object] = [document.source.name, document.source.sha256]
