@@ -8,13 +8,12 @@
 >>> record, written = s3lora.write_pruned(pruned, scan, "my-adapter-pruned")
 """
 
-from __future__ import annotations
-
+# Python's own modules are not imported here: `python -m s3lora` would take them from the working directory.
 import importlib
-from typing import TYPE_CHECKING
 
 from s3lora._version import __version__
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from s3lora.adapter.checkpoints import checkpoints
     from s3lora.adapter.model import Adapter, LoraModule, Scaling

@@ -1,12 +1,18 @@
 """`python -m s3lora` and the `s3lora` command."""
 
-from __future__ import annotations
+import os
+import sys
+
+if __name__ == "__main__" and sys.path[:1] in ([""], [os.getcwd()]) and not getattr(sys.flags, "safe_path", False):
+    # `python -m` looks into the working directory before all else, and somebody may have put a numpy.py there. Where
+    # s3lora itself lies there, it and its workers still find it, behind all others.
+    _here = sys.path.pop(0)
+    if os.path.dirname(os.path.dirname(__file__)) == _here:
+        sys.path.append(_here)
 
 import contextlib
 import gc
 import io
-import os
-import sys
 
 
 def main() -> None:

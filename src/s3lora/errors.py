@@ -19,6 +19,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3lora.outside import printable
+
 __all__ = [
     "AdapterFileError",
     "NonFiniteError",
@@ -30,15 +32,6 @@ __all__ = [
     "UsageError",
     "printable",
 ]
-
-
-def printable(text: object, limit: int = 160) -> str:
-    """Return `text` on one line, without control characters, at most `limit` characters long.
-
-    Names come from untrusted files: a terminal must never see their escape sequences.
-    """
-    clean = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 class S3LoRAError(Exception):

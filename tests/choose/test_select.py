@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from s3lora import (
     Filter,
@@ -202,3 +205,72 @@ def test_mark_sets_the_chosen_modules_only():
     measured = grid()
     plan = select(measured, Top(4))
     assert {module.path for module in plan.mark(measured).modules if module.selected} == set(plan.paths)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "(?=(a+)+$)b", "(.*)*x", "(a?){30}a{30}b"])
+def test_no_expression_takes_for_ever(pattern: str):
+    """Each takes `re` longer than the world is old on one of these paths."""
+    measured = scan_of([record("a" * 60 + "!", 0.5), record("layers.0." + "a" * 60 + "!.q_proj", 0.4)])
+    with pytest.raises(NothingToAuditError, match="no module passes the filter"):
+        select(measured, only=Filter(pattern=pattern))
+
+
+def test_what_takes_long_on_all_modules_together_is_stopped(monkeypatch: pytest.MonkeyPatch):
+    measured = grid()
+    assert select(measured, only=Filter(pattern="(.*)*_proj")).candidates == 12
+    monkeypatch.setattr("s3lora.choose.select.MAX_STEPS", 20)
+    with pytest.raises(UsageError, match=r"the expression \(\.\*\)\*_proj takes too long to match; write a simpler"):
+        select(measured, only=Filter(pattern="(.*)*_proj"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        (r"(q|k)_\1", "not supported"),
+        (r"(?P<x>q)(?P=x)", "not supported"),
+        ("(q)?(?(1)_|k)", "not supported"),
+        ("a" * 1025, "has 1025 characters"),
+        ("(", "is no regular expression"),
+    ],
+)
+def test_an_expression_that_is_not_supported_is_told(pattern: str, told: str):
+    with pytest.raises(UsageError, match=told):
+        Filter(pattern=pattern)
+
+
+#: Parts of expressions that people write, some of which meet in ways that make a match hard to find.
+PARTS = st.sampled_from(
+    [
+        "q_proj",
+        "k_proj",
+        r"\.",
+        ".*",
+        ".+?",
+        r"\d+",
+        "[0-3]",
+        "(q|v)",
+        "(?:q|k)_",
+        "^",
+        "$",
+        r"\b",
+        "(?!v)",
+        "(?<=_)",
+        "+",
+    ]
+)
+
+
+@given(st.lists(PARTS, min_size=1, max_size=6).map("".join))
+def test_expressions_choose_what_re_chooses(pattern: str):
+    try:
+        re.compile(pattern)
+    except re.error:
+        with pytest.raises(UsageError, match="is no regular expression"):
+            Filter(pattern=pattern)
+        return
+    try:
+        only = Filter(pattern=pattern)
+    except UsageError:
+        assume(False)
+    chosen = [module.path for module in only.allowed(grid().modules)]
+    assert chosen == [module.path for module in grid().modules if re.search(pattern, module.path)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from s3lora.adapter.tensor import Array, Layout, Tensor, as_stored
+from s3lora.outside import without_secrets
 
 if TYPE_CHECKING:
     from s3lora.adapter.tensors import WeightsFile
@@ -214,9 +215,12 @@ class Adapter:
 
     @property
     def base_model(self) -> str | None:
-        """Return `base_model_name_or_path` as the configuration has it; it need not resolve to anything."""
+        """Return `base_model_name_or_path` as the configuration has it, without secrets if it is a URL.
+
+        It need not resolve to anything.
+        """
         value = (self.config or {}).get("base_model_name_or_path")
-        return value if isinstance(value, str) else None
+        return without_secrets(value) if isinstance(value, str) else None
 
     def check_unchanged(self) -> None:
         """Raise AdapterFileError if a weights file was written to or replaced since it was opened."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
+from s3lora.adapter.expressions import Expression, ExpressionError, Text
 from s3lora.adapter.model import block
 from s3lora.choose.ranking import Context, Rule, Unit
 from s3lora.choose.rules import DEFAULT_RULE
@@ -21,15 +22,23 @@ from s3lora.spectrum.indices import INDICES
 
 #: Rankings that carry no information: what any index must beat.
 CONTROLS = ("random", "random-matched")
+#: Most steps of an expression on all modules: seconds. What people write takes some two million on 36,864.
+MAX_STEPS = 10_000_000
 UnitKind = Literal["module", "layer"]
 Combine = Literal["mean", "max"]
+
+
+@lru_cache(maxsize=64)
+def _expression(pattern: str) -> Expression:
+    return Expression(pattern)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which modules a rule may choose from: all of these must hold, None holds always.
 
-    `layers` is an inclusive range; `pattern` a regular expression searched for in the module's path.
+    `layers` is an inclusive range; `pattern` a regular expression searched for in the module's path, in bounded time
+    whatever it is. Raises UsageError for what is no expression or not supported, such as a reference to a group.
     """
 
     projections: tuple[str, ...] | None = None
@@ -40,18 +49,37 @@ class Filter:
         """Check the regular expression and the range."""
         if self.layers is not None and self.layers[0] > self.layers[1]:
             raise UsageError(f"layers {self.layers[0]}-{self.layers[1]} is no range")
-        try:
-            re.compile(self.pattern or "")
-        except re.error as error:
-            raise UsageError(f"{printable(self.pattern)} is no regular expression ({error})") from None
+        if self.pattern is not None:
+            try:
+                _expression(self.pattern)
+            except ExpressionError as error:
+                raise self._refused(error) from None
 
-    def allows(self, module: ModuleScan) -> bool:
-        """Return whether a rule may choose this module."""
-        return (
-            (self.projections is None or module.projection in self.projections)
-            and (self.layers is None or (module.layer is not None and self.layers[0] <= module.layer <= self.layers[1]))
-            and (self.pattern is None or re.search(self.pattern, module.path) is not None)
+    def allowed(self, modules: Iterable[ModuleScan]) -> list[ModuleScan]:
+        """Return the modules that a rule may choose; raise UsageError where the pattern takes too long on them."""
+        left = [module for module in modules if self._stands_right(module)]
+        if self.pattern is None:
+            return left
+        expression, steps, found = _expression(self.pattern), 0, []
+        for module in left:
+            text = Text(module.path)
+            try:
+                if expression.ends(text, text.everywhere):
+                    found.append(module)
+            except ExpressionError as error:
+                raise self._refused(error) from None
+            steps += text.steps
+            if steps > MAX_STEPS:
+                raise self._refused("takes too long to match")
+        return found
+
+    def _stands_right(self, module: ModuleScan) -> bool:
+        return (self.projections is None or module.projection in self.projections) and (
+            self.layers is None or (module.layer is not None and self.layers[0] <= module.layer <= self.layers[1])
         )
+
+    def _refused(self, why: object) -> UsageError:
+        return UsageError(f"the expression {printable(self.pattern)} {why}", fix="write a simpler one")
 
     def __str__(self) -> str:
         """Return the filter in words, empty where it lets everything pass."""
@@ -212,7 +240,7 @@ def _candidates(scan: Scan, index: str, only: Filter) -> list[ModuleScan]:
         raise UsageError(f"no ranking {index!r}", fix=f"choose one of {', '.join((*INDICES, *CONTROLS))}")
     if index in INDICES and all(index not in module.indices for module in scan.modules):
         raise SelectionError(f"the scan has no {index}", fix=f"scan with {index} switched on, it is costly")
-    allowed = [module for module in scan.modules if only.allows(module)]
+    allowed = only.allowed(scan.modules)
     if not allowed:
         raise NothingToAuditError(f"no module passes the filter ({only})", file=scan.source.name)
     left = [m for m in allowed if not (m.zero or m.nonfinite)]

@@ -16,7 +16,7 @@ import click
 
 from s3lora._version import __version__
 from s3lora.cli.lazy import LazyGroup
-from s3lora.cli.output import complain
+from s3lora.cli.output import complain, misused
 from s3lora.errors import S3LoRAError, UsageError
 
 INTERRUPTED = 130
@@ -68,8 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     except S3LoRAError as error:
         return complain(error.located(), error.exit_status)
     except click.ClickException as error:
-        error.show()
-        return 2
+        return misused(error)
     except (KeyboardInterrupt, click.Abort):
         return complain("interrupted", INTERRUPTED)
     except click.exceptions.Exit as end:

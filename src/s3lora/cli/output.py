@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ import click
 
 from s3lora.errors import OutputError, UsageError, printable
 from s3lora.files import check_writable, write_whole
+from s3lora.outside import without_commands
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,6 +33,17 @@ def complain(message: str, status: int) -> int:
         with contextlib.suppress(OSError):  # nobody listens; the status still tells
             print(f"{CLEAR if live() else ''}s3lora: {printable(message, 2000)}", file=sys.stderr, flush=True)
     return status
+
+
+def misused(error: click.ClickException) -> int:
+    """Print what click says of a wrong use, and return the status."""
+    told = io.StringIO()
+    error.show(told)
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            lines = (printable(line, 2000) for line in told.getvalue().splitlines())
+            print(without_commands("\n".join(lines)), file=sys.stderr, flush=True)
+    return 2
 
 
 def check_output(output: str | None) -> None:
@@ -77,11 +90,11 @@ def show(renderable: RenderableType, output: str | None) -> None:
     from s3lora.report.text import console_for, render, to_text
 
     if output is not None:
-        emit(to_text(renderable), output)
+        emit(without_commands(to_text(renderable)), output)
     else:
         stream = _stdout()
         # Rendered first: rich would end the process by itself when the reader has gone.
-        stream.write(render(renderable, console_for(stream)))
+        stream.write(without_commands(render(renderable, console_for(stream))))
         stream.flush()
 
 

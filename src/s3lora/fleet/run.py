@@ -18,6 +18,7 @@ from s3lora.fleet.results.outcome import MeasuredBatch, Settings
 from s3lora.fleet.results.rows import stored_uri
 from s3lora.fleet.results.summary import NAMED, Summary, counted
 from s3lora.fleet.sources.inputs import expand
+from s3lora.fleet.sources.redirects import checked
 from s3lora.fleet.work import LONGEST, Batch, Item, Work, failed
 
 #: Fewest adapters in a batch, so that what a task and a part cost is shared; and most, whose rows a worker can hold.
@@ -73,6 +74,7 @@ def fleet_scan(
     resume: bool = True,
     batch: int | None = None,
     watch: Watch | None = None,
+    follow: Sequence[str] = (),
 ) -> Summary:
     """Scan every adapter of the inputs into the dataset `out`, and return what it then holds.
 
@@ -85,20 +87,22 @@ def fleet_scan(
             again.
         batch: adapters in a batch; None chooses from 32 up, so that there are some thousand parts at most.
         watch: is shown the progress.
+        follow: hosts that web servers may redirect to besides themselves: HOST, HOST:PORT or `*.HOST`.
 
     Every input is afterwards one row of `adapters` or one row of `errors`. If the run ends early, however it ends, the
     dataset is consistent and the next run completes it.
 
     Raises NothingToAuditError if the inputs name no adapter at all, OutputError and UsageError as `Dataset`.
     """
+    hosts = checked(follow)
     with Dataset(out, settings or Settings()) as dataset:
-        plan = _plan(inputs, dataset, resume=resume)
+        plan = _plan(inputs, dataset, hosts, resume=resume)
         if not plan.items:
             dataset.abandon()
             raise NothingToAuditError(f"no adapter was found in {printable(', '.join(inputs))}")
         dataset.record(_summary(dataset, inputs, plan, complete=False))
         dataset.remove(plan.stale)
-        work = Work(dataset.settings, dataset.known() if resume else b"")
+        work = Work(dataset.settings, dataset.known() if resume else b"", hosts)
         try:
             run = _FleetRun(dataset, engine(work), FleetProgress(len(plan.items)), watch)
             run.through(_batches(plan.items, dataset, batch))
@@ -112,24 +116,24 @@ def fleet_scan(
         return summary
 
 
-def _plan(inputs: Sequence[str], dataset: Dataset, *, resume: bool) -> _Plan:
+def _plan(inputs: Sequence[str], dataset: Dataset, hosts: Sequence[str], *, resume: bool) -> _Plan:
     """Expand the inputs, and find for each what is known of it."""
     plan = _Plan()
     failing: set[str] = set()
     named: set[str] = set()
-    for found in expand(inputs, on_skip=lambda _, reason: plan.skipped.update((reason,))):
+    for found in expand(inputs, on_skip=lambda _, reason: plan.skipped.update((reason,)), follow=hosts):
         if found.error is not None:
             # A listing that broke off after it had named the input itself as an adapter is an error of its own.
-            uri = f"{found.uri.rstrip('/')}/" if found.uri in named else found.uri
-            named.add(uri)
+            uri = f"{found.uri.rstrip('/')}/" if stored_uri(found.uri) in named else found.uri
+            named.add(stored_uri(uri))
             plan.items.append(Item(uri, kind=INPUT, reason=printable(found.error, LONGEST)))
             failing.add(stored_uri(uri))
             continue
-        named.add(found.uri)
+        named.add(stored_uri(found.uri))
         trace = dataset.traces.get(stored_uri(found.uri))
         again = not resume or trace is None or trace.transient or trace.kind == INPUT
         plan.items.append(Item(found.uri, None if again or trace is None else trace.fingerprint))
-    given = {item.uri for item in plan.items}
+    given = {stored_uri(item.uri) for item in plan.items}
     plan.stale = [
         uri
         for uri in map(stored_uri, inputs)

@@ -68,11 +68,13 @@ def is_known(content: str, known: bytes) -> bool:
 class Work:
     """What a worker is given once: the settings, and the contents that need not be measured again.
 
-    `known` are the sorted SHA-256 of these contents, 32 bytes each.
+    `known` are the sorted SHA-256 of these contents, 32 bytes each; `follow` are hosts that web servers may redirect
+    to.
     """
 
     settings: Settings
     known: bytes = b""
+    follow: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -108,7 +110,7 @@ def measure(batch: Batch, work: Work) -> MeasuredBatch:
     rows = _Rows()
     with threadpool_limits(limits=1, user_api="blas"):
         for item in batch.items:
-            _one(item, work.settings, work.known, rows)
+            _one(item, work, rows)
     return rows.measured()
 
 
@@ -120,19 +122,20 @@ def failed(batch: Batch, kind: str, reason: str) -> MeasuredBatch:
     return rows.measured()
 
 
-def _one(item: Item, settings: Settings, known: bytes, rows: _Rows) -> None:
+def _one(item: Item, work: Work, rows: _Rows) -> None:
     if item.kind is not None:
         _fail(rows, item.uri, item.kind, item.reason or "", None, transient=False)
         return
     fingerprint: str | None = None
     try:
-        with localised(item.uri, unless=item.fingerprint) as local:
+        with localised(item.uri, unless=item.fingerprint, follow=work.follow) as local:
             fingerprint = local.fingerprint
             if local.path is None:
                 rows.unchanged.append(stored_uri(item.uri))
                 return
             with open_adapter(local.path) as adapter:
-                _measure(stored_uri(item.uri), adapter, local, settings, b"" if item.fresh else known, rows)
+                known = b"" if item.fresh else work.known
+                _measure(stored_uri(item.uri), adapter, local, work.settings, known, rows)
     except Exception as error:
         _fail(rows, item.uri, kind_of(error), _sentence(error), fingerprint, transient=_may_pass(error))
 

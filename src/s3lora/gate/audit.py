@@ -170,7 +170,7 @@ def _plan(scan: Scan, terms: Terms) -> Plan | None:
     try:
         return terms.choose(scan)
     except NothingToAuditError:
-        allowed = [module for module in scan.modules if terms.only.allows(module)]
+        allowed = terms.only.allowed(scan.modules)
         asked = allowed if any(module.nonfinite for module in allowed) else scan.modules
         if allowed and all(module.zero or module.nonfinite for module in asked):
             return None

@@ -29,7 +29,7 @@ class Asked:
     @property
     def modules(self) -> list[ModuleScan]:
         """Return the modules that the filter lets pass."""
-        return [module for module in self.scan.modules if self.only.allows(module)]
+        return self.only.allowed(self.scan.modules)
 
     @property
     def inventory(self) -> Inventory:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from s3lora.errors import printable
 from s3lora.fleet.results.queries import Answer
-from s3lora.report.documents import cell, to_csv
+from s3lora.report.documents import to_csv, to_json
 
 #: Rows and characters of one value that a terminal is shown.
 SHOWN, WIDE = 50, 200
@@ -35,12 +35,12 @@ def answer_text(answer: Answer) -> RenderableType:
 def answer_json(answer: Answer) -> str:
     """Return the rows as an array of objects."""
     rows = [dict(zip(answer.columns, map(_plain, row), strict=True)) for row in answer.rows]
-    return msgspec.json.format(msgspec.json.encode(rows, enc_hook=str), indent=1).decode() + "\n"
+    return to_json(msgspec.to_builtins(rows, enc_hook=str))
 
 
 def answer_csv(answer: Answer) -> str:
     """Return the rows as CSV with a header."""
-    return to_csv([list(answer.columns), *([cell(_text(value)) for value in row] for row in answer.rows)])
+    return to_csv([answer.columns, *answer.rows])
 
 
 def _shown(value: Any) -> Text:
@@ -53,8 +53,3 @@ def _shown(value: Any) -> Text:
 
 def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _text(value: Any) -> Any:
-    """Return numbers, flags and None as they are, and everything else as a text."""
-    return value if value is None or isinstance(value, bool | int | float) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3lora.measure.composition import Composition, ModuleComposition, ModuleUpdate
-from s3lora.report.documents import cell, to_csv
+from s3lora.report.documents import to_csv
 from s3lora.spectrum.indices import INDICES
 
 _NAMES = [name for name, index in INDICES.items() if not index.costly]
@@ -18,11 +18,11 @@ def compose_csv(composition: Composition) -> str:
     be the same.
     """
     head = ["path", "layer", "projection", "expert", "m", "n", "kind", "adapter", "other", "name", "sha256", "weight"]
-    rows = [[*head, "rank", *_NAMES, "gain", "sharper", "cosine", *_OVERLAPS]]
+    rows: list[list[object]] = [[*head, "rank", *_NAMES, "gain", "sharper", "cosine", *_OVERLAPS]]
     for module in composition.modules:
         place = [module.path, module.layer, module.projection, module.expert, *module.shape]
         for cells in (_together(module), *_alone(composition, module), *_pairs(module)):
-            rows.append([cell(value) for value in (*place, *cells)])
+            rows.append([*place, *cells])
     return to_csv(rows)
 
 

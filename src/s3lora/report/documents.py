@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from s3lora.measure.comparison import Comparison
     from s3lora.rewrite.provenance import Provenance
 
-#: Spreadsheets run cells that begin so; names come from untrusted files.
-_FORMULA = ("=", "+", "-", "@")
+#: Spreadsheets run cells that begin so, some also in the wide forms of East Asia; where lists have semicolons, what
+#: follows one is a cell too. Names come from untrusted files.
+_FORMULA = re.compile(r"((?:^|;)\s*)(?=[=+@\-−＝＋＠－﹢﹣﹦﹫]|::|##|section_)")
 #: Columns of a scan that was held against a reference.
 STANDING = ("percentile_of", "percentile", "percentile_low", "percentile_high", "z", "cell", "cell_adapters")
 
@@ -51,8 +53,12 @@ def scan_document(scan: Scan, plan: Plan | None, reference: Against | None = Non
 
 
 def to_json(document: object) -> str:
-    """Return the document as indented JSON with a final newline; equal documents give equal bytes."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
+    """Return the document as indented JSON with a final newline; equal documents give equal bytes.
+
+    A `##`, which begins commands that a CI reads in a log, has its second sign as an escape.
+    """
+    text = msgspec.json.format(msgspec.json.encode(document), indent=1).decode()
+    return text.replace("##", r"#\u0023") + "\n"
 
 
 def scan_csv(documents: Sequence[ScanDocument]) -> str:
@@ -63,7 +69,9 @@ def scan_csv(documents: Sequence[ScanDocument]) -> str:
     names = [name for name in INDICES if any(name in m.indices for d in documents for m in d.modules)]
     head = ["adapter", "sha256", "path", "layer", "projection", "expert", "m", "n", "rank", "dtype"]
     compared = any(document.reference is not None for document in documents)
-    rows = [[*head, "scaling", "scaling_origin", "zero", *names, "selected", "sigma", *(STANDING if compared else ())]]
+    rows: list[Sequence[object]] = [
+        [*head, "scaling", "scaling_origin", "zero", *names, "selected", "sigma", *(STANDING if compared else ())]
+    ]
     for document in documents:
         for module in document.modules:
             cells: list[object] = [document.source.name, document.source.sha256]
@@ -72,7 +80,7 @@ def scan_csv(documents: Sequence[ScanDocument]) -> str:
             cells += [module.indices.get(name) for name in names]
             cells += [module.selected, " ".join(map(repr, module.sigma))]
             cells += _standing(document, module.path) if compared else ()
-            rows.append([cell(value) for value in cells])
+            rows.append(cells)
     return to_csv(rows)
 
 
@@ -88,41 +96,43 @@ def _standing(document: ScanDocument, path: str) -> Sequence[object]:
 
 def prune_csv(provenance: Provenance) -> str:
     """Return one row a module that was chosen: what was done to it, and why."""
-    rows = [["path", "action", "index", "value", "position", "reason"]]
+    rows: list[Sequence[object]] = [["path", "action", "index", "value", "position", "reason"]]
     for module in provenance.modules:
         cells = [module.path, module.action, provenance.plan.index, module.value, module.position, module.reason]
-        rows.append([cell(value) for value in cells])
+        rows.append(cells)
     return to_csv(rows)
 
 
 def compare_csv(comparison: Comparison) -> str:
     """Return one row a module and adapter; distance and cosine are to the adapter before, so the first has none."""
-    rows = [["path", "layer", "projection", "expert", "adapter", "sha256", "step", "m", "n", "rank"]]
-    rows[0] += ["ssi", "normalised_ssi", "frobenius", "distance", "cosine"]
+    head = ["path", "layer", "projection", "expert", "adapter", "sha256", "step", "m", "n", "rank"]
+    rows: list[Sequence[object]] = [[*head, "ssi", "normalised_ssi", "frobenius", "distance", "cosine"]]
     for module in comparison.modules:
         for i, (source, step, shape) in enumerate(zip(comparison.sources, comparison.steps, module.shape, strict=True)):
             cells: list[object] = [module.path, module.layer, module.projection, module.expert, source.name]
             cells += [source.sha256, step, *(shape or (None, None))]
             cells += [module.rank[i], module.ssi[i], module.normalised_ssi[i]]
             relation = (module.distance[i - 1], module.cosine[i - 1]) if i else (None, None)
-            rows.append([cell(value) for value in (*cells, module.frobenius[i], *relation)])
+            rows.append([*cells, module.frobenius[i], *relation])
     return to_csv(rows)
 
 
-def to_csv(rows: list[list[str]]) -> str:
-    """Return rows of cells, the first of them the heads, as CSV."""
+def to_csv(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows of values, the first of them the heads, as CSV."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()
 
 
-def cell(value: object) -> str:
-    """Return what stands in a cell: nothing for None, and text that no spreadsheet takes for a formula."""
+def _cell(value: object) -> str:
+    """Return what stands in a cell: nothing for None, and text that no spreadsheet takes for a formula.
+
+    Nor does a CI take one for a command, where it is the first of its line.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):
-        clean = printable(value, 1024)
-        return f"'{clean}" if clean.startswith(_FORMULA) else clean
-    return repr(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    return _FORMULA.sub(r"\1'", printable(value, 1024))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from s3lora.adapter.digest import Source
 from s3lora.evaluate.results import Evaluation, Metric, PairedComparison, Sweep, SweepPoint, Tuning, Variant
-from s3lora.report.documents import cell, to_csv
+from s3lora.report.documents import to_csv
 from s3lora.report.sweep_view import comparison
 
 _ADAPTER = ("adapter", "sha256")
@@ -26,7 +26,7 @@ def evaluation_csv(evaluation: Evaluation) -> str:
         for metric in variant.metrics:
             compared = found.get((variant.name, metric.suite, metric.measure))
             rows.append((*about, *_metric(metric), *_compared(compared)))
-    return _cells(rows)
+    return to_csv(rows)
 
 
 def sweep_csv(sweep: Sweep) -> str:
@@ -38,7 +38,7 @@ def sweep_csv(sweep: Sweep) -> str:
     chosen = set(sweep.pareto)
     for i, point in enumerate(sweep.points):
         rows += _point_rows(adapter, "pruned", point, pareto=i in chosen)
-    return _cells(rows)
+    return to_csv(rows)
 
 
 def tuning_csv(tuning: Tuning) -> str:
@@ -51,7 +51,7 @@ def tuning_csv(tuning: Tuning) -> str:
     rows += _variant_rows(adapter, "held-out unpruned", tuning.held_out_unpruned)
     if tuning.confirmed is not None:
         rows += _point_rows(adapter, "held-out", tuning.confirmed)
-    return _cells(rows)
+    return to_csv(rows)
 
 
 def _source(source: Source | None) -> tuple[object, ...]:
@@ -83,7 +83,3 @@ def _compared(found: PairedComparison | None) -> tuple[object, ...]:
     if found is None:
         return (None,) * len(_COMPARISON)
     return (found.reference, found.difference, found.low, found.high, found.p, found.test, found.verdict)
-
-
-def _cells(rows: Sequence[Sequence[object]]) -> str:
-    return to_csv([[cell(value) for value in row] for row in rows])

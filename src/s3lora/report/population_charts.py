@@ -144,7 +144,7 @@ def _ticks(scale: _Scale) -> list[tuple[float, str]]:
     powers = range(math.floor(math.log(low, scale.base)), math.ceil(math.log(high, scale.base)) + 1)
     found = [size * float(scale.base) ** power for power in powers for size in sizes]
     inside = [value for value in found if low * 0.999 <= value <= high * 1.001]
-    return [(scale.at(value), f"{value:.3g}") for value in inside[:: math.ceil(len(inside) / 9)]]
+    return [(scale.at(value), f"{value:.3g}") for value in inside[:: max(1, math.ceil(len(inside) / 9))]]
 
 
 def _linear(low: float, high: float) -> list[tuple[float, str]]:

@@ -322,7 +322,7 @@ def _short(value: float) -> float:
 
 def _json(data: dict[str, Any]) -> str:
     """Return JSON that cannot end the element that it stands in."""
-    return msgspec.json.encode(data).decode().translate(_MARKUP)
+    return msgspec.json.encode(data).decode().translate(_MARKUP).replace("##", r"#\u0023")
 
 
 def _charts(sweep: Sweep) -> list[Any]:

@@ -36,6 +36,12 @@ class Site:
     token: str = ""
     #: Sends this much more than a range had, or less.
     excess: int = 0
+    #: Path → where it is redirected to.
+    moved: dict[str, str] = field(default_factory=dict)
+    #: Sends these bytes after every file, again and again, until nobody listens.
+    forever: bytes = b""
+    #: What was told of who asks, by request: its path and the header Authorization.
+    told: list[tuple[str, str | None]] = field(default_factory=list)
     sent: int = 0
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ""
@@ -85,10 +91,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         site, path = self.here, unquote(urlsplit(self.path).path)
         site.asked.append((self.command, self.path, self.headers.get("Range")))
+        site.told.append((self.path, self.headers.get("Authorization")))
         if body and site.before is not None:
             site.before(path)
         if site.faults.get(path):
             self._plain(site.faults[path].pop(0))
+        elif path in site.moved:
+            self._send(302, {"Location": site.moved[path]}, b"", 0)
         elif not body and not site.head:
             self._plain(405)
         elif site.token and self.headers.get("Authorization") != f"Bearer {site.token}":
@@ -148,6 +157,13 @@ class _Handler(BaseHTTPRequestHandler):
             left -= len(part)
             if not left:
                 break
+        while self.here.forever and length and body:
+            try:
+                self.wfile.write(self.here.forever)
+            except OSError:
+                self.close_connection = True
+                return
+            self.here.sent += len(self.here.forever)
         if cut:
             self.here.cut -= 1
             self.close_connection = True

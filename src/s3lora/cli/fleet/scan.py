@@ -40,6 +40,12 @@ CHEAP = [name for name, method in METHODS.items() if not method.dense]
     "--workers", type=click.IntRange(min=1), metavar="N", help="Processes of --engine local  [default: cores]."
 )
 @click.option(
+    "--follow",
+    multiple=True,
+    metavar="HOST",
+    help="Let web servers redirect to this HOST, HOST:PORT or *.HOST too; repeatable.",
+)
+@click.option(
     "--batch",
     type=click.IntRange(min=1),
     metavar="N",
@@ -63,6 +69,7 @@ def scan_command(
     engine: str,
     address: str | None,
     workers: int | None,
+    follow: tuple[str, ...],
     batch: int | None,
     resume: bool,
     form: str,
@@ -86,7 +93,9 @@ def scan_command(
         # Ray prints what happens to its nodes on standard output, where only the result belongs.
         with contextlib.redirect_stdout(sys.stderr), watching(quiet=quiet) as watch:
             last = Last(watch)
-            summary = fleet_scan(inputs, out, settings, engine=make, resume=resume, batch=batch, watch=last)
+            summary = fleet_scan(
+                inputs, out, settings, engine=make, resume=resume, batch=batch, watch=last, follow=follow
+            )
     except KeyboardInterrupt:
         complain("what is done stays done: the same command goes on from here", 0)
         raise

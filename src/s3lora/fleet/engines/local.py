@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -18,6 +18,8 @@ from s3lora.fleet.work import Batch, Work, measure
 
 #: Set for the workers before they import NumPy: BLAS threads that spin on busy cores cost a factor of ten.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+#: Set too: `python -c`, which a worker is until it is told where modules are, imports those of the working directory.
+SAFE_PATH = "PYTHONSAFEPATH"
 #: Seconds that a worker which was told to end is waited for.
 PATIENCE = 2.0
 
@@ -90,7 +92,7 @@ class LocalEngine:
     def _start(self) -> _Slot:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self.work, self.function), daemon=True)
-        with _one_thread():
+        with _environment({**dict.fromkeys(ONE_THREAD, "1"), SAFE_PATH: "1"}):
             process.start()
         theirs.close()  # so that the worker's end is the only one, and closes with it
         return _Slot(process, ours)
@@ -160,10 +162,10 @@ def _ending(status: int | None) -> str:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let the environment that a new process inherits ask for one BLAS thread."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+def _environment(of_worker: Mapping[str, str]) -> Iterator[None]:
+    """Set variables in the environment that a new process inherits."""
+    before = {name: os.environ.get(name) for name in of_worker}
+    os.environ.update(of_worker)
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from s3lora.fleet.results.content import Content
 from s3lora.fleet.results.schema import COLUMNS, Table, arrow_schema
 from s3lora.measure.scan import ModuleScan
 from s3lora.needs import need
+from s3lora.outside import without_secrets
 
 Row = dict[str, Any]
 #: Longest text of a configuration that is kept.
@@ -19,12 +20,12 @@ LONGEST = 200
 
 
 def stored_uri(uri: str) -> str:
-    """Return `uri` as the tables hold it: a name that is no UTF-8 has its foreign bytes written as escapes.
+    """Return `uri` as the tables hold it: without secrets, and foreign bytes of a name that is no UTF-8 as escapes.
 
     >>> stored_uri("adapters/caf\\udce9")
     'adapters/caf\\\\udce9'
     """
-    return uri.encode("utf-8", "backslashreplace").decode()
+    return without_secrets(uri.encode("utf-8", "backslashreplace").decode())
 
 
 def adapter_row(uri: str, adapter: Adapter, content: Content, fingerprint: str, size: int) -> Row:

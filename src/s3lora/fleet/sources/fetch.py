@@ -77,13 +77,26 @@ class Copy:
                 for start, stop in _pieces([(0, _size(entry))]):
                     self._write(file.fileno(), start, self.store.read(entry, start, stop))
             except NoRangesError:
-                file.truncate(0)
-                for piece in self.store.stream(entry):
-                    self._write(file.fileno(), os.fstat(file.fileno()).st_size, piece)
+                self._stream(entry, path, file.fileno())
         size = os.path.getsize(path)
         if entry.size is not None and size != entry.size:
             raise ChangedError(f"has {entry.size:,} bytes and {size:,} came", file=self.label, fix="try again")
         self.present[path], self.entries[path] = size, entry
+
+    def _stream(self, entry: Entry, path: Path, descriptor: int) -> None:
+        """Copy a file out of one answer, and no more of it than the server, or the header of the file, says there is.
+
+        What comes beyond is for the check of the size, or for the reader, to refuse.
+        """
+        os.ftruncate(descriptor, 0)
+        most, came = entry.size, 0
+        for piece in self.store.stream(entry):
+            self._write(descriptor, came, piece)
+            came += len(piece)
+            if most is None and path.suffix == ".safetensors":
+                most = claimed(path)
+            if most is not None and came > most:
+                return
 
     def header(self, entry: Entry, path: Path) -> None:
         """Copy the beginning of a safetensors file up to the end of its header, and leave a hole behind it."""
@@ -169,6 +182,31 @@ def shards(index: Path) -> tuple[str, ...]:
         if not plain or not name.endswith(".safetensors"):
             raise AdapterFileError(f"names a shard that cannot be one: {printable(name)}", file=index.name)
     return tuple(names)
+
+
+def claimed(path: Path) -> int | None:
+    """Return how many bytes a safetensors file has by its header, None where the header is not all there yet.
+
+    Of a header that cannot be one the beginning is enough: the reader refuses it.
+    """
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8).ljust(8, b"\xff"), "little")
+        if os.fstat(file.fileno()).st_size < 8:
+            return None
+        if length > MAX_HEADER:
+            return 8
+        header = file.read(length)
+    if len(header) < length:
+        return None
+    try:
+        tensors = msgspec.json.decode(header, type=dict[str, _Offsets])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 8 + length
+    return 8 + length + max((one.data_offsets[1] for one in tensors.values()), default=0)
+
+
+class _Offsets(msgspec.Struct):
+    data_offsets: tuple[int, int] = (0, 0)
 
 
 def is_index(name: str) -> bool:

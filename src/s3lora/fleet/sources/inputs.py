@@ -26,6 +26,7 @@ from s3lora.fleet.sources.listing import (
 )
 from s3lora.fleet.sources.lists import is_list, read_list
 from s3lora.fleet.sources.protocols import file_system, local_path, protocol_of
+from s3lora.outside import without_secrets
 
 #: Called with the URI of what is skipped, and why.
 OnSkip = Callable[[str, str], object]
@@ -41,7 +42,7 @@ class Found:
     error: S3LoRAError | None = None
 
 
-def expand(inputs: Sequence[str], *, on_skip: OnSkip | None = None) -> Iterator[Found]:
+def expand(inputs: Sequence[str], *, on_skip: OnSkip | None = None, follow: Sequence[str] = ()) -> Iterator[Found]:
     """Yield what the inputs name, each URI once, folders in natural order with checkpoints before the last adapter.
 
     An input is a folder, which is searched; a pattern with `*`, `?`, `[…]` or `**`; a list (`.txt`, `.parquet`, `-`
@@ -49,31 +50,33 @@ def expand(inputs: Sequence[str], *, on_skip: OnSkip | None = None) -> Iterator[
     address of the Hub (`hub`). An object store's keys come in the order of their bytes.
 
     Nothing is raised for an input: one that cannot be listed, or holds no adapter, is yielded with its error. What is
-    searched and is no adapter by its name is told to `on_skip`. Where URIs may repeat, 16 bytes of digest are kept of
-    each.
+    searched and is no adapter by its name is told to `on_skip`. A list may be redirected to a host of `follow`. Where
+    URIs may repeat, 16 bytes of digest are kept of each.
     """
     skip = on_skip or (lambda uri, reason: None)
     unique = len(inputs) == 1 and not is_list(inputs[0])
     seen: set[bytes] = set()
     for given in inputs:
-        for found in _expand(given, skip, listed=False):
+        for found in _expand(given, skip, follow, listed=False):
             if not unique and found.error is None:
-                digest = blake2b(found.uri.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+                # The same address with another password is the same adapter: results hold no secrets.
+                uri = without_secrets(found.uri)
+                digest = blake2b(uri.encode("utf-8", "surrogatepass"), digest_size=16).digest()
                 if digest in seen:
                     continue
                 seen.add(digest)
             yield found
 
 
-def _expand(given: str, skip: OnSkip, *, listed: bool) -> Iterator[Found]:
+def _expand(given: str, skip: OnSkip, follow: Sequence[str], *, listed: bool) -> Iterator[Found]:
     """Yield what one input, or one entry of a list, names; `listed`: an entry, which is taken as it is if it can."""
     try:
         if not given or "\0" in given:
             raise UsageError("an input is empty" if not given else f"{printable(given)} holds a null character")
         protocol = protocol_of(given)
         if not listed and is_list(given) and (given == "-" or protocol or os.path.isfile(given)):
-            for entry in read_list(given):
-                yield from _expand(entry, skip, listed=True)
+            for entry in read_list(given, follow):
+                yield from _expand(entry, skip, follow, listed=True)
         elif protocol == "hf":
             yield from _hub(given, skip, listed=listed)
         elif (path := local_path(given)) is not None:

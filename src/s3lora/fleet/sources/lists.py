@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, Any
+from urllib.parse import unquote
 
 from s3lora.errors import AdapterFileError, S3LoRAError, printable
 from s3lora.files import open_regular, reason
-from s3lora.fleet.sources.protocols import file_system, local_path, retried, told
+from s3lora.fleet.sources.protocols import file_system, local_path, protocol_of, retried, told
+from s3lora.fleet.sources.stores import HttpStore
 from s3lora.needs import need
 
 ENDINGS = (".txt", ".parquet")
@@ -18,6 +21,8 @@ MAX_LINE = 16 * 1024
 #: Columns that hold the URIs; else the only column of strings.
 COLUMNS = ("uri", "path")
 ROWS = 8192
+#: Bytes of the largest list that is fetched from a web server: ten million addresses.
+LARGEST = 1024**3
 
 
 def is_list(path: str) -> bool:
@@ -25,15 +30,17 @@ def is_list(path: str) -> bool:
     return path == "-" or path.lower().endswith(ENDINGS)
 
 
-def read_list(given: str) -> Iterator[str]:
+def read_list(given: str, follow: Sequence[str] = ()) -> Iterator[str]:
     """Yield the entries of a list, without blank ones and comments; `-` is standard input.
+
+    A web server may redirect to a host of `follow`, as `redirects.checked` returns them.
 
     Raises AdapterFileError if it cannot be read or is no list, MissingPackageError where a package is needed.
     """
     if given == "-":
         yield from _lines(sys.stdin.buffer, "standard input")
         return
-    with _opened(given) as file:
+    with _opened(given, follow) as file:
         try:
             yield from _rows(file, given) if given.lower().endswith(".parquet") else _lines(file, given)
         except (S3LoRAError, GeneratorExit):
@@ -43,21 +50,41 @@ def read_list(given: str) -> Iterator[str]:
 
 
 @contextmanager
-def _opened(given: str) -> Iterator[IO[bytes]]:
+def _opened(given: str, follow: Sequence[str]) -> Iterator[IO[bytes]]:
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(_open(given))
+            file = stack.enter_context(_open(given, follow))
         except OSError as error:
             raise _failure(error, given) from None
         yield file
 
 
-def _open(given: str) -> IO[bytes]:
+def _open(given: str, follow: Sequence[str]) -> IO[bytes]:
     path = local_path(given)
     if path is not None:
         return open_regular(path)
+    if protocol_of(given) in ("http", "https"):
+        return _fetched(given, follow)
     system, inner = file_system(given)
     file: IO[bytes] = retried(lambda: system.open(inner, "rb"), given)
+    return file
+
+
+def _fetched(url: str, follow: Sequence[str]) -> IO[bytes]:
+    """Return a list of a web server, all of it in a file that has no name."""
+    folder, _, name = url.rpartition("/")
+    store = HttpStore(folder, follow=follow)
+    entry = store.stat(unquote(name))
+    if entry is None:
+        raise FileNotFoundError
+    with ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        for piece in store.stream(entry):
+            file.write(piece)
+            if file.tell() > LARGEST:
+                raise AdapterFileError(f"is larger than {LARGEST:,} bytes", file=url, fix="give several lists")
+        file.seek(0)
+        stack.pop_all()
     return file
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,9 @@ class Local:
 
 
 @contextmanager
-def localised(uri: str, *, unless: str | None = None, limit: int = LIMIT) -> Iterator[Local]:
+def localised(
+    uri: str, *, unless: str | None = None, limit: int = LIMIT, follow: Sequence[str] = ()
+) -> Iterator[Local]:
     """Give an adapter as something that `open_adapter` opens; a copy of what lies elsewhere is removed afterwards.
 
     Parameters:
@@ -62,6 +64,7 @@ def localised(uri: str, *, unless: str | None = None, limit: int = LIMIT) -> Ite
         unless: a fingerprint; if the adapter still has it, `path` is None, and no more is read than an index of shards
             and, where several files may be the weights, the configuration.
         limit: most bytes to fetch.
+        follow: hosts that a web server may redirect to besides itself, as `redirects.checked` returns them.
 
     Raises:
         UnreachableError: the network or the other side failed three times, or the file was replaced meanwhile
@@ -77,7 +80,7 @@ def localised(uri: str, *, unless: str | None = None, limit: int = LIMIT) -> Ite
         here = _here(path, uri)
         yield Local(None, here.fingerprint, here.size) if here.fingerprint == unless else here
         return
-    store, name = open_store(uri)
+    store, name = open_store(uri, follow)
     entries = _entries(store, name)
     with tempfile.TemporaryDirectory(prefix="s3lora-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary) / _safe(uri.partition("?")[0], "adapter")

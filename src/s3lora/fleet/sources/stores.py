@@ -5,27 +5,36 @@ A server is not believed: no answer is read further than what was asked for, wha
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterator
+import time
+from base64 import b64encode
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from s3lora.adapter.weights import CONFIG, WEIGHTS
 from s3lora.errors import AdapterFileError, S3LoRAError, UsageError, printable
 from s3lora.fleet.sources import hub
 from s3lora.fleet.sources.discover import is_weights
 from s3lora.fleet.sources.listing import joined
-from s3lora.fleet.sources.protocols import ChangedError, file_system, protocol_of, retried, told
+from s3lora.fleet.sources.protocols import ChangedError, UnreachableError, file_system, protocol_of, retried, told
+from s3lora.fleet.sources.redirects import MOST, STATUSES, same_server, target
 from s3lora.needs import need
+from s3lora.outside import STRUCK
 
 T = TypeVar("T")
 
 #: Most bytes of content in memory at once.
 CHUNK = 8 * 1024 * 1024
-#: Seconds to wait for a connection, and for the next bytes of an answer.
-CONNECT, NEXT_BYTES = 15, 60
+#: Seconds to wait for a connection, for the next bytes of an answer, and for a server to get up to speed.
+CONNECT, NEXT_BYTES, GRACE = 15, 60, 60
+#: Bytes a second: a server that goes on more slowly is given up.
+SLOWEST = 16 * 1024
+#: Where the Hub sends readers of large files on to.
+HUB_HOSTS = ("huggingface.co", "*.huggingface.co", "*.hf.co")
 
 
 class NoRangesError(S3LoRAError):
@@ -60,21 +69,26 @@ class Store(Protocol):
         """Raise ChangedError if the file is another one than it was, where reading does not tell already."""
 
 
-def open_store(uri: str) -> tuple[Store, str | None]:
-    """Return the folder of an adapter elsewhere, and the name of its weights file where `uri` names one."""
+def open_store(uri: str, follow: Sequence[str] = ()) -> tuple[Store, str | None]:
+    """Return the folder of an adapter elsewhere, and the name of its weights file where `uri` names one.
+
+    `follow` are hosts that a web server may redirect to, as `redirects.checked` returns them.
+    """
+    if re.search(rf"/{STRUCK}@|={STRUCK}(?:[&;#]|$)", uri):
+        raise AdapterFileError("had credentials in its address, which results do not keep", file=uri, fix="give them")
     protocol = protocol_of(uri)
     if protocol == "hf":
         repo = hub.repository(uri)
         if repo is None:
             raise UsageError(f"{printable(uri)} is no single model", fix="give hf://OWNER/NAME")
         folder, name = _split(repo.path)
-        return HubStore(repo, folder, uri), name
+        return HubStore(repo, folder, uri, follow), name
     if protocol in ("http", "https"):
         if not _host(uri):
             raise UsageError(f"{printable(uri)} names no server", fix="give https://SERVER/PATH")
         address, mark, query = uri.partition("?")
         folder, name = _split(address)
-        return HttpStore(folder, mark + query), name
+        return HttpStore(folder, mark + query, follow=follow), name
     folder, name = _split(uri)
     return FileStore(folder), name
 
@@ -173,11 +187,18 @@ def _entry(info: dict[str, Any]) -> Entry:
 class HttpStore:
     """A folder of a web server, which cannot be listed: the names that adapters have are tried."""
 
-    def __init__(self, address: str, query: str = "", headers: dict[str, str] | None = None) -> None:
-        """Take the folder's URL, and what follows the name of each file in it."""
-        self.address, self.query, self.headers = address, query, headers or {}
-        self.system, _ = file_system(address)
+    def __init__(
+        self, address: str, query: str = "", headers: dict[str, str] | None = None, follow: Sequence[str] = ()
+    ) -> None:
+        """Take the folder's URL, what follows the name of each file in it, and hosts that redirects may lead to."""
         self.aiohttp = need("aiohttp", "fleet")
+        start, _, rest = address.partition("://")
+        user, at, _ = rest.partition("/")[0].rpartition("@")
+        self.address, self.query, self.follow = f"{start}://{rest[len(user) + len(at) :]}", query, follow
+        self.headers = dict(headers or {})  # which go to this server alone, wherever it redirects to
+        if at:
+            self.headers["Authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
+        self.system, _ = file_system(self.address)
         self.sync = need("fsspec.asyn", "fleet").sync
         #: Name of a file → entity tag of the first answer; each later one must have the same.
         self.seen: dict[str, str] = {}
@@ -210,8 +231,12 @@ class HttpStore:
         url = self.url(entry.name)
         answer = retried(partial(self._checked, entry), url)
         try:
+            start, came = time.monotonic(), 0
             while data := self._run(answer.content.read, CHUNK):
                 yield data
+                came += len(data)
+                if time.monotonic() - start > GRACE + came / SLOWEST:
+                    raise UnreachableError(f"sends fewer than {SLOWEST:,} bytes a second", file=url, fix="try again")
         except self.aiohttp.ClientError as error:  # no second try: what was yielded cannot be taken back
             raise told(error, url) from None
         finally:
@@ -235,13 +260,11 @@ class HttpStore:
         return self._run(self._whole, entry)
 
     async def _stated(self, name: str) -> Entry | None:
-        session, url = await self.system.set_session(), self.system.encode_url(self.url(name))
-        asked = {**self.headers, "Accept-Encoding": "identity"}
-        async with session.head(url, headers=asked, allow_redirects=True, timeout=self._timeout()) as answer:
+        async with await self._asked("HEAD", self.url(name), {}, CHUNK) as answer:
             if answer.status not in (405, 501):
                 return self._entry_of(answer, name)
-        asked["Range"] = "bytes=0-0"  # for servers that know no HEAD
-        async with session.get(url, headers=asked, timeout=self._timeout()) as answer:
+        # for servers that know no HEAD
+        async with await self._asked("GET", self.url(name), {"Range": "bytes=0-0"}, CHUNK) as answer:
             return self._entry_of(answer, name)
 
     def _entry_of(self, answer: Any, name: str) -> Entry | None:
@@ -254,13 +277,26 @@ class HttpStore:
         tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
         return Entry(name, int(length) if re.fullmatch(r"\d{1,18}", length) else None, tag)
 
-    async def _get(self, url: str, headers: dict[str, str]) -> Any:
-        session = await self.system.set_session()
-        asked = {**self.headers, "Accept-Encoding": "identity", **headers}
-        return await session.get(self.system.encode_url(url), headers=asked, timeout=self._timeout())
+    async def _asked(self, method: str, url: str, more: dict[str, str], most: int | None) -> Any:
+        """Return an answer of at most `most` bytes, None for any number, after the redirects that may be followed."""
+        session, first = await self.system.set_session(), url
+        total = None if most is None else GRACE + most / SLOWEST
+        timeout = self.aiohttp.ClientTimeout(total=total, sock_connect=CONNECT, sock_read=NEXT_BYTES)
+        for _ in range(MOST + 1):
+            own = self.headers if same_server(first, url) else {}
+            headers = {**own, "Accept-Encoding": "identity", **more}
+            answer = await session.request(
+                method, self.system.encode_url(url), headers=headers, allow_redirects=False, timeout=timeout
+            )
+            if answer.status not in STATUSES:
+                return answer
+            location = answer.headers.get("Location", "")
+            answer.close()
+            url = target(url, location, self.follow)
+        raise AdapterFileError(f"is redirected more than {MOST} times", file=first)
 
     async def _range(self, entry: Entry, start: int, stop: int) -> bytearray:
-        answer = await self._get(self.url(entry.name), {"Range": f"bytes={start}-{stop - 1}"})
+        answer = await self._asked("GET", self.url(entry.name), {"Range": f"bytes={start}-{stop - 1}"}, stop - start)
         try:
             self._check(answer, entry)
             if answer.status != 206 and start > 0:
@@ -278,7 +314,7 @@ class HttpStore:
             answer.close() if not answer.content.at_eof() else answer.release()
 
     async def _whole(self, entry: Entry) -> Any:
-        answer = await self._get(self.url(entry.name), {})
+        answer = await asyncio.wait_for(self._asked("GET", self.url(entry.name), {}, None), CONNECT + NEXT_BYTES)
         try:
             self._check(answer, entry)
         except BaseException:
@@ -299,14 +335,11 @@ class HttpStore:
     def _expected(self, entry: Entry) -> str | None:
         return entry.tag
 
-    def _timeout(self) -> Any:
-        return self.aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=NEXT_BYTES)
-
 
 class HubStore(HttpStore):
     """A folder of a model on the Hub, at the commit that its revision is when it is first asked."""
 
-    def __init__(self, repo: hub.Repository, folder: str, uri: str) -> None:
+    def __init__(self, repo: hub.Repository, folder: str, uri: str, follow: Sequence[str] = ()) -> None:
         """Ask for the model; one request tells its files with sizes and digests."""
         info = hub.information(repo, uri)
         package, tools = need("huggingface_hub", "fleet"), need("huggingface_hub.utils", "fleet")
@@ -317,7 +350,9 @@ class HubStore(HttpStore):
             if file.rfilename.startswith(below)
         }
         address = package.hf_hub_url(repo.name, f"{below}{CONFIG}", revision=info.sha, endpoint=hub.endpoint())
-        super().__init__(address.removesuffix(f"/{CONFIG}"), headers=tools.build_hf_headers())
+        super().__init__(
+            address.removesuffix(f"/{CONFIG}"), headers=tools.build_hf_headers(), follow=(*HUB_HOSTS, *follow)
+        )
 
     def entries(self) -> dict[str, Entry]:
         """Return all files in the folder."""

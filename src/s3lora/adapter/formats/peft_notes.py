@@ -1,0 +1,38 @@
+"""What a PEFT configuration says of an adapter that its numbers alone do not show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from s3lora.adapter.model import LoraModule
+from s3lora.errors import printable
+
+#: Initialisations that change the base weight when the adapter is loaded.
+BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+#: Layers that many base models tie: the embeddings of what is read, and of what is written.
+_READ, _WRITTEN = ("embed_tokens", "wte", "embed_in"), ("lm_head", "embed_out")
+
+
+def changed_base(config: Mapping[str, Any] | None) -> str | None:
+    """Return the initialisation that changes the base weights at load, None where there is none.
+
+    >>> changed_base({"init_lora_weights": "pissa_niter_16"})
+    'pissa_niter_16'
+    """
+    method = (config or {}).get("init_lora_weights")
+    return method if isinstance(method, str) and method.lower().startswith(BASE_CHANGING) else None
+
+
+def peft_notes(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> Iterator[str]:
+    """Yield what the user should know."""
+    if (method := changed_base(config)) is not None:
+        yield (
+            f"initialised by {printable(method, 40)}: B·A holds a part of the base weight, which is taken out of the "
+            "base at load, so the scores are not those of what was learned"
+        )
+    if config.get("alora_invocation_tokens"):
+        yield "aLoRA: it acts only on what follows its invocation tokens"
+    names = {module.projection for module in modules}
+    if names.intersection(_READ) and names.intersection(_WRITTEN):
+        yield "embeddings and output layer both have an update: where the base model ties them, both act on one weight"
