@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s3lora.adapter.formats.patterns import Pattern
+from s3lora.adapter.formats.peft_notes import changed_base
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.errors import UnsupportedAdapterError, printable
-
-#: Initialisations that change the base weight when the adapter is loaded.
-BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def refuse_changed_base(adapter: Adapter) -> None:
     """Raise UnsupportedAdapterError if the base weights are changed at load: without its update they would be wrong."""
-    method = (adapter.config or {}).get("init_lora_weights")
-    if isinstance(method, str) and method.lower().startswith(BASE_CHANGING):
+    method = changed_base(adapter.config)
+    if method is not None:
         raise UnsupportedAdapterError(
             f"was initialised by {printable(method, 40)}, which changes the base weights at load: a module without "
             "its update would leave a wrong base behind",

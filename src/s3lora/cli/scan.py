@@ -205,7 +205,7 @@ def _show(audits: Sequence[Audit], output: str | None, *, first: bool = True) ->
 
 def _next(one: Audit, scan: Scan) -> str | None:
     """Return the command that prunes what the report marks, None where `prune` would refuse the adapter."""
-    if any(module.nonfinite for module in scan.modules):
+    if scan.inventory.base_changed or any(module.nonfinite for module in scan.modules):
         return None
     context = click.get_current_context()
     # --z may be that of a --fail-on rule, which prune has not.

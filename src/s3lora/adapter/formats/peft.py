@@ -18,6 +18,7 @@ from s3lora.adapter.formats.base import (
     rank_warning,
 )
 from s3lora.adapter.formats.parts import Parts, Scalings
+from s3lora.adapter.formats.peft_notes import peft_notes
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.model import LoraModule, natural_key, path_parts
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
@@ -64,6 +65,7 @@ def _read(source: StoredAdapter) -> Reading:
         notes.append("no adapter_config.json: the scaling is unknown and taken as 1, so magnitudes are relative")
     if any(module.dora for module in ordered):
         notes.append("DoRA: the spectra are of B·A alone; the magnitude vectors are carried along unread")
+    notes.extend(peft_notes(config, ordered))
     notes.extend(rank_warning(ordered, configured))
     notes.extend(experts.notes(ordered))
     return Reading(ordered, others, tuple(notes))

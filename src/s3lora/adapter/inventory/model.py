@@ -97,7 +97,8 @@ class Inventory:
     """All that is in an adapter.
 
     `tensors` stand in the order of the file, `files` in order of their paths. `unlisted` counts files beyond the
-    bound of what is listed. Of an adapter in memory there are no files and no loaders.
+    bound of what is listed. `base_changed` names the initialisation that takes B·A out of the base weights at load
+    (PiSSA and its kin). Of an adapter in memory there are no files and no loaders.
     """
 
     tensors: tuple[InventoryTensor, ...] = ()
@@ -105,6 +106,7 @@ class Inventory:
     loaders: tuple[LoaderChoice, ...] = ()
     unapplied: tuple[Unapplied, ...] = ()
     unlisted: int = 0
+    base_changed: str | None = None
 
     def of_role(self, *roles: TensorRole) -> tuple[InventoryTensor, ...]:
         """Return the tensors of these roles."""
