@@ -171,26 +171,26 @@ def in_process_of_its_own(target: Target, state: Path, seconds: float, seed: int
     """Run a target for some seconds in a child, which may die of it; what it counted and found is in `state`."""
     folder = state / target.name
     folder.mkdir(parents=True, exist_ok=True)
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            status = _child(target, state, seconds, seed)
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(child, 0)
+    with work_folder() as work:  # removed by the parent, for the child may die
+        child = os.fork()
+        if child == 0:
+            try:
+                _child(Session(target, state, seconds, work), seed)
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
     if status != 0:
         counts = read_counts(folder)
         counts.died += 1
         write_counts(folder, counts)
 
 
-def _child(target: Target, state: Path, seconds: float, seed: int) -> int:
-    log = os.open(state / target.name / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+def _child(session: Session, seed: int) -> None:
+    log = os.open(session.folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(log, stream)
     resource.setrlimit(resource.RLIMIT_AS, (SPACE, SPACE))
-    with work_folder() as work:
-        session = Session(target, state, seconds, work)
-        (run_guided if has_atheris() else run_plain)(session, seed)
-    return 0
+    (run_guided if has_atheris() else run_plain)(session, seed)
