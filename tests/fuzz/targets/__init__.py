@@ -8,6 +8,7 @@ from tests.fuzz.targets import (
     configuration,
     expression,
     gate,
+    inventory,
     judge,
     measurement,
     names,
@@ -21,6 +22,6 @@ from tests.fuzz.targets import (
 
 MODULES = (
     safetensors, torch_files, npz, configuration, names, expression, gate, reference, card, provenance, measurement,
-    prompts, judge,
+    prompts, judge, inventory,
 )  # fmt: skip
 TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from s3lora.adapter.torch_pickle import GlobalName, PickleError, Storage, TensorRecord, read_pickle
+from s3lora.adapter.torch_pickle import PickleError, read_pickle
 from s3lora.adapter.torch_zip import read_torch
 from s3lora.errors import AdapterFileError
 from tests.fuzz.contract import BrokenContract, untouched
@@ -98,7 +101,8 @@ def archive(draw: Draw) -> bytes:
         return draw.rest()
     root = draw.word() if draw.chance(12) else "archive"
     members = [(f"{root}/data.pkl", b""), (f"{root}/byteorder", draw.pick((b"little", b"big", b"")))]
-    members += [(f"{root}/data/{i}", b"\0\0\x80\x3f" * 24) for i in range(4)]
+    members += [(f"{root}/data/{i}", b"\0\0\x80\x3f" * (12, 16)[i % 2]) for i in range(4)]
+    members += [(f"{root}/version", b"3\n"), (f"{root}/.data/serialization_id", b"0" * 40)]
     for _ in range(draw.number(2)):
         where = draw.number(len(members) - 1)
         other = draw.pick((*(name for name, _ in members), f"{root}/constants.pkl", "x/"))
@@ -107,7 +111,8 @@ def archive(draw: Draw) -> bytes:
     cut = draw.number(65_535) if draw.chance(16) else None
     description = pickled(draw)
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
+        warnings.simplefilter("ignore")  # that a name is there twice: it is meant
         file.comment = b"x" * 3 if draw.chance(16) else b""
         for name, data in members:
             one = zipfile.ZipInfo(name.replace("\0", "") or "x")
@@ -123,12 +128,8 @@ def _archive(data: bytes, folder: Path) -> None:
     draw = Draw(data)
     path = folder / "in" / "adapter_model.bin"
     path.parent.mkdir()
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zipfile's, that a name is there twice: it is meant
-        pruned = draw.chance(3)
-        path.write_bytes(archive(draw))
+    pruned = draw.chance(3)
+    path.write_bytes(archive(draw))
     with untouched(folder):
         file = read_torch(path)
         try:
@@ -153,31 +154,29 @@ def _pickle(data: bytes, _: Path) -> None:
     _plain(value)
 
 
+_PLAIN = (type(None), bool, int, float, str)
+
+
 def _plain(value: Any) -> None:
-    """Raise unless a value is made of plain data and of the records of the reader."""
+    """Raise unless a value is made of plain data and of records of the reader."""
     queue, seen = [value], set()
     while queue:
         one = queue.pop()
         if id(one) in seen:
             continue
         seen.add(id(one))
-        if type(one) in (list, tuple):
+        if is_dataclass(one):
+            queue.extend(getattr(one, part.name) for part in fields(one))
+        elif type(one) in (list, tuple):
             queue.extend(one)
-        elif type(one) is dict:
+        elif type(one) in (dict, OrderedDict):
             queue.extend([*one, *one.values()])
-        elif type(one) not in (type(None), bool, int, float, str, TensorRecord, Storage, GlobalName):
+        elif type(one) not in _PLAIN:
             raise BrokenContract(f"makes a {type(one).__name__} of a pickle")
 
 
 def _seeds() -> Sequence[bytes]:
-    def whole(data: bytes) -> bytes:
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return b"\0\4" + archive(Draw(data))
-
-    return (b"", b"\2", bytes(10) + b"\3", whole(b""), whole(bytes(9) + b"\3"))
+    return (b"", b"\2", bytes(10) + b"\3", *(b"\0\4" + archive(Draw(data)) for data in (b"", bytes(9) + b"\3")))
 
 
 def _pickle_seeds() -> Sequence[bytes]:
