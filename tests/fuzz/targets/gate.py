@@ -15,8 +15,26 @@ from tests.fuzz.draw import INTEGERS, NUMBERS, Draw
 from tests.fuzz.measuring import put
 from tests.fuzz.target import Target
 
-RULES = ("ssi > 0.1", "outliers > 0", "top > 3", "ssi < 0", "nonfinite", "modules > 1", "kurtosis >= 1e400")
-_WORDS = (*RULES, "ssi", "svd", "top 3", "q_proj", "0-2", "(a+)+$", "head", "mean", "strict", "../x", "3", "1e9")
+RULES = (
+    "ssi > 0.1", "outliers > 0", "ssi < 0", "nonfinite", "kurtosis >= 1e400", "strict", "unmeasured", "heads",
+    "rank > 1", "dead-modules", "ssi > p99",
+)  # fmt: skip
+_WORDS = (
+    *RULES,
+    "heads: ours",
+    "ssi",
+    "svd",
+    "top 3",
+    "q_proj",
+    "0-2",
+    "(a+)+$",
+    "head",
+    "mean",
+    "strict",
+    "../x",
+    "3",
+    "1e9",
+)
 
 
 def _policy(draw: Draw) -> bytes:
