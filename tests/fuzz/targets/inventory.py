@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import s3lora
+from s3lora.adapter.inventory.archives import pickles_in, view_of
+from s3lora.adapter.inventory.files import list_files
+from s3lora.adapter.inventory.pickle_source import PickleBudget
+from s3lora.adapter.inventory.templates import reaches
 from tests.fuzz.contract import BrokenContract, untouched
 from tests.fuzz.draw import Draw
 from tests.fuzz.measuring import put
@@ -20,7 +24,6 @@ from tests.fuzz.targets.npz import _npz
 from tests.fuzz.targets.safetensors import content
 from tests.fuzz.targets.torch_files import GLOBALS, _named, archive, pickled
 
-NEEDS = ("s3lora.adapter.inventory.files",)
 LONGEST = 400
 _NAME = re.compile(r"[A-Za-z_]\w{0,20}(\.[A-Za-z_]\w{0,20}){0,3}")
 
@@ -67,8 +70,6 @@ class _Recorder(pickle._Unpickler):  # type: ignore[name-defined, misc]
 
 def _fuzz_pickle(data: bytes, _: Path) -> None:
     """Raise unless everything that the unpickler would import is named."""
-    from s3lora.adapter.inventory.archives import pickles_in, view_of
-    from s3lora.adapter.inventory.pickle_source import PickleBudget
 
     raw = pickled(Draw(data))
     found = pickles_in(view_of(raw), PickleBudget(), named=True)
@@ -83,8 +84,6 @@ def _fuzz_pickle(data: bytes, _: Path) -> None:
 
 
 def _fuzz_template(data: bytes, _: Path) -> None:
-    from s3lora.adapter.inventory.templates import reaches
-
     found, note = reaches(data.decode("utf-8", "replace"))
     _told([*found, note])
 
@@ -97,8 +96,6 @@ NAMES = (
 
 
 def _fuzz_folder(data: bytes, folder: Path) -> None:
-    from s3lora.adapter.inventory.files import list_files
-
     draw = Draw(data)
     put(folder / "in")
     for _ in range(1 + draw.number(3)):
@@ -150,7 +147,7 @@ _TEMPLATE = (
     b"%c",
 )
 TARGETS = (
-    Target("pickle-names", "what a pickle would import", _fuzz_pickle, _pickle_seeds, _WORDS, NEEDS),
-    Target("templates", "chat templates", _fuzz_template, _template_seeds, _TEMPLATE, NEEDS),
-    Target("folder", "every file of an adapter's folder", _fuzz_folder, _folder_seeds, _WORDS, NEEDS, quick=100),
+    Target("pickle-names", "what a pickle would import", _fuzz_pickle, _pickle_seeds, _WORDS),
+    Target("templates", "chat templates", _fuzz_template, _template_seeds, _TEMPLATE),
+    Target("folder", "every file of an adapter's folder", _fuzz_folder, _folder_seeds, _WORDS, quick=100),
 )
