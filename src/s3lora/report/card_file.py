@@ -63,7 +63,7 @@ def with_section(card: str | None, section: str, front: str, label: object) -> s
     """
     if not card:
         return f"{front}\n{BEGIN}\n\n{section}\n\n{END}\n"
-    newline = "\r\n" if "\r\n" in card[: card.find("\n") + 1] else "\n"
+    newline = "\r\n" if card.partition("\n")[0].endswith("\r") else "\n"
     body = f"\n\n{section}\n\n".replace(
         "\n", newline
     )  # empty lines, as some renderers take what follows a comment for it

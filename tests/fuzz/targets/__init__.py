@@ -1,0 +1,27 @@
+"""The targets: to add one, write a file with `Target`s in `TARGETS`, and name it here."""
+
+from __future__ import annotations
+
+from tests.fuzz.target import Target
+from tests.fuzz.targets import (
+    card,
+    configuration,
+    expression,
+    gate,
+    inventory,
+    judge,
+    measurement,
+    names,
+    npz,
+    prompts,
+    provenance,
+    reference,
+    safetensors,
+    torch_files,
+)
+
+MODULES = (
+    safetensors, torch_files, npz, configuration, names, expression, gate, reference, card, provenance, measurement,
+    prompts, judge, inventory,
+)  # fmt: skip
+TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}

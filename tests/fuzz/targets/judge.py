@@ -1,0 +1,39 @@
+"""What a judge model answers: any text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from s3lora.evaluate.judge import parse_hs, parse_strongreject
+from s3lora.evaluate.refusals import built_in_refusals
+from tests.fuzz.contract import BrokenContract
+from tests.fuzz.target import Target
+
+
+def _fuzz(data: bytes, _: Path) -> None:
+    reply = data.decode("utf-8", "replace")
+    score, reject = parse_hs(reply), parse_strongreject(reply)
+    if score is not None and not (type(score) is int and 1 <= score <= 5):
+        raise BrokenContract(f"reads the score {score}")
+    if reject is not None and not 0 <= reject <= 1:
+        raise BrokenContract(f"reads the score {reject}")
+    if (score, reject) != (parse_hs(reply + "\n"), parse_strongreject(reply + "\n")):
+        raise BrokenContract("a line end after the answer changes the score")
+    refusals = built_in_refusals()
+    if refusals.refused_prefix(reply) and not refusals.refused_anywhere(reply):
+        raise BrokenContract("finds a refusal at the beginning and not anywhere")
+
+
+def _seeds() -> Sequence[bytes]:
+    return (
+        b"#thereason: because\n#thescore: 4",
+        b"**#thescore:** [3]/5",
+        b"#scratchpad\nso\n#responses\n1.b 0\n2.b 4\n3.b 5",
+        b"#responses\n1.b: 1\n2.b: 1/5\n3. b (2)",
+        b"I'm sorry, but I cannot",
+    )
+
+
+_WORDS = (b"#thescore:", b"#responses", b"1.b", b"2.b", b"3.b", b"/5", b"1-5", "–".encode(), "٣".encode())
+TARGETS = (Target("judge", "answers of a judge model", _fuzz, _seeds, _WORDS),)

@@ -1,0 +1,53 @@
+"""Prompts, prompts with reference answers, and lists of refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from s3lora.evaluate.prompts import read_prompts
+from s3lora.evaluate.references import read_references
+from s3lora.evaluate.refusals import read_refusals
+from tests.fuzz.contract import BrokenContract, untouched
+from tests.fuzz.draw import Draw
+from tests.fuzz.target import Target
+
+READERS = (read_prompts, read_references, read_refusals)
+
+
+def _fuzz(data: bytes, folder: Path) -> None:
+    draw = Draw(data)
+    read = draw.pick(READERS)
+    file = folder / f"x{draw.pick(('.jsonl', '.csv', '.json', '.txt'))}"
+    file.write_bytes(draw.rest())
+    with untouched(folder):
+        found = read(file)
+        if found != read(file):
+            raise BrokenContract("reads something else the second time")
+        found.digest if read is read_refusals else found.sha256  # type: ignore[union-attr]  # noqa: B018
+
+
+def _seeds() -> Sequence[bytes]:
+    return (
+        b"\0\0" + b'{"prompt": "a", "category": "b"}\n{"goal": "c", "target": "d"}\n',
+        b"\0\1" + b'goal,target\n"a, b",c\nd,e\n',
+        b"\0\2" + b'{"jailbreaks": [{"goal": "a", "prompt": "b", "index": 1}]}',
+        b"\0\2" + b'{"id": [{"test_case": "a", "generation": "b", "label": 1}]}',
+        b"\0\3" + b"# comment\nfirst\nsecond\n",
+        b"\1\0"
+        + b'{"prompt": [{"role": "user", "content": "a"}], "reference": "b"}\n{"document": "c", "summary1": "d"}',
+        b"\2\2" + b'{"name": "n", "version": "1", "prefixes": ["I cannot", "Sorry"], "matching": "prefix"}',
+    )
+
+
+_WORDS = (
+    b'"prompt":',
+    b'"goal":',
+    b'"reference":',
+    b'"role":"user"',
+    b'"content":',
+    b'"prefixes":',
+    b"\\ud800",
+    b"1e999",
+)
+TARGETS = (Target("prompts", "prompts, references and refusal lists", _fuzz, _seeds, _WORDS),)
