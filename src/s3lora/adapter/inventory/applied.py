@@ -106,11 +106,13 @@ def _untargeted(modules: list[LoraModule], config: Mapping[str, Any]) -> Iterato
 
 def _missing(modules: Sequence[LoraModule], config: Mapping[str, Any]) -> Iterator[Unapplied]:
     """Yield the names in `target_modules` that no module of the file answers to."""
-    targets = [str(one) for one in _listed(config.get("target_modules"))]
-    ends = {end for module in modules for end in _ends(module.path)}
+    targets = {str(one) for one in _listed(config.get("target_modules"))}
+    ends = {module.path.rpartition(".")[2] for module in modules}
+    if not targets <= ends:  # rarely, and looking at whole paths costs where modules are many
+        ends = {end for module in modules for end in _ends(module.path)}
     others = [*_listed(config.get("exclude_modules")), *_listed(config.get("modules_to_save"))]
     out = {end for path in others for end in _ends(str(path))}
-    missing = [target for target in targets if target not in ends and target not in out]
+    missing = sorted(targets - ends - out)
     if missing and not isinstance(config.get("exclude_modules"), str):
         yield Unapplied(
             kind="untrained",
@@ -175,6 +177,9 @@ def _slices(adapter: Adapter) -> Iterator[Unapplied]:
 
     Models in which layers differ in size do not differ by one factor in all their projections.
     """
+    sizes = {(module.projection, module.n, module.m) for module in adapter.modules}
+    if len({(projection, n) for projection, n, _ in sizes}) == len(sizes):
+        return
     most: dict[tuple[str, int], int] = {}
     for module in adapter.modules:
         kind = (_without_layer(module), module.n)

@@ -6,6 +6,7 @@ PEFT 0.21.2, and MLX, which reads every name of the file into the model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,7 +56,7 @@ def tensors_of(adapter: Adapter, values: Mapping[str, TensorValues]) -> tuple[In
                 dtype=tensor.dtype,
                 shape=tensor.shape,
                 bytes=_bytes(tensor),
-                parameters=_count(tensor),
+                parameters=math.prod(tensor.shape),
                 finite=read.finite,
                 largest=read.largest,
                 sha256=None if role == "factor" else read.sha256,
@@ -83,13 +84,6 @@ def _stored(adapter: Adapter) -> list[Tensor]:
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.nbytes if isinstance(tensor, StoredTensor) else int(tensor.array().nbytes)
-
-
-def _count(tensor: Tensor) -> int:
-    count = 1
-    for size in tensor.shape:
-        count *= size
-    return count
 
 
 def _roles(adapter: Adapter) -> dict[str, _Known]:
