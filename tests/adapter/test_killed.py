@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from s3lora import read_provenance, restore
+from s3lora.adapter.folder import copy_companions
 from s3lora.files import locked, settle, write_whole
 from s3lora.partial import is_left, new_partial_file, remove_tree
 from tests.command import Result, call, environment
@@ -209,14 +210,14 @@ def test_a_lock_that_was_removed_is_none(tmp_path: Path) -> None:
     locked(tmp_path / "lock").close()
 
 
-@pytest.fixture
-def deep(source: Path, tmp_path: Path) -> Iterator[Path]:
-    """Return an adapter with folders nested 1,300 deep, a file in each."""
+@pytest.fixture(params=[(1300, "d", 32), (40, "d" * 200, 10)], ids=["deep", "long"])
+def deep(source: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Return an adapter with folders nested deeper than Python, or than the names of the system, a file in each."""
     here = os.getcwd()
     os.chdir(source)
-    for _ in range(1300):
-        os.mkdir("d")
-        os.chdir("d")
+    for _ in range(request.param[0]):
+        os.mkdir(request.param[1])
+        os.chdir(request.param[1])
         Path("f").write_text("")
     os.chdir(here)
     yield source
@@ -224,13 +225,21 @@ def deep(source: Path, tmp_path: Path) -> Iterator[Path]:
         remove_tree(folder)
 
 
-def test_folders_nested_too_deep_stay_behind(deep: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_folders_nested_too_deep_stay_behind(
+    deep: Path, tmp_path: Path, capsys: Capture, request: pytest.FixtureRequest
+) -> None:
     out = tmp_path / "out"
     result = call(capsys, "prune", deep, "-o", out, "--top", "1", "--force-flat")
     assert (result.status, result.err) == (0, "")
-    assert "(nested too deep)" in " ".join(result.out.split())
-    assert len(list(out.rglob("f"))) == 32
+    assert "left behind" in result.out
+    assert len(list(out.rglob("f"))) == request.node.callspec.params["deep"][2]
     assert restore(out, deep, tmp_path / "back") is not None
+
+
+def test_what_stays_behind_is_named(deep: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (left,) = copy_companions(deep, tmp_path / "out", written={"adapter_model.safetensors", "adapter_config.json"})
+    assert left.endswith("/ (nested too deep)")
 
 
 def test_a_folder_of_any_depth_is_replaced(deep: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -19,8 +19,8 @@ SKIPPED_FOLDERS = (".git", ".cache", "runs", "wandb")
 OPAQUE = (".bin", ".pt", ".pth", ".ckpt", ".npz", ".gguf", ".onnx")
 HARMLESS = ("training_args.bin",)
 TRAINING_STATE = ("optimizer.", "scheduler.", "rng_state")
-#: Folders within each other that come along; deeper ones stay behind.
-DEEPEST = 32
+#: Folders within each other that come along, and bytes of their names in a row; deeper ones stay behind.
+DEEPEST, LONGEST = 32, 2048
 
 
 def check_target(out: Path, source: Path | None, *, force: bool) -> None:
@@ -70,15 +70,15 @@ def copy_companions(
     written: AbstractSet[str],
     tensors: AbstractSet[str] = frozenset(),
     root: Path | None = None,
-    depth: int = 0,
+    below: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """Copy what lies beside the weights: tokenizer, chat templates, model card; return what was left behind, in words.
 
     Left behind are weights that hold or may hold the pruned modules (files of known names, safetensors that hold one
     of `tensors`, and every other kind of weights file), the state of the training, other adapters and checkpoints,
     links that lead out of the folder, and whatever is no file.
-    `written` names what the target has already; `root` is the folder that links may not leave, `depth` how far below
-    it the source lies.
+    `written` names what the target has already; `root` is the folder that links may not leave, and `below`
+    are the folders from it to the source.
     """
     left: list[str] = []
     root = Path(os.path.realpath(source)) if root is None else root
@@ -87,12 +87,12 @@ def copy_companions(
         if entry.name in written or entry.name == PROVENANCE:
             continue
         if entry.is_dir() and not entry.is_symlink():
-            if reason := _skipped(entry, depth):
+            if reason := _skipped(entry, below):
                 left.append(f"{name}/ ({reason})")
                 continue
             (target / entry.name).mkdir()
             inner = copy_companions(
-                entry, target / entry.name, written=frozenset(), tensors=tensors, root=root, depth=depth + 1
+                entry, target / entry.name, written=frozenset(), tensors=tensors, root=root, below=(*below, entry.name)
             )
             left.extend(f"{name}/{item}" for item in inner)
             continue
@@ -107,13 +107,13 @@ def copy_companions(
     return tuple(left)
 
 
-def _skipped(folder: Path, depth: int) -> str | None:
+def _skipped(folder: Path, below: tuple[str, ...]) -> str | None:
     """Return why a folder stays behind, None if it comes along."""
     if folder.name in SKIPPED_FOLDERS or folder.name.startswith("checkpoint-"):
         return "not part of the adapter"
     if is_left(folder.name):
         return "being written"
-    if depth == DEEPEST:
+    if len(below) == DEEPEST or len(os.fsencode("/".join((*below, folder.name)))) > LONGEST:
         return "nested too deep"
     if any((folder / name).exists() for name in (CONFIG, *WEIGHTS)):
         return "another adapter"
