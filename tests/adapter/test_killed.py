@@ -14,7 +14,7 @@ import pytest
 from s3lora import read_provenance, restore
 from s3lora.adapter.folder import copy_companions
 from s3lora.files import locked, settle, write_whole
-from s3lora.partial import is_left, new_partial_file, remove_tree
+from s3lora.partial import is_left, moved_away, new_partial_file, remove_tree
 from tests.command import Result, call, environment
 from tests.planning import prune_to
 from tests.support import make_adapter
@@ -184,6 +184,15 @@ def test_an_old_folder_that_was_moved_away_comes_back(source: Path, tmp_path: Pa
     # The input itself, that the next run would read.
     source.rename(tmp_path / ".source.s3lora-abcdefgh.old")
     assert call(capsys, "prune", source, "-o", source, "--force", "--top", "1", *PRUNE).status == 0
+    assert beside(out) == {"source", "out"}
+
+
+def test_an_old_folder_that_a_live_run_moved_away_stays(source: Path, tmp_path: Path) -> None:
+    out = prune_to(source, tmp_path / "out", PATHS[:1])
+    with moved_away(out, tmp_path) as old:
+        settle(out)
+        assert beside(out) == {"source", old.name}
+    settle(out)
     assert beside(out) == {"source", "out"}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import importlib
 import json
 import os
 import sys
@@ -24,16 +25,15 @@ FAULTS = {
 
 
 def main() -> None:
-    import pyarrow.parquet  # noqa: F401
-
-    import s3lora.measure.scan
-    import s3lora.report.scan_page
-    import s3lora.rewrite.provenance
+    # Here, and not in every fork.
+    for name in ("duckdb", "pyarrow.parquet", "s3lora.measure.scan", "s3lora.report.scan_page"):
+        importlib.import_module(name)
     from s3lora.fleet.engines.registry import ENGINES, EngineKind
     from tests.fleet.inline import Inline
+    from tests.program import all_commands
 
     ENGINES["inline"] = EngineKind(Inline, "this process")
-    import s3lora.cli.main  # noqa: F401
+    assert all_commands()  # which imports them
 
     for line in sys.stdin:
         print(json.dumps(_answer(json.loads(line))), flush=True)

@@ -33,6 +33,7 @@ from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.server import FAULTS
 from tests.fleet.inline import check_consistent, rows
 
+pytest.importorskip("duckdb")
 pytest.importorskip("pyarrow")
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="stands between the program and the C library of Linux"),
