@@ -71,7 +71,7 @@ def _with_file(name: str) -> Callable[[Path], object]:
 
 
 def _population(root: Path) -> None:
-    for i in range(5):
+    for i in range(3):
         make_adapter(root / "in" / f"a{i}", dict.fromkeys(PATHS[: 2 + i % 2], (16, 12, 2)), seed=i)
 
 
@@ -87,9 +87,9 @@ def _changed(root: Path) -> None:
     """Change one adapter of a dataset, take one away, and add one."""
     _scanned(root)
     make_adapter(root / "in" / "a1", dict.fromkeys(PATHS[:3], (16, 12, 2)), seed=77)
-    for path in (root / "in" / "a3").iterdir():
+    for path in (root / "in" / "a2").iterdir():
         path.unlink()
-    (root / "in" / "a3").rmdir()
+    (root / "in" / "a2").rmdir()
     make_adapter(root / "in" / "b", dict.fromkeys(PATHS[:2], (16, 12, 2)), seed=78)
 
 
