@@ -32,7 +32,7 @@ FLOORS = (
     *("evaluate", "fleet", "report", "cli"),
 )
 #: The only modules at the top of the package; whoever needs them may use them.
-GROUND = ("_version", "errors", "files", "needs", "outside", "statistics")
+GROUND = ("_version", "errors", "files", "needs", "outside", "partial", "statistics")
 #: Within a floor: what may not reach which neighbours.
 WALLS = {
     "fleet.sources": ("fleet.work", "fleet.run", "fleet.engines", "fleet.results", "fleet.populations"),

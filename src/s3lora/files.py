@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
+from s3lora.partial import collect, hold, moved_away, new_partial_file, new_partial_folder, remove_tree
 
 #: What a result is never written over, by its name: a slip of the hand would cost the adapter.
 ADAPTER_FILES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".gguf", "adapter_config.json")
 LINK = "is a link, and its target would be overwritten"
-#: Endings of the names of what exists while something else is replaced.
-PARTIAL, OLD = ".partial", ".old"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -117,10 +116,11 @@ def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write `content` to `path` in one step: whoever looks sees the old file or the new one, and no part of either.
 
-    Character devices and pipes are written to, never replaced. Raises OutputError where the system refuses, and where
-    `path` is a link to anything else.
+    Character devices and pipes are written to, never replaced. What killed runs left of writing to `path` goes. Raises
+    OutputError where the system refuses, and where `path` is a link to anything else.
     """
-    partial: str | None = None
+    partial: Path | None = None
+    lock: int | None = None
     try:
         if _is_stream(path):
             with path.open("wb") as stream:
@@ -129,20 +129,21 @@ def write_whole(path: Path, content: bytes) -> None:
         if path.is_symlink():
             raise OutputError(LINK, file=path)
         _refuse_disk(path)
-        import tempfile  # only here, and slow to import
-
-        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PARTIAL, dir=path.parent)
+        settle(path)
+        partial, descriptor, lock = new_partial_file(path)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             _flush(file)
-        Path(partial).chmod(_mode(path))
-        Path(partial).replace(path)  # a link that came meanwhile is replaced by this, not followed
+        partial.chmod(_mode(path))
+        partial.replace(path)  # a link that came meanwhile is replaced by this, not followed
         partial = None
     except OSError as error:
         raise _unwritable(path, error) from None
     finally:
         if partial is not None:
-            Path(partial).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
+        _close(lock)
 
 
 @contextlib.contextmanager
@@ -153,33 +154,58 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         _flush(file)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the content of a regular file into a new one, and flush it to the disk; raise OSError where that fails."""
+    import shutil
+
+    with open_regular(source) as original, new_file(target) as copy:
+        shutil.copyfileobj(original, copy, 1 << 20)
+
+
+def settle(out: Path) -> None:
+    """Remove what killed runs left of writing to `out`; if one of them had moved the old folder away, put it back."""
+    out = Path(os.path.abspath(out))  # without "..", whose name could not be that of a new folder
+    collect(out.parent, out.parent, out.name)
+
+
 @contextlib.contextmanager
-def replacing(out: Path, workshop: Path | None = None) -> Iterator[Path]:
+def replacing(out: Path, workshop: Path | None = None, *, force: bool = True) -> Iterator[Path]:
     """Give an empty folder beside `out`; when the block ends well, it takes the place of `out` in one step.
 
-    If the block fails, or the process dies, `out` is as it was. `workshop` is an existing folder of the same file
-    system to work in, where nothing else may lie beside `out`. Raises OutputError where the system refuses.
-    """
-    import shutil
-    import tempfile
+    If the block fails, or the process dies, `out` is as it was.
 
-    out = Path(os.path.abspath(out))  # without "..", whose name could not be that of a new folder
+    Parameters:
+        out: a folder, or nothing yet.
+        workshop: an existing folder of the same file system to work in, where nothing else may lie beside `out`.
+        force: replace what is at `out`. Without it, `out` must still be empty or missing when the block ends: of two
+            runs that write to one place at once, the second fails.
+
+    Raises OutputError where the system refuses.
+    """
+    out = Path(os.path.abspath(out))
     workshop = out.parent if workshop is None else workshop
     partial: Path | None = None
-    made = [folder for folder in out.parents if not folder.exists()]  # innermost first
+    lock: int | None = None
+    made: list[Path] = []
     try:
+        made = [folder for folder in out.parents if not folder.exists()]  # innermost first
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL, dir=workshop))
+        partial, lock = new_partial_folder(out, workshop)
         yield partial
         partial.chmod(0o777 & ~_umask())
-        _sync(partial)
-        _swap(partial, out, workshop)
-        _sync(out.parent)
+        sync_folder(partial)
+        if force:
+            _swap(partial, out, workshop)
+        else:
+            _take(partial, out)
+        for folder in (out, *made):
+            _settled(folder)
     except OSError as error:
         raise _unwritable(out, error) from None
     finally:
         if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove_tree(partial)
+        _close(lock)
         with contextlib.suppress(OSError):  # which says that they are not empty
             for folder in made:
                 folder.rmdir()
@@ -194,25 +220,20 @@ def locked(path: Path) -> BinaryIO:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     file = os.fdopen(os.open(path, flags, 0o666), "rb")
     try:
-        _regular(os.fstat(file.fileno()))
-        _hold(file)
+        status = os.fstat(file.fileno())
+        _regular(status)
+        # A run that ends without a result removes its lock: then this one is of a file that nobody else can see.
+        if hold(file.fileno()) is False or not os.path.samestat(status, path.lstat()):
+            raise BlockingIOError(errno.EAGAIN, "is held by another process")
     except OSError:
         file.close()
         raise
     return file
 
 
-def _hold(file: BinaryIO) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # a file system without locks
-        return
+def _close(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def _flush(file: BinaryIO) -> None:
@@ -251,7 +272,10 @@ def _umask() -> int:
     return mask
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk; raise OSError where that fails."""
+    if os.name == "nt":  # opens no folder
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -259,26 +283,38 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _settled(folder: Path) -> None:
+    """Flush the name of a folder that is in its place."""
+    try:
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise OutputError(f"is written, but may not outlast a power cut ({reason(error)})", file=folder) from None
+
+
+def _take(new: Path, out: Path) -> None:
+    """Put `new` at `out` if that is still empty or missing."""
+    try:
+        if os.name == "nt" and out.is_dir():
+            out.rmdir()  # elsewhere the rename does it, if it is empty
+        new.rename(out)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        fix = "give -o a new folder, or --force to replace it"
+        raise OutputError("was written by another run meanwhile", file=out, fix=fix) from None
+
+
 def _swap(new: Path, out: Path, workshop: Path) -> None:
-    """Put `new` in the place of `out`; what was there is afterwards at `new`."""
+    """Put `new` in the place of `out`; what was there is afterwards at `new`, or gone."""
     if not out.exists():
         new.rename(out)
         return
     if _exchange(new, out):
         return
-    import shutil
-    import tempfile
-
     # Without an atomic exchange there is a moment without `out`; the old folder then lies in the workshop, whole.
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=OLD, dir=workshop))
-    old.rmdir()  # only its name is needed: not every system renames onto an empty folder
-    out.rename(old)
-    try:
+    with moved_away(out, workshop) as old:
         new.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    remove_tree(old)
 
 
 def _exchange(first: Path, second: Path) -> bool:

@@ -56,6 +56,20 @@ def test_a_card_is_made(adapter: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert fine(call(capsys, "card", "adapter", "--check")) == ""
 
 
+def test_what_is_written_into_the_card_meanwhile_stays(
+    adapter: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s3lora.cli import card
+
+    def edited(*arguments: object) -> str:
+        (adapter / "README.md").write_text("# Edited\n")
+        return "a section"
+
+    monkeypatch.setattr(card, "card_section", edited)
+    fails(call(capsys, "card", "adapter"), "has changed meanwhile; run the command again")
+    assert (adapter / "README.md").read_text() == "# Edited\n"
+
+
 def test_a_second_run_writes_nothing(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fine(call(capsys, "card", "adapter"))
     before = (adapter / "README.md").stat()

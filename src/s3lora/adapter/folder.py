@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from s3lora.adapter.tensors import read_safetensors
 from s3lora.adapter.weights import CONFIG, INDEX, PROVENANCE, WEIGHTS
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
-from s3lora.files import OLD, PARTIAL
+from s3lora.files import copy_file, settle, sync_folder
+from s3lora.partial import is_left
 
 #: Not part of an adapter: version control, caches, other checkpoints of the run.
 SKIPPED_FOLDERS = (".git", ".cache", "runs", "wandb")
@@ -19,15 +19,18 @@ SKIPPED_FOLDERS = (".git", ".cache", "runs", "wandb")
 OPAQUE = (".bin", ".pt", ".pth", ".ckpt", ".npz", ".gguf", ".onnx")
 HARMLESS = ("training_args.bin",)
 TRAINING_STATE = ("optimizer.", "scheduler.", "rng_state")
+#: Folders within each other that come along, and bytes of their names in a row; deeper ones stay behind.
+DEEPEST, LONGEST = 32, 2048
 
 
 def check_target(out: Path, source: Path | None, *, force: bool) -> None:
     """Raise OutputError unless `out` may be written.
 
     A new or empty folder always may. An existing adapter folder, the input included, needs `force`. Anything else
-    never: replacing a folder removes what it holds.
+    never: replacing a folder removes what it holds. What killed runs left of writing to `out` is cleared away first.
     """
     try:
+        settle(out)
         _check_target(out, source, force=force)
     except OSError as error:
         raise OutputError(f"cannot be looked into ({error.strerror or error})", file=out) from None
@@ -67,13 +70,15 @@ def copy_companions(
     written: AbstractSet[str],
     tensors: AbstractSet[str] = frozenset(),
     root: Path | None = None,
+    below: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """Copy what lies beside the weights: tokenizer, chat templates, model card; return what was left behind, in words.
 
     Left behind are weights that hold or may hold the pruned modules (files of known names, safetensors that hold one
     of `tensors`, and every other kind of weights file), the state of the training, other adapters and checkpoints,
     links that lead out of the folder, and whatever is no file.
-    `written` names what the target has already; `root` is the folder that links may not leave.
+    `written` names what the target has already; `root` is the folder that links may not leave, and `below`
+    are the folders from it to the source.
     """
     left: list[str] = []
     root = Path(os.path.realpath(source)) if root is None else root
@@ -82,11 +87,13 @@ def copy_companions(
         if entry.name in written or entry.name == PROVENANCE:
             continue
         if entry.is_dir() and not entry.is_symlink():
-            if reason := _skipped(entry):
+            if reason := _skipped(entry, below):
                 left.append(f"{name}/ ({reason})")
                 continue
             (target / entry.name).mkdir()
-            inner = copy_companions(entry, target / entry.name, written=frozenset(), tensors=tensors, root=root)
+            inner = copy_companions(
+                entry, target / entry.name, written=frozenset(), tensors=tensors, root=root, below=(*below, entry.name)
+            )
             left.extend(f"{name}/{item}" for item in inner)
             continue
         real = Path(os.path.realpath(entry))  # and not resolve(), which raises on links that lead in a circle
@@ -95,16 +102,19 @@ def copy_companions(
         elif reason := _held_back(entry, tensors):
             left.append(f"{name} ({reason})")
         else:
-            shutil.copyfile(real, target / entry.name)
+            copy_file(real, target / entry.name)
+    sync_folder(target)
     return tuple(left)
 
 
-def _skipped(folder: Path) -> str | None:
+def _skipped(folder: Path, below: tuple[str, ...]) -> str | None:
     """Return why a folder stays behind, None if it comes along."""
     if folder.name in SKIPPED_FOLDERS or folder.name.startswith("checkpoint-"):
         return "not part of the adapter"
-    if folder.name.startswith(".") and folder.name.endswith((PARTIAL, OLD)):
+    if is_left(folder.name):
         return "being written"
+    if len(below) == DEEPEST or len(os.fsencode("/".join((*below, folder.name)))) > LONGEST:
+        return "nested too deep"
     if any((folder / name).exists() for name in (CONFIG, *WEIGHTS)):
         return "another adapter"
     return None
@@ -118,6 +128,8 @@ def is_blob(real: Path, root: Path) -> bool:
 
 def _held_back(file: Path, tensors: AbstractSet[str]) -> str | None:
     """Return why a file stays behind, None if it comes along."""
+    if is_left(file.name):
+        return "being written"
     if _is_weights(file, tensors):
         return "weights with the pruned modules"
     if file.suffix.lower() not in OPAQUE or file.name in HARMLESS:

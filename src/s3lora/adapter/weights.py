@@ -37,6 +37,8 @@ WEIGHTS = (
 _MLX_FIELDS = ("lora_parameters", "fine_tune_type", "lora_layers", "adapter_path")
 _TORCH = (".bin", ".pt", ".pth", ".ckpt")
 MAX_CONFIG = 4 * 1024 * 1024
+#: Objects and lists within each other in a configuration.
+MAX_NESTING = 100
 MAX_SHARDS = 1024
 #: Sub-folders that are looked into for weights, where a folder has none of its own.
 _MAX_SUBFOLDERS = 1000
@@ -123,7 +125,14 @@ def parsed_config(raw: bytes, label: str) -> dict[str, Any]:
         raise AdapterFileError(f"is not valid JSON: {printable(error)}", file=label) from None
     if not isinstance(config, dict):
         raise AdapterFileError("must hold a JSON object", file=label)
-    return config
+    # What can just be read could be too deep to write, which happens deeper in the program.
+    values: list[Any] = [config]
+    for _ in range(MAX_NESTING):
+        inner = (value.values() if isinstance(value, dict) else value for value in values)
+        values = [one for several in inner for one in several if isinstance(one, dict | list)]
+        if not values:
+            return config
+    raise AdapterFileError(f"has values more than {MAX_NESTING} deep within each other", file=label)
 
 
 def open_weights(weights: Path) -> tuple[WeightsFile, ...]:

@@ -57,7 +57,7 @@ def write_adapter(rewrite: Rewrite, out: Path, *, provenance: ProvenanceOf, forc
     if adapter.path is None or not adapter.files:
         raise UsageError("an adapter in memory has no files to rewrite", fix="save it first")
     check_target(out, adapter.path, force=force)
-    with replacing(out) as partial:
+    with replacing(out, force=force) as partial:
         files = tuple(_write_weights(rewrite, partial))
         if adapter.config_file is not None:
             _write_json(partial / CONFIG, rewrite.config, indent=2)

@@ -10,7 +10,7 @@ import click
 from s3lora.adapter.digest import Source
 from s3lora.cli.options import INDEX_NAMES, RankingName, given_options, refuse_idle, scan_options, scan_with
 from s3lora.cli.output import check_output, complain, emit
-from s3lora.errors import UsageError, printable
+from s3lora.errors import OutputError, UsageError, printable
 from s3lora.report.card import card_section, front_matter
 from s3lora.report.card_file import card_in, has_section, read_card, with_section
 from s3lora.rewrite.provenance import Provenance, provenance_of
@@ -76,6 +76,8 @@ def card_command(
     elif before == after:
         emit(f"{printable(target)} is up to date\n", None)
     else:
+        if read_card(target) != before:  # what somebody has written since must not get lost
+            raise OutputError("has changed meanwhile", file=target, fix="run the command again")
         emit(after, str(target))
         done = "made" if not before else "section replaced" if has_section(before) else "section added"
         emit(f"wrote {printable(target)}: {done}\n", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ from s3lora.cli.options import (
 )
 from s3lora.cli.output import emit, show
 from s3lora.cli.pages import reported
+from s3lora.files import settle
 from s3lora.report.documents import prune_csv, scan_document, to_json
 from s3lora.rewrite.loaders import LOADERS
 from s3lora.rewrite.provenance import write_pruned
@@ -55,6 +57,7 @@ def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     refuse_idle(click.get_current_context())
     mode = mode_with(options)
     choose = selector(options)
+    settle(Path(output))  # before it is read, where --output names the input itself
     with open_adapter(path) as adapter:
         scans = scans_with(adapter, options, path, others=form == "html")
         measured = scans[0]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from s3lora.cli.options import format_option
 from s3lora.cli.output import emit, show
 from s3lora.errors import printable
+from s3lora.files import settle
 from s3lora.rewrite.provenance import Restoration, read_provenance, restore
 
 
@@ -25,6 +28,7 @@ def restore_command(pruned: str, original: str, output: str, only: tuple[str, ..
     s3lora restore pruned --from my-adapter -o partly \\
         --module model.layers.3.self_attn.q_proj
     """
+    settle(Path(output))  # before it is read, where --output names the input itself
     record = read_provenance(pruned)  # before it is replaced, where --output names the same folder
     back = restore(pruned, original, output, modules=only or None, force=force)
     if form == "json":

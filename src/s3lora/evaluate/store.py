@@ -62,7 +62,7 @@ class AnswerStore:
             rows = self._run(f"SELECT key, value FROM answers WHERE key IN ({marks})", part)
             try:
                 values.update((key, json.loads(value)) for key, value in rows)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise _unusable(self.path, error) from None
         return values
 

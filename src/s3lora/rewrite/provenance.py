@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from s3lora.adapter.weights import PROVENANCE
 from s3lora.adapter.write import Written, tensor_names, write_adapter
 from s3lora.choose.select import Choice, Plan, share_of
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
-from s3lora.files import read_whole, replacing
+from s3lora.files import copy_file, read_whole, replacing
 from s3lora.measure.scan import SCHEMA_VERSION, Configuration, Scan, Tool, scan
 from s3lora.rewrite.loaders import loader_of
 from s3lora.rewrite.modes import MODES, Zero, mode_of
@@ -263,9 +262,9 @@ def _restore_all(adapter: Adapter, pruned: Path, out: Path, *, force: bool) -> N
     originals += [path for path in (adapter.config_file, adapter.entry) if path and path not in originals]
     earlier = originals[0].with_name(PROVENANCE)  # of an adapter that had been pruned before
     originals += [earlier] if earlier.is_file() else []
-    with replacing(out) as partial:
+    with replacing(out, force=force) as partial:
         for path in originals:
-            shutil.copyfile(path, partial / path.name)
+            copy_file(path, partial / path.name)
         names = {path.name for path in originals}
         copy_companions(pruned, partial, written=names, tensors=tensor_names(adapter))
         with open_adapter(partial / (adapter.entry or originals[0]).name) as result:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from s3lora.errors import S3LoRAError, printable
 from s3lora.evaluate.prompts import read_text
+from s3lora.files import reason
 
 ENDINGS = (".md", ".txt")
 MAX_FILES = 10_000
@@ -35,10 +38,7 @@ def read_documents(folder: str | Path) -> tuple[Document, ...]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DocumentError("there is no such folder", file=folder, fix="give a folder of .txt or .md files")
-    files = sorted(
-        (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
+    files = sorted(_texts(folder), key=lambda path: path.relative_to(folder).as_posix())
     if not 0 < len(files) <= MAX_FILES:
         problem = "holds no .txt or .md file" if not files else f"holds more than {MAX_FILES:,} files"
         raise DocumentError(problem, file=folder, fix="give a folder of documents")
@@ -51,6 +51,22 @@ def read_documents(folder: str | Path) -> tuple[Document, ...]:
         left -= len(text.encode())
         documents.append(_document(path.stem, text))
     return tuple(documents)
+
+
+def _texts(folder: Path) -> Iterator[Path]:
+    """Yield the texts below a folder, however deep it is."""
+    folders = [folder]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                found = list(entries)
+        except OSError as error:
+            raise DocumentError(f"cannot be listed ({reason(error)})", file=folder) from None
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(Path(entry.path))
+            elif Path(entry.name).suffix.lower() in ENDINGS and os.path.isfile(entry.path):
+                yield Path(entry.path)
 
 
 def _document(name: str, text: str) -> Document:

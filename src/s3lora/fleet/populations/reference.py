@@ -84,7 +84,7 @@ def read_facts(path: Path) -> Facts:
         found = pq.read_schema(path)
         raw = (found.metadata or {}).get(FACTS_KEY)
         facts = None if raw is None else msgspec.json.decode(raw, type=Facts)
-    except (OSError, ValueError, pa.ArrowException, msgspec.DecodeError) as error:
+    except (OSError, ValueError, pa.ArrowException, msgspec.DecodeError, RecursionError) as error:
         raise AdapterFileError(f"cannot be read as a reference: {reason(error)}", file=path) from None
     if facts is None:
         fix = "make one with: s3lora fleet reference build DIR -o FILE"

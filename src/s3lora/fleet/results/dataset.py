@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +24,7 @@ from s3lora.fleet.results.outcome import MeasuredBatch, Settings, Trace, to_parq
 from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, Table
 from s3lora.fleet.results.summary import SUMMARY, Summary, read_summary
 from s3lora.needs import need
+from s3lora.partial import collect, is_left, remove_tree
 
 PARTS = "parts"
 WORKSHOP = ".work"
@@ -101,13 +101,15 @@ class Dataset:
             raise
 
     def _open(self) -> None:
-        summary = self._check()
+        self._check()
         (self.folder / PARTS).mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.folder)
+        summary = self._check()  # again: another run may have begun and ended before the lock was ours
         self._begun = summary is None
         if summary is None:
             self.record(Summary(settings=self.settings))
-        shutil.rmtree(self.folder / WORKSHOP, ignore_errors=True)
+        collect(self.folder / WORKSHOP, self.folder / PARTS)
+        remove_tree(self.folder / WORKSHOP)
         (self.folder / WORKSHOP).mkdir()
         for number in self.numbers():
             for trace in self._traced(number):
@@ -121,7 +123,8 @@ class Dataset:
         if not self.folder.is_dir() or not any(self.folder.iterdir()):
             return None
         if not (self.folder / SUMMARY).is_file():
-            if {path.name for path in self.folder.iterdir()} <= {PARTS, WORKSHOP, LOCK}:
+            names = {path.name for path in self.folder.iterdir() if not is_left(path.name)}
+            if names <= {PARTS, WORKSHOP, LOCK}:
                 return None  # a run that ended before its first part
             raise OutputError("is not empty and holds no results of a fleet", file=self.folder, fix="give a new folder")
         summary = read_summary(self.folder)
@@ -207,7 +210,7 @@ class Dataset:
         """Take back a dataset that this run began and that holds nothing."""
         if self._begun and not self.numbers():
             for path in (self.folder / PARTS, self.folder / WORKSHOP):
-                shutil.rmtree(path, ignore_errors=True)
+                remove_tree(path)
             for name in (SUMMARY, LOCK):
                 (self.folder / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
@@ -220,7 +223,7 @@ class Dataset:
     def close(self) -> None:
         """Clean the workshop and let the lock go."""
         if self._lock is not None:
-            shutil.rmtree(self.folder / WORKSHOP, ignore_errors=True)
+            remove_tree(self.folder / WORKSHOP)
             self._lock.close()
             self._lock = None
 

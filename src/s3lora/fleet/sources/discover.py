@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from s3lora.adapter.checkpoints import step_of
 from s3lora.adapter.folder import SKIPPED_FOLDERS, TRAINING_STATE
 from s3lora.adapter.weights import CONFIG, INDEX, WEIGHTS
-from s3lora.files import OLD, PARTIAL
+from s3lora.partial import OLD, PARTIAL
 
 #: Configurations of whole models: Transformers and Diffusers write them beside the weights.
 BASE_CONFIGS = ("config.json", "model_index.json")
