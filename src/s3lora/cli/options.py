@@ -11,7 +11,7 @@ import click
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.presets import PRESETS
-from s3lora.choose.ranking import Rule, rule_cost
+from s3lora.choose.ranking import Rule, SimulatingRule, rule_cost
 from s3lora.choose.rule import RuleKind, Setting
 from s3lora.choose.rules import DEFAULT_RULE, RULES
 from s3lora.choose.select import CONTROLS, Filter, Plan, select
@@ -237,7 +237,12 @@ def selector(options: dict[str, Any]) -> Callable[[Scan], Plan]:
     names = ("index", "unit", "combine", "seed", "match", "max_cost")
     given = {name: options[name] for name in names}
     rule, only = _rule(options), module_filter(options)
-    return lambda scan: select(scan, rule, only=only, progress=progress_line(f"by {rule}", "shapes"), **given)
+
+    def choose(scan: Scan) -> Plan:
+        progress = progress_line(f"by {rule}", "shapes") if isinstance(rule, SimulatingRule) else None
+        return select(scan, rule, only=only, progress=progress, **given)
+
+    return choose
 
 
 def _rule(options: dict[str, Any]) -> Rule:

@@ -3,7 +3,8 @@
 The unit is one operation: a multiply–add in float64 as fast BLAS code does it, `SPEED` of them in a second of one core.
 What is slower counts as more operations. With N × r a factor, q = min(N, r), and p = min(m, n, r):
 
-    a module              PER_MODULE, for what Python does with it however small it is, up to its line in a result
+    a module              PER_MODULE for each method: what Python does with it however small it is, up to its place in
+                          a result
     a shape (m, n, r)     PER_SHAPE for each method: modules of one shape share their calls of NumPy
     factors of a module   N·r·(PER_NUMBER + 3·q) for either of them: read, hashed and converted, then the Gram matrix,
                           the product with the other's root, and the Gram matrix of what that gives
@@ -90,7 +91,7 @@ def scan_cost(modules: Iterable[Shaped], configurations: Sequence[Configuration]
     for module in modules:
         own = module.m, module.n, module.rank
         if own not in known:
-            known[own] = PER_MODULE + module_cost(own, configurations)
+            known[own] = PER_MODULE * len(configurations) + module_cost(own, configurations)
             total += PER_SHAPE * len(configurations)
         total += known[own]
         if known[own] > most:
@@ -116,7 +117,7 @@ def compare_cost(adapters: Sequence[Mapping[str, Shape]], configuration: Configu
     """Return what it costs to compare adapters, each given as the shapes of its modules, each with the one before."""
     total = NOTHING
     for i, shapes in enumerate(adapters):
-        total += scan_cost([_Module(path, *shape) for path, shape in shapes.items()], [configuration])
+        total += scan_cost([_Sized(path, *shape) for path, shape in shapes.items()], [configuration])
         for before in {j for j in (i - 1, 0 if i == len(adapters) - 1 else -1) if 0 <= j < i}:
             others = adapters[before]
             pairs = [(shape, others[path]) for path, shape in shapes.items() if path in others]
@@ -171,7 +172,8 @@ def afford(estimate: Estimate, limit: float, what: str, label: str | None = None
     most = "" if estimate.shape is None else f", most of them for rank {estimate.shape[2]}"
     time = duration(estimate.operations / SPEED)
     raise CostError(
-        f"{what} takes some {estimate.operations:.1e} operations, {time} of one core{most}; {limit:.1e} are allowed",
+        f"{what} takes some {_short(estimate.operations)} operations, {time} of one core{most}; {_short(limit)} are "
+        "allowed",
         file=label,
         module=estimate.path,
         shape=None if estimate.shape is None else estimate.shape[:2],
@@ -183,13 +185,17 @@ def above(operations: float) -> str:
     """Return a short number that is no less.
 
     >>> above(3.14e12), above(2e12)
-    ('3.2e+12', '2e+12')
+    ('3.2e12', '2e12')
     """
     step = 10.0 ** (math.floor(math.log10(operations)) - 1)
-    rounded = float(f"{math.ceil(operations / step) * step:.1e}")
-    while rounded < operations:  # what rounding lost
-        rounded = float(f"{rounded + step:.1e}")
-    return f"{rounded:.2g}"
+    count = math.ceil(operations / step)
+    while float(_short(count * step)) < operations:  # what rounding lost
+        count += 1
+    return _short(count * step)
+
+
+def _short(operations: float) -> str:
+    return f"{operations:.1e}".replace("e+0", "e").replace("e+", "e").replace(".0e", "e")
 
 
 def duration(seconds: float) -> str:
@@ -200,11 +206,11 @@ def duration(seconds: float) -> str:
     """
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
-            return f"{seconds / size:,.2g} {unit}" if seconds < 10 * size else f"{seconds / size:,.0f} {unit}"
+            return f"{seconds / size:.2g} {unit}" if seconds < 10 * size else f"{seconds / size:,.0f} {unit}"
     return f"{seconds:.0f} seconds"
 
 
-class _Module(NamedTuple):
+class _Sized(NamedTuple):
     path: str
     m: int
     n: int

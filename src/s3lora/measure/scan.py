@@ -214,7 +214,9 @@ def affordable(
 
     `simulated` is what the rule takes that chooses from the scan.
     """
-    what = f"measuring {len(adapter.modules):,} modules by {', '.join(one.method for one in configurations)}"
+    count = len(adapter.modules)
+    methods = ", ".join(one.method for one in configurations)
+    what = f"measuring {count:,} module{'s' if count > 1 else ''} by {methods}"
     what += ", with the updates that the rule simulates," if simulated.operations else ""
     afford(scan_cost(adapter.modules, configurations) + simulated, limit, what, adapter.name)
 

@@ -96,7 +96,15 @@ def scan_command(
         with contextlib.redirect_stdout(sys.stderr), watching(quiet=quiet) as watch:
             last = Last(watch)
             summary = fleet_scan(
-                inputs, out, settings, engine=make, resume=resume, batch=batch, watch=last, follow=follow, max_cost=max_cost,
+                inputs,
+                out,
+                settings,
+                engine=make,
+                resume=resume,
+                batch=batch,
+                watch=last,
+                follow=follow,
+                max_cost=max_cost,
             )
     except KeyboardInterrupt:
         complain("what is done stays done: the same command goes on from here", 0)
