@@ -1,14 +1,10 @@
-"""Hold the estimate of `s3lora.measure.cost` against the time that work takes, and print the table for the docs.
+"""Hold the estimate of `s3lora.measure.cost` against the CPU seconds that work takes in one thread.
 
-    python benchmarks/cost.py [--work FOLDER]
-
-CPU seconds of one thread, of the measurement alone. It takes some minutes and 2 GB of disk.
+Part `cost` of `run.py`. It takes two minutes and 0.5 GB of disk.
 """
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,21 +80,13 @@ def _sizes(path: Path) -> dict[str, tuple[int, int, int]]:
         return {module.path: (module.m, module.n, module.rank) for module in adapter.modules}
 
 
-def main() -> None:
-    """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path)
-    given = parser.parse_args().work
-    with tempfile.TemporaryDirectory() as made:
-        print("| work | operations, estimated | that is | it took | took, × estimate |\n|---|---|---|---|---|")
-        for name, estimate, work in works(given or Path(made)):
-            start = time.process_time()
-            work()
-            took = time.process_time() - start
-            seconds = estimate.operations / SPEED
-            row = f"{estimate.operations:.1e} | {seconds:.2f} s | {took:.2f} s | {took / seconds:.2f}"
-            print(f"| {name} | {row} |", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def measure(folder: Path) -> list[dict[str, object]]:
+    """Return name, estimate in operations and in seconds, and CPU seconds of each work."""
+    rows: list[dict[str, object]] = []
+    for name, estimate, work in works(folder):
+        start = time.process_time()
+        work()
+        took = time.process_time() - start
+        seconds = estimate.operations / SPEED
+        rows.append({"work": name, "operations": estimate.operations, "estimate": seconds, "cpu": took})
+    return rows

@@ -19,8 +19,9 @@ What is slower counts as more operations. With N × r a factor, q = min(N, r), a
                           their angles: (m + n)·r·p and DECOMPOSED·p³ for either
     null rule             for each shape, its draws times the factors of such a module and DRAWN for each number drawn
 
-It is an estimate: mostly within a factor of three of the time on the machine where it was fitted (docs/benchmarks.md).
-It grows with every size and with the number of modules, and does not depend on the values.
+It does not depend on the values, and reckons with those that cost most: on the machine where it was fitted, work took
+0.1 to 2 times the estimate (docs/benchmarks.md). It grows with every size and with the number of modules. Writing a
+pruned adapter is not in it: that takes at most a few times what its scan does.
 """
 
 from __future__ import annotations
