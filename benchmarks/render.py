@@ -184,7 +184,8 @@ def _estimates(rows: list[dict[str, Any]]) -> list[str]:
         "`src/s3lora/measure/cost.py` has the formula. One operation is a multiply–add in float64, and 5e9 of them "
         "count",
         "as a second of one core. What would take more than `--max-cost`, by default 3e12 or ten minutes, ends with",
-        "status 2 and the number to pass. The estimate does not know the values, so it has to reckon with those that cost",
+        "status 2 and the number to pass. The estimate does not know the values, so it has to reckon with those that "
+        "cost",
         "most: factors whose rank is deficient, and moments that cancel. CPU seconds of one thread, single runs:",
         "",
         "| work | operations | estimate | took | took, × estimate |",
