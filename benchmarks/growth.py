@@ -10,7 +10,8 @@ from threadpoolctl import threadpool_limits
 from measure import seconds
 from s3lora.adapter.model import Factor, LoraModule, Scaling
 from s3lora.adapter.tensor import ArrayTensor
-from s3lora.measure.scan import Configuration, scan_module
+from s3lora.measure.configuration import Configuration
+from s3lora.measure.scan import scan_module
 
 MODULES = (16, 32, 64, 128, 160)
 SIZES = (2048, 4096, 8192, 16384, 20480)

@@ -56,6 +56,8 @@ def write(results: dict[str, Any], docs: Path) -> None:
         ]
     if "growth" in results:
         lines += _growth(results["growth"], docs)
+    if "cost" in results:
+        lines += _estimates(results["cost"])
     if "sweep" in results:
         lines += _sweep(results["sweep"])
     if "fleet" in results:
@@ -170,6 +172,29 @@ def _growth(part: dict[str, Any], docs: Path) -> list[str]:
         "small it is keeps the last two below that.",
         "",
         "![Time of a scan against modules, m + n and rank](images/growth.svg)",
+        "",
+    ]
+
+
+def _estimates(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        "## What a command may cost",
+        "",
+        "Before anything is measured, the operations are estimated from shapes, ranks and options alone:",
+        "`src/s3lora/measure/cost.py` has the formula. One operation is a multiply–add in float64, and 5e9 of them "
+        "count",
+        "as a second of one core. What would take more than `--max-cost`, by default 3e12 or ten minutes, ends with",
+        "status 2 and the number to pass. The estimate does not know the values, so it has to reckon with those that "
+        "cost",
+        "most: factors whose rank is deficient, and moments that cancel. CPU seconds of one thread, single runs:",
+        "",
+        "| work | operations | estimate | took | took, × estimate |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['work']} | {row['operations']:.1e} | {row['estimate']:.2f} s | {row['cpu']:.2f} s | "
+            f"{row['cpu'] / row['estimate']:.2f} |"
+            for row in rows
+        ),
         "",
     ]
 

@@ -1,6 +1,6 @@
 """Measure speed and memory, and write `benchmarks/results.json` and the table in `docs/benchmarks.md`.
 
-    python benchmarks/run.py [--work FOLDER] [--only scan,large,compared,prune,imports,module,growth,sweep,fleet]
+    python benchmarks/run.py [--work FOLDER] [--only scan,large,compared,prune,imports,module,growth,cost,sweep,fleet]
                              [--repeats N] [--before SRC]
 
 `compared` sets this version beside an earlier one, whose folder `src` is given by `--before`. Runs are paired and
@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+import cost
 import growth
 import render
 import shapes
@@ -200,7 +201,7 @@ def machine() -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, help="folder for the adapters (kept); by default a temporary one")
-    parser.add_argument("--only", default="scan,large,prune,imports,module,growth")
+    parser.add_argument("--only", default="scan,large,prune,imports,module,growth,cost")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--before", type=Path, help="sources of the version that `compared` sets this one beside")
     options = parser.parse_args()
@@ -222,6 +223,7 @@ def main() -> None:
             # Last: a process started later would count the memory these take as its own peak.
             "module": module,
             "growth": growth.measure,
+            "cost": lambda: cost.measure(folder),
             "sweep": lambda: _sweep(folder),
             "fleet": lambda: _fleet(folder, max(1, options.repeats // 2)),
         }

@@ -18,7 +18,7 @@ from s3lora import Choice, Mode, ModuleScan, Plan, Remove, Scan, open_adapter, p
 from s3lora.adapter.digest import Source
 from s3lora.adapter.model import path_parts
 from s3lora.choose.select import Share, share_of
-from s3lora.measure.scan import Configuration
+from s3lora.measure.configuration import Configuration
 from s3lora.rewrite.modes import MODES
 from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.factored import EPSILON

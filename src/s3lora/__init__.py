@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from s3lora.choose.select import Choice, Filter, Plan, Share, select
     from s3lora.errors import (
         AdapterFileError,
+        CostError,
         NonFiniteError,
         NothingToAuditError,
         OutputError,
@@ -47,6 +48,7 @@ _HOME = {
     "Clip": "s3lora.rewrite.modes",
     "Comparison": "s3lora.measure.comparison",
     "Composition": "s3lora.measure.composition",
+    "CostError": "s3lora.errors",
     "Filter": "s3lora.choose.select",
     "Fraction": "s3lora.choose.rules",
     "Gap": "s3lora.choose.rules",
@@ -97,6 +99,7 @@ __all__ = [
     "Clip",
     "Comparison",
     "Composition",
+    "CostError",
     "Filter",
     "Fraction",
     "Gap",

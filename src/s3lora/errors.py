@@ -5,6 +5,7 @@
     ├── AdapterFileError        the bytes are not a readable adapter (pointer, truncated, hostile, missing)
     ├── UnsupportedAdapterError readable, but of a kind s3lora does not analyse (IA³, 3-D lora_B, PiSSA for pruning)
     ├── NonFiniteError          a module holds NaN or infinity, so no spectrum exists
+    ├── CostError               more work than was allowed; raised before any of it is done
     ├── NothingToAuditError     exit status 3: no LoRA module, or nothing a rule may choose from
     ├── SelectionError          a ranking or rule that does not apply to this scan
     └── OutputError             the result cannot be written, or did not verify
@@ -23,6 +24,7 @@ from s3lora.outside import printable
 
 __all__ = [
     "AdapterFileError",
+    "CostError",
     "NonFiniteError",
     "NothingToAuditError",
     "OutputError",
@@ -105,6 +107,10 @@ class UnsupportedAdapterError(S3LoRAError):
 
 class NonFiniteError(S3LoRAError):
     """A module that holds NaN or infinity."""
+
+
+class CostError(S3LoRAError):
+    """Work that would take more operations than were allowed; it is raised before any of them is done."""
 
 
 class NothingToAuditError(S3LoRAError):

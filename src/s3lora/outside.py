@@ -31,7 +31,9 @@ def printable(text: object, limit: int = 160) -> str:
     Names come from untrusted files: a terminal must never see their escape sequences, and no CI the commands in them.
     Secrets in URLs are struck out.
     """
-    clean = "".join(c if c.isprintable() else "\ufffd" for c in without_secrets(str(text)))
+    clean = without_secrets(str(text))
+    if not clean.isprintable():
+        clean = "".join(c if c.isprintable() else "\ufffd" for c in clean)
     if "##" in clean:
         clean = _ANYWHERE.sub(r"#\\", clean)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

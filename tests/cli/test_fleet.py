@@ -191,7 +191,7 @@ def test_reference(folder: Path, dataset: Path, tmp_path: Path, capsys: pytest.C
     assert (facts["name"], facts["adapters"], facts["families"]) == ("ours", 3, {"base-model": 3})
 
 
-def test_a_line_a_minute_where_there_is_no_terminal(
+def test_a_line_every_half_minute_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
@@ -202,8 +202,11 @@ def test_a_line_a_minute_where_there_is_no_terminal(
             now[0] = float(second)
             watch(FleetProgress(total=6000, done=second * 10, errors=second // 60))
     assert capsys.readouterr().err.splitlines() == [
+        "s3lora: 300 of 6,000 adapters, 10.0/s, 10 min left",
         "s3lora: 600 of 6,000 adapters, 10.0/s, 1 error, 9 min left",
+        "s3lora: 900 of 6,000 adapters, 10.0/s, 1 error, 8 min left",
         "s3lora: 1,200 of 6,000 adapters, 10.0/s, 2 errors, 8 min left",
+        "s3lora: 1,500 of 6,000 adapters, 10.0/s, 2 errors, 8 min left",
         "s3lora: 1,800 of 6,000 adapters, 10.0/s, 3 errors, 7 min left",
     ]
     with showing.watching(quiet=True) as watch:

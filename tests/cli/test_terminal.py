@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s3lora.cli import output
+from s3lora.cli import output, progress
 from tests.command import call, environment
 from tests.support import make_adapter
 from tests.watched import PATIENCE
@@ -87,14 +87,14 @@ def test_errors_on_a_terminal(adapter: Path) -> None:
 
 
 def test_no_progress_without_a_terminal(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert output.progress_line("adapter") is None
+    assert progress.progress_line("adapter") is None
     assert call(capsys, "scan", adapter).err == ""
 
 
 def test_progress_counts_and_disappears(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "live", lambda: True)
-    monkeypatch.setattr(output, "PATIENCE", -1.0)
-    show = output.progress_line("\x1b[31mname")
+    monkeypatch.setattr(progress, "live", lambda: True)
+    monkeypatch.setattr(progress, "PATIENCE", -1.0)
+    show = progress.progress_line("\x1b[31mname")
     assert show is not None
     for done in (1, 2, 3):
         show(done, 3)
@@ -105,13 +105,14 @@ def test_progress_counts_and_disappears(capsys: pytest.CaptureFixture[str], monk
         "scanning \ufffd[31mname: 2 of 3 modules",
         "",
     ]
+    monkeypatch.setattr(output, "live", lambda: True)
     assert output.complain("failed", 2) == 2
     assert capsys.readouterr().err == f"{output.CLEAR}s3lora: failed\n", "not behind what is left of the progress line"
 
 
 def test_quick_work_shows_no_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "live", lambda: True)
-    show = output.progress_line("adapter")
+    monkeypatch.setattr(progress, "live", lambda: True)
+    show = progress.progress_line("adapter")
     assert show is not None
     show(1, 2)
     show(2, 2)

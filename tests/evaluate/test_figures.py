@@ -14,7 +14,7 @@ from s3lora.errors import UsageError
 from s3lora.evaluate.figures import figures_of
 from s3lora.evaluate.reading import read_measurement
 from s3lora.evaluate.results import Evaluation, Variant
-from s3lora.measure.scan import Configuration
+from s3lora.measure.configuration import Configuration
 from s3lora.report.documents import to_json
 from s3lora.rewrite.provenance import Provenance
 from tests.planning import provenance_of

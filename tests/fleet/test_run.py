@@ -24,7 +24,7 @@ from s3lora.fleet.run import FleetProgress, fleet_scan
 from s3lora.fleet.sources.inputs import Found
 from s3lora.fleet.sources.protocols import UnreachableError
 from s3lora.fleet.work import is_known
-from s3lora.measure.scan import Configuration
+from s3lora.measure.configuration import Configuration
 from s3lora.spectrum.indices import INDICES
 from tests.fleet.inline import Inline, check_consistent, rows
 from tests.hostile import bad_files as bad

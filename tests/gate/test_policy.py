@@ -40,7 +40,8 @@ def scanned(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[Any, Res
 
 
 def test_every_key_is_an_option_and_the_other_way_round() -> None:
-    assert {key.replace("-", "_") for key in KEYS} == {*CHOOSING, "seed", "fail_on", "allow", "baseline", "reference"}
+    others = {"seed", "max_cost", "fail_on", "allow", "baseline", "reference"}
+    assert {key.replace("-", "_") for key in KEYS} == {*CHOOSING, *others}
     options = {option.name: option for option in scan_command.params if isinstance(option, click.Option)}
     for key, kind in KEYS.items():
         option = options[key.replace("-", "_")]

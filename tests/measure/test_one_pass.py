@@ -12,7 +12,8 @@ import pytest
 import s3lora
 from s3lora.adapter import open as opening
 from s3lora.adapter import regular, stream
-from s3lora.measure.scan import Configuration, scan, scan_all
+from s3lora.measure.configuration import Configuration
+from s3lora.measure.scan import scan, scan_all
 from s3lora.spectrum.tall import Tall
 from tests.command import call
 from tests.support import make_adapter

@@ -10,7 +10,7 @@ from s3lora.adapter.checkpoints import step_of
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.model import path_parts
 from s3lora.measure.comparison import Comparison, ModuleComparison
-from s3lora.measure.scan import Configuration
+from s3lora.measure.configuration import Configuration
 
 #: The projections of a layer of an 8B model, with the shapes of their updates.
 PROJECTIONS = {

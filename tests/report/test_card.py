@@ -11,7 +11,8 @@ from s3lora.adapter.digest import FileDigest, Source
 from s3lora.choose.select import Choice, Share
 from s3lora.errors import OutputError, printable
 from s3lora.evaluate.figures import AdapterFigures, figures_of
-from s3lora.measure.scan import Configuration, ModuleScan, Scan
+from s3lora.measure.configuration import Configuration
+from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.report.card import PRUNED, SHARPEST, card_section, front_matter
 from s3lora.report.card_file import BEGIN, END, has_section, metadata, read_card, with_section
 from s3lora.rewrite.provenance import Provenance

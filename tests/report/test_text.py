@@ -16,7 +16,8 @@ from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.model import path_parts
 from s3lora.adapter.write import Written
 from s3lora.choose.select import Share, select
-from s3lora.measure.scan import Configuration, ModuleScan, Scan
+from s3lora.measure.configuration import Configuration
+from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.report import text
 from s3lora.report.colours import SCALE
 from s3lora.report.compare_text import compare_text

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from s3lora.measure.cost import MAX_COST, NOTHING, Estimate, Shaped
+from s3lora.measure.scan import Progress
 from s3lora.spectrum.indices import Index
 
 
@@ -37,13 +39,18 @@ class RuleVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a rule may need besides the ranked units: the index, how the scan computed it, and how units combine it."""
+    """What a rule may need besides the ranked units: the index, how the scan computed it, and how units combine it.
+
+    A rule that simulates takes at most `max_cost` operations, and tells `progress` how many shapes are done.
+    """
 
     index: Index | None
     method: str
     components: int | None
     fit: str = "l2"
     combine: str = "mean"
+    max_cost: float = MAX_COST
+    progress: Progress | None = None
 
 
 class Rule(Protocol):
@@ -54,3 +61,18 @@ class Rule(Protocol):
 
     def __str__(self) -> str:
         """Return the rule as the user would write it."""
+
+
+@runtime_checkable
+class SimulatingRule(Protocol):
+    """A rule that measures updates which it makes itself, and so takes time of its own."""
+
+    def cost(self, shapes: Collection[tuple[int, int, int]]) -> Estimate:
+        """Return what it costs to choose among modules of these shapes (m, n, rank)."""
+
+
+def rule_cost(rule: Rule, modules: Iterable[Shaped]) -> Estimate:
+    """Return what a rule costs that chooses among these modules, besides their measurement."""
+    if not isinstance(rule, SimulatingRule):
+        return NOTHING
+    return rule.cost({(module.m, module.n, module.rank) for module in modules})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from s3lora.choose.ranking import Context, RuleVerdict, Unit
 from s3lora.choose.rule import RuleKind, Setting
 from s3lora.choose.ties import rounded
 from s3lora.errors import SelectionError, UsageError
+from s3lora.measure.cost import Estimate, afford, null_cost
 from s3lora.spectrum.indices import INDICES
 
 
@@ -179,10 +180,13 @@ class Null:
                 f"the null rule cannot judge {name}: random updates have no magnitude to compare with",
                 fix=f"use {' or '.join(', '.join(judged).rsplit(', ', 1))}",
             )
-        limits = {
-            shape: null_sharpness(shape, context, self.q, self.draws, self.seed)
-            for shape in sorted({shape for unit in ranked for shape in unit.shapes})
-        }
+        shapes = sorted({shape for unit in ranked for shape in unit.shapes})
+        afford(self.cost(shapes), context.max_cost, f"simulating {len(shapes):,} shapes by the null rule")
+        limits = {}
+        for shape in shapes:
+            limits[shape] = null_sharpness(shape, context, self.q, self.draws, self.seed)
+            if context.progress is not None:
+                context.progress(len(limits), len(shapes))
         # A whole layer is compared with the limits of its modules, combined as its index is.
         combine = np.max if context.combine == "max" else np.mean
         chosen = tuple(
@@ -191,6 +195,10 @@ class Null:
             if unit.sharpness > rounded(float(combine([limits[shape] for shape in unit.shapes])), scale_free=True)
         )
         return RuleVerdict(chosen, f"beyond the {self.q:g} quantile of {self.draws} random updates of its shape")
+
+    def cost(self, shapes: Collection[tuple[int, int, int]]) -> Estimate:
+        """Return what it costs to simulate these shapes (m, n, rank)."""
+        return null_cost(shapes, self.draws)
 
     def __str__(self) -> str:
         """Return e.g. `null 0.99`."""

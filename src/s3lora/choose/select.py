@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,8 @@ from s3lora.choose.ranking import Context, Rule, Unit
 from s3lora.choose.rules import DEFAULT_RULE
 from s3lora.choose.ties import sharpness
 from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
-from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Scan, Tool, is_flat
+from s3lora.measure.cost import MAX_COST
+from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, is_flat
 from s3lora.spectrum.indices import INDICES
 
 #: Rankings that carry no information: what any index must beat.
@@ -166,6 +167,8 @@ def select(
     combine: Combine = "mean",
     seed: int = 0,
     match: str = "ssi",
+    max_cost: float = MAX_COST,
+    progress: Progress | None = None,
 ) -> Plan:
     """Choose modules to prune.
 
@@ -182,12 +185,14 @@ def select(
         unit: rank single modules, or whole layers by the mean or max (`combine`) of their modules.
         seed: of the controls.
         match: the index whose selection `random-matched` copies the number of modules of each projection from.
+        max_cost: operations that a rule may take which simulates, as for `scan`.
+        progress: called with (shapes done, shapes in all) by a rule that simulates.
 
     What differs by rounding alone is a tie; see `ties.rounded`. Ties are broken by the order of modules in the model.
     Zero updates are never chosen.
 
-    Raises UsageError for an unknown ranking, NothingToAuditError if there is nothing to choose from, SelectionError
-    if the rule does not apply to the ranking.
+    Raises UsageError for an unknown ranking, CostError beyond `max_cost`, NothingToAuditError if there is nothing to
+    choose from, SelectionError if the rule does not apply to the ranking.
     """
     if unit not in ("module", "layer") or combine not in ("mean", "max"):
         raise UsageError(f"no unit {unit!r} by {combine!r}", fix="choose module or layer, by mean or max")
@@ -195,13 +200,14 @@ def select(
         raise UsageError(f"seed must be 0 or more, not {seed}")
     index = _canonical(index)
     if index == "random-matched":
-        return _matched(scan, rule, _canonical(match), only or Filter(), unit, combine, seed)
+        model = partial(select, scan, rule, unit=unit, combine=combine, seed=seed, max_cost=max_cost, progress=progress)
+        return _matched(scan, model, _canonical(match), only or Filter(), seed)
     modules = _candidates(scan, index, only or Filter())
     units = _units(modules, index, unit, combine, seed)
     ranked = sorted(units, key=lambda item: -item.sharpness)  # sorted() is stable: ties keep the model's order
     spec = INDICES.get(index)
     how = scan.configuration
-    context = Context(spec, how.method, how.rank, how.fit, combine)
+    context = Context(spec, how.method, how.rank, how.fit, combine, max_cost, progress)
     verdict = rule.choose(ranked, context)
     values = [item.value for item in ranked]
     flat = spec is not None and len(values) > 1 and is_flat(values, scale_free=spec.scale_free)
@@ -274,17 +280,20 @@ def _units(modules: Sequence[ModuleScan], index: str, unit: UnitKind, combine: C
 
 def _combined(members: Sequence[ModuleScan], index: str, combine: Combine) -> float:
     values = [value for module in members if (value := module.indices.get(index)) is not None]
+    if len(values) == 1:  # of most units, and the mean of NumPy is slow for it
+        return values[0]
     if combine == "mean":
         return float(np.mean(values))
     return max(values) if INDICES[index].sharp == "high" else min(values)
 
 
-def _matched(scan: Scan, rule: Rule, match: str, only: Filter, unit: UnitKind, combine: Combine, seed: int) -> Plan:
+def _matched(scan: Scan, choose: Callable[..., Plan], match: str, only: Filter, seed: int) -> Plan:
     """Draw at random as many modules of each projection as the ranking `match` takes."""
     if match in CONTROLS:
         raise UsageError("random-matched must match a ranking that is not random itself")
-    model = select(scan, rule, index=match, only=only, unit=unit, combine=combine, seed=seed)
-    wanted = Counter(scan[path].projection for path in model.paths)
+    model = choose(index=match, only=only)
+    taken = set(model.paths)
+    wanted = Counter(module.projection for module in scan.modules if module.path in taken)
     random = np.random.default_rng(seed)
     chosen: list[str] = []
     for projection in sorted(wanted):

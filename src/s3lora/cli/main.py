@@ -17,6 +17,7 @@ import click
 from s3lora._version import __version__
 from s3lora.cli.lazy import LazyGroup
 from s3lora.cli.output import complain, misused
+from s3lora.cli.progress import HEART
 from s3lora.errors import S3LoRAError, UsageError
 
 INTERRUPTED = 130
@@ -85,6 +86,8 @@ def run(arguments: Sequence[str]) -> int:
         if os.environ.get("S3LORA_DEBUG"):
             raise
         return complain(f"internal error ({type(error).__name__}: {error}); set S3LORA_DEBUG=1 and report the trace", 2)
+    finally:
+        HEART.stop()
 
 
 def _end_on_signals() -> None:

@@ -14,6 +14,7 @@ import click
 
 from s3lora.cli.options import Command, all_options
 from s3lora.cli.output import check_output, emit, live
+from s3lora.cli.progress import share_line
 from s3lora.errors import OutputError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -144,10 +145,10 @@ def open_store(options: dict[str, Any]) -> Iterator[AnswerStore | None]:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Advance | None]:
-    """Show a bar with the time left on standard error, where that is a terminal."""
+def progress_bar() -> Iterator[Advance]:
+    """Show a bar with the time left on standard error, where that is a terminal, and a line now and then elsewhere."""
     if not live():
-        yield None
+        yield share_line()
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn

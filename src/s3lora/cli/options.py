@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container
-from functools import partial
 from typing import Any, TypeVar
 
 import click
 
 from s3lora.adapter.model import Adapter
+from s3lora.adapter.open import open_adapter
 from s3lora.choose.presets import PRESETS
-from s3lora.choose.ranking import Rule
+from s3lora.choose.ranking import Rule, SimulatingRule, rule_cost
 from s3lora.choose.rule import RuleKind, Setting
 from s3lora.choose.rules import DEFAULT_RULE, RULES
 from s3lora.choose.select import CONTROLS, Filter, Plan, select
-from s3lora.cli.output import progress_line
+from s3lora.cli.progress import progress_line
 from s3lora.errors import UsageError, printable
-from s3lora.measure.scan import Configuration, Scan, configured, scan_all
+from s3lora.measure.configuration import Configuration, configured
+from s3lora.measure.cost import MAX_COST, NOTHING
+from s3lora.measure.scan import Scan, affordable, scan_all
 from s3lora.rewrite.modes import MODES, Mode, mode_of, settings_of
 from s3lora.spectrum.indices import INDICES, any_costly
 from s3lora.spectrum.methods import METHODS
@@ -97,6 +99,10 @@ def _setting(setting: Setting) -> Callable[[Any], Any]:
                         show_default=setting.default is not None, help=setting.help)  # fmt: skip
 
 
+cost_option = click.option("--max-cost", type=click.FloatRange(0, min_open=True), default=MAX_COST,
+                           show_default=f"{MAX_COST:.0e}".replace("+", ""), metavar="N",
+                           help="Operations that it may take at most, estimated before.")  # fmt: skip
+
 scan_options = all_options(
     click.option("--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True,
                  help="Spectral method."),
@@ -107,6 +113,7 @@ scan_options = all_options(
     click.option("--kurtosis", is_flag=True, help="Also compute the kurtosis of the entries (costly)."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
                  help="Of everything random."),
+    cost_option,
 )  # fmt: skip
 
 rule_options = all_options(
@@ -206,6 +213,9 @@ def scans_with(
 
     `others` adds a scan by every other method of moderate cost, measured in the same pass.
     """
+    if isinstance(adapter, str):
+        with open_adapter(adapter) as opened:
+            return scans_with(opened, options, label, nonfinite=nonfinite, others=others)
     asked = configured(
         options["method"],
         options["rank"],
@@ -217,13 +227,22 @@ def scans_with(
     # A dense update takes seconds a module at the sizes of large models.
     left = [name for name, method in METHODS.items() if others and name != asked.method and not method.dense]
     more = [Configuration(method, asked.rank, seed=asked.seed) for method in left]
-    return scan_all(adapter, [asked, *more], nonfinite, progress_line(label))
+    simulated = rule_cost(_rule(options), adapter.modules) if "rule" in options else NOTHING
+    affordable(adapter, [asked, *more], options["max_cost"], simulated)
+    return scan_all(adapter, [asked, *more], nonfinite, progress_line(label), options["max_cost"])
 
 
 def selector(options: dict[str, Any]) -> Callable[[Scan], Plan]:
     """Return what selects from a scan with the values of `rule_options`; raise UsageError if they cannot be meant."""
-    names = ("index", "unit", "combine", "seed", "match")
-    return partial(select, rule=_rule(options), only=module_filter(options), **{name: options[name] for name in names})
+    names = ("index", "unit", "combine", "seed", "match", "max_cost")
+    given = {name: options[name] for name in names}
+    rule, only = _rule(options), module_filter(options)
+
+    def choose(scan: Scan) -> Plan:
+        progress = progress_line(f"by {rule}", "shapes") if isinstance(rule, SimulatingRule) else None
+        return select(scan, rule, only=only, progress=progress, **given)
+
+    return choose
 
 
 def _rule(options: dict[str, Any]) -> Rule:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -20,10 +19,6 @@ from s3lora.outside import without_commands
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from s3lora.measure.scan import Progress
-
-#: Seconds before a progress line appears.
-PATIENCE = 1.0
 CLEAR = "\r\x1b[K"
 
 
@@ -102,21 +97,6 @@ def _stdout() -> TextIO:
     if sys.stdout is None:
         raise OutputError("standard output is closed")
     return sys.stdout
-
-
-def progress_line(label: str) -> Progress | None:
-    """Return a callback that counts modules on standard error, if that is a terminal and the work takes long."""
-    if not live():
-        return None
-    start = time.monotonic()
-
-    def show_count(done: int, total: int) -> None:
-        if time.monotonic() - start > PATIENCE:
-            count = "" if done == total else f"scanning {printable(label, 40)}: {done} of {total} modules"
-            sys.stderr.write(CLEAR + count)
-            sys.stderr.flush()
-
-    return show_count
 
 
 def live() -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from s3lora.cli.options import format_option
+from s3lora.cli.options import cost_option, format_option
 from s3lora.cli.output import emit, show
 from s3lora.errors import printable
 from s3lora.files import settle
@@ -19,8 +19,11 @@ from s3lora.rewrite.provenance import Restoration, read_provenance, restore
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
 @click.option("--module", "only", multiple=True, metavar="PATH", help="Put back this module only; repeatable.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder.")
+@cost_option
 @format_option("json")
-def restore_command(pruned: str, original: str, output: str, only: tuple[str, ...], force: bool, form: str) -> None:
+def restore_command(
+    pruned: str, original: str, output: str, only: tuple[str, ...], force: bool, max_cost: float, form: str
+) -> None:
     """Put removed modules back, after proving by SHA-256 that ORIGINAL is the adapter PRUNED was made from.
 
     \b
@@ -30,7 +33,7 @@ def restore_command(pruned: str, original: str, output: str, only: tuple[str, ..
     """
     settle(Path(output))  # before it is read, where --output names the input itself
     record = read_provenance(pruned)  # before it is replaced, where --output names the same folder
-    back = restore(pruned, original, output, modules=only or None, force=force)
+    back = restore(pruned, original, output, modules=only or None, force=force, max_cost=max_cost)
     if form == "json":
         from s3lora.report.documents import to_json
 

@@ -21,7 +21,7 @@ from s3lora.cli.measuring import (
     words,
     write_files,
 )
-from s3lora.cli.options import format_option
+from s3lora.cli.options import cost_option, format_option
 from s3lora.cli.output import emit, show
 from s3lora.spectrum.indices import INDICES
 
@@ -63,6 +63,7 @@ from s3lora.spectrum.indices import INDICES
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of everything random."
 )
+@cost_option
 @store_options
 @format_option("json", "csv", "html")
 def sweep_command(path: str, form: str, output: str | None, **options: Any) -> None:
@@ -99,6 +100,7 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
             seed=options["seed"],
             limit=options["limit"],
             advance=advance,
+            max_cost=options["max_cost"],
         )
     from s3lora.report.documents import to_json
     from s3lora.report.measured_documents import sweep_csv

@@ -18,7 +18,7 @@ from s3lora.cli.measuring import (
     suite_option,
     write_files,
 )
-from s3lora.cli.options import INDEX_NAMES, RankingName, format_option
+from s3lora.cli.options import INDEX_NAMES, RankingName, cost_option, format_option
 from s3lora.cli.output import emit, show
 from s3lora.spectrum.methods import METHODS
 
@@ -54,6 +54,7 @@ from s3lora.spectrum.methods import METHODS
     metavar="N",
     help="Of the split and everything else random.",
 )
+@cost_option
 @store_options
 @format_option("json", "csv")
 def tune_command(path: str, form: str, output: str | None, **options: Any) -> None:
@@ -83,6 +84,7 @@ def tune_command(path: str, form: str, output: str | None, **options: Any) -> No
             seed=options["seed"],
             limit=options["limit"],
             advance=advance,
+            max_cost=options["max_cost"],
         )
     from s3lora.report.documents import to_json
     from s3lora.report.measured_documents import tuning_csv

@@ -19,7 +19,9 @@ from s3lora.evaluate.rankings import SweepRanking, candidates, correlations, ran
 from s3lora.evaluate.results import ControlSpread, Key, Measure, Sweep, SweepPoint, Variant
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
-from s3lora.measure.scan import Configuration, Scan, scan_all
+from s3lora.measure.configuration import Configuration
+from s3lora.measure.cost import MAX_COST
+from s3lora.measure.scan import Scan, scan_all
 from s3lora.spectrum.indices import INDICES, any_costly
 
 #: What `s3lora sweep` tries without options.
@@ -58,6 +60,7 @@ def sweep(
     seed: int = 0,
     limit: int | None = None,
     advance: Advance | None = None,
+    max_cost: float = MAX_COST,
 ) -> Sweep:
     """Measure an adapter with ever more modules pruned, by each ranking (the paper's Table 5 and threshold study).
 
@@ -74,6 +77,7 @@ def sweep(
         seed: of every bootstrap; controls use seed, seed + 1, ….
         limit: of the suites, for the record only.
         advance: told how far the work is.
+        max_cost: operations that the scan may take, as for `scan`.
 
     The same set of modules is measured once, whichever rankings choose it. Raises UsageError for an unknown name or
     impossible number, and the errors of `LocalModel`, of `scan` and of the suites.
@@ -82,7 +86,7 @@ def sweep(
         raise UsageError("a control needs at least one seed")
     ranked = rankings(methods, indices, match=match, seeds=range(seed, seed + control_seeds))
     with open_adapter(adapter) as opened:
-        scans = scan_for(opened, ranked)
+        scans = scan_for(opened, ranked, max_cost)
         first = next(iter(scans.values()))
         most = candidates(first)
         tasks = _tasks(ranked, scans, tops_by_default(TOPS, most) if top is None else tops(top, most))
@@ -116,12 +120,12 @@ def sweep(
     )
 
 
-def scan_for(adapter: Adapter, ranked: Iterable[SweepRanking]) -> dict[str, Scan]:
+def scan_for(adapter: Adapter, ranked: Iterable[SweepRanking], max_cost: float) -> dict[str, Scan]:
     """Scan by each method that a ranking needs, at least one, in one pass."""
     methods = dict.fromkeys(m for r in ranked if (m := r.matches[1] if r.matches else r.method) is not None)
     costly = any_costly(name for one in ranked for name in (one.index, *(one.matches or ())))
     configurations = [Configuration(method, kurtosis=costly) for method in methods or ("mas-svd",)]
-    return {one.configuration.method: one for one in scan_all(adapter, configurations)}
+    return {one.configuration.method: one for one in scan_all(adapter, configurations, max_cost=max_cost)}
 
 
 def variant_of(

@@ -18,6 +18,7 @@ from s3lora.evaluate.results import Key, PairedComparison, SweepPoint, Tuning, V
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.evaluate.sweeping import UNPRUNED, SweepTask, point_of, scan_for, variant_of
+from s3lora.measure.cost import MAX_COST
 from s3lora.measure.scan import Scan
 
 #: Relative loss of utility that is still accepted.
@@ -81,6 +82,7 @@ def tune(
     seed: int = 0,
     limit: int | None = None,
     advance: Advance | None = None,
+    max_cost: float = MAX_COST,
 ) -> Tuning:
     """Find the number of modules whose pruning gains most safety while utility stays above a floor.
 
@@ -96,6 +98,7 @@ def tune(
         seed: of every bootstrap.
         limit: of the suites, for the record only.
         advance: told how far the work is.
+        max_cost: operations that the scan may take, as for `scan`.
 
     Bisection finds the largest number of modules that keeps to the floor, taking the loss to grow with the number; of
     all numbers tried that do and whose gain is more than no difference, the one with the lowest safety measure is
@@ -107,7 +110,7 @@ def tune(
         raise UsageError(f"a floor of {floor} cannot be meant", fix="give the relative loss, such as 0.1")
     ranking = SweepRanking(index.replace("-", "_"), method)
     with open_adapter(adapter) as opened:
-        scans = scan_for(opened, [ranking])
+        scans = scan_for(opened, [ranking], max_cost)
         total = candidates(scans[method])
         expected = ceil(log2(total + 1)) + 4
         bench = Bench(tuning, store, seed=seed, expected=expected, advance=advance)

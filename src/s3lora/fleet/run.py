@@ -20,6 +20,7 @@ from s3lora.fleet.results.summary import NAMED, Summary, counted
 from s3lora.fleet.sources.inputs import expand
 from s3lora.fleet.sources.redirects import checked
 from s3lora.fleet.work import LONGEST, Batch, Item, Work, failed
+from s3lora.measure.cost import MAX_COST
 
 #: Fewest adapters in a batch, so that what a task and a part cost is shared; and most, whose rows a worker can hold.
 SMALLEST, LARGEST = 32, 512
@@ -75,6 +76,7 @@ def fleet_scan(
     batch: int | None = None,
     watch: Watch | None = None,
     follow: Sequence[str] = (),
+    max_cost: float = MAX_COST,
 ) -> Summary:
     """Scan every adapter of the inputs into the dataset `out`, and return what it then holds.
 
@@ -88,6 +90,8 @@ def fleet_scan(
         batch: adapters in a batch; None chooses from 32 up, so that there are some thousand parts at most.
         watch: is shown the progress.
         follow: hosts that web servers may redirect to besides themselves: HOST, HOST:PORT or `*.HOST`.
+        max_cost: operations that one adapter may take, as for `scan`; one beyond it is an error, and is tried again
+            by the next run.
 
     Every input is afterwards one row of `adapters` or one row of `errors`. If the run ends early, however it ends, the
     dataset is consistent and the next run completes it.
@@ -102,7 +106,7 @@ def fleet_scan(
             raise NothingToAuditError(f"no adapter was found in {printable(', '.join(inputs))}")
         dataset.record(_summary(dataset, inputs, plan, complete=False))
         dataset.remove(plan.stale)
-        work = Work(dataset.settings, dataset.known() if resume else b"", hosts)
+        work = Work(dataset.settings, dataset.known() if resume else b"", hosts, max_cost)
         try:
             run = _FleetRun(dataset, engine(work), FleetProgress(len(plan.items)), watch)
             run.through(_batches(plan.items, dataset, batch))

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
-from s3lora.errors import S3LoRAError, printable
+from s3lora.errors import CostError, S3LoRAError, printable
 from s3lora.fleet.results.content import content_of
 from s3lora.fleet.results.outcome import MeasuredBatch, Settings, Trace, to_parquet, trace_of
 from s3lora.fleet.results.rows import Row, adapter_row, error_row, kind_of, measured, module_rows, stored_uri, to_table
 from s3lora.fleet.results.schema import TABLES, Table
 from s3lora.fleet.signature import signature
 from s3lora.fleet.sources.remote import Local, UnreachableError, localised
-from s3lora.measure.scan import scan_modules, warnings_of
+from s3lora.measure.cost import MAX_COST
+from s3lora.measure.scan import affordable, scan_modules, warnings_of
 from s3lora.needs import MissingPackageError, need
 
 #: Longest reason, in characters.
@@ -69,12 +70,13 @@ class Work:
     """What a worker is given once: the settings, and the contents that need not be measured again.
 
     `known` are the sorted SHA-256 of these contents, 32 bytes each; `follow` are hosts that web servers may redirect
-    to.
+    to. An adapter that would take more operations than `max_cost` is an error.
     """
 
     settings: Settings
     known: bytes = b""
     follow: tuple[str, ...] = ()
+    max_cost: float = MAX_COST
 
 
 @dataclass(slots=True)
@@ -134,16 +136,18 @@ def _one(item: Item, work: Work, rows: _Rows) -> None:
                 rows.unchanged.append(stored_uri(item.uri))
                 return
             with open_adapter(local.path) as adapter:
-                known = b"" if item.fresh else work.known
-                _measure(stored_uri(item.uri), adapter, local, work.settings, known, rows)
+                _measure(stored_uri(item.uri), adapter, local, replace(work, known=b"") if item.fresh else work, rows)
     except Exception as error:
         _fail(rows, item.uri, kind_of(error), _sentence(error), fingerprint, transient=_may_pass(error))
 
 
-def _measure(uri: str, adapter: Adapter, local: Local, settings: Settings, known: bytes, rows: _Rows) -> None:
+def _measure(uri: str, adapter: Adapter, local: Local, work: Work, rows: _Rows) -> None:
+    settings = work.settings
+    # The signature decomposes both factors of a module once more.
+    affordable(adapter, [settings.scan] * (2 if settings.signature else 1), work.max_cost)
     content = content_of(adapter)
     row = adapter_row(uri, adapter, content, local.fingerprint, local.size)
-    if is_known(content.measured, known):
+    if is_known(content.measured, work.known):
         rows.copies.append(row)
         return
     (records,), _, _ = scan_modules(adapter, [settings.scan], nonfinite=True, hashed=False)
@@ -173,5 +177,5 @@ def _sentence(error: BaseException) -> str:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Return whether another try may go better: the network, the disk or the memory failed, not the adapter."""
-    return isinstance(error, UnreachableError | OSError | MemoryError)
+    """Return whether another try may go better: the network, the disk or the memory failed, or more may be allowed."""
+    return isinstance(error, UnreachableError | OSError | MemoryError | CostError)

@@ -35,6 +35,7 @@ KEYS = {
     "fit": "a string",
     "sample": "a whole number",
     "kurtosis": "true or false",
+    "max-cost": "a number",
     "seed": "a whole number",
     "index": "a string",
     "match": "a string",

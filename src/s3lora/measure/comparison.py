@@ -18,9 +18,11 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
+from s3lora.measure.configuration import Configuration, configured
+from s3lora.measure.cost import MAX_COST, Shape, afford, compare_cost
 from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
-from s3lora.measure.scan import SCHEMA_VERSION, Configuration, ModuleScan, Progress, Scan, Tool, scan
+from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, scan
 from s3lora.spectrum.difference import inner_product
 from s3lora.spectrum.tall import BLOCK
 
@@ -100,6 +102,7 @@ def compare(
     method: str = "mas-svd",
     *,
     progress: Callable[[str], Progress | None] | None = None,
+    max_cost: float = MAX_COST,
 ) -> Comparison:
     """Compare adapters of one base model in the order given, each with the one before it and the last with the first.
 
@@ -115,15 +118,19 @@ def compare(
         paths: two or more adapters; `checkpoints` finds those of a run.
         method: as for `scan`.
         progress: called with the name of each adapter, returns what `scan` calls while it measures that one.
+        max_cost: operations that all of it may take, as for `scan`.
 
     Raises:
         UsageError: fewer than two adapters.
+        CostError: it would take more operations than `max_cost`; nothing was read but headers.
         NothingToAuditError: an adapter has no module path in common with the one before it.
         S3LoRAError: whatever `open_adapter` and `scan` raise.
     """
     if isinstance(paths, str | os.PathLike) or len(paths) < 2:
         raise UsageError("one adapter is no comparison", fix="give two or more, as a list of paths")
+    configuration = configured(method, None, "l2", None, 0, False)
     with _Adapters(paths) as adapters, threadpool_limits(limits=1, user_api="blas"):
+        afford(compare_cost(adapters.shapes, configuration), max_cost, f"comparing {len(paths)} adapters by {method}")
         first = before = _measured(adapters[0], method, progress)
         scans, steps, net = [first.scan], [], dict[str, DistanceAndCosine]()
         for i in range(1, len(paths)):
@@ -154,6 +161,8 @@ class _Adapters:
     def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
         self._paths = paths
         self._open: dict[int, Adapter] = {}
+        #: Of each adapter the shapes of its modules by their paths.
+        self.shapes: list[dict[str, Shape]] = []
 
     def __enter__(self) -> _Adapters:
         try:
@@ -182,13 +191,14 @@ class _Adapters:
 
     def _check(self) -> None:
         files = 0
-        name, known = "", set[str]()
+        name = ""
         for i in range(len(self._paths)):
             adapter = self._first_opening(i)
-            own = {module.path for module in adapter.modules}
-            if i and not own & known:
+            own = {module.path: (module.m, module.n, module.rank) for module in adapter.modules}
+            if i and not own.keys() & self.shapes[-1].keys():
                 raise NothingToAuditError(f"{name} and {adapter.name} have no module in common")
-            name, known = adapter.name, own
+            name = adapter.name
+            self.shapes.append(own)
             if i >= AT_ONCE and files + len(adapter.files) > OPEN_FILES:
                 self.close(i)
             else:
@@ -218,7 +228,8 @@ class _Measured:
 
 
 def _measured(adapter: Adapter, method: str, progress: Callable[[str], Progress | None] | None) -> _Measured:
-    full = scan(adapter, method, progress=None if progress is None else progress(adapter.name))
+    shown = None if progress is None else progress(adapter.name)
+    full = scan(adapter, method, progress=shown, max_cost=math.inf)  # all together were found affordable
     records = tuple(
         dataclasses.replace(record, sigma=(), indices={name: record.indices[name] for name in INDICES_KEPT})
         for record in full.modules

@@ -39,9 +39,11 @@ from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NonFiniteError, UnsupportedAdapterError, UsageError, printable
+from s3lora.measure.configuration import Configuration
+from s3lora.measure.cost import MAX_COST, afford, compose_cost
 from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
-from s3lora.measure.scan import FLAT, SCHEMA_VERSION, Configuration, Progress, Tool, scan_module
+from s3lora.measure.scan import FLAT, SCHEMA_VERSION, Progress, Tool, scan_module
 from s3lora.spectrum.difference import inner_product
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Spectra
@@ -139,6 +141,7 @@ def compose(
     method: str = "mas-svd",
     *,
     progress: Progress | None = None,
+    max_cost: float = MAX_COST,
 ) -> Composition:
     """Measure the sum of adapters of one base model, each module beside its parts alone.
 
@@ -154,8 +157,10 @@ def compose(
             the scaling that an adapter has anyway.
         method: `mas-svd`, `svd` or `spsvd`.
         progress: called with (modules done, modules in all).
+        max_cost: operations that all of it may take, as for `scan`.
 
     Raises:
+        CostError: it would take more operations than `max_cost`; nothing was read but headers.
         UsageError: fewer than two adapters, weights that do not fit, or a method that cannot measure a sum.
         UnsupportedAdapterError: adapters have one module in different shapes.
         NonFiniteError: a module holds NaN or infinity, or its sum exceeds float64.
@@ -167,6 +172,9 @@ def compose(
     with ExitStack() as stack, threadpool_limits(limits=1, user_api="blas"):
         opened = [one if isinstance(one, Adapter) else stack.enter_context(open_adapter(one)) for one in adapters]
         parts = _parts(opened, chosen)
+        shapes = {path: [(part.module.m, part.module.n, part.module.rank) for part in of] for path, of in parts.items()}
+        estimate = compose_cost(shapes, Configuration(method))
+        afford(estimate, max_cost, f"adding up {len(opened)} adapters by {method}")
         modules = []
         for path in sorted(parts, key=natural_key):
             modules.append(_module(parts[path], len(opened), method))

@@ -17,8 +17,10 @@ from s3lora.adapter.inventory.model import Inventory
 from s3lora.adapter.memory import from_model
 from s3lora.adapter.model import Adapter, Factor, LoraModule
 from s3lora.adapter.open import open_adapter
-from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
+from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, printable
 from s3lora.measure.batches import in_batches
+from s3lora.measure.configuration import Configuration, configured
+from s3lora.measure.cost import MAX_COST, NOTHING, Estimate, afford, scan_cost
 from s3lora.measure.modules import ByModule
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Spectra
@@ -39,18 +41,6 @@ class Tool:
 
     name: str = "s3lora"
     version: str = __version__
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """Everything that determined the numbers: method, M (`rank`, None for all), fit, sample, seed, kurtosis."""
-
-    method: str = "mas-svd"
-    rank: int | None = None
-    fit: Literal["l2", "l1"] = "l2"
-    sample: int | None = None
-    seed: int = 0
-    kurtosis: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +122,7 @@ def scan(
     kurtosis: bool = False,
     nonfinite: bool = False,
     progress: Progress | None = None,
+    max_cost: float = MAX_COST,
 ) -> Scan:
     """Score every module of an adapter.
 
@@ -152,13 +143,15 @@ def scan(
         kurtosis: also compute the kurtosis of the entries of ΔW.
         nonfinite: keep a module that holds NaN or infinity, without σ̃ and with every index None, instead of raising.
         progress: called with (modules done, modules in all), from the calling thread.
+        max_cost: operations that it may take, as `measure.cost` estimates them; by default ten minutes of one core.
 
     Raises:
         UsageError: a parameter that cannot be meant.
+        CostError: it would take more operations than `max_cost`; nothing was read but headers.
         NonFiniteError: a module holds NaN or infinity, and `nonfinite` is not set.
         AdapterFileError, UnsupportedAdapterError, NothingToAuditError: as `open_adapter`.
     """
-    return scan_all(adapter, [configured(method, rank, fit, sample, seed, kurtosis)], nonfinite, progress)[0]
+    return scan_all(adapter, [configured(method, rank, fit, sample, seed, kurtosis)], nonfinite, progress, max_cost)[0]
 
 
 def scan_all(
@@ -166,6 +159,7 @@ def scan_all(
     configurations: Sequence[Configuration],
     nonfinite: bool = False,
     progress: Progress | None = None,
+    max_cost: float = MAX_COST,
 ) -> tuple[Scan, ...]:
     """Score every module by several methods in one pass.
 
@@ -176,30 +170,21 @@ def scan_all(
         configured(one.method, one.rank, one.fit, one.sample, one.seed, one.kurtosis)
     if isinstance(adapter, str | os.PathLike):
         with open_adapter(adapter) as opened:
-            return _scan_all(opened, configurations, nonfinite, progress)
+            return _scan_all(opened, configurations, nonfinite, progress, max_cost)
     opened = adapter if isinstance(adapter, Adapter) else from_model(adapter)
-    return _scan_all(opened, configurations, nonfinite, progress)
-
-
-def configured(
-    method: str, rank: int | None, fit: Literal["l2", "l1"], sample: int | None, seed: int, kurtosis: bool
-) -> Configuration:
-    """Return the configuration of a scan; raise UsageError if it cannot be meant."""
-    if method not in METHODS:
-        raise UsageError(f"no method {method!r}", fix=f"choose one of {', '.join(METHODS)}")
-    if fit not in ("l2", "l1"):
-        raise UsageError(f"no fit {fit!r}", fix="choose l2 or l1")
-    for name, value, least in (("rank", rank, 1), ("sample", sample, 2), ("seed", seed, 0)):
-        if value is not None and value < least:
-            raise UsageError(f"{name} must be {least} or more, not {value}")
-    return Configuration(method, rank, fit, sample, seed, kurtosis)
+    return _scan_all(opened, configurations, nonfinite, progress, max_cost)
 
 
 def _scan_all(
-    adapter: Adapter, configurations: Sequence[Configuration], nonfinite: bool, progress: Progress | None
+    adapter: Adapter,
+    configurations: Sequence[Configuration],
+    nonfinite: bool,
+    progress: Progress | None,
+    max_cost: float,
 ) -> tuple[Scan, ...]:
     total = len(adapter.modules)
     try:
+        affordable(adapter, configurations, max_cost)
         records, source, inventory = scan_modules(
             adapter,
             configurations,
@@ -220,6 +205,20 @@ def _scan_all(
         )
         for configuration, modules in zip(configurations, records, strict=True)
     )
+
+
+def affordable(
+    adapter: Adapter, configurations: Sequence[Configuration], limit: float, simulated: Estimate = NOTHING
+) -> None:
+    """Raise CostError if a scan by all of these configurations would take more operations than the limit.
+
+    `simulated` is what the rule takes that chooses from the scan.
+    """
+    count = len(adapter.modules)
+    methods = ", ".join(one.method for one in configurations)
+    what = f"measuring {count:,} module{'s' if count > 1 else ''} by {methods}"
+    what += ", with the updates that the rule simulates," if simulated.operations else ""
+    afford(scan_cost(adapter.modules, configurations) + simulated, limit, what, adapter.name)
 
 
 def scan_modules(

@@ -11,7 +11,8 @@ from s3lora.adapter.hub import hub_name
 from s3lora.choose.ties import sharpest
 from s3lora.evaluate.figures import AdapterFigures
 from s3lora.evaluate.results import Measure, Metric, SuiteInfo
-from s3lora.measure.scan import Configuration, ModuleScan, Scan
+from s3lora.measure.configuration import Configuration
+from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.report.markdown import code, table, text
 from s3lora.report.values import NOTHING, OVER_REFUSAL, count, decimal, few, heading, metric_text, percent, told_with
 from s3lora.rewrite.provenance import Provenance, Removal

@@ -73,9 +73,8 @@ def heat_map(view: View, series: Series) -> HeatMap | None:
     chosen = set(view.chosen)
     rows: list[list[HeatMapCell]] = [[] for _ in view.rows]
     crosses = []
-    for square, value in zip(view.squares, values, strict=True):
+    for square, value, level in zip(view.squares, values, series.levels(values), strict=True):
         x, y = left + square.column * wide, TOP + square.row * high
-        level = series.level(value)
         more = f", the sharpest of {len(square.members)}" if len(square.members) > 1 else ""
         title = f"layer {view.layers[square.column]} {view.rows[square.row]}: {decimal(value)}{more}"
         rows[square.row].append(HeatMapCell(x, y, "hn" if level is None else f"h{level}", title))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,11 @@ class Series:
     units: tuple[tuple[int, ...], ...]
     worth: tuple[float, ...]
 
-    def level(self, value: float | None) -> int | None:
-        """Return the step of the colour scale, the brightest being the sharpest."""
-        if value is None:
-            return None
-        step = step_of(value, *self.span)
-        return len(SCALE) - 1 - step if self.inverse else step
+    def levels(self, values: Iterable[float | None]) -> list[int | None]:
+        """Return the step of the colour scale for each value, the brightest being the sharpest."""
+        span, last = self.span, len(SCALE) - 1
+        steps = [None if value is None else step_of(value, *span) for value in values]
+        return [last - step if self.inverse and step is not None else step for step in steps]
 
     @property
     def span(self) -> tuple[float, float]:

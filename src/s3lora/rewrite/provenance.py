@@ -20,7 +20,9 @@ from s3lora.adapter.write import Written, tensor_names, write_adapter
 from s3lora.choose.select import Choice, Plan, share_of
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
 from s3lora.files import copy_file, read_whole, replacing
-from s3lora.measure.scan import SCHEMA_VERSION, Configuration, Scan, Tool, scan
+from s3lora.measure.configuration import Configuration
+from s3lora.measure.cost import MAX_COST
+from s3lora.measure.scan import SCHEMA_VERSION, Scan, Tool, scan
 from s3lora.rewrite.loaders import loader_of
 from s3lora.rewrite.modes import MODES, Zero, mode_of
 from s3lora.rewrite.prune import Pruned, prune
@@ -211,6 +213,7 @@ def restore(
     *,
     modules: Sequence[str] | None = None,
     force: bool = False,
+    max_cost: float = MAX_COST,
 ) -> tuple[str, ...]:
     """Put pruned modules back from the original adapter, and return the paths of those put back.
 
@@ -223,7 +226,8 @@ def restore(
         pruned: a folder that `write_pruned` wrote.
         original: the adapter it was made from; its digests must be those recorded.
         out: the folder to write. With all modules back, weights and configuration are the original's, byte by byte.
-        modules: which modules to put back; None puts all back.
+        modules: which modules to put back; None puts all back. Some are put back by a scan of the original.
+        max_cost: operations that this scan may take, as for `scan`.
 
     Raises OutputError if `original` is not the adapter that was pruned, UsageError for a module that was not pruned.
     """
@@ -239,7 +243,7 @@ def restore(
         if back == set(there):
             _restore_all(adapter, Path(pruned), Path(out), force=force)
         else:
-            _restore_some(adapter, record, back, Path(out), force=force)
+            _restore_some(adapter, record, back, Path(out), max_cost, force=force)
     return tuple(path for path in there if path in back)
 
 
@@ -278,8 +282,10 @@ def _same(copy: Path, adapter: Adapter) -> None:
         raise OutputError("did not verify: the copy differs from the original", file=copy.name)
 
 
-def _restore_some(adapter: Adapter, record: Provenance, back: set[str], out: Path, *, force: bool) -> None:
-    measured = scan(adapter, **dataclasses.asdict(record.configuration))
+def _restore_some(
+    adapter: Adapter, record: Provenance, back: set[str], out: Path, max_cost: float, *, force: bool
+) -> None:
+    measured = scan(adapter, **dataclasses.asdict(record.configuration), max_cost=max_cost)
     chosen = tuple(choice for choice in record.plan.chosen if choice.path not in back)
     share = share_of(measured, {choice.path for choice in chosen})
     plan = dataclasses.replace(record.plan, chosen=chosen, share=share)

@@ -13,7 +13,13 @@ Factors = tuple[Any, Any]
 
 
 def inner_product(first: Factors, second: Factors) -> float:
-    """Return ⟨B₁A₁, B₂A₂⟩ = ⟨B₁ᵀB₂, A₁A₂ᵀ⟩, each pair being (A of shape (r, n), B of shape (m, r))."""
+    """Return ⟨B₁A₁, B₂A₂⟩ = ⟨B₁ᵀB₂, A₁A₂ᵀ⟩, each pair being (A of shape (r, n), B of shape (m, r)).
+
+    Where the ranks are so high that these products would be larger than the updates, the updates are made instead.
+    """
+    (a, b), (c, d) = first, second
+    if a.shape[0] * c.shape[0] > b.shape[0] * a.shape[1]:
+        return float(np.sum(_cross(b.T, a) * _cross(d.T, c)))
     return float(np.sum(_cross(first[1], second[1]) * _cross(first[0].T, second[0].T)))
 
 

@@ -105,4 +105,6 @@ def _second_from_blocks(b: Float, a: Float) -> float:
 
 def _fourth_from_blocks(b: Float, a: Float) -> float:
     step = max(1, ENTRIES // len(a))
-    return sum(float(np.sum((b[start : start + step] @ a.T) ** 4)) for start in range(0, len(b), step))
+    # The square of a square: NumPy raises to the fourth power entry by entry, thirty times as slow.
+    blocks = (b[start : start + step] @ a.T for start in range(0, len(b), step))
+    return sum(float(np.sum(np.square(np.square(block)))) for block in blocks)

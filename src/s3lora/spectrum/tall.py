@@ -108,6 +108,14 @@ class Tall:
                 grams[items] += piece @ piece.swapaxes(1, 2)
         return grams
 
+    def squares(self) -> Float:
+        """Return the trace of TᵀT of each factor (k), the sum of the squares of its numbers."""
+        sums = np.zeros(len(self.factors))
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            for items, _, piece in self.pieces():
+                sums[items] += np.sum(piece * piece, axis=(1, 2))
+        return sums
+
     def _read(self) -> Float:
         """Return all factors (k × r × N) in float64."""
         k = len(self.factors)
@@ -161,17 +169,21 @@ def root_of(tall: Tall) -> Root:
     count, rank = len(tall.factors), tall.rank
     inner = min(tall.rows, rank)
     matrix, exact = np.zeros((count, rank, inner)), np.zeros(count, np.bool_)
-    grams = tall.gram()
+    # Of a factor with more columns than rows only the trace is used: its Gram matrix could fill any memory.
+    grams = tall.gram() if inner == rank else None
     with np.errstate(over="ignore", invalid="ignore"):
-        trace = np.trace(grams, axis1=1, axis2=2)
+        trace = tall.squares() if grams is None else np.trace(grams, axis1=1, axis2=2)
     for i in np.flatnonzero(~((SAFE[0] < trace) & (trace < SAFE[1]))).tolist():
         peak = _peak(tall.factors[i])
         exact[i] = peak == 0.0
         if peak > 0.0:
             tall.rescale(i, math.frexp(peak)[1])
-            grams[i] = sum((piece @ piece.swapaxes(1, 2) for _, _, piece in tall.pieces(i)), np.zeros((rank, rank)))[0]
+            if grams is not None:
+                grams[i] = sum(
+                    (piece @ piece.swapaxes(1, 2) for _, _, piece in tall.pieces(i)), np.zeros((rank, rank))
+                )[0]
     left = np.flatnonzero(~exact)
-    if inner == rank and len(left):
+    if grams is not None and len(left):
         lower, good = _cholesky(grams[left])
         matrix[left[good]], exact[left[good]] = lower[good], True
         left = left[~good]

@@ -18,7 +18,7 @@ from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.rows import third
 from s3lora.fleet.run import fleet_scan
 from s3lora.measure.cells import BANDS, FEWEST, band
-from s3lora.measure.scan import Configuration
+from s3lora.measure.configuration import Configuration
 from tests.fleet.inline import Inline, rows
 from tests.support import make_adapter
 

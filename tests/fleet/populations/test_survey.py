@@ -22,7 +22,7 @@ from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.run import fleet_scan
 from s3lora.measure.against import TELLING
 from s3lora.measure.cells import FEWEST, band
-from s3lora.measure.scan import Configuration
+from s3lora.measure.configuration import Configuration
 from s3lora.report.documents import to_json
 from s3lora.spectrum.bins import RANKS, SHARES, SIZES, Bins
 from s3lora.spectrum.indices import INDICES

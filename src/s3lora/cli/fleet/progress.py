@@ -1,4 +1,4 @@
-"""The progress of a fleet scan on standard error: a bar on a terminal, a line a minute elsewhere."""
+"""The progress of a fleet scan on standard error: a bar on a terminal, a line every half minute elsewhere."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import time
 from collections.abc import Iterator
 
 from s3lora.cli.output import complain, live
+from s3lora.cli.progress import EVERY
 from s3lora.fleet.run import FleetProgress, Watch
-
-#: Seconds between two lines where there is no terminal.
-MINUTE = 60.0
 
 
 class Last:
@@ -73,15 +71,15 @@ def _bar() -> Iterator[Watch]:
 
 
 class _Lines:
-    """Prints a line a minute."""
+    """Prints a line every half minute."""
 
     def __init__(self) -> None:
         self.start = self.last = time.monotonic()
 
     def __call__(self, progress: FleetProgress) -> None:
-        """Print a line if a minute has gone since the last."""
+        """Print a line if that time has gone since the last."""
         now = time.monotonic()
-        if now - self.last < MINUTE:
+        if now - self.last < EVERY:
             return
         self.last = now
         rate = _rate(progress, now - self.start)

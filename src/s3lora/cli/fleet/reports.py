@@ -19,7 +19,8 @@ from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.populations.unusual import UnusualAdapter
 from s3lora.fleet.sources.protocols import local_path
 from s3lora.fleet.sources.remote import localised
-from s3lora.measure.scan import Configuration, Scan, scan
+from s3lora.measure.configuration import Configuration
+from s3lora.measure.scan import Scan, scan
 from s3lora.report.documents import scan_document
 from s3lora.report.population_page import Own
 from s3lora.report.population_view import label

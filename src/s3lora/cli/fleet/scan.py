@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from s3lora.cli.fleet.progress import Last, watching
-from s3lora.cli.options import format_option
+from s3lora.cli.options import cost_option, format_option
 from s3lora.cli.output import complain, emit, show
 from s3lora.fleet.engines.registry import ENGINES, engine_for
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.run import SMALLEST, fleet_scan
-from s3lora.measure.scan import Configuration
+from s3lora.measure.configuration import Configuration
 from s3lora.spectrum.methods import METHODS
 
 #: Methods that cost no more than the factors.
@@ -57,6 +57,7 @@ CHEAP = [name for name, method in METHODS.items() if not method.dense]
     show_default=True,
     help="Leave alone what an earlier run finished, or measure everything again.",
 )
+@cost_option
 @format_option("json")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def scan_command(
@@ -72,6 +73,7 @@ def scan_command(
     follow: tuple[str, ...],
     batch: int | None,
     resume: bool,
+    max_cost: float,
     form: str,
     quiet: bool,
 ) -> int:
@@ -94,7 +96,15 @@ def scan_command(
         with contextlib.redirect_stdout(sys.stderr), watching(quiet=quiet) as watch:
             last = Last(watch)
             summary = fleet_scan(
-                inputs, out, settings, engine=make, resume=resume, batch=batch, watch=last, follow=follow
+                inputs,
+                out,
+                settings,
+                engine=make,
+                resume=resume,
+                batch=batch,
+                watch=last,
+                follow=follow,
+                max_cost=max_cost,
             )
     except KeyboardInterrupt:
         complain("what is done stays done: the same command goes on from here", 0)

@@ -16,7 +16,8 @@ from s3lora.fleet.populations.reference import GRID, SUMMARIES, Facts, Scope, ar
 from s3lora.fleet.results.rows import stored_uri, third
 from s3lora.measure.against import Against, Hindrance, Mark, Standing, UnusualWord, hindrance, unusual
 from s3lora.measure.cells import ADAPTER_LEVELS, MODULE_LEVELS, Level, band, key_of
-from s3lora.measure.scan import Configuration, ModuleScan, Scan
+from s3lora.measure.configuration import Configuration
+from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
 from s3lora.statistics import wilson

@@ -8,7 +8,7 @@ from typing import Any
 
 from s3lora.fleet.results.rows import Row
 from s3lora.fleet.results.schema import SCHEMA_VERSION, Table
-from s3lora.measure.scan import Configuration
+from s3lora.measure.configuration import Configuration
 from s3lora.needs import need
 
 

@@ -1,0 +1,253 @@
+"""What a measurement costs, estimated from shapes, ranks and options before any number is read.
+
+The unit is one operation: a multiply–add in float64 as fast BLAS code does it, `SPEED` of them in a second of one core.
+What is slower counts as more operations. With N × r a factor, q = min(N, r), and p = min(m, n, r):
+
+    a module              PER_MODULE for each method: what Python does with it however small it is, up to its place in
+                          a result
+    a shape (m, n, r)     PER_SHAPE for each method: modules of one shape share their calls of NumPy
+    factors of a module   N·r·(PER_NUMBER + 3·q) for either of them: read, hashed and converted, then the Gram matrix,
+                          the product with the other's root, and the Gram matrix of what that gives
+    small matrices        DECOMPOSED·p³ for each method: their singular values, their eigenvalues, the matching of spsvd
+    dense method          DENSE·m·n·p', p' = min(m, n): two decompositions of ΔW itself
+    --fit l1              h·w·(FITTED + 3·(r + M)) for each of the M·(M + 1)·(2·M + 1) / 6 fits of M components, one for
+                          each pair of directions that is still free, on the h ≤ m rows and w ≤ n columns drawn
+    costly index          m·n·(r + ENTRY), for ΔW in blocks (kurtosis above rank 20, and where its moments cancel), and
+                          up to rank 20 (m + n)·(r + 2)⁴ / 4 for the moments
+    comparison            of two updates 3·(m + n)·max(r₁, r₂)², or 2·m·n·(r₁ + r₂) where that is less, for each step
+    composition           what the parts cost alone, what one of rank Σr costs, and for each part and pair the bases and
+                          their angles: (m + n)·r·p and DECOMPOSED·p³ for either
+    null rule             for each shape, its draws times the factors of such a module and DRAWN for each number drawn
+
+It does not depend on the values, and reckons with those that cost most: on the machine where it was fitted, work took
+0.1 to 2 times the estimate (docs/benchmarks.md). It grows with every size and with the number of modules. Writing a
+pruned adapter is not in it: that takes at most a few times what its scan does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from s3lora.errors import CostError, UsageError
+from s3lora.measure.configuration import Configuration
+from s3lora.spectrum.methods import METHODS
+
+#: Operations in a second of one core.
+SPEED = 5e9
+#: What is allowed unless asked otherwise: ten minutes of one core.
+MAX_COST = 3e12
+PER_MODULE, PER_SHAPE = 1e6, 5e6
+PER_NUMBER, DECOMPOSED = 60.0, 12.0
+DENSE, ENTRY, FITTED, DRAWN = 4.0, 60.0, 1000.0, 80.0
+#: Largest rank for which moments are used instead of entries.
+MOMENTS = 20
+
+#: (m, n, r) of an update.
+Shape = tuple[int, int, int]
+
+
+class Shaped(Protocol):
+    """A module, as far as its cost depends on it."""
+
+    @property
+    def path(self) -> str:
+        """Return its path."""
+
+    @property
+    def m(self) -> int:
+        """Return the rows of ΔW."""
+
+    @property
+    def n(self) -> int:
+        """Return the columns of ΔW."""
+
+    @property
+    def rank(self) -> int:
+        """Return the inner size of its factors."""
+
+
+class Estimate(NamedTuple):
+    """Operations in all, and the module of which most are: its path and shape, None where no module is to be named."""
+
+    operations: float
+    path: str | None = None
+    shape: Shape | None = None
+
+    def __add__(self, other: Estimate) -> Estimate:  # type: ignore[override]
+        """Return both together, with the module of the costlier one."""
+        most = max(self, other, key=lambda one: one.operations)
+        return Estimate(self.operations + other.operations, most.path, most.shape)
+
+
+NOTHING = Estimate(0.0)
+
+
+def scan_cost(modules: Iterable[Shaped], configurations: Sequence[Configuration]) -> Estimate:
+    """Return what it costs to measure these modules by all of the configurations in one pass."""
+    known: dict[Shape, float] = {}
+    total, most, path = 0.0, -1.0, None
+    shape = (0, 0, 0)
+    for module in modules:
+        own = module.m, module.n, module.rank
+        if own not in known:
+            known[own] = PER_MODULE * len(configurations) + module_cost(own, configurations)
+            total += PER_SHAPE * len(configurations)
+        total += known[own]
+        if known[own] > most:
+            most, path, shape = known[own], module.path, own
+    return Estimate(total, path, shape)
+
+
+def module_cost(shape: Shape, configurations: Sequence[Configuration]) -> float:
+    """Return what the arithmetic of one module costs, by all of the configurations in one pass."""
+    total = _factors(shape)
+    for one in configurations:
+        total += _decomposed(shape) + _method(shape, one) + (_costly(shape) if one.kurtosis else 0.0)
+    return total
+
+
+def relation_cost(first: Shape, second: Shape) -> float:
+    """Return what the distance and the angle of two updates of one shape of ΔW cost."""
+    m, n, r = max(first, second, key=lambda one: one[2])
+    return min(3.0 * (m + n) * r * r, 2.0 * m * n * (first[2] + second[2])) + PER_NUMBER * (m + n) * r
+
+
+def compare_cost(adapters: Sequence[Mapping[str, Shape]], configuration: Configuration) -> Estimate:
+    """Return what it costs to compare adapters, each given as the shapes of its modules, each with the one before."""
+    total = NOTHING
+    for i, shapes in enumerate(adapters):
+        total += scan_cost([_Sized(path, *shape) for path, shape in shapes.items()], [configuration])
+        for before in {j for j in (i - 1, 0 if i == len(adapters) - 1 else -1) if 0 <= j < i}:
+            others = adapters[before]
+            pairs = [(shape, others[path]) for path, shape in shapes.items() if path in others]
+            total += Estimate(sum(PER_MODULE + relation_cost(one, other) for one, other in pairs))
+    return total
+
+
+def compose_cost(parts: Mapping[str, Sequence[Shape]], configuration: Configuration) -> Estimate:
+    """Return what it costs to add up updates: of each module, the shapes of its parts, of one shape of ΔW."""
+    total, most, path, shape = 0.0, -1.0, None, None
+    for name, shapes in parts.items():
+        m, n, _ = shapes[0]
+        whole = (m, n, sum(r for _, _, r in shapes))
+        own = PER_SHAPE * (len(shapes) + 1) + module_cost(whole, [configuration])
+        own += sum(module_cost(one, [configuration]) + 2 * _basis(one) for one in shapes)
+        ranks = sorted((min(one) for one in shapes), reverse=True)
+        # Each of a part's pairs costs what the larger rank of the two does: the i-th largest is the larger of the rest.
+        own += sum((len(ranks) - 1 - i) * (PER_MODULE + _basis((m, n, r))) for i, r in enumerate(ranks))
+        total += own
+        if own > most:
+            most, path, shape = own, name, whole
+    return Estimate(total, path, shape)
+
+
+def null_cost(shapes: Iterable[Shape], draws: int) -> Estimate:
+    """Return what it costs to draw random updates of these shapes and to measure them."""
+    total, most, largest = 0.0, -1.0, None
+    for shape in set(shapes):
+        m, n, r = shape
+        own = PER_SHAPE + draws * (DRAWN * r * (m + n) + _factors(shape) + _decomposed(shape))
+        total += own
+        if own > most or (own == most and largest is not None and shape < largest):
+            most, largest = own, shape
+    return Estimate(total, None, largest)
+
+
+def afford(estimate: Estimate, limit: float, what: str, label: str | None = None) -> None:
+    """Raise CostError if an estimate is beyond the limit: nothing of the work is done yet.
+
+    Parameters:
+        estimate: of the work.
+        limit: operations that are allowed, above 0; `math.inf` allows everything.
+        what: the work, as in `measuring 224 modules by mas-svd`.
+        label: the adapter.
+
+    Raises UsageError for a limit that is not above 0.
+    """
+    if not limit > 0:
+        raise UsageError(f"max_cost must be above 0, not {limit:g}", fix="give a number of operations such as 1e12")
+    if estimate.operations <= limit:
+        return
+    most = "" if estimate.shape is None else f", most of them for rank {estimate.shape[2]}"
+    time = duration(estimate.operations / SPEED)
+    raise CostError(
+        f"{what} takes some {_short(estimate.operations)} operations, {time} of one core{most}; {_short(limit)} are "
+        "allowed",
+        file=label,
+        module=estimate.path,
+        shape=None if estimate.shape is None else estimate.shape[:2],
+        fix=f"give --max-cost {above(estimate.operations)}, or max_cost in Python, to have it done",
+    )
+
+
+def above(operations: float) -> str:
+    """Return a short number that is no less.
+
+    >>> above(3.14e12), above(2e12)
+    ('3.2e12', '2e12')
+    """
+    step = 10.0 ** (math.floor(math.log10(operations)) - 1)
+    count = math.ceil(operations / step)
+    while float(_short(count * step)) < operations:  # what rounding lost
+        count += 1
+    return _short(count * step)
+
+
+def _short(operations: float) -> str:
+    return f"{operations:.1e}".replace("e+0", "e").replace("e+", "e").replace(".0e", "e")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that suits.
+
+    >>> duration(50), duration(700), duration(9000), duration(1e6)
+    ('50 seconds', '12 minutes', '2.5 hours', '12 days')
+    """
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 10 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+class _Sized(NamedTuple):
+    path: str
+    m: int
+    n: int
+    rank: int
+
+
+def _factors(shape: Shape) -> float:
+    m, n, r = shape
+    return sum(size * r * (PER_NUMBER + 3.0 * min(size, r)) for size in (m, n))
+
+
+def _decomposed(shape: Shape) -> float:
+    return DECOMPOSED * float(min(shape)) ** 3
+
+
+def _basis(shape: Shape) -> float:
+    m, n, r = shape
+    return (m + n) * r * (PER_NUMBER + 4.0 * min(shape)) + _decomposed(shape)
+
+
+def _method(shape: Shape, configuration: Configuration) -> float:
+    m, n, r = shape
+    method = METHODS[configuration.method]
+    total = 0.0
+    if method.dense and method.defined(m, n):
+        total += DENSE * m * n * min(m, n) + m * n * r
+    if method.fits and configuration.fit == "l1":
+        kept = min(m, n, r, configuration.rank or r)
+        sample = configuration.sample
+        height, width = (size if sample is None else min(size, sample) for size in (m, n))
+        fits = kept * (kept + 1) * (2 * kept + 1) / 6
+        total += fits * height * width * (FITTED + 3 * (r + kept))
+    return total
+
+
+def _costly(shape: Shape) -> float:
+    m, n, r = shape
+    moments = (m + n) * (min(r, MOMENTS) + 2.0) ** 4 / 4
+    return float(m) * n * (r + ENTRY) + moments
