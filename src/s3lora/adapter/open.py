@@ -80,7 +80,7 @@ def _assemble(
         what = (
             f"all of its {len(tensors)} tensors are empty" if tensors else "holds no LoRA module, and no other tensor"
         )
-        kind = AdapterFileError if tensors else NothingToAuditError
+        kind = AdapterFileError if any("lora_" in name for name in tensors) else NothingToAuditError
         raise kind(what, file=weights.name, fix=GATHER)
     for format in FORMATS:
         if format.recognises(source):
