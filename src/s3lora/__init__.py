@@ -16,6 +16,7 @@ from s3lora._version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from s3lora.adapter.checkpoints import checkpoints
+    from s3lora.adapter.inventory.model import Inventory, InventoryFile, InventoryTensor, LoaderChoice, Unapplied
     from s3lora.adapter.model import Adapter, LoraModule, Scaling
     from s3lora.adapter.open import open_adapter
     from s3lora.choose.rules import Fraction, Gap, Null, Outlier, Threshold, Top
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
     from s3lora.measure.comparison import Comparison, ModuleComparison, compare
     from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
+    from s3lora.measure.others import TensorComparison
     from s3lora.measure.scan import ModuleScan, Scan, scan
     from s3lora.rewrite.modes import Clip, Mode, Remove, Scale, Zero
     from s3lora.rewrite.provenance import Provenance, read_provenance, restore, write_pruned
@@ -52,6 +54,10 @@ _HOME = {
     "Filter": "s3lora.choose.select",
     "Fraction": "s3lora.choose.rules",
     "Gap": "s3lora.choose.rules",
+    "Inventory": "s3lora.adapter.inventory.model",
+    "InventoryFile": "s3lora.adapter.inventory.model",
+    "InventoryTensor": "s3lora.adapter.inventory.model",
+    "LoaderChoice": "s3lora.adapter.inventory.model",
     "LoraModule": "s3lora.adapter.model",
     "Mode": "s3lora.rewrite.modes",
     "ModuleComparison": "s3lora.measure.comparison",
@@ -74,8 +80,10 @@ _HOME = {
     "Scan": "s3lora.measure.scan",
     "SelectionError": "s3lora.errors",
     "Share": "s3lora.choose.select",
+    "TensorComparison": "s3lora.measure.others",
     "Threshold": "s3lora.choose.rules",
     "Top": "s3lora.choose.rules",
+    "Unapplied": "s3lora.adapter.inventory.model",
     "UnsupportedAdapterError": "s3lora.errors",
     "UsageError": "s3lora.errors",
     "Zero": "s3lora.rewrite.modes",
@@ -103,6 +111,10 @@ __all__ = [
     "Filter",
     "Fraction",
     "Gap",
+    "Inventory",
+    "InventoryFile",
+    "InventoryTensor",
+    "LoaderChoice",
     "LoraModule",
     "Mode",
     "ModuleComparison",
@@ -125,8 +137,10 @@ __all__ = [
     "Scan",
     "SelectionError",
     "Share",
+    "TensorComparison",
     "Threshold",
     "Top",
+    "Unapplied",
     "UnsupportedAdapterError",
     "UsageError",
     "Zero",

@@ -257,6 +257,8 @@ def test_bom_is_valid_and_the_same(adapter: Path, capsys: pytest.CaptureFixture[
     assert str(adapter) not in printed
     assert fine(call(capsys, "bom", "adapter", "-o", "bom.json")) == ""
     assert Path("bom.json").read_text() == printed
+    assert [fine(call(capsys, "bom", "adapter", "-o", "adapter/bom.json")) for _ in range(2)] == ["", ""]
+    assert Path("adapter/bom.json").read_text() == printed, "without the bill itself"
     named = json.loads(fine(call(capsys, "bom", f"adapter/{bad.WEIGHTS}", "--name", "ann/mine")))
     assert named["metadata"]["component"]["name"] == "ann/mine"
 

@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from s3lora.adapter.digest import FileDigest, Source, source_of
 from s3lora.adapter.open import open_adapter
+from s3lora.errors import printable
 from s3lora.evaluate.figures import figures_of
 from s3lora.report.bom import bom
 from s3lora.report.spdx import SPDX
-from tests.report import measured
+from tests.report import made_inventory, measured
 from tests.report.test_card import record
 from tests.report.test_markdown import MARKUP
 from tests.report.test_text import HOSTILE
@@ -74,6 +76,46 @@ def test_what_an_adapter_is_made_of(adapter: Path) -> None:
     }  # fmt: skip
     assert found["modelCard"] == {"modelParameters": {"task": "CAUSAL_LM"}}
     assert {"licenses", "pedigree"}.isdisjoint(found)
+
+
+def test_all_parameters_are_counted(adapter: Path) -> None:
+    found = properties(component(made(adapter, inventory=made_inventory.full())))
+    kinds = {name.removeprefix("s3lora:parameters:"): int(n) for name, n in found.items() if "parameters:" in name}
+    assert kinds == {
+        "lora": 112, "heads": 128, "tokens": 64, "bias": 8, "dora": 40, "base-weights": 8, "unknown": 3,
+    }  # fmt: skip
+    assert int(found["s3lora:parameters"]) == sum(kinds.values())
+    assert found["s3lora:tensors:dora"] == "5"
+
+
+def test_tensors_are_counted_without_an_inventory(tmp_path: Path) -> None:
+    head = {"score.weight": np.ones((2, 4), np.float32)}
+    found = properties(component(made(make_adapter(tmp_path / "a", MODULES, heads=head))))
+    assert (found["s3lora:parameters"], found["s3lora:parameters:base-weights"]) == ("120", "8")
+
+
+def test_every_file_of_the_folder_is_a_part(adapter: Path) -> None:
+    inventory = made_inventory.full()
+    found = component(made(adapter, inventory=inventory))
+    parts = {part["name"]: part for part in found["components"]}
+    assert {*parts} == {file.path for file in inventory.files}
+    with open_adapter(adapter) as opened:
+        source = source_of(opened)
+    hashed = {name: part["hashes"][0]["content"] for name, part in parts.items() if "hashes" in part}
+    assert hashed == {file.name: file.sha256 for file in source.files}
+    assert properties(parts["adapter_model.safetensors"])["s3lora:role"] == "weights"
+    assert properties(parts["made-up.bin"]) == {
+        "s3lora:bytes": "2000", "s3lora:role": "other weights", "s3lora:content": "different",
+    }  # fmt: skip
+    named = [entry["value"] for entry in parts["made-up.pkl"]["properties"] if entry["name"] == "s3lora:names"]
+    assert named == [f"os.made-up{i}" for i in range(5)]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_files_of_any_name_make_a_valid_bill(name: str, adapter: Path) -> None:
+    inventory = made_inventory.full(name)
+    clean = [dataclasses.replace(file, path=printable(file.path, 4096)) for file in inventory.files]
+    made(adapter, inventory=dataclasses.replace(inventory, files=tuple(clean)))
 
 
 def test_the_base_is_a_dependency(adapter: Path) -> None:

@@ -17,7 +17,7 @@ from s3lora.report.card import PRUNED, SHARPEST, card_section, front_matter
 from s3lora.report.card_file import BEGIN, END, has_section, metadata, read_card, with_section
 from s3lora.rewrite.provenance import Provenance
 from tests.planning import provenance_of
-from tests.report import measured
+from tests.report import made_inventory, measured
 from tests.report.rendered import Rendered
 from tests.report.test_markdown import MARKUP
 from tests.report.test_text import HOSTILE, module
@@ -75,6 +75,18 @@ def test_zero_updates_have_no_index() -> None:
     assert "- Note: 1 of 1 modules are zero" in said
 
 
+def test_it_says_what_else_is_there() -> None:
+    said = words(card_section(scanned(inventory=made_inventory.full()), "ssi", None, None, COMMAND))
+    assert "- `heads`: 1 tensor, 512 B, values up to 0.250, takes the place of" in said
+    assert "- `pickles`: made-up.pkl (os.made-up0" in said
+    assert said.index("`heads`") < said.index("Method:")
+    said = words(card_section(scanned(inventory=made_inventory.clean()), "ssi", None, None, COMMAND))
+    assert "- Besides LoRA the file holds nothing" in said
+    note = "1 of 8 modules are zero updates (B = 0: never trained, or pruned): no index"
+    said = words(card_section(scanned([module("a", None), *LAYERS[1:]], warnings=(note,)), "ssi", None, None, COMMAND))
+    assert said.count("B = 0") == 1
+
+
 @pytest.mark.parametrize("base", ["/home/ann/llama", "models/llama", "C:\\llama"])
 def test_no_path_of_a_disk_is_told(base: str) -> None:
     source = dataclasses.replace(measured.source(), base_model=base)
@@ -130,7 +142,7 @@ def test_that_no_difference_can_be_told_is_told() -> None:
 def test_hostile_names_are_text(name: str) -> None:
     hostile = measured.hostile_source(name)
     index = dataclasses.replace(module(name, 0.5), dtype=name)
-    made = scanned([index, *LAYERS], source=hostile, warnings=(name,))
+    made = scanned([index, *LAYERS], source=hostile, warnings=(name,), inventory=made_inventory.full(name))
     evaluation = measured.hostile_evaluation(name)
     found = figures_of(evaluation, hostile, None, "x")
     pruned = record(hostile, name=name, rule=f"top {name}", index=name, only=name, warnings=(name,))

@@ -24,6 +24,7 @@ from s3lora.report.compare_text import compare_text
 from s3lora.report.documents import ScanDocument, scan_document
 from s3lora.report.heatmap import MARK, heat_map
 from s3lora.report.names import tail
+from s3lora.report.values import size
 from tests.planning import provenance_of
 from tests.report import made_comparison
 
@@ -237,15 +238,23 @@ def test_compute_is_told_where_all_modules_leave(action: str, zeroed: tuple[str,
     shown = " ".join(text.to_text(text.prune_text(provenance, Written((), ()), "out")).split())
     assert "10.0% of Frobenius energy" in shown
     assert ("of LoRA compute" in shown) == told
-    assert "1.0 kB → 0.0 kB" in shown
+    assert "1.0 kB → 0 B" in shown
 
 
 @pytest.mark.parametrize(
     ("count", "shown"),
-    [(3, "0.0 kB"), (12_345, "12.3 kB"), (999_949, "999.9 kB"), (999_950, "1.00 MB"), (84_000_000, "84.00 MB")],
+    [
+        (3, "3 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (12_345, "12.3 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.00 MB"),
+        (84_000_000, "84.00 MB"),
+    ],
 )
 def test_sizes(count: int, shown: str) -> None:
-    assert text._size(count) == shown
+    assert size(count) == shown
 
 
 def test_the_sharpest_ten_are_listed_and_the_others_counted() -> None:

@@ -36,7 +36,7 @@ def from_model(model: Any, adapter_name: str | None = None) -> Adapter:
         raise UsageError(f"no adapter named {chosen!r} in the model", fix=f"there are: {', '.join(names)}")
     modules = [module for name, layer in layers if (module := _module(name, layer, chosen)) is not None]
     modules.sort(key=lambda module: natural_key(module.path))
-    return Adapter(name=chosen, format="memory", modules=tuple(modules))
+    return Adapter(name=chosen, format="memory", modules=tuple(modules), take_inventory=inventory_of)
 
 
 def _is_lora(layer: Any) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from s3lora.adapter.inventory.model import Inventory
 from s3lora.adapter.tensor import Array, Layout, Tensor, as_stored
 from s3lora.outside import without_secrets
 
@@ -86,17 +87,18 @@ class Factor:
 class DerivedFactor:
     """A low-rank factor that is stored as several parts and multiplied out when it is read.
 
-    `join` makes the matrix of shape `shape` out of the parts, which it gets in float64: a product of float32 numbers
-    is exact there. `split` makes new parts out of a new matrix, so that joining them gives that matrix; it raises
-    UnsupportedAdapterError for a matrix that no parts of these shapes give.
+        `join` makes the matrix of shape `shape` out of the parts, which it gets in float64: a product of float32 numbers
+        is exact there. `split` makes new parts out of a new matrix, so that joining them gives that matrix; it raises
+        UnsupportedAdapterError for a matrix that no parts of these shapes give.
 
-    >>> import numpy as np
-    >>> from s3lora.adapter.tensor import ArrayTensor
-    >>> values = Factor(ArrayTensor("x.E", np.array([[2.0], [3.0]])), (2, 1))
-    >>> rows = Factor(ArrayTensor("x.A", np.ones((2, 4))), (2, 4))
-    >>> a = DerivedFactor((values, rows), (2, 4), np.multiply, lambda new: (np.ones((2, 1)), new))
-    >>> a.array()[:, 0].tolist(), a.parameters
-    ([2.0, 3.0], 10)
+        >>> import numpy as np
+        >>> from s3lora.adapter.inventory.model import Inventory
+    from s3lora.adapter.tensor import ArrayTensor
+        >>> values = Factor(ArrayTensor("x.E", np.array([[2.0], [3.0]])), (2, 1))
+        >>> rows = Factor(ArrayTensor("x.A", np.ones((2, 4))), (2, 4))
+        >>> a = DerivedFactor((values, rows), (2, 4), np.multiply, lambda new: (np.ones((2, 1)), new))
+        >>> a.array()[:, 0].tolist(), a.parameters
+        ([2.0, 3.0], 10)
     """
 
     parts: tuple[Factor, ...]
@@ -189,6 +191,10 @@ class LoraModule:
         return (*[part.tensor.name for part in self.parts], *self.extras)
 
 
+def _nothing_taken(adapter: Adapter) -> Inventory:
+    return Inventory()
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """An opened adapter: its modules, what else is in its files, and where it came from.
@@ -212,6 +218,21 @@ class Adapter:
     warnings: tuple[str, ...] = ()
     # False where the loaders of this format need every module present, so that pruned modules stay as zeros.
     removable: bool = True
+    # What makes the inventory stands above this file, so who opens an adapter gives it along.
+    take_inventory: Callable[[Adapter], Inventory] = field(default=_nothing_taken, repr=False, compare=False)
+    _inventory: Inventory | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def inventory(self) -> Inventory:
+        """Return all that is in the adapter; the first time its files are read for it.
+
+        Raises AdapterFileError where a file cannot be read.
+        """
+        found = self._inventory
+        if found is None:
+            found = self.take_inventory(self)
+            object.__setattr__(self, "_inventory", found)
+        return found
 
     @property
     def base_model(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from s3lora.adapter.formats import FORMATS, StoredAdapter
 from s3lora.adapter.formats.base import GATHER
 from s3lora.adapter.formats.peft import refuse_other_types
+from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.tensors import WeightsFile
@@ -103,6 +104,7 @@ def _assemble(
         other_tensors=reading.other_tensors,
         warnings=reading.warnings + tuple(warning for file in files for warning in file.warnings),
         removable=format.removable,
+        take_inventory=inventory_of,
     )
 
 

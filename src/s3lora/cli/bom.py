@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from pathlib import Path
 
 import click
 
 from s3lora.adapter.digest import file_digest, source_of
+from s3lora.adapter.inventory.inventory import inventory_of
+from s3lora.adapter.inventory.model import Inventory
 from s3lora.adapter.open import open_adapter
 from s3lora.adapter.weights import PROVENANCE
 from s3lora.cli.card import attached, evaluation_option
@@ -41,7 +45,16 @@ def bom_command(path: str, evaluation: str | None, name: str | None, output: str
             name=name,
             record=record,
             extra=() if record is None else (file_digest(folder / PROVENANCE),),
+            inventory=_without(inventory_of(adapter, {}), folder, output),
             card=metadata(read_card(folder / CARD)),
             figures=attached(evaluation, source, record),
         )
     emit(made, output)
+
+
+def _without(inventory: Inventory, folder: Path, output: str | None) -> Inventory:
+    """Return the inventory without the bill itself: it may lie in the folder from a run before."""
+    if output is None:
+        return inventory
+    own = os.path.relpath(os.path.realpath(output), os.path.realpath(folder)).replace(os.sep, "/")
+    return dataclasses.replace(inventory, files=tuple(file for file in inventory.files if file.path != own))

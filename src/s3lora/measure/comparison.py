@@ -22,6 +22,7 @@ from s3lora.measure.configuration import Configuration, configured
 from s3lora.measure.cost import MAX_COST, Shape, afford, compare_cost
 from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
+from s3lora.measure.others import TensorComparison, compare_others
 from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, scan
 from s3lora.spectrum.difference import inner_product
 from s3lora.spectrum.tall import BLOCK
@@ -68,7 +69,7 @@ class ModuleComparison:
 class Comparison(ByModule[ModuleComparison]):
     """What became of every module over two or more adapters; `steps` are the training steps that their names tell.
 
-    `modules` are all modules of all adapters, in the order of the model.
+    `modules` are all modules of all adapters, in the order of the model, and `tensors` what they have besides LoRA.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -77,6 +78,7 @@ class Comparison(ByModule[ModuleComparison]):
     sources: tuple[Source, ...]
     steps: tuple[int | None, ...]
     modules: tuple[ModuleComparison, ...]
+    tensors: tuple[TensorComparison, ...] = ()
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -148,6 +150,7 @@ def compare(
         sources=tuple(one.source for one in scans),
         steps=tuple(step_of(one.source.name) for one in scans),
         modules=modules,
+        tensors=compare_others([one.inventory for one in scans]),
         warnings=tuple(_warnings(scans, modules)),
     )
 
@@ -234,9 +237,10 @@ def _measured(adapter: Adapter, method: str, progress: Callable[[str], Progress 
         dataclasses.replace(record, sigma=(), indices={name: record.indices[name] for name in INDICES_KEPT})
         for record in full.modules
     )
+    inventory = dataclasses.replace(full.inventory, tensors=full.inventory.unmeasured, files=(), loaders=())
     return _Measured(
         adapter,
-        dataclasses.replace(full, modules=records),
+        dataclasses.replace(full, modules=records, inventory=inventory),
         {module.path: module for module in adapter.modules},
         {record.path: record for record in records},
     )
@@ -334,8 +338,14 @@ def _module(
     )
 
 
+def _dead(one: Scan) -> Iterator[str]:
+    for lost in one.inventory.unapplied:
+        if lost.dead:
+            yield f"{len(lost.modules)} modules or tensors would not be applied: {lost.cause}"
+
+
 def _warnings(scans: Sequence[Scan], modules: Sequence[ModuleComparison]) -> Iterator[str]:
-    yield from shared_notes([one.source.name for one in scans], [one.warnings for one in scans])
+    yield from shared_notes([one.source.name for one in scans], [[*one.warnings, *_dead(one)] for one in scans])
     ranks = sum(len({*module.rank} - {None}) > 1 for module in modules)
     if ranks:
         yield (

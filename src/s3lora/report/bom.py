@@ -16,9 +16,12 @@ import msgspec
 
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.hub import hub_name
+from s3lora.adapter.inventory.model import Inventory, InventoryFile
+from s3lora.adapter.inventory.tensors import tensors_of
 from s3lora.adapter.model import Adapter
 from s3lora.errors import printable
 from s3lora.evaluate.figures import AdapterFigures
+from s3lora.gate.conditions import KINDS
 from s3lora.measure.scan import Tool
 from s3lora.report.documents import to_json
 from s3lora.report.spdx import SPDX
@@ -41,6 +44,7 @@ def bom(
     name: str | None = None,
     record: Provenance | None = None,
     extra: Sequence[FileDigest] = (),
+    inventory: Inventory | None = None,
     card: Mapping[str, str] | None = None,
     figures: AdapterFigures | None = None,
 ) -> str:
@@ -51,12 +55,14 @@ def bom(
         source: the digests of its files.
         name: what the adapter is called; by default its folder's name.
         record: how it was pruned, None where it was not.
-        extra: further files that belong to it.
+        extra: further files that belong to it, with their digests.
+        inventory: what is in its weights and its folder; by default of the weights only.
         card: fields of the metadata of its model card: `license` (with `license_name` and `license_link`) and
             `pipeline_tag` are looked at.
         figures: what was measured of it.
     """
     fields = card or {}
+    found = Inventory(tensors=tensors_of(adapter, {})) if inventory is None else inventory
     base = hub_name(source.base_model)
     component: BomPart = {
         "type": MODEL,
@@ -65,8 +71,8 @@ def bom(
         "hashes": _hashes(source),
         "licenses": _licences(fields),
         "pedigree": None if record is None else _pedigree(record),
-        "properties": _properties(adapter, source),
-        "components": [_file(file) for file in (*source.files, *extra)],
+        "properties": _properties(adapter, source, found),
+        "components": _files((*source.files, *extra), found),
         "modelCard": _model_card(adapter, fields, figures),
     }
     needs: list[BomPart] = [{"ref": component["bom-ref"]}]
@@ -131,15 +137,45 @@ def _file(file: FileDigest) -> BomPart:
     return {"type": "file", "name": _name(file.name), "hashes": _sha256(file.sha256), "properties": [size]}
 
 
-def _properties(adapter: Adapter, source: Source) -> list[BomPart]:
+def _files(digests: Sequence[FileDigest], inventory: Inventory) -> list[BomPart]:
+    """Return every file of the folder with what it is, and with its digest where it was measured."""
+    listed = {file.path: file for file in inventory.files}
+    parts = []
+    for digest in digests:
+        part = _file(digest)
+        if (file := listed.pop(digest.name, None)) is not None:
+            part["properties"] += _about(file)
+        parts.append(part)
+    for name, file in listed.items():
+        size = {"name": "s3lora:bytes", "value": str(file.bytes)}
+        parts.append({"type": "file", "name": printable(name, 4096), "properties": [size, *_about(file)]})
+    return parts
+
+
+def _about(file: InventoryFile) -> list[BomPart]:
+    values: dict[str, object] = {"role": file.role}
+    if file.content is not None:
+        values["content"] = file.content
+    return _named(values) + [part for name in file.runs for part in _named({"names": name})]
+
+
+def _properties(adapter: Adapter, source: Source, inventory: Inventory) -> list[BomPart]:
     modules = adapter.modules
+    lora = sum(module.parameters for module in modules)
+    others = {kind: [one for one in inventory.tensors if belongs(one)] for kind, belongs in KINDS.items()}
     values = {
         "format": source.format,
         "modules": len(modules),
-        "parameters": sum(module.parameters for module in modules),
+        "parameters": lora + sum(one.parameters for one in inventory.unmeasured),
         "ranks": ",".join(map(str, sorted({module.rank for module in modules}))),
         "dtypes": ",".join(sorted({module.dtype for module in modules})),
     }
+    if inventory.unmeasured:
+        values["parameters:lora"] = lora
+    for kind, found in others.items():
+        if found:
+            values[f"parameters:{kind}"] = sum(one.parameters for one in found)
+            values[f"tensors:{kind}"] = len(found)
     if not _hashes(source):
         values["sha256-of-shards"] = source.sha256 or ""
     return _named(values)

@@ -13,6 +13,7 @@ from s3lora.evaluate.figures import AdapterFigures
 from s3lora.evaluate.results import Measure, Metric, SuiteInfo
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.scan import ModuleScan, Scan
+from s3lora.report.glance import Glance, glance_of
 from s3lora.report.markdown import code, table, text
 from s3lora.report.values import NOTHING, OVER_REFUSAL, count, decimal, few, heading, metric_text, percent, told_with
 from s3lora.rewrite.provenance import Provenance, Removal
@@ -74,6 +75,7 @@ def _scanned(scan: Scan, index: str) -> list[str]:
         files.append(
             f"- … and {len(scan.source.files) - FILES} more, of all weights together {code(scan.source.sha256)}"
         )
+    glance = glance_of(scan)
     return [
         "## Spectral audit",
         "",
@@ -82,11 +84,20 @@ def _scanned(scan: Scan, index: str) -> list[str]:
         "",
         *files,
         f"- LoRA: {', '.join(facts)}; format {text(scan.source.format)}",
+        *_beside(glance),
         f"- Base model by its configuration: {_base(scan.source.base_model)}",
         f"- Method: {_method(scan.configuration)}",
         f"- Index: {code(index)}, {text(INDICES[index].described)}{_range(modules, index)}",
-        *(f"- Note: {text(note)}" for note in scan.warnings[:SENTENCES]),
+        *(f"- Note: {text(note)}" for note in glance.notes[:SENTENCES]),
     ]
+
+
+def _beside(glance: Glance) -> list[str]:
+    """Return what the file and its folder hold besides LoRA, which nothing below is about."""
+    lines = [f"  - {code(line.label)}: {text(line.text)}" for line in glance.lines]
+    if lines:
+        return ["- What else is in its files, or is not as it seems:", *lines]
+    return ["- Besides LoRA the file holds nothing"] if glance.lora else []
 
 
 def _base(name: str | None) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from s3lora.errors import printable
 from s3lora.measure.comparison import Comparison
+from s3lora.measure.others import TensorComparison
 from s3lora.report.compare_charts import DUMBBELL, dumbbells, maps, multiples
+from s3lora.report.compare_others import ends, others, outcome
 from s3lora.report.compare_view import (
     ComparedModule,
     ComparisonView,
@@ -38,6 +40,8 @@ def compare_page(comparison: Comparison) -> str:
         lead=_lead(view),
         facts=list(_facts(view)),
         notes=(comparison.warnings[:NOTES], comparison.warnings[NOTES:]),
+        beside=[_beside(view, tensor) for tensor in comparison.tensors],
+        lines=others(comparison.tensors, view.labels),
         multiples=multiples(view),
         stages=view.stages(),
         maps=maps(view),
@@ -76,6 +80,12 @@ def _cells(view: ComparisonView, row: ComparedModule) -> tuple[str, list[str]]:
     sharp = [number(row.sharp[i]) for i in view.shown]
     cells = [*sharp, signed(row.change), distance_text(row), cosine(row.module.net_cosine)]
     return row.module.path, [*cells, *(number(norm) for norm in row.norms)]
+
+
+def _beside(view: ComparisonView, tensor: TensorComparison) -> tuple[str, list[str]]:
+    """Return the name of a tensor that is not LoRA, and its cells."""
+    sizes, largest = ends(tensor)
+    return tensor.name, [tensor.role, sizes, *map(number, largest), outcome(tensor, view.labels)]
 
 
 def _made(view: ComparisonView) -> Iterable[tuple[str, str, str]]:

@@ -8,11 +8,14 @@ from rich.text import Text
 
 from s3lora.errors import printable
 from s3lora.measure.comparison import Comparison
-from s3lora.report.blocks import warned
+from s3lora.report.blocks import labelled, warned
+from s3lora.report.compare_others import others
 from s3lora.report.compare_view import ComparedModule, ComparisonView, cosine, distance_text, known, number, view_of
 from s3lora.report.names import NameCell, tail
 
 SHOWN = 10
+#: Columns of the labels of what is not LoRA.
+LABEL = 11
 #: Heights of a sharpness, from the least to the greatest of all that are shown.
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -36,8 +39,10 @@ def compare_text(comparison: Comparison) -> RenderableType:
         body += [Text(), _most(view, moved)]
     # Two adapters are told apart by their names, where these differ; for more, steps and numbers are shorter.
     called = names if view.pair and names[0] != names[1] else view.labels
+    beside = others(comparison.tensors, called)
+    told = labelled(beside, "yellow", LABEL) if beside else [Text(f"nothing but LoRA in {'both' if view.pair else 'all'}")]
     absent = [f"{about}: {_some(paths)}" for about, paths in view.absent(called)]
-    return Group(head, *body, *warned([*absent, *comparison.warnings]))
+    return Group(head, *told, *body, *warned([*absent, *comparison.warnings]))
 
 
 def _stages(view: ComparisonView) -> Table:

@@ -19,6 +19,7 @@ from s3lora.report.against_view import interval, mark_of, percentile, remarks, r
 from s3lora.report.chart import HERE, against_modules, against_utility, legend
 from s3lora.report.colours import SCALE
 from s3lora.report.documents import ScanDocument
+from s3lora.report.glance import glance_of
 from s3lora.report.html import environment_of_pages, render
 from s3lora.report.scan_charts import (
     MEDIAN,
@@ -86,6 +87,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "provenance": adapter.provenance,
         "lead": _lead(adapter),
         "facts": list(_facts(document)),
+        "glance": glance_of(document),
         "made": list(_made(adapter)),
         "command": adapter.command,
         "curves": [],
@@ -134,8 +136,6 @@ def _facts(document: ScanDocument) -> Iterable[tuple[str, str]]:
     yield "rank", f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]}–{ranks[-1]}"
     yield "LoRA parameters", count(sum(module.parameters for module in modules))
     yield "type", ", ".join(sorted({module.dtype for module in modules}))
-    if zeros := sum(module.zero for module in modules):
-        yield "zero updates", count(zeros)
     if document.source.base_model:
         yield "base model", printable(document.source.base_model, 60)
 

@@ -1,4 +1,4 @@
-"""Results as text for people: a heat map, the sharpest modules, and what a rule would prune."""
+"""Results as text for people: what is in the adapter, a heat map, the sharpest modules, and what a rule would prune."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ from s3lora.measure.against import Against
 from s3lora.measure.scan import ModuleScan
 from s3lora.report.against_text import against_text
 from s3lora.report.against_view import mark_of, percentile, robust_z
+from s3lora.report.blocks import labelled
 from s3lora.report.documents import ScanDocument
+from s3lora.report.glance import Glance, glance_of
 from s3lora.report.heatmap import heat_map
 from s3lora.report.names import NameCell, tail
-from s3lora.report.values import told_with
+from s3lora.report.values import size, told_with
 from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
 
 MAX_WIDTH = 110
 SHOWN = 10
+#: Columns of the labels of what is in the adapter: those of the longest.
+LABEL = 13
 #: How the notes of `scan` and `select` on a flat index go on after its name.
 _FLAT = "does not discriminate here"
 
@@ -69,7 +73,8 @@ def scan_text(document: ScanDocument, command: str | None, console: Console | No
     """Return the report of one scan; `command` is shown as the next step."""
     width = 80 if console is None else console.width
     index = document.ranked_by
-    parts: list[RenderableType] = [_title(document, width), Text()]
+    glance = glance_of(document)
+    parts: list[RenderableType] = [_title(document, width), Text(), *_glance(glance)]
     drawn = heat_map(document.modules, index, width=width - 2, colour=_coloured(console))
     if drawn is not None:
         parts += [Padding(drawn, (0, 0, 0, 1)), Text()]
@@ -79,10 +84,17 @@ def scan_text(document: ScanDocument, command: str | None, console: Console | No
         parts += [against_text(document.reference, index, _number), Text()]
     if document.plan is not None:
         parts.append(_plan_line(document.plan))
-    parts += _notes(_without_repetition(document.warnings))
+    parts += _notes(_without_repetition(glance.notes))
     if command is not None and document.plan is not None and _prunable(document.plan):
         parts += [Text(), _next(command, width)]
     return Group(*parts)
+
+
+def _glance(glance: Glance) -> list[RenderableType]:
+    """Return what is in the adapter, above an empty line; nothing where nothing is known."""
+    lead = labelled([("at a glance", glance.lead)] if glance.lead else [], "bold", LABEL)
+    lines = labelled([(line.label, line.text) for line in glance.lines], "yellow", LABEL)
+    return [*lead, *lines, Text()] if lead or lines else []
 
 
 def _prunable(plan: Plan) -> bool:
@@ -195,26 +207,19 @@ def _without_repetition(notes: Sequence[str]) -> list[str]:
 
 
 def _notes(notes: Sequence[str]) -> list[RenderableType]:
-    if not notes:
-        return []
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-    table.add_column(style="yellow", no_wrap=True)
-    table.add_column(ratio=1)
-    for note in notes:
-        table.add_row("note", Text(printable(note, 400)))
-    return [Text(), table]
+    return [Text(), *labelled([("note", note) for note in notes], "yellow")] if notes else []
 
 
 def prune_text(provenance: Provenance, written: Written, out: str) -> RenderableType:
     """Return what `prune` did."""
     actions = Counter(module.action for module in provenance.modules)
     done = ", ".join(f"{count} {action}" for action, count in actions.items())
-    size = sum(file.bytes for file in written.files)
+    after = sum(file.bytes for file in written.files)
     before = sum(file.bytes for file in provenance.source.files if not file.name.endswith(".json"))
     text = Text.assemble(
         ("wrote ", "green"),
         (printable(out), "bold"),
-        f"  {done}; {_size(before)} → {_size(size)}, verified by reading it again\n",
+        f"  {done}; {size(before)} → {size(after)}, verified by reading it again\n",
         (f"{provenance.plan.rule} by {provenance.plan.index} took ", "dim"),
     )
     text.append_text(_share(provenance.plan.share, compute=set(actions) == {"removed"}))
@@ -229,8 +234,3 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
         table.add_row("", f"… and {len(provenance.modules) - SHOWN} more, all in s3lora.json", "", "", style="dim")
     left = [f"left behind: {name}" for name in written.left_behind]
     return Group(text, Text(), table, *_notes([*_without_repetition(provenance.warnings), *left]))
-
-
-def _size(count: int) -> str:
-    # From 999,950 bytes on, kB would be rounded to 1000.0.
-    return f"{count / 1e6:.2f} MB" if count >= 999_950 else f"{count / 1e3:.1f} kB"

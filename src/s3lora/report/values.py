@@ -131,6 +131,18 @@ def count(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
 
 
+def size(value: int) -> str:
+    """Return a number of bytes in the unit that suits it.
+
+    >>> [size(value) for value in (512, 12_345, 999_950)]
+    ['512 B', '12.3 kB', '1.00 MB']
+    """
+    if value < 1000:
+        return f"{value} B"
+    # From 999,950 bytes on, kB would be rounded to 1000.0.
+    return f"{value / 1e6:.2f} MB" if value >= 999_950 else f"{value / 1e3:.1f} kB"
+
+
 def decimal(value: float | None) -> str:
     """Return a number to three significant digits."""
     return NOTHING if value is None else _fixed(value, _decimals(value, value, value), short=False)

@@ -92,7 +92,7 @@ class Unapplied:
     dead: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Inventory:
     """All that is in an adapter.
 
@@ -108,9 +108,19 @@ class Inventory:
     unlisted: int = 0
     base_changed: str | None = None
 
+    def __repr__(self) -> str:
+        """Return how much there is, and how much of it no index sees."""
+        counts = f"{len(self.tensors)} tensors, {len(self.unmeasured)} not LoRA, {len(self.files)} files"
+        return f"<Inventory: {counts}>"
+
     def of_role(self, *roles: TensorRole) -> tuple[InventoryTensor, ...]:
         """Return the tensors of these roles."""
         return tuple(tensor for tensor in self.tensors if tensor.role in roles)
+
+    @property
+    def unmeasured(self) -> tuple[InventoryTensor, ...]:
+        """Return the tensors of which no index says anything: all but factors and what sets their scaling."""
+        return tuple(one for one in self.tensors if one.role not in ("factor", "extra") or one.rescales)
 
     @property
     def code(self) -> tuple[InventoryFile, ...]:
