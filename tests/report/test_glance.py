@@ -72,7 +72,8 @@ def test_lines_are_called_as_the_conditions_are() -> None:
 def test_everything_that_is_there_is_told() -> None:
     found = lines(with_inventory(made.full()))
     assert found["heads"] == (
-        "1 tensor, 512 B, values up to 0.250, takes the place of this layer of the base model: score.made-up.weight 2×64"
+        "1 tensor, 512 B, values up to 0.250, takes the place of this layer of the base model: "
+        "score.made-up.weight 2×64"
     )
     assert found["dora"].startswith("5 tensors, 160 B, each rescales the rows")
     assert found["dora"].endswith("h.2.made-up.lora_magnitude_vector 8 and 2 more")

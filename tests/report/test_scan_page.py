@@ -134,6 +134,35 @@ def test_names_stay_text(tmp_path: Path) -> None:
     assert "</script>" not in re.search(r"application/json.>(.*?)</script>", page(path), re.DOTALL)[1]  # type: ignore[index]
 
 
+def test_all_that_is_in_the_adapter_comes_first(tmp_path: Path) -> None:
+    inventory = made_inventory.full()
+    text = page(mixed(tmp_path / "a"), change=lambda scan: replace(scan, inventory=inventory))
+    assert text.index("At a glance") < text.index("What would be pruned")
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', text)
+    names = [html.unescape(name) for name, _ in rows]
+    tensors, files = [one.name for one in inventory.unmeasured], [one.path for one in inventory.files]
+    assert names[: len(tensors)] == tensors
+    assert [name for name in names if name in files] == files
+    cells = {html.unescape(name): re.findall(r"<td[^>]*>(.*?)</td>", row) for name, row in rows}
+    assert cells["score.made-up.weight"][:6] == ["head", "2 × 64", "float32", "512", "0.250", "yes"]
+    assert cells["made-up.pkl"][0] == "pickle"
+    assert "os.made-up4" in cells["made-up.pkl"][3], "all of them"
+    assert cells["MLX"][:2] == ["made-up.bin", "no"]
+    assert cells["diffusers"][:2] == ["nothing", ""]
+    assert "<code>h.0.made-up</code>" in text
+    assert "2 of 33 modules are zero updates" not in text, "told at a glance"
+
+
+def test_names_of_an_inventory_stay_text(tmp_path: Path) -> None:
+    made = mixed(tmp_path / "a")
+    tags = []
+    for name in ("made-up", ATTACK):
+        inventory = made_inventory.full(name)
+        text = page(made, change=lambda scan, found=inventory: replace(scan, inventory=found))
+        tags.append(re.findall(r"<[a-z]+", text))
+    assert tags[0] == tags[1]
+
+
 @settings(max_examples=20)
 @given(st.text(max_size=30))
 def test_words_of_the_command_come_through(word: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from s3lora.adapter.formats.wrappers import PREFIX
+from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, natural_key, path_parts
 from s3lora.adapter.tensor import Array, ArrayTensor
 from s3lora.errors import NothingToAuditError, UnsupportedAdapterError, UsageError

@@ -87,18 +87,17 @@ class Factor:
 class DerivedFactor:
     """A low-rank factor that is stored as several parts and multiplied out when it is read.
 
-        `join` makes the matrix of shape `shape` out of the parts, which it gets in float64: a product of float32 numbers
-        is exact there. `split` makes new parts out of a new matrix, so that joining them gives that matrix; it raises
-        UnsupportedAdapterError for a matrix that no parts of these shapes give.
+    `join` makes the matrix of shape `shape` out of the parts, which it gets in float64: a product of float32 numbers
+    is exact there. `split` makes new parts out of a new matrix, so that joining them gives that matrix; it raises
+    UnsupportedAdapterError for a matrix that no parts of these shapes give.
 
-        >>> import numpy as np
-        >>> from s3lora.adapter.inventory.model import Inventory
-    from s3lora.adapter.tensor import ArrayTensor
-        >>> values = Factor(ArrayTensor("x.E", np.array([[2.0], [3.0]])), (2, 1))
-        >>> rows = Factor(ArrayTensor("x.A", np.ones((2, 4))), (2, 4))
-        >>> a = DerivedFactor((values, rows), (2, 4), np.multiply, lambda new: (np.ones((2, 1)), new))
-        >>> a.array()[:, 0].tolist(), a.parameters
-        ([2.0, 3.0], 10)
+    >>> import numpy as np
+    >>> from s3lora.adapter.tensor import ArrayTensor
+    >>> values = Factor(ArrayTensor("x.E", np.array([[2.0], [3.0]])), (2, 1))
+    >>> rows = Factor(ArrayTensor("x.A", np.ones((2, 4))), (2, 4))
+    >>> a = DerivedFactor((values, rows), (2, 4), np.multiply, lambda new: (np.ones((2, 1)), new))
+    >>> a.array()[:, 0].tolist(), a.parameters
+    ([2.0, 3.0], 10)
     """
 
     parts: tuple[Factor, ...]
