@@ -21,7 +21,7 @@ from s3lora.adapter.inventory.tensors import tensors_of
 from s3lora.adapter.model import Adapter
 from s3lora.errors import printable
 from s3lora.evaluate.figures import AdapterFigures
-from s3lora.gate.conditions import KINDS
+from s3lora.gate.counting import KINDS
 from s3lora.measure.scan import Tool
 from s3lora.report.documents import to_json
 from s3lora.report.spdx import SPDX

@@ -16,7 +16,7 @@ NAME, PLACES = 56, 8
 def outcome(tensor: TensorComparison, called: Sequence[str]) -> str:
     """Return what became of a tensor; `called` is what the sentence calls the adapters.
 
-    >>> known = dict(name="score.weight", role="head", shape=((2, 4), (2, 4)), dtype=("float32",) * 2, largest=(1.0, 2.0))
+    >>> known = dict(name="score.weight", role="head", shape=((2, 4),) * 2, dtype=("float32",) * 2, largest=(1.0, 2.0))
     >>> outcome(TensorComparison(**known, sha256=("00", "01")), ["A", "B"])
     'changed'
     """

@@ -40,7 +40,9 @@ def compare_text(comparison: Comparison) -> RenderableType:
     # Two adapters are told apart by their names, where these differ; for more, steps and numbers are shorter.
     called = names if view.pair and names[0] != names[1] else view.labels
     beside = others(comparison.tensors, called)
-    told = labelled(beside, "yellow", LABEL) if beside else [Text(f"nothing but LoRA in {'both' if view.pair else 'all'}")]
+    told = (
+        labelled(beside, "yellow", LABEL) if beside else [Text(f"nothing but LoRA in {'both' if view.pair else 'all'}")]
+    )
     absent = [f"{about}: {_some(paths)}" for about, paths in view.absent(called)]
     return Group(head, *told, *body, *warned([*absent, *comparison.warnings]))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from s3lora.adapter.inventory.model import Inventory, InventoryFile, InventoryTensor, Unapplied
-from s3lora.gate.conditions import KINDS
+from s3lora.gate.counting import KINDS
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.report.compare_view import number
 from s3lora.report.names import head, tail
@@ -50,7 +50,7 @@ class Glance:
     def lead(self) -> str:
         """Return the first sentences, empty where nothing is known."""
         told = "; ".join(filter(None, (self.lora, self.folder)))
-        return f"{told}. The base model was not read." if told else ""
+        return f"{told}. Base model not read." if told else ""
 
 
 def glance_of(scan: Scan) -> Glance:
@@ -89,7 +89,7 @@ def _folder(inventory: Inventory) -> str:
     if not beside:
         return "no other file in the folder"
     weights = [file for file in beside if file.role == "other weights"]
-    kinds = (("other weights", weights), ("code", inventory.code), ("pickles", inventory.pickles))
+    kinds = (("weights", weights), ("code", inventory.code), ("pickles", inventory.pickles))
     none = [name for name, found in kinds if not found]
     return f"{_counted(beside, 'more file')}" + (f", no {_joined(none, 'or')}" if none else "")
 
