@@ -51,12 +51,13 @@ def test_two_as_text(run: Path, capsys: Capture) -> None:
     assert (result.status, result.err) == (0, "")
     lines = result.out.splitlines()
     assert lines[0] == "checkpoint-500 → checkpoint-1000  12 modules in both, 12 changed"
-    assert lines[2].split() == ["changed", "most", "distance", "cosine", "ssi", "‖ΔW‖"]
+    assert lines[1] == "nothing but LoRA in both"
+    assert lines[3].split() == ["changed", "most", "distance", "cosine", "ssi", "‖ΔW‖"]
     module = max(compare([a, b]).modules, key=lambda module: module.net_distance or 0.0)
     told = (*module.ssi, *module.frobenius)
     ends = [number(value) for value in told]
     wanted = [number(module.net_distance), cosine(module.net_cosine), ends[0], "→", ends[1], ends[2], "→", ends[3]]
-    assert lines[3].split() == [module.path, *wanted]
+    assert lines[4].split() == [module.path, *wanted]
     assert lines[-1].strip() == "… and 2 more"
 
 
@@ -65,7 +66,7 @@ def test_a_run_as_text(run: Path, capsys: Capture) -> None:
     assert (result.status, result.err) == (0, "")
     lines = result.out.splitlines()
     assert lines[0] == "checkpoint-500 → run  4 adapters, 12 common modules, 12 changed"
-    steps = [line.split() for line in lines[3:7]]
+    steps = [line.split() for line in lines[4:8]]
     assert [cells[:2] for cells in steps] == [["500", "12"], ["1000", "12"], ["1500", "12"], ["end", "12"]]
     assert steps[0][-2:] == ["–", "–"]
     assert result.out.count("self_attn") == 10

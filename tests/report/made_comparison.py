@@ -11,6 +11,7 @@ from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.model import path_parts
 from s3lora.measure.comparison import Comparison, ModuleComparison
 from s3lora.measure.configuration import Configuration
+from s3lora.measure.others import TensorComparison
 
 #: The projections of a layer of an 8B model, with the shapes of their updates.
 PROJECTIONS = {
@@ -60,9 +61,23 @@ def module(
     )
 
 
+def tensor(name: str, *digests: str | None) -> TensorComparison:
+    """Return a head with these digests, None where an adapter lacks it."""
+    held = [digest is not None for digest in digests]
+    return TensorComparison(
+        name=name,
+        role="head",
+        shape=tuple((2, 64) if there else None for there in held),
+        dtype=tuple("float32" if there else None for there in held),
+        sha256=tuple(digests),
+        largest=tuple(0.5 + i if there else None for i, there in enumerate(held)),
+    )
+
+
 def comparison(
-    modules: Sequence[ModuleComparison], names: Sequence[str] | None = None, warnings: Sequence[str] = ()
-) -> Comparison:
+    modules: Sequence[ModuleComparison], names: Sequence[str] | None = None, warnings: Sequence[str] = (),
+    tensors: Sequence[TensorComparison] = (),
+) -> Comparison:  # fmt: skip
     """Return a comparison of these modules; adapters without a name are checkpoints."""
     count = len(modules[0].shape)
     called = [f"checkpoint-{(i + 1) * 100}" for i in range(count)] if names is None else list(names)
@@ -71,6 +86,7 @@ def comparison(
         sources=tuple(source(name, i) for i, name in enumerate(called)),
         steps=tuple(map(step_of, called)),
         modules=tuple(modules),
+        tensors=tuple(tensors),
         warnings=tuple(warnings),
     )
 
@@ -113,6 +129,7 @@ def partial() -> Comparison:
             module("lm_head", (0.1, 0.1, 0.2)),
         ],
         warnings=("all 3: one of the modules is a zero update",),
+        tensors=(tensor("score.weight", "00", "00", "01"), tensor("norm.weight", "02", None, None)),
     )
 
 
@@ -130,4 +147,5 @@ def hostile(name: str, count: int = 3) -> Comparison:
     paths = [f"model.layers.{i}.{name}" for i in range(3)] + [f"{name}.layers.3", name]
     absent = module(f"{name}.only", [None] * (count - 1) + [0.5], norms=[None] * (count - 1) + [1.0])
     modules = [module(path, [0.2 + 0.1 * i for i in range(count)]) for path in dict.fromkeys(paths)]
-    return comparison([*modules, absent], [name] * count, (name, f"about {name}"))
+    heads = tensor(name, *["00"] * count), tensor(f"{name}.x", *[None] * (count - 1), "01")
+    return comparison([*modules, absent], [name] * count, (name, f"about {name}"), heads)

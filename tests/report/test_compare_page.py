@@ -92,6 +92,13 @@ def test_every_module_is_in_the_table(kind: str) -> None:
         assert cells[-2:] == [number(module.frobenius[0]), number(module.frobenius[-1])]
 
 
+def test_what_is_not_lora_has_its_table() -> None:
+    page = Page(compare_page(made.partial()))
+    assert row(page, "others", "score.weight")[1:] == ["head", "2×64", "0.500", "2.50", "changed at 300"]
+    assert row(page, "others", "norm.weight")[1:] == ["head", "2×64", "0.500", "–", "only in 100"]
+    assert "Nothing but LoRA in both" in compare_page(made.other_ranks())
+
+
 def test_what_moved_farthest_comes_first() -> None:
     comparison = made.partial()
     page = Page(compare_page(comparison))

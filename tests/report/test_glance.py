@@ -17,6 +17,7 @@ from s3lora.measure.scan import Scan, scan
 from s3lora.report.documents import scan_document
 from s3lora.report.glance import glance_of
 from s3lora.report.text import scan_text, to_text
+from tests.command import call
 from tests.report import made_inventory as made
 from tests.report.test_text import HOSTILE, layers, scan_of
 from tests.support import make_adapter, shared
@@ -158,6 +159,11 @@ CASES = {
     "zero3_head_empty": {"dead-modules": "gather"},
     "missing_target": {"untrained": "k_proj"},
     "p_dora": {"dora": "6 tensors"},
+    "code_beside": {"code": "auto_map: modeling_evil.Evil", "pickles": "training_args.bin (posix.system)"},
+    "decoy_second_weights": {"other-weights": "would take adapters.safetensors"},
+    "decoy_index_and_bin": {"other-weights": "adapter_model.safetensors.index.json"},
+    "two_weights": {"other-weights": "adapter_model.bin (6.5 kB, other content)"},
+    "bin_and_safetensors_differ": {"other-weights": "adapter_model.bin"},
     "p_prefix_good": {},
 }  # fmt: skip
 
@@ -169,6 +175,27 @@ def test_cases(case: str) -> None:
         assert said in found[label], found
     if case == "p_prefix_good":
         assert found == {}
+
+
+REAL = {
+    "gpt2-classifier-peft": {"heads"}, "token-classifier-gqa-peft": {"heads"}, "sd1-mixed-dtype": {"tokens"},
+    "distilgpt2-peft": set(), "sam-vit-custom-r2": set(), "gpt-oss-20b-peft": set(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_adapters_have_no_line_but_what_is_there(name: str) -> None:
+    measured = scan(shared() / "adapters" / name)
+    assert {*lines(measured)} == REAL[name]
+    assert glance_of(measured).folder.endswith("no weights, code or pickles")
+
+
+def test_a_card_written_beside_code_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_adapter(tmp_path / "a", MODULES)
+    (folder / "helper.py").write_text("import os\n")
+    assert call(capsys, "card", folder).status == 0
+    assert "helper.py" in (folder / "README.md").read_text()
+    assert call(capsys, "card", folder, "--check").status == 0
 
 
 def test_an_adapter_has_its_inventory(tmp_path: Path) -> None:
