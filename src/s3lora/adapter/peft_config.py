@@ -29,13 +29,13 @@ def without_modules(
 ) -> dict[str, Any]:
     """Return the configuration that excludes `removed`: full paths in `exclude_modules`, every other field as it was.
 
-    A projection type that is gone altogether also leaves `target_modules`, fused experts leave `target_parameters`,
-    and patterns that are left without a module leave `rank_pattern` and `alpha_pattern`: PEFT warns of all three.
+    A projection type that is gone altogether also leaves `target_modules`, fused experts and other parameters leave
+    `target_parameters`, for which PEFT does not look at `exclude_modules`, and patterns that are left without a module
+    leave `rank_pattern` and `alpha_pattern`: PEFT warns of all three.
     """
     result = dict(config)
-    by_parameter = bool(config.get("target_parameters"))
-    plain = [place_of(module) for module in removed if module.group is None or not by_parameter]
-    kept_plain = [place_of(module) for module in kept if module.group is None or not by_parameter]
+    plain = [place_of(module) for module in removed if not parameters_of(module, config)]
+    kept_plain = [place_of(module) for module in kept if not parameters_of(module, config)]
     plain, kept_plain = list(dict.fromkeys(plain)), list(dict.fromkeys(kept_plain))
     targets = config.get("target_modules")
     if isinstance(targets, str) and plain and not kept_plain:
@@ -49,11 +49,11 @@ def without_modules(
             plain = [path for path in plain if any(_names(target, path) for target in left)]
     if plain:
         result["exclude_modules"] = _excluded(config.get("exclude_modules"), plain, kept_plain)
-    if by_parameter and any(module.group for module in removed):
+    if any(parameters_of(module, config) for module in removed):
         result["target_parameters"] = _parameters(config, kept)
     for field in ("rank_pattern", "alpha_pattern"):
         if config.get(field):
-            result[field] = _patterns(config[field], field, removed, kept)
+            result[field] = _patterns(config, field, removed, kept)
     return result
 
 
@@ -67,18 +67,43 @@ def place_of(module: LoraModule) -> str:
     return f"{head.removesuffix(f'.{module.expert}')}.{name}"
 
 
+def parameters_of(module: LoraModule, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the paths of the parameters that `target_parameters` may mean by this module, none where it is a layer.
+
+    There are several where it names several of one layer. Examples are fused experts and the weight of a router.
+    """
+    names = _parameter_names(config)
+    if module.group is not None:
+        return (place_of(module),) if names else ()
+    path = module.path
+    while path.endswith(".base_layer"):  # the parameter that was wrapped before another of the same layer
+        path = path.removesuffix(".base_layer")
+    split = (name.rpartition(".") for name in names)
+    return tuple(dict.fromkeys(f"{path}.{leaf}" for layer, _, leaf in split if layer and _names(layer, path)))
+
+
+def _in_patterns(module: LoraModule, config: Mapping[str, Any]) -> str:
+    """Return the path that `rank_pattern` and `alpha_pattern` match."""
+    return next(iter(parameters_of(module, config)), place_of(module))
+
+
+def _parameter_names(config: Mapping[str, Any]) -> list[str]:
+    names = config.get("target_parameters")
+    return [str(name) for name in names] if isinstance(names, list | tuple) else []
+
+
 def _patterns(
-    table: Mapping[str, Any], field: str, removed: Sequence[LoraModule], kept: Sequence[LoraModule]
+    config: Mapping[str, Any], field: str, removed: Sequence[LoraModule], kept: Sequence[LoraModule]
 ) -> dict[str, Any]:
-    """Return the entries of `table` but for those that match removed modules and no others."""
-    gone = dict.fromkeys(place_of(module) for module in removed)
-    stay = dict.fromkeys(place_of(module) for module in kept)
+    """Return the entries of a table of patterns but for those that match removed modules and no others."""
+    gone = dict.fromkeys(_in_patterns(module, config) for module in removed)
+    stay = dict.fromkeys(_in_patterns(module, config) for module in kept)
 
     def needed(key: str) -> bool:
         pattern = Pattern({key: 1.0}, field, "adapter_config.json")
         return any(pattern.find(path) for path in stay) or not any(pattern.find(path) for path in gone)
 
-    return {key: value for key, value in table.items() if needed(key)}
+    return {key: value for key, value in config[field].items() if needed(key)}
 
 
 def _names(target: str, path: str) -> bool:
@@ -108,8 +133,8 @@ def _excluded(before: Any, paths: list[str], kept: list[str]) -> list[str] | str
 
 def _parameters(config: Mapping[str, Any], kept: Sequence[LoraModule]) -> list[str]:
     """Return `target_parameters` with the full paths of the parameters that are still there."""
-    names = [str(name) for name in config.get("target_parameters") or ()]
-    paths = dict.fromkeys(place_of(module) for module in kept if module.group is not None)
+    names = _parameter_names(config)
+    paths = dict.fromkeys(path for module in kept for path in parameters_of(module, config))
     return [path for path in paths if any(_names(name, path) for name in names)]
 
 
@@ -121,7 +146,7 @@ def baked(config: Mapping[str, Any], kept: Sequence[LoraModule], *, by_tensor: b
     `baked_factor` has made up for, and PEFT does the same without an `alpha_pattern`.
     """
     largest = max(module.rank for module in kept)
-    others = {re.escape(place_of(module)): module.rank for module in kept if module.rank != largest}
+    others = {re.escape(_in_patterns(module, config)): module.rank for module in kept if module.rank != largest}
     result = dict(config, r=largest, lora_alpha=largest, use_rslora=False)
     result["rank_pattern"] = others
     result["alpha_pattern"] = {} if by_tensor else dict(others)

@@ -59,6 +59,13 @@ def fused(
     return modules
 
 
+def configured(part: Parts, parts: Mapping[str, Parts], config: Mapping[str, Any], nested: bool) -> str:
+    """Return the path that patterns of the configuration match: that of a targeted parameter, as a router's weight."""
+    container = _container(part.path)
+    targets = _parameters(container, config)
+    return f"{container}.{_which(part, parts, targets, nested)}" if targets else part.path
+
+
 def _factors(
     a: Tensor, b: Tensor, container: str, rank: int | None, targeted: bool, label: str
 ) -> list[tuple[Factor, Factor]] | None:

@@ -55,8 +55,9 @@ def _read(source: StoredAdapter) -> Reading:
                 raise missing_half(part.path, f"lora_{other}", f"lora_{factor}", source.label)
         found = experts.fused(part, parts, config, scaling, source.label, nested)
         if found is None:
-            found = [_module(part, scaling, source.label)]
-            if (rank := scaling.rank(part.path)) is not None:
+            configured_path = experts.configured(part, parts, config, nested)
+            found = [_module(part, scaling, source.label, configured_path)]
+            if (rank := scaling.rank(configured_path)) is not None:
                 configured[part.path] = rank
         modules.extend(found)
     ordered = tuple(sorted(modules, key=lambda module: natural_key(module.path)))
@@ -160,7 +161,7 @@ def _refuse_other_part(rest: str, path: str, source: StoredAdapter) -> None:
     raise UnsupportedAdapterError(what, file=source.label, module=path, fix="s3lora reads LoRA only")
 
 
-def _module(part: Parts, scaling: Scalings, label: str) -> LoraModule:
+def _module(part: Parts, scaling: Scalings, label: str, configured: str) -> LoraModule:
     assert part.A is not None
     assert part.B is not None
     a, b = matrix(part.A, label), matrix(part.B, label)
@@ -170,7 +171,7 @@ def _module(part: Parts, scaling: Scalings, label: str) -> LoraModule:
         path=part.path,
         A=a,
         B=b,
-        scaling=alpha_scaling(part.alpha, a.shape[0], label) if part.alpha else scaling.of(part.path, a.shape[0]),
+        scaling=alpha_scaling(part.alpha, a.shape[0], label) if part.alpha else scaling.of(configured, a.shape[0]),
         layer=layer,
         projection=projection,
         expert=expert,

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from s3lora.adapter.formats.wrappers import PREFIX
+from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.peft_config import has_patterns
+from s3lora.adapter.peft_config import has_patterns, parameters_of
 from s3lora.errors import UnsupportedAdapterError
 
 #: What is wrong with an adapter, said of "it", and what to do.
@@ -72,8 +72,9 @@ class Loader:
         zeros.update(
             (path, "is an expert that newer loaders stack with those that stay") for path in _stacked(adapter, removed)
         )
-        wrapped = {name.rpartition(".base_layer.")[0].removeprefix(PREFIX) for name in adapter.other_tensors}
+        wrapped = {unwrapped(name.rpartition(".base_layer.")[0])[0] for name in adapter.other_tensors}
         zeros.update((path, "holds a tensor of its base layer, which would be lost") for path in removed & wrapped)
+        zeros.update((path, "is one of several parameters of its layer") for path in removed & _among_others(adapter))
         return zeros | self.needed(adapter, removed - zeros.keys())
 
 
@@ -94,6 +95,12 @@ def _stacked(adapter: Adapter, removed: set[str]) -> set[str]:
     experts = {module.path for module in adapter.modules if module.expert is not None and module.group is None}
     by_name = isinstance((adapter.config or {}).get("target_modules"), list)
     return set() if by_name and experts <= removed else experts & removed
+
+
+def _among_others(adapter: Adapter) -> set[str]:
+    """Return the parameters of layers of which `target_parameters` names several: which is which, nothing tells."""
+    config = adapter.config or {}
+    return {module.path for module in adapter.modules if len(parameters_of(module, config)) > 1}
 
 
 def not_peft(adapter: Adapter) -> Iterator[Problem]:
