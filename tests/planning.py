@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +116,13 @@ def prune_to(
     *,
     loader: str = "peft",
     bake: bool = False,
+    drop: Sequence[Any] = (),
     **keywords: Any,
 ) -> Path:
     """Prune `paths` from the adapter at `source` into the folder `out` and return it."""
     with open_adapter(source) as adapter:
         measured = scan(adapter)
-        pruned = prune(adapter, plan_of(measured, paths), mode or Remove(), loader=loader, bake=bake)
+        pruned = prune(adapter, plan_of(measured, paths), mode or Remove(), loader=loader, bake=bake, drop=drop)
         write_pruned(pruned, measured, out, **keywords)
     return out
 

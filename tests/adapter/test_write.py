@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from s3lora import (
     open_adapter,
     prune,
     read_provenance,
+    restore,
     scan,
     write_pruned,
 )
@@ -178,11 +180,12 @@ def test_a_tensor_changed_on_the_way_is_noticed(source: Path, tmp_path: Path, mo
     real = s3lora.adapter.write.write_safetensors
 
     def misled(path, tensors, edits, metadata):
-        mixed = [*tensors[:-2], tensors[-1], tensors[-2]]
-        renamed = [
-            type(t)(u.name, u.code, u.shape, t.file, t.offset, t.nbytes) for t, u in zip(mixed, tensors, strict=True)
-        ]
-        return real(path, renamed, edits, metadata)
+        *first, last_but_one, last = tensors.values()
+        mixed = {
+            name: type(t)(u.name, u.code, u.shape, t.file, t.offset, t.nbytes)
+            for t, (name, u) in zip([*first, last, last_but_one], tensors.items(), strict=True)
+        }
+        return real(path, mixed, edits, metadata)
 
     modules = dict.fromkeys(PATHS, (16, 16, 4))
     monkeypatch.setattr(s3lora.adapter.write, "write_safetensors", misled)
@@ -285,20 +288,72 @@ def test_the_rest_of_the_folder(source: Path, tmp_path: Path):
 
 def test_weights_of_every_kind_stay_behind(source: Path, tmp_path: Path):
     hidden = ["pytorch_lora_weights.bin", "adapters.npz", "model.onnx", "x.gguf", "last.CKPT", "a.pt", "b.pth", "c.bin"]
-    state = ["optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth", "rng_state_0.pth"]
+    state = ["optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth", "rng_state_0.pth", "training_args.bin"]
     (source / "tokenizer").mkdir()
-    for name in (*hidden, *state, "training_args.bin", "tokenizer.model", "tokenizer/weights.pt", "tokenizer/vocab"):
+    for name in (*hidden, *state, "tokenizer.model", "tokenizer/weights.pt", "tokenizer/vocab"):
         (source / name).write_bytes(b"whatever")
     with open_adapter(source) as adapter:
         measured = scan(adapter)
         _, written = write_pruned(prune(adapter, plan_of(measured, PATHS[:1])), measured, tmp_path / "out")
     assert sorted(listing(tmp_path / "out")) == [
         *("adapter_config.json", "adapter_model.safetensors", "s3lora.json"),
-        *("tokenizer.model", "tokenizer/vocab", "training_args.bin"),
+        *("tokenizer.model", "tokenizer/vocab"),
     ]
     left = dict(item.split(" ", 1) for item in written.left_behind)
     assert left.keys() == {*hidden, *state, "tokenizer/weights.pt"}
     assert {name for name, why in left.items() if "state of the training" in why} == set(state)
+
+
+class Called:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+def test_code_and_what_points_to_it_stays_behind(source: Path, tmp_path: Path):
+    ordinary = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] | trim }}{% endfor %}"
+    along = {
+        "tokenizer.json": b"{}",
+        "tokenizer_config.json": json.dumps({"chat_template": ordinary, "model_max_length": 8}).encode(),
+        "chat_template.jinja": ordinary.encode(),
+        "nested/generation_config.json": b'{"temperature": 1}',
+        "README.md": b"a card",
+    }
+    behind = {
+        "modeling.py": (b"import os", "code"),
+        "run.sh": (b"true", "code"),
+        "nested/library.so": (b"whatever", "code"),
+        "program": (b"\x7fELF", "code"),
+        "training_args.bin": (pickle.dumps(Called()), "pickle: posix.system"),
+        "tokens.pkl": (pickle.dumps(Called()), "pickle: posix.system"),
+        "plain.joblib": (pickle.dumps([1]), "pickle"),
+        "nested/vocab.txt": (pickle.dumps(Called()), "pickle: posix.system"),
+        "state.pt": (pickle.dumps(Called()), "pickle: posix.system"),
+        "config.yaml": (b"_target_: own.Model", "points to code: _target_: own.Model"),
+        "nested/tokenizer_config.json": (b'{"auto_map": {"A": "own.A"}}', "points to code: auto_map: own.A"),
+        "templates/chat_template.jinja": (b"{{ x.__class__ }}", "points to code: the attribute __class__"),
+    }
+    for name, content in (along | {name: content for name, (content, _) in behind.items()}).items():
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_bytes(content)
+    config = {**config_of(source), "auto_map": {"AutoModel": "modeling.Own"}}
+    (source / "adapter_config.json").write_text(json.dumps(config))
+    with open_adapter(source) as adapter:
+        measured = scan(adapter)
+        record, written = write_pruned(prune(adapter, plan_of(measured, PATHS[:1])), measured, tmp_path / "out")
+    own = {"adapter_config.json", "adapter_model.safetensors", "s3lora.json"}
+    assert set(listing(tmp_path / "out")) == along.keys() | own
+    assert dict(item.split(" ", 1) for item in written.left_behind) == {
+        name: f"({reason})" for name, (_, reason) in behind.items()
+    }
+    assert "auto_map" not in config_of(tmp_path / "out")
+    assert any("auto_map: modeling.Own" in note for note in record.warnings)
+    for name, (content, _) in behind.items():
+        (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_bytes(content)
+    restore(tmp_path / "out", source, tmp_path / "back")
+    assert set(listing(tmp_path / "back")) == along.keys() | own - {"s3lora.json"}
 
 
 def test_a_module_leaves_no_orphan(tmp_path: Path):

@@ -326,13 +326,13 @@ def test_bounds_of_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_depth_and_names(folder: Path) -> None:
     deep = folder
-    for _ in range(walking.MAX_DEPTH + 3):
+    for _ in range(walking.DEEPEST + 3):
         deep = deep / "d"
     deep.mkdir(parents=True)
     (folder / "a\x1b[31m\n.py").write_text("")
     (folder / os.fsdecode(b"\xff.py")).write_text("")
     files = listed(folder)
-    assert "levels down, not looked into" in files["d/" * walking.MAX_DEPTH].note
+    assert "levels down, not looked into" in files["d/" * walking.DEEPEST].note
     assert {file.role for path, file in files.items() if path.endswith(".py")} == {"code"}
     assert all(path.isprintable() for path in files)
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from s3lora.adapter.tensors import read_safetensors
-from s3lora.adapter.weights import CONFIG, INDEX, PROVENANCE, WEIGHTS
-from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
+from s3lora.adapter.weights import CONFIG, PROVENANCE, WEIGHTS
+from s3lora.errors import OutputError, UsageError, printable
 from s3lora.files import copy_file, settle, sync_folder
 from s3lora.partial import is_left
 
 #: Not part of an adapter: version control, caches, other checkpoints of the run.
 SKIPPED_FOLDERS = (".git", ".cache", "runs", "wandb")
-#: Endings of files that hold weights in ways not looked into; the one such file that an adapter keeps; and what only
-#: resumes a training, by the beginning of its name.
-OPAQUE = (".bin", ".pt", ".pth", ".ckpt", ".npz", ".gguf", ".onnx")
-HARMLESS = ("training_args.bin",)
-TRAINING_STATE = ("optimizer.", "scheduler.", "rng_state")
-#: Folders within each other that come along, and bytes of their names in a row; deeper ones stay behind.
-DEEPEST, LONGEST = 32, 2048
+#: Levels of folders that are looked into, and bytes of their names in a row; deeper ones stay behind.
+DEEPEST, LONGEST = 16, 2048
+UNKNOWN = "beyond the files that are looked into"
 
 
 def check_target(out: Path, source: Path | None, *, force: bool) -> None:
@@ -68,15 +64,14 @@ def copy_companions(
     target: Path,
     *,
     written: AbstractSet[str],
-    tensors: AbstractSet[str] = frozenset(),
+    held: Mapping[Path, str | None],
     root: Path | None = None,
     below: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """Copy what lies beside the weights: tokenizer, chat templates, model card; return what was left behind, in words.
 
-    Left behind are weights that hold or may hold the pruned modules (files of known names, safetensors that hold one
-    of `tensors`, and every other kind of weights file), the state of the training, other adapters and checkpoints,
-    links that lead out of the folder, and whatever is no file.
+    Left behind are files that `held` has a reason for, or does not know, other adapters and checkpoints, links that
+    lead out of the folder, and whatever is no file.
     `written` names what the target has already; `root` is the folder that links may not leave, and `below`
     are the folders from it to the source.
     """
@@ -87,19 +82,19 @@ def copy_companions(
         if entry.name in written or entry.name == PROVENANCE:
             continue
         if entry.is_dir() and not entry.is_symlink():
-            if reason := _skipped(entry, below):
+            if reason := _skipped(entry, below) or held.get(entry):
                 left.append(f"{name}/ ({reason})")
                 continue
             (target / entry.name).mkdir()
             inner = copy_companions(
-                entry, target / entry.name, written=frozenset(), tensors=tensors, root=root, below=(*below, entry.name)
+                entry, target / entry.name, written=frozenset(), held=held, root=root, below=(*below, entry.name)
             )
             left.extend(f"{name}/{item}" for item in inner)
             continue
         real = Path(os.path.realpath(entry))  # and not resolve(), which raises on links that lead in a circle
         if not real.is_file() or not (real.is_relative_to(root) or is_blob(real, root)):
             left.append(f"{name} (no file inside the folder)")
-        elif reason := _held_back(entry, tensors):
+        elif reason := "being written" if is_left(entry.name) else held.get(entry, UNKNOWN):
             left.append(f"{name} ({reason})")
         else:
             copy_file(real, target / entry.name)
@@ -113,7 +108,7 @@ def _skipped(folder: Path, below: tuple[str, ...]) -> str | None:
         return "not part of the adapter"
     if is_left(folder.name):
         return "being written"
-    if len(below) == DEEPEST or len(os.fsencode("/".join((*below, folder.name)))) > LONGEST:
+    if len(below) + 1 >= DEEPEST or len(os.fsencode("/".join((*below, folder.name)))) > LONGEST:
         return "nested too deep"
     if any((folder / name).exists() for name in (CONFIG, *WEIGHTS)):
         return "another adapter"
@@ -124,29 +119,3 @@ def is_blob(real: Path, root: Path) -> bool:
     """Return whether a model hub's cache keeps the file: a snapshot's files are links into a folder of blobs."""
     snapshots = (one.parent for one in (root, *root.parents) if one.parent.name == "snapshots")
     return any(real.parent == folder.parent / "blobs" for folder in snapshots)
-
-
-def _held_back(file: Path, tensors: AbstractSet[str]) -> str | None:
-    """Return why a file stays behind, None if it comes along."""
-    if is_left(file.name):
-        return "being written"
-    if _is_weights(file, tensors):
-        return "weights with the pruned modules"
-    if file.suffix.lower() not in OPAQUE or file.name in HARMLESS:
-        return None
-    if file.name.startswith(TRAINING_STATE):
-        return "state of the training, not of the adapter"
-    return "may hold weights with the pruned modules"
-
-
-def _is_weights(file: Path, tensors: AbstractSet[str]) -> bool:
-    if file.name in WEIGHTS or file.name.endswith(INDEX) or file.name.startswith("adapter_model"):
-        return True
-    if not tensors or file.suffix != ".safetensors":
-        return False
-    try:
-        weights = read_safetensors(file)
-    except S3LoRAError:
-        return False
-    weights.close()
-    return not tensors.isdisjoint(weights.tensors)

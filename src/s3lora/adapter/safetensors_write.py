@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,9 +60,12 @@ def _cast(values: Array, tensor: StoredTensor) -> Array:
 
 
 def write_safetensors(
-    path: Path, tensors: Sequence[StoredTensor], edits: Mapping[str, Edit], metadata: Mapping[str, str]
+    path: Path, tensors: Mapping[str, StoredTensor], edits: Mapping[str, Edit], metadata: Mapping[str, str]
 ) -> FileDigest:
-    """Write the tensors in the given order, flush them to disk, and return the digest of the file."""
+    """Write the tensors in the given order, flush them to disk, and return the digest of the file.
+
+    `tensors` gives them by the names that they get, and `edits` by those that they had.
+    """
     digest = hashlib.sha256()
     with new_file(path) as file:
         size = 0
@@ -74,10 +77,10 @@ def write_safetensors(
 
 
 def _pieces(
-    tensors: Sequence[StoredTensor], edits: Mapping[str, Edit], metadata: Mapping[str, str]
+    tensors: Mapping[str, StoredTensor], edits: Mapping[str, Edit], metadata: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
     yield _header(tensors, metadata)
-    for tensor in tensors:
+    for tensor in tensors.values():
         yield from content(tensor, edits.get(tensor.name))
 
 
@@ -91,11 +94,11 @@ def content(tensor: StoredTensor, edit: Edit | None) -> Iterator[memoryview]:
         yield raw[start : start + CHUNK]
 
 
-def _header(tensors: Sequence[StoredTensor], metadata: Mapping[str, str]) -> bytes:
+def _header(tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str]) -> bytes:
     entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
-    for tensor in tensors:
-        entries[tensor.name] = {
+    for name, tensor in tensors.items():
+        entries[name] = {
             "dtype": tensor.code,
             "shape": list(tensor.shape),
             "data_offsets": [end, end + tensor.nbytes],

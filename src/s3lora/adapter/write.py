@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from s3lora.adapter.companions import held_back
 from s3lora.adapter.digest import FileDigest
 from s3lora.adapter.folder import check_target, copy_companions
 from s3lora.adapter.model import Adapter
@@ -25,15 +26,22 @@ from s3lora.files import new_file, replacing
 class Rewrite:
     """What is to become of an adapter's files.
 
-    `dropped` names tensors that leave, `edits` those that change; all others are copied bit by bit. `config` is the
-    new configuration, None where there is none. `metadata` is added to `__metadata__` of each weights file.
+    `dropped` names tensors that leave, `edits` those that change; all others are copied bit by bit. `renamed` gives the
+    new names of tensors that are stored under another than they had. `config` is the new configuration, None where
+    there is none. `metadata` is added to `__metadata__` of each weights file.
     """
 
     adapter: Adapter
     dropped: frozenset[str] = frozenset()
     edits: Mapping[str, Edit] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def kept(self, file: WeightsFile) -> dict[str, StoredTensor]:
+        """Return the tensors of a file that stay, by their new names."""
+        stay = (tensor for tensor in file.tensors.values() if tensor.name not in self.dropped)
+        return {self.renamed.get(tensor.name, tensor.name): tensor for tensor in stay}
 
 
 #: Makes the content of `s3lora.json` out of the digests of the weights written.
@@ -65,32 +73,28 @@ def write_adapter(rewrite: Rewrite, out: Path, *, provenance: ProvenanceOf, forc
         if adapter.path.is_dir():
             sources = {file.name for file in adapter.files}
             names = {path.name for path in partial.iterdir()} | sources
-            left = copy_companions(adapter.path, partial, written=names, tensors=tensor_names(adapter))
+            left = copy_companions(adapter.path, partial, written=names, held=held_back(adapter))
         _write_json(partial / PROVENANCE, provenance(files), indent=2)
         _verify(rewrite, partial, files)
         adapter.check_unchanged()  # since it was scanned: what was written is what the record says
     return Written(files, left)
 
 
-def tensor_names(adapter: Adapter) -> frozenset[str]:
-    """Return the names of all LoRA tensors of the adapter."""
-    return frozenset(name for module in adapter.modules for name in module.tensor_names)
-
-
 def _write_weights(rewrite: Rewrite, folder: Path) -> list[FileDigest]:
     digests = []
     table: dict[str, str] = {}
+    size = 0
     for file in rewrite.adapter.files:
-        kept = [tensor for tensor in file.tensors.values() if tensor.name not in rewrite.dropped]
+        kept = rewrite.kept(file)
         if not kept:
             continue
         # Wide numbers first, as the format's own writer has it: readers use them where they lie in the mapped file.
-        kept.sort(key=lambda tensor: -DTYPES[tensor.code][0])
+        kept = dict(sorted(kept.items(), key=lambda item: -DTYPES[item[1].code][0]))
         name = _output_name(file)
         digests.append(write_safetensors(folder / name, kept, rewrite.edits, _metadata(rewrite, file)))
-        table.update((tensor.name, name) for tensor in kept)
+        table.update(dict.fromkeys(kept, name))
+        size += sum(tensor.nbytes for tensor in kept.values())
     if (index := _index_name(rewrite.adapter)) is not None:
-        size = sum(t.nbytes for file in rewrite.adapter.files for t in file.tensors.values() if t.name in table)
         content = {"metadata": {"total_size": size}, "weight_map": dict(sorted(table.items()))}
         _write_json(folder / index, content, indent=2)
     return digests
@@ -126,19 +130,14 @@ def _verify(rewrite: Rewrite, folder: Path, files: tuple[FileDigest, ...]) -> No
     try:
         with open_adapter(folder / entry) as result:
             found = {tensor.name: tensor for file in result.files for tensor in file.tensors.values()}
-            expected = [
-                tensor
-                for file in rewrite.adapter.files
-                for tensor in file.tensors.values()
-                if tensor.name not in rewrite.dropped
-            ]
-            if set(found) != {tensor.name for tensor in expected}:
+            expected = {name: tensor for file in rewrite.adapter.files for name, tensor in rewrite.kept(file).items()}
+            if found.keys() != expected.keys():
                 raise OutputError("did not verify: it holds other tensors than it should", file=entry)
             wanted = {_output_name(file): _metadata(rewrite, file) for file in rewrite.adapter.files}
             if any(file.metadata != wanted[file.name] for file in result.files):
                 raise OutputError("did not verify: it holds other metadata than it should", file=entry)
-            for tensor in expected:
-                _verify_tensor(tensor, found[tensor.name], rewrite.edits.get(tensor.name))
+            for name, tensor in expected.items():
+                _verify_tensor(tensor, found[name], rewrite.edits.get(tensor.name))
     except OutputError:
         raise
     except S3LoRAError as error:

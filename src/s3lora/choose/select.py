@@ -236,6 +236,23 @@ def select(
     )
 
 
+def choose_none(scan: Scan) -> Plan:
+    """Return the plan that chooses no module, also where there is none to choose from."""
+    return Plan(
+        index="ssi",
+        rule="no rule",
+        unit="module",
+        combine="mean",
+        only="",
+        seed=0,
+        candidates=len(scan.modules),
+        flat=False,
+        chosen=(),
+        share=share_of(scan, set()),
+        warnings=(),
+    )
+
+
 def _canonical(index: str) -> str:
     """Return the name as the results have it: `weighted-ssi` is accepted for `weighted_ssi`."""
     return index if index in CONTROLS else index.replace("-", "_")

@@ -196,6 +196,11 @@ def refuse_choosing(context: click.Context, because: str) -> None:
             raise UsageError(f"--{name.replace('_', '-')} does nothing with {because}")
 
 
+def chooses(context: click.Context) -> bool:
+    """Return whether an option was written that chooses modules, or says what becomes of them."""
+    return any(is_written(context, name) for name in (*CHOOSING, "mode", "force_flat"))
+
+
 def is_written(context: click.Context, name: str) -> bool:
     """Return whether an option was written on the command line."""
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE

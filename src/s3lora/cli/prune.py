@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from s3lora.adapter.open import open_adapter
+from s3lora.choose.select import choose_none
 from s3lora.cli.options import (
+    chooses,
     format_option,
     mode_options,
     mode_with,
@@ -23,6 +25,7 @@ from s3lora.cli.output import emit, show
 from s3lora.cli.pages import reported
 from s3lora.files import settle
 from s3lora.report.documents import prune_csv, scan_document, to_json
+from s3lora.rewrite.drop import PARTS
 from s3lora.rewrite.loaders import LOADERS
 from s3lora.rewrite.provenance import write_pruned
 from s3lora.rewrite.prune import prune
@@ -36,6 +39,12 @@ from s3lora.rewrite.prune import prune
     "--loader", type=click.Choice(list(LOADERS)), default="peft", show_default=True, help="Loader to write for."
 )
 @click.option("--bake-scaling", is_flag=True, help="Multiply the scaling into lora_B and write alpha = r.")
+@click.option(
+    "--drop",
+    type=click.Choice(list(PARTS)),
+    multiple=True,
+    help="Also leave these tensors out; repeatable. Without an option that chooses modules, all modules stay.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder, the input included.")
 @click.option("--force-flat", is_flag=True, help="Prune even where the index does not tell modules apart.")
 @scan_options
@@ -43,6 +52,10 @@ from s3lora.rewrite.prune import prune
 @format_option("json", "csv", "html")
 def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     """Choose modules by a rule and write an adapter without them, for PEFT, vLLM, SGLang or llama.cpp.
+
+    --drop leaves out what is no module as well: heads, trained biases, embeddings of trained tokens, and other tensors
+    (weights of the base model, and what s3lora does not know). Keys that a wrapper changed are written as PEFT finds
+    them. Companions that are or run code stay behind.
 
     What was done is printed: as a report, as JSON (the content of s3lora.json), as CSV with one row a module, or as a
     page in HTML.
@@ -53,17 +66,26 @@ def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     s3lora prune my-adapter -o pruned
     s3lora prune my-adapter -o pruned --fraction 0.25 --index weighted-ssi
     s3lora prune my-adapter -o pruned --loader sglang --bake-scaling
+    s3lora prune my-adapter -o lora-alone --drop all
+    s3lora prune my-adapter -o pruned --top 10 --drop heads
     """  # fmt: skip
-    refuse_idle(click.get_current_context())
+    context = click.get_current_context()
+    refuse_idle(context)
     mode = mode_with(options)
-    choose = selector(options)
+    choose = choose_none if options["drop"] and not chooses(context) else selector(options)
     settle(Path(output))  # before it is read, where --output names the input itself
     with open_adapter(path) as adapter:
         scans = scans_with(adapter, options, path, others=form == "html")
         measured = scans[0]
         plan = choose(measured)
         pruned = prune(
-            adapter, plan, mode, loader=options["loader"], bake=options["bake_scaling"], flat=options["force_flat"]
+            adapter,
+            plan,
+            mode,
+            loader=options["loader"],
+            bake=options["bake_scaling"],
+            flat=options["force_flat"],
+            drop=options["drop"],
         )
         page = reported(scan_document(measured, plan), scans, path, options) if form == "html" else None
         provenance, written = write_pruned(pruned, measured, output, force=options["force"])

@@ -34,13 +34,15 @@ def restore_command(
     settle(Path(output))  # before it is read, where --output names the input itself
     record = read_provenance(pruned)  # before it is replaced, where --output names the same folder
     back = restore(pruned, original, output, modules=only or None, force=force, max_cost=max_cost)
+    tensors = () if only else record.dropped
     if form == "json":
         from s3lora.report.documents import to_json
 
         left = tuple(module.path for module in record.modules if module.path not in back)
-        emit(to_json(Restoration(source=record.source, modules=back, pruned=left)), None)
+        emit(to_json(Restoration(source=record.source, modules=back, pruned=left, tensors=tensors)), None)
         return
     from rich.text import Text
 
     modules = "module" if len(back) == 1 else "modules"
-    show(Text(f"wrote {printable(output)}: {len(back)} {modules} back; the original is proved by its SHA-256"), None)
+    told = f"{len(back)} {modules}" + (f" and {len(tensors)} other tensors" if tensors else "")
+    show(Text(f"wrote {printable(output)}: {told} back; the original is proved by its SHA-256"), None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -208,16 +207,16 @@ def _pedigree(record: Provenance) -> BomPart:
         "hashes": _hashes(source),
         "components": [_file(file) for file in source.files],
     }
-    actions = Counter(module.action for module in record.modules)
-    done = ", ".join(f"{number} {action}" for action, number in actions.items())
     share = record.plan.share
     parameters = share.parameters / share.parameters_total if share.parameters_total else None
     only = f", among {record.plan.only}" if record.plan.only else ""
     notes = (
-        f"Pruned by {record.tool.name} {record.tool.version}: of {share.modules_total} modules {done}, chosen by the "
-        f"rule {record.plan.rule} of the index {record.plan.index} ({record.configuration.method}){only}; "
+        f"Pruned by {record.tool.name} {record.tool.version}: of {share.modules_total} modules {record.done}, chosen "
+        f"by the rule {record.plan.rule} of the index {record.plan.index} ({record.configuration.method}){only}; "
         f"{percent(parameters)} of the LoRA parameters and {percent(share.frobenius_energy)} of the Frobenius energy. "
         "s3lora.json lists the modules."
+        if record.modules
+        else f"Written by {record.tool.name} {record.tool.version}: {record.done}. s3lora.json says more."
     )
     return {"ancestors": [ancestor], "notes": printable(notes, 2000)}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 from s3lora.adapter.digest import Source
@@ -141,26 +140,27 @@ def _sharpest(modules: Sequence[ModuleScan], index: str) -> list[str]:
 
 
 def _pruning(record: Provenance, source: Source) -> list[str]:
-    actions = Counter(module.action for module in record.modules)
-    done = ", ".join(f"{count(number)} {action}" for action, number in actions.items())
     share = record.plan.share
     parameters = share.parameters / share.parameters_total if share.parameters_total else None
     chosen = f"{text(record.plan.rule)} by {code(record.plan.index)} ({code(record.configuration.method)})"
     only = f", among {text(record.plan.only)}" if record.plan.only else ""
     named = code(record.source.name)
+    rule = (
+        f" Rule: {chosen}{only}. These were {percent(parameters)} of the LoRA parameters and "
+        f"{percent(share.frobenius_energy)} of the Frobenius energy Σ‖ΔW‖²."
+    )
     return [
         "### Pruning",
         "",
         f"Made from {named} by s3lora {text(record.tool.version)}: of its {count(share.modules_total)} modules, "
-        f"{done}. Rule: {chosen}{only}. These were {percent(parameters)} of the LoRA parameters and "
-        f"{percent(share.frobenius_energy)} of the Frobenius energy Σ‖ΔW‖².",
+        f"{record.done}.{rule if record.modules else ''}",
         "",
         *table(
             ["Weights", "SHA-256"],
             [[f"source, {named}", code(record.source.sha256)], ["result, this adapter", code(source.sha256)]],
         ),
         "",
-        *_modules(record.modules, record.plan.index),
+        *(_modules(record.modules, record.plan.index) if record.modules else ()),
         *(f"- Note: {text(note)}" for note in record.warnings[:SENTENCES]),
     ]
 

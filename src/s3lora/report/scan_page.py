@@ -119,11 +119,7 @@ def _lead(adapter: Reported) -> str:
     what = f"{number}, scored by {method} from the adapter’s file"
     if adapter.provenance is None:
         return f"{what} alone: no base model and no data."
-    done = ", ".join(
-        f"{sum(m.action == action for m in adapter.provenance.modules)} {action}"
-        for action in dict.fromkeys(module.action for module in adapter.provenance.modules)
-    )
-    return f"{what}, and pruned: {done or 'nothing'}."
+    return f"{what}, and pruned: {adapter.provenance.done}."
 
 
 def _facts(document: ScanDocument) -> Iterable[tuple[str, str]]:

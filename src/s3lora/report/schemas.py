@@ -33,7 +33,12 @@ DOCUMENTS: dict[str, Any] = {
 
 #: Type → fields that came after the first release of the current version. They are always written, but a document of
 #: an older release lacks them, so that they need a default, and the schema does not require them.
-LATER: dict[str, tuple[str, ...]] = {"ScanDocument": ("inventory", "reference"), "Comparison": ("tensors",)}
+LATER: dict[str, tuple[str, ...]] = {
+    "Comparison": ("tensors",),
+    "Provenance": ("drop", "dropped"),
+    "Restoration": ("tensors",),
+    "ScanDocument": ("inventory", "reference"),
+}
 
 
 def schema(name: str) -> str:

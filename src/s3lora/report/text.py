@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -212,17 +211,21 @@ def _notes(notes: Sequence[str]) -> list[RenderableType]:
 
 def prune_text(provenance: Provenance, written: Written, out: str) -> RenderableType:
     """Return what `prune` did."""
-    actions = Counter(module.action for module in provenance.modules)
-    done = ", ".join(f"{count} {action}" for action, count in actions.items())
     after = sum(file.bytes for file in written.files)
     before = sum(file.bytes for file in provenance.source.files if not file.name.endswith(".json"))
     text = Text.assemble(
         ("wrote ", "green"),
         (printable(out), "bold"),
-        f"  {done}; {size(before)} → {size(after)}, verified by reading it again\n",
-        (f"{provenance.plan.rule} by {provenance.plan.index} took ", "dim"),
+        f"  {provenance.done}; {size(before)} → {size(after)}, verified by reading it again",
     )
-    text.append_text(_share(provenance.plan.share, compute=set(actions) == {"removed"}))
+    left = [f"left behind: {name}" for name in written.left_behind]
+    notes = _notes([*_without_repetition(provenance.warnings), *left])
+    if not provenance.modules:
+        return Group(text, *notes)
+    text.append(f"\n{provenance.plan.rule} by {provenance.plan.index} took ", "dim")
+    text.append_text(
+        _share(provenance.plan.share, compute={module.action for module in provenance.modules} == {"removed"})
+    )
     table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("", justify="right")
     table.add_column("module", no_wrap=True)
@@ -232,5 +235,4 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
         table.add_row(str(module.position), NameCell(module.path), _number(module.value), module.action)
     if len(provenance.modules) > SHOWN:
         table.add_row("", f"… and {len(provenance.modules) - SHOWN} more, all in s3lora.json", "", "", style="dim")
-    left = [f"left behind: {name}" for name in written.left_behind]
-    return Group(text, Text(), table, *_notes([*_without_repetition(provenance.warnings), *left]))
+    return Group(text, Text(), table, *notes)

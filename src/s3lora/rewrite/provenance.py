@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +12,20 @@ from typing import Any
 
 import msgspec
 
+from s3lora.adapter.companions import held_back
 from s3lora.adapter.digest import FileDigest, Source, file_digest, source_of
 from s3lora.adapter.folder import check_target, copy_companions, refuse_nesting
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.adapter.weights import PROVENANCE
-from s3lora.adapter.write import Written, tensor_names, write_adapter
+from s3lora.adapter.write import Written, write_adapter
 from s3lora.choose.select import Choice, Plan, share_of
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
 from s3lora.files import copy_file, read_whole, replacing
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST
 from s3lora.measure.scan import SCHEMA_VERSION, Scan, Tool, scan
+from s3lora.rewrite.drop import DropPart
 from s3lora.rewrite.loaders import loader_of
 from s3lora.rewrite.modes import MODES, Zero, mode_of
 from s3lora.rewrite.prune import Pruned, prune
@@ -48,7 +51,7 @@ class Provenance:
     """The content of `s3lora.json`: where a pruned adapter came from and what was done to it.
 
     `plan` names the chosen modules. `settings` are those of the `mode`; `zeroed` tells of modules that were to leave
-    and had to stay as zeros, and why.
+    and had to stay as zeros, and why. `drop` says what else was to leave, and `dropped` names the tensors that did.
     """
 
     schema_version: int = PROVENANCE_VERSION
@@ -61,6 +64,8 @@ class Provenance:
     loader: str
     bake: bool
     zeroed: Mapping[str, str]
+    drop: tuple[DropPart, ...] = ()
+    dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...]
     written: tuple[FileDigest, ...]
 
@@ -73,6 +78,16 @@ class Provenance:
     def modules(self) -> tuple[Removal, ...]:
         """Return what was done to each chosen module, in the order of the plan."""
         return tuple(self._done(choice) for choice in self.plan.chosen)
+
+    @property
+    def done(self) -> str:
+        """Return in words how many modules were changed, and how many other tensors dropped."""
+        actions = Counter(module.action for module in self.modules)
+        counts = [f"{count:,} {action}" for action, count in actions.items()]
+        if self.dropped:
+            many = "1 other tensor" if len(self.dropped) == 1 else f"{len(self.dropped):,} other tensors"
+            counts.append(f"{many} dropped ({', '.join(self.drop)})")
+        return ", ".join(counts) or "no module chosen"
 
     def _done(self, choice: Choice) -> Removal:
         why = self.zeroed.get(choice.path)
@@ -90,13 +105,17 @@ class _Versioned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restoration:
-    """What `restore` did: from which original, which modules are back, and which are still pruned."""
+    """What `restore` did: from which original, which modules are back, and which are still pruned.
+
+    `tensors` names those that were dropped beside modules and are back.
+    """
 
     schema_version: int = SCHEMA_VERSION
     tool: Tool = field(default_factory=Tool)
     source: Source
     modules: tuple[str, ...]
     pruned: tuple[str, ...]
+    tensors: tuple[str, ...] = ()
 
 
 def write_pruned(
@@ -105,7 +124,8 @@ def write_pruned(
     """Write a pruned adapter to the folder `out`, whole or not at all, and return its provenance.
 
     Kept tensors are bit-identical, heads and other files of the folder come along, and the result is opened again
-    and compared before it takes its place. Same input and version, same bytes.
+    and compared before it takes its place. Files that are or run code, pickles and other weights stay behind. Same
+    input and version, same bytes.
 
     Examples:
         >>> import s3lora
@@ -130,6 +150,8 @@ def write_pruned(
         loader=pruned.loader,
         bake=pruned.bake,
         zeroed=pruned.reasons,
+        drop=pruned.drop,
+        dropped=pruned.dropped,
         warnings=warnings,
         written=(),
     )
@@ -155,7 +177,7 @@ def _same_adapter(adapter: Adapter, scan: Scan) -> None:
 
 def _metadata(record: Provenance) -> dict[str, str]:
     """Return what goes into `__metadata__`, so that a weights file without its folder still tells its story."""
-    story = {
+    story: dict[str, Any] = {
         "version": record.tool.version,
         "source_sha256": record.source.sha256,
         "method": record.configuration.method,
@@ -163,6 +185,8 @@ def _metadata(record: Provenance) -> dict[str, str]:
         "rule": record.plan.rule,
         "modules": {module.path: [module.action, module.value] for module in record.modules},
     }
+    if record.drop:
+        story["drop"] = record.drop
     return {"s3lora": msgspec.json.encode(story).decode()}
 
 
@@ -217,6 +241,9 @@ def restore(
 ) -> tuple[str, ...]:
     """Put pruned modules back from the original adapter, and return the paths of those put back.
 
+    Files that lie beside the weights come along from the pruned folder or, where some modules stay pruned, from the
+    original's; those that are or run code stay behind in either case, as in `write_pruned`.
+
     Examples:
         >>> import s3lora
         >>> len(s3lora.restore("pruned", "my-adapter", "restored"))
@@ -226,7 +253,8 @@ def restore(
         pruned: a folder that `write_pruned` wrote.
         original: the adapter it was made from; its digests must be those recorded.
         out: the folder to write. With all modules back, weights and configuration are the original's, byte by byte.
-        modules: which modules to put back; None puts all back. Some are put back by a scan of the original.
+        modules: which modules to put back; None puts all back, and what was dropped besides modules. Some are put back
+            by a scan of the original.
         max_cost: operations that this scan may take, as for `scan`.
 
     Raises OutputError if `original` is not the adapter that was pruned, UsageError for a module that was not pruned.
@@ -240,7 +268,7 @@ def restore(
         back = set(there if modules is None else modules)
         if unknown := sorted(back - set(there)):
             raise UsageError(f"{printable(unknown[0])} was not pruned", fix=f"pruned were {', '.join(there[:5])} …")
-        if back == set(there):
+        if modules is None or (back == set(there) and not record.dropped):
             _restore_all(adapter, Path(pruned), Path(out), force=force)
         else:
             _restore_some(adapter, record, back, Path(out), max_cost, force=force)
@@ -270,7 +298,8 @@ def _restore_all(adapter: Adapter, pruned: Path, out: Path, *, force: bool) -> N
         for path in originals:
             copy_file(path, partial / path.name)
         names = {path.name for path in originals}
-        copy_companions(pruned, partial, written=names, tensors=tensor_names(adapter))
+        held = held_back(dataclasses.replace(adapter, path=pruned))
+        copy_companions(pruned, partial, written=names, held=held)
         with open_adapter(partial / (adapter.entry or originals[0]).name) as result:
             for file in result.files:
                 _same(file.file.path, adapter)
@@ -291,5 +320,5 @@ def _restore_some(
     plan = dataclasses.replace(record.plan, chosen=chosen, share=share)
     mode = mode_of(record.mode, record.settings)
     # Whether the index was flat was decided when it was pruned.
-    pruned = prune(adapter, plan, mode, loader=record.loader, bake=record.bake, flat=True)
+    pruned = prune(adapter, plan, mode, loader=record.loader, bake=record.bake, flat=True, drop=record.drop)
     write_pruned(pruned, measured, out, force=force)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from s3lora.adapter import peft_config
+from s3lora.adapter.inventory.configs import read_config
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.safetensors_write import Change, Edit
 from s3lora.adapter.tensor import Array
+from s3lora.adapter.weights import CONFIG
 from s3lora.adapter.write import Rewrite
 from s3lora.choose.select import Plan
 from s3lora.errors import NothingToAuditError, OutputError, SelectionError, UnsupportedAdapterError, UsageError
+from s3lora.rewrite.drop import DropPart, drop_notes, dropped_of, without
 from s3lora.rewrite.loaders import Loader, loader_of
 from s3lora.rewrite.modes import Mode, Remove, Side, Zero
+from s3lora.rewrite.names import plain_names
 
 REMOVE, ZERO = Remove(), Zero()
 
@@ -28,7 +33,8 @@ class Pruned:
     """A pruned adapter that is not written yet: what happens to each chosen module, and to the files.
 
     `modes` gives for each path what is done to it: `mode`, or zeroing where a module could not leave, for which
-    `reasons` tells why.
+    `reasons` tells why. `drop` are the parts that were to leave besides modules, and `dropped` the names of their
+    tensors.
     """
 
     plan: Plan
@@ -39,12 +45,24 @@ class Pruned:
     rewrite: Rewrite
     warnings: tuple[str, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
+    drop: tuple[DropPart, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 def prune(
-    adapter: Adapter, plan: Plan, mode: Mode = REMOVE, *, loader: str = "peft", bake: bool = False, flat: bool = False
+    adapter: Adapter,
+    plan: Plan,
+    mode: Mode = REMOVE,
+    *,
+    loader: str = "peft",
+    bake: bool = False,
+    flat: bool = False,
+    drop: Collection[DropPart] = (),
 ) -> Pruned:
     """Apply a plan to an adapter. Nothing is written and the input stays as it is; see `write_pruned`.
+
+    Keys of a PEFT adapter are written as PEFT finds them: without the prefixes of wrappers (`_orig_mod.`, `module.`,
+    …), and with `base_model.model.` once.
 
     Examples:
         >>> import s3lora
@@ -59,17 +77,29 @@ def prune(
         loader: the loader to write for: `peft`, `vllm`, `sglang` or `llamacpp`.
         bake: multiply every lora_B by its scaling and write one uniform `lora_alpha` = `r`.
         flat: prune even if the index does not tell the modules apart.
+        drop: what else leaves the file: `heads`, `bias`, `tokens`, `other` (base weights, and what s3lora does not
+            know) or `all` of them. The plan may then choose no module.
 
     Raises:
-        NothingToAuditError: the plan chooses nothing.
+        AdapterFileError: two tensors get one name once wrappers are taken off.
+        NothingToAuditError: the plan chooses nothing, and nothing else changes.
         SelectionError: the index is flat, a path is not in the adapter, or every module would be removed.
         UnsupportedAdapterError: the adapter's base weights change at load (PiSSA and its kin), DoRA in a mode other
             than `Remove`, or an adapter the loader rejects.
-        UsageError: there is no such loader, or nothing to bake into.
+        UsageError: there is no such loader or part to drop, or nothing to bake into.
     """
     rules = loader_of(loader)
+    parts = tuple(part for part in get_args(DropPart) if part in drop)
+    dropped = dropped_of(adapter, [*drop])
+    names = tuple(tensor.name for tensor in dropped)
+    renamed, renamings = plain_names(adapter, frozenset(names))
+    original, adapter = adapter, without(adapter, dropped)
     chosen = _chosen(adapter, plan, flat=flat)
-    peft_config.refuse_changed_base(adapter)
+    if not chosen and not names and not renamed:
+        nothing = f"the rule ({plan.rule}) chooses no module, so there is nothing to prune"
+        raise NothingToAuditError(f"{nothing}, and the file holds no {', '.join(parts)}" if parts else nothing)
+    if chosen or bake:
+        peft_config.refuse_changed_base(adapter)
     rules.check(adapter, bake=bake)
     modes: dict[str, Mode] = dict.fromkeys(plan.paths, mode)
     reasons = rules.kept_as_zeros(adapter, set(plan.paths)) if isinstance(mode, Remove) else {}
@@ -83,23 +113,31 @@ def prune(
     if bake and (adapter.format != "peft" or adapter.config is None):
         raise UsageError("--bake-scaling needs a PEFT adapter with its adapter_config.json")
     config = _config(adapter, removed, kept, rules, bake=bake)
+    leaving = frozenset(name for module in removed for name in module.tensor_names)
     rewrite = Rewrite(
-        adapter,
-        dropped=frozenset(name for module in removed for name in module.tensor_names),
+        original,
+        dropped=leaving.union(names),
+        renamed={old: new for old, new in renamed.items() if old not in leaving},
         edits=_edits(kept, modes, _baking(kept, rules) if bake else {}),
         config=config,
     )
-    notes = (*_removal_notes(adapter, removed, config, rules), *_zero_notes(reasons), *mode.notes(chosen))
-    return Pruned(plan, mode, loader, bake, modes, rewrite, notes, reasons)
+    rest = dataclasses.replace(adapter, modules=tuple(kept), other_tensors=tuple(set(adapter.other_tensors) - leaving))
+    notes = (
+        *_removal_notes(adapter, removed, config, rules),
+        *_zero_notes(reasons),
+        *(mode.notes(chosen) if chosen else ()),
+        *renamings,
+        *drop_notes(original, rest, parts),
+        *_code_notes(original),
+    )
+    return Pruned(plan, mode, loader, bake, modes, rewrite, notes, reasons, parts, names)
 
 
 def _chosen(adapter: Adapter, plan: Plan, *, flat: bool) -> list[LoraModule]:
     by_path = {module.path: module for module in adapter.modules}
     if unknown := [path for path in plan.paths if path not in by_path]:
         raise SelectionError("the plan names a module that the adapter has not", file=adapter.name, module=unknown[0])
-    if not plan.paths:
-        raise NothingToAuditError(f"the rule ({plan.rule}) chooses no module, so there is nothing to prune")
-    if plan.flat and not flat:
+    if plan.paths and plan.flat and not flat:
         raise SelectionError(
             f"{plan.index} does not discriminate between these modules, so pruning by it would be arbitrary",
             file=adapter.name,
@@ -126,6 +164,7 @@ def _config(
         return None
     config = dict(adapter.config)
     if adapter.format == "peft":
+        config.pop("auto_map", None)  # it points to code, and PEFT has no such field
         config = peft_config.without_modules(config, removed, kept)
         if bake:
             config = peft_config.baked(config, kept, by_tensor=loader.divides_by_tensor)
@@ -179,6 +218,15 @@ def _removal_notes(
     if loader.on_exclusion and config.get("exclude_modules") != adapter.config.get("exclude_modules"):
         return [loader.on_exclusion]
     return []
+
+
+def _code_notes(adapter: Adapter) -> list[str]:
+    if adapter.config_raw is None:
+        return []
+    runs = read_config(adapter.config_raw, CONFIG).runs
+    taken = [name for name in runs if name.startswith("auto_map:") and adapter.format == "peft"]
+    notes = [f"{CONFIG} is written without {name}, which points to code" for name in taken]
+    return notes + [f"{CONFIG} still points to code: {name}" for name in runs if name not in taken]
 
 
 def _zero_notes(reasons: Mapping[str, str]) -> list[str]:

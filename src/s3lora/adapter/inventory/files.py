@@ -33,16 +33,22 @@ def list_files(adapter: Adapter) -> tuple[tuple[InventoryFile, ...], int]:
     Of an adapter that was opened as one file, the files are those that were read: the weights, the index of shards, and
     the configuration beside them. One in memory has none.
     """
+    found, unlisted = listed(adapter)
+    return tuple(sorted((file for _, file in found), key=lambda file: file.path)), unlisted
+
+
+def listed(adapter: Adapter) -> tuple[list[tuple[FolderEntry, InventoryFile]], int]:
+    """Return what `list_files` does, each file with its entry, in the order in which folders are walked."""
     if adapter.path is None:
-        return (), 0
+        return [], 0
     if adapter.path == adapter.entry:
         entries, unlisted = [*_read_beside(adapter)], 0
     else:
         entries, unlisted = walk(adapter.path)
     listing = _Listing(adapter, entries)
-    found = [listing.file(entry) for entry in entries]
+    found = [(entry, listing.file(entry)) for entry in entries]
     listing.weights.close()
-    return tuple(sorted(found, key=lambda file: file.path)), unlisted
+    return found, unlisted
 
 
 def _read_beside(adapter: Adapter) -> Iterable[FolderEntry]:

@@ -29,7 +29,8 @@ EFFECTS: dict[TensorRole, str] = {
 }
 _ALPHA = "sets the scaling of its module"
 _ADDED = "is added to the base model's weight of this name"
-_IGNORED = "is no weight of an adapted layer, so PEFT passes over it"
+#: Of a plain weight under the path of a LoRA layer.
+PASSED_OVER = "is no weight of an adapted layer, so PEFT passes over it"
 #: Ends of names under which tools store the difference of a whole weight, and names of whole norms.
 _DIFFS = (".diff", ".diff_b")
 _WHOLE = (".set_weight", ".w_norm", ".b_norm")
@@ -38,7 +39,7 @@ _TOKENS = ("<", "bundle_emb.", "emb_params", "string_to_param", "clip_l", "clip_
 _TRAINED_TOKENS = (".token_adapter.", "trainable_tokens")
 #: Heads that PEFT saves in full without being told, by the kind of the task.
 _HEADS = ("classifier", "score", "qa_outputs", "summary", "v_head")
-_TASKS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
+TASK_HEADS = dict.fromkeys(("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"), _HEADS)
 
 
 def tensors_of(adapter: Adapter, values: Mapping[str, TensorValues]) -> tuple[InventoryTensor, ...]:
@@ -113,7 +114,7 @@ def _extra(name: str, path: str, adapter: Adapter) -> _Known:
     role, _, effect = _other(name, adapter)
     # A plain weight under the path of a LoRA layer has no place there: PEFT calls it `base_layer.weight`.
     plain = role == "base weight" and adapter.format == "peft" and ".base_layer." not in name
-    return role, path, _IGNORED if plain else effect
+    return role, path, PASSED_OVER if plain else effect
 
 
 def _other(name: str, adapter: Adapter) -> _Known:
@@ -145,6 +146,5 @@ def _role_of(name: str, layer: str, adapter: Adapter, config: Mapping[str, Any])
 def _is_head(layer: str, config: Mapping[str, Any]) -> bool:
     named = config.get("modules_to_save")
     names = [str(one) for one in named] if isinstance(named, list | tuple) else []
-    if config.get("task_type") in _TASKS:
-        names += _HEADS
+    names += TASK_HEADS.get(str(config.get("task_type")), ())
     return any(layer == name or layer.endswith(f".{name}") or f".{name}." in f".{layer}." for name in names)

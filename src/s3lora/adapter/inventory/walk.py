@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from s3lora.adapter.folder import is_blob
+from s3lora.adapter.folder import DEEPEST, is_blob
 from s3lora.errors import printable
 
-#: Entries that are listed, folders that are looked into, entries that are counted, and levels of folders.
+#: Entries that are listed, folders that are looked into, and entries that are counted.
 MAX_FILES = 10_000
 MAX_FOLDERS = 10_000
 MAX_COUNTED = 1_000_000
-MAX_DEPTH = 16
 #: Folders of version control: their files are no part of an adapter, and are many.
 VERSION_CONTROL = (".git", ".hg", ".svn", ".bzr")
 
@@ -110,8 +109,8 @@ def _entry(entry: os.DirEntry[str], path: Path, prefix: str, depth: int, root: P
     if stat.S_ISDIR(status.st_mode):
         if entry.name in VERSION_CONTROL:
             return FolderEntry(path, f"{name}/", 0, False, "version control, not looked into")
-        if depth + 1 >= MAX_DEPTH:
-            return FolderEntry(path, f"{name}/", 0, False, f"a folder {MAX_DEPTH} levels down, not looked into")
+        if depth + 1 >= DEEPEST:
+            return FolderEntry(path, f"{name}/", 0, False, f"a folder {DEEPEST} levels down, not looked into")
         return None
     if not stat.S_ISREG(status.st_mode):
         return FolderEntry(path, name, 0, False, f"{_special(status.st_mode)}, not opened")

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from s3lora.adapter.checkpoints import step_of
-from s3lora.adapter.folder import SKIPPED_FOLDERS, TRAINING_STATE
+from s3lora.adapter.folder import SKIPPED_FOLDERS
 from s3lora.adapter.weights import CONFIG, INDEX, WEIGHTS
 from s3lora.partial import OLD, PARTIAL
 
@@ -29,6 +29,8 @@ _DIGITS = re.compile(r"[0-9]+")
 #: Weights files that torch writes: only those whose name says so are adapters.
 _TORCH = (".bin", ".pt", ".pth")
 _LORA = re.compile(r"lora|adapter", re.IGNORECASE)
+
+_STATE = ("optimizer.", "scheduler.", "rng_state")
 
 BASE_MODEL = "base model"
 TRAINING = "state of a training"
@@ -89,7 +91,7 @@ _CLOSED = frozenset(SKIPPED_FOLDERS) - {"runs"} | {"__pycache__"}
 
 
 def _refused(name: str) -> str | None:
-    if name.startswith(TRAINING_STATE):
+    if name.startswith(_STATE):
         return TRAINING
     return GGUF if name.lower().endswith(".gguf") and _LORA.search(name) else None
 
