@@ -33,7 +33,7 @@ DOCUMENTS: dict[str, Any] = {
 
 #: Type → fields that came after the first release of the current version. They are always written, but a document of
 #: an older release lacks them, so that they need a default, and the schema does not require them.
-LATER: dict[str, tuple[str, ...]] = {"ScanDocument": ("inventory", "reference"), "Comparison": ("tensors",)}
+LATER: dict[str, tuple[str, ...]] = {"ScanDocument": ("gate", "inventory", "reference"), "Comparison": ("tensors",)}
 
 
 def schema(name: str) -> str:
