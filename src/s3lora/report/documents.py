@@ -94,12 +94,12 @@ def tensors_csv(documents: Sequence[ScanDocument]) -> str:
     `tensor_sha256` is of the stored values of what is no factor; a shape is written `16 x 12`.
     """
     head = ["adapter", "sha256", "name", "role", "module", "dtype", "shape", "bytes", "parameters"]
-    rows = [[*head, "finite", "largest", "tensor_sha256", "effect"]]
+    rows: list[Sequence[object]] = [[*head, "finite", "largest", "tensor_sha256", "effect"]]
     for document in documents:
         for one in document.inventory.tensors:
             cells: list[object] = [document.source.name, document.source.sha256, one.name, one.role, one.module]
             cells += [one.dtype, " x ".join(map(str, one.shape)), one.bytes, one.parameters]
-            rows.append([cell(value) for value in (*cells, one.finite, one.largest, one.sha256, one.effect)])
+            rows.append([*cells, one.finite, one.largest, one.sha256, one.effect])
     return to_csv(rows)
 
 
