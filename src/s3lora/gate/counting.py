@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from s3lora.adapter.inventory.model import Inventory, InventoryFile, InventoryTensor
 from s3lora.choose.rules import Outlier
@@ -69,28 +68,28 @@ def why_nonfinite(asked: Asked) -> str:
     return f"{over} of them {'has' if over == 1 else 'have'} finite factors whose product overflows" if over else ""
 
 
-class TensorKind(NamedTuple):
-    """Tensors that a loader applies and of which no index says anything: which they are, and what to tell of them."""
-
-    has: Callable[[InventoryTensor], bool]
-    told: str
-
-
-#: What can be allowed by itself of what `unmeasured` counts.
-KINDS: Mapping[str, TensorKind] = {
-    "heads": TensorKind(lambda tensor: tensor.role == "head", "layers trained in full"),
-    "tokens": TensorKind(lambda tensor: tensor.role == "tokens", "trained embeddings"),
-    "bias": TensorKind(lambda tensor: tensor.role == "bias", "trained biases"),
-    "dora": TensorKind(lambda tensor: tensor.rescales, "DoRA magnitudes"),
-    "base-weights": TensorKind(
-        lambda tensor: tensor.role == "base weight", "weights that replace or change the base model's own"
-    ),
-    "unknown": TensorKind(lambda tensor: tensor.role == "unknown", "tensors of no known kind"),
+#: Name → tensors that a loader applies and of which no index says anything; each can be allowed by itself.
+KINDS: Mapping[str, Callable[[InventoryTensor], bool]] = {
+    "heads": lambda tensor: tensor.role == "head",
+    "tokens": lambda tensor: tensor.role == "tokens",
+    "bias": lambda tensor: tensor.role == "bias",
+    "dora": lambda tensor: tensor.rescales,
+    "base-weights": lambda tensor: tensor.role == "base weight",
+    "unknown": lambda tensor: tensor.role == "unknown",
+}
+#: What a finding calls them.
+TOLD: Mapping[str, str] = {
+    "heads": "layers trained in full",
+    "tokens": "trained embeddings",
+    "bias": "trained biases",
+    "dora": "DoRA magnitudes",
+    "base-weights": "weights that replace or change the base model's own",
+    "unknown": "tensors of no known kind",
 }
 
 
 def _of_kinds(asked: Asked, *kinds: str) -> list[InventoryTensor]:
-    has = [KINDS[kind].has for kind in kinds]
+    has = [KINDS[kind] for kind in kinds]
     # One without values is none, for no loader applies it.
     return [one for one in asked.inventory.tensors if one.parameters and any(is_kind(one) for is_kind in has)]
 
@@ -112,7 +111,7 @@ def why_kind(kind: str) -> Callable[[Asked], str]:
 
 def _why_unseen(asked: Asked, *kinds: str) -> str:
     """Return what these tensors are, how many numbers they hold, the largest magnitude, and what to do."""
-    told = " and ".join(KINDS[kind].told for kind in kinds)
+    told = " and ".join(TOLD[kind] for kind in kinds)
     tensors = _of_kinds(asked, *kinds)
     largest = max((tensor.largest for tensor in tensors if tensor.largest is not None), default=None)
     size = f"{sum(tensor.parameters for tensor in tensors):,} parameters"
