@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from s3lora.gate.allow import allowed_names
+from s3lora.gate.conditions import CONDITIONS, strict
 from s3lora.gate.findings import Gate
 from tests.command import call
 from tests.gated import good
@@ -47,9 +49,23 @@ def test_the_message_that_is_shown(tmp_path: Path, capsys: Any, monkeypatch: pyt
 
 def test_the_rules_in_the_table() -> None:
     rows = re.findall(r"^\| `([^`]+)` \| .* \| (S3L\d+) \|$", PAGE, re.MULTILINE)
-    assert len(rows) == 5
     for rule, identity in rows:
         assert Gate.parse(rule).id == identity
+    metrics = [Gate.parse(rule).metric for rule, _ in rows]
+    assert set(metrics) == {"ssi", "rank", "ssi_percentile", *CONDITIONS}, "every condition is in the table"
+    assert len(set(metrics)) == len(metrics)
+    assert set(metrics[metrics.index("nonfinite") :]) == set(strict()), "the end of the table is what strict stands for"
+
+
+def names_in(section: str) -> set[str]:
+    text = PAGE.partition(f"### {section}\n")[2].partition("\n#")[0]
+    return set(re.findall(r"`([a-z-]+)`", text))
+
+
+def test_what_stands_and_what_is_allowed() -> None:
+    standing = {name for name, condition in CONDITIONS.items() if condition.standing}
+    assert names_in("What stands with every rule") == standing
+    assert names_in("What is allowed") - {"nonfinite"} == set(allowed_names())
 
 
 @pytest.mark.parametrize(("number", "schema"), [(0, "github-workflows"), (1, "gitlab-ci")])

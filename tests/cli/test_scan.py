@@ -111,7 +111,8 @@ def test_json(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = call(capsys, "scan", adapter, "--format", "json", "--kurtosis", "--seed", "7")
     assert (result.status, result.err) == (0, "")
     content = document(result)
-    assert list(content)[:6] == ["schema_version", "tool", "configuration", "source", "warnings", "modules"]
+    heads = ["schema_version", "tool", "configuration", "source", "inventory", "warnings", "modules"]
+    assert list(content)[:7] == heads
     assert content["tool"]["name"] == "s3lora"
     assert content["configuration"] == {
         "method": "mas-svd", "rank": None, "fit": "l2", "sample": None, "seed": 7, "kurtosis": True,

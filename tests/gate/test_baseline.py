@@ -158,7 +158,7 @@ def test_states_in_sarif(desk: Path, capsys: pytest.CaptureFixture[str]) -> None
     damaged(desk / "x" / "a", first, second)
     new, *_ = results(run(capsys, "x/a", *sarif, status=1))
     assert new["baselineState"] == "new"
-    assert [found["path"] for found in new["properties"]["modules"]] == [first, second], "it is the next baseline"
+    assert [found["name"] for found in new["properties"]["counted"]] == [first, second], "it is the next baseline"
     good(desk / "x" / "a")
     gone = run(capsys, "x/a", *sarif, "-o", "next.sarif", status=1)
     found = json.loads(Path("next.sarif").read_text())["runs"][0]["results"]

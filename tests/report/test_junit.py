@@ -12,6 +12,7 @@ import pytest
 
 from s3lora.errors import AdapterFileError, printable
 from s3lora.gate.audit import Audit, GateVerdict
+from s3lora.gate.conditions import CONDITIONS
 from s3lora.gate.findings import Finding, Gate
 from s3lora.gate.places import Place
 from s3lora.measure.scan import scan
@@ -21,6 +22,8 @@ from tests.gated import LAYERS, damaged, good
 from tests.hostile import bad_files as bad
 from tests.support import make_adapter, shared
 
+#: Conditions that are asked with any rule.
+STANDING = [name for name, condition in CONDITIONS.items() if condition.standing]
 #: Element → (attributes, children), as most readers take them; times are left out.
 FORM = {
     "testsuites": ({"name", "tests", "failures", "errors", "skipped"}, {"testsuite"}),
@@ -88,6 +91,10 @@ def test_a_case_for_each_adapter_and_rule(desk: Path, capsys: pytest.CaptureFixt
         ("pointer", "scan"): "Error",
         ("pointer", "S3L001 ssi > 0.3"): "Skipped",
         ("pointer", "S3L004 nonfinite > 0"): "Skipped",
+    } | {
+        (adapter, f"{CONDITIONS[name].id} {name} > 0"): "passed" if adapter in (a, b) else "Skipped"
+        for adapter in (a, b, "empty", "pointer")
+        for name in STANDING
     }
     assert found[b, "S3L004 nonfinite > 0"][1] == f"nonfinite is 1 ({first}), rule nonfinite > 0"
     assert "is a Git LFS pointer" in found["pointer", "scan"][1]
@@ -140,7 +147,7 @@ def test_hostile_files(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in names:
         good(desk / name)
     result = call(capsys, "scan", *names, "nowhere\x02", "--fail-on", "ssi > 0", "--format", "junit")
-    assert len(cases(result.out)) == 2 * 5
+    assert len(cases(result.out)) == (2 + len(STANDING)) * 5
 
 
 def test_it_tells_nothing_of_where_or_when(desk: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,5 +165,5 @@ def test_real_adapters(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     monkeypatch.chdir(folder)
     paths = sorted(path.name for path in folder.iterdir() if path.is_dir())
     found = cases(call(capsys, "scan", *paths, "--fail-on", "ssi > 0.6", "--format", "junit").out)
-    assert len(found) == 2 * len(paths)
+    assert len(found) == (2 + len(STANDING)) * len(paths)
     assert [value[0] for (_, case), value in found.items() if case == "scan"].count("Error") == 3

@@ -111,13 +111,13 @@ def test_a_rule_that_holds_is_one_result(desk: Path, capsys: pytest.CaptureFixtu
     location = found["locations"][0]["physicalLocation"]["artifactLocation"]
     assert location == {"uri": "adapters/my%20adapter/adapter_model.safetensors", "uriBaseId": "%SRCROOT%", "index": 0}
     lines = [line for line in result.err.splitlines() if ": finding: " in line]
-    modules = found["properties"]["modules"]
+    modules = found["properties"]["counted"]
     assert len(modules) == len(lines) > 1, "the text and SARIF tell the same"
-    assert {module["path"] for module in modules} == {line.split(": ")[3] for line in lines}
+    assert {module["name"] for module in modules} == {line.split(": ")[3] for line in lines}
     values = [module["value"] for module in modules]
     assert values == sorted(values, reverse=True), "the worst first"
     text = found["message"]["text"]
-    assert text.startswith(f"my adapter: {len(modules)} of 8 modules meet the rule ssi > 0.3. {modules[0]['path']} (")
+    assert text.startswith(f"my adapter: {len(modules)} of 8 modules meet the rule ssi > 0.3. {modules[0]['name']} (")
     assert found["properties"]["rule"] == "ssi > 0.3"
     assert "baselineState" not in found
 
@@ -149,8 +149,8 @@ def test_every_kind_of_rule(desk: Path, capsys: pytest.CaptureFixture[str]) -> N
         ("S3L002", "warning"), ("S3L003", "warning"), ("S3L005", "warning"), ("S3L001", "warning"),
     ]  # fmt: skip
     texts = [one["message"]["text"] for one in run["results"]]
-    assert texts[2] == f"a: nonfinite is 1 of 8 modules, rule nonfinite > 0. They are {first}."
-    assert texts[6] == f"b: zero_updates is 1 of 8 modules, rule zero_updates > 0. They are {second}."
+    assert texts[2] == f"a: nonfinite is 1 of 8 modules, rule nonfinite > 0. It is {first}."
+    assert texts[6] == f"b: zero_updates is 1 of 8 modules, rule zero_updates > 0. It is {second}."
     assert len({one["partialFingerprints"]["s3lora/v1"] for one in run["results"]}) == len(run["results"])
 
 

@@ -23,7 +23,7 @@ def _allowed(text: str) -> None:
     """Raise UsageError unless the text names what can be allowed, and says why."""
     for name, reason in allowances([text]).items():
         if not reason:
-            raise UsageError(f"{name} is allowed without a reason", fix=f'write "{name}: why your team accepts it"')
+            raise UsageError(f"{name} is allowed without a reason", fix=f'write "{name}: why you accept it"')
 
 
 #: Key → what raises UsageError for a value that the option's type lets pass.
@@ -34,6 +34,7 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "allow": _allowed,
 }
 
+_ALLOWS = "s3lora.policy.allow"
 #: Key → the rule whose setting it is.
 _OF_RULE = {setting.name: kind for kind in RULES.values() for setting in kind.settings}
 
@@ -66,6 +67,14 @@ class PolicyCommand(click.Command):
         left = policy.beside({name.replace("_", "-") for name in given})
         ctx.default_map = {_name(key): _value(policy, key, value) for key, value in left.items()}
         ctx.meta[APPLIED] = frozenset(ctx.default_map)
+        # What a team accepted in writing stays accepted beside what is allowed for once.
+        ctx.meta[_ALLOWS] = tuple(policy.values.get("allow", ()))
+
+
+def policy_allows(ctx: click.Context) -> tuple[str, ...]:
+    """Return what the policy of a command allows, to which `--allow` adds."""
+    allows: tuple[str, ...] = ctx.meta.get(_ALLOWS, ())
+    return allows
 
 
 def _policy(file: str | None, none: bool) -> Policy | None:

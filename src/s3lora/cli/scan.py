@@ -23,8 +23,8 @@ from s3lora.cli.options import (
     selector,
 )
 from s3lora.cli.output import check_output, complain, emit, show
-from s3lora.cli.policies import PolicyCommand, policy_options
-from s3lora.cli.scan_formats import FORMATS, ScanOutcome
+from s3lora.cli.policies import PolicyCommand, policy_allows, policy_options
+from s3lora.cli.scan_formats import FORMATS, ScanOutcome, document_of
 from s3lora.errors import UsageError
 from s3lora.gate.allow import allowances, allowed_names
 from s3lora.gate.audit import Audit, Terms, audit, gravest
@@ -32,7 +32,6 @@ from s3lora.gate.baseline import read_baseline
 from s3lora.gate.findings import PERCENTILES, Gate, gates_of
 from s3lora.measure.against import Against
 from s3lora.measure.scan import Scan
-from s3lora.report.documents import scan_document
 from s3lora.spectrum.indices import any_costly
 
 if TYPE_CHECKING:
@@ -92,14 +91,16 @@ def scan_command(
         raise UsageError(f"--quiet does nothing with {'--output' if output is not None else f'--format {form}'}")
     if options["evaluation"] is not None and form != "html":
         raise UsageError("--evaluation does nothing without --format html")
-    allowed = allowances(allow)
+    allowed = allowances((*policy_allows(click.get_current_context()), *allow))
     gates = gates_of(fail_on, allowed)
     metrics = {gate.metric for gate in gates}
     if allowed and not fail_on and is_written(click.get_current_context(), "allow"):
         raise UsageError("--allow does nothing without --fail-on RULE")
-    gated = any(metric in PERCENTILES for metric in metrics)
-    compare = _comparison(reference, form, quiet=quiet, gated=gated)
-    terms = _terms(gates, allowed, baseline, compare, options)
+    gated = next((gate for gate in gates if gate.metric in PERCENTILES), None)
+    if gated is not None and reference is None:
+        raise UsageError(f"the rule {gated} needs a reference", fix="give --reference FILE")
+    compare = _comparison(reference, form, quiet=quiet, gated=gated is not None)
+    terms = _terms(gates, allowed if fail_on else {}, baseline, compare, options)
     refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
     options["kurtosis"] = options["kurtosis"] or any_costly(metrics)
 
@@ -150,7 +151,7 @@ def _terms(
     compare: Callable[[Scan], Against] | None,
     options: dict[str, Any],
 ) -> Terms:
-    if baseline is not None and not gates:
+    if baseline is not None and not (gates or allow):
         raise UsageError("--baseline does nothing without --fail-on RULE")
     return Terms(
         choose=selector(options),
@@ -198,7 +199,7 @@ def _show(audits: Sequence[Audit], output: str | None, *, first: bool = True) ->
             continue
         if parts or not first:
             parts.append(Text())
-        parts.append(scan_text(scan_document(one.scan, one.plan, one.against), _next(one, one.scan), console))
+        parts.append(scan_text(document_of(one, one.scan), _next(one, one.scan), console))
     if parts:
         show(Group(*parts), output)
 

@@ -10,7 +10,7 @@ from s3lora.choose.rankings import Ranked
 from s3lora.errors import UsageError
 from s3lora.gate.audit import Audit, Terms
 from s3lora.measure.scan import Scan
-from s3lora.report.documents import ScanDocument, scan_csv, scan_document, to_json
+from s3lora.report.documents import ScanDocument, scan_csv, scan_document, tensors_csv, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class ScanOutcome:
     @property
     def documents(self) -> list[ScanDocument]:
         """Return a document for every adapter that was measured."""
-        return [scan_document(one.scan, one.plan, one.against) for one in self.audits if one.scan is not None]
+        return [document_of(one, one.scan) for one in self.audits if one.scan is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,21 @@ class OutputFormat:
     methods: bool = False
 
 
+def document_of(one: Audit, scan: Scan) -> ScanDocument:
+    """Return the document of an adapter that was measured."""
+    return scan_document(scan, one.plan, one.against, one.gate)
+
+
 def _json(outcome: ScanOutcome) -> str:
     return to_json(outcome.documents[0] if len(outcome.audits) == 1 else outcome.documents)
 
 
 def _csv(outcome: ScanOutcome) -> str:
     return scan_csv(outcome.documents)
+
+
+def _tensors(outcome: ScanOutcome) -> str:
+    return tensors_csv(outcome.documents)
 
 
 def _sarif(outcome: ScanOutcome) -> str:
@@ -70,7 +79,7 @@ def _html(outcome: ScanOutcome) -> str:
     from s3lora.report.scan_page import scan_page
 
     sweep = read_sweep(outcome.options["evaluation"])
-    found = [(one, scan_document(one.scan, one.plan, one.against)) for one in outcome.audits if one.scan is not None]
+    found = [(one, document_of(one, one.scan)) for one in outcome.audits if one.scan is not None]
     return scan_page(
         [reported(made, outcome.scans[one.path], one.path, outcome.options, sweep=sweep) for one, made in found]
     )
@@ -104,6 +113,7 @@ def _only(outcome: ScanOutcome) -> tuple[ScanDocument, tuple[Ranked, ...]]:
 FORMATS = {
     "json": OutputFormat(_json, compares=True),
     "csv": OutputFormat(_csv, compares=True),
+    "tensors": OutputFormat(_tensors),
     "html": OutputFormat(_html, compares=True, methods=True),
     "svg": OutputFormat(_svg),
     "png": OutputFormat(_png),

@@ -13,10 +13,13 @@ from s3lora.gate.counting import KINDS
 _NEVER = "nonfinite"
 
 
-def allowed_names() -> tuple[str, ...]:
-    """Return what can be allowed: conditions of the inventory, and kinds of tensors that `unmeasured` counts."""
+def allowed_names() -> dict[str, str]:
+    """Return what can be allowed, as it is written → its name.
+
+    It is the conditions that stand or are strict, and the kinds of tensors that `unmeasured` counts.
+    """
     standing = (name for name, condition in CONDITIONS.items() if condition.standing)
-    return tuple(dict.fromkeys(name for name in (*strict(), *standing, *KINDS) if name != _NEVER))
+    return {name.replace("_", "-"): name for name in (*strict(), *standing, *KINDS) if name != _NEVER}
 
 
 def allowances(texts: Iterable[str]) -> dict[str, str]:
@@ -30,11 +33,11 @@ def allowances(texts: Iterable[str]) -> dict[str, str]:
     found = {}
     names = allowed_names()
     for text in texts:
-        name, _, reason = text.partition(":")
-        name = name.strip().replace("_", "-")
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
+        written, _, reason = (part.strip() for part in text.partition(":"))
+        name = names.get(written.replace("_", "-"))
+        if name is None:
+            near = difflib.get_close_matches(written.replace("_", "-"), names, 1)
             fix = f"did you mean {near[0]}?" if near else f"what can be allowed is {', '.join(names)}"
-            raise UsageError(f"nothing to allow is called {printable(name, 60)!r}", fix=fix)
-        found[name] = reason.strip()
+            raise UsageError(f"{printable(written, 60)!r} cannot be allowed", fix=fix)
+        found[name] = reason
     return found

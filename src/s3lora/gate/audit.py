@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from s3lora.choose.rules import Outlier
 from s3lora.choose.select import Filter, Plan
-from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError, printable
+from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
 from s3lora.gate.baseline import Baseline, Known
 from s3lora.gate.conditions import CONDITIONS
 from s3lora.gate.counting import Asked, of_kind
-from s3lora.gate.findings import Finding, Gate, some
+from s3lora.gate.findings import Allowed, Finding, Gate
 from s3lora.gate.places import Place, place_of
 from s3lora.measure.against import Against
 from s3lora.measure.scan import Scan
@@ -53,18 +53,19 @@ class GateVerdict:
         return self.new + self.known
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """A condition that holds and is accepted: its name, the reason where one was given, and what it counted."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOutcome:
+    """What rules say of one adapter, as documents keep it.
 
-    name: str
-    reason: str
-    counted: tuple[str, ...]
+    `rules` are all that were asked, with those that stand whenever there is one; `known` is what a baseline had.
+    `status` is the exit status of this adapter alone.
+    """
 
-    def __str__(self) -> str:
-        """Return the sentence on it."""
-        reason = f": {printable(self.reason, 200)}" if self.reason else ""
-        return f"allowed: {self.name} is {len(self.counted)} ({some(self.counted)}){reason}"
+    status: int
+    rules: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    known: tuple[Finding, ...]
+    allowed: tuple[Allowed, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,19 @@ class Audit:
         return 1 if any(verdict.new for verdict in self.verdicts) else 0
 
     @property
+    def gate(self) -> GateOutcome | None:
+        """Return what the rules say, None without any."""
+        if not (self.verdicts or self.allowed):
+            return None
+        return GateOutcome(
+            status=self.status,
+            rules=tuple(str(verdict.gate) for verdict in self.verdicts),
+            findings=tuple(found for verdict in self.verdicts for found in verdict.new),
+            known=tuple(found for verdict in self.verdicts for found in verdict.known),
+            allowed=self.allowed,
+        )
+
+    @property
     def incomplete(self) -> str | None:
         """Return the sentence on modules without an index, None where there are none."""
         if self.scan is None or not self.unindexed:
@@ -117,7 +131,7 @@ def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
         plan = _plan(scan, terms)
         place = place_of(path, scan.source.files[0].name if scan.source.files else None)
         against = None if terms.compare is None else terms.compare(scan)
-        told = frozenset((*terms.allow, *(gate.metric for gate in terms.gates)))
+        told = frozenset((*terms.allow, *(gate.metric for gate in terms.gates if gate.upwards)))
         asked = Asked(scan, plan, terms.only, terms.outlier, told)
         verdicts = tuple(_verdict(gate, asked, place, terms, against) for gate in terms.gates)
     except UsageError:
@@ -132,7 +146,7 @@ def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
         scan=scan,
         plan=plan,
         verdicts=verdicts,
-        allowed=_allowed(asked, terms) if terms.gates else (),
+        allowed=_allowed(asked, terms),
         unindexed=_unindexed(scan, verdicts),
         against=against,
     )
@@ -149,7 +163,7 @@ def absent(baseline: Baseline, audits: Iterable[Audit]) -> tuple[Known, ...]:
 
 
 def _allowed(asked: Asked, terms: Terms) -> tuple[Allowed, ...]:
-    found = []
+    found: list[Allowed] = []
     for name, reason in terms.allow.items():
         counted = CONDITIONS[name].counted(asked) if name in CONDITIONS else of_kind(name, asked)
         if counted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import msgspec
 
 from s3lora.errors import UsageError, printable
 from s3lora.files import read_whole
-from s3lora.gate.findings import Finding, Gate
+from s3lora.gate.findings import Allowed, Finding, Gate
 from s3lora.gate.places import Place, same
 
 #: Largest baseline read, in bytes: some hundred thousand modules.
@@ -36,9 +36,14 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Everything that an earlier run found."""
+    """Everything that an earlier run found, and the fingerprints of what was allowed then."""
 
     results: tuple[Known, ...]
+    suppressed: frozenset[str] = frozenset()
+
+    def allowed(self, fingerprints: Mapping[str, str]) -> bool:
+        """Return whether the earlier run allowed the same."""
+        return not self.suppressed.isdisjoint(fingerprints.values())
 
     def known(self, place: Place, gate: Gate, findings: Sequence[Finding]) -> tuple[Finding, ...]:
         """Return those of the findings of one rule in one adapter that the earlier run had.
@@ -95,22 +100,33 @@ class _Location(msgspec.Struct, rename="camel"):
     physical_location: _Physical
 
 
+class _Counted(msgspec.Struct):
+    name: str
+
+
 class _Module(msgspec.Struct):
     path: str
 
 
 class _Properties(msgspec.Struct):
     rule: str = ""
-    modules: tuple[_Module, ...] = ()
+    counted: tuple[_Counted, ...] = ()
+    modules: tuple[_Module, ...] = ()  # as s3lora called them at first
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*(one.name for one in self.counted), *(module.path for module in self.modules))
 
 
 class _Result(msgspec.Struct, rename="camel"):
     message: _Text
     rule_id: str = ""
     locations: tuple[_Location, ...] = ()
+    analysis_target: _Artifact | None = None
     partial_fingerprints: dict[str, str] = msgspec.field(default_factory=dict)
     properties: _Properties = msgspec.field(default_factory=_Properties)
     baseline_state: str = ""
+    suppressions: tuple[msgspec.Raw, ...] = ()
 
 
 class _Driver(msgspec.Struct):
@@ -149,21 +165,25 @@ def read_baseline(path: str) -> Baseline:
         raise UsageError(f"is SARIF {printable(log.version, 20)}, not {VERSION}", file=path, fix=_FIX)
     if not runs:
         raise UsageError("holds no run of s3lora", file=path, fix=_FIX)
-    return Baseline(tuple(_known(result) for result in results if _told(result)))
+    suppressed = (
+        print_ for result in results if result.suppressions for print_ in result.partial_fingerprints.values()
+    )
+    return Baseline(tuple(_known(result) for result in results if _told(result)), frozenset(suppressed))
 
 
 def _told(result: _Result) -> bool:
-    """Return whether a result tells that a rule held: not that it no longer did, and not a mere summary."""
-    return result.baseline_state != "absent" and bool(result.properties.rule and result.locations)
+    """Return whether a result tells that a rule held: not that it no longer did, that it was allowed, or a summary."""
+    counts = result.baseline_state != "absent" and not result.suppressions
+    return counts and bool(result.properties.rule and result.locations)
 
 
 def _known(result: _Result) -> Known:
-    artifact = result.locations[0].physical_location.artifact_location
+    artifact = result.analysis_target or result.locations[0].physical_location.artifact_location
     return Known(
         Place(artifact.uri, artifact.uri_base_id == OUTSIDE),
         result.properties.rule,
         result.rule_id,
-        tuple(module.path for module in result.properties.modules),
+        result.properties.names,
         result.message.text,
         tuple(sorted(result.partial_fingerprints.items())),
     )
@@ -172,10 +192,18 @@ def _known(result: _Result) -> Known:
 def fingerprint_of(place: Place, gate: Gate, findings: Sequence[Finding]) -> str:
     """Return what identifies a result from run to run, as 32 hexadecimal digits.
 
-    It depends on the rule, the last two names of the adapter's path, and the modules found. It does not depend on the
+    It depends on the rule, the last two names of the adapter's path, and what was found. It does not depend on the
     rest of the path, nor on the values and the digest of the weights: values differ in their last digits between
     machines, and another training changes both and may find just the same.
     """
-    modules = sorted({path for found in findings for path in found.modules})
-    parts = [gate.id, str(gate), "/".join(place.uri.split("/")[-2:]), *modules]
+    return _fingerprint(place, gate.id, str(gate), (name for found in findings for name in found.modules))
+
+
+def fingerprint_of_allowed(place: Place, allowed: Allowed) -> str:
+    """Return what identifies something allowed from run to run."""
+    return _fingerprint(place, allowed.rule_id, f"allow {allowed.name}", allowed.counted)
+
+
+def _fingerprint(place: Place, rule_id: str, rule: str, names: Iterable[str]) -> str:
+    parts = [rule_id, rule, "/".join(place.uri.split("/")[-2:]), *sorted(set(names))]
     return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]

@@ -144,7 +144,7 @@ add(
         "`s3lora prune --drop other` writes the adapter without them. " + _ALLOW.format(name="base-weights"),
         "error",
         standing=True,
-        why=counting.size_of("base-weights"),
+        why=counting.why_kind("base-weights"),
     )
 )
 add(
@@ -156,7 +156,7 @@ add(
         "The file holds trained biases.",
         "A bias is added to the output of its layer whatever the input is. No index has seen it.",
         "`s3lora prune --drop bias` writes the adapter without them. " + _ALLOW.format(name="bias"),
-        why=counting.size_of("bias"),
+        why=counting.why_kind("bias"),
     )
 )
 add(
@@ -170,7 +170,7 @@ add(
         "model's. No index has seen them.",
         "A classifier needs its head. `s3lora prune --drop heads` writes the adapter without. "
         + _ALLOW.format(name="heads"),
-        why=counting.size_of("heads"),
+        why=counting.why_kind("heads"),
     )
 )
 add(
@@ -182,7 +182,7 @@ add(
         "The file holds trained embeddings of some tokens.",
         "They take the place of the base model's embeddings of these tokens. No index has seen them.",
         "`s3lora prune --drop tokens` writes the adapter without them. " + _ALLOW.format(name="tokens"),
-        why=counting.size_of("tokens"),
+        why=counting.why_kind("tokens"),
     )
 )
 add(
@@ -248,10 +248,12 @@ add(
         "S3L015",
         counting.ambiguous,
         "AmbiguousContent",
-        "The folder holds more files than are listed.",
-        "What lies beyond the bound was not looked at, so that nothing can be said of it.",
-        "Give the adapter a folder of its own. " + _ALLOW.format(name="ambiguous"),
+        "What loaders take of the folder cannot be told.",
+        "The folder holds more files than are listed, or the configuration an expression that is not tried. What was "
+        "measured may not be what is loaded.",
+        "The message says what to do. " + _ALLOW.format(name="ambiguous"),
         "error",
+        why=counting.why_ambiguous,
         standing=True,
     )
 )

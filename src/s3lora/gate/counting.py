@@ -1,11 +1,12 @@
-"""What conditions count, and what is known of it: functions of a scan, and of what is in its adapter."""
+"""What a rule counts in a scan: the names of modules, tensors or files, and what is known of their cause."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from s3lora.adapter.inventory.model import Inventory, InventoryFile, InventoryTensor
+from s3lora.adapter.model import path_parts
 from s3lora.choose.rules import Outlier
 from s3lora.choose.select import Filter, Plan, select
 from s3lora.measure.scan import ModuleScan, Scan
@@ -38,7 +39,7 @@ class Asked:
 
 
 def selected(asked: Asked) -> tuple[str, ...]:
-    """Return the modules that the selection rule chooses."""
+    """Return the modules that the plan chose."""
     return () if asked.plan is None else asked.plan.paths
 
 
@@ -56,32 +57,52 @@ def zero(asked: Asked) -> tuple[str, ...]:
 
 
 def nonfinite(asked: Asked) -> tuple[str, ...]:
-    """Return the modules without a finite update, and the other tensors that hold NaN or infinity."""
+    """Return the modules that hold NaN or infinity or overflow, and all other tensors that are not finite."""
     modules = [module.path for module in asked.modules if module.nonfinite or module.overflows]
     tensors = (one for one in asked.inventory.tensors if one.finite is False and one.role != "factor")
     return (*modules, *(one.name for one in tensors))
 
 
 def why_nonfinite(asked: Asked) -> str:
-    """Return how many modules overflow, for nothing in the file shows it."""
+    """Return how many of them overflow."""
     over = sum(module.overflows for module in asked.modules)
-    return f"{over} of them finite factors whose product overflows" if over else ""
+    return f"{over} of them {'has' if over == 1 else 'have'} finite factors whose product overflows" if over else ""
 
 
-#: Name → tensors that a loader applies and of which no index says anything.
+def _inside(tensor: InventoryTensor) -> bool:
+    """Return whether it lies in a numbered layer: who allows a head does not mean the model's inner weights."""
+    return tensor.module is not None and path_parts(tensor.module)[0] is not None
+
+
+#: Name → tensors that a loader applies and of which no index says anything; each can be allowed by itself.
 KINDS: Mapping[str, Callable[[InventoryTensor], bool]] = {
-    "heads": lambda tensor: tensor.role == "head",
+    "heads": lambda tensor: tensor.role == "head" and not _inside(tensor),
     "tokens": lambda tensor: tensor.role == "tokens",
     "bias": lambda tensor: tensor.role == "bias",
     "dora": lambda tensor: tensor.rescales,
-    "base-weights": lambda tensor: tensor.role == "base weight",
+    "base-weights": lambda tensor: tensor.role == "base weight" or (tensor.role == "head" and _inside(tensor)),
     "unknown": lambda tensor: tensor.role == "unknown",
 }
+#: What a finding calls them.
+TOLD: Mapping[str, str] = {
+    "heads": "layers trained in full",
+    "tokens": "trained embeddings",
+    "bias": "trained biases",
+    "dora": "DoRA magnitudes",
+    "base-weights": "weights that replace or change the base model's own",
+    "unknown": "tensors of no known kind",
+}
+
+
+def _of_kinds(asked: Asked, *kinds: str) -> list[InventoryTensor]:
+    has = [KINDS[kind] for kind in kinds]
+    # One without values is none, for no loader applies it.
+    return [one for one in asked.inventory.tensors if one.parameters and any(is_kind(one) for is_kind in has)]
 
 
 def of_kind(name: str, asked: Asked) -> tuple[str, ...]:
     """Return the names of the tensors of one of `KINDS`."""
-    return tuple(tensor.name for tensor in asked.inventory.tensors if KINDS[name](tensor))
+    return tuple(tensor.name for tensor in _of_kinds(asked, name))
 
 
 def counted_kind(kind: str) -> Callable[[Asked], tuple[str, ...]]:
@@ -89,44 +110,55 @@ def counted_kind(kind: str) -> Callable[[Asked], tuple[str, ...]]:
     return lambda asked: of_kind(kind, asked)
 
 
-def size_of(kind: str) -> Callable[[Asked], str]:
-    """Return what tells the size of the tensors of one of `KINDS`."""
-    return lambda asked: _size([tensor for tensor in asked.inventory.tensors if KINDS[kind](tensor)])
+def why_kind(kind: str) -> Callable[[Asked], str]:
+    """Return what tells of one of `KINDS`."""
+    return lambda asked: _why_unseen(asked, kind)
 
 
-def _size(tensors: Sequence[InventoryTensor]) -> str:
-    """Return how many numbers tensors hold, and the largest magnitude."""
+def _why_unseen(asked: Asked, *kinds: str) -> str:
+    """Return what these tensors are, how many numbers they hold, the largest magnitude, and what to do."""
+    told = " and ".join(TOLD[kind] for kind in kinds)
+    tensors = _of_kinds(asked, *kinds)
     largest = max((tensor.largest for tensor in tensors if tensor.largest is not None), default=None)
-    told = "" if largest is None else f", of a magnitude up to {largest:.4g}"
-    return f"{sum(tensor.parameters for tensor in tensors):,} parameters{told}"
+    size = f"{sum(tensor.parameters for tensor in tensors):,} parameters"
+    size += "" if largest is None else f", of a magnitude up to {largest:.4g}"
+    options = " and ".join(f"--allow {kind}" for kind in kinds)
+    return f"{told} ({size}), which no index has seen; look at them, and accept them by {options}"
 
 
-def without_index(asked: Asked) -> list[InventoryTensor]:
-    """Return the tensors that a loader applies, that no index has seen, and that no other rule tells of."""
-    kinds = [is_kind for name, is_kind in KINDS.items() if name not in asked.told]
-    return [tensor for tensor in asked.inventory.tensors if any(is_kind(tensor) for is_kind in kinds)]
+def _untold(asked: Asked) -> list[str]:
+    """Return the kinds that are there and of which no other rule tells."""
+    return [kind for kind in KINDS if kind not in asked.told and of_kind(kind, asked)]
 
 
 def unmeasured(asked: Asked) -> tuple[str, ...]:
-    """Return the names of the tensors `without_index`."""
-    return tuple(tensor.name for tensor in without_index(asked))
+    """Return the tensors of all kinds of which no other rule tells."""
+    return tuple(tensor.name for tensor in _of_kinds(asked, *_untold(asked)))
 
 
 def why_unmeasured(asked: Asked) -> str:
-    """Return the size of the tensors `without_index`."""
-    return _size(without_index(asked))
+    """Return what these are."""
+    return _why_unseen(asked, *_untold(asked))
 
 
 def other_weights(asked: Asked) -> tuple[str, ...]:
-    """Return the weights files of other content, and what loaders would take instead of what was measured."""
-    taken = (file for loader in asked.inventory.loaders if not loader.measured for file in loader.files)
-    return tuple(dict.fromkeys((*(file.path for file in asked.inventory.other_weights), *taken)))
+    """Return the files with weights of other content, and those that a loader takes and that were not measured."""
+    measured = {file.path for file in asked.inventory.files if file.role == "weights"}
+    found = [file.path for file in asked.inventory.other_weights]
+    for loader in asked.inventory.loaders:
+        if not loader.measured:  # of several files it may take some that were measured, or none but them
+            found += [file for file in loader.files if file not in measured] or loader.files
+    return tuple(dict.fromkeys(found))
 
 
 def why_other_weights(asked: Asked) -> str:
-    """Return which loader would take what."""
-    loaders = [one for one in asked.inventory.loaders if one.files and not one.measured]
-    return "; ".join(f"{one.loader} would take {', '.join(one.files[:3])}" for one in loaders)
+    """Return which loader takes which."""
+    takes: dict[str, list[str]] = {}
+    for one in asked.inventory.loaders:
+        if one.files and not one.measured:
+            takes.setdefault(", ".join(one.files[:3]), []).append(one.loader)
+    told = "; ".join(f"{', '.join(loaders)} would take {files}" for files, loaders in takes.items())
+    return f"{told or 'these were not measured'}; remove what is not meant, or scan it by its own path"
 
 
 def code(asked: Asked) -> tuple[str, ...]:
@@ -135,36 +167,47 @@ def code(asked: Asked) -> tuple[str, ...]:
 
 
 def pickles(asked: Asked) -> tuple[str, ...]:
-    """Return the pickles that were not measured."""
+    """Return the pickles that are no weights."""
     return tuple(file.path for file in asked.inventory.pickles)
 
 
 def why_code(asked: Asked) -> str:
-    """Return what would be run."""
-    return _runs(asked.inventory.code)
+    """Return what would run."""
+    return _why_runs(asked.inventory.code)
 
 
 def why_pickles(asked: Asked) -> str:
-    """Return what the pickles name."""
-    return _runs(asked.inventory.pickles)
+    """Return what they name."""
+    return _why_runs(asked.inventory.pickles)
 
 
-def _runs(files: Sequence[InventoryFile]) -> str:
-    named = [file for file in files if file.runs]
-    return "; ".join(f"{file.path}: {', '.join(file.runs[:3])}" for file in named[:3])
+def _why_runs(files: Iterable[InventoryFile]) -> str:
+    told = [f"{file.path}: {', '.join(file.runs[:3])}" for file in files if file.runs]
+    return "; ".join((*told[:3], "`s3lora prune` leaves such files behind"))
 
 
 def dead(asked: Asked) -> tuple[str, ...]:
-    """Return the modules that no loader applies."""
+    """Return the modules, or tensors, that no loader applies."""
     return asked.inventory.dead
 
 
 def why_dead(asked: Asked) -> str:
-    """Return the causes, and what mends them."""
+    """Return the causes, with what mends them."""
     return "; ".join(f"{one.cause}; {one.remedy}" for one in asked.inventory.unapplied if one.dead)
 
 
 def ambiguous(asked: Asked) -> tuple[str, ...]:
-    """Return what makes the folder ambiguous."""
+    """Return what leaves open what a loader takes."""
     unlisted = asked.inventory.unlisted
-    return (f"{unlisted} files beyond those that are listed",) if unlisted else ()
+    files = (f"{unlisted} more file{'s' if unlisted > 1 else ''}",) if unlisted else ()
+    return (*files, *("adapter_config.json" for _ in _not_known(asked)))
+
+
+def _not_known(asked: Asked) -> list[str]:
+    return [f"{one.cause}; {one.remedy}" for one in asked.inventory.unapplied if one.kind == "not known"]
+
+
+def why_ambiguous(asked: Asked) -> str:
+    """Return why it is left open."""
+    files = "what lies beyond the bound was not looked at; give the adapter a folder of its own"
+    return "; ".join((*((files,) if asked.inventory.unlisted else ()), *_not_known(asked)))

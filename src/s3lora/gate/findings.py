@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -38,7 +39,8 @@ class Finding:
     """One thing that a rule found: a module whose index meets it, or a count that does.
 
     `rule` is the rule as it is written; `module` the path, None for a count, which is of the modules `counted`;
-    `value` is what was compared with `limit`; `message` tells all of it in a sentence.
+    `value` is what was compared with `limit`; `message` tells all of it in a sentence, `why` the end of it: what is
+    known of the cause, and what to do.
     """
 
     rule: str
@@ -48,6 +50,7 @@ class Finding:
     limit: float
     message: str
     counted: tuple[str, ...] = ()
+    why: str = ""
 
     def excess(self) -> float:
         """Return how far the value lies beyond the limit."""
@@ -55,7 +58,7 @@ class Finding:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Return the paths of the modules that the finding rests on."""
+        """Return the names of what the finding rests on: of modules, or what a condition counts."""
         return self.counted if self.module is None else (self.module,)
 
 
@@ -80,9 +83,12 @@ class Gate:
         if match is None or metric is None or (match[2] is None and metric not in CONDITIONS):
             raise UsageError(f"no rule to fail on: {printable(text, 60)!r}", fix=fix)
         try:
-            return cls(metric, match[2] or ">", float(match[3] or 0))
+            limit = float(match[3] or 0)
         except ValueError:
             raise UsageError(f"{printable(match[3], 40)!r} is no number", fix=fix) from None
+        if not math.isfinite(limit):
+            raise UsageError(f"{printable(match[3], 40)!r} is too large a number", fix=fix)
+        return cls(metric, match[2] or ">", limit)
 
     @property
     def id(self) -> str:
@@ -135,10 +141,9 @@ class Gate:
         # Which modules are selected or outliers, the report shows; what has no number stands in no ranking.
         condition = CONDITIONS[self.metric]
         names = f" ({some(counted)})" if condition.named and counted else ""
-        why = condition.why(asked) if counted else ""
-        reason = f": {printable(why, 1000)}" if why else ""
-        message = f"{self.metric} is {len(counted)}{names}, rule {self}{reason}"
-        return Finding(str(self), self.id, None, float(len(counted)), self.limit, message, counted)
+        why = printable(condition.why(asked), 1000) if counted else ""
+        message = f"{self.metric} is {len(counted)}{names}, rule {self}{f': {why}' if why else ''}"
+        return Finding(str(self), self.id, None, float(len(counted)), self.limit, message, counted, why)
 
     def _told(self, value: float) -> str:
         """Return the value with as many digits as show that the rule holds."""
@@ -149,6 +154,25 @@ class Gate:
         """Return the rule as it is written."""
         short = f"{self.limit:g}"
         return f"{self.metric} {self.comparison} {short if float(short) == self.limit else repr(self.limit)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A condition that holds and is accepted: its name, the reason where one was given, and what it counted."""
+
+    name: str
+    reason: str
+    counted: tuple[str, ...]
+
+    @property
+    def rule_id(self) -> str:
+        """Return the id of rules that would find it."""
+        return CONDITIONS[self.name if self.name in CONDITIONS else "unmeasured"].id
+
+    def __str__(self) -> str:
+        """Return the sentence on it."""
+        reason = f": {printable(self.reason, 200).rstrip('.')}" if self.reason else ""
+        return f"allowed: {self.name} is {len(self.counted)} ({some(self.counted)}){reason}"
 
 
 _METRICS = {name.replace("-", "_"): name for name in (*INDICES, RANK, *PERCENTILES, *CONDITIONS)}
@@ -162,14 +186,15 @@ def _metric(word: str) -> str | None:
 def gates_of(rules: Iterable[str], allowed: Collection[str] = ()) -> tuple[Gate, ...]:
     """Return the gates that rules mean, each once, with those that stand whenever there is one.
 
-    What is allowed is left out. Raises UsageError for what is no rule.
+    What is allowed is left out. A standing condition with a limit of its own, such as `dead-modules > 3`, has that one.
+    Raises UsageError for what is no rule.
 
     >>> [str(gate) for gate in gates_of(["nonfinite"], ["base-weights", "other-weights", "dead-modules", "ambiguous"])]
     ['nonfinite > 0', 'unmeasured > 0']
     """
     written = [gate for rule in rules for gate in _read(rule)]
     standing = [Gate(name) for name, one in CONDITIONS.items() if one.standing] if written else []
-    known = {gate.metric for gate in written}
+    known = {gate.metric for gate in written if gate.upwards}
     gates = (*written, *(gate for gate in standing if gate.metric not in known))
     return tuple(dict.fromkeys(gate for gate in gates if gate.metric not in allowed))
 

@@ -13,6 +13,7 @@ import msgspec
 
 from s3lora.choose.select import Plan
 from s3lora.errors import printable
+from s3lora.gate.audit import GateOutcome
 from s3lora.measure.against import Against
 from s3lora.measure.scan import Scan
 from s3lora.spectrum.indices import INDICES
@@ -32,11 +33,12 @@ STANDING = ("percentile_of", "percentile", "percentile_low", "percentile_high", 
 class ScanDocument(Scan):
     """What `s3lora scan --format json` prints for one adapter: the scan, and the plan that marked `selected`.
 
-    `reference` is where it stands in the population of `--reference`.
+    `reference` is where it stands in the population of `--reference`, `gate` what the rules of `--fail-on` say.
     """
 
     plan: Plan | None
     reference: Against | None = None
+    gate: GateOutcome | None = None
 
     @property
     def ranked_by(self) -> str:
@@ -44,12 +46,14 @@ class ScanDocument(Scan):
         return self.plan.index if self.plan is not None and self.plan.index in INDICES else "ssi"
 
 
-def scan_document(scan: Scan, plan: Plan | None, reference: Against | None = None) -> ScanDocument:
-    """Join a scan with its plan, and with what a reference says of it; the scan's modules are marked."""
+def scan_document(
+    scan: Scan, plan: Plan | None, reference: Against | None = None, gate: GateOutcome | None = None
+) -> ScanDocument:
+    """Join a scan with its plan, and with what a reference and rules say of it; the scan's modules are marked."""
     marked = scan if plan is None else plan.mark(scan)
     notes = scan.warnings if plan is None else tuple(dict.fromkeys((*scan.warnings, *plan.warnings)))
     measured = {field.name: getattr(marked, field.name) for field in fields(Scan)} | {"warnings": notes}
-    return ScanDocument(**measured, plan=plan, reference=reference)
+    return ScanDocument(**measured, plan=plan, reference=reference, gate=gate)
 
 
 def to_json(document: object) -> str:
@@ -81,6 +85,21 @@ def scan_csv(documents: Sequence[ScanDocument]) -> str:
             cells += [module.selected, " ".join(map(repr, module.sigma))]
             cells += _standing(document, module.path) if compared else ()
             rows.append(cells)
+    return to_csv(rows)
+
+
+def tensors_csv(documents: Sequence[ScanDocument]) -> str:
+    """Return one row a tensor of the weights, in the order of the file; `sha256` is that of the weights.
+
+    `tensor_sha256` is of the stored values of what is no factor; a shape is written `16 x 12`.
+    """
+    head = ["adapter", "sha256", "name", "role", "module", "dtype", "shape", "bytes", "parameters"]
+    rows: list[Sequence[object]] = [[*head, "finite", "largest", "tensor_sha256", "effect"]]
+    for document in documents:
+        for one in document.inventory.tensors:
+            cells: list[object] = [document.source.name, document.source.sha256, one.name, one.role, one.module]
+            cells += [one.dtype, " x ".join(map(str, one.shape)), one.bytes, one.parameters]
+            rows.append([*cells, one.finite, one.largest, one.sha256, one.effect])
     return to_csv(rows)
 
 

@@ -1,6 +1,7 @@
 """Scans held against rules as JUnit XML, which most CI systems show.
 
-One suite an adapter, with a case `scan` and one for each rule. A rule that holds is a failure, an adapter that cannot
+One suite an adapter, with a case `scan` and one for each rule, also for those that stand whenever there is one. What is
+allowed is told in the output of `scan`. A rule that holds is a failure, an adapter that cannot
 be scanned an error, one with nothing to audit is skipped. There are no times in it, so that equal inputs give equal
 bytes.
 """
@@ -69,7 +70,10 @@ def _scan_case(one: Audit) -> _Case:
     if one.error is not None:
         result = "skipped" if one.error.exit_status == 3 else "error"
         return _Case("scan", result, type(one.error).__name__, placeless(one.error))
-    return _Case("scan", "error", "IncompleteScan", one.incomplete) if one.incomplete else _Case("scan")
+    note = "\n".join(map(str, one.allowed))
+    if one.incomplete:
+        return _Case("scan", "error", "IncompleteScan", one.incomplete, note=note)
+    return _Case("scan", note=note)
 
 
 def _rule_cases(one: Audit, gates: Sequence[Gate]) -> list[_Case]:

@@ -1,8 +1,9 @@
 """Scans held against rules as SARIF 2.1.0 (OASIS Standard, with Errata 01).
 
-One result for each rule that holds for an adapter, with its worst modules in the message and all of them among its
-properties. A result is about a whole file, so it has no region (§ 3.29.4). Paths are relative, and nothing tells when
-or where the scan ran: equal inputs give equal bytes.
+One result for each rule that holds for an adapter, with the worst of what was found in the message and all of it among
+the properties. A result is about a whole file, so it has no region (§ 3.29.4): the weights, or files of their folder,
+and then `analysisTarget` is the weights (§ 3.27.13). What is allowed is a result that is suppressed (§ 3.27.23). Paths
+are relative, and nothing tells when or where the scan ran: equal inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from typing import Any
 from s3lora.choose.ties import sharpest
 from s3lora.errors import S3LoRAError, printable
 from s3lora.gate.audit import Audit, GateVerdict, absent, gravest
-from s3lora.gate.baseline import INSIDE, OUTSIDE, VERSION, Baseline, Known, fingerprint_of
-from s3lora.gate.findings import Finding, some
+from s3lora.gate.baseline import INSIDE, OUTSIDE, VERSION, Baseline, Known, fingerprint_of, fingerprint_of_allowed
+from s3lora.gate.findings import Allowed, Finding, some
 from s3lora.gate.places import Place
 from s3lora.measure.scan import Scan, Tool
 from s3lora.report.documents import to_json
 from s3lora.report.sarif_rules import INCOMPLETE, NOT_SCANNED, NOTHING_TO_AUDIT, RULES, SUMMARY, TROUBLES, Descriptor
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-#: Modules named in a message.
+#: Modules, tensors or files named in a message.
 WORST = 5
+#: Locations of one result; GitHub reads no more.
+MAX_LOCATIONS = 100
 _ALL_RULES = (*RULES, SUMMARY)
 _BASES = {
     INSIDE: "The working directory of the scan.",
@@ -40,7 +43,7 @@ def sarif(audits: Sequence[Audit], baseline: Baseline | None = None) -> str:
     gone = () if baseline is None else absent(baseline, audits)
     artifacts = _artifacts(audits)
     indices = {place: i for i, place in enumerate(artifacts)}
-    results = [result for one in audits for result in _results(one, indices, compared=baseline is not None)]
+    results = [result for one in audits for result in _results(one, indices, baseline)]
     run: dict[str, Any] = {
         "tool": {"driver": _driver()},
         "invocations": [_invocation(audits)],
@@ -136,54 +139,104 @@ def _notification(kind: Descriptor, text: str, place: Place) -> dict[str, Any]:
     }
 
 
-def _results(one: Audit, indices: dict[Place, int], *, compared: bool) -> list[dict[str, Any]]:
+def _results(one: Audit, indices: dict[Place, int], baseline: Baseline | None) -> list[dict[str, Any]]:
     if one.scan is None:
         return []
-    location = _location(one.place, indices.get(one.place))
-    if not one.verdicts:
-        return [_summary(one.scan, location)]
-    return [_result(one, one.scan, verdict, location, compared) for verdict in one.verdicts if verdict.findings]
+    if one.gate is None:
+        return [_summary(one.scan, _location(one.place, indices.get(one.place)))]
+    found = [_result(one, one.scan, verdict, indices) for verdict in one.verdicts if verdict.findings]
+    found += [_suppressed(one, one.scan, allowed, indices) for allowed in one.allowed]
+    if baseline is not None:
+        states = [bool(verdict.new) for verdict in one.verdicts if verdict.findings]
+        states += [not baseline.allowed(result["partialFingerprints"]) for result in found[len(states) :]]
+        for result, new in zip(found, states, strict=True):
+            result["baselineState"] = "new" if new else "unchanged"
+    return found
 
 
-def _result(one: Audit, scan: Scan, verdict: GateVerdict, location: dict[str, Any], compared: bool) -> dict[str, Any]:
+def _result(one: Audit, scan: Scan, verdict: GateVerdict, indices: dict[Place, int]) -> dict[str, Any]:
     rule = next(rule for rule in RULES if rule.id == verdict.gate.id)
     findings = sorted(verdict.findings, key=Finding.excess, reverse=True)
-    fingerprint = fingerprint_of(one.place, verdict.gate, findings)
-    result: dict[str, Any] = {
+    files = _files(one, findings[0].modules) if findings[0].module is None else ()
+    return {
         "ruleId": rule.id,
         "ruleIndex": _ALL_RULES.index(rule),
         "level": rule.level,
         "message": _text(_message(scan, verdict, findings)),
-        "locations": [location],
-        # GitHub compares nothing but the second, whose name is not ours: there is no line here.
-        "partialFingerprints": {"s3lora/v1": fingerprint, "primaryLocationLineHash": f"{fingerprint}:1"},
-        "properties": {"rule": str(verdict.gate), "modules": _modules(findings)},
+        **_located(one.place, files, indices),
+        "partialFingerprints": _fingerprints(fingerprint_of(one.place, verdict.gate, findings)),
+        "properties": {"rule": str(verdict.gate), "counted": _counted(findings)},
     }
-    if compared:
-        result["baselineState"] = "new" if verdict.new else "unchanged"
-    return result
 
 
-def _modules(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+def _suppressed(one: Audit, scan: Scan, allowed: Allowed, indices: dict[Place, int]) -> dict[str, Any]:
+    """Return what is allowed, which counts as no finding."""
+    rule = next(rule for rule in RULES if rule.id == allowed.rule_id)
+    justification = {"justification": printable(allowed.reason, 1000)} if allowed.reason else {}
+    fingerprint = fingerprint_of_allowed(one.place, allowed)
+    return {
+        "ruleId": rule.id,
+        "ruleIndex": _ALL_RULES.index(rule),
+        # GitHub does not look at suppressions: there it is a note, whatever the level of the rule.
+        "level": "note",
+        "message": _text(f"{printable(scan.source.name, 80)}: {allowed}."),
+        **_located(one.place, _files(one, allowed.counted), indices),
+        "partialFingerprints": _fingerprints(fingerprint),
+        "suppressions": [{"kind": "external", **justification}],
+        "properties": {"allowed": allowed.name, "counted": [{"name": name} for name in allowed.counted]},
+    }
+
+
+def _fingerprints(fingerprint: str) -> dict[str, str]:
+    # GitHub compares nothing but the second, whose name is not ours: there is no line here.
+    return {"s3lora/v1": fingerprint, "primaryLocationLineHash": f"{fingerprint}:1"}
+
+
+def _files(one: Audit, names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the names that are files of the adapter's folder."""
+    known = {file.path for file in one.scan.inventory.files} if one.scan is not None else set()
+    return tuple(name for name in names if name in known)
+
+
+def _located(weights: Place, files: Sequence[str], indices: dict[Place, int]) -> dict[str, Any]:
+    """Return where a result is: in the weights, or in files of their folder."""
+    if not files:
+        return {"locations": [_location(weights, indices.get(weights))]}
+    places = [weights.beside(name) for name in files[:MAX_LOCATIONS]]
+    found: dict[str, Any] = {
+        "analysisTarget": _location(weights, indices.get(weights))["physicalLocation"]["artifactLocation"],
+        "locations": [_location(places[0], indices.get(places[0]))],
+    }
+    if places[1:]:
+        found["relatedLocations"] = [
+            {"id": i, **_location(place, indices.get(place)), "message": _text(printable(name, 200))}
+            for i, (place, name) in enumerate(zip(places[1:], files[1:], strict=False), 1)
+        ]
+    return found
+
+
+def _counted(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     return [
-        {"path": path} if found.module is None else {"path": path, "value": found.value}
+        {"name": name} if found.module is None else {"name": name, "value": found.value}
         for found in findings
-        for path in found.modules
+        for name in found.modules
     ]
 
 
 def _message(scan: Scan, verdict: GateVerdict, findings: Sequence[Finding]) -> str:
-    """Return a first sentence that stands alone, and the worst modules."""
+    """Return a first sentence that stands alone, the worst of what was found, and why."""
     name, total, gate = printable(scan.source.name, 80), len(scan.modules), verdict.gate
     if findings[0].module is None:
-        counted = findings[0].counted
-        head = f"{name}: {gate.metric} is {len(counted)} of {total} modules, rule {gate}."
-        return f"{head} They are {some(counted, WORST)}." if counted else head
+        counted, why = findings[0].counted, findings[0].why
+        among = f" of {total} modules" if {module.path for module in scan.modules}.issuperset(counted) else ""
+        head = f"{name}: {gate.metric} is {len(counted)}{among}, rule {gate}."
+        named = f" {'They are' if len(counted) > 1 else 'It is'} {some(counted, WORST)}." if counted else ""
+        return f"{head}{named}{f' {why[0].upper()}{why[1:]}.' if why else ''}"
     meet = "meets" if len(findings) == 1 else "meet"
-    named = [f"{printable(found.module, 120)} ({found.value:.4g})" for found in findings[:WORST]]
+    worst = [f"{printable(found.module, 120)} ({found.value:.4g})" for found in findings[:WORST]]
     more = f", and {len(findings) - WORST} more" if len(findings) > WORST else ""
     known = f" Known before: {len(verdict.known)}." if verdict.known else ""
-    return f"{name}: {len(findings)} of {total} modules {meet} the rule {gate}. {', '.join(named)}{more}.{known}"
+    return f"{name}: {len(findings)} of {total} modules {meet} the rule {gate}. {', '.join(worst)}{more}.{known}"
 
 
 def _summary(scan: Scan, location: dict[str, Any]) -> dict[str, Any]:
@@ -211,6 +264,6 @@ def _absent(known: Known) -> dict[str, Any]:
         "message": {"text": printable(known.message, 2000)},
         "locations": [_location(known.place)],
         "partialFingerprints": dict(known.fingerprints),
-        "properties": {"rule": known.rule, "modules": [{"path": path} for path in known.modules]},
+        "properties": {"rule": known.rule, "counted": [{"name": name} for name in known.modules]},
         "baselineState": "absent",
     }

@@ -37,7 +37,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "Comparison": ("tensors",),
     "Provenance": ("drop", "dropped"),
     "Restoration": ("tensors",),
-    "ScanDocument": ("inventory", "reference"),
+    "ScanDocument": ("gate", "inventory", "reference"),
 }
 
 

@@ -32,28 +32,21 @@ def unwrapped(key: str) -> tuple[str, tuple[str, ...]]:
     path = key.removeprefix(PREFIX)
     if not (path.startswith(("_", PARALLEL, PREFIX)) or "._" in path):  # as nearly always, and there are many
         return path, ()
-    found: list[str] = []
-    path = key
+    *names, last = key.split(".")
+    found = [name for name in names if name in WRAPPERS]
+    path = ".".join([*(name for name in names if name not in WRAPPERS), last])
     prefixed = False
     while True:
-        first, _, rest = path.partition(".")
-        if rest and first in WRAPPERS:
-            found.append(first)
-            path = rest
-        elif path.startswith(PREFIX):
+        if path.startswith(PREFIX):
             if prefixed:
                 found.append(PREFIX.removesuffix("."))
             prefixed, path = True, path.removeprefix(PREFIX)
         elif not prefixed and path.startswith(PARALLEL) and path != PARALLEL:
-            found.append(first)
-            path = rest
+            found.append(PARALLEL.removesuffix("."))
+            path = path.removeprefix(PARALLEL)
         else:
             break
-    names = path.split(".")
-    inner = [name for name in names[:-1] if name in WRAPPERS]
-    if inner:
-        path = ".".join([*(name for name in names[:-1] if name not in WRAPPERS), names[-1]])
-    return path, tuple(dict.fromkeys((*found, *inner)))
+    return path, tuple(sorted(dict.fromkeys(found), key=lambda name: key.find(f"{name}.")))
 
 
 def told(wrapper: str) -> str:

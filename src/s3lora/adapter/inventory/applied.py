@@ -7,7 +7,7 @@ configuration decide them. Whether the base model has a module of a name, it alo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from s3lora.adapter.expressions import Expression, ExpressionError
@@ -17,6 +17,8 @@ from s3lora.adapter.model import Adapter, LoraModule, block
 from s3lora.adapter.peft_config import place_of
 from s3lora.errors import printable
 
+#: Expressions in a list of a configuration that are tried; nobody writes more than a few.
+MAX_EXPRESSIONS = 100
 _REWRITE = "`s3lora prune` writes the keys without it"
 
 
@@ -68,7 +70,8 @@ def _prefixes(adapter: Adapter) -> Iterator[Unapplied]:
 def _untargeted(modules: list[LoraModule], config: Mapping[str, Any]) -> Iterator[Unapplied]:
     """Yield the modules that the configuration does not name."""
     parameters = [str(one) for one in _listed(config.get("target_parameters"))]
-    fused = [one for one in modules if one.group is not None and not _names(parameters, place_of(one))]
+    named = set(parameters)
+    fused = [one for one in modules if one.group is not None and named.isdisjoint(_ends(place_of(one)))]
     fused = [one for one in fused if len(one.A.parts[0].tensor.shape) == 2]
     if fused:
         yield Unapplied(
@@ -77,19 +80,18 @@ def _untargeted(modules: list[LoraModule], config: Mapping[str, Any]) -> Iterato
             cause="these are fused experts, and `target_parameters` does not name them: PEFT does not build them",
             remedy="name their parameters in `target_parameters` of adapter_config.json",
         )
-    plain = [one for one in modules if one.group is None and not _is_parameter(one.path, parameters)]
-    targets = config.get("target_modules")
-    if targets is None or targets == "all-linear":  # what these mean, the base model decides
-        return
+    # A parameter of a module that is no group of experts may be targeted, such as the `weight` of a router.
+    named |= {name.rpartition(".")[0] for name in parameters}
+    plain = [one for one in modules if one.group is None and named.isdisjoint(_ends(one.path))]
     try:
-        wanted, excluded = _matcher(targets), _matcher(config.get("exclude_modules"))
-        lost = [one.path for one in plain if not _in_layers(one, config) or not wanted(one.path) or excluded(one.path)]
+        targeted = _targeted(config)
+        lost = [one.path for one in plain if not targeted(one.path)]
     except ExpressionError as error:
-        cause = f"`target_modules` or `exclude_modules` holds an expression that {printable(error, 80)}"
         yield Unapplied(
-            kind="untrained",
+            kind="not known",
             modules=(),
-            cause=f"{cause}: which modules PEFT builds is not known",
+            cause=f"the configuration holds an expression that {printable(error, 80)}: which modules PEFT builds is "
+            "not known",
             remedy="write module names",
             dead=False,
         )
@@ -98,10 +100,47 @@ def _untargeted(modules: list[LoraModule], config: Mapping[str, Any]) -> Iterato
         yield Unapplied(
             kind="not targeted",
             modules=tuple(lost),
-            cause="`target_modules` does not name them, or `exclude_modules` or `layers_to_transform` keeps them out: "
-            "PEFT does not build them",
+            cause="`target_modules` does not name them, or `exclude_modules`, `modules_to_save` or "
+            "`layers_to_transform` keeps them out: PEFT does not build them",
             remedy="mend adapter_config.json, or take these tensors out of the file",
         )
+
+
+def _targeted(config: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Return PEFT's rule for the path of a module (`check_target_module_exists`).
+
+    Where the base model decides, every module may be targeted. Raises ExpressionError, also when it is asked.
+    """
+    excluded = _matcher(config.get("exclude_modules"))
+    saved = [str(name) for name in _listed(config.get("modules_to_save"))]
+    words = {name for name in saved if name.isidentifier()}
+    others = _expressions(rf"(.*\.)?{name}(\..*)?" for name in saved if not name.isidentifier())
+    wanted = _wanted(config)
+
+    def in_full(path: str) -> bool:
+        return not words.isdisjoint(path.split(".")) or any(one.fullmatch(path) for one in others)
+
+    return lambda path: wanted(path) and not excluded(path) and not in_full(path)
+
+
+def _expressions(texts: Iterable[str]) -> list[Expression]:
+    """Return expressions, each of which is tried on each module."""
+    found = list(texts)
+    if len(found) > MAX_EXPRESSIONS:
+        raise ExpressionError(f"is one of {len(found)}, and at most {MAX_EXPRESSIONS} are tried")
+    return [Expression(text) for text in found]
+
+
+def _wanted(config: Mapping[str, Any]) -> Callable[[str], bool]:
+    targets = config.get("target_modules")
+    if targets is None:
+        parameters_only = bool(config.get("target_parameters"))
+        return lambda path: not parameters_only
+    if isinstance(targets, str):
+        return (lambda path: True) if targets.lower() == "all-linear" else _matcher(targets)
+    named, whole = _matcher(targets), {str(name) for name in _listed(targets)}
+    in_layers = _in_layers(config)
+    return lambda path: path in whole or (named(path) and in_layers(path))
 
 
 def _missing(modules: Sequence[LoraModule], config: Mapping[str, Any]) -> Iterator[Unapplied]:
@@ -136,15 +175,6 @@ def _ends(path: str) -> Iterator[str]:
         at = path.find(".", at + 1)
 
 
-def _names(names: list[str], path: str) -> bool:
-    return any(path == name or path.endswith(f".{name}") for name in names)
-
-
-def _is_parameter(path: str, parameters: list[str]) -> bool:
-    """Return whether a parameter of the module at `path` is targeted, such as the `weight` of a router."""
-    return any(_names([name], path) or _names([name.rpartition(".")[0]], path) for name in parameters)
-
-
 def _matcher(names: Any) -> Callable[[str], bool]:
     """Return PEFT's rule: a string is an expression for the whole path, a list holds paths or ends of paths."""
     if isinstance(names, str) and names:
@@ -153,11 +183,24 @@ def _matcher(names: Any) -> Callable[[str], bool]:
     return lambda path: any(end in known for end in _ends(path))
 
 
-def _in_layers(module: LoraModule, config: Mapping[str, Any]) -> bool:
+def _in_layers(config: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Return whether a path lies in one of `layers_to_transform`, its layer being the first number in it."""
     layers = config.get("layers_to_transform")
-    if layers is None or module.layer is None:
-        return True
-    return module.layer in (layers if isinstance(layers, list | tuple) else [layers])
+    if layers is None or layers == []:
+        return lambda path: True
+    wanted = layers if isinstance(layers, list | tuple) else [layers]
+    named = config.get("layers_pattern") or []
+    patterns = _expressions(rf"(.*\.)?{name}" for name in ([named] if isinstance(named, str) else _listed(named)))
+
+    def layer_of(path: str) -> int | None:
+        names = path.split(".")
+        numbers = [i for i, name in enumerate(names[:-1]) if name.isascii() and name.isdigit()]
+        if not patterns:
+            return next((int(names[i]) for i in numbers if i >= 2), None)
+        tried = ((one, i) for one in patterns for i in numbers)
+        return next((int(names[i]) for one, i in tried if one.fullmatch(".".join(names[:i]))), None)
+
+    return lambda path: layer_of(path) in wanted
 
 
 def _empty(tensors: tuple[InventoryTensor, ...]) -> Iterator[Unapplied]:

@@ -16,7 +16,7 @@ FileRole = Literal["weights", "other weights", "adapter", "configuration", "toke
 #: How other weights relate to those that were measured.
 Sameness = Literal["same", "different", "unreadable"]
 #: Why modules that stand in the file are not applied, or are not what was trained.
-UnappliedKind = Literal["prefix", "not targeted", "no target_parameters", "empty", "slice", "untrained"]
+UnappliedKind = Literal["prefix", "not targeted", "no target_parameters", "empty", "slice", "untrained", "not known"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,8 @@ class LoaderChoice:
 class Unapplied:
     """Modules that stand in the file and that a loader does not apply, or not as they were trained.
 
-    `dead` is False where the loader goes on with less than the configuration promises, which is worth a note only.
+    `dead` is False where the loader goes on with less than the configuration promises, which is worth a note only, and
+    where it is not known which modules it applies; then there are no `modules`.
     """
 
     kind: UnappliedKind

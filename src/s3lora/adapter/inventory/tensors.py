@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from s3lora.adapter.formats.wrappers import PREFIX, unwrapped
 from s3lora.adapter.inventory.model import RESCALES, InventoryTensor, TensorRole
@@ -40,14 +39,17 @@ _TRAINED_TOKENS = (".token_adapter.", "trainable_tokens")
 #: Heads that PEFT saves in full without being told, by the kind of the task.
 _HEADS = ("classifier", "score", "qa_outputs", "summary", "v_head")
 TASK_HEADS = dict.fromkeys(("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"), _HEADS)
+#: Names in a row that are looked for within a path, as `modules_to_save` may have them.
+_LONGEST = 4
 
 
 def tensors_of(adapter: Adapter, values: Mapping[str, TensorValues]) -> tuple[InventoryTensor, ...]:
     """Return every tensor in the order of the file; `values` are those that were read, by name."""
-    roles = _roles(adapter)
+    others = _Others(adapter)
+    roles = _roles(adapter, others)
     found = []
     for tensor in _stored(adapter):
-        role, module, effect = roles.get(tensor.name) or _other(tensor.name, adapter)
+        role, module, effect = roles.get(tensor.name) or others.of(tensor.name)
         read = values.get(tensor.name, NOT_READ)
         found.append(
             InventoryTensor(
@@ -87,13 +89,13 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.nbytes if isinstance(tensor, StoredTensor) else int(tensor.array().nbytes)
 
 
-def _roles(adapter: Adapter) -> dict[str, _Known]:
+def _roles(adapter: Adapter, others: _Others) -> dict[str, _Known]:
     """Return what the tensors are that belong to modules."""
     found: dict[str, _Known] = {}
     for module in adapter.modules:
         path = module.group or module.path
         for name in module.extras:
-            found[name] = _extra(name, path, adapter)
+            found[name] = _extra(name, path, others)
     for module in adapter.modules:
         path = module.group or module.path
         for part in module.parts:
@@ -101,7 +103,7 @@ def _roles(adapter: Adapter) -> dict[str, _Known]:
     return found
 
 
-def _extra(name: str, path: str, adapter: Adapter) -> _Known:
+def _extra(name: str, path: str, others: _Others) -> _Known:
     leaf = name.rpartition(".")[2]
     if leaf == "bias":
         return "bias", path, EFFECTS["bias"]
@@ -111,40 +113,50 @@ def _extra(name: str, path: str, adapter: Adapter) -> _Known:
         return "extra", path, RESCALES
     if "lora_" in name:
         return "extra", path, EFFECTS["extra"]
-    role, _, effect = _other(name, adapter)
+    role, _, effect = others.of(name)
     # A plain weight under the path of a LoRA layer has no place there: PEFT calls it `base_layer.weight`.
-    plain = role == "base weight" and adapter.format == "peft" and ".base_layer." not in name
+    plain = role == "base weight" and others.format == "peft" and ".base_layer." not in name
     return role, path, PASSED_OVER if plain else effect
 
 
-def _other(name: str, adapter: Adapter) -> _Known:
-    """Return what a tensor is that belongs to no LoRA module."""
-    config = adapter.config or {}
-    path = unwrapped(name)[0]
-    layer = path.rpartition(".")[0] or path
-    role = _role_of(name, layer, adapter, config)
-    if role == "base weight" and name.endswith(_DIFFS):
-        return role, layer, _ADDED
-    return role, layer, EFFECTS[role]
+class _Others:
+    """What the tensors are that belong to no LoRA module, by their names and the configuration."""
 
+    def __init__(self, adapter: Adapter) -> None:
+        config = adapter.config or {}
+        named = config.get("modules_to_save")
+        tasks = TASK_HEADS.get(str(config.get("task_type")), ())
+        self.format = adapter.format
+        self._heads = {*tasks, *(str(one) for one in named if one)} if isinstance(named, list | tuple) else {*tasks}
+        self._bias = config.get("bias")
+        self._adapted = {module.path for module in adapter.modules} if self._bias == "lora_only" else set()
 
-def _role_of(name: str, layer: str, adapter: Adapter, config: Mapping[str, Any]) -> TensorRole:
-    if name.startswith(_TOKENS) or any(part in name for part in _TRAINED_TOKENS):
-        return "tokens"
-    if ".modules_to_save." in name or _is_head(layer, config):
-        return "head"
-    if name.endswith(".bias") and config.get("bias") in ("all", "lora_only"):
-        return "bias"
-    # MLX reads every name into the model, and PEFT every name of the model that it would write itself.
-    if ".base_layer." in name or name.endswith((*_DIFFS, *_WHOLE)) or adapter.format == "mlx":
-        return "base weight"
-    if adapter.format == "peft" and (name.startswith(PREFIX) or name.endswith((".weight", ".bias"))):
-        return "base weight"
-    return "unknown"
+    def of(self, name: str) -> _Known:
+        path = unwrapped(name)[0]
+        layer = path.rpartition(".")[0] or path
+        role = self._role(name, layer)
+        if role == "base weight" and name.endswith(_DIFFS):
+            return role, layer, _ADDED
+        return role, layer, EFFECTS[role]
 
+    def _role(self, name: str, layer: str) -> TensorRole:
+        if name.startswith(_TOKENS) or any(part in name for part in _TRAINED_TOKENS):
+            return "tokens"
+        if ".modules_to_save." in name or (self._heads and self._is_head(layer)):
+            return "head"
+        if name.endswith(".bias") and (self._bias == "all" or layer.removesuffix(".base_layer") in self._adapted):
+            return "bias"
+        # MLX reads every name into the model, and PEFT every name of the model that it would write itself.
+        if ".base_layer." in name or name.endswith((*_DIFFS, *_WHOLE)) or self.format == "mlx":
+            return "base weight"
+        if self.format == "peft" and (name.startswith(PREFIX) or name.endswith((".weight", ".bias"))):
+            return "base weight"
+        return "unknown"
 
-def _is_head(layer: str, config: Mapping[str, Any]) -> bool:
-    named = config.get("modules_to_save")
-    names = [str(one) for one in named] if isinstance(named, list | tuple) else []
-    names += TASK_HEADS.get(str(config.get("task_type")), ())
-    return any(layer == name or layer.endswith(f".{name}") or f".{name}." in f".{layer}." for name in names)
+    def _is_head(self, layer: str) -> bool:
+        """Return whether a layer, or one that it lies in, is saved in full: an end of its path or some names in it."""
+        names = layer.split(".")
+        runs = (".".join(names[i : i + n]) for i in range(len(names)) for n in range(1, _LONGEST + 1))
+        return any(run in self._heads for run in runs) or any(
+            ".".join(names[i:]) in self._heads for i in range(len(names))
+        )
