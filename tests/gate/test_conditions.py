@@ -171,6 +171,16 @@ def test_a_rule_that_asks_for_heads_does_not_excuse_them(rule: str, desk: Path, 
     assert "finding: unmeasured is 1 " in gated(capsys, rule=rule, status=1).err
 
 
+def test_who_allows_heads_allows_no_inner_weight(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inner = "model.layers.1.mlp.down_proj.weight"
+    config = {"modules_to_save": ["lm_head", "down_proj"]}
+    make_adapter(desk / "a", LAYERS, heads={"lm_head.weight": ONE, inner: ONE}, config=config)
+    told = gated(capsys, "--allow", "heads", status=1).err
+    assert f"finding: base-weights is 1 ({P}{inner})" in told
+    assert "lm_head" not in "".join(line for line in told.splitlines() if "finding" in line)
+    gated(capsys, "--allow", "heads", "--allow", "base-weights", status=0)
+
+
 def test_a_standing_condition_can_have_a_limit(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dead(desk / "a")
     gated(capsys, rule="dead-modules > 3", status=1)
