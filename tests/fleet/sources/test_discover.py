@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from s3lora.fleet.sources.discover import (
     BASE_MODEL,
     GGUF,
+    HIDDEN,
     TRAINING,
+    UNNAMED,
     Adapters,
     adapters_in,
     enters,
@@ -43,7 +45,10 @@ CONFIG = "adapter_config.json"
         # loose files
         (["lora_rank8.safetensors"], Adapters(False, ("lora_rank8.safetensors",))),
         (["b-10.safetensors", "b-9.safetensors"], Adapters(False, ("b-9.safetensors", "b-10.safetensors"))),
-        (["a_lora.pt", "x.pt", "pytorch_lora_weights.bin"], Adapters(False, ("a_lora.pt", "pytorch_lora_weights.bin"))),
+        (
+            ["a_lora.pt", "x.pt", "pytorch_lora_weights.bin"],
+            Adapters(False, ("a_lora.pt", "pytorch_lora_weights.bin"), (("x.pt", UNNAMED),)),
+        ),
         (["model.safetensors"], Adapters(False, ("model.safetensors",))),
         # MLX: checkpoints beside the last adapter, or without it
         (
@@ -62,7 +67,11 @@ CONFIG = "adapter_config.json"
         (["consolidated.00.pth", "config.json"], Adapters(False, (), (("", BASE_MODEL),))),
         # nothing
         ([], Adapters()),
-        (["README.md", "train.txt", "weights.npz", "._adapter_model.safetensors"], Adapters()),
+        (["README.md", "train.txt"], Adapters()),
+        (
+            ["weights.npz", "._adapter_model.safetensors"],
+            Adapters(skipped=(("._adapter_model.safetensors", HIDDEN), ("weights.npz", UNNAMED))),
+        ),
         # what only resumes a training, and what another program loads
         (["scheduler.pt", "optimizer.pt"], Adapters(skipped=(("optimizer.pt", TRAINING), ("scheduler.pt", TRAINING)))),
         (["rng_state_0.pth"], Adapters(skipped=(("rng_state_0.pth", TRAINING),))),

@@ -62,7 +62,7 @@ def test_what_is_skipped_is_told_with_its_reason(here: Path) -> None:
     assert len(skipped) == 2
     (alone,) = expand(["base"])
     assert isinstance(alone.error, NothingToAuditError)
-    assert "base models" in str(alone.error)
+    assert "base model: 1" in str(alone.error)
 
 
 def test_one_bad_input_does_not_stop_the_others(here: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -10,7 +11,7 @@ from hashlib import blake2b
 from s3lora.adapter.weights import CONFIG, WEIGHTS, chosen
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UsageError, printable
 from s3lora.fleet.sources import hub
-from s3lora.fleet.sources.discover import Adapters, in_order, is_weights
+from s3lora.fleet.sources.discover import BASE_MODEL, UNREAD, Adapters, in_order, is_weights, may_be_weights
 from s3lora.fleet.sources.globs import is_pattern, matches, may_hold, split_pattern
 from s3lora.fleet.sources.listing import (
     Enter,
@@ -165,7 +166,7 @@ def _folders(folders: Iterator[Folder]) -> Iterator[tuple[Folder, Adapters]]:
 
 
 def _within(pattern: PathParts) -> Enter:
-    return lambda parts: everywhere(parts) and may_hold(parts, pattern)
+    return lambda parts: may_hold(parts, pattern)
 
 
 def _matching(folders: Iterator[Folder], pattern: PathParts) -> Iterator[tuple[Folder, Adapters]]:
@@ -178,11 +179,15 @@ def _matching(folders: Iterator[Folder], pattern: PathParts) -> Iterator[tuple[F
 
 
 def _matched(folder: Folder, names: set[str]) -> Adapters:
-    """Return the adapters of a folder among the files that a pattern matches."""
-    weights = [name for name in in_order(names) if is_weights(name)]
-    skipped = tuple((name, reason) for name, reason in folder.adapters.skipped if name in weights)
+    """Return the adapters of a folder among the files that a pattern matches, and why the others are none."""
+    weights = [name for name in in_order(names) if may_be_weights(name)]
+    told = dict(folder.adapters.skipped)
+    skipped = tuple((name, told[name]) for name in weights if name in told)
     if not folder.adapters.whole:
-        return Adapters(False, tuple(name for name in folder.adapters.files if name in weights), skipped)
+        files = tuple(name for name in folder.adapters.files if name in weights)
+        # those of a base model are skipped as their folder, of which the pattern may leave out a part
+        base = tuple((name, BASE_MODEL) for name in weights if name not in told and name not in files)
+        return Adapters(False, files, (*skipped, *base))
     # Which of them is opened is for a configuration to say that is not read here.
     known = [name for name in WEIGHTS if name in folder.names]
     kinds: tuple[dict[str, object] | None, ...] = (None, {"peft_type": "LORA"}, {"lora_parameters": {}})
@@ -190,16 +195,17 @@ def _matched(folder: Folder, names: set[str]) -> Adapters:
     if weights and meant <= {*weights}:
         return Adapters(True, tuple(name for name in folder.adapters.files if name in weights), skipped)
     # the folder would stand for weights that the pattern leaves out
-    return Adapters(False, tuple(name for name in weights if name not in dict(skipped)), skipped)
+    left = [name for name in weights if name not in told]
+    unread = tuple((name, UNREAD) for name in left if not is_weights(name))
+    return Adapters(False, tuple(name for name in left if is_weights(name)), (*skipped, *unread))
 
 
 def _told(given: str, pairs: Iterator[tuple[Folder, Adapters]], root: str, skip: OnSkip) -> Iterator[Found]:
     """Yield what was found in an input, and an error if that is nothing."""
-    skipped = 0
+    skipped = Counter[str]()
 
     def count(uri: str, reason: str) -> None:
-        nonlocal skipped
-        skipped += 1
+        skipped[reason] += 1
         skip(uri, reason)
 
     nothing = True
@@ -208,10 +214,9 @@ def _told(given: str, pairs: Iterator[tuple[Folder, Adapters]], root: str, skip:
         yield one
     if nothing:
         what = "matches no adapter" if is_pattern(given) and root != given else "holds no adapter"
-        others = f" ({skipped} of its folders and files are base models or the like)" if skipped else ""
-        yield Found(
-            given, NothingToAuditError(f"{what}{others}", file=given, fix=f"an adapter has {CONFIG} or LoRA weights")
-        )
+        others = "; skipped are " + "; ".join(f"{reason}: {skipped[reason]}" for reason in sorted(skipped))
+        fix = f"an adapter has {CONFIG} or LoRA weights; a weights file given by its own path is opened"
+        yield Found(given, NothingToAuditError(f"{what}{others if skipped else ''}", file=given, fix=fix))
 
 
 def _named(pairs: Iterator[tuple[Folder, Adapters]], root: str, skip: OnSkip) -> Iterator[Found]:

@@ -7,19 +7,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from s3lora.errors import AdapterFileError, S3LoRAError
-from s3lora.fleet.sources.discover import BASE_CONFIGS, Adapters, adapters_in, enters, in_order, is_weights
+from s3lora.fleet.sources.discover import (
+    BASE_CONFIGS,
+    HIDDEN,
+    LINK,
+    Adapters,
+    adapters_in,
+    enters,
+    hidden_in,
+    in_order,
+    may_be_weights,
+)
 from s3lora.fleet.sources.protocols import retried
 
 CONFIGS = ("adapter_config.json", *BASE_CONFIGS)
 #: Keys in one answer of S3: what it gives at most.
 PAGE = 1000
 PathParts = tuple[str, ...]
-#: A folder's path → names of its files, names of its folders.
+#: A folder's path → names of its files, names of its folders. What leads to a folder and is not followed is a file
+#: whose name ends in a slash.
 Lister = Callable[[PathParts], tuple[list[str], list[str]]]
 #: Whether a folder at these parts below the root is looked into.
 Enter = Callable[[PathParts], bool]
@@ -36,8 +47,8 @@ class Folder:
 
 
 def everywhere(parts: PathParts) -> bool:
-    """Return whether a folder may hold adapters by its name."""
-    return enters(parts[-1])
+    """Return True: every folder is looked into, for what lies in a hidden one is counted."""
+    return True
 
 
 def walk(lister: Lister, enter: Enter = everywhere) -> Iterator[Folder]:
@@ -60,21 +71,38 @@ def _opened(lister: Lister, parts: PathParts) -> tuple[Folder, Iterator[str]]:
     try:
         files, folders = lister(parts)
     except S3LoRAError as error:
+        if _is_closed(parts):
+            return Folder(parts, Adapters(skipped=(("", HIDDEN),))), iter(())
         return Folder(parts, Adapters(), error=error), iter(())
     return folder_of(parts, files), iter(in_order(folders))
 
 
 def folder_of(parts: PathParts, files: Iterable[str]) -> Folder:
     """Return the folder with these files; of their names only those are kept that matter."""
-    names = tuple(name for name in files if is_weights(name) or name.endswith(".json"))
-    return Folder(parts, adapters_in(names), tuple(name for name in names if is_weights(name) or name in CONFIGS))
+    listed = tuple(name for name in files if name.endswith("/") or _matters(name))
+    links = tuple((name, LINK) for name in listed if name.endswith("/"))
+    kept = tuple(name for name in listed if not name.endswith("/"))
+    if _is_closed(parts):
+        return Folder(parts, hidden_in(kept), kept)
+    found = adapters_in(kept)
+    return Folder(parts, replace(found, skipped=(*found.skipped, *links)), kept)
+
+
+def _is_closed(parts: PathParts) -> bool:
+    """Return whether a folder is hidden, a cache or being written, or lies in one that is."""
+    return not all(map(enters, parts))
+
+
+def _matters(name: str) -> bool:
+    return may_be_weights(name) or name in CONFIGS
 
 
 def local_lister(root: str, *, links: int = 0) -> Lister:
     """Return a lister of folders on this machine.
 
     Links to files count as files. Links to folders count as folders in the first `links` levels below the root, and
-    as nothing further down, where they could lead in a circle.
+    are not followed further down, where they could lead in a circle. What is neither file nor folder, such as a named
+    pipe, counts as a file: who opens it is told.
     """
 
     def listed(parts: PathParts) -> tuple[list[str], list[str]]:
@@ -88,6 +116,8 @@ def local_lister(root: str, *, links: int = 0) -> Lister:
                         files.append(entry.name)
                     elif kind == "folder" or (kind == "link" and len(parts) < links):
                         folders.append(entry.name)
+                    else:
+                        files.append(f"{entry.name}/")
         except OSError as error:
             raise AdapterFileError(f"cannot be listed ({error.strerror or error})", file=path) from None
         return files, folders
@@ -96,13 +126,13 @@ def local_lister(root: str, *, links: int = 0) -> Lister:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """Return file, folder, link (to a folder) or other. A link that leads nowhere is a file: its adapter is told."""
+    """Return file, folder or link (to a folder). A link that leads nowhere is a file: its adapter is told."""
     try:
         if entry.is_dir():
             return "link" if entry.is_symlink() else "folder"
-        return "file" if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)) else "other"
     except OSError:  # links that lead in a circle
-        return "file"
+        pass
+    return "file"
 
 
 def remote_lister(system: Any, root: str, uri: str) -> Lister:
@@ -155,7 +185,7 @@ def grouped(paths: Iterable[str], enter: Enter = everywhere) -> Iterator[Folder]
             yield folder_of(*opened.pop())
         for depth in range(len(opened[-1][0]) + 1, len(parts) + 1):
             opened.append((parts[:depth], []))
-        if is_weights(name) or name.endswith(".json"):
+        if _matters(name):
             opened[-1][1].append(name)
     while opened:
         yield folder_of(*opened.pop())
