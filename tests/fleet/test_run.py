@@ -53,9 +53,9 @@ class Counting:
         original = working.scan_modules
 
         def counted(*arguments: Any, **keywords: Any) -> Any:
-            records, source = original(*arguments, **keywords)
-            self.count += len(records[0])
-            return records, source
+            found = original(*arguments, **keywords)
+            self.count += len(found[0][0])
+            return found
 
         monkeypatch.setattr(working, "scan_modules", counted)
 

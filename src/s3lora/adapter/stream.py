@@ -51,15 +51,15 @@ class Stream:
     def __init__(self, adapter: Adapter, *, hashed: bool = True, aside: bool = False) -> None:
         """Find out which tensors are needed, and by which modules; nothing is read.
 
-        `hashed` tells whether `source` shall have the digests of the weights, and `aside` to take them in a thread of
-        its own: that ends earlier and takes a third more CPU for it.
+        `hashed` tells whether `source` shall have the digests of the weights, and `values` those of the tensors that
+        are no factors; `aside`, to take them in a thread of its own: that ends earlier and takes a third more CPU.
         """
         self._adapter = adapter
         self._hashed = hashed
         self._hashing = ThreadPoolExecutor(1) if aside and hashed else None
         self._waiting: deque[Future[None]] = deque()
         self._digests: list[FileDigest] = []
-        self._others = other_names(adapter)
+        self._others = other_names(adapter) if hashed else frozenset[str]()
         #: What is in each tensor, by name, once all is read.
         self.values: dict[str, TensorValues] = {}
         #: Of each run that is in memory for the sake of some tensor in it: its bytes, and how many tensors those are.

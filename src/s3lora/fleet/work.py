@@ -13,10 +13,12 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from s3lora.adapter.inventory.inventory import inventory_of, read_others
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import CostError, S3LoRAError, printable
 from s3lora.fleet.results.content import content_of
+from s3lora.fleet.results.inside import inside
 from s3lora.fleet.results.outcome import MeasuredBatch, Settings, Trace, to_parquet, trace_of
 from s3lora.fleet.results.rows import Row, adapter_row, error_row, kind_of, measured, module_rows, stored_uri, to_table
 from s3lora.fleet.results.schema import TABLES, Table
@@ -148,11 +150,14 @@ def _measure(uri: str, adapter: Adapter, local: Local, work: Work, rows: _Rows) 
     content = content_of(adapter)
     row = adapter_row(uri, adapter, content, local.fingerprint, local.size)
     if is_known(content.measured, work.known):
+        # What is in it besides its modules, and beside it, is its own.
+        row.update(inside(inventory_of(adapter, read_others(adapter)), local.beside, partial=local.partial))
         rows.copies.append(row)
         return
-    (records,), _, _ = scan_modules(adapter, [settings.scan], nonfinite=True, hashed=False)
+    (records,), _, inventory = scan_modules(adapter, [settings.scan], nonfinite=True, hashed=False)
     numbers = signature(adapter) if settings.signature else {}
     adapter.check_unchanged()  # since it was scanned
+    row.update(inside(inventory, local.beside, partial=local.partial))
     row.update(measured(records, (*adapter.warnings, *warnings_of(records, settings.scan)), numbers))
     rows.add("adapters", [row])
     rows.add("modules", module_rows(uri, records))

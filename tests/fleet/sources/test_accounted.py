@@ -15,7 +15,17 @@ from s3lora.fleet.sources.discover import BASE_MODEL, HIDDEN, LINK, SHARD, TRAIN
 from s3lora.fleet.sources.inputs import expand
 from s3lora.fleet.sources.listing import everywhere, grouped, local_lister, walk
 
-FOLDERS = ("", "a", "b/checkpoint-1", "b/checkpoint-2/inner", ".cache", "a/.git/objects", "wandb/run", "x.old", "runs/c")
+FOLDERS = (
+    "",
+    "a",
+    "b/checkpoint-1",
+    "b/checkpoint-2/inner",
+    ".cache",
+    "a/.git/objects",
+    "wandb/run",
+    "x.old",
+    "runs/c",
+)
 STEMS = (
     *("adapter_model", "adapters", "pytorch_lora_weights", "model", "pytorch_model", "my-lora", "weights", ".hidden"),
     *("optimizer", "scheduler", "rng_state_0", "training_args", "0000100_adapters", "consolidated.00", "adapter_0"),
@@ -44,7 +54,9 @@ def accounts(path: str, rows: list[str], skipped: list[tuple[str, str]]) -> list
 
 def is_meant(given: str, path: str) -> bool:
     """Return whether a pattern means a file: none means a name that begins with a dot."""
-    return not any(part.startswith(".") for part in path.split("/")) and ("t" in path.rpartition(".")[2] or "t" not in given)
+    return not any(part.startswith(".") for part in path.split("/")) and (
+        "t" in path.rpartition(".")[2] or "t" not in given
+    )
 
 
 @settings(max_examples=60)

@@ -115,19 +115,6 @@ class _Listing:
 
     def _unopened(self, entry: FolderEntry) -> InventoryFile:
         """Return what an entry is that is not opened, by its name alone: a loader may open it."""
-        name = entry.basename
-        role: FileRole = "other"
-        if entry.name.endswith("/"):
-            role = "other"
-        elif name.endswith((*kinds.WEIGHTS, *kinds.INDEXES)):
-            role = "other weights"
-        elif name.endswith(kinds.PICKLES):
-            role = "pickle"
-        elif kinds.is_code(name, b""):
-            role = "code"
-        elif kinds.is_tokenizer(name):
-            role = "tokenizer"
-        elif kinds.is_configuration(name):
-            role = "configuration"
+        role: FileRole = "other" if entry.name.endswith("/") else kinds.role_by_name(entry.basename)
         content: Sameness | None = "unreadable" if role == "other weights" else None
         return InventoryFile(path=entry.name, role=role, bytes=entry.size, content=content, note=entry.note)

@@ -36,6 +36,21 @@ def inventory_of(adapter: Adapter, values: Mapping[str, TensorValues] | None = N
     )
 
 
+def read_others(adapter: Adapter) -> dict[str, TensorValues]:
+    """Read the tensors that no factor is made of, and return what is in them, without digests."""
+    others = other_names(adapter)
+    found: dict[str, TensorValues] = {}
+    for weights in adapter.files:
+        for tensor in weights.tensors.values():
+            if tensor.name in others:
+                values, end = FileValues([tensor], frozenset()), tensor.offset + tensor.nbytes
+                for at in range(tensor.offset, end, CHUNK):
+                    values.see(at, weights.file.fresh(at, min(CHUNK, end - at)))
+                values.end()
+                found |= values.found
+    return found
+
+
 def read_values(adapter: Adapter) -> dict[str, TensorValues]:
     """Read the weights once, and return what is in each tensor."""
     found: dict[str, TensorValues] = {}

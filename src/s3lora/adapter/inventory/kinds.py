@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from s3lora.adapter.inventory.model import FileRole
 from s3lora.adapter.tensors import MAX_HEADER
 from s3lora.adapter.weights import CONFIG, PROVENANCE
 
@@ -65,6 +66,19 @@ def is_code(name: str, head: bytes) -> bool:
         or (head.startswith(_EXECUTABLE) and not (head.startswith((b"MZ", b"#!")) and name.endswith((".txt", ".md"))))
         or head.startswith(b"\0asm")
     )
+
+
+def role_by_name(name: str) -> FileRole:
+    """Return what a file is by its name alone, in small letters and without folders."""
+    if name.endswith(PICKLES) or is_training_state(name):
+        return "pickle"
+    if name.endswith((*WEIGHTS, *INDEXES)):
+        return "other weights"
+    if is_code(name, b""):
+        return "code"
+    if is_tokenizer(name):
+        return "tokenizer"
+    return "configuration" if is_configuration(name) else "other"
 
 
 def is_safetensors(head: bytes, size: int) -> bool:

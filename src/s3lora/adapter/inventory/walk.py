@@ -25,6 +25,7 @@ class FolderEntry:
     """An entry of the folder: where it lies, and its path in the folder with slashes.
 
     What is no file to be read (`regular` is False) has a `note` that says what it is; that of a folder ends in a slash.
+    `changed` is when it was last written, in ns.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class FolderEntry:
     size: int
     regular: bool = True
     note: str = ""
+    changed: int = 0
 
     @property
     def folder(self) -> str:
@@ -114,7 +116,7 @@ def _entry(entry: os.DirEntry[str], path: Path, prefix: str, depth: int, root: P
         return None
     if not stat.S_ISREG(status.st_mode):
         return FolderEntry(path, name, 0, False, f"{_special(status.st_mode)}, not opened")
-    return FolderEntry(path, name, status.st_size)
+    return FolderEntry(path, name, status.st_size, changed=status.st_mtime_ns)
 
 
 def _link(path: Path, name: str, root: Path) -> FolderEntry:
@@ -129,7 +131,7 @@ def _link(path: Path, name: str, root: Path) -> FolderEntry:
         return FolderEntry(path, name, status.st_size, False, "a link out of the folder, not followed")
     if not stat.S_ISREG(status.st_mode):
         return FolderEntry(path, name, 0, False, f"a link to {_special(status.st_mode)}, not opened")
-    return FolderEntry(path, name, status.st_size)
+    return FolderEntry(path, name, status.st_size, changed=status.st_mtime_ns)
 
 
 def _special(mode: int) -> str:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
 from s3lora.files import check_regular, locked, new_file, reason, replacing, write_whole
 from s3lora.fleet.results.outcome import MeasuredBatch, Settings, Trace, to_parquet, trace_of
-from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, Table
+from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, Table, arrow_schema
 from s3lora.fleet.results.summary import SUMMARY, Summary, read_summary
 from s3lora.needs import need
 from s3lora.partial import collect, is_left, remove_tree
@@ -283,7 +283,7 @@ class Dataset:
         at = modules.schema.get_field_index("uri")
         uris = pa.array([row["uri"]] * modules.num_rows, pa.string())
         return (
-            pa.Table.from_pylist([merged], schema=adapter.schema),
+            pa.Table.from_pylist([merged], schema=arrow_schema("adapters")),  # that of the source may be older
             modules.set_column(at, modules.schema.field(at), uris),
         )
 

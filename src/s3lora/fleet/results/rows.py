@@ -56,6 +56,7 @@ def measured(records: Sequence[ModuleScan], warnings: Iterable[str], signature: 
     return {
         "zero_modules": sum(record.zero for record in records),
         "nonfinite_modules": sum(record.nonfinite for record in records),
+        "overflow_modules": sum(record.overflows for record in records),
         "warnings": [printable(warning, 400) for warning in warnings],
         **{f"signature_{name}": value for name, value in signature.items()},
     }

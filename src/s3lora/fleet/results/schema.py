@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from s3lora.fleet.signature import SIGNATURE
+from s3lora.gate.counting import KINDS
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
 
@@ -37,6 +38,28 @@ def _column(name: str, type: Any, meaning: str) -> Column:
     return Column(name.removesuffix("!"), type, meaning, required=name.endswith("!"))
 
 
+#: What is in an adapter besides its modules; null where it could not be seen, and in datasets of older versions.
+INSIDE = (
+    *(
+        column
+        for name, what in ((name.replace("-", "_"), name.replace("-", " ")) for name in KINDS)
+        for column in (
+            _column(name, "int32", f"tensors that no index has seen: {what}"),
+            _column(f"{name}_parameters", "int64", "and how many numbers they hold"),
+        )
+    ),
+    _column("unmeasured", "int32", "tensors that a loader applies and no index has seen, of all these kinds"),
+    _column("unmeasured_bytes", "int64", "their size in the file"),
+    _column("unmeasured_largest", "double", "the largest finite magnitude in them; null elsewhere than here"),
+    _column("nonfinite_tensors", "int32", "tensors outside the modules that hold NaN or infinity"),
+    _column("dead_modules", "int32", "modules and tensors that stand in the file and that PEFT does not apply"),
+    _column("beside", "string", "what is known of other files in the folder: `read`, or only their `names`"),
+    _column("other_weights", "int32", "weights in the folder of other content; by `names`, all weights beside"),
+    _column("code", "int32", "files that are code, or make a program run some"),
+    _column("pickles", "int32", "pickles that are no weights that were measured"),
+    _column("unlisted", "int64", "files in the folder beyond those that are looked at"),
+)
+
 ADAPTERS = (
     _column("uri!", "string", "the input, as it was given or found"),
     _column("name!", "string", "name of the adapter's folder or file"),
@@ -51,6 +74,7 @@ ADAPTERS = (
     _column("modules!", "int32", "number of modules"),
     _column("zero_modules!", "int32", "modules with a zero update"),
     _column("nonfinite_modules!", "int32", "modules that hold NaN or infinity, which have no index"),
+    _column("overflow_modules", "int32", "modules whose product goes beyond the range of float16 or float32"),
     _column("parameters!", "int64", "LoRA parameters"),
     _column("bytes!", "int64", "size of the weights files"),
     _column("dtype!", "string", "dtypes of the modules, joined by + where there are several"),
@@ -63,6 +87,7 @@ ADAPTERS = (
     _column("task_type", "string", "of the configuration"),
     _column("peft_version", "string", "of the configuration"),
     _column("warnings!", "list<string>", "what the scan warned of"),
+    *INSIDE,
     *(Column(f"signature_{name}", "double", f"weight-space signature: {name}") for name in SIGNATURE),
 )
 

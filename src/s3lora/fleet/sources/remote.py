@@ -11,12 +11,14 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from s3lora.adapter.inventory import kinds
+from s3lora.adapter.inventory.walk import walk
 from s3lora.adapter.weights import CONFIG, INDEX, WEIGHTS, chosen, parsed_config, raw_config
 from s3lora.errors import AdapterFileError, NothingToAuditError, printable
 from s3lora.fleet.sources.discover import is_weights
@@ -32,6 +34,9 @@ MEMORY = 3 * CHUNK
 LIMIT = 4 * 1024**3
 #: Files of a folder without weights that its fingerprint is made of, at most.
 MAX_FILES = 1000
+#: What the names of files elsewhere tell, and what is read by people only.
+_TOLD = ("code", "pickle", "other weights")
+_DOCUMENTS = (".md", ".txt")
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+=-]{0,120}")
 
 
@@ -43,7 +48,9 @@ class Local:
     their names, their sizes and what the other side says of their content (`tag`), of their times here (`time`), or
     of nothing else (`size`), as its first word tells. `size` is that of the weights files in bytes, as stored, and
     `bytes_read` what came over the network. In a `partial` copy there are holes where a scan does not read: digests of
-    its files are not those of the adapter's.
+    its files are not those of the adapter's, nor are values of tensors that no factor is made of. `beside` tells what is
+    known of other files in the folder: None where it was not looked into, as that of a weights file given by itself,
+    `read` where they lie here and can be read, and otherwise their names.
     """
 
     path: Path | None
@@ -51,6 +58,7 @@ class Local:
     size: int
     bytes_read: int = 0
     partial: bool = False
+    beside: Literal["read"] | tuple[str, ...] | None = None
 
 
 @contextmanager
@@ -89,12 +97,19 @@ def localised(
         weights = _weights(copy, entries, name)
         file, parts = _index(copy, entries, weights) if is_index(weights.name) else (_target(copy, weights), [weights])
         looked = [*parts, entries[CONFIG]] if CONFIG in entries else parts
-        fingerprint, size = _fingerprint(looked, "tag"), _size(parts)
+        beside = _beside(entries, {one.name for one in looked}) if name is None and store.lists else None
+        named = [Entry(one, None, "there") for one in beside or () if kinds.role_by_name(one.lower()) in _TOLD]
+        fingerprint, size = _fingerprint([*looked, *named], "tag"), _size(parts)
         if fingerprint == unless:
             yield Local(None, fingerprint, size, copy.read)
             return
         _copy(copy, file, parts, entries.get(CONFIG))
-        yield Local(folder if name is None else file, fingerprint, size, copy.read, copy.partial)
+        yield Local(folder if name is None else file, fingerprint, size, copy.read, copy.partial, beside)
+
+
+def _beside(entries: Mapping[str, Entry], looked: Set[str]) -> tuple[str, ...]:
+    """Return the names of the other files in an adapter's folder, in order."""
+    return tuple(sorted(name for name in entries if name not in looked))
 
 
 def _target(copy: Copy, weights: Entry) -> Path:
@@ -185,8 +200,17 @@ def _here(path: str, uri: str) -> Local:
         # without reading an index, whatever lies beside it may be a shard of it
         beside = {name for name in entries if is_index(taken) and name.endswith(".safetensors")}
         kept &= {taken, CONFIG} | beside
-    parts = [entries[name] for name in sorted(kept)]
-    return Local(Path(path), _fingerprint(parts, "time"), _size(parts))
+    parts = {name: entries[name] for name in sorted(kept)}
+    looked = {**_files_below(Path(path)), **parts} if whole else parts
+    return Local(
+        Path(path), _fingerprint(looked.values(), "time"), _size(parts.values()), beside="read" if whole else None
+    )
+
+
+def _files_below(folder: Path) -> dict[str, Entry]:
+    """Return what an inventory reads of a folder, but for documents: nothing runs them."""
+    found = (Entry(one.name, one.size, str(one.changed)) for one in walk(folder)[0])
+    return {entry.name: entry for entry in found if not entry.name.lower().endswith(_DOCUMENTS)}
 
 
 def _config_of(folder: Path) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from s3lora.adapter.weights import CONFIG, WEIGHTS
@@ -51,7 +51,12 @@ class Entry:
 
 
 class Store(Protocol):
-    """A folder elsewhere. Everything may raise UnreachableError and AdapterFileError; a read also ChangedError."""
+    """A folder elsewhere. Everything may raise UnreachableError and AdapterFileError; a read also ChangedError.
+
+    `lists` tells whether `entries` are all files of the folder.
+    """
+
+    lists: ClassVar[bool]
 
     def entries(self) -> dict[str, Entry]:
         """Return the files that an adapter may be made of."""
@@ -107,6 +112,8 @@ def _split(path: str) -> tuple[str, str | None]:
 
 class FileStore:
     """A folder of any file system of fsspec that can list and read ranges: S3, Google Cloud, memory."""
+
+    lists: ClassVar[bool] = True
 
     def __init__(self, uri: str) -> None:
         """Take the URL of the folder."""
@@ -186,6 +193,8 @@ def _entry(info: dict[str, Any]) -> Entry:
 
 class HttpStore:
     """A folder of a web server, which cannot be listed: the names that adapters have are tried."""
+
+    lists: ClassVar[bool] = False
 
     def __init__(
         self, address: str, query: str = "", headers: dict[str, str] | None = None, follow: Sequence[str] = ()
@@ -338,6 +347,8 @@ class HttpStore:
 
 class HubStore(HttpStore):
     """A folder of a model on the Hub, at the commit that its revision is when it is first asked."""
+
+    lists: ClassVar[bool] = True
 
     def __init__(self, repo: hub.Repository, folder: str, uri: str, follow: Sequence[str] = ()) -> None:
         """Ask for the model; one request tells its files with sizes and digests."""
