@@ -14,6 +14,7 @@ from s3lora.errors import AdapterFileError, NothingToAuditError, OutputError, pr
 from s3lora.fleet.engines.engine import Engine, Lost
 from s3lora.fleet.engines.local import LocalEngine
 from s3lora.fleet.results.dataset import Dataset
+from s3lora.fleet.results.inside import counted_inside
 from s3lora.fleet.results.outcome import MeasuredBatch, Settings
 from s3lora.fleet.results.rows import stored_uri
 from s3lora.fleet.results.summary import NAMED, Summary, counted
@@ -165,7 +166,7 @@ def _summary(dataset: Dataset, inputs: Sequence[str], plan: _Plan, *, complete: 
         settings=dataset.settings,
         inputs=tuple(map(printable, inputs[:NAMED])),
         more_inputs=max(0, len(inputs) - NAMED),
-        counts=counted(dataset.traces.values(), plan.skipped),
+        counts=counted(dataset.traces.values(), plan.skipped, counted_inside(dataset.folder) if complete else {}),
         complete=complete,
     )
 

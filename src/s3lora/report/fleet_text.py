@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.errors import printable
+from s3lora.fleet.results.inside import UNSEEN, told_inside
 from s3lora.fleet.results.summary import Summary
 
 
@@ -36,6 +37,10 @@ def _facts(summary: Summary) -> Table:
     table.add_column(overflow="fold")
     if counts.duplicates:
         table.add_row("duplicates", f"{counts.duplicates:,} with the factors of another adapter")
+    if told := told_inside(counts.inside):
+        table.add_row("not LoRA", f"{told}: fleet query --saved not-lora")
+    if unseen := counts.inside.get(UNSEEN):
+        table.add_row("not seen", f"what lies beside {_many(unseen, 'adapter')}")
     if counts.errors:
         kinds = ", ".join(f"{printable(kind, 40)} {number:,}" for kind, number in counts.errors.items())
         table.add_row("errors", f"{counts.failed:,}: {kinds}")

@@ -10,6 +10,7 @@ from s3lora.errors import printable
 from s3lora.fleet.populations.distributions import Distribution
 from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.populations.unusual import Ranking
+from s3lora.fleet.results.inside import told_inside
 from s3lora.measure.against import FAR
 from s3lora.report.compare_view import number
 from s3lora.report.html import render
@@ -88,6 +89,8 @@ def _notes(survey: Survey) -> list[str]:
             "The last run of the scan did not come to its end: this is the part that it finished."
             " The same command goes on from there."
         )
+    if told := told_inside(survey.inside):
+        found.append(f"Not LoRA alone: {told}. They are named by s3lora fleet query --saved not-lora.")
     if left := census.distinct - census.measured:
         one = left == 1
         found.append(f"{count(left)} adapter{' has' if one else 's have'} no module with an index, and no place below.")

@@ -38,6 +38,8 @@ LATER: dict[str, tuple[str, ...]] = {
     "Provenance": ("drop", "dropped"),
     "Restoration": ("tensors",),
     "ScanDocument": ("gate", "inventory", "reference"),
+    "Counts": ("inside",),
+    "Survey": ("inside",),
 }
 
 

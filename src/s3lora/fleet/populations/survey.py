@@ -16,6 +16,7 @@ from s3lora.fleet.populations.distributions import Distribution, distributions, 
 from s3lora.fleet.populations.unusual import Ranking, ranking
 from s3lora.fleet.results.database import connect
 from s3lora.fleet.results.distinct import COPIES, Recipe, make_distinct, recipes
+from s3lora.fleet.results.inside import counted_inside
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import Summary, read_summary
 from s3lora.measure.scan import Tool
@@ -82,7 +83,8 @@ class Survey:
     """What `s3lora fleet report` shows; `complete` tells whether the last run of the scan came to its end.
 
     `copies` are the largest groups of `copied_groups`, `recipes` the most frequent ones, of which `more_recipes` are
-    left out. `skipped` counts by reason what was found and is no adapter.
+    left out. `skipped` counts by reason what was found and is no adapter; `inside`, by column of `adapters`, adapters
+    with something that is not LoRA in them or beside them.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -100,6 +102,7 @@ class Survey:
     copies: tuple[Copies, ...]
     recipes: tuple[Recipe, ...]
     more_recipes: int
+    inside: dict[str, int] = field(default_factory=dict)
 
 
 def survey(folder: Path, *, index: str = "ssi", most: int = MOST, reference: Path | None = None) -> Survey:
@@ -153,6 +156,7 @@ def _survey(database: Any, folder: Path, summary: Summary, index: str, most: int
         copies=copies,
         recipes=made,
         more_recipes=more_recipes,
+        inside=counted_inside(folder),
     )
 
 

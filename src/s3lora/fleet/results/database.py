@@ -12,8 +12,12 @@ from typing import Any
 from s3lora.errors import AdapterFileError, printable
 from s3lora.files import check_regular, reason
 from s3lora.fleet.results.dataset import PARTS, part_files
-from s3lora.fleet.results.schema import TABLES
+from s3lora.fleet.results.schema import INSIDE, TABLES, Column, Table
 from s3lora.needs import need
+
+#: Columns that a dataset may lack as a whole, for an older s3lora wrote it; a query finds null in them.
+_LATER: dict[Table, tuple[Column, ...]] = {"adapters": INSIDE}
+_TYPES = {"int32": "INTEGER", "int64": "BIGINT", "double": "DOUBLE", "string": "VARCHAR"}
 
 
 @contextlib.contextmanager
@@ -34,7 +38,11 @@ def connect(folder: Path) -> Iterator[Any]:
         for table in TABLES:
             files = _quoted(f"{pattern}/[0-9]*/{table}.parquet")
             # A part that an older s3lora wrote lacks the columns of newer indices.
-            database.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet({files}, union_by_name = true)")
+            source = f"read_parquet({files}, union_by_name = true)"
+            there = {row[0] for row in database.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+            later = (column for column in _LATER.get(table, ()) if column.name not in there)
+            nulls = "".join(f", CAST(NULL AS {_TYPES[column.type]}) AS {column.name}" for column in later)
+            database.execute(f"CREATE VIEW {table} AS SELECT *{nulls} FROM {source}")
         # DuckDB holds patterns, too, against the folders that it may read.
         database.execute(f"SET allowed_directories = [{_quoted(parts)}, {_quoted(pattern)}]")
         database.execute("SET enable_external_access = false")

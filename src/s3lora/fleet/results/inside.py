@@ -6,17 +6,57 @@ They are of the place, not of the content: two adapters with the same modules ma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from s3lora.adapter.digest import Source
 from s3lora.adapter.inventory import kinds
 from s3lora.adapter.inventory.model import Inventory
+from s3lora.fleet.results.dataset import read_parts
 from s3lora.gate import counting
 from s3lora.measure.scan import Configuration, Scan
+from s3lora.needs import need
 
 #: What is known of other files in the folder: they were read, only their names are known, or nothing.
 Beside = Literal["read"] | Sequence[str] | None
+
+#: Columns that are 0 in an adapter that is LoRA and nothing else, each with the words for adapters in which it is not.
+NOT_LORA = {
+    "unmeasured": "with tensors that no index has seen",
+    "base_weights": "of them with base weights",
+    "dead_modules": "with modules that are not applied",
+    "other_weights": "with other weights beside",
+    "code": "with code",
+    "pickles": "with pickles",
+    "nonfinite_tensors": "with NaN or infinity outside the modules",
+    "unlisted": "with more files than are looked at",
+}
+#: What is counted of adapters of which nobody knows what lies beside them.
+UNSEEN = "unseen"
+
+
+def counted_inside(folder: Path) -> dict[str, int]:
+    """Return how many adapters of a dataset are not 0 in each column of `NOT_LORA`, and `UNSEEN`; only what is there.
+
+    Raises AdapterFileError as `read_table`.
+    """
+    pc = need("pyarrow.compute", "fleet")
+    found = Counter[str]()
+    for part in read_parts(folder, "adapters", (*NOT_LORA, "beside", "uri")):
+        there = part.column_names  # a part that an older version wrote lacks these columns
+        found.update({name: pc.sum(pc.greater(part[name], 0)).as_py() or 0 for name in NOT_LORA if name in there})
+        found[UNSEEN] += part["beside"].null_count if "beside" in there else part.num_rows
+    return {name: found[name] for name in (*NOT_LORA, UNSEEN) if found[name]}
+
+
+def told_inside(counts: Mapping[str, int]) -> str:
+    """Return what `counted_inside` found that is not LoRA, in words; nothing for nothing.
+
+    >>> told_inside({"unmeasured": 1200, "code": 1})
+    '1,200 with tensors that no index has seen, 1 with code'
+    """
+    return ", ".join(f"{count:,} {NOT_LORA[name]}" for name, count in counts.items() if name in NOT_LORA)
 
 
 def inside(inventory: Inventory, beside: Beside, *, partial: bool = False) -> dict[str, Any]:

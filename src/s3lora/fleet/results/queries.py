@@ -9,6 +9,7 @@ from typing import Any
 from s3lora.errors import UsageError, printable
 from s3lora.fleet.results.database import connect
 from s3lora.fleet.results.distinct import COPIES
+from s3lora.fleet.results.inside import NOT_LORA
 from s3lora.needs import need
 
 
@@ -36,6 +37,16 @@ SAVED = {
         SELECT count(*) AS adapters, count(DISTINCT content) AS scalings, min(uri) AS first,
                list_sort(list(uri))[2:6] AS others
         FROM {COPIES} ORDER BY adapters DESC, first
+        """,
+    ),
+    "not-lora": Saved(
+        "adapters with anything that is not LoRA: tensors that no index has seen, modules that are not applied, other "
+        "weights, code, pickles",
+        f"""
+        SELECT uri, {", ".join(NOT_LORA)}, unmeasured_bytes, unmeasured_largest, beside
+        FROM adapters WHERE {" OR ".join(f"{name} > 0" for name in NOT_LORA)}
+        ORDER BY base_weights > 0 DESC, code > 0 DESC, other_weights > 0 DESC, dead_modules > 0 DESC,
+                 unmeasured_bytes DESC, uri
         """,
     ),
     "errors": Saved(

@@ -54,7 +54,11 @@ INSIDE = (
     _column("nonfinite_tensors", "int32", "tensors outside the modules that hold NaN or infinity"),
     _column("dead_modules", "int32", "modules and tensors that stand in the file and that PEFT does not apply"),
     _column("beside", "string", "what is known of other files in the folder: `read`, or only their `names`"),
-    _column("other_weights", "int32", "weights in the folder of other content; by `names`, all weights beside"),
+    _column(
+        "other_weights",
+        "int32",
+        "weights of other content beside, and what a loader takes instead; by `names`, all weights beside",
+    ),
     _column("code", "int32", "files that are code, or make a program run some"),
     _column("pickles", "int32", "pickles that are no weights that were measured"),
     _column("unlisted", "int64", "files in the folder beyond those that are looked at"),

@@ -26,7 +26,9 @@ class Counts:
     """How many rows the tables have, and of what.
 
     `duplicates` are adapters whose factors are those of an earlier one in order of uri, whatever either is called.
-    `errors` maps each kind to its number, `skipped` what was found and is no adapter, by reason.
+    `errors` maps each kind to its number, `skipped` what was found and is no adapter, by reason. `inside` maps columns
+    of `adapters` to the number of adapters in which they are not 0: what is not LoRA in them, and beside them; and
+    `unseen` to that of adapters whose folder was not looked into.
     """
 
     adapters: int = 0
@@ -34,6 +36,7 @@ class Counts:
     duplicates: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    inside: dict[str, int] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
@@ -61,7 +64,7 @@ class Summary:
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 
-def counted(traces: Iterable[Trace], skipped: Mapping[str, int]) -> Counts:
+def counted(traces: Iterable[Trace], skipped: Mapping[str, int], inside: Mapping[str, int]) -> Counts:
     """Return the counts of a dataset with these rows."""
     found = list(traces)
     adapters = [trace for trace in found if trace.kind is None]
@@ -72,6 +75,7 @@ def counted(traces: Iterable[Trace], skipped: Mapping[str, int]) -> Counts:
         duplicates=len(adapters) - len({trace.tensors for trace in adapters}),
         errors=dict(sorted(kinds.items())),
         skipped=dict(sorted(skipped.items())),
+        inside=dict(inside),
     )
 
 

@@ -48,9 +48,9 @@ class Local:
     their names, their sizes and what the other side says of their content (`tag`), of their times here (`time`), or
     of nothing else (`size`), as its first word tells. `size` is that of the weights files in bytes, as stored, and
     `bytes_read` what came over the network. In a `partial` copy there are holes where a scan does not read: digests of
-    its files are not those of the adapter's, nor are values of tensors that no factor is made of. `beside` tells what is
-    known of other files in the folder: None where it was not looked into, as that of a weights file given by itself,
-    `read` where they lie here and can be read, and otherwise their names.
+    its files are not those of the adapter's, nor are values of tensors that no factor is made of. `beside` tells what
+    is known of other files in the folder: None where it was not looked into, as that of a weights file given by
+    itself, `read` where they lie here and can be read, and otherwise their names.
     """
 
     path: Path | None

@@ -11,6 +11,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -186,9 +187,14 @@ _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
 
 def _entry(info: dict[str, Any]) -> Entry:
-    tag = next((f"{name}={info[name]}" for name in (*_TAGS, *_TIMES) if info.get(name)), None)
+    tag = next((f"{name}={_told(info[name])}" for name in (*_TAGS, *_TIMES) if info.get(name)), None)
     size = info.get("size")
     return Entry(str(info["name"]).rstrip("/").rpartition("/")[2], None if size is None else int(size), tag)
+
+
+def _told(value: Any) -> str:
+    """Return a tag or a time as text: of one time, a listing may give the number and a question for one file a date."""
+    return str(value.timestamp() if isinstance(value, datetime) and value.tzinfo else value)
 
 
 class HttpStore:
