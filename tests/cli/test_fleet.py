@@ -61,6 +61,7 @@ def test_scan(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "duplicates": 1,
         "errors": {"AdapterFile": 1},
         "skipped": {},
+        "inside": {},
     }
     assert again.out.encode() == (tmp_path / "out" / "fleet.json").read_bytes()
     jsonschema.validate(document, json.loads(schema("fleet")))
@@ -135,7 +136,7 @@ def test_query(folder: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_saved_queries(folder: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert set(SAVED) == {"sharpest", "duplicates", "errors"}
+    assert set(SAVED) == {"sharpest", "duplicates", "not-lora", "errors"}
     sharpest = ask(capsys, dataset, "--saved", "sharpest")
     assert len(sharpest) == 4
     assert [row["normalised_ssi"] for row in sharpest] == sorted((r["normalised_ssi"] for r in sharpest), reverse=True)

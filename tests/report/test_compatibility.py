@@ -40,6 +40,15 @@ def released(name: str) -> Path:
     return file
 
 
+def with_fields_of(new: Any, old: Any) -> Any:
+    """Return what is left of `new` without the fields, at any depth, that `old` lacks."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        return {name: with_fields_of(new[name], old[name]) for name in new if name in old}
+    if isinstance(new, list) and isinstance(old, list) and len(new) == len(old):
+        return [with_fields_of(*pair) for pair in zip(new, old, strict=True)]
+    return new
+
+
 @documents
 def test_a_released_document_is_still_read(name: str) -> None:
     raw = released(name).read_bytes()
@@ -48,7 +57,7 @@ def test_a_released_document_is_still_read(name: str) -> None:
     assert made.schema_version == version(name)
     jsonschema.Draft202012Validator(json.loads(schema(name))).validate(json.loads(raw))
     written = json.loads(msgspec.json.encode(made))
-    assert written == {**written, **json.loads(raw)}, "what was in it is still there"
+    assert with_fields_of(written, json.loads(raw)) == json.loads(raw), "what was in it is still there"
 
 
 def test_a_released_document_of_several_adapters_is_valid() -> None:

@@ -42,15 +42,15 @@ def _column(name: str, type: Any, meaning: str) -> Column:
 INSIDE = (
     *(
         column
-        for name, what in ((name.replace("-", "_"), name.replace("-", " ")) for name in KINDS)
+        for name in (kind.replace("-", "_") for kind in KINDS)
         for column in (
-            _column(name, "int32", f"tensors that no index has seen: {what}"),
-            _column(f"{name}_parameters", "int64", "and how many numbers they hold"),
+            _column(name, "int32", f"tensors of the kind `{name}`, which no index has seen"),
+            _column(f"{name}_parameters", "int64", "numbers in them"),
         )
     ),
     _column("unmeasured", "int32", "tensors that a loader applies and no index has seen, of all these kinds"),
     _column("unmeasured_bytes", "int64", "their size in the file"),
-    _column("unmeasured_largest", "double", "the largest finite magnitude in them; null elsewhere than here"),
+    _column("unmeasured_largest", "double", "the largest finite magnitude in them"),
     _column("nonfinite_tensors", "int32", "tensors outside the modules that hold NaN or infinity"),
     _column("dead_modules", "int32", "modules and tensors that stand in the file and that PEFT does not apply"),
     _column("beside", "string", "what is known of other files in the folder: `read`, or only their `names`"),
