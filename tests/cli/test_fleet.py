@@ -67,6 +67,28 @@ def test_scan(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     jsonschema.validate(document, json.loads(schema("fleet")))
 
 
+def test_a_summary_tells_what_is_skipped_and_what_is_not_lora(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = make_adapter(tmp_path / "in" / "a", SHAPES)
+    (adapter / "load.py").write_text("import os\n")
+    (tmp_path / "in" / "npz").mkdir()
+    for name in ("npz/adapters.npz", "weights.pt", "model.onnx"):
+        (tmp_path / "in" / name).write_bytes(b"PK")
+    make_adapter(tmp_path / "in" / "loose", SHAPES)
+    (tmp_path / "in" / "loose" / "adapter_model.safetensors").rename(tmp_path / "in" / "loose" / "one.safetensors")
+    (tmp_path / "in" / "loose" / "adapter_config.json").unlink()
+    result = call(capsys, "fleet", "scan", tmp_path / "in", "--out", tmp_path / "out", "--workers", "1", "--quiet")
+    shown = " ".join(result.out.split())
+    assert "skipped format that is not read 1, torch or NumPy file whose name tells of no adapter 1" in shown
+    assert "not LoRA 1 with code: fleet query --saved not-lora" in shown
+    assert "not seen what lies beside 1 adapter" in shown
+    assert "errors 1:" in shown
+    assert "NumPy archive" in shown
+    answer = call(capsys, "fleet", "query", tmp_path / "out", "--saved", "not-lora")
+    assert str(adapter) in "".join(answer.out.split())
+
+
 def test_wrong_use(folder: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def fails(status: int, message: str, *arguments: object) -> None:
         result = call(capsys, "fleet", *arguments)

@@ -242,6 +242,8 @@ def test_notes() -> None:
     assert "did not come to its end" in text
     assert "50 adapters have no module with an index" in text
     assert 'class="note" aria-label="Warnings"' not in population_page(made.bare())
+    text = population_page(made.population(inside={"code": 3, "unseen": 2}))
+    assert "Not LoRA alone: 3 with code." in text
 
 
 def test_no_text_calls_an_adapter_safe() -> None:

@@ -6,9 +6,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from s3lora.adapter.digest import Source
 from s3lora.adapter.inventory.values import TensorValues
@@ -50,7 +51,7 @@ def in_batches(
     found: dict[str, Result] = {}
     # One BLAS thread a call and one batch a worker: two spinning BLAS threads on busy cores cost a factor of ten.
     workers = _workers(adapter)
-    with threadpool_limits(limits=1, user_api="blas"), Stream(adapter, hashed=hashed, aside=workers > 1) as stream:
+    with _blas().limit(limits=1, user_api="blas"), Stream(adapter, hashed=hashed, aside=workers > 1) as stream:
         for batch, results in _mapped(_batches(stream), measure, workers):
             for module, result in zip(batch, results, strict=True):
                 found[module.path] = result
@@ -58,6 +59,12 @@ def in_batches(
                 if count is not None:
                     count(len(found))
         return [found[module.path] for module in adapter.modules], stream.source(), stream.values
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Find the libraries of this process once, NumPy's among them: that takes as long as a small adapter."""
+    return ThreadpoolController()
 
 
 def _batches(stream: Stream) -> Iterator[ModuleBatch]:

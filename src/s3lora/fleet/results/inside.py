@@ -15,7 +15,8 @@ from s3lora.adapter.inventory import kinds
 from s3lora.adapter.inventory.model import Inventory
 from s3lora.fleet.results.dataset import read_parts
 from s3lora.gate import counting
-from s3lora.measure.scan import Configuration, Scan
+from s3lora.measure.configuration import Configuration
+from s3lora.measure.scan import Scan
 from s3lora.needs import need
 
 #: What is known of other files in the folder: they were read, only their names are known, or nothing.
