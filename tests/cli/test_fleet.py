@@ -86,7 +86,7 @@ def test_a_summary_tells_what_is_skipped_and_what_is_not_lora(
     assert "errors 1:" in shown
     assert "NumPy archive" in shown
     answer = call(capsys, "fleet", "query", tmp_path / "out", "--saved", "not-lora")
-    assert str(adapter) in "".join(answer.out.split())
+    assert "1 code" in answer.out
 
 
 def test_wrong_use(folder: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,7 +153,9 @@ def test_the_saved_query_names_what_is_not_lora(full: Path, tmp_path: Path) -> N
     }  # fmt: skip
     found = ask(tmp_path / "out", saved("not-lora"))
     (only,) = [dict(zip(found.columns, one, strict=True)) for one in found.rows]
-    assert (only["uri"], only["unmeasured"], only["base_weights"], only["code"]) == (str(full), 2, 1, 1)
+    assert (only["uri"], only["bytes"], only["beside"]) == (str(full), 68, "read")
+    others = row(tmp_path / "out", "full")["other_weights"]
+    assert only["holds"] == f"2 unmeasured, 1 base weights, {others} other weights, 1 code, 1 nonfinite tensors"
 
 
 def aged(out: Path) -> None:

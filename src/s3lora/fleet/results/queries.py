@@ -21,6 +21,9 @@ class Saved:
     sql: str
 
 
+#: Of each column that is not 0 its number and its name: a table with all of them is too wide to read.
+_LISTED = ", ".join(f"CASE WHEN {name} > 0 THEN {name} || ' {name.replace('_', ' ')}' END" for name in NOT_LORA)
+
 SAVED = {
     "sharpest": Saved(
         "the adapters whose sharpest module is the sharpest, among those of rank 2 and more",
@@ -43,7 +46,7 @@ SAVED = {
         "adapters with anything that is not LoRA: tensors that no index has seen, modules that are not applied, other "
         "weights, code, pickles",
         f"""
-        SELECT uri, {", ".join(NOT_LORA)}, unmeasured_bytes, unmeasured_largest, beside
+        SELECT uri, concat_ws(', ', {_LISTED}) AS holds, unmeasured_bytes AS bytes, beside
         FROM adapters WHERE {" OR ".join(f"{name} > 0" for name in NOT_LORA)}
         ORDER BY base_weights > 0 DESC, code > 0 DESC, other_weights > 0 DESC, dead_modules > 0 DESC,
                  unmeasured_bytes DESC, uri
