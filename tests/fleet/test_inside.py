@@ -68,7 +68,8 @@ def test_the_columns_are_what_the_conditions_count(full: Path, tmp_path: Path) -
         for condition in ("unmeasured", "base-weights", "bias", "heads", "tokens", "other-weights", "code", "pickles"):
             counted = len(CONDITIONS[condition].counted(asked))
             assert found[condition.replace("-", "_")] == counted, condition
-        assert found["dead_modules"] == len(CONDITIONS["dead-modules"].counted(asked))
+        for condition in ("dead-modules", "ambiguous"):
+            assert found[condition.replace("-", "_")] == len(CONDITIONS[condition].counted(asked))
         bad = found["nonfinite_modules"] + found["overflow_modules"] + found["nonfinite_tensors"]
         assert bad == len(CONDITIONS["nonfinite"].counted(asked))
         assert found["beside"] == "read"
@@ -118,7 +119,7 @@ def test_what_comes_to_lie_beside_an_adapter_is_seen_by_the_next_run(full: Path,
 def test_of_a_file_given_by_itself_nothing_is_known_of_its_folder(full: Path, tmp_path: Path) -> None:
     summary = run([full / WEIGHTS], tmp_path / "out")
     found = row(tmp_path / "out", WEIGHTS)
-    assert [found[name] for name in ("beside", "other_weights", "code", "pickles", "unlisted")] == [None] * 5
+    assert [found[name] for name in ("beside", "other_weights", "code", "pickles")] == [None] * 4
     assert (found["base_weights"], found["dead_modules"]) == (1, 0)
     assert summary.counts.inside[UNSEEN] == 1
 
@@ -131,7 +132,7 @@ def test_elsewhere_names_tell(full: Path, tmp_path: Path) -> None:
     memory.put(f"{full}/", "/inside/full/", recursive=True)
     run(["memory://inside/full"], tmp_path / "out")
     found = row(tmp_path / "out", "full")
-    assert [found[name] for name in ("beside", "other_weights", "code", "pickles", "unlisted")] == ["names", 1, 1, 1, 0]
+    assert [found[name] for name in ("beside", "other_weights", "code", "pickles")] == ["names", 1, 1, 1]
     assert (found["heads"], found["heads_parameters"]) == (1, 300_000)
     assert (found["unmeasured_largest"], found["nonfinite_tensors"]) == (None, None), "a hole holds no zeros"
     before = found["fingerprint"]

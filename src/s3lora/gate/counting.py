@@ -94,7 +94,8 @@ TOLD: Mapping[str, str] = {
 }
 
 
-def _of_kinds(asked: Asked, *kinds: str) -> list[InventoryTensor]:
+def of_kinds(asked: Asked, *kinds: str) -> list[InventoryTensor]:
+    """Return the tensors of some of `KINDS`."""
     has = [KINDS[kind] for kind in kinds]
     # One without values is none, for no loader applies it.
     return [one for one in asked.inventory.tensors if one.parameters and any(is_kind(one) for is_kind in has)]
@@ -102,7 +103,7 @@ def _of_kinds(asked: Asked, *kinds: str) -> list[InventoryTensor]:
 
 def of_kind(name: str, asked: Asked) -> tuple[str, ...]:
     """Return the names of the tensors of one of `KINDS`."""
-    return tuple(tensor.name for tensor in _of_kinds(asked, name))
+    return tuple(tensor.name for tensor in of_kinds(asked, name))
 
 
 def counted_kind(kind: str) -> Callable[[Asked], tuple[str, ...]]:
@@ -118,7 +119,7 @@ def why_kind(kind: str) -> Callable[[Asked], str]:
 def _why_unseen(asked: Asked, *kinds: str) -> str:
     """Return what these tensors are, how many numbers they hold, the largest magnitude, and what to do."""
     told = " and ".join(TOLD[kind] for kind in kinds)
-    tensors = _of_kinds(asked, *kinds)
+    tensors = of_kinds(asked, *kinds)
     largest = max((tensor.largest for tensor in tensors if tensor.largest is not None), default=None)
     size = f"{sum(tensor.parameters for tensor in tensors):,} parameters"
     size += "" if largest is None else f", of a magnitude up to {largest:.4g}"
@@ -133,7 +134,7 @@ def _untold(asked: Asked) -> list[str]:
 
 def unmeasured(asked: Asked) -> tuple[str, ...]:
     """Return the tensors of all kinds of which no other rule tells."""
-    return tuple(tensor.name for tensor in _of_kinds(asked, *_untold(asked)))
+    return tuple(tensor.name for tensor in of_kinds(asked, *_untold(asked)))
 
 
 def why_unmeasured(asked: Asked) -> str:

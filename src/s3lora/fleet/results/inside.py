@@ -31,7 +31,7 @@ NOT_LORA = {
     "code": "with code",
     "pickles": "with pickles",
     "nonfinite_tensors": "with NaN or infinity outside the modules",
-    "unlisted": "with more files than are looked at",
+    "ambiguous": "where it is open what a loader takes",
 }
 #: What is counted of adapters of which nobody knows what lies beside them.
 UNSEEN = "unseen"
@@ -73,7 +73,7 @@ def inside(inventory: Inventory, beside: Beside, *, partial: bool = False) -> di
     # without modules, whose numbers have columns of their own
     scan = Scan(configuration=Configuration(), source=nothing, inventory=inventory, warnings=(), modules=())
     asked = counting.Asked(scan)
-    unmeasured = counting.without_index(asked)
+    unmeasured = counting.of_kinds(asked, *counting.KINDS)
     unseen = partial and bool(unmeasured)
     row: dict[str, Any] = {
         "unmeasured": len(unmeasured),
@@ -83,10 +83,11 @@ def inside(inventory: Inventory, beside: Beside, *, partial: bool = False) -> di
         else max((tensor.largest for tensor in unmeasured if tensor.largest is not None), default=None),
         "nonfinite_tensors": None if unseen else len(counting.nonfinite(asked)),
         "dead_modules": len(counting.dead(asked)),
+        "ambiguous": len(counting.ambiguous(asked)),
         **_files(asked, beside),
     }
-    for name, is_kind in counting.KINDS.items():
-        tensors = [tensor for tensor in unmeasured if is_kind(tensor)]
+    for name in counting.KINDS:
+        tensors = counting.of_kinds(asked, name)
         row[name.replace("-", "_")] = len(tensors)
         row[f"{name.replace('-', '_')}_parameters"] = sum(tensor.parameters for tensor in tensors)
     return row
@@ -94,7 +95,7 @@ def inside(inventory: Inventory, beside: Beside, *, partial: bool = False) -> di
 
 def _files(asked: counting.Asked, beside: Beside) -> dict[str, Any]:
     if beside is None:
-        return dict.fromkeys(("beside", "other_weights", "code", "pickles", "unlisted"))
+        return dict.fromkeys(("beside", "other_weights", "code", "pickles"))
     code = len(counting.code(asked))
     if beside == "read":
         return {
@@ -102,7 +103,6 @@ def _files(asked: counting.Asked, beside: Beside) -> dict[str, Any]:
             "other_weights": len(counting.other_weights(asked)),
             "code": code,
             "pickles": len(counting.pickles(asked)),
-            "unlisted": asked.inventory.unlisted,
         }
     roles = Counter(kinds.role_by_name(name.lower()) for name in beside)
     return {
@@ -110,5 +110,4 @@ def _files(asked: counting.Asked, beside: Beside) -> dict[str, Any]:
         "other_weights": roles["other weights"],
         "code": code + roles["code"],
         "pickles": roles["pickle"],
-        "unlisted": 0,
     }

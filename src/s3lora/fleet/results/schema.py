@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from s3lora.fleet.signature import SIGNATURE
-from s3lora.gate.counting import KINDS
+from s3lora.gate.counting import KINDS, TOLD
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
 
@@ -42,9 +42,9 @@ def _column(name: str, type: Any, meaning: str) -> Column:
 INSIDE = (
     *(
         column
-        for name in (kind.replace("-", "_") for kind in KINDS)
+        for name, what in ((kind.replace("-", "_"), TOLD[kind]) for kind in KINDS)
         for column in (
-            _column(name, "int32", f"tensors of the kind `{name}`, which no index has seen"),
+            _column(name, "int32", f"{what}: tensors that no index has seen"),
             _column(f"{name}_parameters", "int64", "numbers in them"),
         )
     ),
@@ -53,6 +53,7 @@ INSIDE = (
     _column("unmeasured_largest", "double", "the largest finite magnitude in them"),
     _column("nonfinite_tensors", "int32", "tensors outside the modules that hold NaN or infinity"),
     _column("dead_modules", "int32", "modules and tensors that stand in the file and that PEFT does not apply"),
+    _column("ambiguous", "int32", "what leaves it open what a loader takes: too many files, a configuration not read"),
     _column("beside", "string", "what is known of other files in the folder: `read`, or only their `names`"),
     _column(
         "other_weights",
@@ -61,7 +62,6 @@ INSIDE = (
     ),
     _column("code", "int32", "files that are code, or make a program run some"),
     _column("pickles", "int32", "pickles that are no weights that were measured"),
-    _column("unlisted", "int64", "files in the folder beyond those that are looked at"),
 )
 
 ADAPTERS = (

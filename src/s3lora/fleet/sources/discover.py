@@ -32,6 +32,7 @@ _DIGITS = re.compile(r"[0-9]+")
 _NAMED = (*kinds.TORCH, ".npz")
 _LORA = re.compile(r"lora|adapter", re.IGNORECASE)
 
+#: Beginnings of names of what only resumes a training, whatever wrote it.
 _STATE = ("optimizer.", "scheduler.", "rng_state")
 
 BASE_MODEL = "base model"
