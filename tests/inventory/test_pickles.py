@@ -60,6 +60,8 @@ def test_every_protocol(protocol: int) -> None:
         (b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x940h\x00h\x01\x93.", "posix.system"),  # through the memo
         (b"Vposix\np7\n0Vsystem\np9\n0g7\ng9\n\x93.", "posix.system"),
         (b"S'o\\x73'\nS'system'\n\x93.", "os.system"),  # escapes
+        (b"S'\\557s'\nS'\\163ystem'\n\x93.", "os.system"),  # of octal digits the last eight bits count
+        (b"S'\\q\\u006f'\nS'x'\n\x93.", "\\q\\u006f.x"),  # no escapes of bytes
         (b"V\\u006fs\nVsystem\n\x93.", "os.system"),
         (b"\x80\x04]\x8c\x02os\x8c\x06systemr\x00\x00\x01\x0001\x8c\x02osj\x00\x00\x01\x00\x93.", "os.system"),
         (b"\x80\x02\x82\x05.", "copyreg extension.5"),

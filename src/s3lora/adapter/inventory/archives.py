@@ -1,6 +1,7 @@
 """Pickles in what they come packed in: compressed by joblib, members of zip and tar archives, arrays of objects.
 
-What is unpacked is bounded in bytes, whatever the archive claims. Nothing is written and nothing is run.
+Archives within archives are looked into as well, and a member is told by its name or by its first bytes. What is
+unpacked is bounded in bytes, whatever the archive claims. Nothing is written and nothing is run.
 """
 
 from __future__ import annotations
@@ -17,18 +18,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3lora.adapter.inventory.pickle_source import PickleBudget, PickleSource
-from s3lora.adapter.inventory.pickles import PickleNames, looks_like_pickle, names_in
+from s3lora.adapter.inventory.pickles import IDENTIFIER, PickleNames, looks_like_pickle, names_in
 from s3lora.errors import printable
 
 #: Bytes that decide what a file is.
 HEAD = 4096
-#: Most bytes unpacked of one file, and members of an archive that are looked at.
+#: Most bytes unpacked of one file, members of an archive that are looked at, and archives within one another.
 MAX_UNPACKED = 64 * 1024 * 1024
 MAX_MEMBERS = 2000
+MAX_PACKED = 4
 #: Largest directory of a zip archive that is read, in bytes.
 MAX_DIRECTORY = 4 * 1024 * 1024
 _PICKLES = (".pkl", ".pickle", ".p", ".joblib", ".dill")
 _ZIP, _NPY = b"PK\x03\x04", b"\x93NUMPY"
+#: 7z, RAR, zstd and lz4, which are not unpacked here.
+_CLOSED = (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
+#: Bits of a zip entry that say it is encrypted or patched. Readers differ in what they make of them.
+_SEALED = 0x1 | 0x20 | 0x40
 _OBJECTS = re.compile(rb"'descr':[^}]*?'\|?O")
 _PIECE = 256 * 1024
 
@@ -55,27 +61,34 @@ def view_of(raw: bytes) -> ByteView:
     return ByteView(lambda at, count: raw[at : at + count], len(raw))
 
 
-def pickles_in(view: ByteView, budget: PickleBudget, *, named: bool = False, packed: bool = True) -> PickleNames | None:
+def pickles_in(
+    view: ByteView, budget: PickleBudget, *, named: bool = False, depth: int = MAX_PACKED
+) -> PickleNames | None:
     """Return what the pickles in a file name, None if it is none and holds none.
 
     Parameters:
         view: the file.
         budget: how much may be read.
         named: the name of the file says that it is a pickle, so that it is read as one whatever it begins with.
-        packed: look into what is compressed, too.
+        depth: how many archives within one another are looked into.
     """
     head = view.head()
+    unpack = _unpacker(head)
+    if (head.startswith(_ZIP) or _is_tar(head) or unpack) and depth <= 0:
+        return PickleNames(frozenset(), f"has more than {MAX_PACKED} archives within one another, which were not read")
     if head.startswith(_ZIP):
-        return _joined(_in_zip(view, budget))
-    if head[257:262] == b"ustar":
-        return _joined(_in_tar(view, budget))
+        return _joined(_in_zip(view, budget, depth))
+    if _is_tar(head):
+        return _joined(_in_tar(view, budget, depth))
     if head.startswith(_NPY):
         return _in_array(view, head, budget)
-    if packed and (unpack := _unpacker(head)) is not None:
-        if not named and not looks_packed(_unpacked(view, unpack, HEAD)[0]):
+    if unpack is not None:
+        if not named and not _worth(_unpacked(view, unpack, HEAD)[0]):
             return None
-        raw, whole = _unpacked(view, unpack)
-        found = pickles_in(view_of(raw), budget, named=named, packed=False)
+        most = max(0, min(MAX_UNPACKED, budget.unpacked))
+        raw, whole = _unpacked(view, unpack, most)
+        budget.unpacked -= min(len(raw), most)
+        found = pickles_in(view_of(raw), budget, named=named, depth=depth - 1)
         if found is None or whole:
             return found
         return PickleNames(found.names, "was not unpacked to its end, so not all of it was read", found.whole)
@@ -84,18 +97,31 @@ def pickles_in(view: ByteView, budget: PickleBudget, *, named: bool = False, pac
     return None
 
 
-def looks_packed(head: bytes) -> bool:
+def _worth(head: bytes) -> bool:
     """Return whether what begins so is a pickle, or may hold one."""
-    return head.startswith((_ZIP, _NPY)) or head[257:262] == b"ustar" or looks_like_pickle(head, len(head))
+    if head.startswith(_NPY):
+        return _OBJECTS.search(head) is not None
+    return is_archive(head) or looks_like_pickle(head, len(head))
 
 
 def is_archive(head: bytes) -> bool:
-    """Return whether a file that begins so is an archive, or compressed."""
-    return head.startswith(_ZIP) or head[257:262] == b"ustar" or _unpacker(head) is not None
+    """Return whether a file that begins so is an archive, or compressed, and can be unpacked here."""
+    return head.startswith(_ZIP) or _is_tar(head) or _unpacker(head) is not None
 
 
-def zip_names(view: ByteView) -> list[str]:
-    """Return the names of the members of a zip archive, as far as they can be read."""
+def is_closed(head: bytes) -> bool:
+    """Return whether a file that begins so is an archive that is not unpacked here."""
+    return head.startswith(_CLOSED)
+
+
+def _is_tar(head: bytes) -> bool:
+    return head[257:262] == b"ustar"
+
+
+def member_names(view: ByteView) -> list[str]:
+    """Return the names of the members of a zip or tar archive, as far as they can be read."""
+    if _is_tar(view.head()):
+        return [name for name, _ in _tar_members(view)]
     archive = _zip(view)
     return [] if archive is None else [entry.filename for entry in archive.infolist()[:MAX_MEMBERS]]
 
@@ -108,7 +134,17 @@ def _joined(parts: Iterator[PickleNames]) -> PickleNames | None:
     return PickleNames(frozenset().union(*(part.names for part in found)), "; ".join([*notes][:3]))
 
 
-def _in_zip(view: ByteView, budget: PickleBudget) -> Iterator[PickleNames]:
+def _member_names(view: ByteView, budget: PickleBudget, named: bool, depth: int) -> Iterator[PickleNames]:
+    """Yield what a member names. Numbers may begin as a pickle does: of one that breaks off, only real names count."""
+    found = pickles_in(view, budget, named=named, depth=depth - 1)
+    if found is not None and not (named or found.whole):
+        names = frozenset(name for name in found.names if IDENTIFIER.fullmatch(name))
+        found = PickleNames(names, found.note, found.whole) if names else None
+    if found is not None:
+        yield found
+
+
+def _in_zip(view: ByteView, budget: PickleBudget, depth: int) -> Iterator[PickleNames]:
     archive = _zip(view)
     if archive is None:
         yield PickleNames(frozenset(), "is an archive that cannot be read")
@@ -116,25 +152,35 @@ def _in_zip(view: ByteView, budget: PickleBudget) -> Iterator[PickleNames]:
     entries = archive.infolist()
     left = MAX_UNPACKED
     for entry in entries[:MAX_MEMBERS]:
-        name = entry.filename.lower()
-        if not name.endswith((*_PICKLES, ".npy")):
-            continue
+        named = entry.filename.lower().endswith(_PICKLES)
+        most = max(0, min(left, budget.unpacked))
         try:
-            with archive.open(entry) as member:
-                raw = member.read(left + 1)
+            raw = _member(archive, entry, most, whole=named)
         except Exception as error:  # whatever a hostile archive makes zipfile stumble over
             where = printable(entry.filename, 60)
             yield PickleNames(frozenset(), f"its member {where} cannot be read ({printable(error, 60)})")
             continue
         left -= len(raw)
-        found = pickles_in(view_of(raw), budget, named=name.endswith(_PICKLES), packed=False)
-        if found is not None:
-            yield found
-        if left < 0:
+        budget.unpacked -= len(raw)
+        if named or _worth(raw[:HEAD]):
+            yield from _member_names(view_of(raw), budget, named, depth)
+        if len(raw) > most:
             yield PickleNames(frozenset(), f"unpacks to more than {MAX_UNPACKED:,} bytes, which were not all read")
             return
     if len(entries) > MAX_MEMBERS:
         yield PickleNames(frozenset(), f"has more than {MAX_MEMBERS:,} members, which were not all read")
+
+
+def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int, *, whole: bool) -> bytes:
+    """Return at most `most` + 1 bytes of a member, only its first ones if they are not worth more.
+
+    A wrong checksum and a mark of encryption are passed over: there are loaders that do not look at them.
+    """
+    entry.flag_bits &= ~_SEALED
+    del entry.CRC
+    with archive.open(entry) as member:
+        head = member.read(min(HEAD, most + 1))
+        return head + member.read(most + 1 - len(head)) if whole or _worth(head) else head
 
 
 class _ZipWindow(io.RawIOBase):
@@ -179,23 +225,30 @@ def _zip(view: ByteView) -> zipfile.ZipFile | None:
         return None
 
 
-def _in_tar(view: ByteView, budget: PickleBudget) -> Iterator[PickleNames]:
+def _in_tar(view: ByteView, budget: PickleBudget, depth: int) -> Iterator[PickleNames]:
     """Yield what the pickles of a tar archive name; torch kept its oldest checkpoints so."""
+    for name, part in _tar_members(view):
+        if part is None:
+            yield PickleNames(frozenset(), "is an archive that cannot be read to its end")
+            return
+        named = name.endswith(_PICKLES) or name in ("pickle", "tensors", "storages")
+        yield from _member_names(part, budget, named, depth)
+
+
+def _tar_members(view: ByteView) -> Iterator[tuple[str, ByteView | None]]:
+    """Yield the names and contents of a tar archive; None where a content has no end."""
     at = 0
     for _ in range(MAX_MEMBERS):
         header = view.read_at(at, 512)
-        if len(header) < 512 or header[257:262] != b"ustar":
+        if len(header) < 512 or not _is_tar(header):
             return
         name = header[:100].split(b"\0")[0].decode("utf-8", "replace").lower()
         digits = header[124:136].strip(b" \0")
         if not re.fullmatch(rb"[0-7]+", digits):
-            yield PickleNames(frozenset(), "is an archive that cannot be read to its end")
+            yield name, None
             return
         size = int(digits, 8)
-        named = name.endswith(_PICKLES) or name in ("pickle", "tensors", "storages")
-        found = pickles_in(view.part(at + 512, size), budget, named=named, packed=False)
-        if found is not None:
-            yield found
+        yield name, view.part(at + 512, size)
         at += 512 + -(-size // 512) * 512
 
 
@@ -226,7 +279,7 @@ def _unpacker(head: bytes) -> Callable[[], Any] | None:
     return None
 
 
-def _unpacked(view: ByteView, make: Callable[[], Any], most: int = MAX_UNPACKED) -> tuple[bytes, bool]:
+def _unpacked(view: ByteView, make: Callable[[], Any], most: int) -> tuple[bytes, bool]:
     """Return the first bytes of what is compressed, and whether these are all; the rest of a damaged file is left."""
     made, found = make(), io.BytesIO()
     zipped = hasattr(made, "unconsumed_tail")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from s3lora.adapter.inventory import kinds
 from s3lora.adapter.inventory.model import FileRole, InventoryFile
@@ -17,7 +18,7 @@ HEAD = 4096
 MAX_TEXT = 1024 * 1024
 MAX_PARSED = 64 * 1024 * 1024
 MAX_TEMPLATES = 512 * 1024
-#: Names that are told of one file. Of more, those that are often misused come before others.
+#: Names that are told of one file, those that are often misused before others.
 MAX_TOLD = 50
 _MISUSED = frozenset(
     (
@@ -123,14 +124,16 @@ class FileReader:
     def _archive(self, opened: OpenedFile, other: InventoryFile) -> InventoryFile:
         if not _may_be_packed(opened.head):
             return other
-        from s3lora.adapter.inventory.archives import ByteView, is_archive, zip_names
+        from s3lora.adapter.inventory.archives import ByteView, is_archive, is_closed, member_names
 
+        if is_closed(opened.head):
+            return replace(other, runs=("an archive of a kind that is not unpacked",))
         if not is_archive(opened.head):
             return other
-        names = zip_names(ByteView(opened.file.bytes, opened.file.size))
-        role: FileRole = "code" if any(kinds.is_code(name.lower(), b"") for name in names) else "other"
-        note = "an archive that holds code" if role == "code" else "an archive, not unpacked"
-        return InventoryFile(path=other.path, role=role, bytes=other.bytes, note=note)
+        names = member_names(ByteView(opened.file.bytes, opened.file.size))
+        if any(kinds.is_code(name.lower(), b"") for name in names):
+            return replace(other, role="code", note="an archive that holds code")
+        return replace(other, note="an archive, not unpacked")
 
     def _json(self, opened: OpenedFile) -> tuple[tuple[str, ...], str]:
         from s3lora.adapter.inventory.configs import MAX_CONFIG, read_config
@@ -168,10 +171,13 @@ def _may_be_pickle(head: bytes) -> bool:
 
 
 def _may_be_packed(head: bytes) -> bool:
-    return head[:1] in (b"P", b"\x1f", b"\x78", b"B", b"\xfd", b"\x5d") or head[257:262] == b"ustar"
+    return (
+        head[:1] in (b"P", b"\x1f", b"\x78", b"B", b"\xfd", b"\x5d", b"7", b"R", b"\x28", b"\x04")
+        or head[257:262] == b"ustar"
+    )
 
 
 def _told(names: Iterable[str]) -> tuple[str, ...]:
     ranked = sorted(names, key=lambda name: (name.split(".")[0] not in _MISUSED, name))
     more = (f"and {len(ranked) - MAX_TOLD} more",) if len(ranked) > MAX_TOLD else ()
-    return (*sorted(ranked[:MAX_TOLD]), *more)
+    return (*ranked[:MAX_TOLD], *more)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Opcodes followed and bytes fetched in one folder, together.
+#: Opcodes followed, bytes fetched and bytes unpacked in one folder, together.
 MAX_OPCODES = 1_000_000
 MAX_BYTES = 256 * 1024 * 1024
+MAX_UNPACKED = 256 * 1024 * 1024
 #: Longest text that is kept and longest line, in bytes; names are shorter.
 MAX_TEXT = 4096
 MAX_LINE = 64 * 1024
 _PIECE = 8192
+_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{2})|([\\'\"abfnrtv]))")
+_LETTERS = {ord(letter): value for letter, value in zip(r"\'" + '"abfnrtv', "\\'\"\a\b\f\n\r\t\v", strict=True)}
 
 
 @dataclass(slots=True)
@@ -20,6 +24,7 @@ class PickleBudget:
 
     opcodes: int = MAX_OPCODES
     bytes: int = MAX_BYTES
+    unpacked: int = MAX_UNPACKED
 
 
 class PickleEndError(Exception):
@@ -143,5 +148,12 @@ def escaped(source: PickleSource) -> str:
 
 def quoted(source: PickleSource) -> str:
     """Read STRING: a line in quotes, with the escapes of Python's bytes."""
-    raw = source.line().strip()[1:-1]
-    return raw.decode("unicode-escape", "replace")
+    return text(_ESCAPE.sub(_escape, source.line().strip()[1:-1]))
+
+
+def _escape(match: re.Match[bytes]) -> bytes:
+    octal, digits, letter = match.groups()
+    if letter:
+        return _LETTERS[letter[0]].encode()
+    # Python keeps the last eight bits of what three octal digits say.
+    return bytes([int(octal, 8) & 0xFF if octal else int(digits, 16)])

@@ -39,7 +39,7 @@ MAX_NAMES = 10_000
 #: What ends the names that joblib's wrappers of arrays have had.
 _ARRAY = ".NumpyArrayWrapper"
 _DTYPE = re.compile(r"[|<>=]?([?a-zA-Z])(\d{0,6})")
-_IDENTIFIER = re.compile(r"[\w.<>]{1,120}")
+IDENTIFIER = re.compile(r"[\w.<>]{1,120}")
 PUT_TOGETHER = "a name that is put together while it is loaded"
 
 
@@ -114,7 +114,7 @@ def names_in(source: PickleSource, *, arrays: bool = True) -> PickleNames:
     if met and arrays:
         source.at = start
         # What lies in an array may look like a name without being one.
-        names |= {name for name in names_in(source, arrays=False).names if _IDENTIFIER.fullmatch(name)}
+        names |= {name for name in names_in(source, arrays=False).names if IDENTIFIER.fullmatch(name)}
     return PickleNames(frozenset(names), note, whole)
 
 
@@ -138,7 +138,7 @@ def looks_like_pickle(head: bytes, size: int) -> bool:
     if head[:1] not in (b"c", b"(", b"i", b"]", b"}") or b"\n" not in head:
         return False
     found = names_in(PickleSource(lambda at, count: head[at : at + count], len(head), PickleBudget(10_000)))
-    return bool(found.names) and found.whole and all(_IDENTIFIER.fullmatch(name) for name in found.names)
+    return bool(found.names) and found.whole and all(IDENTIFIER.fullmatch(name) for name in found.names)
 
 
 @dataclass(slots=True)
@@ -191,7 +191,7 @@ class _Follower:
     def name(self, module: Any, name: Any) -> None:
         """Push a global, and remember that it is named."""
         text = f"{module}.{name}" if type(module) is str and type(name) is str else PUT_TOGETHER
-        if not _IDENTIFIER.fullmatch(text):
+        if not IDENTIFIER.fullmatch(text):
             text = printable(text, 120)
         if len(self.names) < MAX_NAMES:
             self.names.add(text)
