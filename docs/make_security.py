@@ -129,7 +129,7 @@ def _table(rows: list[dict[str, Any]], title: str) -> str:
 
 
 def _said(rows: list[dict[str, Any]], tool: str) -> str:
-    counts = Counter(row[tool] or "–" for row in rows)
+    counts = Counter(re.sub(r"(?<=names )(.+)", r"`\1`", row[tool]) or "–" for row in rows)
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{count} × {said}" for said, count in sorted(counts.items()))
