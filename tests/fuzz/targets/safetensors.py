@@ -119,7 +119,7 @@ def _bytes(tensor: Any) -> bytes:
 
 def _writes_back(file: WeightsFile, path: Path) -> None:
     """Raise unless what is written of a file is read as the same."""
-    write_safetensors(path, list(file.tensors.values()), {}, file.metadata)
+    write_safetensors(path, file.tensors, {}, file.metadata)
     with never_refused("what was written is read again"):
         again = read_safetensors(path)
     try:
