@@ -191,7 +191,7 @@ def test_compare(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_compare_of_equals_and_of_strangers(adapter: Path, tmp_path: Path, capsys: Any) -> None:
     same = call(capsys, "compare", adapter, adapter)
-    assert same.out == "adapter → adapter  12 modules in both, 0 changed\n"
+    assert same.out == "adapter → adapter  12 modules in both, 0 changed\nnothing but LoRA in both\n"
     stranger = make_adapter(tmp_path / "stranger", {"h.0.c_attn": (4, 4, 2)})
     result = call(capsys, "compare", adapter, stranger)
     assert (result.status, result.err) == (3, "s3lora: adapter and stranger have no module in common\n")

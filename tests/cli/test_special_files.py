@@ -33,7 +33,7 @@ PATIENCE = 300
 FILES = {"FILE", "FOLDER", "DIR", "PATH", "PATH...", "ADAPTER", "[ADAPTER]...", "A B [C...]", "A B [C...] | RUN",
          "PRUNED", "ORIGINAL", "INPUT...", "MODEL"}  # fmt: skip
 OTHERS = {"N", "M", "K", "F", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "NAMES", "LIST", "REGEX", "RULE", "URL",
-          "SPEC", "ADDRESS", "W,W...", "[SQL]"}  # fmt: skip
+          "SPEC", "ADDRESS", "W,W...", "[SQL]", "HOST", "NAME[: REASON]"}  # fmt: skip
 #: Of those of `FILES`, what names a module.
 MODULES = {("restore", "only")}
 #: Parameters that are written to.

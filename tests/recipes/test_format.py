@@ -146,7 +146,7 @@ def test_compares_composes_and_describes(toy: Copy, adapter: Path, tmp_path: Pat
         assert module["together"]["indices"]["frobenius"] == pytest.approx(both, rel=1e-9)
     assert [module["path"] for module in json.loads(compared)["modules"]] == PATHS
     properties = {part["name"]: part["value"] for part in json.loads(bill)["metadata"]["component"]["properties"]}
-    assert int(properties["s3lora:parameters"]) == RANK * (M + N + 1) * len(PATHS)
+    assert int(properties["s3lora:parameters:lora"]) == RANK * (M + N + 1) * len(PATHS)
     assert "2 removed" in card.read_text()
 
 
