@@ -247,7 +247,7 @@ def test_names_in_adapters_command_no_runner(desk: Path) -> None:
     ran = run_step("scan", desk, paths="evil", fail_on="magnitude > 0")
     assert ran.status == 1
     assert "::add-mask::secret" in ran.log
-    assert "##[error]" in ran.log
+    assert r"#\#[error]" in ran.log
     assert ran.obeyed == []
     tokens = {re.findall(r"::stop-commands::(\S+)", run_step("scan", desk, paths="evil").log)[0] for _ in range(2)}
     assert len(tokens) == 2, "nobody can know it beforehand"
