@@ -43,6 +43,9 @@ FOUND: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "embed_base_layer": (("base-weights",), ("lm_head.base_layer.weight",)),
     "lora_bias_huge": (("bias",), ("lora_B.bias",)),
     "finite_factors_overflow": (("nonfinite",), ("model.layers.0.self_attn.q_proj",)),
+    "init_pissa": (("base-weights",), ("adapter_config.json",)),
+    "init_corda": (("base-weights",), ("adapter_config.json",)),
+    "name_dotted": (("dead-modules",), ("q_proj",)),
     "decoy_second_weights": (("other-weights",), ("adapters.safetensors",)),
     "decoy_index_and_bin": (("other-weights",), ("adapter_model.safetensors.index.json",)),
     "two_weights": (("other-weights",), ("adapter_model.bin",)),
@@ -58,9 +61,9 @@ FOUND: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 #: Cases that pass every rule, with what a report may note.
 PASSES = (
-    *("p_prefix_good", "missing_target", "name_default", "name_dotted", "tied_both", "rslora", "diffusers_meta"),
+    *("p_prefix_good", "missing_target", "name_default", "tied_both", "rslora", "diffusers_meta"),
     *("moe_fused", "p_router_default", "p_router_initfalse", "p_alora", "tinker_plain", "vlm_new", "vlm_old"),
-    *("p_cA", "p_cB", "regex_target_llamacpp", "init_pissa", "init_corda", "sglang_mixed_rank", "sglang_gdn"),
+    *("p_cA", "p_cB", "regex_target_llamacpp", "sglang_mixed_rank", "sglang_gdn"),
     "sglang_mla",
 )
 #: Case → the status, and words of the error.

@@ -28,7 +28,7 @@ MADE: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "heads": ({"lm_head.weight": ONE}, {"modules_to_save": ["lm_head"]}),
     "tokens": ({"model.embed_tokens.token_adapter.trainable_tokens_delta": ONE}, {}),
     "bias": ({"model.norm.bias": ONE[0]}, {"bias": "all"}),
-    "dora": ({f"{next(iter(LAYERS))}.lora_magnitude_vector": np.ones(16, np.float32)}, {"use_dora": True}),
+    "dora": ({f"{path}.lora_magnitude_vector": np.ones(16, np.float32) for path in LAYERS}, {"use_dora": True}),
     "base-weights": ({"model.norm.weight": ONE[0]}, {}),
 }
 
@@ -209,6 +209,24 @@ def test_finite_factors_whose_product_is_not(dtype: str, large: float, desk: Pat
     write_safetensors(desk / "a" / "adapter_model.safetensors", tensors)
     err = gated(capsys, status=1).err
     assert f"nonfinite is 1 ({next(iter(LAYERS))}), rule nonfinite > 0: 1 of them has finite factors" in err
+
+
+def test_a_float64_that_no_model_can_take(desk: Path, capsys: Any) -> None:
+    """Finite in the file, as is the product, and infinite in the float32 that PEFT makes of it."""
+    tensors = {}
+    for i, (path, (m, n, r)) in enumerate(LAYERS.items()):
+        a, b = (factor.astype(np.float64) for factor in factors(m, n, r, seed=i))
+        tensors[f"{P}{path}.lora_A.weight"], tensors[f"{P}{path}.lora_B.weight"] = a * 1e-60, b * 1e60
+    write_safetensors(good(desk / "a") / "adapter_model.safetensors", tensors)
+    gated(capsys, status=1)
+
+
+@pytest.mark.parametrize("changes", [{"init_lora_weights": "pissa_niter_4"}, {"layer_replication": [[0, 2], [1, 3]]}])
+def test_a_configuration_that_changes_the_base_model(changes: Mapping[str, Any], desk: Path, capsys: Any) -> None:
+    make_adapter(desk / "a", LAYERS, config=changes)
+    found = gated(capsys, status=1)
+    assert "in adapter_config.json changes the base model at load" in found.err
+    gated(capsys, "--allow", "base-weights", status=0)
 
 
 def test_findings_come_in_a_fixed_order(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -431,7 +449,7 @@ def test_sarif_suppresses_what_is_allowed(desk: Path, capsys: pytest.CaptureFixt
         (found,) = run["results"]
         assert (found["ruleId"], found["level"], found["suppressions"]) == ("S3L006", "note", [suppression])
         assert run["invocations"][0]["exitCode"] == 0
-        assert "allowed: dora is 1" in found["message"]["text"]
+        assert "allowed: dora is 8" in found["message"]["text"]
     call(capsys, "scan", "a", *rules, "--allow", "dora", "--format", "sarif", "-o", "known.sarif")
     later = sarif(capsys, *rules, "--baseline", "known.sarif")["results"]
     assert [one["baselineState"] for one in later] == ["new"], "what was allowed was never a finding"

@@ -58,6 +58,8 @@ def within(name: str) -> Callable[[str], str]:
 KEYS: dict[str, Callable[[str], str]] = {
     "as saved": lambda name: name,
     "with an adapter's name": lambda name: name.replace(".weight", ".default.weight"),
+    "with another adapter's name": lambda name: name.replace(".weight", ".second.weight"),
+    "with the end of an embedding": lambda name: name.removesuffix(".weight"),
     "torch.compile in front": lambda name: f"_orig_mod.{name}",
     "torch.compile in the middle": within("_orig_mod"),
     "torch.compile after the prefix": replaced(PREFIX, f"{PREFIX}_orig_mod."),
@@ -269,6 +271,59 @@ def test_empty_tensors(tmp_path: Path) -> None:
     assert set(one.modules) == {PREFIX + name for name in empty}
     assert "ZeRO-3" in one.cause
     assert "gather" in one.remedy
+
+
+@pytest.mark.parametrize("value", [False, 0, None, "", []])
+def test_what_peft_fills_at_random(value: Any, tmp_path: Path) -> None:
+    config = {"init_lora_weights": value, "target_modules": ["q_proj", "v_proj", "down_proj", "lm_head"]}
+    assert inventory(make_adapter(tmp_path / "whole", SHAPES, config=config)).unapplied == ()
+    lost = "model.layers.1.mlp.down_proj"
+    some = {path: shape for path, shape in SHAPES.items() if path != lost}
+    (one,) = inventory(make_adapter(tmp_path / "some", some, config=config)).unapplied
+    assert (one.kind, one.modules, one.dead) == ("incomplete", (lost,), True)
+    left = {**config, "exclude_modules": [lost]}
+    assert inventory(make_adapter(tmp_path / "left", some, config=left)).unapplied == ()
+    more = {**config, "target_modules": [*config["target_modules"], "up_proj"]}
+    (one,) = inventory(make_adapter(tmp_path / "more", SHAPES, config=more)).unapplied
+    assert (one.kind, one.modules, one.dead) == ("untrained", ("up_proj",), True)
+    biased = {**config, "lora_bias": True}
+    (one,) = inventory(make_adapter(tmp_path / "biased", SHAPES, config=biased)).unapplied
+    assert (one.kind, set(one.modules)) == ("incomplete", set(PATHS))
+    far = {**SHAPES, "model.layers.999999999.mlp.down_proj": (WIDTH, WIDTH, RANK)}
+    (one,) = inventory(make_adapter(tmp_path / "far", far, config=config)).unapplied
+    assert "model.layers.*.mlp.down_proj" in one.modules
+
+
+def test_dora_without_magnitudes(tmp_path: Path) -> None:
+    """PEFT takes those of the base weights, and the model computes something else than with B·A added."""
+    torch = pytest.importorskip("torch")
+    peft = pytest.importorskip("peft")
+    folder = make_adapter(tmp_path, SHAPES, config={**NO_TASK, "use_dora": True})
+    (one,) = inventory(folder).unapplied
+    assert (one.kind, set(one.modules), one.dead) == ("incomplete", set(PATHS), True)
+    torch.manual_seed(0)
+    base = model()
+    before = base.lm_head.weight.detach().clone()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        merged = peft.PeftModel.from_pretrained(base, folder).merge_and_unload()
+    with open_adapter(folder) as adapter:
+        module = next(one for one in adapter.modules if one.path == "lm_head")
+        update = module.scaling.value * module.B.array() @ module.A.array()
+    assert not np.allclose((merged.lm_head.weight - before).detach().numpy(), update, atol=1e-3)
+
+
+def test_tensors_where_peft_does_not_look(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    file = make_adapter(tmp_path, SHAPES, config=NO_TASK) / "adapter_model.safetensors"
+    torch.save({"state_dict": load_file(file)}, tmp_path / "adapter_model.bin")
+    file.unlink()
+    (one,) = inventory(tmp_path).unapplied
+    assert (one.kind, set(one.modules), one.dead) == ("name", set(PATHS), True)
+    torch.save(torch.load(tmp_path / "adapter_model.bin")["state_dict"], tmp_path / "adapter_model.bin")
+    assert inventory(tmp_path).unapplied == ()
 
 
 def test_one_ranks_slice(tmp_path: Path) -> None:

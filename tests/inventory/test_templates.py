@@ -44,6 +44,9 @@ ORDINARY = {
 {{ json_dict[key] | tojson | safe }}{%- endfor %}{%- endmacro %}{{ keys(tool['function']['parameters'], ['type']) }}
 {{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join('\\n') }}
 {% for i in range(messages|length) %}{{ messages[i] }}{% endfor %}{{ '%s: %s' % (role, message.content) }}
+{%- set ns = namespace(last='', at=0) %}{%- set ns.at = ns.at + 1 %}
+{%- set ns.last = 'tool_' ~ role %}
+{{ ns.last ~ messages[ns.at] }}
 {{ tool.properties | dictsort }}{{ "__tool__" }}{{ content.replace('__', '') }}{{ '-' * 40 }}{{ x[1:10] }}""",
 }
 ESCAPES = {
@@ -64,6 +67,10 @@ ESCAPES = {
     "{% set u = '_' * 2 %}{{ x[u + 'globals' + u] }}": "the item __globals__",
     "{% set a %}__class__{% endset %}{{ x[a] }}": "the item __class__",
     "{% for a in ['_'] %}{{ x[a ~ a ~ 'class' ~ a ~ a] }}{% endfor %}": "an item by a name that is put together",
+    "{% set n = namespace(a='_') %}{% set n.a = n.a ~ '_init__' %}{{ x[n.a] }}": "the name __init__",
+    "{% set n = namespace(a='_') %}{% set n.a = n.a + m + '_' %}{{ x[n.a] }}": "the item _",
+    "{% set n = namespace(a=y) %}{% set n.a = n.a ~ '_' %}{{ x[n.a] }}": "an item by a name that is put together",
+    "{% set a = '_' %}{% set a = a ~ '_' %}{{ x[a ~ 'init' ~ a] }}": "the name __init__",
     "{% macro m(a) %}{{ x[a] }}{% endmacro %}{{ m('__init__') }}": "the name __init__",
     "{{ x['__CLASS__'|lower] }}": "the item __class__",
     "{{ [x]|map(attribute='__class__')|list }}": "the attribute __class__",

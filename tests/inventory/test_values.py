@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -120,6 +120,7 @@ def files(draw: st.DrawFn) -> tuple[list[tuple[str, str, int, int]], bytes, list
 
 
 @given(made=files(), some=st.booleans())
+@example(made=([("t0", "F4", 16, 0)], bytes(16), []), some=False)
 def test_tensors_anywhere_in_a_file(tmp_path_factory: Any, made: Any, some: bool) -> None:
     parts, raw, cuts = made
     raw = bytes(raw)

@@ -197,13 +197,17 @@ class LongMatrix:
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """One opened weights file: its tensors in file order, its `__metadata__`, and what a user must be told of it."""
+    """One opened weights file: its tensors in file order, its `__metadata__`, and what a user must be told of it.
+
+    `nested` tells that the tensors lie in a dictionary inside the one that loaders take.
+    """
 
     name: str
     file: RegularFile
     tensors: dict[str, StoredTensor]
     metadata: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    nested: bool = False
 
     def close(self) -> None:
         """Close the file."""

@@ -62,7 +62,7 @@ def _read(file: RegularFile, path: Path) -> WeightsFile:
             file=path.name,
             fix=HOSTILE,
         )
-    return WeightsFile(path.name, file, tensors, warnings=warnings)
+    return WeightsFile(path.name, file, tensors, warnings=warnings, nested=bool(warnings))
 
 
 def _not_zip(head: bytes, path: Path) -> AdapterFileError:

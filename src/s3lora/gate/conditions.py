@@ -95,8 +95,9 @@ add(
         counting.nonfinite,
         "NonFiniteValues",
         "Tensors hold NaN or infinity, or a product overflows.",
-        "A tensor of the file, whether it belongs to a LoRA module or not, is not finite, or the update of a module is "
-        "larger than float16 (for a float16 file) or float32 can say, so that a model with this adapter computes NaN.",
+        "A tensor of the file, whether it belongs to a LoRA module or not, is not finite or beyond float32, or "
+        "theupdate of a module is larger than float16 (for a float16 file) or float32 can say, so that a model with "
+        "this adapter computes NaN.",
         "The training diverged, or the file is damaged. Fetch the file again or go back to an earlier checkpoint.",
         "error",
         why=counting.why_nonfinite,
@@ -136,15 +137,16 @@ add(
     Condition(
         "base-weights",
         "S3L007",
-        counting.counted_kind("base-weights"),
+        counting.base_weights,
         "BaseWeightsOverwritten",
-        "The file holds weights that take the place of weights of the base model.",
+        "The adapter replaces or changes weights of the base model.",
         "PEFT and MLX read whatever name of the model the file holds: a norm, a projection, `….base_layer.weight`. No "
-        "index has seen these weights, and they replace what the base model was trained to be.",
+        "index has seen these weights, and they replace what the base model was trained to be. PEFT also changes the "
+        "base model where the configuration says so: `init_lora_weights` of PiSSA and its kin, `layer_replication`.",
         "`s3lora prune --drop other` writes the adapter without them. " + _ALLOW.format(name="base-weights"),
         "error",
         standing=True,
-        why=counting.why_kind("base-weights"),
+        why=counting.why_base_weights,
     )
 )
 add(
@@ -234,8 +236,9 @@ add(
         counting.dead,
         "ModulesNotApplied",
         "The file holds modules that PEFT does not apply.",
-        "Keys with the prefix of a wrapper, modules that the configuration does not target, empty tensors, or one "
-        "rank's slice: PEFT goes on without them, or stops. What was measured is not what would be loaded.",
+        "Keys with the prefix of a wrapper or another adapter's name, modules that the configuration does not target, "
+        "empty tensors, or one rank's slice: PEFT goes on without them, or stops. Or it adds what the file lacks, such "
+        "as DoRA's magnitudes. What was measured is not what would be loaded.",
         "The message names the cause and what mends it. " + _ALLOW.format(name="dead-modules"),
         "error",
         why=counting.why_dead,

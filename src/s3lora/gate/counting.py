@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from s3lora.adapter.inventory.model import Inventory, InventoryFile, InventoryTensor
 from s3lora.adapter.model import path_parts
 from s3lora.choose.rules import Outlier
 from s3lora.choose.select import Filter, Plan, select
+from s3lora.errors import printable
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.spectrum.indices import INDICES
 
@@ -38,6 +41,10 @@ class Asked:
         return self.scan.inventory
 
 
+#: The largest number that a float32 is.
+LARGEST = float(np.finfo(np.float32).max)
+
+
 def selected(asked: Asked) -> tuple[str, ...]:
     """Return the modules that the plan chose."""
     return () if asked.plan is None else asked.plan.paths
@@ -57,10 +64,14 @@ def zero(asked: Asked) -> tuple[str, ...]:
 
 
 def nonfinite(asked: Asked) -> tuple[str, ...]:
-    """Return the modules that hold NaN or infinity or overflow, and all other tensors that are not finite."""
+    """Return the modules that hold NaN or infinity or overflow, and all other tensors that are not finite.
+
+    A float64 may be finite and too large for a model, which takes it as a float32.
+    """
     modules = [module.path for module in asked.modules if module.nonfinite or module.overflows]
     tensors = (one for one in asked.inventory.tensors if one.finite is False and one.role != "factor")
-    return (*modules, *(one.name for one in tensors))
+    large = (one for one in asked.inventory.tensors if one.largest is not None and one.largest > LARGEST)
+    return tuple(dict.fromkeys((*modules, *(one.name for one in tensors), *(one.name for one in large))))
 
 
 def why_nonfinite(asked: Asked) -> str:
@@ -104,6 +115,22 @@ def of_kinds(asked: Asked, *kinds: str) -> list[InventoryTensor]:
 def of_kind(name: str, asked: Asked) -> tuple[str, ...]:
     """Return the names of the tensors of one of `KINDS`."""
     return tuple(tensor.name for tensor in of_kinds(asked, name))
+
+
+def base_weights(asked: Asked) -> tuple[str, ...]:
+    """Return the tensors that take the place of base weights, and the configuration where it changes the base model."""
+    return (*of_kind("base-weights", asked), *_changed(asked))
+
+
+def why_base_weights(asked: Asked) -> str:
+    """Return what these are."""
+    told = [_why_unseen(asked, "base-weights")] if of_kind("base-weights", asked) else []
+    return "; ".join((*told, *(f"{one} changes the base model at load" for one in _changed(asked))))
+
+
+def _changed(asked: Asked) -> tuple[str, ...]:
+    changed = asked.inventory.base_changed
+    return () if changed is None else (f"{printable(changed, 40)} in adapter_config.json",)
 
 
 def counted_kind(kind: str) -> Callable[[Asked], tuple[str, ...]]:

@@ -79,7 +79,7 @@ def _lora(inventory: Inventory) -> str:
     ]
     if all(tensor.finite for tensor in inventory.tensors):
         facts.append("all finite" if not others else "all values of the file finite")
-    return f"{'LoRA' if others else 'LoRA only'}: {', '.join(facts)}"
+    return f"{'LoRA' if others or inventory.base_changed else 'LoRA only'}: {', '.join(facts)}"
 
 
 def _folder(inventory: Inventory) -> str:
@@ -98,6 +98,9 @@ def _lines(scan: Scan) -> Iterator[GlanceLine]:
     inventory = scan.inventory
     for kind, belongs in KINDS.items():
         yield from _tensors(kind, [tensor for tensor in inventory.tensors if belongs(tensor)])
+    if inventory.base_changed:
+        what = head(inventory.base_changed, NAME)
+        yield GlanceLine("base-weights", f"{what} in adapter_config.json changes the base model at load")
     for one in inventory.unapplied:
         yield GlanceLine("dead-modules" if one.dead else one.kind, _unapplied(one))
     if text := _other_weights(inventory):

@@ -24,6 +24,11 @@ def changed_base(config: Mapping[str, Any] | None) -> str | None:
     return method if isinstance(method, str) and method.lower().startswith(BASE_CHANGING) else None
 
 
+def replicates(config: Mapping[str, Any] | None) -> bool:
+    """Return whether the layers of the base model are put together anew at load."""
+    return bool((config or {}).get("layer_replication"))
+
+
 def peft_notes(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> Iterator[str]:
     """Yield what the user should know."""
     if (method := changed_base(config)) is not None:
@@ -31,6 +36,8 @@ def peft_notes(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> Iter
             f"initialised by {printable(method, 40)}: B·A holds a part of the base weight, which is taken out of the "
             "base at load, so the scores are not those of what was learned"
         )
+    if replicates(config):
+        yield "layer_replication: PEFT leaves out, repeats and orders the layers of the base model as it says"
     if config.get("alora_invocation_tokens"):
         yield "aLoRA: it acts only on what follows its invocation tokens"
     names = {module.projection for module in modules}

@@ -6,8 +6,10 @@ configuration decide them. Whether the base model has a module of a name, it alo
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from s3lora.adapter.expressions import Expression, ExpressionError
@@ -19,7 +21,11 @@ from s3lora.errors import printable
 
 #: Expressions in a list of a configuration that are tried; nobody writes more than a few.
 MAX_EXPRESSIONS = 100
+#: Layers of a model that are looked through; the largest have 126.
+MAX_LAYERS = 1000
 _REWRITE = "`s3lora prune` writes the keys without it"
+#: What follows a module's path in a key that PEFT finds, with or without the adapter's name that it gives by itself.
+_LEAF = re.compile(r"\.lora_(?:[AB](?:\.default)?\.weight|embedding_[AB](?:\.default)?)")
 
 
 def unapplied_of(adapter: Adapter, tensors: tuple[InventoryTensor, ...]) -> tuple[Unapplied, ...]:
@@ -32,6 +38,8 @@ def unapplied_of(adapter: Adapter, tensors: tuple[InventoryTensor, ...]) -> tupl
     if "peft_type" in config:
         found += _untargeted([module for module in adapter.modules if module.path not in dead], config)
         found += _missing(adapter.modules, config)
+        found += _misnamed(adapter)
+        found += _incomplete(adapter.modules, config)
     found += _empty(tensors)
     found += _slices(adapter)
     return tuple(found)
@@ -65,6 +73,82 @@ def _prefixes(adapter: Adapter) -> Iterator[Unapplied]:
             cause=f"their keys lack `{PREFIX}`: PEFT finds no such module and goes on without",
             remedy="save with `save_pretrained`; `s3lora prune` writes the keys with it",
         )
+
+
+def _misnamed(adapter: Adapter) -> Iterator[Unapplied]:
+    """Yield the modules whose keys lie or end where PEFT does not look."""
+    if any(file.nested for file in adapter.files):
+        yield Unapplied(
+            kind="name",
+            modules=tuple(module.path for module in adapter.modules),
+            cause="the file holds its tensors under `state_dict`, where PEFT does not look, and goes on without",
+            remedy="save what is inside, or let `s3lora prune` write it",
+        )
+    paths = [
+        module.path
+        for module in adapter.modules
+        for part in module.parts
+        if not _LEAF.fullmatch(part.tensor.name[part.tensor.name.rfind(".lora_") :])
+    ]
+    if paths:
+        yield Unapplied(
+            kind="name",
+            modules=tuple(dict.fromkeys(paths)),
+            cause="their keys hold the name of another adapter than `default`, or lack an end such as `.weight`: PEFT "
+            "finds no such parameter and goes on without",
+            remedy="save with `save_pretrained`, or rename the keys: `….lora_A.weight` and `….lora_B.weight`",
+        )
+
+
+def _incomplete(modules: Sequence[LoraModule], config: Mapping[str, Any]) -> Iterator[Unapplied]:
+    """Yield what PEFT adds to an update by itself, since the configuration asks for it and the file lacks it."""
+    rescaled = [module.path for module in modules if config.get("use_dora") and not module.dora]
+    if rescaled:
+        yield Unapplied(
+            kind="incomplete",
+            modules=tuple(rescaled),
+            cause="`use_dora` is set, and the file holds no magnitudes of them: PEFT takes those of the base weights, "
+            "which changes what the update does",
+            remedy="set `use_dora` to false, or save the magnitudes",
+        )
+    if random := [*_left_out(modules, config), *_unbiased(modules, config)] if _at_random(config) else []:
+        yield Unapplied(
+            kind="incomplete",
+            modules=tuple(dict.fromkeys(random)),
+            cause="`init_lora_weights` is false, and the file lacks them or their biases: PEFT fills these at random",
+            remedy="set `init_lora_weights` to true, which changes nothing of what the file holds",
+        )
+
+
+def _at_random(config: Mapping[str, Any]) -> bool:
+    """Return whether PEFT fills at random what the file lacks, so that it has an effect."""
+    return not config.get("init_lora_weights", True)
+
+
+def _left_out(modules: Sequence[LoraModule], config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the modules that the file has of other layers and lacks of these, though the configuration means them."""
+    layers: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for module in modules:
+        if module.layer is not None and module.group is None:
+            where = block(module.path)
+            layers[where.rpartition(".")[0], module.path[len(where) :]].add(module.layer)
+    last: dict[str, int] = {}
+    for (head, _), found in layers.items():
+        last[head] = max(last.get(head, 0), *found)
+    targeted = _targeted(config)
+    for (head, tail), found in layers.items():
+        if last[head] > MAX_LAYERS:
+            yield f"{head}.*{tail}"
+            continue
+        paths = (f"{head}.{layer}{tail}" for layer in range(last[head] + 1) if layer not in found)
+        with suppress(ExpressionError):  # told elsewhere
+            yield from (path for path in paths if targeted(path))
+
+
+def _unbiased(modules: Sequence[LoraModule], config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the modules of which the file lacks the bias that `lora_bias` asks for."""
+    if config.get("lora_bias"):
+        yield from (one.path for one in modules if not any(name.endswith(".bias") for name in one.extras))
 
 
 def _untargeted(modules: list[LoraModule], config: Mapping[str, Any]) -> Iterator[Unapplied]:
@@ -158,7 +242,7 @@ def _missing(modules: Sequence[LoraModule], config: Mapping[str, Any]) -> Iterat
             modules=tuple(missing),
             cause="`target_modules` names them, and the file holds nothing of them: PEFT builds them untrained",
             remedy="take these names out of `target_modules`, or find out why they were not saved",
-            dead=False,
+            dead=_at_random(config),
         )
 
 

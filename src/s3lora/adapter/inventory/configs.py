@@ -20,11 +20,12 @@ MAX_TOLD = 50
 _LIBRARIES = frozenset(
     (
         *("transformers", "diffusers", "torch", "peft", "sentence_transformers", "accelerate", "timm", "open_clip"),
-        *("torchvision", "torchaudio", "onnxruntime", "optimum", "flax", "__main__"),
+        *("torchvision", "torchaudio", "onnxruntime", "optimum", "flax", "megatron", "__main__"),
     )
 )
-#: Keys under which loaders find what to import: Transformers, Diffusers, Hydra, torchtune, Lightning.
-_CLASSES = ("auto_map", "_target_", "_component_", "class_path", "custom_pipelines", "custom_pipeline")
+#: Keys under which loaders find what to import: Transformers, Diffusers, Hydra, torchtune, Lightning, older
+#: PEFT, which imported any `megatron_core`.
+_CLASSES = ("auto_map", "_target_", "_component_", "class_path", "custom_pipelines", "custom_pipeline", "megatron_core")
 _YAML = re.compile(
     r"^[ \t]*(?:- )?[\"']?(_target_|_component_|class_path)[\"']?[ \t]*:[ \t]*[\"']?([^\s\"'#]{1,120})", re.MULTILINE
 )
@@ -102,6 +103,9 @@ def _told(key: str, value: Any) -> Iterator[str]:
         yield "trust_remote_code: true"
     elif key == "auto_mapping" and isinstance(value, dict) and _foreign(value.get("parent_library")):
         yield f"auto_mapping: {_shown(value['parent_library'])}"
+    elif key == "custom_pipelines" and isinstance(value, dict):
+        classes = (one.get("impl") for one in value.values() if isinstance(one, dict))
+        yield from (f"{key}: {_shown(name)}" for name in classes if _foreign(name))
     elif key in _CLASSES:
         yield from (f"{key}: {_shown(text)}" for text in _texts(value) if key == "auto_map" or _foreign(text))
 

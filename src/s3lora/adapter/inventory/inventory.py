@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from s3lora.adapter.formats.peft_notes import changed_base
+from s3lora.adapter.formats.peft_notes import changed_base, replicates
 from s3lora.adapter.inventory.applied import unapplied_of
 from s3lora.adapter.inventory.files import list_files
 from s3lora.adapter.inventory.loaders import choices
@@ -32,7 +32,7 @@ def inventory_of(adapter: Adapter, values: Mapping[str, TensorValues] | None = N
         loaders=choices(adapter, files),
         unapplied=unapplied_of(adapter, tensors),
         unlisted=unlisted,
-        base_changed=changed_base(adapter.config),
+        base_changed=changed_base(adapter.config) or ("layer_replication" if replicates(adapter.config) else None),
     )
 
 

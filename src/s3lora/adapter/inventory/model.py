@@ -16,7 +16,17 @@ FileRole = Literal["weights", "other weights", "adapter", "configuration", "toke
 #: How other weights relate to those that were measured.
 Sameness = Literal["same", "different", "unreadable"]
 #: Why modules that stand in the file are not applied, or are not what was trained.
-UnappliedKind = Literal["prefix", "not targeted", "no target_parameters", "empty", "slice", "untrained", "not known"]
+UnappliedKind = Literal[
+    "prefix",
+    "name",
+    "not targeted",
+    "no target_parameters",
+    "empty",
+    "slice",
+    "incomplete",
+    "untrained",
+    "not known",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +108,9 @@ class Inventory:
     """All that is in an adapter.
 
     `tensors` stand in the order of the file, `files` in order of their paths. `unlisted` counts files beyond the
-    bound of what is listed. `base_changed` names the initialisation that takes B·A out of the base weights at load
-    (PiSSA and its kin). Of an adapter in memory there are no files and no loaders.
+    bound of what is listed. `base_changed` names what of the configuration changes the base model at load: an
+    initialisation that takes B·A out of its weights (PiSSA and its kin), or `layer_replication`. Of an adapter in
+    memory there are no files and no loaders.
     """
 
     tensors: tuple[InventoryTensor, ...] = ()

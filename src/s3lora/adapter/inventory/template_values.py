@@ -59,6 +59,11 @@ def _name(node: Any, known: Mapping[str, TemplateValue], depth: int) -> Template
     return known.get(node.name, UNKNOWN)
 
 
+def _attribute(node: Any, known: Mapping[str, TemplateValue], depth: int) -> TemplateValue:
+    """Follow `ns.key`, an attribute of a namespace."""
+    return known.get(f"{node.node.name}.{node.attr}", UNKNOWN) if type(node.node).__name__ == "Name" else UNKNOWN
+
+
 def _list(node: Any, known: Mapping[str, TemplateValue], depth: int) -> TemplateValue:
     if len(node.items) > 1000:
         return TemplateValue(length=len(node.items))
@@ -251,6 +256,7 @@ _KINDS: dict[str, Callable[[Any, Mapping[str, TemplateValue], int], TemplateValu
     "Const": _const,
     "TemplateData": lambda node, known, depth: _of(node.data),
     "Name": _name,
+    "Getattr": _attribute,
     "List": _list,
     "Tuple": _list,
     "Concat": _concat,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from s3lora.adapter.inventory.template_values import LONG, UNKNOWN, TemplateValue, block_text, value_of
+from s3lora.adapter.inventory.template_values import LONG, TemplateValue, block_text, value_of
 from s3lora.errors import printable
 
 #: Longest template that is parsed, in characters; real ones have up to 60,000.
@@ -103,27 +103,50 @@ def _assigned(tree: Any) -> dict[str, TemplateValue]:
     found: dict[str, TemplateValue] = {}
     several: set[str] = set()
     waiting = [tree]
-    order: list[Any] = []
+    order: list[tuple[str, Any]] = []
     while waiting:
         node = waiting.pop()
-        if isinstance(node, nodes.Assign | nodes.AssignBlock) and isinstance(node.target, nodes.Name):
-            order.append(node)
+        if isinstance(node, nodes.Assign | nodes.AssignBlock):
+            order.extend(_set_by(node))
         waiting.extend(node.iter_child_nodes())
-    for node in reversed(order[:1000]):
-        name = node.target.name
+    for name, node in reversed(order[:1000]):
         if name in found:
             several.add(name)
         found[name] = _set_to(node, found)
     # What is set twice may hold either, and where it is not known which, the text of both counts.
     for name in several:
-        texts = [_set_to(node, found) for node in order[:1000] if node.target.name == name]
+        own = [node for other, node in order[:1000] if other == name]
+        texts = [_set_to(node, found) for node in own]
         known = [value.text for value in texts if value.text is not None and value.text.startswith("_")]
-        found[name] = TemplateValue(text=known[0]) if known else UNKNOWN
+        together = any(value.pieces for value in texts) or any(map(_grows, own))
+        found[name] = TemplateValue(text=known[0], pieces=together) if known else TemplateValue(pieces=together)
     return found
 
 
+def _set_by(node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the names that a tag sets, with what it sets them to: an expression, or the tag where it is a block."""
+    from jinja2 import nodes
+
+    value = node.node if isinstance(node, nodes.Assign) else node
+    if isinstance(node.target, nodes.NSRef):
+        yield f"{node.target.name}.{node.target.attr}", value
+    elif isinstance(node.target, nodes.Name):
+        yield node.target.name, value
+        if isinstance(value, nodes.Call) and isinstance(value.node, nodes.Name) and value.node.name == "namespace":
+            yield from ((f"{node.target.name}.{pair.key}", pair.value) for pair in value.kwargs)
+
+
+def _grows(value: Any) -> bool:
+    """Return whether an expression makes text of several, one of them with an underscore."""
+    from jinja2 import nodes
+
+    if not (isinstance(value, nodes.Add) or _makes_text(value)):
+        return False
+    return any("_" in str(part.value) for part in value.find_all(nodes.Const))
+
+
 def _set_to(node: Any, known: dict[str, TemplateValue]) -> TemplateValue:
-    return value_of(node.node, known) if type(node).__name__ == "Assign" else block_text(node, known)
+    return block_text(node, known) if type(node).__name__ == "AssignBlock" else value_of(node, known)
 
 
 def _of_node(node: Any, known: dict[str, TemplateValue]) -> Iterator[str]:

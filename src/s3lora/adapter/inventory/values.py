@@ -86,7 +86,8 @@ class FileValues:
     def end(self) -> None:
         """Tell of what lies at the end of the file and has no bytes."""
         for tensor in self._coming:
-            self.found[tensor.name] = TensorValues(True, None, hashlib.sha256().hexdigest())
+            known = DTYPES[tensor.code][1] is not None
+            self.found[tensor.name] = TensorValues(True if known else None, None, hashlib.sha256().hexdigest())
 
     def _end(self, one: _Running) -> None:
         known = DTYPES[one.tensor.code][1] is not None

@@ -90,6 +90,7 @@ def inside(inventory: Inventory, beside: Beside, *, partial: bool = False) -> di
         tensors = counting.of_kinds(asked, name)
         row[name.replace("-", "_")] = len(tensors)
         row[f"{name.replace('-', '_')}_parameters"] = sum(tensor.parameters for tensor in tensors)
+    row["base_weights"] = len(counting.base_weights(asked))
     return row
 
 
