@@ -250,6 +250,31 @@ def test_what_a_configuration_points_to(folder: Path, name: str, content: Any, r
     assert listed(folder)[name].runs == runs
 
 
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [
+        ("a: {_target_: os.system, b: 1}", ("_target_: os.system",)),
+        ("a: [x, {b: 1, '_target_' : os.system}]", ("_target_: os.system",)),
+        ("? _target_\n: os.system", ("_target_: os.system",)),
+        ("- - _target_:\n      os.system", ("_target_: os.system",)),
+        ('"_tar\\x67et_": os.system', ('"_tar\\x67et_"',)),
+        (
+            "a: !<tag:yaml.org,2002:python/object/apply:os.system> [x]",
+            ("!<tag:yaml.org,2002:python/object/apply:os.system>",),
+        ),
+        (
+            "%TAG !p! tag:yaml.org,2002:python/\n---\na: !p!object/apply:os.system [x]",
+            ("%TAG !p! tag:yaml.org,2002:python/",),
+        ),
+        ("a: !!pyth%6Fn/object/apply:os.system [x]", ("!!pyth%6F",)),
+        ("a: !important\nb: '100%41'\nc: {target: x, text: \"a\\u00e9\"}\nd: {_target_: torch.optim.AdamW}", ()),
+    ],
+)
+def test_what_yaml_points_to_however_it_is_written(folder: Path, text: str, runs: tuple[str, ...]) -> None:
+    (folder / "train.yaml").write_text(text)
+    assert listed(folder)["train.yaml"].runs == runs
+
+
 def test_configurations_that_cannot_be_read_to_the_end(folder: Path) -> None:
     (folder / "a.json").write_text("[" * 100_000)
     (folder / "nan_config.json").write_text('{"x": NaN, "auto_map": {"a": "b.C"}}')

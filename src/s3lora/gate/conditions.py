@@ -96,7 +96,7 @@ add(
         "NonFiniteValues",
         "Tensors hold NaN or infinity, or a product overflows.",
         "A tensor of the file, whether it belongs to a LoRA module or not, is not finite or beyond float32, or "
-        "theupdate of a module is larger than float16 (for a float16 file) or float32 can say, so that a model with "
+        "the update of a module is larger than float16 (for a float16 file) or float32 can say, so that a model with "
         "this adapter computes NaN.",
         "The training diverged, or the file is damaged. Fetch the file again or go back to an earlier checkpoint.",
         "error",

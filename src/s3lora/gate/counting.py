@@ -70,14 +70,20 @@ def nonfinite(asked: Asked) -> tuple[str, ...]:
     """
     modules = [module.path for module in asked.modules if module.nonfinite or module.overflows]
     tensors = (one for one in asked.inventory.tensors if one.finite is False and one.role != "factor")
-    large = (one for one in asked.inventory.tensors if one.largest is not None and one.largest > LARGEST)
-    return tuple(dict.fromkeys((*modules, *(one.name for one in tensors), *(one.name for one in large))))
+    return tuple(dict.fromkeys((*modules, *(one.name for one in tensors), *_large(asked))))
 
 
 def why_nonfinite(asked: Asked) -> str:
-    """Return how many of them overflow."""
-    over = sum(module.overflows for module in asked.modules)
-    return f"{over} of them {'has' if over == 1 else 'have'} finite factors whose product overflows" if over else ""
+    """Return how many of them overflow, and how many hold more than a float32 can say."""
+    over, large = sum(module.overflows for module in asked.modules), len(_large(asked))
+    told = [f"{over} of them {'has' if over == 1 else 'have'} finite factors whose product overflows"] if over else []
+    told += [f"{large} of them {'holds' if large == 1 else 'hold'} numbers beyond float32"] if large else []
+    return "; ".join(told)
+
+
+def _large(asked: Asked) -> tuple[str, ...]:
+    tensors = asked.inventory.tensors
+    return tuple(one.name for one in tensors if one.largest is not None and one.largest > LARGEST)
 
 
 def _inside(tensor: InventoryTensor) -> bool:

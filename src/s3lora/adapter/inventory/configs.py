@@ -27,9 +27,15 @@ _LIBRARIES = frozenset(
 #: PEFT, which imported any `megatron_core`.
 _CLASSES = ("auto_map", "_target_", "_component_", "class_path", "custom_pipelines", "custom_pipeline", "megatron_core")
 _YAML = re.compile(
-    r"^[ \t]*(?:- )?[\"']?(_target_|_component_|class_path)[\"']?[ \t]*:[ \t]*[\"']?([^\s\"'#]{1,120})", re.MULTILINE
+    r"(?:^|[{,])[ \t]*(?:[-?][ \t]+)*[\"']?(_target_|_component_|class_path)[\"']?\s*:\s*[\"']?([^\s\"'#,{}]{1,120})",
+    re.MULTILINE,
 )
-_YAML_TAG = re.compile(r"!!python/[\w/.:]{1,120}")
+#: Tags of Python objects, however they are spelled, and keys that are written with escapes.
+_YAML_TAG = re.compile(
+    r"!!python/[\w/.:]{1,120}|!<[^>\n]{0,80}python[^>\n]{0,80}>|!\S{0,120}%[0-9a-fA-F]{2}|^%TAG[ \t].{0,120}"
+    r"|\"[^\"\n]{0,60}\\[xuU][0-9a-fA-F]{2}[^\"\n]{0,60}\"(?=[ \t]*:)",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
