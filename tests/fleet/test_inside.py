@@ -61,8 +61,10 @@ def full(tmp_path: Path) -> Path:
 
 
 def test_the_columns_are_what_the_conditions_count(full: Path, tmp_path: Path) -> None:
+    make_adapter(full.parent / "deep", SHAPES, config={"layer_replication": [[0, 2], [0, 2]]}, seed=1)
     run([full.parent], tmp_path / "out")
-    for name in ("full", "plain"):
+    assert row(tmp_path / "out", "deep")["base_weights"] == 1
+    for name in ("full", "plain", "deep"):
         found, scan = row(tmp_path / "out", name), s3lora.scan(full.parent / name, nonfinite=True)
         asked = Asked(scan)
         for condition in ("unmeasured", "base-weights", "bias", "heads", "tokens", "other-weights", "code", "pickles"):
