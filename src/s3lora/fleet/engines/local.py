@@ -92,7 +92,7 @@ class LocalEngine:
     def _start(self) -> _Slot:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self.work, self.function), daemon=True)
-        with _environment({**dict.fromkeys(ONE_THREAD, "1"), SAFE_PATH: "1"}):
+        with _environment({**dict.fromkeys(ONE_THREAD, "1"), SAFE_PATH: "1"}), _uninterrupted():
             process.start()
         theirs.close()  # so that the worker's end is the only one, and closes with it
         return _Slot(process, ours)
@@ -159,6 +159,19 @@ def _ending(status: int | None) -> str:
     with contextlib.suppress(ValueError):
         return f"its worker was ended by {signal.Signals(-status).name}"
     return f"its worker was ended by signal {-status}"
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back; a process that begins here does so for good, as it may come before `_serve` ignores it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
