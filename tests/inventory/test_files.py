@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from s3lora.adapter.inventory import walk as walking
 from s3lora.adapter.inventory.files import list_files
@@ -53,6 +52,7 @@ def tensors_of(folder: Path) -> dict[str, Any]:
 
 
 def save_torch(path: Path, tensors: dict[str, Any], **options: Any) -> None:
+    torch = pytest.importorskip("torch")
     torch.save({name: torch.from_numpy(values.copy()) for name, values in tensors.items()}, path, **options)
 
 
@@ -143,6 +143,7 @@ def test_a_whole_file_is_compared_with_measured_shards(folder: Path) -> None:
 
 
 def test_folders_within(folder: Path) -> None:
+    torch = pytest.importorskip("torch")
     tensors = tensors_of(folder)
     make_adapter(folder / "reference", MODULES)
     make_adapter(folder / "runs" / "checkpoint-100", MODULES)
@@ -163,6 +164,7 @@ def test_folders_within(folder: Path) -> None:
 
 
 def test_pickles_are_told_by_name_and_by_content(folder: Path) -> None:
+    torch = pytest.importorskip("torch")
     raw = pickle.dumps(Call())
     for name in (
         "training_args.bin",

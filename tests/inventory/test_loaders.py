@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from s3lora.adapter.inventory.files import list_files
 from s3lora.adapter.inventory.loaders import RULES, choices
@@ -39,6 +38,7 @@ def values(folder: Path, change: float = 0.0) -> dict[str, Any]:
 
 
 def save_torch(path: Path, tensors: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
     torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, path)
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-import torch
 
 from s3lora.adapter.inventory.archives import pickles_in, view_of
 from s3lora.adapter.inventory.pickle_source import PickleBudget, PickleSource
@@ -128,6 +127,7 @@ def test_an_array_that_only_joblib_would_skip_hides_nothing() -> None:
 
 
 def test_torch_files_and_arrays() -> None:
+    torch = pytest.importorskip("torch")
     for new in (True, False):
         file = io.BytesIO()
         torch.save({"a": torch.zeros(3), "e": Call()}, file, _use_new_zipfile_serialization=new)

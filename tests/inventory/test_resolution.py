@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from s3lora.adapter.digest import source_of
 from s3lora.adapter.open import open_adapter
@@ -25,6 +24,7 @@ MLX_CONFIG = {"lora_parameters": {"rank": 2, "scale": 2.0}, "num_layers": 2}
 
 def folder_with(tmp_path: Path, names: tuple[str, ...], config: dict[str, Any] | None) -> Path:
     """Make a folder with the same weights under several names, also as an index of one shard."""
+    torch = pytest.importorskip("torch")
     folder = make_adapter(tmp_path / "adapter", MODULES)
     with open_adapter(folder) as adapter:
         tensors = {name: np.array(tensor.array()) for name, tensor in adapter.files[0].tensors.items()}
@@ -121,6 +121,7 @@ def test_a_slice_of_one_rank_names_its_cause(tmp_path: Path) -> None:
 @pytest.mark.parametrize("decoy", [MLX, SAFE + ".index.json", "pytorch_lora_weights.safetensors"])
 def test_what_is_in_the_model_is_what_was_hashed(tmp_path: Path, decoy: str) -> None:
     """PEFT loads the folder by itself, and `eval` attaches it: both have the weights of the digest, not of a decoy."""
+    torch = pytest.importorskip("torch")
     pytest.importorskip("peft")
     from s3lora.evaluate.attach import AttachedAdapters
     from s3lora.evaluate.loading import LoadedBase
