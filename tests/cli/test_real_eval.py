@@ -16,7 +16,7 @@ DEMO = Path(s3lora.__file__).parent / "data" / "demo-adapter"
 
 def test_the_demo_adapter(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    given = ("--suite", "safety,planning", "--limit", "4", "--tokens", "safety=16,planning=96", "--no-cost")
+    given = ("--suite", "safety,planning", "--limit", "2", "--tokens", "safety=16,planning=96", "--no-cost")
     result = process(
         *("eval", DEMO, "--base", small_model(), *given, "--cache", tmp_path, "--format", "json"),
         env={"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
@@ -25,7 +25,7 @@ def test_the_demo_adapter(tmp_path: Path) -> None:
     document = validated("eval", result.out)
     base, adapter, pruned = document["variants"]
     metrics = [{(m["suite"], m["measure"]): m for m in v["metrics"]} for v in (base, adapter, pruned)]
-    assert {m["safety", "asr"]["n"] for m in metrics} == {4}
+    assert {m["safety", "asr"]["n"] for m in metrics} == {2}
     # The base has never seen the form of these plans.
     assert metrics[0]["planning", "well_formed"]["value"] < metrics[1]["planning", "well_formed"]["value"]
     assert metrics[0]["planning", "loss"]["value"] > metrics[1]["planning", "loss"]["value"]
