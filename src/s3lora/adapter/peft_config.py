@@ -43,7 +43,7 @@ def without_modules(
     if isinstance(targets, list):
         gone = _gone([str(target) for target in targets], plain, kept_plain)
         if gone:
-            result["target_modules"] = [target for target in targets if target not in gone]
+            result["target_modules"] = [target for target in targets if str(target) not in gone]
             # What is no longer targeted needs no exclusion, and PEFT warns of exclusions that match nothing.
             left = [str(target) for target in result["target_modules"]]
             plain = [path for path in plain if any(_names(target, path) for target in left)]

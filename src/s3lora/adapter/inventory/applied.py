@@ -135,13 +135,16 @@ def _left_out(modules: Sequence[LoraModule], config: Mapping[str, Any]) -> Itera
     last: dict[str, int] = {}
     for (head, _), found in layers.items():
         last[head] = max(last.get(head, 0), *found)
-    targeted = _targeted(config)
+    try:
+        targeted = _targeted(config)
+    except ExpressionError:  # told elsewhere
+        return
     for (head, tail), found in layers.items():
         if last[head] > MAX_LAYERS:
             yield f"{head}.*{tail}"
             continue
         paths = (f"{head}.{layer}{tail}" for layer in range(last[head] + 1) if layer not in found)
-        with suppress(ExpressionError):  # told elsewhere
+        with suppress(ExpressionError):
             yield from (path for path in paths if targeted(path))
 
 
