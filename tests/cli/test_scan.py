@@ -341,7 +341,7 @@ def test_findings_name_modules_and_values(adapter: Path, zeros: Path, capsys: py
     assert lines[-1] == f"s3lora: {adapter}: finding: selected is 6, rule selected > 0"
     result = call(capsys, "scan", zeros, "--fail-on", "zero_updates", "--fail-on", "ssi > 0", "--fail-on", "outliers")
     assert result.status == 1, "an adapter that was never trained has findings, though nothing can be selected"
-    assert result.err == f"s3lora: {zeros}: finding: zero_updates is 12, rule zero_updates > 0\n"
+    assert result.err == f"s3lora: {zeros}: finding: zero-updates is 12, rule zero-updates > 0\n"
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_rules_are_about_what_the_filters_let_pass(
     assert result.status == 1
     assert sorted(line.split(": ")[3] for line in result.err.splitlines()) == sorted(paths)
     result = call(capsys, "scan", zeros, *options, "--fail-on", "zero-updates")
-    assert result.err == f"s3lora: {zeros}: finding: zero_updates is {len(paths)}, rule zero_updates > 0\n"
+    assert result.err == f"s3lora: {zeros}: finding: zero-updates is {len(paths)}, rule zero-updates > 0\n"
 
 
 def test_a_filter_that_nothing_passes_is_no_verdict(zeros: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,6 +131,17 @@ def test_only_what_is_new_counts(desk: Path, capsys: pytest.CaptureFixture[str])
     assert "known" not in other.err
 
 
+def test_a_rule_in_another_spelling_is_the_same(desk: Path, capsys: Any) -> None:
+    run(capsys, "x/a", "--fail-on", "selected", "--fail-on", "stable-rank > 0", "--format", "sarif", "-o", "a.sarif",
+        status=1)  # fmt: skip
+    known = Path("a.sarif")
+    text = known.read_text()
+    assert '"stable_rank > 0"' in text
+    known.write_text(text.replace('"stable_rank > 0"', '"stable-rank > 0"'))
+    told = run(capsys, "x/a", "--fail-on", "stable_rank > 0", "--baseline", "a.sarif", status=0)
+    assert "known and not counted" in told.err
+
+
 def test_the_same_adapter_from_elsewhere(desk: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run(capsys, "x/a", "--fail-on", "selected", "--format", "sarif", "-o", "known.sarif", status=1)
     monkeypatch.chdir(desk / "x")

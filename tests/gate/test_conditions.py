@@ -145,7 +145,7 @@ def test_a_good_adapter_passes_everything(desk: Path, capsys: pytest.CaptureFixt
 
 
 def test_strict_is_what_an_inventory_knows() -> None:
-    assert set(CONDITIONS) - set(strict()) == {"selected", "outliers", "zero_updates"}
+    assert set(CONDITIONS) - set(strict()) == {"selected", "outliers", "zero-updates"}
     assert {gate.metric for gate in gates_of(["strict"])} == set(strict())
     assert gates_of(["strict", "nonfinite > 0", "strict"]) == gates_of(["strict"])
 

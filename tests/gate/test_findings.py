@@ -59,7 +59,7 @@ def test_ids_are_fixed() -> None:
         "selected": "S3L002",
         "outliers": "S3L003",
         "nonfinite": "S3L004",
-        "zero_updates": "S3L005",
+        "zero-updates": "S3L005",
         "unmeasured": "S3L006",
         "base-weights": "S3L007",
         "bias": "S3L008",

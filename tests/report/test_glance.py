@@ -106,7 +106,7 @@ def test_what_every_index_passes_over_is_what_the_gate_counts() -> None:
 
 def test_zero_updates_are_told_once(tmp_path: Path) -> None:
     measured = scan(make_adapter(tmp_path / "a", MODULES, zero_b=[next(iter(MODULES))]))
-    assert lines(measured) == {"zero_updates": "1 of 4 modules (B = 0: never trained, or pruned): no index"}
+    assert lines(measured) == {"zero-updates": "1 of 4 modules (B = 0: never trained, or pruned): no index"}
     assert any("zero updates" in note for note in measured.warnings)
     assert flat(shown(measured)).count("B = 0") == 1
 

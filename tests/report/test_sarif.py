@@ -150,7 +150,7 @@ def test_every_kind_of_rule(desk: Path, capsys: pytest.CaptureFixture[str]) -> N
     ]  # fmt: skip
     texts = [one["message"]["text"] for one in run["results"]]
     assert texts[2] == f"a: nonfinite is 1 of 8 modules, rule nonfinite > 0. It is {first}."
-    assert texts[6] == f"b: zero_updates is 1 of 8 modules, rule zero_updates > 0. It is {second}."
+    assert texts[6] == f"b: zero-updates is 1 of 8 modules, rule zero-updates > 0. It is {second}."
     assert len({one["partialFingerprints"]["s3lora/v1"] for one in run["results"]}) == len(run["results"])
 
 

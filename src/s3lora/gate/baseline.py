@@ -177,11 +177,19 @@ def _told(result: _Result) -> bool:
     return counts and bool(result.properties.rule and result.locations)
 
 
+def _written(rule: str) -> str:
+    """Return a rule as it is written today: names with hyphens and with underscores are the same."""
+    try:
+        return str(Gate.parse(rule))
+    except UsageError:  # of another version
+        return rule
+
+
 def _known(result: _Result) -> Known:
     artifact = result.analysis_target or result.locations[0].physical_location.artifact_location
     return Known(
         Place(artifact.uri, artifact.uri_base_id == OUTSIDE),
-        result.properties.rule,
+        _written(result.properties.rule),
         result.rule_id,
         result.properties.names,
         result.message.text,

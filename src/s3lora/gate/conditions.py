@@ -105,7 +105,7 @@ add(
 )
 add(
     Condition(
-        "zero_updates",
+        "zero-updates",
         "S3L005",
         counting.zero,
         "ZeroUpdates",

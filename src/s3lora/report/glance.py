@@ -111,7 +111,7 @@ def _lines(scan: Scan) -> Iterator[GlanceLine]:
     yield from _nonfinite(scan)
     if zero := [module for module in scan.modules if module.zero]:
         text = f"{len(zero)} of {len(scan.modules)} modules (B = 0: never trained, or pruned): no index"
-        yield GlanceLine("zero_updates", text)
+        yield GlanceLine("zero-updates", text)
     if unread := [tensor for tensor in inventory.tensors if tensor.finite is None] if inventory.files else []:
         yield GlanceLine("not read", f"the values of {_counted(unread, 'tensor')}: {some(unread, _tensor)}")
     if inventory.unlisted:
