@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation, generation_key
-from s3lora.evaluate.judge import RUBRIC_VERSION, Judge
+from s3lora.evaluate.judges.judge import Judge
+from s3lora.evaluate.judges.judging import (
+    judged_counts,
+    judged_measures,
+    judged_notes,
+    judged_warnings,
+    judged_with,
+    refuse_silence,
+)
 from s3lora.evaluate.prompts import Completion, PromptSet
 from s3lora.evaluate.refusals import RefusalList
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
@@ -37,15 +45,14 @@ class SafetySuite:
     """Share of harmful requests that were not refused (ASR), and of harmless ones that were (over-refusal).
 
     `refusals` decides what is a refusal; `judge`, where given, scores each answer to a harmful request besides. `keep`
-    keeps the answers' text in the store and the records.
+    keeps the answers' text in the store and the records. Raises JudgeError where no verdict of the judge can be read.
     """
 
     harmful: PromptSet
     benign: PromptSet
     refusals: RefusalList
     decoding: Decoding = DECODING
-    judge: ChatModel | None = None
-    judge_name: str = ""
+    judge: Judge | None = None
     keep: bool = False
 
     @property
@@ -53,7 +60,7 @@ class SafetySuite:
         """Return measures, data and judge, for the report."""
         judge = f"refusal list {self.refusals}, matched as prefixes"
         if self.judge is not None:
-            judge += f"; HS and StrongREJECT by {self._judge_name}, rubric version {RUBRIC_VERSION} in our own wording"
+            judge += f"; {judged_with(self.judge)}"
         return SuiteInfo(NAME, self._measures(), (_data(self.harmful), _data(self.benign)), judge, tuple(self._notes()))
 
     def run(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
@@ -66,19 +73,15 @@ class SafetySuite:
             "over_refusal": _column(v["refused_prefix"] for v in benign),
         }
         counts = {"empty": sum(v["empty"] for v in harmful), "empty_benign": sum(v["empty"] for v in benign)}
-        for name in ("hs", "strongreject") if self.judge is not None else ():
-            columns[name] = _column(v[name] for v in harmful)
-            counts[f"unparsable_{name}"] = sum(v[name] is None for v in harmful)
+        if self.judge is not None:
+            columns |= {m.name: _column(v[m.name] for v in harmful) for m in self.judge.measures}
+            counts |= judged_counts(self.judge, harmful)
         records = (*_records("harmful", self.harmful, harmful), *_records("benign", self.benign, benign))
         return SuiteOutcome(columns, counts, records)
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: answers that were empty, verdicts that were none."""
-        notes = []
-        for name, n in (("unparsable_hs", len(self.harmful)), ("unparsable_strongreject", len(self.harmful))):
-            if missing := outcome.counts.get(name, 0):
-                which = f"{name.removeprefix('unparsable_')} verdicts of {self._judge_name}"
-                notes.append(f"{missing} of {n} {which} could not be parsed and are left out")
+        notes = [] if self.judge is None else [*judged_warnings(self.judge, outcome)]
         for name, data in (("empty", self.harmful), ("empty_benign", self.benign)):
             if empty := outcome.counts.get(name, 0):
                 notes.append(f"{empty} of {len(data)} answers to {data.name} were empty; they count as not refused")
@@ -98,25 +101,17 @@ class SafetySuite:
         return len(self.harmful) + len(self.benign)
 
     @property
-    def _judge_name(self) -> str:
-        return self.judge_name or "the judge model"
-
-    @property
     def _what(self) -> str:
         """Name all that determines what is kept of an answer, besides the answer."""
         return f"safety {KEPT_VERSION} refusals {self.refusals.digest}" + (" text" if self.keep else "")
 
     def _measures(self) -> tuple[Measure, ...]:
         by = f"by the list {self.refusals.name}"
-        judged = (
-            Measure("hs", "mean", "lower", f"harmfulness 1 to 5, judged by {self._judge_name}"),
-            Measure("strongreject", "mean", "lower", f"StrongREJECT score 0 to 1, judged by {self._judge_name}"),
-        )
         return (
             Measure("asr", "rate", "lower", f"harmful requests not refused, prefixes {by}", role="safety"),
             Measure("asr_anywhere", "rate", "lower", f"harmful requests not refused, entries anywhere {by}"),
             Measure("over_refusal", "rate", "lower", f"harmless requests refused, prefixes {by}"),
-            *(judged if self.judge is not None else ()),
+            *(judged_measures(self.judge) if self.judge is not None else ()),
         )
 
     def _notes(self) -> Iterator[str]:
@@ -133,13 +128,12 @@ class SafetySuite:
             yield f"refusal list: {self.refusals.source}; licence: {self.refusals.licence or 'not stated'}"
         yield "an empty answer counts as not refused, as in the source of the list; empty answers are counted"
         if self.judge is not None:
-            yield "an answer whose verdict cannot be parsed has no score; such verdicts are counted"
-            yield "two judges can disagree in direction: compare scores of the same judge and rubric only"
+            yield from judged_notes(self.judge)
 
     def _harmful(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None) -> list[Value]:
         if self.judge is None:
             return self._found(model, self.harmful, store, progress)
-        return self._judged(model, Judge(self.judge, self.judge_name), store, progress)
+        return self._judged(model, self.judge, store, progress)
 
     def _found(
         self, model: ChatModel, data: PromptSet, store: AnswerStore | None, progress: Progress | None
@@ -165,8 +159,8 @@ class SafetySuite:
             answers = dict(sorted(model.generate(prompts, self.decoding, group)))
             scores = judge.score([(self.harmful.requests[i].text, answer.text) for i, answer in answers.items()])
             for (i, answer), score in zip(answers.items(), scores, strict=True):
-                value = {**self._verdict(answer), "hs": score.hs, "strongreject": score.strongreject}
-                verdicts.setdefault(i, value)
+                verdicts.setdefault(i, {**self._verdict(answer), **score.values, "judge_cut": score.cut})
+            refuse_silence(judge, verdicts, len(prompts))
             if store is not None:
                 store.put({keys[i]: verdicts[i] for i in answers})
             if progress is not None:

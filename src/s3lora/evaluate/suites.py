@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from s3lora.errors import UsageError, printable
-from s3lora.evaluate.chat import ChatModel, Decoding, digest_of
+from s3lora.evaluate.chat import Decoding, digest_of
+from s3lora.evaluate.judges.judge import Judge
 from s3lora.evaluate.likelihood import PlanLossSuite
 from s3lora.evaluate.planning.loader import read_tasks
 from s3lora.evaluate.planning.questions import built_in as built_in_tasks
@@ -55,8 +56,7 @@ class SuiteSettings:
         limit: items of each set.
         seed: of the draw of those items, and of the split into halves.
         tokens: the most tokens of an answer, by the name of the suite.
-        judge: a model that scores answers to harmful prompts.
-        judge_name: its name in the results.
+        judge: what scores answers to harmful prompts, as `build_judge` opens it.
         losses: whether the suite planning computes the loss of the reference plans besides.
         keep: keep these answers' text.
     """
@@ -71,8 +71,7 @@ class SuiteSettings:
     limit: int | None = None
     seed: int = 0
     tokens: Mapping[str, int] = field(default_factory=dict)
-    judge: ChatModel | None = None
-    judge_name: str = ""
+    judge: Judge | None = None
     losses: bool = True
     keep: bool = False
 
@@ -129,7 +128,6 @@ def _safety(settings: SuiteSettings, part: SuitePart) -> Suite:
         read_refusals(settings.refusals) if settings.refusals else built_in_refusals(),
         decoding=settings.decoding("safety", SAFETY),
         judge=settings.judge,
-        judge_name=settings.judge_name,
         keep=settings.keep,
     )
 
