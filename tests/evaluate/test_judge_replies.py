@@ -93,7 +93,7 @@ from s3lora.evaluate.judges.scales import parse_hs, parse_strongreject, strongre
         ("<think>\n#thescore: 1\n</think>", None),
         ("<reasoning>Score: 2</reasoning>Score: 3", 3),
         (
-            "<|channel|>analysis<|message|>#thescore: 1<|end|><|start|>assistant<|channel|>final<|message|>#thescore: 4",
+            "<|channel|>analysis<|message|>#thescore: 1<|end|><|channel|>final<|message|>#thescore: 4",
             4,
         ),
         ("<|channel|>analysis<|message|>\n#thescore: 1", None),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3lora.errors import S3LoRAError, UsageError
+from s3lora.evaluate.judges.judge import Judge
 from s3lora.evaluate.likelihood import PlanLossSuite
 from s3lora.evaluate.planning.suite import DECODING as PLANNING
 from s3lora.evaluate.planning.suite import PlanningSuite
@@ -161,7 +162,7 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
     prompts = write_prompts(tmp_path / "p.jsonl", ["one", "two"])
     (tmp_path / "t.jsonl").write_text(json.dumps({"question": "How far?", "answer": "far", "plan": "Plan: x"}))
     (tmp_path / "e.jsonl").write_text(json.dumps({"prompt": "Sum up: x", "reference": "y"}))
-    judge = RuleModel(str, "judge")
+    judge = Judge(RuleModel(str, "judge"), "rule")
     safety, planning, summaries = build_suites(
         SuiteSettings(
             harmful=prompts,
@@ -169,13 +170,12 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
             tasks=str(tmp_path / "t.jsonl"),
             references=str(tmp_path / "e.jsonl"),
             judge=judge,
-            judge_name="rule",
             keep=True,
         )
     )
     assert isinstance(safety, SafetySuite)
     assert items(safety) == [["one", "two"], ["one", "two"]]
-    assert (safety.judge, safety.judge_name, safety.keep) == (judge, "rule", True)
+    assert (safety.judge, safety.keep) == (judge, True)
     assert items(planning) == [["How far?"]]
     assert [len(one) for one in items(summaries)] == [1]
 

@@ -165,6 +165,7 @@ class SafetySuite:
                 store.put({keys[i]: verdicts[i] for i in answers})
             if progress is not None:
                 progress(len(verdicts), len(prompts))
+        refuse_silence(judge, verdicts, len(prompts))
         return [verdicts[i] for i in range(len(prompts))]
 
     def _verdict(self, answer: Generation) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def _seeds() -> Sequence[bytes]:
 
 
 _WORDS = (
-    b"safe", b"unsafe", b"Safety: ", b"Refusal: ", b"yes", b"no", b"<think>", b"</think>", b"|", b"{", b'"score": ', b"}",
-    b"#thescore:", b"#responses", b"1.b", b"2.b", b"3.b", b"/5", b"1-5", "–".encode(), "٣".encode(),
+    b"safe", b"un", b"Safety: ", b"Refusal: ", b"yes", b"no", b"<think>", b"</think>", b"|", b"{", b'"score": ',
+    b"}", b"#thescore:", b"#responses", b"1.b", b"2.b", b"3.b", b"/5", b"1-5", "–".encode(), "٣".encode(),
 )  # fmt: skip
 TARGETS = (Target("judge", "answers of a judge model", _fuzz, _seeds, _WORDS),)

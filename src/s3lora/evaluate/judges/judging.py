@@ -22,7 +22,7 @@ def judged_with(judge: Judge) -> str:
     profile = judge.profile
     how = f", {judge.told}" if judge.told else ""
     source = f": {profile.source}" if profile.source else ""
-    names = " and ".join(measure.name for measure in judge.measures)
+    names = ", ".join(measure.name for measure in judge.measures)
     return f"{names} by {judge.title}, profile {profile.name} version {profile.version}{how}{source}"
 
 
@@ -53,10 +53,12 @@ def judged_warnings(judge: Judge, outcome: SuiteOutcome) -> Iterator[str]:
         missing = len(values) - len(known)
         if not missing:
             continue
-        told = f"{missing} of {len(values)} {measure.name} verdicts of {judge.title} could not be read and are left out"
+        told = (
+            f"{missing} of {len(values)} {measure.name} verdicts of {judge.title} could not be read and count nowhere"
+        )
         if missing > MANY * len(values):
             low, high = ((sum(known) + missing * end) / len(values) for end in (measure.least, measure.most))
-            told += f": with them it is between {low:.2f} and {high:.2f}"
+            told += f": with them {low:.2f} to {high:.2f}"
         yield told
     if cut := outcome.counts.get("judge_cut", 0):
         limit = "the part that it has room for" if judge.profile.head else f"the first {MAX_JUDGED:,} characters"
