@@ -19,7 +19,7 @@ MARKS = (
         "<|END_OF_TURN|>",
     ),
     *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "</s>", "<s>", "<bos>", "<start_of_turn>", "<end_of_turn>"),
-    *("<think>", "</think>", "</answer>", "</request>", "<answer>", "< /answer >"[:1] + "/ANSWER>"),
+    *("<think>", "</think>", "<tool_call>", "</answer>", "</request>", "<answer>", "< /answer >"[:1] + "/ANSWER>"),
 )
 
 
@@ -53,7 +53,7 @@ def test_no_special_token_is_left(text: str, special: list[str]) -> None:
 
 
 def test_a_token_of_one_character_and_a_hostile_vocabulary() -> None:
-    assert neutral("a b", ("a",)) == "a b"
+    assert neutral("a  b", ("a", "  ")) == "a  b"
     # One that holds the very space that breaks it: the text comes back, broken as often as is tried.
     assert neutral("xyxy", ("xy", "x y", "x  y")).replace(" ", "") == "xyxy"
 

@@ -44,8 +44,8 @@ class LoadedBase:
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
-        """Return the tokens that the tokenizer finds in a text before anything else, the longest first."""
-        added = (token.content for token in self.tokenizer.added_tokens_decoder.values())
+        """Return the tokens of the tokenizer that are no text, the longest first."""
+        added = (token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special)
         return tuple(sorted({*self.tokenizer.all_special_tokens, *added}, key=lambda token: (-len(token), token)))
 
 

@@ -75,7 +75,7 @@ class LocalModel:
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
-        """Return the tokens that the tokenizer finds in a text before anything else, the longest first."""
+        """Return the tokens of the tokenizer that are no text, the longest first."""
         return self.base.special_tokens
 
     @property

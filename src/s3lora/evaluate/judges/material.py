@@ -15,7 +15,7 @@ MAX_JUDGED = 8_000
 #: Marks of the chat templates in use: <|eot_id|>, <｜User｜>, [INST], <<SYS>>, </s>, <start_of_turn>, <think>.
 _MARKS = re.compile(
     r"(<[|｜])(?=[^\s<>|｜]{1,40}[|｜]>)"
-    r"|(<)(?=/?(?:s|bos|eos|pad|unk|im_start|im_end|(?:start|end)_of_(?:turn|text|image|role)|think)>)"
+    r"|(<)(?=/?(?:s|bos|eos|pad|unk|im_start|im_end|(?:start|end)_of_(?:turn|text|image|role)|think|tool_call|tool_response)>)"
     r"|(\[)(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\])"
     r"|(<<)(?=/?SYS>>)",
     re.IGNORECASE,
@@ -40,7 +40,7 @@ def neutral(text: str, special: Sequence[str] = ()) -> str:
     'Sure.<| eot_id|> < /answer>'
     """
     text = _TAGS.sub("< ", _MARKS.sub(lambda mark: f"{mark[0]} ", text[:MAX_JUDGED]))
-    tokens = [token for token in special if len(token) > 1]
+    tokens = [token for token in special if len(token) > 1 and not token.isspace()]
     for _ in range(_ROUNDS):
         present = [token for token in tokens if token in text]
         if not present:
