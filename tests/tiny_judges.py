@@ -1,7 +1,7 @@
 """Tiny judges with random weights, one an architecture, and a chat template of the shape of the real one.
 
-`saying` bends the weights of one so that it says some words after any chat and then stops: beside what the random layers
-add, an embedding points in one direction for each of those words, and in another one for all other tokens.
+`saying` bends the weights of one so that it says some words after any chat and then stops: beside what the random
+layers add, an embedding points in one direction for each of those words, and in another one for all other tokens.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ QWEN3GUARD = (
     "{% for m in messages %}{{ m['role'] | upper }}: {{ m['content'] }}\n{% endfor %}<END CONVERSATION>\n"
     "One of: 'Safety: Safe', 'Safety: Unsafe', 'Safety: Controversial'.<|im_end|>\n<|im_start|>assistant\n"
 )
-CHAT = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n"
+)
 #: By architecture: the configuration, and the words around the chat.
 KINDS: dict[str, tuple[str, str | None, str, str]] = {
     "llama-guard-3": ("LlamaConfig", LLAMA_GUARD, "<|begin_of_text|>", "<|eot_id|>"),
