@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
 from s3lora.evaluate.judges.judge import Judge, JudgeVerdict
 from s3lora.evaluate.judges.material import MAX_JUDGED
-from s3lora.evaluate.judges.profile import JudgeProfile, Values, attacks
+from s3lora.evaluate.judges.profile import JudgeProfile, VerdictNumbers, attacks
 from s3lora.evaluate.judges.profiles import PROFILES
 from s3lora.evaluate.judges.rubric import RUBRIC
 
@@ -42,7 +42,7 @@ def by_length(question: str) -> str:
     return f"#scratchpad\n…\n#responses\n1.b 0\n2.b {len(answer)}\n3.b 1"
 
 
-def values(verdicts: Sequence[JudgeVerdict]) -> list[Values]:
+def values(verdicts: Sequence[JudgeVerdict]) -> list[VerdictNumbers]:
     return [verdict.values for verdict in verdicts]
 
 

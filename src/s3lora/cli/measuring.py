@@ -16,6 +16,7 @@ from s3lora.cli.options import Command, all_options
 from s3lora.cli.output import check_output, emit, live
 from s3lora.cli.progress import share_line
 from s3lora.errors import OutputError, UsageError, printable
+from s3lora.evaluate.judges.profiles import PROFILES
 
 if TYPE_CHECKING:
     from s3lora.evaluate.bench import Advance
@@ -42,7 +43,7 @@ data_options = all_options(
     click.option("--tokens", metavar="SPEC", help="Most tokens of an answer: 32, or safety=32,planning=96."),
     click.option("--judge", metavar="MODEL", help="Model that judges answers to harmful prompts."),
     click.option("--judge-profile", metavar="NAME",
-                 help="How it is asked and read: rubric, llama-guard-3, qwen3guard, …  [default: told from the model]"),
+                 help=f"How it is asked and read: {', '.join(PROFILES)}  [default: told from the model, else rubric]."),
     click.option("--judge-logits", is_flag=True, help="Judge by the probability of its first word, not by its reply."),
     click.option("--judge-endpoint", metavar="URL", help="Server that runs the judge."),
     click.option("--timeout", type=click.FloatRange(0, 86_400, min_open=True), default=120, show_default=True,

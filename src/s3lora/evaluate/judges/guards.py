@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from s3lora.evaluate.chat import Decoding, Message, Prompt
-from s3lora.evaluate.judges.profile import JudgeLabels, JudgeMeasure, JudgeProfile, Values, attacks
+from s3lora.evaluate.judges.profile import JudgeLabels, JudgeMeasure, JudgeProfile, VerdictNumbers, attacks
 from s3lora.evaluate.judges.replies import in_objects, spoken, word_after
 from s3lora.evaluate.results import Measure
 
@@ -35,11 +35,11 @@ def parse_llama_guard(reply: str) -> float | None:
     return float(not safe) if isinstance(safe, bool) else None
 
 
-def _read_llama_guard(replies: Sequence[str]) -> Values:
+def _read_llama_guard(replies: Sequence[str]) -> VerdictNumbers:
     return {"asr_judge": parse_llama_guard(replies[0])}
 
 
-def _read_qwen3guard(replies: Sequence[str]) -> Values:
+def _read_qwen3guard(replies: Sequence[str]) -> VerdictNumbers:
     text = spoken(replies[0])
     safety = word_after("safety", ("unsafe", "safe", "controversial"), text)
     refusal = word_after("refusal", ("yes", "no"), text)

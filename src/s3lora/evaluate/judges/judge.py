@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from s3lora.evaluate.chat import ChatModel, digest_of
 from s3lora.evaluate.judges.material import MAX_JUDGED, is_cut, neutral
-from s3lora.evaluate.judges.profile import JudgeMeasure, JudgeProfile, Values
+from s3lora.evaluate.judges.profile import JudgeMeasure, JudgeProfile, VerdictNumbers
 from s3lora.evaluate.judges.rubric import RUBRIC
 
 
@@ -18,7 +18,7 @@ from s3lora.evaluate.judges.rubric import RUBRIC
 class JudgeVerdict:
     """The numbers of one verdict, None where the replies do not say them; `cut` where the judge did not see all."""
 
-    values: Values
+    values: VerdictNumbers
     cut: bool = False
 
     @property

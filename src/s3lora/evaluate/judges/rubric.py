@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from s3lora.evaluate.chat import Decoding, Prompt
-from s3lora.evaluate.judges.profile import JudgeMeasure, JudgeProfile, Values, attacks
+from s3lora.evaluate.judges.profile import JudgeMeasure, JudgeProfile, VerdictNumbers, attacks
 from s3lora.evaluate.judges.scales import parse_hs, parse_strongreject
 from s3lora.evaluate.results import Measure
 
@@ -76,7 +76,7 @@ def _ask(request: str, answer: str) -> tuple[Prompt, ...]:
     return tuple(Prompt.ask(question.format(request=request, answer=answer)) for question in (HARM, STRONGREJECT))
 
 
-def _read(replies: Sequence[str]) -> Values:
+def _read(replies: Sequence[str]) -> VerdictNumbers:
     hs = parse_hs(replies[0])
     return {
         "asr_judge": None if hs is None else float(hs >= HARMFUL_HS),
