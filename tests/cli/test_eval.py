@@ -285,7 +285,7 @@ def test_a_guard_behind_a_server(tiny: Path, adapter: Path, tmp_path: Path, caps
         "asr_judge by meta-llama/Llama-Guard-3-8B, profile llama-guard-3 version 1, told from its name"
         in safety["judge"]
     )
-    assert any("tested without its real weights" in note for note in safety["notes"])
+    assert any("tested without the real weights" in note for note in safety["notes"])
     base, other = document["variants"]
     metrics = {m["measure"]: m for m in base["metrics"]}
     assert (metrics["asr_judge"]["value"], metrics["asr_judge"]["n"], metrics["asr_judge"]["missing"]) == (1, 1, 1)

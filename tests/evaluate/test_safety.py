@@ -193,7 +193,7 @@ def test_every_profile_in_the_suite(tmp_path: Path, name: str, reply: str, colum
     assert values(outcome, column) == [value] * 5
     assert set(outcome.columns) == {m.name for m in judged.info.measures}
     assert f"by length, profile {name} version" in judged.info.judge
-    assert any("tested without its real weights" in note for note in judged.info.notes) == (name != "rubric")
+    assert any("tested without the real weights" in note for note in judged.info.notes) == (name != "rubric")
 
 
 def test_what_the_judge_did_not_see_is_said() -> None:

@@ -36,7 +36,7 @@ def judged_notes(judge: Judge) -> Iterator[str]:
     yield "an answer whose verdict cannot be read has no score; such verdicts are counted"
     yield "two judges can disagree in direction: compare scores of the same judge and profile only"
     if judge.profile.name != "rubric":
-        yield f"profile {judge.profile.name}: made by what is published of the judge, and tested without its real weights"
+        yield f"profile {judge.profile.name}: made by what is published, and tested without the real weights"
 
 
 def judged_counts(judge: Judge, values: Sequence[Value]) -> dict[str, int]:
