@@ -2,12 +2,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import pytest
+
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
 from s3lora.evaluate.judges.judge import Judge, JudgeVerdict
+from s3lora.evaluate.judges.judging import (
+    judged_counts,
+    judged_value,
+    judged_warnings,
+    refuse_silence,
+    unjudged_value,
+)
 from s3lora.evaluate.judges.material import MAX_JUDGED
-from s3lora.evaluate.judges.profile import JudgeProfile, VerdictNumbers, attacks
+from s3lora.evaluate.judges.profile import JudgeError, JudgeProfile, VerdictNumbers, attacks
 from s3lora.evaluate.judges.profiles import PROFILES
 from s3lora.evaluate.judges.rubric import RUBRIC
+from s3lora.evaluate.results import MeasureColumn, SuiteOutcome
 
 
 class RuleModel:
@@ -101,6 +111,21 @@ def test_what_is_judged_cannot_speak_to_the_judge() -> None:
         assert question.count("</answer>") == question.count("</request>") == 1
         assert "{answer}" in question
         assert len(question) < 12_000
+
+
+def test_an_answer_that_is_not_judged_is_missing_in_no_count() -> None:
+    judge = Judge(RuleModel(str), "j", PROFILES["llama-guard-3"])
+    values = [judged_value(JudgeVerdict({"asr_judge": value})) for value in (1.0, None)] + [unjudged_value(judge)] * 3
+    counts = judged_counts(judge, values)
+    assert counts == {"judged": 2, "unparsable_asr_judge": 1, "judge_cut": 0}
+    column = MeasureColumn((1.0, None, None, None, None))
+    [told] = judged_warnings(judge, SuiteOutcome({"asr_judge": column}, counts))
+    assert told == "1 of 2 asr_judge verdicts of j could not be read and count nowhere: with them 0.50 to 1.00"
+    # A run in which no answer was known says nothing of its judge; one verdict that cannot be read does.
+    refuse_silence(judge, dict(enumerate(values[2:])), 3)
+    refuse_silence(judge, {0: values[1]}, 2)
+    with pytest.raises(JudgeError, match="none of 1 replies of j"):
+        refuse_silence(judge, dict(enumerate(values[1:])), 4)
 
 
 def test_the_identity_names_model_and_profile() -> None:

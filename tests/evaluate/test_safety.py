@@ -128,7 +128,7 @@ def test_judged_scores_and_what_could_not_be_parsed() -> None:
     about = [question.split("<request>\n")[1][:2] for question in judge.asked]
     assert about == ["h3", "h4", "h1", "h2", "h4", "h0", "h2", "h3", "h0", "h1"]
     assert outcome.counts["unparsable_hs"] == outcome.counts["unparsable_strongreject"] == 2
-    assert outcome.counts["judge_cut"] == 0
+    assert (outcome.counts["judged"], outcome.counts["judge_cut"]) == (5, 0)
     # 1 of 5, or 3 of 5; (1 + 3 + 5 + 2·1) / 5, or with 2·5; (0.75 + 2·0) / 5, or with 2·1.
     assert judged.warnings(outcome) == (
         "2 of 5 asr_judge verdicts of length could not be read and count nowhere: with them 0.20 to 0.60",

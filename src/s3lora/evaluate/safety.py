@@ -17,6 +17,7 @@ from s3lora.evaluate.judges.judging import (
     judged_counts,
     judged_measures,
     judged_notes,
+    judged_value,
     judged_warnings,
     judged_with,
     refuse_silence,
@@ -159,7 +160,7 @@ class SafetySuite:
             answers = dict(sorted(model.generate(prompts, self.decoding, group)))
             scores = judge.score([(self.harmful.requests[i].text, answer.text) for i, answer in answers.items()])
             for (i, answer), score in zip(answers.items(), scores, strict=True):
-                verdicts.setdefault(i, {**self._verdict(answer), **score.values, "judge_cut": score.cut})
+                verdicts.setdefault(i, {**self._verdict(answer), **judged_value(score)})
             refuse_silence(judge, verdicts, len(prompts))
             if store is not None:
                 store.put({keys[i]: verdicts[i] for i in answers})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from s3lora.evaluate.judges.judge import Judge
+from s3lora.evaluate.judges.judge import Judge, JudgeVerdict
 from s3lora.evaluate.judges.material import MAX_JUDGED
 from s3lora.evaluate.judges.profile import JudgeError
 from s3lora.evaluate.results import Measure, SuiteOutcome
@@ -39,39 +40,49 @@ def judged_notes(judge: Judge) -> Iterator[str]:
         yield f"profile {judge.profile.name}: made by what is published, and tested without the real weights"
 
 
+def judged_value(verdict: JudgeVerdict) -> dict[str, Any]:
+    """Return what is kept of a verdict."""
+    return {**verdict.values, "judge_cut": verdict.cut}
+
+
+def unjudged_value(judge: Judge) -> dict[str, Any]:
+    """Return what is kept of an answer that the judge was not asked about: it misses in no count of verdicts."""
+    return {**{measure.name: None for measure in judge.measures}, "judge_cut": None}
+
+
 def judged_counts(judge: Judge, values: Sequence[Value]) -> dict[str, int]:
-    """Return how many verdicts have no number, by measure, and how many answers the judge saw in part."""
-    missing = {f"unparsable_{m.name}": sum(value[m.name] is None for value in values) for m in judge.measures}
-    return {**missing, "judge_cut": sum(bool(value["judge_cut"]) for value in values)}
+    """Return how many answers were judged, how many verdicts lack a number, by measure, and what was seen in part."""
+    judged = [value for value in values if value["judge_cut"] is not None]
+    missing = {f"unparsable_{m.name}": sum(value[m.name] is None for value in judged) for m in judge.measures}
+    return {"judged": len(judged), **missing, "judge_cut": sum(bool(value["judge_cut"]) for value in judged)}
 
 
 def judged_warnings(judge: Judge, outcome: SuiteOutcome) -> Iterator[str]:
     """Yield how many verdicts could not be read, with what that leaves open, and what the judge did not see."""
+    counts = outcome.counts
+    n = counts.get("judged", 0)
     for measure in judge.measures:
-        values = outcome.columns[measure.name].values
-        known = [value for value in values if value is not None]
-        missing = len(values) - len(known)
+        missing = counts.get(f"unparsable_{measure.name}", 0)
         if not missing:
             continue
-        told = (
-            f"{missing} of {len(values)} {measure.name} verdicts of {judge.title} could not be read and count nowhere"
-        )
-        if missing > MANY * len(values):
-            low, high = ((sum(known) + missing * end) / len(values) for end in (measure.least, measure.most))
+        told = f"{missing} of {n} {measure.name} verdicts of {judge.title} could not be read and count nowhere"
+        if missing > MANY * n:
+            known = sum(value for value in outcome.columns[measure.name].values if value is not None)
+            low, high = ((known + missing * end) / n for end in (measure.least, measure.most))
             told += f": with them {low:.2f} to {high:.2f}"
         yield told
-    if cut := outcome.counts.get("judge_cut", 0):
+    if cut := counts.get("judge_cut", 0):
         limit = "the part that it has room for" if judge.profile.head else f"the first {MAX_JUDGED:,} characters"
-        n = len(outcome.columns[judge.measures[0].name].values)
         yield f"{cut} of {n} requests or answers were longer than {judge.title} sees: it judged {limit}"
 
 
 def refuse_silence(judge: Judge, verdicts: Mapping[int, Value], total: int) -> None:
     """Raise JudgeError where none of the verdicts so far has any number, and they are enough, or all, to tell."""
-    if len(verdicts) < min(SILENT, total) or not verdicts:
+    judged = [value for value in verdicts.values() if value["judge_cut"] is not None]
+    if not judged or (len(verdicts) < total and len(judged) < SILENT):
         return
-    if all(value[m.name] is None for value in verdicts.values() for m in judge.measures):
+    if all(value[m.name] is None for value in judged for m in judge.measures):
         raise JudgeError(
-            f"none of {len(verdicts)} replies of {judge.title} is a verdict by profile {judge.profile.name}",
+            f"none of {len(judged)} replies of {judge.title} is a verdict by profile {judge.profile.name}",
             fix="name a model that judges, or another --judge-profile",
         )
