@@ -70,10 +70,11 @@ def halves(items: Sequence[DataItem], seed: int) -> tuple[list[int], list[int]]:
     A text that comes several times is taken once. Clusters are dealt out one by one, each to the smaller half. Raises
     UsageError where there are fewer than two clusters.
     """
-    once = sorted({item.text: i for i, item in reversed(list(enumerate(items)))}.values())
-    dealt = [[once[i] for i in cluster] for cluster in clusters([items[i] for i in once])]
+    # A text that comes again also joins the identifiers that it comes with: clusters first.
+    first = {item.text: i for i, item in reversed(list(enumerate(items)))}
+    dealt = [[i for i in cluster if first[items[i].text] == i] for cluster in clusters(items)]
     if len(dealt) < 2:
-        what = "one item" if len(once) < 2 else f"{len(once)} items with one identifier"
+        what = "one item" if len(first) < 2 else f"{len(first)} items with one identifier"
         raise UsageError(f"a set of {what} cannot be cut into two parts", fix="give more data")
     parts: tuple[list[int], list[int]] = ([], [])
     for cluster in sorted(dealt, key=lambda cluster: digest_of(["split", seed, cluster[0]])):

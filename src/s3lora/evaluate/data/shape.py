@@ -90,8 +90,8 @@ def after_hashes(fields: Fields) -> Answers | None:
 
 def solution(fields: Fields) -> Answers:
     """Return HumanEval's solution, with the spaces at its beginning as worked."""
-    solution = fields["canonicalsolution"]
-    return Answers((solution,), solution if isinstance(solution, str) else "")
+    code = fields["canonical_solution"]
+    return Answers((code,), code if isinstance(code, str) else "")
 
 
 def with_choices(fields: Fields, question: str) -> str:
