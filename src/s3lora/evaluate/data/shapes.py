@@ -2,7 +2,7 @@
 
 A row has the shape of which it has all columns; of several, the one with the most of them, then the first. A row of no
 published shape is read by the names in `TEXT_FIELDS`. The table in docs/evaluation.md is made from here by
-`python -m docs.make_data`.
+`python docs/make_data.py`.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ SHAPES: list[DataShape] = [
         "MT-Bench",
         ("question_id", "category", "turns"),
         ("turns",),
+        category=("category",),
         id=("question_id",),
         use="`--benign`; the first turn is asked",
         paper="2306.05685",
@@ -115,6 +116,7 @@ SHAPES: list[DataShape] = [
         "OR-Bench",
         ("prompt", "category"),
         ("prompt",),
+        category=("category",),
         answers=columns_like("references?"),
         use="`--benign`; its toxic prompts, a file of their own, `--harmful`",
         paper="2405.20947",
