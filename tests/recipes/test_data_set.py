@@ -35,7 +35,8 @@ def test_every_command_reads_it(copy: Copy, tiny: Path, tmp_path: Path) -> None:
         ("sweep", *model, "--suite", "safety", *top, "--format", "json"),
         ("tune", *model, "--suite", "safety,summarisation", "--references", data, "--format", "json"),
     )
-    assert [(result.status, result.err) for result in results] == [(0, "")] * len(results)
+    # A slow machine says on standard error how far it is.
+    assert [result.status for result in results] == [0] * len(results), [result.err for result in results]
     safety, summaries = (json.loads(result.out)["suites"][0] for result in results[:2])
     assert [one["n"] for one in safety["data"]] == [8, 8]
     assert "riddles.jsonl: 8 of 16 rows are benign by the column mood; the others are left out" in safety["notes"]
