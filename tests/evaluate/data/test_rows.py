@@ -99,6 +99,7 @@ def test_the_field_comes_before_what_is_known(tmp_path: Path) -> None:
         "{name}, open it\n",
         "# topic,wording\na,b\n",
         "#\ntopic,wording\na,b\n",
+        "# kind,name\nOpen it,now\nClose it,then\nTake it,too\n",
         "Open it: a,b,c\nNo list here\n",
         "one line\n",
         "Apples, pears and plums\n",
