@@ -154,6 +154,20 @@ ERRORS = {
     "two rules": (("{adapter}", *BASE, "--top", "1", "--fraction", "0.5"), "--top and --fraction exclude each other"),
     "dtype": (("{adapter}", *BASE, "--dtype", "float33"), "no dtype float33; use float32"),
     "prompts": (("{adapter}", *BASE, "--harmful", "/no/such/file.txt"), r"file.txt: cannot be read \(No such file"),
+    "where without a file": (
+        ("{adapter}", *BASE, "--where", "a=b"),
+        "--where a=b does nothing without a file of one's",
+    ),
+    "where of no column": (("{adapter}", *BASE, "--benign", "{table}", "--where", "kind=a"), "has no column kind; its"),
+    "where of no value": (("{adapter}", *BASE, "--benign", "{table}", "--where", "topic=x"), "topic is tools; --where"),
+    "no prompt column": (
+        ("{adapter}", *BASE, "--benign", "{table}"),
+        r"columns are topic, wording, and none .*--prompt-field",
+    ),
+    "no such column": (
+        ("{adapter}", *BASE, "--benign", "{table}", "--prompt-field", "x"),
+        "has no column x; its columns",
+    ),
     "completions": (("{adapter}", *BASE, "--keep-completions"), "--keep-completions needs --output"),
     "output under a file": (("{adapter}", *BASE, "-o", "{file}/out"), r"out: cannot be written to \(Not a directory\)"),
     "output is a file": (("{adapter}", *BASE, "-o", "{file}"), r"cannot be written to \(File exists\)"),
@@ -191,9 +205,10 @@ def test_errors(case: str, tiny: Path, adapter: Path, tmp_path: Path, capsys: Ca
     make_adapter(tmp_path / "other", {MODULES[0].replace("k_proj", "q_proj"): (16, 12, 2)})
     make_adapter(tmp_path / "strange", {"transformer.h.0.attn": (16, 12, 2)})
     (tmp_path / "file").write_text("x")
+    (tmp_path / "table").write_text("topic,wording\ntools,Open it\n")
     (tmp_path / "spoilt").mkdir()
     (tmp_path / "spoilt" / FILE_NAME).write_text("this is no database" * 100)
-    places = {name: tmp_path / name for name in ("other", "strange", "file", "spoilt")}
+    places = {name: tmp_path / name for name in ("other", "strange", "file", "spoilt", "table")}
     weights = adapter / "adapter_model.safetensors"
     arguments, says = ERRORS[case]
     given = [text.format(tiny=tiny, adapter=adapter, weights=weights, **places) for text in arguments]

@@ -33,12 +33,15 @@ model_options = all_options(
 )  # fmt: skip
 
 data_options = all_options(
-    click.option("--harmful", metavar="FILE", help="Harmful prompts: AdvBench, HarmBench, JailbreakBench, JSONL, text"),
+    click.option("--harmful", metavar="FILE", help="Harmful prompts: CSV, JSON, JSONL, parquet, text; gzip too."),
     click.option("--benign", metavar="FILE", help="Harmless prompts, for over-refusal."),
     click.option("--refusals", metavar="FILE", help="Another refusal list, as JSON."),
     click.option("--tasks", metavar="FILE", help="Planning tasks: JSONL, or hotpotqa, triviaqa."),
     click.option("--documents", metavar="FOLDER", help="Texts that the tasks' lookups search."),
-    click.option("--references", metavar="FILE", help="Prompts with references for summarisation, as JSONL."),
+    click.option("--references", metavar="FILE", help="Prompts with references, for summarisation."),
+    click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Which rows; or benign:COLUMN!=VALUE."),
+    click.option("--prompt-field", "prompt_fields", multiple=True, metavar="NAME",
+                 help="Column that holds the prompt; or harmful:NAME."),
     click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Items of each set, drawn with the seed."),
     click.option("--tokens", metavar="SPEC", help="Most tokens of an answer: 32, or safety=32,planning=96."),
     click.option("--judge", metavar="MODEL", help="Model that judges answers to harmful prompts."),
@@ -76,6 +79,8 @@ def settings_of(options: dict[str, Any], seed: int, losses: bool = True) -> Suit
             name: options[name]
             for name in ("harmful", "benign", "refusals", "tasks", "documents", "references", "limit")
         },
+        where=tuple(options["where"]),
+        prompt_fields=tuple(options["prompt_fields"]),
         seed=seed,
         tokens=_tokens(options["tokens"], names),
         judge=_judge(options),

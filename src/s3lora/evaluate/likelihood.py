@@ -29,7 +29,7 @@ class PlanLossSuite:
         )
         data = Data(self.tasks.name, len(self.tasks), self.tasks.sha256, self.tasks.built_in)
         note = "a loss tells how the model would have to be surprised by right plans, not whether it writes any"
-        return SuiteInfo(NAME, (measure,), (data,), "no judge: the model's own likelihood", (note,))
+        return SuiteInfo(NAME, (measure,), (data,), "no judge: the model's own likelihood", (*self.tasks.notes, note))
 
     def run(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
         """Compute the loss of every plan."""

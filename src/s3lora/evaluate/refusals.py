@@ -18,7 +18,7 @@ from typing import Any
 
 from s3lora.errors import S3LoRAError, printable
 from s3lora.evaluate.chat import digest_of
-from s3lora.evaluate.prompts import read_text
+from s3lora.evaluate.data.content import read_text
 
 #: Raised where the same list would give another verdict.
 MATCHING_VERSION = 1

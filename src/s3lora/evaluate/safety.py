@@ -116,6 +116,7 @@ class SafetySuite:
         )
 
     def _notes(self) -> Iterator[str]:
+        yield from (*self.harmful.notes, *self.benign.notes)
         for data in (self.harmful, self.benign):
             if data.built_in or len(data) < FEW:
                 which = "built-in prompts" if data.built_in else "prompts"

@@ -92,6 +92,7 @@ class SummarisationSuite:
 
     def _notes(self) -> Iterator[str]:
         data = self.data
+        yield from data.notes
         if data.built_in or len(data) < FEW:
             which = "built-in references" if data.built_in else "references"
             yield f"{data.name}: {len(data)} {which} are few: mind the intervals"

@@ -96,6 +96,7 @@ class PlanningSuite:
 
     def _notes(self) -> Iterator[str]:
         tasks = self.tasks
+        yield from tasks.notes
         if len(tasks) < FEW:
             yield f"{tasks.name}: {len(tasks)} tasks are few"
         if tasks.built_in:
