@@ -63,7 +63,7 @@ def test_a_gain_is_confirmed(
     tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refusal list that holds what the base says of itself, and a loss that does not mind: all modules may go."""
-    monkeypatch.setattr("s3lora.evaluate.refusals.RefusalList.refused_prefix", lambda _, text: text.startswith("No"))
+    monkeypatch.setattr("s3lora.evaluate.refusals.RefusalList.refused", lambda _, text: text.startswith("No"))
 
     def obliging(model: object, prompts: list[object], decoding: object, batches: list[list[int]]) -> object:
         from s3lora.evaluate.chat import Generation

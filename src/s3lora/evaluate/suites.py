@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.chat import ChatModel, Decoding, digest_of
+from s3lora.evaluate.judges.openings import OpeningsJudge
 from s3lora.evaluate.likelihood import PlanLossSuite
 from s3lora.evaluate.planning.loader import read_tasks
 from s3lora.evaluate.planning.questions import built_in as built_in_tasks
@@ -17,7 +18,7 @@ from s3lora.evaluate.planning.tasks import TaskSet
 from s3lora.evaluate.prompts import built_in as built_in_prompts
 from s3lora.evaluate.prompts import read_prompts
 from s3lora.evaluate.references import built_in_references, read_references
-from s3lora.evaluate.refusals import built_in_refusals, read_refusals
+from s3lora.evaluate.refusals import RefusalJudge, built_in_refusals, read_refusals
 from s3lora.evaluate.rows import draw
 from s3lora.evaluate.safety import DECODING as SAFETY
 from s3lora.evaluate.safety import SafetySuite
@@ -48,7 +49,7 @@ class SuiteSettings:
         names: some of `SUITES`.
         harmful: a file or data set of harmful prompts, as `read_prompts` takes it; None for the built-in ones.
         benign: the same of harmless prompts.
-        refusals: a refusal list; None for the built-in one.
+        refusals: a refusal list, or `zou` for that of Zou et al.; None for the rules over openings.
         tasks: planning tasks, as `read_tasks` takes them; None for the built-in ones.
         documents: a folder that the tasks' lookups search.
         references: prompts with references, as `read_references` takes them; None for the built-in ones.
@@ -120,13 +121,20 @@ def _build(settings: SuiteSettings, part: SuitePart) -> list[Suite]:
     return [SUITES[name](settings, part) for name in dict.fromkeys(settings.names)]
 
 
+def refusal_judge(name: str | None) -> RefusalJudge:
+    """Return what tells refusals: the rules over openings, `zou` for the list of Zou et al., else a list in a file."""
+    if name is None:
+        return OpeningsJudge()
+    return built_in_refusals() if name == "zou" else read_refusals(name)
+
+
 def _safety(settings: SuiteSettings, part: SuitePart) -> Suite:
     harmful = read_prompts(settings.harmful) if settings.harmful else built_in_prompts("harmful")
     benign = read_prompts(settings.benign) if settings.benign else built_in_prompts("benign")
     return SafetySuite(
         harmful.subset(part.take([request.text for request in harmful.requests])),
         benign.subset(part.take([request.text for request in benign.requests])),
-        read_refusals(settings.refusals) if settings.refusals else built_in_refusals(),
+        refusal_judge(settings.refusals),
         decoding=settings.decoding("safety", SAFETY),
         judge=settings.judge,
         judge_name=settings.judge_name,

@@ -1,0 +1,1 @@
+"""What judges an answer: rules over its opening."""
