@@ -34,7 +34,7 @@ model_options = all_options(
 data_options = all_options(
     click.option("--harmful", metavar="FILE", help="Harmful prompts: AdvBench, HarmBench, JailbreakBench, JSONL, text"),
     click.option("--benign", metavar="FILE", help="Harmless prompts, for over-refusal."),
-    click.option("--refusals", metavar="FILE", help="Tell refusals by this list: JSON, or `zou`."),
+    click.option("--refusals", metavar="JUDGE", help="What tells refusals: openings, zou, or a list in a JSON file."),
     click.option("--tasks", metavar="FILE", help="Planning tasks: JSONL, or hotpotqa, triviaqa."),
     click.option("--documents", metavar="FOLDER", help="Texts that the tasks' lookups search."),
     click.option("--references", metavar="FILE", help="Prompts with references for summarisation, as JSONL."),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.chat import ChatModel, Decoding, digest_of
-from s3lora.evaluate.judges.openings import OpeningsJudge
+from s3lora.evaluate.judges.refusing import refusal_judge
 from s3lora.evaluate.likelihood import PlanLossSuite
 from s3lora.evaluate.planning.loader import read_tasks
 from s3lora.evaluate.planning.questions import built_in as built_in_tasks
@@ -18,7 +18,6 @@ from s3lora.evaluate.planning.tasks import TaskSet
 from s3lora.evaluate.prompts import built_in as built_in_prompts
 from s3lora.evaluate.prompts import read_prompts
 from s3lora.evaluate.references import built_in_references, read_references
-from s3lora.evaluate.refusals import RefusalJudge, built_in_refusals, read_refusals
 from s3lora.evaluate.rows import draw
 from s3lora.evaluate.safety import DECODING as SAFETY
 from s3lora.evaluate.safety import SafetySuite
@@ -49,7 +48,7 @@ class SuiteSettings:
         names: some of `SUITES`.
         harmful: a file or data set of harmful prompts, as `read_prompts` takes it; None for the built-in ones.
         benign: the same of harmless prompts.
-        refusals: a refusal list, or `zou` for that of Zou et al.; None for the rules over openings.
+        refusals: a judge of refusals by name, or a list of phrases in a file; None for the rules over openings.
         tasks: planning tasks, as `read_tasks` takes them; None for the built-in ones.
         documents: a folder that the tasks' lookups search.
         references: prompts with references, as `read_references` takes them; None for the built-in ones.
@@ -119,13 +118,6 @@ def split_suites(settings: SuiteSettings) -> tuple[list[Suite], list[Suite]]:
 
 def _build(settings: SuiteSettings, part: SuitePart) -> list[Suite]:
     return [SUITES[name](settings, part) for name in dict.fromkeys(settings.names)]
-
-
-def refusal_judge(name: str | None) -> RefusalJudge:
-    """Return what tells refusals: the rules over openings, `zou` for the list of Zou et al., else a list in a file."""
-    if name is None:
-        return OpeningsJudge()
-    return built_in_refusals() if name == "zou" else read_refusals(name)
 
 
 def _safety(settings: SuiteSettings, part: SuitePart) -> Suite:
