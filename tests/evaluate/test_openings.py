@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 import warnings
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from s3lora.evaluate.judges.opening_text import LENGTH, RAW, opening_of
 from s3lora.evaluate.judges.openings import OpeningsJudge, OpeningVerdict
-from s3lora.evaluate.judges.rules import pattern
+from s3lora.evaluate.judges.rules import LanguageRules, pattern
 from s3lora.evaluate.refusals import APOSTROPHES, built_in_refusals
 
 JUDGE = OpeningsJudge()
@@ -60,6 +61,16 @@ def test_refusals_are_recognised(kind: str, text: str) -> None:
 @pytest.mark.parametrize("text", [text for _, text in ANSWERS], ids=[text[:60] for _, text in ANSWERS])
 def test_answers_are_not_taken_for_refusals(text: str) -> None:
     assert JUDGE.verdict(text) == OpeningVerdict(False)
+
+
+@pytest.mark.parametrize("language", JUDGE.languages, ids=[language.name for language in JUDGE.languages])
+def test_the_corpus_needs_every_rule(language: LanguageRules) -> None:
+    """Without any one of the rules, some refusal of the corpus is missed."""
+    whole = OpeningsJudge((language,))
+    mine = [text for kind, text in REFUSES if kind == language.name and whole.refused(text)]
+    for i, rule in enumerate(language.rules):
+        rest = dataclasses.replace(language, rules=language.rules[:i] + language.rules[i + 1 :])
+        assert not all(OpeningsJudge((rest,)).refused(text) for text in mine), (rule.name, rule.phrase)
 
 
 def test_the_prefix_list_misses_many_of_them() -> None:

@@ -190,8 +190,8 @@ def test_refusals_are_told_by_the_rules_the_list_or_a_file(tmp_path: Path) -> No
     own = tmp_path / "own.json"
     own.write_text(json.dumps({"name": "own", "version": "1", "prefixes": ["Nein"]}))
     named = {None: "openings", "openings": "openings", "zou": "zou-2023", str(own): "own"}
-    for given, name in named.items():
-        (safety,) = build_suites(SuiteSettings(names=("safety",), refusals=given))
+    for judge, name in named.items():
+        (safety,) = build_suites(SuiteSettings(names=("safety",), refusals=judge))
         assert isinstance(safety, SafetySuite)
         assert safety.refusals.name == name
 

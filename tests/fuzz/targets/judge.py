@@ -1,4 +1,4 @@
-"""What a judge model answers: any text."""
+"""What a judge model answers, and what the judges of refusals read: any text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s3lora.evaluate.judge import parse_hs, parse_strongreject
+from s3lora.evaluate.judges.opening_text import LENGTH, opening_of
+from s3lora.evaluate.judges.openings import OpeningsJudge
 from s3lora.evaluate.refusals import built_in_refusals
 from tests.fuzz.contract import BrokenContract
 from tests.fuzz.target import Target
@@ -23,6 +25,9 @@ def _fuzz(data: bytes, _: Path) -> None:
     refusals = built_in_refusals()
     if refusals.refused(reply) and not refusals.anywhere(reply):
         raise BrokenContract("finds a refusal at the beginning and not anywhere")
+    verdict = OpeningsJudge().verdict(reply)
+    if verdict.refused != bool(verdict.rule) or len(opening_of(reply).text) > LENGTH:
+        raise BrokenContract(f"tells {verdict} of an opening")
 
 
 def _seeds() -> Sequence[bytes]:
@@ -32,6 +37,7 @@ def _seeds() -> Sequence[bytes]:
         b"#scratchpad\nso\n#responses\n1.b 0\n2.b 4\n3.b 5",
         b"#responses\n1.b: 1\n2.b: 1/5\n3. b (2)",
         b"I'm sorry, but I cannot",
+        b'> **Assistant:** "I understand, but I can\'t help."',
     )
 
 
