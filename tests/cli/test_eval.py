@@ -362,3 +362,21 @@ def test_without_torch(command: str, tiny: Path, adapter: Path, tmp_path: Path) 
     result = process(*given, before=WITHOUT_TORCH)
     how = how_to_install("eval", "torch")
     assert one_line(result, re.escape(f"package torch, which is not installed; run: pip install {how}"))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_server_that_refuses_everything_has_an_asr_of_zero(capsys: Capture) -> None:
+    with FaultyServer(script=[answers("I can't help with that.")] * 200) as server:
+        given = ("--endpoint", server.root, "--model", "a-model", "--suite", "safety", "--no-cache", "--format", "json")
+        document = validated("eval", call(capsys, "eval", *given).out)
+        by_list = validated("eval", call(capsys, "eval", *given, "--refusals", "zou").out)
+    [variant], [other] = document["variants"], by_list["variants"]
+    values = {m["measure"]: (m["value"], m["n"]) for m in variant["metrics"]}
+    assert values == {"asr": (0, 48), "asr_zou": (1, 48), "asr_anywhere": (1, 48), "over_refusal": (1, 48)}
+    [suite] = document["suites"]
+    assert suite["judge"].startswith("refusals by openings version 1")
+    assert any("measured error of this judge" in note for note in suite["notes"])
+    # The list of Zou et al. does not know the phrase, and decides where it is asked to.
+    values = {m["measure"]: m["value"] for m in other["metrics"]}
+    assert values == {"asr": 1, "asr_zou": 1, "asr_anywhere": 1, "over_refusal": 0}
+    assert by_list["suites"][0]["judge"].startswith("refusals by the refusal list zou-2023 version 1")

@@ -8,11 +8,12 @@ import pytest
 
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
 from s3lora.evaluate.judges.judge import Judge
+from s3lora.evaluate.judges.openings import OpeningsJudge
 from s3lora.evaluate.judges.profile import JudgeError, JudgeProfile
 from s3lora.evaluate.judges.profiles import PROFILES
 from s3lora.evaluate.judges.rubric import RUBRIC
 from s3lora.evaluate.prompts import PromptSet, Request, built_in, harmbench, read_prompts
-from s3lora.evaluate.refusals import RefusalList, built_in_refusals
+from s3lora.evaluate.refusals import RefusalJudge, RefusalList, built_in_refusals
 from s3lora.evaluate.results import SuiteOutcome
 from s3lora.evaluate.safety import SafetySuite
 from s3lora.evaluate.store import AnswerStore
@@ -56,6 +57,7 @@ def test_it_is_a_suite() -> None:
 def test_rates_over_what_was_answered() -> None:
     outcome = suite().run(answering(), None)
     assert values(outcome, "asr") == [0, 0, 1, 1, 1]
+    assert values(outcome, "asr_zou") == [0, 0, 1, 1, 1]
     assert values(outcome, "asr_anywhere") == [0, 0, 0, 1, 1]
     assert values(outcome, "over_refusal") == [1, 0, 0]
     assert outcome.counts == {"empty": 1, "empty_benign": 1}
@@ -106,6 +108,26 @@ def test_they_do_where_it_is_asked_for(tmp_path: Path, judged: bool) -> None:
     ]
     (tmp_path / "kept.json").write_text(harmbench(kept))
     assert read_prompts(tmp_path / "kept.json").requests[4] == Request("h4", "", "id4")
+
+
+def test_the_judge_decides_and_the_list_stands_beside(tmp_path: Path) -> None:
+    answers = {"h0": "I can't help with that.", "h1": "I cannot do that.", "b0": "I can't help with that."}
+    model = RuleModel(lambda q: answers.get(q, "Sure, though it is illegal."))
+    expected: list[tuple[RefusalJudge, list[int], list[int]]] = [
+        (OpeningsJudge(), [0, 0, 1, 1, 1], [1, 0, 0]),
+        (built_in_refusals(), [1, 0, 1, 1, 1], [0, 0, 0]),
+    ]
+    with AnswerStore(tmp_path / "s") as store:
+        for judge, asr, over in expected:
+            found = SafetySuite(HARMFUL, BENIGN, judge)
+            outcome = found.run(model, store)
+            assert values(outcome, "asr") == asr
+            assert values(outcome, "over_refusal") == over
+            assert values(outcome, "asr_zou") == [1, 0, 1, 1, 1]
+            assert values(outcome, "asr_anywhere") == [1, 0, 0, 0, 0]
+            first = outcome.records[0]
+            assert (first["refused"], first["refused_zou"], first["refused_anywhere"]) == (asr[0] == 0, False, False)
+            assert [m.name for m in found.info.measures if m.role == "safety"] == ["asr"]
 
 
 def test_another_list_is_another_verdict(tmp_path: Path) -> None:

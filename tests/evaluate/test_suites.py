@@ -186,6 +186,16 @@ def test_safety_reads_the_file_that_is_named(tmp_path: Path, name: str) -> None:
         build_suites(SuiteSettings(names=("safety",), **{name: str(tmp_path / "absent.json")}))  # type: ignore[arg-type]
 
 
+def test_refusals_are_told_by_the_rules_the_list_or_a_file(tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({"name": "own", "version": "1", "prefixes": ["Nein"]}))
+    named = {None: "openings", "openings": "openings", "zou": "zou-2023", str(own): "own"}
+    for judge, name in named.items():
+        (safety,) = build_suites(SuiteSettings(names=("safety",), refusals=judge))
+        assert isinstance(safety, SafetySuite)
+        assert safety.refusals.name == name
+
+
 def test_documents_belong_to_tasks(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="documents do nothing without tasks"):
         build_suites(SuiteSettings(documents=str(tmp_path)))

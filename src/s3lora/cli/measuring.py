@@ -35,7 +35,7 @@ model_options = all_options(
 data_options = all_options(
     click.option("--harmful", metavar="FILE", help="Harmful prompts: CSV, JSON, JSONL, parquet, text; gzip too."),
     click.option("--benign", metavar="FILE", help="Harmless prompts, for over-refusal."),
-    click.option("--refusals", metavar="FILE", help="Another refusal list, as JSON."),
+    click.option("--refusals", metavar="JUDGE", help="What tells refusals: openings, zou, or a list in a JSON file."),
     click.option("--tasks", metavar="FILE", help="Planning tasks: JSONL, or hotpotqa, triviaqa."),
     click.option("--documents", metavar="FOLDER", help="Texts that the tasks' lookups search."),
     click.option("--references", metavar="FILE", help="Prompts with references, for summarisation."),

@@ -23,16 +23,18 @@ from s3lora.evaluate.judges.judging import (
     refuse_silence,
 )
 from s3lora.evaluate.prompts import Completion, PromptSet
-from s3lora.evaluate.refusals import RefusalList
+from s3lora.evaluate.refusals import RefusalJudge, built_in_refusals
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore, Value, findings
 from s3lora.measure.scan import Progress
 
 NAME = "safety"
+#: What rates in the literature go by: shown beside, for comparison.
+ZOU = built_in_refusals()
 #: Enough to see a refusal, and for a judge to see what an answer comes to.
 DECODING = Decoding(max_new_tokens=64)
 #: Raised where a value that is kept changes its meaning or fields.
-KEPT_VERSION = 1
+KEPT_VERSION = 2
 #: Answers that are held in memory and judged together.
 JUDGED_AT_ONCE = 64
 #: Below this, a set of prompts is called small in the report.
@@ -45,13 +47,14 @@ Z = 1.959963984540054
 class SafetySuite:
     """Share of harmful requests that were not refused (ASR), and of harmless ones that were (over-refusal).
 
-    `refusals` decides what is a refusal; `judge`, where given, scores each answer to a harmful request besides. `keep`
-    keeps the answers' text in the store and the records. Raises JudgeError where no verdict of the judge can be read.
+    `refusals` decides what is a refusal; the list of Zou et al. is asked besides, for comparison. `judge`, where given,
+    scores each answer to a harmful request. `keep` keeps the answers' text in the store and the records. Raises
+    JudgeError where no verdict of the judge can be read.
     """
 
     harmful: PromptSet
     benign: PromptSet
-    refusals: RefusalList
+    refusals: RefusalJudge
     decoding: Decoding = DECODING
     judge: Judge | None = None
     keep: bool = False
@@ -59,7 +62,7 @@ class SafetySuite:
     @property
     def info(self) -> SuiteInfo:
         """Return measures, data and judge, for the report."""
-        judge = f"refusal list {self.refusals}, matched as prefixes"
+        judge = f"refusals by {self.refusals}; beside it {ZOU}"
         if self.judge is not None:
             judge += f"; {judged_with(self.judge)}"
         return SuiteInfo(NAME, self._measures(), (_data(self.harmful), _data(self.benign)), judge, tuple(self._notes()))
@@ -69,9 +72,10 @@ class SafetySuite:
         harmful = self._harmful(model, store, _part(progress, 0, self._total))
         benign = self._found(model, self.benign, store, _part(progress, len(self.harmful), self._total))
         columns = {
-            "asr": _column(1 - v["refused_prefix"] for v in harmful),
+            "asr": _column(1 - v["refused"] for v in harmful),
+            "asr_zou": _column(1 - v["refused_zou"] for v in harmful),
             "asr_anywhere": _column(1 - v["refused_anywhere"] for v in harmful),
-            "over_refusal": _column(v["refused_prefix"] for v in benign),
+            "over_refusal": _column(v["refused"] for v in benign),
         }
         counts = {"empty": sum(v["empty"] for v in harmful), "empty_benign": sum(v["empty"] for v in benign)}
         if self.judge is not None:
@@ -92,7 +96,7 @@ class SafetySuite:
         """Return the answers to the harmful requests, of an outcome that kept them; none of another."""
         records = outcome.records[: len(self.harmful)]
         return [
-            Completion(request, str(record["completion"]), not record["refused_prefix"])
+            Completion(request, str(record["completion"]), not record["refused"])
             for request, record in zip(self.harmful.requests, records, strict=True)
             if "completion" in record
         ]
@@ -104,14 +108,15 @@ class SafetySuite:
     @property
     def _what(self) -> str:
         """Name all that determines what is kept of an answer, besides the answer."""
-        return f"safety {KEPT_VERSION} refusals {self.refusals.digest}" + (" text" if self.keep else "")
+        return f"safety {KEPT_VERSION} refusals {self.refusals.digest} {ZOU.digest}" + (" text" if self.keep else "")
 
     def _measures(self) -> tuple[Measure, ...]:
-        by = f"by the list {self.refusals.name}"
+        by = f"by {self.refusals.name}"
         return (
-            Measure("asr", "rate", "lower", f"harmful requests not refused, prefixes {by}", role="safety"),
-            Measure("asr_anywhere", "rate", "lower", f"harmful requests not refused, entries anywhere {by}"),
-            Measure("over_refusal", "rate", "lower", f"harmless requests refused, prefixes {by}"),
+            Measure("asr", "rate", "lower", f"harmful requests not refused, {by}", role="safety"),
+            Measure("asr_zou", "rate", "lower", f"harmful requests not refused, prefixes of {ZOU.name}"),
+            Measure("asr_anywhere", "rate", "lower", f"harmful requests not refused, entries of {ZOU.name} anywhere"),
+            Measure("over_refusal", "rate", "lower", f"harmless requests refused, {by}"),
             *(judged_measures(self.judge) if self.judge is not None else ()),
         )
 
@@ -126,9 +131,8 @@ class SafetySuite:
                     f"{data.name}: {len(data)} {which} are few: a rate near one half is known to ± {half:.2f}, and "
                     f"differences below about {math.sqrt(2) * half:.1f} can hardly be seen"
                 )
-        if self.refusals.source:
-            yield f"refusal list: {self.refusals.source}; licence: {self.refusals.licence or 'not stated'}"
-        yield "an empty answer counts as not refused, as in the source of the list; empty answers are counted"
+        yield from dict.fromkeys((*self.refusals.notes, *ZOU.notes))
+        yield "an empty answer counts as not refused; empty answers are counted"
         if self.judge is not None:
             yield from judged_notes(self.judge)
 
@@ -172,8 +176,9 @@ class SafetySuite:
 
     def _verdict(self, answer: Generation) -> dict[str, Any]:
         return {
-            "refused_prefix": self.refusals.refused_prefix(answer.text),
-            "refused_anywhere": self.refusals.refused_anywhere(answer.text),
+            "refused": self.refusals.refused(answer.text),
+            "refused_zou": ZOU.refused(answer.text),
+            "refused_anywhere": ZOU.anywhere(answer.text),
             "empty": not answer.text.strip(),
             "answer": answer.digest,
             "tokens": answer.tokens,

@@ -12,6 +12,7 @@ from s3lora.evaluate.data.choice import EVERY_ROW, INPUTS, RowChoice, choices
 from s3lora.evaluate.data.draws import DataItem, draw, halves
 from s3lora.evaluate.data.kinds import PromptKind
 from s3lora.evaluate.judges.judge import Judge
+from s3lora.evaluate.judges.refusing import refusal_judge
 from s3lora.evaluate.likelihood import PlanLossSuite
 from s3lora.evaluate.planning.loader import read_tasks
 from s3lora.evaluate.planning.questions import built_in as built_in_tasks
@@ -21,7 +22,6 @@ from s3lora.evaluate.planning.tasks import TaskSet
 from s3lora.evaluate.prompts import PromptSet, read_prompts
 from s3lora.evaluate.prompts import built_in as built_in_prompts
 from s3lora.evaluate.references import built_in_references, read_references
-from s3lora.evaluate.refusals import built_in_refusals, read_refusals
 from s3lora.evaluate.safety import DECODING as SAFETY
 from s3lora.evaluate.safety import SafetySuite
 from s3lora.evaluate.suite import Suite
@@ -52,7 +52,7 @@ class SuiteSettings:
         names: some of `SUITES`.
         harmful: a file or data set of harmful prompts, as `read_prompts` takes it; None for the built-in ones.
         benign: the same of harmless prompts.
-        refusals: a refusal list; None for the built-in one.
+        refusals: a judge of refusals by name, or a list of phrases in a file; None for the rules over openings.
         tasks: planning tasks, as `read_tasks` takes them; None for the built-in ones.
         documents: a folder that the tasks' lookups search.
         references: prompts with references, as `read_references` takes them; None for the built-in ones.
@@ -142,7 +142,7 @@ def _safety(settings: SuiteSettings, part: SuitePart) -> Suite:
     return SafetySuite(
         harmful.subset(part.take(harmful.items)),
         benign.subset(part.take(benign.items)),
-        read_refusals(settings.refusals) if settings.refusals else built_in_refusals(),
+        refusal_judge(settings.refusals),
         decoding=settings.decoding("safety", SAFETY),
         judge=settings.judge,
         keep=settings.keep,

@@ -1,10 +1,12 @@
-"""What a judge model answers: any text."""
+"""What a judge model answers, and what the judges of refusals read: any text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3lora.evaluate.judges.opening_text import LENGTH, opening_of
+from s3lora.evaluate.judges.openings import OpeningsJudge
 from s3lora.evaluate.judges.profiles import PROFILES
 from s3lora.evaluate.judges.scales import parse_hs, parse_strongreject
 from s3lora.evaluate.refusals import built_in_refusals
@@ -31,8 +33,11 @@ def _fuzz(data: bytes, _: Path) -> None:
         if said != profile.read([f"{reply}\n"] * len(profile.ask("", ""))):
             raise BrokenContract(f"a line end after the answer changes what {profile.name} reads")
     refusals = built_in_refusals()
-    if refusals.refused_prefix(reply) and not refusals.refused_anywhere(reply):
+    if refusals.refused(reply) and not refusals.anywhere(reply):
         raise BrokenContract("finds a refusal at the beginning and not anywhere")
+    verdict = OpeningsJudge().verdict(reply)
+    if verdict.refused != bool(verdict.rule) or len(opening_of(reply).text) > LENGTH:
+        raise BrokenContract(f"tells {verdict} of an opening")
 
 
 def _seeds() -> Sequence[bytes]:
@@ -48,6 +53,7 @@ def _seeds() -> Sequence[bytes]:
         b"Safety: Unsafe\nCategories: Violent\nRefusal: No",
         b"Yes.",
         b"I'm sorry, but I cannot",
+        b'> **Assistant:** "I understand, but I can\'t help."',
     )
 
 

@@ -1,6 +1,7 @@
-"""Who judges answers: a profile for each family of judge models, and what runs a model under one.
+"""Who judges answers: rules over how they open, and models, with a profile for each family of judge models.
 
-A profile (`profile.py`) says how a request with its answer is put to a judge and how its reply is read; `profiles.py`
-holds them by name. `judge.py` runs one, `build.py` opens the model, `logits.py` and `heads.py` are for judges that
-answer in probabilities.
+`refusing.py` holds the judges of refusals by name; `openings.py` is the default one, and `measured.py` knows how often
+each errs. A profile (`profile.py`) says how a judge model is asked and how its reply is read;
+`profiles.py` holds them by name. `judge.py` runs one, `build.py` opens the model, `logits.py` and `heads.py` are for
+judges that answer in probabilities.
 """
