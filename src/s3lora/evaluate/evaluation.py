@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Cost, Evaluation, PairedComparison, Setup, Variant
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
+from s3lora.evaluate.together import split_together
 from s3lora.measure.scan import Scan, scan
 from s3lora.rewrite.provenance import Provenance, read_provenance
 
@@ -34,11 +35,11 @@ BASE, PRUNED = "base", ", pruned"
 
 @dataclass(frozen=True)
 class _MeasuredState:
-    """A state to be measured, and the name of what it is compared with."""
+    """A state to be measured, and the names of what it is compared with."""
 
     variant: Variant
     state: State
-    reference: str | None
+    references: tuple[str, ...] = ()
 
 
 def choose_default(adapter: Adapter) -> tuple[Scan, Plan]:
@@ -64,7 +65,7 @@ def evaluate(
 
     Parameters:
         adapters: PEFT folders. One that s3lora pruned is compared with its original where that is given too, and is
-            not pruned again.
+            not pruned again. `A+B` measures adapters active together, beside each of them alone.
         base: the base model (see `LocalModel`), or one that is loaded already.
         suites: what to measure.
         choose: what to prune; None evaluates the adapters as they are.
@@ -94,7 +95,7 @@ def evaluate(
             keep(name, outcomes[name])
     timed = _costs(model, entries, costs, seed) if costs else {}
     setup = setup_of(model, seed, limit)
-    pairs = [(entry.variant.name, entry.reference) for entry in entries]
+    pairs = [(entry.variant.name, reference) for entry in entries for reference in entry.references]
     variants = [replace(e.variant, costs=tuple(timed.get(e.variant.name, ()))) for e in entries]
     return _finish(bench, setup, variants, pairs, outcomes, [*model.base.notes, *notes])
 
@@ -129,7 +130,7 @@ def evaluate_served(
     digest = digest_of([model.identity for model in models])
     setup = Setup(names[0], digest, models[0].backend, "unknown", "unknown", seed, limit)
     variants = [Variant(name=name, kind="served") for name in names]
-    pairs = [(name, None if i == 0 else names[0]) for i, name in enumerate(names)]
+    pairs = [(name, names[0]) for name in names[1:]]
     return _finish(bench, setup, variants, pairs, outcomes, notes)
 
 
@@ -142,15 +143,13 @@ def _finish(
     bench: Bench,
     setup: Setup,
     variants: Sequence[Variant],
-    pairs: Sequence[tuple[str, str | None]],
+    pairs: Sequence[tuple[str, str]],
     outcomes: dict[str, Outcomes],
     notes: Sequence[str],
 ) -> Evaluation:
     comparisons: list[PairedComparison] = []
     warnings = list(notes)
     for name, reference in pairs:
-        if reference is None:
-            continue
         comparisons += bench.compare(name, outcomes[name], reference, outcomes[reference])
         lost = bench.collapses(name, outcomes[name], reference, outcomes[reference])
         warnings += [loss.sentence for loss in lost.values() if loss.sentence]
@@ -196,22 +195,41 @@ def _given(model: LocalModel, path: str, name: str, choose: Chooser | None) -> _
 
 def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) -> tuple[list[_MeasuredState], list[str]]:
     """Attach every adapter, and list all states with what they are compared with."""
-    entries = [_MeasuredState(Variant(name=BASE, kind="base"), State(), None)]
+    entries = [_MeasuredState(Variant(name=BASE, kind="base"), State())]
     notes: list[str] = []
-    given = [_given(model, path, name, choose) for path, name in zip(paths, _names(paths), strict=True)]
+    named = [split_together(path) for path in paths]
+    alone = [one[0] for one in named if len(one) == 1]
+    groups = list(dict.fromkeys(one for one in named if len(one) > 1))
+    # What is named within a group is measured alone as well.
+    alone += [path for path in dict.fromkeys(path for group in groups for path in group) if path not in alone]
+    given = [_given(model, path, name, choose) for path, name in zip(alone, _names(alone), strict=True)]
     originals = {item.attached.source.sha256: item.name for item in given}
     for item in given:
         name, source, state = item.name, item.attached.source, State(item.attached)
         if item.original is not None:
             variant = _recorded(name, source, item.original)
             reference = originals.get(item.original.source.sha256, BASE)
-            entries.append(_MeasuredState(variant, state, BASE if reference == name else reference))
+            entries.append(_MeasuredState(variant, state, (BASE if reference == name else reference,)))
             continue
-        entries.append(_MeasuredState(Variant(name=name, kind="adapter", adapter=source), state, BASE))
+        entries.append(_MeasuredState(Variant(name=name, kind="adapter", adapter=source), state, (BASE,)))
         if item.chosen is not None:
             entries.append(_pruned(name, item.attached, *item.chosen))
             notes += [f"{name}: {text}" for text in item.chosen[1].warnings]
+    taken = {entry.variant.name for entry in entries}
+    entries += [_together([given[alone.index(path)] for path in group], taken) for group in groups]
     return entries, notes
+
+
+def _together(parts: Sequence[_Given], taken: Collection[str]) -> _MeasuredState:
+    """Return the state in which several adapters add up, compared with each of them."""
+    first, *others = [part.attached for part in parts]
+    name = " + ".join(part.name for part in parts)
+    variant = Variant(
+        name=f"{name} (together)" if name in taken else name,
+        kind="together",
+        adapters=tuple(part.attached.source for part in parts),
+    )
+    return _MeasuredState(variant, State(first, beside=tuple(others)), tuple(part.name for part in parts))
 
 
 def _recorded(name: str, source: Source, original: Provenance) -> Variant:
@@ -237,7 +255,7 @@ def _pruned(name: str, item: Attached, measured: Scan, plan: Plan) -> _MeasuredS
         pruned=plan.paths,
         share=plan.share,
     )
-    return _MeasuredState(variant, State(item, frozenset(plan.paths)), name)
+    return _MeasuredState(variant, State(item, frozenset(plan.paths)), (name,))
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -266,9 +284,9 @@ def _costs(
 ) -> dict[str, list[Cost]]:
     """Time every adapter with what is compared with it, and the base, in one interleaved group."""
     costs: dict[str, list[Cost]] = {}
-    for first in [entry for entry in entries if entry.variant.kind != "base" and entry.reference in (None, BASE)]:
+    for first in [entry for entry in entries if entry.references == (BASE,)]:
         name = first.variant.name
-        group = [first, *(e for e in entries if e.reference == name), entries[0]]
+        group = [first, *(e for e in entries if name in e.references), entries[0]]
         states = [(entry.variant.name, entry.state) for entry in group]
         modes: tuple[MergeState, ...] = ("unmerged", "merged")
         for mode in modes:

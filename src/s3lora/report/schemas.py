@@ -40,6 +40,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "ScanDocument": ("gate", "inventory", "reference"),
     "Counts": ("inside",),
     "Survey": ("inside",),
+    "Variant": ("adapters",),
 }
 
 
