@@ -38,7 +38,7 @@ def items(suite: Suite) -> list[list[str]]:
     if isinstance(suite, SummarisationSuite):
         return [[example.prompt.digest for example in suite.data.examples]]
     if isinstance(suite, MathsSuite):
-        return [[problem.question for problem in suite.data.problems]]
+        return [[problem.prompt.messages[-1].content for problem in suite.data.problems]]
     if isinstance(suite, LossSuite):
         return [[prompt.messages[-1].content for prompt, _ in suite.pairs]]
     assert isinstance(suite, PlanningSuite)

@@ -27,7 +27,7 @@ THINGS = ("apples", "books", "buttons", "candles", "marbles", "pencils", "plates
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class WordProblem:
     """A question, its answer, and the worked answer that ends with it, empty where the source has none."""
 
     question: str
@@ -46,7 +46,7 @@ class ProblemSet:
     """Problems in the order of their source."""
 
     name: str
-    problems: tuple[Problem, ...]
+    problems: tuple[WordProblem, ...]
     built_in: bool = False
     notes: tuple[str, ...] = ()
 
@@ -70,10 +70,10 @@ class ProblemSet:
 
 
 #: A question, its working, and the answer.
-_Draft = tuple[str, str, int]
+_ProblemDraft = tuple[str, str, int]
 
 
-def _bought(who: str, what: str, r: random.Random) -> _Draft:
+def _bought(who: str, what: str, r: random.Random) -> _ProblemDraft:
     boxes, each, gone = r.randint(2, 9), r.randint(3, 12), r.randint(2, 5)
     left = boxes * each - gone
     return (
@@ -83,7 +83,7 @@ def _bought(who: str, what: str, r: random.Random) -> _Draft:
     )
 
 
-def _shared(who: str, what: str, r: random.Random) -> _Draft:
+def _shared(who: str, what: str, r: random.Random) -> _ProblemDraft:
     people, each = r.randint(3, 8), r.randint(4, 15)
     return (
         f"{who} has {people * each} {what} and shares them equally among {people} people. How many does each get?",
@@ -92,7 +92,7 @@ def _shared(who: str, what: str, r: random.Random) -> _Draft:
     )
 
 
-def _paid(who: str, what: str, r: random.Random) -> _Draft:
+def _paid(who: str, what: str, r: random.Random) -> _ProblemDraft:
     count, price = r.randint(3, 12), r.randint(2, 9)
     note = (count * price // 50 + 1) * 50
     return (
@@ -103,7 +103,7 @@ def _paid(who: str, what: str, r: random.Random) -> _Draft:
     )
 
 
-def _twice(who: str, what: str, r: random.Random) -> _Draft:
+def _twice(who: str, what: str, r: random.Random) -> _ProblemDraft:
     first, times, more = r.randint(5, 30), r.randint(2, 4), r.randint(3, 20)
     second = first * times + more
     return (
@@ -115,7 +115,7 @@ def _twice(who: str, what: str, r: random.Random) -> _Draft:
     )
 
 
-def _walked(who: str, _: str, r: random.Random) -> _Draft:
+def _walked(who: str, _: str, r: random.Random) -> _ProblemDraft:
     days, there, extra = r.randint(3, 10), r.randint(2, 9), r.randint(1, 8)
     return (
         f"{who} walks {there} km to work and {there} km back on {days} days, and {extra} km on Sunday. "
@@ -126,7 +126,7 @@ def _walked(who: str, _: str, r: random.Random) -> _Draft:
     )
 
 
-def _saved(who: str, _: str, r: random.Random) -> _Draft:
+def _saved(who: str, _: str, r: random.Random) -> _ProblemDraft:
     weekly, spent, weeks = r.randint(6, 20), r.randint(2, 5), r.randint(3, 12)
     return (
         f"{who} earns ${weekly} a week and spends ${spent} of it. How many dollars are saved in {weeks} weeks?",
@@ -136,7 +136,7 @@ def _saved(who: str, _: str, r: random.Random) -> _Draft:
     )
 
 
-def _percent(who: str, what: str, r: random.Random) -> _Draft:
+def _percent(who: str, what: str, r: random.Random) -> _ProblemDraft:
     percent, hundreds = r.choice((10, 20, 25, 30, 40, 60, 75)), r.randint(2, 12) * 20
     gone = hundreds * percent // 100
     return (
@@ -146,7 +146,7 @@ def _percent(who: str, what: str, r: random.Random) -> _Draft:
     )
 
 
-def _minutes(who: str, what: str, r: random.Random) -> _Draft:
+def _minutes(who: str, what: str, r: random.Random) -> _ProblemDraft:
     each, count, pause = r.randint(4, 15), r.randint(3, 9), r.randint(5, 20)
     return (
         f"{who} needs {each} minutes to paint one of {count} {what}, and rests {pause} minutes once. "
@@ -156,7 +156,7 @@ def _minutes(who: str, what: str, r: random.Random) -> _Draft:
     )
 
 
-def _ages(who: str, _: str, r: random.Random) -> _Draft:
+def _ages(who: str, _: str, r: random.Random) -> _ProblemDraft:
     age, gap, years = r.randint(5, 15), r.randint(20, 35), r.randint(2, 12)
     return (
         f"{who} is {age} years old, and an uncle is {gap} years older. How old is the uncle in {years} years?",
@@ -166,7 +166,7 @@ def _ages(who: str, _: str, r: random.Random) -> _Draft:
     )
 
 
-def _rows(who: str, what: str, r: random.Random) -> _Draft:
+def _rows(who: str, what: str, r: random.Random) -> _ProblemDraft:
     rows, each, broken = r.randint(4, 12), r.randint(5, 12), r.randint(1, 9)
     whole = rows * each - broken
     pairs = whole // 2
@@ -178,7 +178,7 @@ def _rows(who: str, what: str, r: random.Random) -> _Draft:
     )
 
 
-TEMPLATES: tuple[Callable[[str, str, random.Random], _Draft], ...] = (
+TEMPLATES: tuple[Callable[[str, str, random.Random], _ProblemDraft], ...] = (
     _bought, _shared, _paid, _twice, _walked, _saved, _percent, _minutes, _ages, _rows
 )  # fmt: skip
 
@@ -191,11 +191,11 @@ def built_in_problems(count: int = 50, seed: int = 0) -> ProblemSet:
     if not 0 < count <= MAX_PROBLEMS:
         raise UsageError(f"{count} built-in problems cannot be made", fix=f"ask for 1 to {MAX_PROBLEMS:,}")
     drawn = random.Random(f"maths-{seed}")
-    found: dict[str, Problem] = {}
+    found: dict[str, WordProblem] = {}
     while len(found) < count:
         template = TEMPLATES[len(found) % len(TEMPLATES)]
         question, working, answer = template(drawn.choice(NAMES), drawn.choice(THINGS), drawn)
-        found.setdefault(question, Problem(question, Fraction(answer), f"{working}\n#### {answer}"))
+        found.setdefault(question, WordProblem(question, Fraction(answer), f"{working}\n#### {answer}"))
     return ProblemSet(f"built-in word problems (seed {seed})", tuple(found.values()), built_in=True)
 
 
@@ -210,5 +210,5 @@ def problems_of(data: ReferenceSet) -> ProblemSet:
         if answer is None:
             fix = "give questions whose answers are numbers, or use --references"
             raise DataFileError(f"has an answer without a number (question {n})", file=data.name, fix=fix)
-        problems.append(Problem(example.prompt.messages[-1].content, answer, example.worked, example.id))
+        problems.append(WordProblem(example.prompt.messages[-1].content, answer, example.worked, example.id))
     return ProblemSet(data.name, tuple(problems), data.built_in, data.notes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.maths.numbers import final_number
-from s3lora.evaluate.maths.problems import Problem, ProblemSet
+from s3lora.evaluate.maths.problems import ProblemSet, WordProblem
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore, generations
 from s3lora.measure.scan import Progress
@@ -83,7 +83,7 @@ class MathsSuite:
         return self.losses and all(problem.worked for problem in self.data.problems)
 
 
-def _record(problem: Problem, answer: Generation, right: float | None) -> Mapping[str, object]:
+def _record(problem: WordProblem, answer: Generation, right: float | None) -> Mapping[str, object]:
     return {
         "id": problem.id,
         "prompt": problem.prompt.digest,
