@@ -39,6 +39,8 @@ data_options = all_options(
     click.option("--tasks", metavar="FILE", help="Planning tasks: JSONL, or hotpotqa, triviaqa."),
     click.option("--documents", metavar="FOLDER", help="Texts that the tasks' lookups search."),
     click.option("--references", metavar="FILE", help="Prompts with references, for summarisation."),
+    click.option("--maths", metavar="FILE", help="Word problems with worked answers, as GSM8K, for maths."),
+    click.option("--code", metavar="FILE", help="Tasks with solutions, as HumanEval, for code-loss; no code is run."),
     click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Which rows; or benign:COLUMN!=VALUE."),
     click.option("--prompt-field", "prompt_fields", multiple=True, metavar="NAME",
                  help="Column that holds the prompt; or harmful:NAME."),
@@ -77,7 +79,7 @@ def settings_of(options: dict[str, Any], seed: int, losses: bool = True) -> Suit
         names=names,
         **{
             name: options[name]
-            for name in ("harmful", "benign", "refusals", "tasks", "documents", "references", "limit")
+            for name in ("harmful", "benign", "refusals", "tasks", "documents", "references", "maths", "code", "limit")
         },
         where=tuple(options["where"]),
         prompt_fields=tuple(options["prompt_fields"]),

@@ -13,7 +13,10 @@ from s3lora.evaluate.data.draws import DataItem, draw, halves
 from s3lora.evaluate.data.kinds import PromptKind
 from s3lora.evaluate.judges.judge import Judge
 from s3lora.evaluate.judges.refusing import refusal_judge
-from s3lora.evaluate.likelihood import PlanLossSuite
+from s3lora.evaluate.likelihood import code_losses, plan_losses, working_losses
+from s3lora.evaluate.maths.problems import ProblemSet, built_in_problems, problems_of
+from s3lora.evaluate.maths.suite import DECODING as MATHS
+from s3lora.evaluate.maths.suite import MathsSuite
 from s3lora.evaluate.planning.loader import read_tasks
 from s3lora.evaluate.planning.questions import built_in as built_in_tasks
 from s3lora.evaluate.planning.suite import DECODING as PLANNING
@@ -28,7 +31,7 @@ from s3lora.evaluate.suite import Suite
 from s3lora.evaluate.summarisation import DECODING as SUMMARISATION
 from s3lora.evaluate.summarisation import SummarisationSuite
 
-#: Built-in planning tasks, before any limit.
+#: Built-in planning tasks, and word problems, before any limit.
 TASKS = 50
 
 
@@ -56,6 +59,8 @@ class SuiteSettings:
         tasks: planning tasks, as `read_tasks` takes them; None for the built-in ones.
         documents: a folder that the tasks' lookups search.
         references: prompts with references, as `read_references` takes them; None for the built-in ones.
+        maths: word problems with worked answers, as `read_references` takes them; None for the built-in ones.
+        code: programming tasks with solutions, the same; there are none built in.
         where: which rows of those files are meant, as `label=unsafe` or `type!=homonyms`; `benign:label=safe` is for
             one of them alone.
         prompt_fields: the column that holds the prompt, for all files or, as `harmful:NAME`, for one of them.
@@ -74,6 +79,8 @@ class SuiteSettings:
     tasks: str | None = None
     documents: str | None = None
     references: str | None = None
+    maths: str | None = None
+    code: str | None = None
     where: tuple[str, ...] = ()
     prompt_fields: tuple[str, ...] = ()
     limit: int | None = None
@@ -160,7 +167,7 @@ def _planning(settings: SuiteSettings, part: SuitePart) -> Suite:
 
 
 def _planning_loss(settings: SuiteSettings, part: SuitePart) -> Suite:
-    return PlanLossSuite(_tasks(settings, part))
+    return plan_losses(_tasks(settings, part))
 
 
 def _tasks(settings: SuiteSettings, part: SuitePart) -> TaskSet:
@@ -174,10 +181,37 @@ def _tasks(settings: SuiteSettings, part: SuitePart) -> TaskSet:
     return tasks.subset(part.take(tasks.items))
 
 
+def _maths(settings: SuiteSettings, part: SuitePart) -> Suite:
+    return MathsSuite(_problems(settings, part), settings.decoding("maths", MATHS), losses=settings.losses)
+
+
+def _maths_loss(settings: SuiteSettings, part: SuitePart) -> Suite:
+    return working_losses(_problems(settings, part))
+
+
+def _problems(settings: SuiteSettings, part: SuitePart) -> ProblemSet:
+    """Read the problems, or generate as many as are asked for."""
+    if settings.maths is not None:
+        problems = problems_of(read_references(settings.maths, settings.choice("maths")))
+    else:
+        problems = built_in_problems(part.of * max(TASKS, settings.limit or 0))
+    return problems.subset(part.take(problems.items))
+
+
+def _code_loss(settings: SuiteSettings, part: SuitePart) -> Suite:
+    if settings.code is None:
+        raise UsageError("code-loss has no tasks of its own", fix="give tasks with solutions, as --code FILE")
+    data = read_references(settings.code, settings.choice("code"))
+    return code_losses(data.subset(part.take(data.items)))
+
+
 #: Every suite by the name that a user gives it: (settings, the part of the data) → the suite.
 SUITES: dict[str, Callable[[SuiteSettings, SuitePart], Suite]] = {
     "safety": _safety,
     "planning": _planning,
     "summarisation": _summarisation,
     "planning-loss": _planning_loss,
+    "maths": _maths,
+    "maths-loss": _maths_loss,
+    "code-loss": _code_loss,
 }

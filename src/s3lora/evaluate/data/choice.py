@@ -13,7 +13,7 @@ from s3lora.evaluate.data.content import DataFileError
 from s3lora.evaluate.data.delimited import DataRow
 
 #: The inputs of an evaluation that are read as rows; an option that names one before a colon is for it alone.
-INPUTS = ("harmful", "benign", "references", "tasks")
+INPUTS = ("harmful", "benign", "references", "tasks", "maths", "code")
 SCOPE = re.compile(rf"(?:({'|'.join(INPUTS)}):)?(.*)", re.DOTALL)
 CONDITION = re.compile(r"(.+?)(!=|=)(.*)", re.DOTALL)
 #: Columns and values that an error lists, and the most different values of a column that are counted.

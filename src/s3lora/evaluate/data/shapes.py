@@ -154,7 +154,7 @@ SHAPES: list[DataShape] = [
         ("question",),
         answers=after_hashes,
         answer_columns="the number after `####` in `answer`; all of it is the worked answer",
-        use="`--references` or `--tasks`; any other questions with answers too",
+        use="`--maths`, `--references` or `--tasks`; any other questions with answers too",
         paper="2110.14168",
     ),
     DataShape(
@@ -175,7 +175,7 @@ SHAPES: list[DataShape] = [
         id=("task_id",),
         answers=solution,
         answer_columns="`canonical_solution`",
-        use="`--references`; no code is run",
+        use="`--code`, or `--references`; no code is run",
         paper="2107.03374",
     ),
     DataShape(
