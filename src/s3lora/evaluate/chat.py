@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
+#: Why nobody knows what a model would have answered: it was cut off inside its reasoning, or before it said anything,
+#: or the prompt does not fit into its context. Empty where the answer is known.
+Unknown = Literal["", "reasoning", "nothing", "prompt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,17 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """An answer: its text, the tokens it took, and whether it ended by itself before the limit."""
+    """An answer: its text, the tokens it took, and whether it ended by itself before the limit.
+
+    `text` is without the reasoning that stood before it, where `reasoned` tells that there was some; `tokens` counts
+    that as well. `unknown` tells why there is nothing to judge.
+    """
 
     text: str
     tokens: int
     finished: bool
+    reasoned: bool = False
+    unknown: Unknown = ""
 
     @property
     def digest(self) -> str:
