@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from s3lora.evaluate.results import (
@@ -41,7 +42,7 @@ class _Items(NamedTuple):
 def metrics(suite: SuiteInfo, outcome: SuiteOutcome, seed: int) -> tuple[Metric, ...]:
     """Return each measure of a suite with its interval: Wilson's for rates, a bootstrap for means."""
     return tuple(
-        _metric(suite.name, measure, outcome.columns[measure.name], seed)
+        bounded(_metric(suite.name, measure, outcome.columns[measure.name], seed), measure, outcome)
         for measure in suite.measures
         if measure.name in outcome.columns
     )
@@ -60,6 +61,15 @@ def _metric(suite: str, measure: Measure, column: MeasureColumn, seed: int) -> M
         return Metric(suite, measure.name, items.values[0], n, missing, None, None, "none")
     interval = bootstrap_mean(items.values, items.weights, seed=seed)
     return Metric(suite, measure.name, *_ends(interval, n, missing), "bootstrap")
+
+
+def bounded(metric: Metric, measure: Measure, outcome: SuiteOutcome) -> Metric:
+    """Return a metric with the bounds that unknown answers leave for a rate (see `Metric`)."""
+    unknown = outcome.columns[measure.name].unknown
+    if not unknown or measure.kind != "rate":
+        return replace(metric, unknown=unknown)
+    total, found = metric.n + unknown, round(metric.n * (metric.value or 0.0))
+    return replace(metric, unknown=unknown, least=found / total, most=(found + unknown) / total)
 
 
 def _ends(interval: Interval, n: int, missing: int) -> tuple[float, int, int, float, float]:

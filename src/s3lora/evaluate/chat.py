@@ -6,7 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from s3lora.evaluate.results import ChatFacts
 
 Role = Literal["system", "user", "assistant"]
 #: Why nobody knows what a model would have answered: it was cut off inside its reasoning, or before it said anything,
@@ -113,6 +116,11 @@ class ServedModel(ChatModel, Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the results must know, as far as it has turned out."""
+        ...
+
+    @property
+    def chat(self) -> ChatFacts:
+        """Return what is put around every prompt, for the record."""
         ...
 
 

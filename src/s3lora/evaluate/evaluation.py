@@ -97,7 +97,7 @@ def evaluate(
     setup = setup_of(model, seed, limit)
     pairs = [(entry.variant.name, reference) for entry in entries for reference in entry.references]
     variants = [replace(e.variant, costs=tuple(timed.get(e.variant.name, ()))) for e in entries]
-    return _finish(bench, setup, variants, pairs, outcomes, [*model.base.notes, *notes])
+    return _finish(bench, setup, variants, pairs, outcomes, [*model.notes, *notes])
 
 
 def evaluate_served(
@@ -128,7 +128,7 @@ def evaluate_served(
         if keep is not None:
             keep(model.name, outcomes[model.name])
     digest = digest_of([model.identity for model in models])
-    setup = Setup(names[0], digest, models[0].backend, "unknown", "unknown", seed, limit)
+    setup = Setup(names[0], digest, models[0].backend, "unknown", "unknown", seed, limit, models[0].chat)
     variants = [Variant(name=name, kind="served") for name in names]
     pairs = [(name, names[0]) for name in names[1:]]
     return _finish(bench, setup, variants, pairs, outcomes, notes)
@@ -136,7 +136,8 @@ def evaluate_served(
 
 def setup_of(model: LocalModel, seed: int, limit: int | None) -> Setup:
     """Return how a model in this process was run."""
-    return Setup(model.name, model.base_identity, model.backend, model.device.type, model.dtype, seed, limit)
+    run = (model.backend, model.device.type, model.dtype)
+    return Setup(model.name, model.base_identity, *run, seed, limit, model.chat)
 
 
 def _finish(

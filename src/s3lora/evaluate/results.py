@@ -41,10 +41,14 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class MeasureColumn:
-    """One number an item, None where the measure does not apply (an unparsable verdict); weights default to 1."""
+    """One number an item, None where the measure does not apply (an unparsable verdict); weights default to 1.
+
+    `unknown` of the items without a number are so because nobody knows the answer: see `chat.Generation`.
+    """
 
     values: tuple[float | None, ...]
     weights: tuple[float, ...] | None = None
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,11 @@ class SuiteOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A mean or rate with its 95 % interval; `n` items counted, `missing` items without a number."""
+    """A mean or rate with its 95 % interval; `n` items counted, `missing` items without a number.
+
+    `unknown` of the missing items are answers that nobody knows, such as those cut off inside their reasoning. A rate
+    would be `least` if all of them counted 0, and `most` if all counted 1; None where nothing is unknown.
+    """
 
     suite: str
     measure: str
@@ -79,6 +87,9 @@ class Metric:
     low: float | None
     high: float | None
     interval: Literal["wilson", "bootstrap", "none"]
+    unknown: int = 0
+    least: float | None = None
+    most: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +172,20 @@ class SuiteInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatFacts:
+    """What was put around every prompt: a system prompt, so many examples, arguments of the chat template as JSON.
+
+    `date` is the day that the template was told, YYYY-MM-DD; empty where it asks for none.
+    """
+
+    system: str = ""
+    few_shot: int = 0
+    few_shot_sha256: str = ""
+    template_args: str = ""
+    date: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """How the model was run."""
 
@@ -171,6 +196,7 @@ class Setup:
     dtype: str
     seed: int
     limit: int | None
+    chat: ChatFacts = field(default_factory=ChatFacts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

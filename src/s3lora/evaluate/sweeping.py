@@ -116,7 +116,7 @@ def sweep(
         spreads=tuple(_spreads(points)),
         pareto=tuple(_pareto(points, safety, utility, bench)),
         correlations=correlations(ranked, scans),
-        warnings=tuple(dict.fromkeys([*model.base.notes, *first.warnings, *_flat(tasks), *found])),
+        warnings=tuple(dict.fromkeys([*model.notes, *first.warnings, *_flat(tasks), *found])),
     )
 
 

@@ -139,7 +139,7 @@ def tune(
         held_out_unpruned=second.variant,
         confirmed=None if confirmed is None else confirmed.point,
         sentence=_sentence(ranking.label, total, floor, safety, tried, best, confirmed),
-        warnings=tuple(dict.fromkeys([*model.base.notes, *scans[method].warnings])),
+        warnings=tuple(dict.fromkeys([*model.notes, *scans[method].warnings])),
     )
 
 

@@ -40,14 +40,16 @@ WORD = re.compile(r"\w+")
 LONGEST_PIECE = 400
 #: Scripts that one language mixes.
 TOGETHER = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "BOPOMOFO": "CJK", "FULLWIDTH": "LATIN", "HALFWIDTH": "CJK"}
-#: Words of a conversation that ask for another script than their own.
+#: Words of a conversation that ask for another script than its own: languages, and to translate in several of them.
 ASKS = re.compile(
-    r"translat|alphabet|script|transliterat|\b(?:in|into|to|auf|en) (?!the\b)(?:[A-Z][a-z]+(?:ese|ian|ish|ic|ek|ew|ai|di|"
-    r"an|il|li|gu|or|mer|ao)|Hindi|Greek|Thai|Urdu|Farsi)\b|\b(?:Chinese|Japanese|Korean|Russian|Ukrainian|Bulgarian|"
-    r"Serbian|Arabic|Persian|Farsi|Urdu|Hebrew|Greek|Hindi|Bengali|Tamil|Telugu|Thai|Georgian|Armenian|Amharic|English|"
-    r"Spanish|French|German|Mandarin|Cantonese|Cyrillic|kanji|hiragana|katakana)\b",
+    r"translat|translit|alphabet|tradu|übersetz|перев|翻译|翻譯|訳|번역|ترجم|अनुवाद|\b(?:Chinese|Mandarin|Cantonese|Japanese|"
+    r"Korean|Russian|Ukrainian|Bulgarian|Serbian|Macedonian|Mongolian|Kazakh|Arabic|Persian|Farsi|Urdu|Pashto|Hebrew|"
+    r"Yiddish|Greek|Hindi|Marathi|Nepali|Sanskrit|Bengali|Punjabi|Gujarati|Tamil|Telugu|Kannada|Malayalam|Sinhala|Thai|"
+    r"Lao|Khmer|Burmese|Tibetan|Georgian|Armenian|Amharic|Cyrillic|kanji|hiragana|katakana|hangul|emoji|English)\b",
     re.IGNORECASE,
 )
+#: Code is written in Latin letters whatever the language around it.
+FENCE = "```"
 
 
 def degenerate(prompt: Prompt, answer: str) -> DegenerateRule:
@@ -120,7 +122,7 @@ def echo_share(text: str, conversation: Sequence[str]) -> float:
     for part in conversation:
         theirs = WORD.findall(part.casefold())
         known.update(tuple(theirs[i : i + ECHO_RUN]) for i in range(len(theirs) - ECHO_RUN + 1))
-    copied = set()
+    copied: set[int] = set()
     for i in range(len(words) - ECHO_RUN + 1):
         if tuple(words[i : i + ECHO_RUN]) in known:
             copied.update(range(i, i + ECHO_RUN))
@@ -133,7 +135,7 @@ def is_echo(text: str, conversation: Sequence[str]) -> bool:
 
 
 def scripts(text: str) -> Counter[str]:
-    """Count the letters of each script, by the first word of a letter's Unicode name; Japanese counts as CJK."""
+    """Count the letters of each script, by the first word of a letter's Unicode name; Japanese kana count as CJK."""
     found: Counter[str] = Counter()
     for character in text:
         if character.isalpha():
@@ -150,6 +152,7 @@ def is_other_script(text: str, conversation: Sequence[str]) -> bool:
         return False
     name, letters = found.most_common(1)[0]
     said = "\n".join(conversation)
-    if letters < SCRIPT_SHARE * found.total() or ASKS.search(said):
+    if letters < SCRIPT_SHARE * found.total() or FENCE in text or ASKS.search(said):
         return False
-    return bool(scripts(said)) and not scripts(said)[name]
+    theirs = scripts(said)
+    return bool(theirs) and not theirs[name]
