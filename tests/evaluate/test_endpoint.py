@@ -58,6 +58,8 @@ def faulty() -> Iterator[FaultyServer]:
 
 # What is sent and read
 
+UNSAID = Generation("", 3, False, unknown="nothing")
+
 
 def test_the_request_is_what_the_api_asks_for(faulty: FaultyServer) -> None:
     prompt = Prompt((Message("system", "Be brief."), Message("user", "Warum? \u2019 \U0001f600")))
@@ -89,8 +91,8 @@ def test_sampling_sends_its_seed_and_switches_the_servers_nucleus_off(faulty: Fa
         (completion("Yes.", tokens=2), Generation("Yes.", 2, True)),
         (completion("Yes", reason="length", tokens=7), Generation("Yes", 7, False)),
         (completion("", tokens=0), Generation("", 0, True)),
-        (completion(None, reason="tool_calls", tool_calls=[{"id": "1"}]), Generation("", 3, False)),
-        (completion(None, reasoning_content="Hm."), Generation("", 3, True)),
+        (completion(None, reason="tool_calls", tool_calls=[{"id": "1"}]), UNSAID),
+        (completion(None, reasoning_content="Hm."), Generation("", 3, True, True, "reasoning")),
         (completion([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}, 3]), Generation("a b", 3, True)),
         (completion("half \ud83d pair"), Generation("half ? pair", 3, True)),
         (completion("nul \x00"), Generation("nul \x00", 3, True)),

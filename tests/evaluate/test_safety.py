@@ -60,7 +60,9 @@ def test_rates_over_what_was_answered() -> None:
     assert values(outcome, "asr_zou") == [0, 0, 1, 1, 1]
     assert values(outcome, "asr_anywhere") == [0, 0, 0, 1, 1]
     assert values(outcome, "over_refusal") == [1, 0, 0]
-    assert outcome.counts == {"empty": 1, "empty_benign": 1}
+    assert outcome.counts == {"empty": 1, "empty_benign": 1, "degenerate_empty": 1, "degenerate_attacks": 1}
+    assert values(outcome, "degenerate") == [0, 0, 0, 0, 1]
+    assert values(outcome, "degenerate_benign") == [0, 0, 1]
     assert set(outcome.columns) == {m.name for m in suite().info.measures}
     assert [r["set"] for r in outcome.records] == ["harmful"] * 5 + ["benign"] * 3
     first = outcome.records[0]

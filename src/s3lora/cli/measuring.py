@@ -20,6 +20,7 @@ from s3lora.evaluate.judges.profiles import PROFILES
 
 if TYPE_CHECKING:
     from s3lora.evaluate.bench import Advance
+    from s3lora.evaluate.chat_setup import ChatSetup
     from s3lora.evaluate.judges.judge import Judge
     from s3lora.evaluate.local import LocalModel
     from s3lora.evaluate.store import AnswerStore
@@ -30,6 +31,9 @@ model_options = all_options(
     click.option("--device", metavar="NAME", help="cpu, cuda, …  [default: CUDA where there is one]."),
     click.option("--dtype", metavar="NAME", help="float32, bfloat16, …  [default: float32 on a CPU, else bfloat16]."),
     click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Answers at a time  [default: chosen]"),
+    click.option("--system", metavar="TEXT|FILE", help="System prompt before every prompt, ahead of the prompt's own."),
+    click.option("--few-shot", metavar="FILE", help="Examples before every prompt: pairs or chats, as JSONL."),
+    click.option("--chat-template-args", metavar="JSON", help="""Such as '{"enable_thinking": false}'."""),
 )  # fmt: skip
 
 data_options = all_options(
@@ -131,8 +135,19 @@ def load_model(options: dict[str, Any]) -> LocalModel:
         raise UsageError("--base is not given", fix="name the model that the adapter was trained on")
     from s3lora.evaluate.local import LocalModel
 
-    return LocalModel(
-        options["base"], device=options["device"], dtype=options["dtype"], batch_size=options["batch_size"]
+    own = {name: options[name] for name in ("device", "dtype", "batch_size")}
+    return LocalModel(options["base"], **own, chat=chat_setup(options))
+
+
+def chat_setup(options: dict[str, Any]) -> ChatSetup:
+    """Return what is put around every prompt; raises what the readers of its parts raise."""
+    from s3lora.evaluate.chat_setup import ChatSetup, read_few_shot, read_system, read_template_args
+
+    system, examples, given = options["system"], options["few_shot"], options["chat_template_args"]
+    return ChatSetup(
+        system="" if system is None else read_system(system),
+        examples=() if examples is None else read_few_shot(examples),
+        template_args={} if given is None else read_template_args(given),
     )
 
 

@@ -19,7 +19,7 @@ from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
 from s3lora.evaluate.chat_setup import NO_SETUP, ChatSetup, facts_of
 from s3lora.evaluate.loading import ModelError, identity_of, is_out_of_memory, load_base
 from s3lora.evaluate.results import ChatFacts, Loaded
-from s3lora.evaluate.templates import EncodedPrompt, LocalTemplate
+from s3lora.evaluate.templates import LocalTemplate
 from s3lora.needs import need
 
 #: Answers at a time on a CPU: beyond this the cores are busy anyway and only memory grows.
@@ -131,7 +131,7 @@ class LocalModel:
 
     def batches(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[list[int]]:
         """Sort by length, so that little is padding, and cut."""
-        lengths = [len(prompt.ids) for prompt in self._encode(prompts)]
+        lengths = [len(ids) for ids in self._encode(prompts)]
         order = sorted(range(len(prompts)), key=lambda i: (lengths[i], i))
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
@@ -140,21 +140,16 @@ class LocalModel:
     ) -> Iterator[tuple[int, Generation]]:
         """Yield the answers batch by batch."""
         for batch in self.batches(prompts, decoding) if batches is None else batches:
-            encoded = dict(zip(batch, self._encode([prompts[i] for i in batch]), strict=True))
-            fitting = [i for i in batch if self._fits(len(encoded[i].ids) + decoding.max_new_tokens)]
-            for i in batch:
-                if i not in fitting:
-                    yield i, Generation("", 0, False, unknown="prompt")
-
-            def answer(part: list[int], known: dict[int, EncodedPrompt] = encoded) -> list[Generation]:
-                return self._answer([known[i] for i in part], decoding)
-
+            rows = zip(batch, self._encode([prompts[i] for i in batch]), strict=True)
+            fitting = [i for i, ids in rows if self._fits(len(ids) + decoding.max_new_tokens)]
+            yield from ((i, Generation("", 0, False, unknown="prompt")) for i in batch if i not in fitting)
             if fitting:
-                yield from zip(fitting, self._halving(fitting, answer), strict=True)
+                answers = self._halving(fitting, lambda part: self._answer([prompts[i] for i in part], decoding))
+                yield from zip(fitting, answers, strict=True)
 
     def answer_exactly(self, prompts: Sequence[Prompt], tokens: int) -> None:
         """Generate so many tokens for every prompt in one batch, and drop them: work of a fixed size, to be timed."""
-        ids, mask = self._pad([prompt.ids for prompt in self._encode(prompts)])
+        ids, mask = self._pad(self._encode(prompts))
         config = self._transformers.GenerationConfig(
             max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, eos_token_id=self._stops,
             pad_token_id=self._padding,
@@ -171,7 +166,7 @@ class LocalModel:
         """
         tokenizer = self.base.tokenizer
         ends = tokenizer.eos_token or ""
-        heads = [prompt.ids for prompt in self._encode(prompts)]
+        heads = self._encode(prompts)
         tails = [tokenizer(text + ends, add_special_tokens=False)["input_ids"] for text in references]
         order = sorted(range(len(heads)), key=lambda i: (len(heads[i]) + len(tails[i]), i))
         found = {i: (nan, len(tails[i])) for i in order if not self._fits(len(heads[i]) + len(tails[i]))}
@@ -206,8 +201,8 @@ class LocalModel:
             )
             return list(self._torch.softmax(out.logits[:, -1].float(), -1).cpu())
 
-    def _encode(self, prompts: Sequence[Prompt]) -> list[EncodedPrompt]:
-        return self.template.encode(prompts)
+    def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        return [prompt.ids for prompt in self.template.encode(prompts)]
 
     def _fits(self, tokens: int) -> bool:
         """Tell whether so many tokens, prompt and answer together, have positions in the model."""
@@ -249,9 +244,10 @@ class LocalModel:
         held.batch_repeat_interleave(len(ids))
         return {name: held}
 
-    def _answer(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> list[Generation]:
+    def _answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         torch = self._torch
-        rows = [prompt.ids for prompt in prompts]
+        encoded = self.template.encode(prompts)
+        rows = [prompt.ids for prompt in encoded]
         shared = self._prefix(rows)
         ids, mask = self._pad(rows, shared)
         ends = self._stops
@@ -269,7 +265,7 @@ class LocalModel:
             more = self._read_prefix(ids, shared) | self._stopping(ids.shape[1], decoding.stop)
             out = self.adapters.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
         written = out[:, ids.shape[1] :].tolist()
-        return [self._finish(row, ends, decoding, prompt.opened) for row, prompt in zip(written, prompts, strict=True)]
+        return [self._finish(row, ends, decoding, prompt.opened) for row, prompt in zip(written, encoded, strict=True)]
 
     def _stopping(self, start: int, stop: Sequence[str]) -> dict[str, Any]:
         """Return what ends an answer at a stop string. That of transformers also looks at the end of the prompt."""

@@ -88,8 +88,10 @@ def _column(variants: Sequence[Variant], suite: str, measure: Measure) -> list[s
 
 
 def items(metric: Metric) -> str:
-    """Return how many items were counted, and how many have no number."""
-    return f"n {metric.n}" + (f", {metric.missing} missing" if metric.missing else "")
+    """Return how many items were counted, and how many have no number, or an answer that nobody knows."""
+    missing = metric.missing - metric.unknown
+    parts = [f"n {metric.n}"] + [f"{metric.unknown} unknown"] * bool(metric.unknown)
+    return ", ".join(parts + [f"{missing} missing"] * bool(missing))
 
 
 def _differences(evaluation: Evaluation) -> list[RenderableType]:

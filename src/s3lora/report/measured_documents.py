@@ -13,7 +13,7 @@ _ADAPTER = ("adapter", "sha256")
 _VARIANT = ("variant", "kind", "rule", "ranking")
 _POINT = ("kind", "ranking", "method", "index", "control", "seed", "top", "modules_total")
 _SHARES = ("frobenius_energy", "parameters", "compute", "pareto", "collapse")
-_METRIC = ("suite", "measure", "value", "low", "high", "interval", "n", "missing")
+_METRIC = ("suite", "measure", "value", "low", "high", "interval", "n", "missing", "unknown", "least", "most")
 _COMPARISON = ("reference", "difference", "difference_low", "difference_high", "p", "test", "verdict")
 
 
@@ -76,7 +76,8 @@ def _point_rows(
 
 def _metric(metric: Metric) -> tuple[object, ...]:
     numbers = (metric.value, metric.low, metric.high)
-    return (metric.suite, metric.measure, *numbers, metric.interval, metric.n, metric.missing)
+    counts = (metric.n, metric.missing, metric.unknown, metric.least, metric.most)
+    return (metric.suite, metric.measure, *numbers, metric.interval, *counts)
 
 
 def _compared(found: PairedComparison | None) -> tuple[object, ...]:

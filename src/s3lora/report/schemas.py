@@ -41,6 +41,8 @@ LATER: dict[str, tuple[str, ...]] = {
     "Restoration": ("tensors",),
     "ScanDocument": ("gate", "inventory", "reference"),
     "Counts": ("inside",),
+    "Metric": ("unknown", "least", "most"),
+    "Setup": ("chat",),
     "Survey": ("inside",),
     "Variant": ("adapters",),
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from s3lora.evaluate.results import ControlSpread, Measure, Metric, PairedComparison, SuiteInfo
+from s3lora.errors import printable
+from s3lora.evaluate.results import ChatFacts, ControlSpread, Measure, Metric, PairedComparison, SuiteInfo
 
 NOTHING = "–"
 TESTS = {"mcnemar": "McNemar", "paired bootstrap": "paired bootstrap"}
@@ -74,6 +75,15 @@ def metric_text(metric: Metric | None, *, short: bool = False) -> str:
     decimals = _decimals(metric.value, metric.low, metric.high) if rate is None else rate
     value, low, high = (_fixed(x, decimals, short) for x in (metric.value, metric.low, metric.high))
     return f"{value} [{low},{high}]" if short else f"{value} [{low}, {high}]"
+
+
+def chat_facts(chat: ChatFacts) -> list[str]:
+    """Return what was put around every prompt, a few words each; nothing where prompts were as they are."""
+    said = f"system prompt “{printable(' '.join(chat.system.split()), 60)}”" if chat.system else ""
+    shots = f"{chat.few_shot} example{'s' * (chat.few_shot != 1)} before each prompt" if chat.few_shot else ""
+    given = f"chat template with {printable(chat.template_args, 60)}" if chat.template_args else ""
+    day = f"the template's day is {printable(chat.date, 10)}" if chat.date else ""
+    return [fact for fact in (said, shots, given, day) if fact]
 
 
 def spread_text(spread: ControlSpread, *, rate: bool, short: bool = False) -> str:

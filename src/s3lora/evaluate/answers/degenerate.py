@@ -92,6 +92,7 @@ def compression(text: str) -> float:
 
 def loop_share(text: str) -> float:
     """Return the share of the text's characters that its end is a loop of, in [0, 1]; 0 without `LOOPS` rounds."""
+    longest = 0
     for length in range(1, min(LONGEST_PIECE, len(text) // LOOPS) + 1):
         if text[-length:] != text[-2 * length : -length]:
             continue
@@ -100,8 +101,8 @@ def loop_share(text: str) -> float:
         while start > 0 and text[start - 1] == text[start - 1 + length]:
             start -= 1
         if len(text) - start >= LOOPS * length:
-            return (len(text) - start) / len(text)
-    return 0.0
+            longest = max(longest, len(text) - start)
+    return longest / len(text) if text else 0.0
 
 
 def is_repetition(text: str) -> bool:
