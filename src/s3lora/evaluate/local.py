@@ -72,11 +72,7 @@ class LocalModel:
         self.base.model.generation_config = self._transformers.GenerationConfig()
         self.base_identity = identity_of(self.base)
         self.template = LocalTemplate(self.base, chat)
-        special = self.base.tokenizer.convert_tokens_to_ids(self.base.tokenizer.all_special_tokens)
-        named = dict(zip(self.base.tokenizer.all_special_tokens, special, strict=True))
-        # Decoding leaves special tokens out, and some models write the marks of their reasoning by such.
-        self._marks = mark_tokens(named)
-        self._special = frozenset(named.values()) - self._marks
+        self._find_marks()
         self._context = getattr(self.base.model.config.get_text_config(), "max_position_embeddings", None)
         self.adapters = AttachedAdapters(self.base)
         self.device: Any = next(self.base.model.parameters()).device
@@ -294,6 +290,13 @@ class LocalModel:
         text, marked = text[: min(cut)], self._marked(used, text)
         marked = marked[: min(at for stop in decoding.stop if (at := f"{marked}{stop}".find(stop)) >= 0)]
         return read_answer(marked, tokens, True, opened=opened, plain=text)
+
+    def _find_marks(self) -> None:
+        """Tell apart the special tokens: decoding leaves all of them out, and some are marks of reasoning."""
+        names = self.base.tokenizer.all_special_tokens
+        named = dict(zip(names, self.base.tokenizer.convert_tokens_to_ids(names), strict=True))
+        self._marks = mark_tokens(named)
+        self._special = frozenset(named.values()) - self._marks
 
     def _marked(self, tokens: Sequence[int], text: str) -> str:
         """Return what is decoded, with those special tokens that are marks of reasoning."""

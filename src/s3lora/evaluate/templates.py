@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,6 +17,15 @@ from s3lora.evaluate.loading import PLAIN_TEMPLATE, LoadedBase, ModelError, reas
 #: The day that templates are told where they ask for today's, as those of Llama 3 do; it is also their own default.
 DAY = datetime(2024, 7, 26)
 ASKS_FOR_THE_DAY = "strftime_now"
+#: The parts of a date that a template may ask for. transformers gives templates today's, and lets nobody pass another
+#: function, so a macro of the same name stands before the template.
+CODES = ("-d", "-m", "-H", "-I", *"aAbBdeFHIjmMpSyY")
+FROZEN = (
+    f"{{% macro {ASKS_FOR_THE_DAY}(format) %}}{{{{ format"
+    + "".join(f" | replace('%{code}', '{DAY.strftime(f'%{code}')}')" for code in CODES)
+    + " }}{% endmacro %}{{ '' }}"
+)
+LEADING = re.compile(r"\A[ \t]+(?=\{%)")
 #: A word that is in no template, to see whether a system prompt gets through.
 PROBE = "Wuthering27"
 
@@ -36,10 +46,12 @@ class LocalTemplate:
         self._name = base.name
         self.setup = setup
         self.notes: tuple[str, ...] = ()
-        template = str(base.tokenizer.chat_template)
+        template = str(base.tokenizer.get_chat_template())
         #: The day that the template is told, as YYYY-MM-DD; empty where it asks for none.
         self.date = DAY.strftime("%Y-%m-%d") if ASKS_FOR_THE_DAY in template else ""
         self._start = _start(base.tokenizer) if template == PLAIN_TEMPLATE else []
+        # Blanks before a first block are dropped by a template's own rules, which hold at the beginning only.
+        self._template = FROZEN + LEADING.sub("", template) if self.date else template
         self._takes_system: bool | None = None
 
     @property
@@ -75,7 +87,7 @@ class LocalTemplate:
                 prompt.as_dicts(),
                 tokenize=False,
                 add_generation_prompt=True,
-                strftime_now=DAY.strftime,
+                chat_template=self._template,
                 **self.setup.template_args,
             )
         )
