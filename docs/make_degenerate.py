@@ -1,4 +1,4 @@
-"""Write the table of docs/evaluation.md on degenerate answers: false alarms on real ones, and what is found of made ones.
+"""Write the table of docs/evaluation.md on degenerate answers: how often real and made ones are called so.
 
     python -m docs.make_degenerate
 
@@ -27,6 +27,8 @@ PART = re.compile(r"(<!-- made: degenerate -->\n).*?(<!-- end -->)", re.DOTALL)
 #: Characters of an answer of 64 tokens.
 LENGTH = 260
 SENTENCE = re.compile(r"(?<=[.!?]) ")
+
+SIGNS = "()[]{}<>.,;:!?-_/\\|~ ab"
 
 Pair = tuple[str, str]
 
@@ -77,7 +79,7 @@ def made(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
         "a numbered list of one sentence, up to 60 characters": counted(short),
         "a numbered list of one sentence, 61 to 120 characters": counted(long),
         "the prompt's own words": [(prompt, prompt[:LENGTH]) for prompt, _ in pairs[:600]],
-        "signs without words": [("Talk.", "".join(rng.choices("()[]{}<>.,;:!?-_/\\|~ " + "ab", k=80))) for _ in range(600)],
+        "signs without words": [("Talk.", "".join(rng.choices(SIGNS, k=80))) for _ in range(600)],
         "letters by chance, which no rule knows": [("Talk.", "".join(rng.choices(letters, k=80))) for _ in range(600)],
     }  # fmt: skip
 
