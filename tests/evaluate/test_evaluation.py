@@ -15,7 +15,7 @@ from s3lora.evaluate.chat import Decoding, Prompt
 from s3lora.evaluate.cost import measure_costs
 from s3lora.evaluate.evaluation import evaluate, evaluate_served
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.results import Evaluation, Loaded, PairedComparison
+from s3lora.evaluate.results import ChatFacts, Evaluation, Loaded, PairedComparison
 from s3lora.measure.scan import Scan
 from s3lora.statistics import paired_rate_difference, wilson
 from tests.evaluate.stub_suites import SCORE, Acting, Logits, Stub, first, logits, safety, usefulness
@@ -319,6 +319,7 @@ class Served(Beside):
 
     backend = "a stub"
     notes: tuple[str, ...] = ()
+    chat = ChatFacts(system="Be kind.")
 
     def __init__(self, name: str) -> None:
         super().__init__()

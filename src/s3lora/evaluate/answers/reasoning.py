@@ -71,7 +71,7 @@ class Said:
     open: bool = False
 
 
-class _Mark(NamedTuple):
+class _ReasoningMark(NamedTuple):
     start: int
     end: int
     opens: bool
@@ -151,7 +151,7 @@ def _skipped_harmony(text: str) -> Said | None:
 
 def _tagged(text: str, opened: bool) -> Said | None:
     """Take out what stands between tags, in one pass; None where there is nothing to take out."""
-    marks = [_Mark(m.start(), m.end(), m["opens"] is not None) for m in MARK.finditer(text)]
+    marks = [_ReasoningMark(m.start(), m.end(), m["opens"] is not None) for m in MARK.finditer(text)]
     if not marks:
         return Said("", reasoned=True, open=True) if opened else None
     code = _Code(text)
@@ -174,7 +174,7 @@ def _tagged(text: str, opened: bool) -> Said | None:
     return Said(_unwrapped(said.lstrip()) if head else said, reasoned=True, open=unfinished or head > len(text))
 
 
-def _skip_head(text: str, marks: list[_Mark], code: _Code, opened: bool) -> tuple[int, int]:
+def _skip_head(text: str, marks: list[_ReasoningMark], code: _Code, opened: bool) -> tuple[int, int]:
     """Return where reasoning at the beginning ends, and the next mark.
 
     0 without any reasoning, and behind the end of the text where nothing closes it.
@@ -200,7 +200,7 @@ def _skip_head(text: str, marks: list[_Mark], code: _Code, opened: bool) -> tupl
     return cursor, next_mark
 
 
-def _after_block(marks: list[_Mark], i: int) -> int | None:
+def _after_block(marks: list[_ReasoningMark], i: int) -> int | None:
     """Return the mark after the next closing one, None where none follows."""
     while i < len(marks) and marks[i].opens:
         i += 1
