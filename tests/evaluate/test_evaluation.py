@@ -358,6 +358,7 @@ def test_served_models_are_compared_with_the_first() -> None:
     [only] = found.comparisons
     assert (only.variant, only.reference, only.difference, only.verdict) == ("strict", "loose", -0.5, "lower")
     assert (found.setup.base, found.setup.backend, found.setup.device) == ("loose", "a stub", "unknown")
+    assert found.setup.chat.system == "Be kind."
     with pytest.raises(UsageError, match="named twice"):
         evaluate_served([models[0], models[0]], [Refuses()])
     with pytest.raises(UsageError, match="at least one model"):
