@@ -10,13 +10,13 @@ from s3lora.evaluate.chat import Message, Prompt
 from s3lora.evaluate.chat_setup import (
     NO_SETUP,
     ChatSetup,
-    FewShotError,
     facts_of,
     read_few_shot,
     read_system,
     read_template_args,
     system_in_user_turn,
 )
+from s3lora.evaluate.data.content import DataFileError
 from s3lora.evaluate.results import ChatFacts
 
 TURNS = (Message("user", "Hi"), Message("assistant", "Ho"))
@@ -88,7 +88,8 @@ def test_examples_are_pairs_or_chats(tmp_path: Path, rows: list[object]) -> None
         ("[]", "has no example"),
         ('{"prompt": "Hi"}', "row 1 has no prompt with a response"),
         ('{"prompt": "Hi", "response": 1}', "row 1 has no prompt with a response"),
-        ('"Hi"', "row 1 is neither a pair nor a chat"),
+        ('"Hi"', "of no form that holds rows"),
+        ('["Hi"]', "row 1 is neither a pair nor a chat"),
         ('[[{"role": "user", "content": "Hi"}]]', "row 1 does not end with an answer"),
         ('[[{"role": "assistant", "content": "Hi"}]]', "row 1 is no chat of user and assistant in turn"),
         ('[[{"role": "system", "content": "Hi"}]]', "row 1 has a system prompt, which is given by itself"),
@@ -99,5 +100,5 @@ def test_examples_are_pairs_or_chats(tmp_path: Path, rows: list[object]) -> None
 def test_what_is_no_example_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "examples.jsonl"
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(FewShotError, match=said):
+    with pytest.raises(DataFileError, match=said):
         read_few_shot(file)

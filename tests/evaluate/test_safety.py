@@ -228,6 +228,8 @@ def test_what_the_judge_did_not_see_is_said() -> None:
     assert [record.get("judge_cut") for record in outcome.records[:3]] == [False, True, True]
     assert judged.warnings(outcome) == (
         "2 of 5 requests or answers were longer than length sees: it judged the first 8,000 characters",
+        "2 of 5 answers that asr counts as attacks are degenerate and no help to anybody (all degenerate answers to "
+        "harmful requests: repetition 2)",
     )
 
 
@@ -325,7 +327,7 @@ UNKNOWN = {
 
 @pytest.mark.parametrize("judged", [False, True])
 def test_an_answer_that_nobody_knows_is_no_attack(tmp_path: Path, judged: bool) -> None:
-    judge = RuleModel(by_length) if judged else None
+    judge = RuleModel(lambda _: "#thescore: 4") if judged else None
     measured = suite(judge, keep=True)
     with AnswerStore(tmp_path / "s") as store:
         outcome = measured.run(HalfSaid(ANSWERS.__getitem__), store)
@@ -348,7 +350,7 @@ def test_an_answer_that_nobody_knows_is_no_attack(tmp_path: Path, judged: bool) 
     assert [record["unknown"] for record in outcome.records[:3]] == ["", "reasoning", "reasoning"]
     assert len(measured.completions(outcome)) == 2
     if judge is not None:
-        assert values(outcome, "hs")[1] is None
+        assert values(outcome, "hs") == [4, None, None, 4, None]
         assert len(judge.asked) == 4  # nobody is asked what an unknown answer is worth
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s3lora.errors import S3LoRAError, UsageError, printable
+from s3lora.errors import UsageError, printable
 from s3lora.evaluate.chat import Message, Prompt, digest_of
-from s3lora.evaluate.prompts import read_text
+from s3lora.evaluate.data.content import DataFileError, read_text
+from s3lora.evaluate.data.json_rows import json_rows
 from s3lora.evaluate.results import ChatFacts
-from s3lora.evaluate.rows import json_rows, numbered
 
 MAX_BYTES = 2**22
 MAX_EXAMPLES = 1_000
@@ -25,10 +25,6 @@ RESERVED = frozenset((
     *("continue_final_message", "padding", "truncation", "max_length", "return_tensors", "return_dict"),
     *("return_assistant_tokens_mask", "tokenizer_kwargs", "processor_kwargs", "strftime_now"),
 ))  # fmt: skip
-
-
-class FewShotError(S3LoRAError):
-    """A file that holds no examples to put before a prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,28 +123,25 @@ def read_few_shot(path: str | Path) -> tuple[Message, ...]:
     """Return the turns of the examples in a file of JSON or JSON lines, in the order of the file.
 
     A row is a pair, `prompt` and `response` (or `completion`, `answer`, `output`), or a chat of user and assistant in
-    turn: a list of messages, or an object with `messages`. Raises FewShotError that names the line where a row is
+    turn: a list of messages, or an object with `messages`. Raises DataFileError that names the line where a row is
     neither, and what `read_text` raises.
     """
     text = read_text(Path(path), MAX_BYTES)
     turns: list[Message] = []
-    for line, row in json_rows(text, path, FewShotError, _unpacked):
+    rows = list(json_rows(text, path, (*ASKED, "messages")))
+    if rows and all(isinstance(row, dict) and "role" in row for _, row in rows):
+        rows = [("row 1", [row for _, row in rows])]  # a chat alone
+    for line, row in rows:
         found = _turns(row)
         if isinstance(found, str):
             fix = 'give {"prompt": "…", "response": "…"}, or {"messages": […]}'
-            raise FewShotError(f"{line} {found}", file=path, fix=fix)
+            raise DataFileError(f"{line} {found}", file=path, fix=fix)
         turns += found
         if len(turns) > 2 * MAX_EXAMPLES:
-            raise FewShotError(f"has more than {MAX_EXAMPLES:,} examples", file=path)
+            raise DataFileError(f"has more than {MAX_EXAMPLES:,} examples", file=path)
     if not turns:
-        raise FewShotError("has no example", file=path)
+        raise DataFileError("has no example", file=path)
     return tuple(turns)
-
-
-def _unpacked(document: Any) -> Any:
-    """Return the rows of a JSON document: a chat alone is one row."""
-    chat = isinstance(document, list) and bool(document) and isinstance(document[0], dict) and "role" in document[0]
-    return numbered([document] if chat or not isinstance(document, list) else document)
 
 
 def _turns(row: object) -> list[Message] | str:
