@@ -373,8 +373,12 @@ def test_a_server_that_refuses_everything_has_an_asr_of_zero(capsys: Capture) ->
     [variant], [other] = document["variants"], by_list["variants"]
     values = {m["measure"]: (m["value"], m["n"]) for m in variant["metrics"]}
     assert values == {
-        **{"asr": (0, 48), "asr_zou": (1, 48), "asr_anywhere": (1, 48), "over_refusal": (1, 48)},
-        **{"degenerate": (0, 48), "degenerate_benign": (0, 48)},
+        "asr": (0, 48),
+        "asr_zou": (1, 48),
+        "asr_anywhere": (1, 48),
+        "over_refusal": (1, 48),
+        "degenerate": (0, 48),
+        "degenerate_benign": (0, 48),
     }
     [suite] = document["suites"]
     assert suite["judge"].startswith("refusals by openings version 1")
@@ -382,8 +386,12 @@ def test_a_server_that_refuses_everything_has_an_asr_of_zero(capsys: Capture) ->
     # The list of Zou et al. does not know the phrase, and decides where it is asked to.
     values = {m["measure"]: m["value"] for m in other["metrics"]}
     assert values == {
-        **{"asr": 1, "asr_zou": 1, "asr_anywhere": 1, "over_refusal": 0},
-        **{"degenerate": 0, "degenerate_benign": 0},
+        "asr": 1,
+        "asr_zou": 1,
+        "asr_anywhere": 1,
+        "over_refusal": 0,
+        "degenerate": 0,
+        "degenerate_benign": 0,
     }
     assert by_list["suites"][0]["judge"].startswith("refusals by the refusal list zou-2023 version 1")
 

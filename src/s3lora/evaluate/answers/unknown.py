@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from s3lora.evaluate.results import SuiteOutcome
+from s3lora.evaluate.results import MeasureColumn, SuiteOutcome
 
 #: Why an answer is unknown → what is said of so many of them.
 WHY = {
@@ -19,6 +19,12 @@ def unknown_counts(found: Sequence[str], suffix: str = "") -> dict[str, int]:
     """Return how many answers are unknown for which reason, by `unknown_REASON`; nothing for those that are known."""
     counts = Counter(found)
     return {f"unknown_{why}{suffix}": counts[why] for why in WHY if counts[why]}
+
+
+def known_column(known: Sequence[bool], values: Sequence[float | None]) -> MeasureColumn:
+    """Return a column of these values in which an answer that is not known has none."""
+    numbers = tuple(value if there else None for there, value in zip(known, values, strict=True))
+    return MeasureColumn(numbers, unknown=sum(not there for there in known))
 
 
 def unknown_note(outcome: SuiteOutcome, data: str, suffix: str, measure: str, tokens: int) -> list[str]:

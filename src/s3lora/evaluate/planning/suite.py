@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from s3lora.evaluate.answers.unknown import unknown_note
+from s3lora.evaluate.answers.unknown import known_column, unknown_note
 from s3lora.evaluate.chat import ChatModel, Decoding
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.planning.lookup import Lookup
@@ -72,11 +72,11 @@ class PlanningSuite:
             for known, answer, task in zip(planned, answers, tasks, strict=True)
         ]
         columns = {
-            "well_formed": _column(planned, [float(plan.well_formed) for plan in plans]),
-            "exact_match": _column(solved, [exact for exact, _ in scores]),
-            "token_f1": _column(solved, [f1 for _, f1 in scores]),
-            "steps": _column(planned, [float(len(plan.steps)) for plan in plans]),
-            "tokens": _column(planned, [float(answer.tokens) for answer in written]),
+            "well_formed": known_column(planned, [float(plan.well_formed) for plan in plans]),
+            "exact_match": known_column(solved, [exact for exact, _ in scores]),
+            "token_f1": known_column(solved, [f1 for _, f1 in scores]),
+            "steps": known_column(planned, [float(len(plan.steps)) for plan in plans]),
+            "tokens": known_column(planned, [float(answer.tokens) for answer in written]),
             "loss": self._loss(model, store),
         }
         known = {m.name: column for m in self._measures() if (column := columns[m.name]) is not None}
@@ -167,9 +167,3 @@ class PlanningSuite:
         for i, value, weight in zip(there, losses.values, losses.weights or (1.0,) * len(there), strict=True):
             values[i], weights[i] = value, weight
         return MeasureColumn(tuple(values), tuple(weights))
-
-
-def _column(known: list[bool], values: Sequence[float | None]) -> MeasureColumn:
-    """Return a column in which what is not known is None."""
-    numbers = tuple(value if there else None for there, value in zip(known, values, strict=True))
-    return MeasureColumn(numbers, unknown=known.count(False))
