@@ -130,7 +130,7 @@ def answers(model: LocalModel, *prompts: Prompt) -> list[Generation]:
 
 def test_a_prompt_beyond_the_context_is_an_error_of_that_prompt_alone(model_with: Callable[..., LocalModel]) -> None:
     model = model_with()
-    room = 512 - 8 - len("[user]\n[a]")
+    room = 4096 - 8 - len("[user]\n[a]")
     short, fits, long = (Prompt.ask("x" * n) for n in (3, room, room + 1))
     [alone, most] = answers(model, short, fits)
     assert alone.unknown == most.unknown == ""
