@@ -91,8 +91,7 @@ def _compare(
         return PairedComparison(*names, 1, difference, None, None, None, "none", "unknown", sentence)
     if measure.kind == "rate":
         change = paired_rate_difference(its.values, mine.values)
-        pairs = list(zip(its.values, mine.values, strict=True))
-        p = mcnemar(sum(a > b for a, b in pairs), sum(b > a for a, b in pairs))
+        p = mcnemar(its.values, mine.values)
     else:
         change, p = paired_difference(its.values, mine.values, mine.weights, seed=seed)
     verdict = _verdict(change, p)
