@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import Plan, select
 from s3lora.errors import AdapterFileError, UsageError
+from s3lora.evaluate.aggregate import allow_for_many
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.chat import Prompt, ServedModel, digest_of
 from s3lora.evaluate.cost import MergeState, measure_costs
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.results import Cost, Evaluation, PairedComparison, Setup, Variant
+from s3lora.evaluate.results import Cost, Evaluation, LearnedShare, PairedComparison, Setup, Variant
+from s3lora.evaluate.shares import collapse_sentence, unseen
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.measure.scan import Scan, scan
@@ -146,25 +148,57 @@ def _finish(
     outcomes: dict[str, Outcomes],
     notes: Sequence[str],
 ) -> Evaluation:
-    comparisons: list[PairedComparison] = []
-    warnings = list(notes)
-    for name, reference in pairs:
-        if reference is None:
-            continue
-        comparisons += bench.compare(name, outcomes[name], reference, outcomes[reference])
-        lost = bench.collapses(name, outcomes[name], reference, outcomes[reference])
-        warnings += [loss.sentence for loss in lost.values() if loss.sentence]
+    compared = {
+        name: bench.compare(name, outcomes[name], reference, outcomes[reference])
+        for name, reference in pairs
+        if reference is not None
+    }
+    shares = _shares(bench, variants, dict(pairs), outcomes)
+    lost = [share for found in shares.values() for share in found]
+    warnings = [*notes, *(text for share in lost if (text := collapse_sentence(share))), *unseen(lost)]
     measured = tuple(
-        replace(variant, metrics=bench.metrics(outcomes[variant.name]), counts=_counts(outcomes[variant.name]))
+        replace(
+            variant,
+            metrics=bench.metrics(outcomes[variant.name]),
+            counts=_counts(outcomes[variant.name]),
+            shares=shares.get(variant.name, ()),
+        )
         for variant in variants
     )
     return Evaluation(
         setup=setup,
         suites=tuple(bench.infos.values()),
         variants=measured,
-        comparisons=tuple(comparisons),
+        comparisons=_allowed(bench, variants, compared),
         warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def _shares(
+    bench: Bench, variants: Sequence[Variant], references: Mapping[str, str | None], outcomes: Mapping[str, Outcomes]
+) -> dict[str, tuple[LearnedShare, ...]]:
+    """Return what each pruned adapter has lost of what its original learned; behind a server no base is known."""
+    base = next((variant.name for variant in variants if variant.kind == "base"), None)
+    return {
+        variant.name: bench.shares(variant.name, outcomes[variant.name], adapter, outcomes[adapter], outcomes[base])
+        for variant in variants
+        if variant.kind == "pruned" and base is not None
+        for adapter in [references.get(variant.name)]
+        if adapter is not None and adapter != base
+    }
+
+
+def _allowed(
+    bench: Bench, variants: Sequence[Variant], compared: Mapping[str, tuple[PairedComparison, ...]]
+) -> tuple[PairedComparison, ...]:
+    """Return the comparisons, allowing for how many variants of one kind are compared."""
+    kinds = dict.fromkeys(variant.kind for variant in variants)
+    found: dict[str, tuple[PairedComparison, ...]] = {}
+    for kind in kinds:
+        names = [variant.name for variant in variants if variant.kind == kind and variant.name in compared]
+        allowed = allow_for_many([(name, compared[name]) for name in names], bench.all_measures)
+        found.update(zip(names, allowed, strict=True))
+    return tuple(comparison for name in compared for comparison in found[name])
 
 
 def _counts(outcomes: Outcomes) -> dict[str, int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from s3lora.errors import UsageError
 from s3lora.evaluate.chat import ChatModel
+from s3lora.evaluate.items import clustered
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.planning.tasks import TaskSet
 from s3lora.evaluate.results import Data, Measure, SuiteInfo, SuiteOutcome
@@ -42,7 +43,7 @@ class PlanLossSuite:
             raise UsageError(f"{NAME} cannot be measured: {why}", fix="use the suite planning instead")
         if progress is not None:
             progress(1, 1)
-        return SuiteOutcome({"loss": column})
+        return SuiteOutcome({"loss": clustered(column, tasks)})
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return nothing: there is no answer that could be odd."""

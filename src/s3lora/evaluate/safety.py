@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation, generation_key
+from s3lora.evaluate.items import clustered
 from s3lora.evaluate.judge import RUBRIC_VERSION, Judge
 from s3lora.evaluate.prompts import Completion, PromptSet
 from s3lora.evaluate.refusals import RefusalList
@@ -28,6 +29,8 @@ KEPT_VERSION = 1
 JUDGED_AT_ONCE = 64
 #: Below this, a set of prompts is called small in the report.
 FEW = 100
+#: Measures on the harmless prompts.
+BENIGN = ("over_refusal",)
 #: Half of the width of a 95 % interval in standard deviations.
 Z = 1.959963984540054
 
@@ -69,6 +72,10 @@ class SafetySuite:
         for name in ("hs", "strongreject") if self.judge is not None else ():
             columns[name] = _column(v[name] for v in harmful)
             counts[f"unparsable_{name}"] = sum(v[name] is None for v in harmful)
+        columns = {
+            name: clustered(column, (self.benign if name in BENIGN else self.harmful).requests)
+            for name, column in columns.items()
+        }
         records = (*_records("harmful", self.harmful, harmful), *_records("benign", self.benign, benign))
         return SuiteOutcome(columns, counts, records)
 

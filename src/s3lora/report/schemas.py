@@ -40,6 +40,10 @@ LATER: dict[str, tuple[str, ...]] = {
     "ScanDocument": ("gate", "inventory", "reference"),
     "Counts": ("inside",),
     "Survey": ("inside",),
+    "Metric": ("clusters", "values"),
+    "PairedComparison": ("clusters", "p_holm"),
+    "SweepPoint": ("shares",),
+    "Variant": ("shares",),
 }
 
 

@@ -14,6 +14,8 @@ from s3lora.statistics.student import Z, quantile
 Numbers = NDArray[np.float64]
 #: The cluster of each item; items of one cluster, such as cases of one behaviour, rise and fall together.
 Clusters = Sequence[str] | None
+#: A mean of fewer items, or clusters of items, gets no interval: it would hold the truth too seldom.
+FEWEST = 10
 
 
 class Interval(NamedTuple):

@@ -13,7 +13,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from s3lora.statistics.interval import Clusters, Interval, Numbers, check, cluster_sums, rates, same_items, weighted
+from s3lora.statistics.interval import (
+    FEWEST,
+    Clusters,
+    Interval,
+    Numbers,
+    check,
+    cluster_sums,
+    rates,
+    same_items,
+    weighted,
+)
 from s3lora.statistics.student import normal_tail, quantile, tail
 
 #: One-sided: the upper end of a 95 % interval.
@@ -22,12 +32,10 @@ LEVEL = 0.025
 POWER = 0.8
 #: No answer is looked for beyond so many clusters.
 MOST = 1_000_000
-#: Fewer clusters than this tell nothing of their spread.
-LEAST = 3
 
 UNSEEN = "this measure does not see the adapter: base and adapter cannot be told apart by it"
 WORSE = "by this measure the adapter is worse than the base: it has learned nothing that could be lost"
-FEW = "fewer than three items in common tell nothing"
+FEW = f"fewer than {FEWEST} items or clusters in common give no interval"
 
 
 class ShareLost(NamedTuple):
@@ -118,7 +126,7 @@ def learned_share(
     0.09...
     """
     found = _Contrasts(x, adapter, base, better, rate, weights, clusters)
-    if found.clusters < LEAST:
+    if found.clusters < FEWEST:
         return ShareLost(None, FEW)
     (lost, learned), spread = found.mean, found.spread / found.n
     t = quantile(found.n - 1, LEVEL)
@@ -156,7 +164,7 @@ def within_budget(
     found = _Contrasts(x, adapter, base, better, rate, weights, clusters)
     contrast, deviation = found.contrast(budget)
     p = 1.0
-    if found.clusters >= LEAST:
+    if found.clusters >= FEWEST:
         p = _below(contrast, deviation / math.sqrt(found.n), found.n - 1)
     effect = (truly - budget) * float(found.mean[1])
     return WithinBudget(contrast, p, _power(effect, deviation, found.clusters), _needed(effect, deviation))
@@ -171,8 +179,8 @@ def _below(mean: float, error: float, degrees: float) -> float:
 
 def _power(effect: float, deviation: float, n: int) -> float:
     """Return the chance that a mean of n numbers with such an effect is told to be below 0."""
-    if n < LEAST or effect >= 0:
-        return 0.0 if n < LEAST or effect > 0 else LEVEL
+    if n < FEWEST or effect >= 0:
+        return 0.0 if n < FEWEST or effect > 0 else LEVEL
     if deviation == 0:
         return 1.0
     return normal_tail(quantile(n - 1, LEVEL) + effect / deviation * math.sqrt(n))
@@ -180,7 +188,7 @@ def _power(effect: float, deviation: float, n: int) -> float:
 
 def _needed(effect: float, deviation: float) -> int | None:
     """Return the least n whose power is enough."""
-    low, high = LEAST - 1, LEAST
+    low, high = FEWEST - 1, FEWEST
     while _power(effect, deviation, high) < POWER:
         low, high = high, 2 * high
         if low > MOST or effect >= 0:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from s3lora.evaluate.chat import ChatModel, Decoding
+from s3lora.evaluate.items import clustered
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.planning.lookup import Lookup
 from s3lora.evaluate.planning.measures import counts, measures, record, score
@@ -72,7 +73,7 @@ class PlanningSuite:
             "tokens": MeasureColumn(tuple(float(answer.tokens) for answer in written)),
             "loss": self._loss(model, store),
         }
-        known = {m.name: column for m in self._measures() if (column := columns[m.name]) is not None}
+        known = {m.name: clustered(column, tasks) for m in self._measures() if (column := columns[m.name]) is not None}
         records = tuple(map(record, tasks, written, plans, traces, scores))
         return SuiteOutcome(known, counts(written, plans, traces), records)
 
