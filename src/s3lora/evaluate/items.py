@@ -56,7 +56,7 @@ def listed(items: Items, values: Sequence[float]) -> tuple[float, ...]:
     return tuple(total / mass for total, mass in sums.values())
 
 
-class Named(Protocol):
+class Identified(Protocol):
     """What a number of a column belongs to: `id` names the behaviour or text of which it is a case, or is empty."""
 
     @property
@@ -65,7 +65,7 @@ class Named(Protocol):
         ...
 
 
-def clustered(column: MeasureColumn, items: Sequence[Named]) -> MeasureColumn:
+def clustered(column: MeasureColumn, items: Sequence[Identified]) -> MeasureColumn:
     """Return a column that knows which of its items share an identifier; an item without one is alone."""
     names = [item.id for item in items if item.id]
     if len(set(names)) == len(names):

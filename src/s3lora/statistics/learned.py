@@ -122,8 +122,8 @@ def learned_share(
     There is none where the base is not worse than the adapter at 95 %: then `reason` says so. It may be below 0, where
     the variant is better than the adapter, and above 1. Raises ValueError for values that are no such numbers.
 
-    >>> learned_share([1.2] * 9 + [1.0], [1.0] * 10, [3.0] * 10, better="lower").share.value
-    0.09...
+    >>> learned_share([1.5] * 5 + [1.0] * 5, [1.0] * 10, [3.0] * 10, better="lower").share.value
+    0.125
     """
     found = _Contrasts(x, adapter, base, better, rate, weights, clusters)
     if found.clusters < FEWEST:
