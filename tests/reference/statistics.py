@@ -143,8 +143,8 @@ def learned_share(
     weights: Sequence[float],
     clusters: Sequence[str],
     rate: bool,
-) -> tuple[float, float, float] | None:
-    """Return the share lost, with all f on both sides of it at which Student's test of x − a − f(b − a) is passed."""
+) -> tuple[float, Callable[[float], float]]:
+    """Return the share lost, and Student's t, corrected for skewness, of x − a − f(b − a) for any f."""
     names = list(dict.fromkeys(clusters))
     rows = list(zip(x, adapter, base, weights, clusters, strict=True))
     total = sum(weights)
@@ -153,27 +153,26 @@ def learned_share(
 
     def t(f: float) -> float:
         mean = lost - f * learned
-        squares = 0.0
+        squares = cubes = 0.0
         for name in names:
             mine = [row for row in rows if row[4] == name]
             off = sum(w * (v - a - f * (b - a) - mean) for v, a, b, w, _ in mine)
             squares += (off * len(names) / total) ** 2
+            cubes += (off * len(names) / total) ** 3
         n = len(names)
+        skewness = 0.0 if rate or squares < 1e-24 else cubes / n / (squares / n) ** 1.5
         if rate:
             # One more cluster of the mean square of the masses in each direction of either.
             squares += 2 * (1 + f * f) * sum(m * m for m in masses) / n
             n += 2
         error = math.sqrt(squares / (n - 1) / n)
-        return math.copysign(math.inf, mean) if error < 1e-12 and abs(mean) > 1e-12 else mean / error if error else 0.0
+        if error < 1e-12:
+            return math.copysign(math.inf, mean) if abs(mean) > 1e-12 else 0.0
+        # Hall 1992, with a = skewness / √n.
+        a, plain = skewness / math.sqrt(n), mean / error
+        return plain + a * plain**2 / 3 + a * a * plain**3 / 27 + a / 6
 
-    limit = student_quantile(len(names) - 1 + 2 * rate)
-    # Where f is large, t is that of −learned: only beyond the limit is the interval finite, and anything learned.
-    if not t(1e9) < -limit:
-        return None
-    value = lost / learned
-    if t(value + 1e-9) < -limit:
-        return value, value, value
-    return value, _zero(lambda f: t(f) - limit, -1e6, value), _zero(lambda f: t(f) + limit, value, 1e6)
+    return lost / learned if learned else math.nan, t
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -3,6 +3,8 @@
 Every item gives two numbers: what the variant lost of it, and what the adapter had learned of it. The share is a ratio
 of their sums. Its interval are all f for which the mean of lost − f · learned cannot be told from 0 (Fieller 1954,
 Journal of the Royal Statistical Society B 16, 175), and the test of a budget is that of one such f: so both agree.
+Losses have heavy tails, which few items do not show; for means, Student's t is corrected for the skewness that was seen
+(Hall 1992, the same journal 54, 221).
 """
 
 from __future__ import annotations
@@ -93,11 +95,45 @@ class _Contrasts:
             n += 2
         self.spread: Numbers = squares / max(n - 1, 1)
         self.n = n
+        cubes = [float(np.mean(off[0] ** (3 - k) * off[1] ** k)) for k in range(4)]
+        # A rate is as skewed as its value says, and has been given its spread.
+        self.cubes = [0.0] * 4 if rate else cubes
 
-    def contrast(self, share: float) -> tuple[float, float]:
-        """Return the mean of lost − share · learned, and the standard deviation of a cluster's."""
-        direction = np.array([1.0, -share])
-        return float(direction @ self.mean), math.sqrt(max(0.0, float(direction @ self.spread @ direction)))
+    def contrast(self, lost: float, learned: float) -> tuple[float, float, float]:
+        """Return mean, standard deviation and skewness of a cluster, of a weighted sum of what was lost and learned."""
+        direction = np.array([lost, learned])
+        mean, variance = float(direction @ self.mean), float(direction @ self.spread @ direction)
+        if variance <= 0:
+            return mean, 0.0, 0.0
+        a, b, c, d = self.cubes
+        third = lost**3 * a + 3 * lost**2 * learned * b + 3 * lost * learned**2 * c + learned**3 * d
+        return mean, math.sqrt(variance), third / (variance * (self.n - 1) / self.n) ** 1.5
+
+    def t(self, lost: float, learned: float) -> float:
+        """Return Student's t of such a sum, with Hall's correction for its skewness."""
+        mean, deviation, skewness = self.contrast(lost, learned)
+        if deviation == 0:
+            return math.copysign(math.inf, mean) if mean else 0.0
+        t, a = mean / deviation * math.sqrt(self.n), skewness / math.sqrt(self.n)
+        return t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6
+
+    def end(self, value: float, side: int) -> float:
+        """Return the last share above (side 1) or below a value at which the contrast cannot be told from 0.
+
+        Skewness changes with the share, so that there can be gaps; they are left within.
+        """
+        limit = quantile(self.n - 1, LEVEL)
+
+        def within(share: float) -> bool:
+            return -side * self.t(1.0, -share) <= limit
+
+        steps = [0.0, *(2.0**power for power in range(-40, 41))]
+        last = max(i for i, step in enumerate(steps) if step == 0 or within(value + side * step))
+        near, far = (value + side * step for step in (steps[last], steps[min(last + 1, len(steps) - 1)]))
+        for _ in range(60):
+            middle = (near + far) / 2
+            near, far = (middle, far) if within(middle) else (near, middle)
+        return near
 
 
 def learned_share(
@@ -128,19 +164,13 @@ def learned_share(
     found = _Contrasts(x, adapter, base, better, rate, weights, clusters)
     if found.clusters < FEWEST:
         return ShareLost(None, FEW)
-    (lost, learned), spread = found.mean, found.spread / found.n
-    t = quantile(found.n - 1, LEVEL)
-    if learned**2 <= t * t * spread[1, 1]:
+    lost, learned = map(float, found.mean)
+    if abs(found.t(0.0, 1.0)) <= quantile(found.n - 1, LEVEL):
         return ShareLost(None, UNSEEN)
     if learned < 0:
         return ShareLost(None, WORSE)
-    # (lost − f·learned)² = t²·Var(lost − f·learned) is a quadratic in f with two roots, one on each side of the share.
-    a = learned**2 - t * t * spread[1, 1]
-    b = lost * learned - t * t * spread[0, 1]
-    c = lost**2 - t * t * spread[0, 0]
-    root = math.sqrt(max(0.0, b * b - a * c))
-    value = float(lost / learned)
-    return ShareLost(Interval(value, min(value, float((b - root) / a)), max(value, float((b + root) / a))), "")
+    value = lost / learned
+    return ShareLost(Interval(value, found.end(value, -1), found.end(value, 1)), "")
 
 
 def within_budget(
@@ -162,19 +192,10 @@ def within_budget(
     """
     check(math.isfinite(budget) and math.isfinite(truly), "a budget is a finite number")
     found = _Contrasts(x, adapter, base, better, rate, weights, clusters)
-    contrast, deviation = found.contrast(budget)
-    p = 1.0
-    if found.clusters >= FEWEST:
-        p = _below(contrast, deviation / math.sqrt(found.n), found.n - 1)
+    contrast, deviation, _ = found.contrast(1.0, -budget)
+    p = tail(-found.t(1.0, -budget), found.n - 1) if found.clusters >= FEWEST else 1.0
     effect = (truly - budget) * float(found.mean[1])
     return WithinBudget(contrast, p, _power(effect, deviation, found.clusters), _needed(effect, deviation))
-
-
-def _below(mean: float, error: float, degrees: float) -> float:
-    """Return the one-sided p of a mean that is 0 or more."""
-    if error == 0:
-        return 0.0 if mean < 0 else 1.0
-    return tail(-mean / error, degrees)
 
 
 def _power(effect: float, deviation: float, n: int) -> float:
