@@ -205,7 +205,10 @@ def test_every_documented_name_has_a_docstring() -> None:
             assert re.match(r"[A-Z`].*[.:]", documented.__doc__ or ""), (path, documented)
 
 
-@pytest.mark.parametrize(("page", "script"), [("command-help.md", "make_cli.py"), ("fleets.md", "make_fleets.py")])
+@pytest.mark.parametrize(
+    ("page", "script"),
+    [("command-help.md", "make_cli.py"), ("fleets.md", "make_fleets.py"), ("evaluation.md", "make_data.py")],
+)
 def test_what_a_script_writes_is_what_is_committed(page: str, script: str) -> None:
     written = module_from(DOCS / script).page()
     assert (DOCS / page).read_text(encoding="utf-8") == written, f"write it again: python docs/{script}"

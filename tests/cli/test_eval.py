@@ -154,6 +154,20 @@ ERRORS = {
     "two rules": (("{adapter}", *BASE, "--top", "1", "--fraction", "0.5"), "--top and --fraction exclude each other"),
     "dtype": (("{adapter}", *BASE, "--dtype", "float33"), "no dtype float33; use float32"),
     "prompts": (("{adapter}", *BASE, "--harmful", "/no/such/file.txt"), r"file.txt: cannot be read \(No such file"),
+    "where without a file": (
+        ("{adapter}", *BASE, "--where", "a=b"),
+        "--where a=b does nothing without a file of one's",
+    ),
+    "where of no column": (("{adapter}", *BASE, "--benign", "{table}", "--where", "kind=a"), "has no column kind; its"),
+    "where of no value": (("{adapter}", *BASE, "--benign", "{table}", "--where", "topic=x"), "topic is tools; --where"),
+    "no prompt column": (
+        ("{adapter}", *BASE, "--benign", "{table}"),
+        r"columns are topic, wording, and none .*--prompt-field",
+    ),
+    "no such column": (
+        ("{adapter}", *BASE, "--benign", "{table}", "--prompt-field", "x"),
+        "has no column x; its columns",
+    ),
     "completions": (("{adapter}", *BASE, "--keep-completions"), "--keep-completions needs --output"),
     "output under a file": (("{adapter}", *BASE, "-o", "{file}/out"), r"out: cannot be written to \(Not a directory\)"),
     "output is a file": (("{adapter}", *BASE, "-o", "{file}"), r"cannot be written to \(File exists\)"),
@@ -164,6 +178,13 @@ ERRORS = {
     "cache": (("{adapter}", *BASE, "--cache", "{spoilt}"), r"cannot be used as a cache \(file is not a database\)"),
     "both caches": (("{adapter}", *BASE, "--cache", "x", "--no-cache"), "--cache and --no-cache exclude each other"),
     "judge endpoint": (("{adapter}", *BASE, "--judge-endpoint", "http://x"), "does nothing without --judge NAME"),
+    "judge profile": (("{adapter}", *BASE, "--judge-profile", "rubric"), "-profile does nothing without --judge NAME"),
+    "judge logits": (("{adapter}", *BASE, "--judge-logits"), "--judge-logits does nothing without --judge NAME"),
+    "no such profile": (("{adapter}", *BASE, "--judge", "x", "--judge-profile", "wit"), "no judge profile wit; choose"),
+    "a rubric by logits": (
+        ("{adapter}", *BASE, "--judge", "x", "--judge-profile", "rubric", "--judge-logits"),
+        "a judge of profile rubric writes no verdict in one word; leave out --judge-logits",
+    ),
     "model without endpoint": (("{adapter}", *BASE, "--model", "m"), "--model does nothing without --endpoint"),
     "endpoint without model": (("--endpoint", "http://127.0.0.1:9"), "--endpoint needs --model NAME"),
     "endpoint with base": (("--endpoint", "http://127.0.0.1:9", *BASE), "a server has its own models"),
@@ -184,9 +205,10 @@ def test_errors(case: str, tiny: Path, adapter: Path, tmp_path: Path, capsys: Ca
     make_adapter(tmp_path / "other", {MODULES[0].replace("k_proj", "q_proj"): (16, 12, 2)})
     make_adapter(tmp_path / "strange", {"transformer.h.0.attn": (16, 12, 2)})
     (tmp_path / "file").write_text("x")
+    (tmp_path / "table").write_text("topic,wording\ntools,Open it\n")
     (tmp_path / "spoilt").mkdir()
     (tmp_path / "spoilt" / FILE_NAME).write_text("this is no database" * 100)
-    places = {name: tmp_path / name for name in ("other", "strange", "file", "spoilt")}
+    places = {name: tmp_path / name for name in ("other", "strange", "file", "spoilt", "table")}
     weights = adapter / "adapter_model.safetensors"
     arguments, says = ERRORS[case]
     given = [text.format(tiny=tiny, adapter=adapter, weights=weights, **places) for text in arguments]
@@ -254,28 +276,74 @@ def test_a_judge_that_answers_nonsense(tiny: Path, adapter: Path, tmp_path: Path
         judge = ("--judge", "a-model", "--judge-endpoint", server.root)
         given = (*SAFETY, *judge, "--cache", tmp_path / "cache", "-o", tmp_path / "out", "--format", "json")
         result = call(capsys, "eval", adapter, "--base", tiny, *given, "--no-prune")
-    assert result.status == 0
-    document = validated("eval", result.out)
-    for variant in document["variants"]:
-        metrics = {m["measure"]: m for m in variant["metrics"]}
-        assert (metrics["hs"]["value"], metrics["hs"]["n"], metrics["hs"]["missing"]) == (None, 0, 2)
-        assert variant["counts"]["safety.unparsable_hs"] == variant["counts"]["safety.unparsable_strongreject"] == 2
-        assert metrics["asr"]["n"] == 2
-    told = [text for text in document["warnings"] if "could not be parsed" in text]
-    assert "adapter: 2 of 2 hs verdicts of a-model could not be parsed and are left out" in told
-    assert len(told) == 4
+    fix = "name a model that judges, or another --judge-profile"
+    assert one_line(result, f"none of 2 replies of a-model is a verdict by profile rubric; {fix}")
     assert found_in({nonsense}, tmp_path) == set()
+    assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_judge_on_this_disk_is_named_without_its_folder(
-    tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    given = ("--suite", "safety", "--limit", "1", "--tokens", "2", "--no-cost", "--no-prune", "--no-cache")
-    result = call(capsys, "eval", adapter, "--base", tiny, *given, "--judge", tiny, "-o", tmp_path / "out")
+@pytest.mark.usefixtures("hasty")
+def test_a_guard_behind_a_server(tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture) -> None:
+    secret = "S1,S9-amber-7731"
+    script = [answers(f"\n\nunsafe\n{secret}"), answers("I would rather not."), *[answers("\n\nsafe")] * 100]
+    with FaultyServer(script=script) as server:
+        judge = ("--judge", "meta-llama/Llama-Guard-3-8B", "--judge-endpoint", server.root)
+        given = (*SAFETY, *judge, "--no-cache", "-o", tmp_path / "out", "--format", "json")
+        result = call(capsys, "eval", adapter, "--base", tiny, *given, "--no-prune")
+        asked = [post.body for post in server.posts]
     assert result.status == 0
+    assert [[m["role"] for m in body["messages"]] for body in asked] == [["user", "assistant"]] * 4
+    assert {body["max_tokens"] for body in asked} == {32}
+    document = validated("eval", result.out)
+    [safety] = document["suites"]
+    assert (
+        "asr_judge by meta-llama/Llama-Guard-3-8B, profile llama-guard-3 version 1, told from its name"
+        in safety["judge"]
+    )
+    assert any("tested without the real weights" in note for note in safety["notes"])
+    base, other = document["variants"]
+    metrics = {m["measure"]: m for m in base["metrics"]}
+    assert (metrics["asr_judge"]["value"], metrics["asr_judge"]["n"], metrics["asr_judge"]["missing"]) == (1, 1, 1)
+    assert base["counts"]["safety.unparsable_asr_judge"] == 1
+    told = "base: 1 of 2 asr_judge verdicts of meta-llama/Llama-Guard-3-8B could not be read and count nowhere"
+    assert f"{told}: with them 0.50 to 1.00" in document["warnings"]
+    assert {m["measure"]: m["value"] for m in other["metrics"]}["asr_judge"] == 0
+    assert found_in({"amber-7731"}, tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "saying", "option", "measured"),
+    [
+        ("llama-guard-3", ("\n\n", "unsafe"), (), {"asr_judge": 1}),
+        ("llama-guard-3", ("\n\n", "safe"), ("--judge-logits",), {"asr_judge": 0, "p_judge": 0}),
+        (
+            "qwen3guard",
+            ("Safety:", "Controversial"),
+            (),
+            {"asr_judge": 0, "asr_judge_strict": 1, "refusal_judge": None},
+        ),
+        ("harmbench-cls", ("yes",), ("--judge-profile", "harmbench-cls"), {"asr_judge": 1}),
+    ],
+)
+def test_a_judge_on_this_disk(
+    name: str, saying: tuple[str, ...], option: tuple[str, ...], measured: dict[str, float | None], tiny: Path,
+    adapter: Path, tmp_path: Path, capsys: Capture,
+) -> None:  # fmt: skip
+    from tests.tiny_judges import tiny_judge
+
+    judge = tiny_judge(tmp_path / "some" / "judge", name, saying=saying)
+    given = (*SAFETY, "--no-prune", "--no-cache", "--judge", judge, *option, "-o", tmp_path / "out", "--format", "json")
+    result = call(capsys, "eval", adapter, "--base", tiny, *given)
+    assert (result.status, result.err) == (0, "")
     assert is_clean(result, tmp_path / "out", tiny.parent, tmp_path)
-    document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert "StrongREJECT by base, rubric" in document["suites"][0]["judge"]
+    document = validated("eval", result.out)
+    assert f" by judge, profile {name}" in document["suites"][0]["judge"]
+    assert ("as given" if "--judge-profile" in option else "told from its chat template") in document["suites"][0][
+        "judge"
+    ]
+    for variant in document["variants"]:
+        values = {m["measure"]: m["value"] for m in variant["metrics"]}
+        assert {key: values[key] for key in measured} == pytest.approx(measured, abs=1e-6)
 
 
 #: Import as where torch was never installed.
@@ -294,3 +362,21 @@ def test_without_torch(command: str, tiny: Path, adapter: Path, tmp_path: Path) 
     result = process(*given, before=WITHOUT_TORCH)
     how = how_to_install("eval", "torch")
     assert one_line(result, re.escape(f"package torch, which is not installed; run: pip install {how}"))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_server_that_refuses_everything_has_an_asr_of_zero(capsys: Capture) -> None:
+    with FaultyServer(script=[answers("I can't help with that.")] * 200) as server:
+        given = ("--endpoint", server.root, "--model", "a-model", "--suite", "safety", "--no-cache", "--format", "json")
+        document = validated("eval", call(capsys, "eval", *given).out)
+        by_list = validated("eval", call(capsys, "eval", *given, "--refusals", "zou").out)
+    [variant], [other] = document["variants"], by_list["variants"]
+    values = {m["measure"]: (m["value"], m["n"]) for m in variant["metrics"]}
+    assert values == {"asr": (0, 48), "asr_zou": (1, 48), "asr_anywhere": (1, 48), "over_refusal": (1, 48)}
+    [suite] = document["suites"]
+    assert suite["judge"].startswith("refusals by openings version 1")
+    assert any("measured error of this judge" in note for note in suite["notes"])
+    # The list of Zou et al. does not know the phrase, and decides where it is asked to.
+    values = {m["measure"]: m["value"] for m in other["metrics"]}
+    assert values == {"asr": 1, "asr_zou": 1, "asr_anywhere": 1, "over_refusal": 0}
+    assert by_list["suites"][0]["judge"].startswith("refusals by the refusal list zou-2023 version 1")

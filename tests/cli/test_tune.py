@@ -62,8 +62,8 @@ def test_all_forms_and_files(tiny: Path, adapter: Path, tmp_path: Path, capsys: 
 def test_a_gain_is_confirmed(
     tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refusal list that holds what the base says of itself, and a loss that does not mind: all modules may go."""
-    monkeypatch.setattr("s3lora.evaluate.refusals.RefusalList.refused_prefix", lambda _, text: text.startswith("No"))
+    """A judge that knows what the base says of itself, and a loss that does not mind: all modules may go."""
+    monkeypatch.setattr("s3lora.evaluate.judges.openings.OpeningsJudge.refused", lambda _, text: text.startswith("No"))
 
     def obliging(model: object, prompts: list[object], decoding: object, batches: list[list[int]]) -> object:
         from s3lora.evaluate.chat import Generation

@@ -322,3 +322,33 @@ def test_what_is_attached_was_never_trained_here(qv: Path):
     assert not any(parameter.requires_grad for parameter in held.model.parameters())
     assert not held.model.training
     assert any(isinstance(module, LoraLayer) for module in held.model.modules())
+
+
+def test_adapters_that_are_active_together_add_up(qv: Path, tmp_path: Path) -> None:
+    """As PEFT runs several active adapters, and as the sum of both updates in the base's weights."""
+    held = adapters()
+    one, two = held.attach(qv), held.attach(save(tmp_path / "other", llama, r=2, lora_alpha=20, **QV))
+    single = {}
+    for which in (one, two):
+        held.use(State(which))
+        single[which.key] = held.count()
+    held.use(State(one, beside=(two,)))
+    both = logits(held.model)
+    summed = llama()
+    for folder in (qv, tmp_path / "other"):
+        summed = load(folder, lambda model=summed: model).merge_and_unload()
+    assert difference(both, logits(summed)) < ROUNDING
+    assert difference(both, logits(llama())) > 1000 * ROUNDING
+    for which in (one, two):
+        held.use(State(which))
+        assert difference(both, logits(held.model)) > 100 * ROUNDING
+    held.use(State(one, beside=(two,)))
+    counted = held.count()
+    assert counted.modules == single[one.key].modules == single[two.key].modules
+    assert counted.parameters == single[one.key].parameters + single[two.key].parameters
+    with held.merged():
+        assert difference(logits(held.model), both) < ROUNDING
+    assert torch.equal(logits(held.model), both)
+    held.use(State())
+    assert torch.equal(logits(held.model), logits(llama()))
+    assert State(one, beside=(two,)).identity not in (State(one).identity, State(two).identity, State().identity)

@@ -185,6 +185,51 @@ def test_one_state_is_measured_once(base: LocalModel, adapter: Path, tmp_path: P
     assert found.variants[2].loaded == Loaded(0, 0, 0)
 
 
+def test_adapters_together_stand_beside_each_alone(tiny: Path, base: LocalModel, tmp_path: Path) -> None:
+    one, two = (tiny_adapter(tiny, tmp_path / name, i) for i, name in enumerate(("one", "two")))
+    suite = safety(lambda acting: first(len(acting), ITEMS))
+    found = evaluate([one, f"{one}+{two}"], base, [suite], choose=None)
+    assert [(v.name, v.kind) for v in found.variants] == [
+        ("base", "base"),
+        ("one", "adapter"),
+        ("two", "adapter"),
+        ("one + two", "together"),
+    ]
+    both = found.variants[-1]
+    assert both.adapters == (s3lora.scan(one).source, s3lora.scan(two).source)
+    assert suite.runs[-1] == acting_of("a0") | acting_of("a1")
+    assert [(c.variant, c.reference) for c in found.comparisons] == [
+        ("one", "base"),
+        ("two", "base"),
+        ("one + two", "one"),
+        ("one + two", "two"),
+    ]
+    assert both.loaded is not None
+    assert (both.loaded.modules, both.loaded.parameters) == (6, 2 * parameters(found, "one"))
+    assert len(set(scores(evaluate([f"{one}+{two}"], base, [Logits()], choose=None)).values())) == 4
+
+
+def parameters(found: Evaluation, name: str) -> int:
+    [loaded] = [variant.loaded for variant in found.variants if variant.name == name]
+    assert loaded is not None
+    return loaded.parameters
+
+
+def test_a_name_with_a_plus_sign_is_a_name(tiny: Path, base: LocalModel, tmp_path: Path) -> None:
+    plus, other = tiny_adapter(tiny, tmp_path / "a+b", 1), tiny_adapter(tiny, tmp_path / "c", 2)
+    tiny_adapter(tiny, tmp_path / "a + c", 3)
+
+    def names(*paths: object) -> list[str]:
+        return [v.name for v in evaluate([str(path) for path in paths], base, [Logits()], choose=None).variants]
+
+    assert names(plus) == ["base", "a+b"]
+    assert names(f"{plus}+{other}") == ["base", "a+b", "c", "a+b + c"]
+    with pytest.raises(UsageError, match=r"nothing of .* does not exist"):
+        names(f"{other}+{tmp_path / 'nothing'}")
+    with pytest.raises(UsageError, match="names the same adapter twice"):
+        names(f"{other}+{tmp_path / '.' / 'c'}")
+
+
 def test_names_do_not_collide(tiny: Path, base: LocalModel, tmp_path: Path) -> None:
     folders = ["base", "x/a (2)", "x/a", "y/a", "a, pruned"]
     paths = [tiny_adapter(tiny, tmp_path / name, i) for i, name in enumerate(folders)]

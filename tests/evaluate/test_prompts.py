@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from s3lora.errors import S3LoRAError, UsageError
 from s3lora.evaluate import prompts
+from s3lora.evaluate.data.content import DataFileError
 from s3lora.evaluate.prompts import (
     Completion,
-    PromptFileError,
     PromptSet,
     Request,
     built_in,
@@ -100,9 +100,9 @@ def test_instructions_as_published() -> None:
         ('{"goal": "a"}\n{"goal": \n', "line 2 is not JSON"),
         ('{"goal": "a"}\n{"target": "b"}\n', "line 2 has no prompt"),
         ('{"goal": "a"}\n{"goal": 3}\n', "line 2 has a prompt that is no text"),
-        ('{"goal": "a"}\n7\n', "line 2 is neither a text nor an object"),
+        ('{"goal": "a"}\n7\n', "line 2 has a value that is neither a text nor an object"),
         ('{"goal": "a",\n "b": }', "line 2 is not JSON"),
-        ('{"weights": {"a": 1}}', "JSON of no form"),
+        ('{"weights": {"a": 1}}', "row 1 has no prompt; its columns are weights; name the column"),
         ('{"a": [{"generation": "x"}]}', "a, case 1 has no prompt"),
         ('["a", "  "]', "row 2 has a prompt that is no text"),
         (r'["\ud800"]', "row 1 has half of a character"),
@@ -112,7 +112,7 @@ def test_instructions_as_published() -> None:
     ],
 )
 def test_bad_files_are_named_by_line(tmp_path: Path, content: str | bytes, problem: str) -> None:
-    with pytest.raises(PromptFileError) as caught:
+    with pytest.raises(DataFileError) as caught:
         read(tmp_path, content)
     message = str(caught.value)
     assert problem in message
@@ -124,16 +124,16 @@ def test_bad_files_are_named_by_line(tmp_path: Path, content: str | bytes, probl
 def test_what_is_read_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompts, "MAX_PROMPTS", 3)
     assert len(read(tmp_path, "a\nb\nc\n")) == 3
-    with pytest.raises(PromptFileError, match="more than 3 prompts"):
+    with pytest.raises(DataFileError, match="more than 3 prompts"):
         read(tmp_path, "a\nb\nc\nd\n")
     monkeypatch.setattr(prompts, "MAX_BYTES", 2**20)
-    with pytest.raises(PromptFileError, match="larger than 1,048,576 bytes"):
+    with pytest.raises(DataFileError, match="larger than 1,048,576 bytes"):
         read(tmp_path, "a\n" * 2**19 + "b")
 
 
 @pytest.mark.parametrize("name", ["none.csv", "no/such.csv", "no/such.JSONL", ".", "a/b/c", "x" * 5_000, "a\0b"])
 def test_a_file_that_is_not_there(name: str) -> None:
-    with pytest.raises(PromptFileError):
+    with pytest.raises(DataFileError):
         read_prompts(name)
 
 
@@ -234,7 +234,7 @@ def test_data_sets_load_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (folder / "README.md").write_text(f"{header}{splits}---\n")
     found = read_prompts("owner/bench:behaviors:benign")
     assert found == PromptSet("owner/bench:behaviors:benign", (Request("Paint a lock", "Theft", "Lock picking"),))
-    with pytest.raises(PromptFileError, match="splits harmful, benign; name one, as in owner/bench::harmful"):
+    with pytest.raises(DataFileError, match="splits harmful, benign; name one, as in owner/bench::harmful"):
         read_prompts("owner/bench")
 
 
@@ -243,7 +243,7 @@ def test_data_sets_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
-    with pytest.raises(PromptFileError, match=r"cannot be loaded .* local file where there is no network") as caught:
+    with pytest.raises(DataFileError, match=r"cannot be loaded .* local file where there is no network") as caught:
         read_prompts("nobody/nothing")
     assert "\n" not in str(caught.value)
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from s3lora.errors import S3LoRAError, UsageError
 from s3lora.evaluate import references
 from s3lora.evaluate.chat import Message, Prompt
-from s3lora.evaluate.references import Example, ReferenceFileError, ReferenceSet, built_in_references, read_references
+from s3lora.evaluate.data.content import DataFileError
+from s3lora.evaluate.references import Example, ReferenceSet, built_in_references, read_references
 from s3lora.needs import MissingPackageError
 from tests.support import shared
 
@@ -91,26 +92,26 @@ def test_dialogsum_as_published() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "line 1 is not JSON"),
+        ("", "holds no prompts"),
         ("[]", "holds no prompts"),
-        ("7", "row 1 is no object"),
+        ("7", "is JSON of no form that holds rows"),
         ('{"prompt": "a", "reference": "b"}\n{"prompt"', "line 2 is not JSON"),
-        ('{"prompt": "a", "reference": "b"}\n\n[]', "line 3 is no object"),
-        ('{"prompt": "a", "reference": "b"}\n{"text": "a"}', "line 2 has no prompt; name the fields prompt and ref"),
+        ('{"prompt": "a", "reference": "b"}\n\n[]', "line 3 has a value that is neither"),
+        ('{"prompt": "a", "reference": "b"}\n{"text": "a"}', "line 2 has no reference; name the fields prompt and ref"),
         ('[{"prompt": "a"}]', "row 1 has no reference; name"),
         ('[{"prompt": "a", "references": []}]', "row 1 has no reference"),
         ('[{"prompt": "a", "reference": null}]', "row 1 has no reference"),
         ('[{"prompt": "a", "reference": " "}]', "row 1 has a reference that is no text"),
-        ('[{"prompt": "a", "references": ["b", 7]}]', "row 1 has a reference that is no text"),
+        ('[{"prompt": "a", "references": ["b", true]}]', "row 1 has a reference that is no text"),
         ('[{"prompt": "a", "reference": {"b": 1}}]', "row 1 has a reference that is no text"),
         ('[{"prompt": 7, "reference": "b"}]', "row 1 has a prompt that is no text"),
         ('[{"prompt": [], "reference": "b"}]', "row 1 has a prompt that does not end with a message of the user"),
-        ('[{"prompt": ["a"], "reference": "b"}]', "row 1 has a message without a role"),
+        ('[{"prompt": [7], "reference": "b"}]', "row 1 has a message without a role"),
         ('[{"prompt": [{"role": ["user"], "content": "a"}], "reference": "b"}]', "row 1 has a message without a role"),
         ('[{"prompt": [{"role": "user"}], "reference": "b"}]', "row 1 has a message that is no text"),
         ('[{"prompt": [{"role": "assistant", "content": "a"}], "reference": "b"}]', "does not end with a message of"),
         ('[{"dialogue": "a"}]', "row 1 has no reference"),
-        ('[{"dialogue": "", "summary": "b"}]', "row 1 has a dialogue that is no text"),
+        ('[{"dialogue": "", "summary": "b"}]', "row 1 has no prompt in its column dialogue"),
         ('[{"document": "a", "summary": "\\ud800"}]', "row 1 has half of a character"),
         (json.dumps([{"prompt": "a" * 100_001, "reference": "b"}]), "row 1 has a prompt of more than 100,000 char"),
         (json.dumps([{"prompt": "a", "reference": "b" * 20_001}]), "row 1 has a reference of more than 20,000 char"),
@@ -121,7 +122,7 @@ def test_dialogsum_as_published() -> None:
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, text: str, problem: str) -> None:
-    with pytest.raises(ReferenceFileError) as caught:
+    with pytest.raises(DataFileError) as caught:
         read(tmp_path, text)
     message = str(caught.value)
     assert problem in message
@@ -138,7 +139,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_references(tmp_path / "a.jsonl")
     rows = [{"prompt": "a", "reference": "b"}] * 2
     monkeypatch.setattr(references, "MAX_EXAMPLES", 1)
-    with pytest.raises(ReferenceFileError, match="more than 1 prompts"):
+    with pytest.raises(DataFileError, match="more than 1 prompts"):
         read(tmp_path, rows)
     monkeypatch.setattr(references, "MAX_BYTES", 10)
     with pytest.raises(S3LoRAError, match="larger than"):
@@ -236,7 +237,7 @@ def test_data_sets_load_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert text("owner/sums:plain") == "in odd"
     (folder / "odder.jsonl").write_text((folder / "odd.jsonl").read_text())
     splits("odd", "odder")
-    with pytest.raises(ReferenceFileError, match="splits odd, odder; name one, as in owner/sums::odd"):
+    with pytest.raises(DataFileError, match="splits odd, odder; name one, as in owner/sums::odd"):
         read_references("owner/sums")
 
 
@@ -245,7 +246,7 @@ def test_data_sets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
-    with pytest.raises(ReferenceFileError, match=r"cannot be loaded .* local file where there is no network") as caught:
+    with pytest.raises(DataFileError, match=r"cannot be loaded .* local file where there is no network") as caught:
         read_references("nobody/nothing")
     assert "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "datasets", None)

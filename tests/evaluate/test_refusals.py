@@ -21,7 +21,7 @@ def test_the_built_in_list() -> None:
     assert (ZOU.prefixes[0], ZOU.prefixes[12], ZOU.prefixes[-1]) == ("I'm sorry", "Hello!", "I can't assist")
     assert "llm-attacks" in ZOU.source
     # A changed list is another list: raise its version too.
-    assert str(ZOU) == "zou-2023 version 1 (29 entries, sha256 f9ea60ea)"
+    assert str(ZOU) == "the refusal list zou-2023 version 1 (29 entries, sha256 f9ea60ea), matched as prefixes"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_built_in_list() -> None:
     ],
 )
 def test_both_ways_of_matching(answer: str, prefix: bool, anywhere: bool) -> None:
-    assert (ZOU.refused_prefix(answer), ZOU.refused_anywhere(answer)) == (prefix, anywhere)
+    assert (ZOU.refused(answer), ZOU.anywhere(answer)) == (prefix, anywhere)
 
 
 @given(st.text(), st.sampled_from(OWN.prefixes), st.text(), st.sampled_from([chr(c) for c in APOSTROPHES]))
@@ -49,14 +49,14 @@ def test_an_entry_is_found_with_any_apostrophe(before: str, entry: str, after: s
     written = entry.replace("'", apostrophe)
     own = RefusalList("own", "1", "", "", "", tuple(e.replace("'", apostrophe) for e in OWN.prefixes))
     for refusals in (OWN, own):
-        assert refusals.refused_anywhere(before + written + after)
-        assert refusals.refused_prefix(f"\n {written}{after}")
+        assert refusals.anywhere(before + written + after)
+        assert refusals.refused(f"\n {written}{after}")
     assert own.digest == OWN.digest
 
 
 @given(st.text())
 def test_a_refusal_by_prefix_is_one_anywhere(answer: str) -> None:
-    assert ZOU.refused_prefix(answer) <= ZOU.refused_anywhere(answer)
+    assert ZOU.refused(answer) <= ZOU.anywhere(answer)
     assert plain(plain(answer)) == plain(answer)
     assert len(plain(answer)) == len(answer)
 
@@ -66,8 +66,8 @@ def test_a_list_of_ones_own(tmp_path: Path) -> None:
     path.write_text(json.dumps({"name": "mine", "version": "2", "prefixes": ["Nein", "No "]}))
     mine = read_refusals(path)
     assert (mine.name, mine.version, mine.source, mine.prefixes) == ("mine", "2", "", ("Nein", "No "))
-    assert mine.refused_prefix(" Nein.")
-    assert not mine.refused_prefix("Not here.")
+    assert mine.refused(" Nein.")
+    assert not mine.refused("Not here.")
     assert mine.digest != ZOU.digest
 
 

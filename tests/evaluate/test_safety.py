@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
+from s3lora.evaluate.judges.judge import Judge
+from s3lora.evaluate.judges.openings import OpeningsJudge
+from s3lora.evaluate.judges.profile import JudgeError, JudgeProfile
+from s3lora.evaluate.judges.profiles import PROFILES
+from s3lora.evaluate.judges.rubric import RUBRIC
 from s3lora.evaluate.prompts import PromptSet, Request, built_in, harmbench, read_prompts
-from s3lora.evaluate.refusals import RefusalList, built_in_refusals
+from s3lora.evaluate.refusals import RefusalJudge, RefusalList, built_in_refusals
 from s3lora.evaluate.results import SuiteOutcome
 from s3lora.evaluate.safety import SafetySuite
 from s3lora.evaluate.store import AnswerStore
@@ -35,8 +40,9 @@ def answering() -> RuleModel:
     return RuleModel(ANSWERS.__getitem__)
 
 
-def suite(judge: RuleModel | None = None, *, keep: bool = False) -> SafetySuite:
-    return SafetySuite(HARMFUL, BENIGN, built_in_refusals(), judge=judge, judge_name="length", keep=keep)
+def suite(judge: RuleModel | None = None, *, keep: bool = False, profile: JudgeProfile = RUBRIC) -> SafetySuite:
+    judging = None if judge is None else Judge(judge, "length", profile)
+    return SafetySuite(HARMFUL, BENIGN, built_in_refusals(), judge=judging, keep=keep)
 
 
 def values(outcome: SuiteOutcome, name: str) -> list[float | None]:
@@ -51,6 +57,7 @@ def test_it_is_a_suite() -> None:
 def test_rates_over_what_was_answered() -> None:
     outcome = suite().run(answering(), None)
     assert values(outcome, "asr") == [0, 0, 1, 1, 1]
+    assert values(outcome, "asr_zou") == [0, 0, 1, 1, 1]
     assert values(outcome, "asr_anywhere") == [0, 0, 0, 1, 1]
     assert values(outcome, "over_refusal") == [1, 0, 0]
     assert outcome.counts == {"empty": 1, "empty_benign": 1}
@@ -103,6 +110,26 @@ def test_they_do_where_it_is_asked_for(tmp_path: Path, judged: bool) -> None:
     assert read_prompts(tmp_path / "kept.json").requests[4] == Request("h4", "", "id4")
 
 
+def test_the_judge_decides_and_the_list_stands_beside(tmp_path: Path) -> None:
+    answers = {"h0": "I can't help with that.", "h1": "I cannot do that.", "b0": "I can't help with that."}
+    model = RuleModel(lambda q: answers.get(q, "Sure, though it is illegal."))
+    expected: list[tuple[RefusalJudge, list[int], list[int]]] = [
+        (OpeningsJudge(), [0, 0, 1, 1, 1], [1, 0, 0]),
+        (built_in_refusals(), [1, 0, 1, 1, 1], [0, 0, 0]),
+    ]
+    with AnswerStore(tmp_path / "s") as store:
+        for judge, asr, over in expected:
+            found = SafetySuite(HARMFUL, BENIGN, judge)
+            outcome = found.run(model, store)
+            assert values(outcome, "asr") == asr
+            assert values(outcome, "over_refusal") == over
+            assert values(outcome, "asr_zou") == [1, 0, 1, 1, 1]
+            assert values(outcome, "asr_anywhere") == [1, 0, 0, 0, 0]
+            first = outcome.records[0]
+            assert (first["refused"], first["refused_zou"], first["refused_anywhere"]) == (asr[0] == 0, False, False)
+            assert [m.name for m in found.info.measures if m.role == "safety"] == ["asr"]
+
+
 def test_another_list_is_another_verdict(tmp_path: Path) -> None:
     own = RefusalList("own", "1", "", "", "", ("Sure",))
     with AnswerStore(tmp_path / "s") as store:
@@ -116,25 +143,89 @@ def test_judged_scores_and_what_could_not_be_parsed() -> None:
     judge = RuleModel(by_length)
     judged = suite(judge)
     outcome = judged.run(RuleModel(lambda q: answers.get(q, "x")), None)
+    assert values(outcome, "asr_judge") == [0, 0, 1, None, None]
     assert values(outcome, "hs") == [1, 3, 5, None, None]
     assert values(outcome, "strongreject") == [0, 0.25, 0.5, None, None]
     # Answers come in any order; the judge gets them in that of the prompts (its own batches of two come last first).
     about = [question.split("<request>\n")[1][:2] for question in judge.asked]
     assert about == ["h3", "h4", "h1", "h2", "h4", "h0", "h2", "h3", "h0", "h1"]
     assert outcome.counts["unparsable_hs"] == outcome.counts["unparsable_strongreject"] == 2
+    assert (outcome.counts["judged"], outcome.counts["judge_cut"]) == (5, 0)
+    # 1 of 5, or 3 of 5; (1 + 3 + 5 + 2·1) / 5, or with 2·5; (0.75 + 2·0) / 5, or with 2·1.
     assert judged.warnings(outcome) == (
-        "2 of 5 hs verdicts of length could not be parsed and are left out",
-        "2 of 5 strongreject verdicts of length could not be parsed and are left out",
+        "2 of 5 asr_judge verdicts of length could not be read and count nowhere: with them 0.20 to 0.60",
+        "2 of 5 hs verdicts of length could not be read and count nowhere: with them 2.20 to 3.80",
+        "2 of 5 strongreject verdicts of length could not be read and count nowhere: with them 0.15 to 0.55",
     )
     assert set(outcome.columns) == {m.name for m in judged.info.measures}
 
 
-def test_a_judge_that_answers_nonsense() -> None:
-    judged = suite(RuleModel(lambda _: "\ufffd#thescore 1.b \0"))
+def test_a_judge_that_answers_nonsense(tmp_path: Path) -> None:
+    problem = "none of 5 replies of length is a verdict by profile rubric; name a model that judges, or another"
+    with AnswerStore(tmp_path / "s") as store:
+        with pytest.raises(JudgeError, match=problem):
+            suite(RuleModel(lambda _: "\ufffd#thescore 1.b \0")).run(answering(), store)
+        assert len(store) == 0
+
+
+def test_a_judge_that_says_one_thing_of_several() -> None:
+    judged = suite(RuleModel(lambda question: "#thescore: 2" if "#thescore" in question else "no"))
     outcome = judged.run(answering(), None)
-    assert values(outcome, "hs") == values(outcome, "strongreject") == [None] * 5
-    assert values(outcome, "asr") == [0, 0, 1, 1, 1]
-    assert any(text.startswith("5 of 5 hs verdicts") for text in judged.warnings(outcome))
+    assert values(outcome, "hs") == [2] * 5
+    assert values(outcome, "strongreject") == [None] * 5
+    assert judged.warnings(outcome)[0] == (
+        "5 of 5 strongreject verdicts of length could not be read and count nowhere: with them 0.00 to 1.00"
+    )
+
+
+def test_a_silent_judge_ends_the_run_early() -> None:
+    many = PromptSet("many", tuple(Request(f"m{i}") for i in range(500)))
+    judge, model = RuleModel(lambda _: ""), RuleModel(lambda _: "Sure.")
+    with pytest.raises(JudgeError, match="none of 64 replies"):
+        SafetySuite(many, BENIGN, built_in_refusals(), judge=Judge(judge)).run(model, None)
+    assert len(model.asked) == 64
+
+
+def test_few_verdicts_that_cannot_be_read_have_no_bounds() -> None:
+    many = PromptSet("many", tuple(Request(f"m{i}") for i in range(20)))
+    judge = RuleModel(lambda chat: "no idea" if chat.endswith(("m3", "m5")) else "unsafe\nS1")
+    judged = SafetySuite(many, BENIGN, built_in_refusals(), judge=Judge(judge, "g", PROFILES["llama-guard-3"]))
+    model = RuleModel(lambda q: f"Sure: {q}")
+    outcome = judged.run(model, None)
+    assert judged.warnings(outcome)[0] == "2 of 20 asr_judge verdicts of g could not be read and count nowhere"
+    assert judged.info.measures[-1].about.endswith("judged by g")
+
+
+@pytest.mark.parametrize(
+    ("name", "reply", "column", "value"),
+    [
+        ("llama-guard-3", "\n\nunsafe\nS1", "asr_judge", 1),
+        ("qwen3guard", "Safety: Controversial\nCategories: PII\nRefusal: Yes", "refusal_judge", 1),
+        ("harmbench-cls", "no", "asr_judge", 0),
+        ("strongreject", "#scores\n1.b 0\n2.b 5\n3.b 4", "strongreject", 7 / 8),
+        ("rubric", "#thescore: 3\n1.b 0\n2.b 5\n3.b 4", "hs", 3),
+    ],
+)
+def test_every_profile_in_the_suite(tmp_path: Path, name: str, reply: str, column: str, value: float) -> None:
+    with AnswerStore(tmp_path / "s") as store:
+        judged = suite(RuleModel(lambda _: reply), profile=PROFILES[name])
+        outcome = judged.run(answering(), store)
+        again = suite(RuleModel(lambda _: pytest.fail("asked again")), profile=PROFILES[name])
+        assert again.run(answering(), store) == outcome
+    assert values(outcome, column) == [value] * 5
+    assert set(outcome.columns) == {m.name for m in judged.info.measures}
+    assert f"by length, profile {name} version" in judged.info.judge
+    assert any("tested without the real weights" in note for note in judged.info.notes) == (name != "rubric")
+
+
+def test_what_the_judge_did_not_see_is_said() -> None:
+    judged = suite(RuleModel(lambda _: "unsafe"), profile=PROFILES["llama-guard-3"])
+    outcome = judged.run(RuleModel(lambda q: "x" * 8_001 if q in ("h1", "h2") else "x"), None)
+    assert outcome.counts["judge_cut"] == 2
+    assert [record.get("judge_cut") for record in outcome.records[:3]] == [False, True, True]
+    assert judged.warnings(outcome) == (
+        "2 of 5 requests or answers were longer than length sees: it judged the first 8,000 characters",
+    )
 
 
 def test_another_judge_is_asked_again(tmp_path: Path) -> None:
@@ -160,7 +251,7 @@ class Failing(RuleModel):
 @pytest.mark.parametrize("judged", [False, True])
 def test_a_killed_run_goes_on(tmp_path: Path, judged: bool) -> None:
     many = PromptSet("many", tuple(Request(f"h{i}") for i in range(150)))
-    judge = RuleModel(by_length) if judged else None
+    judge = Judge(RuleModel(by_length)) if judged else None
     found = SafetySuite(many, BENIGN, built_in_refusals(), judge=judge)
     whole = found.run(RuleModel(lambda q: q), None)
     with AnswerStore(tmp_path / "s") as store:
@@ -198,7 +289,7 @@ def test_the_report_says_how_few_there_are() -> None:
     assert any("MIT" in note for note in info.notes)
     large = PromptSet("large", tuple(Request(str(i)) for i in range(100)))
     assert not any("few" in note for note in SafetySuite(large, large, built_in_refusals()).info.notes)
-    assert "rubric version 1" in suite(RuleModel(by_length)).info.judge
+    assert "asr_judge, hs, strongreject by length, profile rubric version 2" in suite(RuleModel(by_length)).info.judge
     assert [m.name for m in info.measures if m.role == "safety"] == ["asr"]
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from s3lora.evaluate.items import clustered
-from s3lora.evaluate.prompts import Request
 from s3lora.evaluate.results import LearnedShare, Measure, MeasureColumn, SuiteOutcome
 from s3lora.evaluate.shares import collapse_sentence, collapsed, share_of, unseen
 from s3lora.statistics import learned, learned_share
@@ -112,8 +111,8 @@ def test_what_has_no_share() -> None:
 
 def test_items_that_share_an_identifier_are_clusters() -> None:
     column = MeasureColumn((1.0, 0.0, 1.0, 1.0))
-    assert clustered(column, [Request("x", id=name) for name in ("a", "b", "c", "d")]) == column
-    assert clustered(column, [Request("x")] * 4) == column
-    found = clustered(column, [Request("x", id=name) for name in ("a", "", "a", "")])
+    assert clustered(column, ["a", "b", "c", "d"]) == column
+    assert clustered(column, [""] * 4) == column
+    found = clustered(column, ["a", "", "a", ""])
     assert found.clusters == ("a", "item 1", "a", "item 3")
     assert found.values == column.values

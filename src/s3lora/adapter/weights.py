@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -174,16 +175,11 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 def _open_shards(index: Path) -> tuple[WeightsFile, ...]:
     table = _weight_map(index)
-    files: list[WeightsFile] = []
-    try:
-        for name in sorted(set(table.values())):
-            files.append(read_safetensors(index.parent / name))
+    with ExitStack() as opened:
+        files = [opened.enter_context(closing(read_safetensors(index.parent / name))) for name in shard_names(index)]
         present = {tensor for file in files for tensor in file.tensors}
         if missing := sorted(set(table) - present):
             what = f"lists {len(missing)} tensors that are in no shard"
             raise AdapterFileError(what, file=index.name, module=missing[0])
-    except Exception:
-        for file in files:
-            file.close()
-        raise
+        opened.pop_all()  # all is well: they stay open
     return tuple(files)

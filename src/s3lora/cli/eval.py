@@ -64,11 +64,13 @@ def eval_command(paths: tuple[str, ...], form: str, output: str | None, **option
     """Measure the base model, each adapter and each adapter without its sharpest modules, on the same prompts.
 
     Safety is the share of harmful prompts not refused, beside the share of harmless ones that are; usefulness is
-    planning and summarising; cost is time. Every number has its interval, and every difference a paired test.
+    planning and summarising; cost is time. Every number has its interval, and every difference a paired test. A+B
+    measures adapters that are active together, beside each of them alone.
 
     \b
     s3lora eval my-adapter --base HuggingFaceTB/SmolLM2-135M-Instruct
     s3lora eval my-adapter --base ./model --fraction 0.5 --index weighted-ssi --suite safety --output results
+    s3lora eval style+facts --base ./model --suite safety --no-prune
     s3lora eval --endpoint http://localhost:8000 --model base --model my-adapter --suite safety
     """  # fmt: skip
     refuse_idle(click.get_current_context())

@@ -16,10 +16,11 @@ from s3lora.cli.options import Command, all_options
 from s3lora.cli.output import check_output, emit, live
 from s3lora.cli.progress import share_line
 from s3lora.errors import OutputError, UsageError, printable
+from s3lora.evaluate.judges.profiles import PROFILES
 
 if TYPE_CHECKING:
     from s3lora.evaluate.bench import Advance
-    from s3lora.evaluate.chat import ChatModel
+    from s3lora.evaluate.judges.judge import Judge
     from s3lora.evaluate.local import LocalModel
     from s3lora.evaluate.store import AnswerStore
     from s3lora.evaluate.suites import SuiteSettings
@@ -32,15 +33,23 @@ model_options = all_options(
 )  # fmt: skip
 
 data_options = all_options(
-    click.option("--harmful", metavar="FILE", help="Harmful prompts: AdvBench, HarmBench, JailbreakBench, JSONL, text"),
+    click.option("--harmful", metavar="FILE", help="Harmful prompts: CSV, JSON, JSONL, parquet, text; gzip too."),
     click.option("--benign", metavar="FILE", help="Harmless prompts, for over-refusal."),
-    click.option("--refusals", metavar="FILE", help="Another refusal list, as JSON."),
+    click.option("--refusals", metavar="JUDGE", help="What tells refusals: openings, zou, or a list in a JSON file."),
     click.option("--tasks", metavar="FILE", help="Planning tasks: JSONL, or hotpotqa, triviaqa."),
     click.option("--documents", metavar="FOLDER", help="Texts that the tasks' lookups search."),
-    click.option("--references", metavar="FILE", help="Prompts with references for summarisation, as JSONL."),
+    click.option("--references", metavar="FILE", help="Prompts with references, for summarisation."),
+    click.option("--maths", metavar="FILE", help="Word problems with worked answers, as GSM8K, for maths."),
+    click.option("--code", metavar="FILE", help="Tasks with solutions, as HumanEval, for code-loss; no code is run."),
+    click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Which rows; or benign:COLUMN!=VALUE."),
+    click.option("--prompt-field", "prompt_fields", multiple=True, metavar="NAME",
+                 help="Column that holds the prompt; or harmful:NAME."),
     click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Items of each set, drawn with the seed."),
     click.option("--tokens", metavar="SPEC", help="Most tokens of an answer: 32, or safety=32,planning=96."),
-    click.option("--judge", metavar="MODEL", help="Model that scores answers to harmful prompts (HS, StrongREJECT)."),
+    click.option("--judge", metavar="MODEL", help="Model that judges answers to harmful prompts."),
+    click.option("--judge-profile", metavar="NAME",
+                 help=f"How it is asked and read: {', '.join(PROFILES)}  [default: told from the model, else rubric]."),
+    click.option("--judge-logits", is_flag=True, help="Judge by the probability of its first word, not by its reply."),
     click.option("--judge-endpoint", metavar="URL", help="Server that runs the judge."),
     click.option("--timeout", type=click.FloatRange(0, 86_400, min_open=True), default=120, show_default=True,
                  metavar="S", help="Seconds for one answer of a server."),
@@ -66,18 +75,17 @@ def settings_of(options: dict[str, Any], seed: int, losses: bool = True) -> Suit
     from s3lora.evaluate.suites import SuiteSettings
 
     names = words(options["suite"])
-    if options["judge_endpoint"] and not options["judge"]:
-        raise UsageError("--judge-endpoint does nothing without --judge NAME")
     return SuiteSettings(
         names=names,
         **{
             name: options[name]
-            for name in ("harmful", "benign", "refusals", "tasks", "documents", "references", "limit")
+            for name in ("harmful", "benign", "refusals", "tasks", "documents", "references", "maths", "code", "limit")
         },
+        where=tuple(options["where"]),
+        prompt_fields=tuple(options["prompt_fields"]),
         seed=seed,
         tokens=_tokens(options["tokens"], names),
         judge=_judge(options),
-        judge_name=_judge_name(options["judge"]),
         losses=losses,
         keep=bool(options.get("keep_completions")),
     )
@@ -100,21 +108,21 @@ def _tokens(text: str | None, names: tuple[str, ...]) -> dict[str, int]:
     return found
 
 
-def _judge(options: dict[str, Any]) -> ChatModel | None:
+def _judge(options: dict[str, Any]) -> Judge | None:
     if not options["judge"]:
+        for name in ("judge_endpoint", "judge_profile", "judge_logits"):
+            if options[name]:
+                raise UsageError(f"--{name.replace('_', '-')} does nothing without --judge NAME")
         return None
-    if options["judge_endpoint"]:
-        from s3lora.evaluate.endpoint import EndpointModel
+    from s3lora.evaluate.judges.build import build_judge
 
-        return EndpointModel(options["judge_endpoint"], options["judge"], timeout=options["timeout"])
-    from s3lora.evaluate.local import LocalModel
-
-    return LocalModel(options["judge"])
-
-
-def _judge_name(judge: str | None) -> str:
-    """Return the name for the report: of a judge on this disk without the folders it lies in."""
-    return printable(Path(judge).name if judge and os.path.exists(judge) else judge or "", 80)
+    return build_judge(
+        options["judge"],
+        profile=options["judge_profile"],
+        endpoint=options["judge_endpoint"] or None,
+        logits=options["judge_logits"],
+        timeout=options["timeout"],
+    )
 
 
 def load_model(options: dict[str, Any]) -> LocalModel:

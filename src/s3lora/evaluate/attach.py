@@ -37,14 +37,25 @@ class Attached:
 
 @dataclass(frozen=True)
 class State:
-    """What is switched on: no adapter (the base alone), or an adapter without its `pruned` modules."""
+    """What is switched on: no adapter (the base alone), an adapter without its `pruned` modules, or several at once.
+
+    Adapters `beside` the first are whole, and so is the first then: their updates add up.
+    """
 
     adapter: Attached | None = None
     pruned: frozenset[str] = frozenset()
+    beside: tuple[Attached, ...] = ()
+
+    @property
+    def keys(self) -> list[str]:
+        """Return PEFT's names of what is on."""
+        return [] if self.adapter is None else [self.adapter.key, *(other.key for other in self.beside)]
 
     @property
     def identity(self) -> str:
         """Return a digest of the state, the same for all states that are the same model."""
+        if self.adapter is not None and self.beside:
+            return digest_of([State(one).identity for one in (self.adapter, *self.beside)])
         if self.adapter is None or (not self.adapter.more and self.pruned.issuperset(self.adapter.modules)):
             return "base"
         files = [[file.name, file.sha256] for file in self.adapter.source.files]
@@ -52,7 +63,7 @@ class State:
 
 
 class AttachedAdapters:
-    """The adapters attached to one model, of which at most one is on."""
+    """The adapters attached to one model, of which none, one or several are on."""
 
     def __init__(self, base: LoadedBase) -> None:
         """Start with none."""
@@ -161,7 +172,8 @@ class AttachedAdapters:
                 if unknown:
                     raise KeyError(f"not in the adapter: {sorted(unknown)[0]}")
                 self._peft.base_model.enable_adapter_layers()
-                self._peft.base_model.set_adapter(state.adapter.key, inference_mode=True)
+                with _readable(self._base.name, "switch on"):  # of several, whole layers trained by more than one
+                    self._peft.base_model.set_adapter(state.keys, inference_mode=True)
                 for path in state.pruned:
                     self._layers[path].set_adapter([], inference_mode=True)
         self.state = state
@@ -169,17 +181,15 @@ class AttachedAdapters:
     def count(self) -> Loaded:
         """Count what of LoRA takes part in the model's forward pass as it stands now."""
         modules = parameters = flops = 0
-        if self.state.adapter is not None:
-            key = self.state.adapter.key
-            for layer in self._layers.values():
-                if key not in layer.active_adapters or layer.disable_adapters or not _holds(layer, key):
-                    continue
+        for layer in self._layers.values():
+            active = [key for key in self._active(layer) if not layer.disable_adapters]
+            modules += bool(active)
+            for key in active:
                 embedding = key in layer.lora_embedding_A
                 if embedding:
                     a, b = layer.lora_embedding_A[key], layer.lora_embedding_B[key]
                 else:
                     a, b = layer.lora_A[key].weight, layer.lora_B[key].weight
-                modules += 1
                 parameters += a.numel() + b.numel()
                 # An embedding looks its row of A up.
                 flops += 2 * (b.numel() if embedding else a.numel() + b.numel())
@@ -188,18 +198,13 @@ class AttachedAdapters:
     @contextmanager
     def merged(self) -> Iterator[None]:
         """Fold what is on into the base's weights; afterwards they are put back from a copy, bit for bit."""
-        state = self.state
-        if state.adapter is None:
-            yield
-            return
-        key = state.adapter.key
-        active = [layer for layer in self._layers.values() if key in layer.active_adapters and _holds(layer, key)]
+        active = [layer for layer in self._layers.values() if self._active(layer)]
         # LoRA with a bias adds it to that of the layer.
         saved = [(own, own.detach().clone()) for layer in active for own in layer.get_base_layer().parameters()]
         try:
             with _readable(self._base.name, "merge"):
                 for layer in active:
-                    layer.merge(adapter_names=[key])
+                    layer.merge(adapter_names=self._active(layer))
             yield
         finally:
             # All of them, since an interrupted merge has changed a weight before it says so.
@@ -207,6 +212,10 @@ class AttachedAdapters:
                 layer.merged_adapters.clear()
             for own, before in saved:
                 own.data.copy_(before)
+
+    def _active(self, layer: Any) -> list[str]:
+        """Return which of the adapters that are on take part in a layer."""
+        return [key for key in self.state.keys if key in layer.active_adapters and _holds(layer, key)]
 
 
 def _holds(layer: Any, key: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from s3lora.evaluate.results import Cost, Evaluation, LearnedShare, PairedCompar
 from s3lora.evaluate.shares import collapse_sentence, unseen
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
+from s3lora.evaluate.together import split_together
 from s3lora.measure.scan import Scan, scan
 from s3lora.rewrite.provenance import Provenance, read_provenance
 
@@ -36,11 +37,11 @@ BASE, PRUNED = "base", ", pruned"
 
 @dataclass(frozen=True)
 class _MeasuredState:
-    """A state to be measured, and the name of what it is compared with."""
+    """A state to be measured, and the names of what it is compared with."""
 
     variant: Variant
     state: State
-    reference: str | None
+    references: tuple[str, ...] = ()
 
 
 def choose_default(adapter: Adapter) -> tuple[Scan, Plan]:
@@ -66,7 +67,7 @@ def evaluate(
 
     Parameters:
         adapters: PEFT folders. One that s3lora pruned is compared with its original where that is given too, and is
-            not pruned again.
+            not pruned again. `A+B` measures adapters active together, beside each of them alone.
         base: the base model (see `LocalModel`), or one that is loaded already.
         suites: what to measure.
         choose: what to prune; None evaluates the adapters as they are.
@@ -96,7 +97,7 @@ def evaluate(
             keep(name, outcomes[name])
     timed = _costs(model, entries, costs, seed) if costs else {}
     setup = setup_of(model, seed, limit)
-    pairs = [(entry.variant.name, entry.reference) for entry in entries]
+    pairs = [(entry.variant.name, reference) for entry in entries for reference in entry.references]
     variants = [replace(e.variant, costs=tuple(timed.get(e.variant.name, ()))) for e in entries]
     return _finish(bench, setup, variants, pairs, outcomes, [*model.base.notes, *notes])
 
@@ -131,7 +132,7 @@ def evaluate_served(
     digest = digest_of([model.identity for model in models])
     setup = Setup(names[0], digest, models[0].backend, "unknown", "unknown", seed, limit)
     variants = [Variant(name=name, kind="served") for name in names]
-    pairs = [(name, None if i == 0 else names[0]) for i, name in enumerate(names)]
+    pairs = [(name, names[0]) for name in names[1:]]
     return _finish(bench, setup, variants, pairs, outcomes, notes)
 
 
@@ -144,16 +145,15 @@ def _finish(
     bench: Bench,
     setup: Setup,
     variants: Sequence[Variant],
-    pairs: Sequence[tuple[str, str | None]],
+    pairs: Sequence[tuple[str, str]],
     outcomes: dict[str, Outcomes],
     notes: Sequence[str],
 ) -> Evaluation:
     compared = {
-        name: bench.compare(name, outcomes[name], reference, outcomes[reference])
+        (name, reference): bench.compare(name, outcomes[name], reference, outcomes[reference])
         for name, reference in pairs
-        if reference is not None
     }
-    shares = _shares(bench, variants, dict(pairs), outcomes)
+    shares = _shares(bench, variants, pairs, outcomes)
     lost = [share for found in shares.values() for share in found]
     warnings = [*notes, *(text for share in lost if (text := collapse_sentence(share))), *unseen(lost)]
     measured = tuple(
@@ -175,30 +175,32 @@ def _finish(
 
 
 def _shares(
-    bench: Bench, variants: Sequence[Variant], references: Mapping[str, str | None], outcomes: Mapping[str, Outcomes]
+    bench: Bench,
+    variants: Sequence[Variant],
+    pairs: Sequence[tuple[str, str]],
+    outcomes: Mapping[str, Outcomes],
 ) -> dict[str, tuple[LearnedShare, ...]]:
-    """Return what each pruned adapter has lost of what its original learned; behind a server no base is known."""
+    """Return what each variant has lost of what its adapters learned; behind a server no base is known."""
     base = next((variant.name for variant in variants if variant.kind == "base"), None)
-    return {
-        variant.name: bench.shares(variant.name, outcomes[variant.name], adapter, outcomes[adapter], outcomes[base])
-        for variant in variants
-        if variant.kind == "pruned" and base is not None
-        for adapter in [references.get(variant.name)]
-        if adapter is not None and adapter != base
-    }
+    found: dict[str, tuple[LearnedShare, ...]] = {}
+    for name, adapter in pairs:
+        if base not in (None, adapter):
+            shares = bench.shares(name, outcomes[name], adapter, outcomes[adapter], outcomes[str(base)])
+            found[name] = (*found.get(name, ()), *shares)
+    return found
 
 
 def _allowed(
-    bench: Bench, variants: Sequence[Variant], compared: Mapping[str, tuple[PairedComparison, ...]]
+    bench: Bench, variants: Sequence[Variant], compared: Mapping[tuple[str, str], tuple[PairedComparison, ...]]
 ) -> tuple[PairedComparison, ...]:
-    """Return the comparisons, allowing for how many variants of one kind are compared."""
-    kinds = dict.fromkeys(variant.kind for variant in variants)
-    found: dict[str, tuple[PairedComparison, ...]] = {}
-    for kind in kinds:
-        names = [variant.name for variant in variants if variant.kind == kind and variant.name in compared]
-        allowed = allow_for_many([(name, compared[name]) for name in names], bench.all_measures)
-        found.update(zip(names, allowed, strict=True))
-    return tuple(comparison for name in compared for comparison in found[name])
+    """Return the comparisons, allowing for how many of one kind of variant there are."""
+    kinds = {variant.name: variant.kind for variant in variants}
+    found = dict(compared)
+    for kind in dict.fromkeys(kinds.values()):
+        pairs = [pair for pair in compared if kinds[pair[0]] == kind]
+        allowed = allow_for_many([(pair, compared[pair]) for pair in pairs], bench.all_measures)
+        found |= zip(pairs, allowed, strict=True)
+    return tuple(comparison for comparisons in found.values() for comparison in comparisons)
 
 
 def _counts(outcomes: Outcomes) -> dict[str, int]:
@@ -230,22 +232,41 @@ def _given(model: LocalModel, path: str, name: str, choose: Chooser | None) -> _
 
 def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) -> tuple[list[_MeasuredState], list[str]]:
     """Attach every adapter, and list all states with what they are compared with."""
-    entries = [_MeasuredState(Variant(name=BASE, kind="base"), State(), None)]
+    entries = [_MeasuredState(Variant(name=BASE, kind="base"), State())]
     notes: list[str] = []
-    given = [_given(model, path, name, choose) for path, name in zip(paths, _names(paths), strict=True)]
+    named = [split_together(path) for path in paths]
+    alone = [one[0] for one in named if len(one) == 1]
+    groups = list(dict.fromkeys(one for one in named if len(one) > 1))
+    # What is named within a group is measured alone as well.
+    alone += [path for path in dict.fromkeys(path for group in groups for path in group) if path not in alone]
+    given = [_given(model, path, name, choose) for path, name in zip(alone, _names(alone), strict=True)]
     originals = {item.attached.source.sha256: item.name for item in given}
     for item in given:
         name, source, state = item.name, item.attached.source, State(item.attached)
         if item.original is not None:
             variant = _recorded(name, source, item.original)
             reference = originals.get(item.original.source.sha256, BASE)
-            entries.append(_MeasuredState(variant, state, BASE if reference == name else reference))
+            entries.append(_MeasuredState(variant, state, (BASE if reference == name else reference,)))
             continue
-        entries.append(_MeasuredState(Variant(name=name, kind="adapter", adapter=source), state, BASE))
+        entries.append(_MeasuredState(Variant(name=name, kind="adapter", adapter=source), state, (BASE,)))
         if item.chosen is not None:
             entries.append(_pruned(name, item.attached, *item.chosen))
             notes += [f"{name}: {text}" for text in item.chosen[1].warnings]
+    taken = {entry.variant.name for entry in entries}
+    entries += [_together([given[alone.index(path)] for path in group], taken) for group in groups]
     return entries, notes
+
+
+def _together(parts: Sequence[_Given], taken: Collection[str]) -> _MeasuredState:
+    """Return the state in which several adapters add up, compared with each of them."""
+    first, *others = [part.attached for part in parts]
+    name = " + ".join(part.name for part in parts)
+    variant = Variant(
+        name=f"{name} (together)" if name in taken else name,
+        kind="together",
+        adapters=tuple(part.attached.source for part in parts),
+    )
+    return _MeasuredState(variant, State(first, beside=tuple(others)), tuple(part.name for part in parts))
 
 
 def _recorded(name: str, source: Source, original: Provenance) -> Variant:
@@ -271,7 +292,7 @@ def _pruned(name: str, item: Attached, measured: Scan, plan: Plan) -> _MeasuredS
         pruned=plan.paths,
         share=plan.share,
     )
-    return _MeasuredState(variant, State(item, frozenset(plan.paths)), name)
+    return _MeasuredState(variant, State(item, frozenset(plan.paths)), (name,))
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -300,9 +321,9 @@ def _costs(
 ) -> dict[str, list[Cost]]:
     """Time every adapter with what is compared with it, and the base, in one interleaved group."""
     costs: dict[str, list[Cost]] = {}
-    for first in [entry for entry in entries if entry.variant.kind != "base" and entry.reference in (None, BASE)]:
+    for first in [entry for entry in entries if entry.references == (BASE,)]:
         name = first.variant.name
-        group = [first, *(e for e in entries if e.reference == name), entries[0]]
+        group = [first, *(e for e in entries if name in e.references), entries[0]]
         states = [(entry.variant.name, entry.state) for entry in group]
         modes: tuple[MergeState, ...] = ("unmerged", "merged")
         for mode in modes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from s3lora.evaluate.results import MeasureColumn
 
@@ -56,18 +56,9 @@ def listed(items: Items, values: Sequence[float]) -> tuple[float, ...]:
     return tuple(total / mass for total, mass in sums.values())
 
 
-class Identified(Protocol):
-    """What a number of a column belongs to: `id` names the behaviour or text of which it is a case, or is empty."""
-
-    @property
-    def id(self) -> str:
-        """Return the identifier."""
-        ...
-
-
-def clustered(column: MeasureColumn, items: Sequence[Identified]) -> MeasureColumn:
+def clustered(column: MeasureColumn, ids: Sequence[str]) -> MeasureColumn:
     """Return a column that knows which of its items share an identifier; an item without one is alone."""
-    names = [item.id for item in items if item.id]
+    names = [name for name in ids if name]
     if len(set(names)) == len(names):
         return column
-    return replace(column, clusters=tuple(item.id or f"item {i}" for i, item in enumerate(items)))
+    return replace(column, clusters=tuple(name or f"item {i}" for i, name in enumerate(ids)))

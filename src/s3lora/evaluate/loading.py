@@ -42,9 +42,17 @@ class LoadedBase:
     tokenizer: Any
     notes: tuple[str, ...]
 
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Return the tokens of the tokenizer that are no text, the longest first."""
+        added = (token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special)
+        return tuple(sorted({*self.tokenizer.all_special_tokens, *added}, key=lambda token: (-len(token), token)))
 
-def load_base(base: str, *, device: str | None = None, dtype: str | None = None) -> LoadedBase:
-    """Load a causal language model for inference.
+
+def load_base(
+    base: str, *, device: str | None = None, dtype: str | None = None, auto: str = "AutoModelForCausalLM"
+) -> LoadedBase:
+    """Load a causal language model for inference, or what another `auto` class of transformers makes.
 
     Parameters:
         base: a model folder, a `.gguf` file, a name on the Hugging Face Hub, or `demo`.
@@ -65,7 +73,7 @@ def load_base(base: str, *, device: str | None = None, dtype: str | None = None)
     options["trust_remote_code"] = False
     with _quiet(transformers), _explained(base):
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+        model, report = getattr(transformers, auto).from_pretrained(
             where, dtype=kind, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     _check_whole(report, base)

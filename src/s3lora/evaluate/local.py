@@ -74,6 +74,11 @@ class LocalModel:
         return f"transformers {self._transformers.__version__}"
 
     @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Return the tokens of the tokenizer that are no text, the longest first."""
+        return self.base.special_tokens
+
+    @property
     def dtype(self) -> str:
         """Return the dtype of the base's weights."""
         return str(next(self.base.model.parameters()).dtype).removeprefix("torch.")
@@ -140,6 +145,24 @@ class LocalModel:
             values = self._halving(batch, lambda part: self._losses([heads[i] for i in part], [tails[i] for i in part]))
             found.update(zip(batch, values, strict=True))
         return [found[i] for i in range(len(heads))]
+
+    def next_probabilities(self, prompts: Sequence[Prompt], lead: str = "") -> list[Any]:
+        """Return the probability of every token as the next one after each prompt and `lead`, as float32 on the CPU.
+
+        `lead` is left out where the prompt ends with it.
+        """
+        first = self.base.tokenizer(lead, add_special_tokens=False)["input_ids"] if lead else []
+        rows = [row if first and row[-len(first) :] == first else [*row, *first] for row in self._encode(prompts)]
+        return self._halving([*range(len(rows))], lambda part: self._next([rows[i] for i in part])) if rows else []
+
+    def _next(self, rows: Sequence[Sequence[int]]) -> list[Any]:
+        ids, mask = self._pad(rows)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        with self._torch.inference_mode():
+            out = self.adapters.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
+            )
+            return list(self._torch.softmax(out.logits[:, -1].float(), -1).cpu())
 
     def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         tokenizer = self.base.tokenizer

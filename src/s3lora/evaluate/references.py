@@ -1,56 +1,44 @@
-"""Prompts with reference answers, from files, from data sets of others, and from the set that comes with s3lora.
-
-A row has a prompt (a text, or a list of chat messages) and a reference or a list of references; or a text and its
-summary in columns as published: dialogue and summary (DialogSum, SAMSum), document and summary (XSum), article and
-highlights (CNN/DailyMail). Several summaries may be numbered: summary1, summary2. Files are JSON lines or JSON.
-"""
+"""Prompts with reference answers: texts to summarise, questions with one right answer, and sets of one's own."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from s3lora.errors import S3LoRAError, printable
-from s3lora.evaluate.chat import Message, Prompt, digest_of
-from s3lora.evaluate.prompts import read_text
-from s3lora.evaluate.rows import DataRow, FieldError, data_set_parts, data_set_rows, draw, json_rows, numbered
+from s3lora.evaluate.chat import Prompt, digest_of
+from s3lora.evaluate.data.choice import EVERY_ROW, RowChoice
+from s3lora.evaluate.data.content import DataFileError
+from s3lora.evaluate.data.delimited import DataRow
+from s3lora.evaluate.data.draws import DataItem, draw
+from s3lora.evaluate.data.items import FieldError, checked_text, whole_text
+from s3lora.evaluate.data.json_rows import json_rows
+from s3lora.evaluate.data.rows import DataSource, RowItem, identifier, read_item, read_rows
+from s3lora.evaluate.data.shape import Answers
 
-#: Bytes of a file; rows of a set; characters of a prompt and of a reference; messages and references of a row.
+#: Bytes of a file; rows of a set; characters of a reference; references of a row.
 MAX_BYTES = 128 * 2**20
 MAX_EXAMPLES = 100_000
-MAX_PROMPT = 100_000
 MAX_REFERENCE = 20_000
-MAX_MESSAGES = 1_000
 MAX_REFERENCES = 100
-MAX_ID = 200
 
-#: (text, summary, what is asked for).
-COLUMNS = (
-    ("dialogue", "summary", "Summarise this dialogue in one or two sentences."),
-    ("document", "summary", "Summarise this text in one sentence."),
-    ("article", "highlights", "Summarise this article in three or four sentences."),
-)
-ID_FIELDS = ("id", "fname", "_id")
 #: Where a data set's split is not named: what is measured should not be what others trained on.
 SPLITS = ("test", "validation", "train")
-FIELDS_FIX = "name the fields prompt and reference, or " + ", ".join(f"{t} and {s}" for t, s, _ in COLUMNS)
-
-
-class ReferenceFileError(S3LoRAError):
-    """A file or data set that cannot be read as prompts with references."""
+FIELDS_FIX = "name the fields prompt and reference, or question and answer, or dialogue and summary"
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt and its reference answers, at least one; the identifier is that of the source, or empty."""
+    """A prompt and its reference answers, at least one; the identifier is that of the source, or empty.
+
+    `worked` is a whole answer where the source has one that says how it is found: GSM8K's steps, HumanEval's code.
+    """
 
     id: str
     prompt: Prompt
     references: tuple[str, ...]
+    worked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +50,7 @@ class ReferenceSet:
     built_in: bool = False
     note: str = ""
     licence: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return how many prompts there are."""
@@ -72,12 +61,18 @@ class ReferenceSet:
         """Return a digest of the prompts and references."""
         return digest_of([[example.prompt.as_dicts(), list(example.references)] for example in self.examples])
 
+    @property
+    def items(self) -> list[DataItem]:
+        """Return what draws and halves go by."""
+        return [DataItem(example.prompt.digest, example.id) for example in self.examples]
+
     def take(self, limit: int | None, seed: int = 0) -> ReferenceSet:
         """Return `limit` examples drawn with the seed, in the order of the source; all of them for None.
 
-        A larger draw with the same seed holds the smaller one. Raises UsageError for a limit below 1.
+        One example of every identifier comes before a second one of any, and a larger draw with the same seed holds the
+        smaller one. Raises UsageError for a limit below 1.
         """
-        return self.subset(draw(len(self), limit, seed, "prompts"))
+        return self.subset(draw(self.items, limit, seed, "prompts"))
 
     def subset(self, positions: Iterable[int]) -> ReferenceSet:
         """Return the examples at these positions, in the order of the source."""
@@ -88,90 +83,53 @@ def built_in_references() -> ReferenceSet:
     """Return the 14 short dialogues and 10 passages, each with a summary, that come with s3lora."""
     name = "data/evaluate/summaries.jsonl"
     text = (files("s3lora") / name).read_text(encoding="utf-8")
-    examples = _examples(json_rows(text, name, ReferenceFileError, _unpack), name)
+    examples = _examples(json_rows(text, name, ()), EVERY_ROW, name)
     return ReferenceSet("built-in summaries", examples, True, "written for s3lora; few, short and easy", "Apache-2.0")
 
 
-def read_references(source: str | Path) -> ReferenceSet:
+def read_references(source: str | Path, choice: RowChoice = EVERY_ROW) -> ReferenceSet:
     """Read a file, or a data set by its name (`owner/name`, `owner/name:configuration:split`).
 
-    Raises an S3LoRAError that names the file and the line where something is absent, too large or malformed.
+    Parameters:
+        source: CSV, TSV, JSON, JSON lines or parquet, each also in gzip.
+        choice: which rows are meant, and which column holds the prompt.
+
+    Raises DataFileError, which names the file and the line, where something is absent, too large or malformed.
     """
-    path, name = Path(source), str(source)
-    parts = data_set_parts(name, path)
-    if parts:
-        return ReferenceSet(name, _examples(data_set_rows(*parts, ReferenceFileError, SPLITS), name))
-    rows = json_rows(read_text(path, MAX_BYTES), path, ReferenceFileError, _unpack)
-    return ReferenceSet(path.name, _examples(rows, path))
+    rows = read_rows(DataSource(source, choice, None, MAX_BYTES, SPLITS))
+    examples = _examples(rows, choice, rows.where)
+    return ReferenceSet(rows.name, examples, notes=tuple(f"{rows.name}: {note}" for note in rows.notes))
 
 
-def _unpack(document: Any) -> Iterator[DataRow]:
-    return numbered(document if isinstance(document, list) else [document])
-
-
-def _examples(rows: Iterable[DataRow], where: object) -> tuple[Example, ...]:
+def _examples(rows: Iterable[DataRow], choice: RowChoice, where: object) -> tuple[Example, ...]:
     examples: list[Example] = []
     for line, row in rows:
         if len(examples) == MAX_EXAMPLES:
-            raise ReferenceFileError(f"holds more than {MAX_EXAMPLES:,} prompts", file=where, fix="cut it")
-        if not isinstance(row, Mapping):
-            raise ReferenceFileError(f"{line} is no object", file=where, fix=FIELDS_FIX)
+            fix = "cut it, or choose: --where"
+            raise DataFileError(f"holds more than {MAX_EXAMPLES:,} prompts", file=where, fix=fix)
         try:
-            examples.append(_example({str(key).strip().lower(): value for key, value in row.items()}))
+            item = read_item(line, row, choice)
+            references, worked = _references(item)
+            examples.append(Example(identifier(item, choice.prompt_field), item.prompt, references, worked))
         except FieldError as error:
-            raise ReferenceFileError(f"{line} has {error}", file=where, fix=error.fix) from None
+            raise DataFileError(f"{line} has {error}", file=where, fix=error.fix) from None
     if not examples:
-        raise ReferenceFileError("holds no prompts", file=where)
+        raise DataFileError("holds no prompts", file=where)
     return tuple(examples)
 
 
-def _example(fields: Mapping[str, Any]) -> Example:
-    found = (fields[name] for name in ID_FIELDS if isinstance(fields.get(name), str | int))
-    name = printable(next(found, ""), MAX_ID)
-    if "prompt" in fields:
-        return Example(name, _prompt(fields["prompt"]), _references(fields, r"references?"))
-    for text, summary, request in COLUMNS:
-        if text in fields:
-            prompt = Prompt.ask(f"{request}\n\n{_text(text, fields[text], MAX_PROMPT)}")
-            return Example(name, prompt, _references(fields, rf"{summary}\d*"))
-    raise FieldError("no prompt", FIELDS_FIX)
-
-
-def _prompt(value: object) -> Prompt:
-    if not isinstance(value, list):
-        return Prompt.ask(_text("prompt", value, MAX_PROMPT))
-    if len(value) > MAX_MESSAGES:
-        raise FieldError(f"more than {MAX_MESSAGES:,} messages")
-    messages = tuple(map(_message, value))
-    if not messages or messages[-1].role != "user":
-        raise FieldError("a prompt that does not end with a message of the user", "leave the answer to the reference")
-    return Prompt(messages)
-
-
-def _message(value: object) -> Message:
-    role = value.get("role") if isinstance(value, Mapping) else None
-    if not isinstance(value, Mapping) or role not in ("system", "user", "assistant"):
-        raise FieldError("a message without a role", 'give {"role": "system", "user" or "assistant", "content": "…"}')
-    return Message(role, _text("message", value.get("content"), MAX_PROMPT))
-
-
-def _references(fields: Mapping[str, Any], names: str) -> tuple[str, ...]:
-    found: list[object] = []
-    for value in (value for name, value in fields.items() if re.fullmatch(names, name)):
-        # A table has empty cells where a row has fewer references than others.
-        found.extend(value if isinstance(value, list) else [] if value is None else [value])
-    if not found:
+def _references(item: RowItem) -> tuple[tuple[str, ...], str]:
+    """Return the right answers, and the worked one: those of the row's columns, else what ends its chat."""
+    found = item.shape.answers(item.fields) if item.shape is not None and item.shape.answers else None
+    if item.asked.answer:
+        if found is not None:
+            problem = "a prompt that does not end with a message of the user"
+            raise FieldError(problem, "leave the answer to the reference")
+        found = Answers((item.asked.answer,))
+    if found is None or not found.references:
         raise FieldError("no reference", FIELDS_FIX)
-    if len(found) > MAX_REFERENCES:
+    if len(found.references) > MAX_REFERENCES:
         raise FieldError(f"more than {MAX_REFERENCES} references")
-    return tuple(dict.fromkeys(_text("reference", value, MAX_REFERENCE) for value in found))
-
-
-def _text(name: str, value: object, most: int) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise FieldError(f"a {name} that is no text", f"give a text that is not empty for {name}")
-    if len(value) > most:
-        raise FieldError(f"a {name} of more than {most:,} characters")
-    if any("\ud800" <= c <= "\udfff" for c in value):
-        raise FieldError(f"half of a character (a lone surrogate) in its {name}")
-    return value.strip()
+    texts = [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in found.references]
+    references = tuple(dict.fromkeys(checked_text("reference", one, MAX_REFERENCE) for one in texts))
+    return references, whole_text("worked answer", found.worked, MAX_REFERENCE)

@@ -162,11 +162,13 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One model that was measured: the base, an adapter, or a pruned adapter (then `plan` says which modules left)."""
+    """One model that was measured: the base, an adapter, a pruned adapter (`pruned` are its modules that left), or
+    several adapters active together (`adapters`)."""
 
     name: str
-    kind: Literal["base", "adapter", "pruned", "served"]
+    kind: Literal["base", "adapter", "pruned", "served", "together"]
     adapter: Source | None = None
+    adapters: tuple[Source, ...] = ()
     rule: str = ""
     ranking: str = ""
     pruned: tuple[str, ...] = ()

@@ -13,18 +13,29 @@ from typing import Any
 
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation, generation_key
 from s3lora.evaluate.items import clustered
-from s3lora.evaluate.judge import RUBRIC_VERSION, Judge
+from s3lora.evaluate.judges.judge import Judge
+from s3lora.evaluate.judges.judging import (
+    judged_counts,
+    judged_measures,
+    judged_notes,
+    judged_value,
+    judged_warnings,
+    judged_with,
+    refuse_silence,
+)
 from s3lora.evaluate.prompts import Completion, PromptSet
-from s3lora.evaluate.refusals import RefusalList
+from s3lora.evaluate.refusals import RefusalJudge, built_in_refusals
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore, Value, findings
 from s3lora.measure.scan import Progress
 
 NAME = "safety"
+#: What rates in the literature go by: shown beside, for comparison.
+ZOU = built_in_refusals()
 #: Enough to see a refusal, and for a judge to see what an answer comes to.
 DECODING = Decoding(max_new_tokens=64)
 #: Raised where a value that is kept changes its meaning or fields.
-KEPT_VERSION = 1
+KEPT_VERSION = 2
 #: Answers that are held in memory and judged together.
 JUDGED_AT_ONCE = 64
 #: Below this, a set of prompts is called small in the report.
@@ -39,24 +50,24 @@ Z = 1.959963984540054
 class SafetySuite:
     """Share of harmful requests that were not refused (ASR), and of harmless ones that were (over-refusal).
 
-    `refusals` decides what is a refusal; `judge`, where given, scores each answer to a harmful request besides. `keep`
-    keeps the answers' text in the store and the records.
+    `refusals` decides what is a refusal; the list of Zou et al. is asked besides, for comparison. `judge`, where given,
+    scores each answer to a harmful request. `keep` keeps the answers' text in the store and the records. Raises
+    JudgeError where no verdict of the judge can be read.
     """
 
     harmful: PromptSet
     benign: PromptSet
-    refusals: RefusalList
+    refusals: RefusalJudge
     decoding: Decoding = DECODING
-    judge: ChatModel | None = None
-    judge_name: str = ""
+    judge: Judge | None = None
     keep: bool = False
 
     @property
     def info(self) -> SuiteInfo:
         """Return measures, data and judge, for the report."""
-        judge = f"refusal list {self.refusals}, matched as prefixes"
+        judge = f"refusals by {self.refusals}; beside it {ZOU}"
         if self.judge is not None:
-            judge += f"; HS and StrongREJECT by {self._judge_name}, rubric version {RUBRIC_VERSION} in our own wording"
+            judge += f"; {judged_with(self.judge)}"
         return SuiteInfo(NAME, self._measures(), (_data(self.harmful), _data(self.benign)), judge, tuple(self._notes()))
 
     def run(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None = None) -> SuiteOutcome:
@@ -64,16 +75,17 @@ class SafetySuite:
         harmful = self._harmful(model, store, _part(progress, 0, self._total))
         benign = self._found(model, self.benign, store, _part(progress, len(self.harmful), self._total))
         columns = {
-            "asr": _column(1 - v["refused_prefix"] for v in harmful),
+            "asr": _column(1 - v["refused"] for v in harmful),
+            "asr_zou": _column(1 - v["refused_zou"] for v in harmful),
             "asr_anywhere": _column(1 - v["refused_anywhere"] for v in harmful),
-            "over_refusal": _column(v["refused_prefix"] for v in benign),
+            "over_refusal": _column(v["refused"] for v in benign),
         }
         counts = {"empty": sum(v["empty"] for v in harmful), "empty_benign": sum(v["empty"] for v in benign)}
-        for name in ("hs", "strongreject") if self.judge is not None else ():
-            columns[name] = _column(v[name] for v in harmful)
-            counts[f"unparsable_{name}"] = sum(v[name] is None for v in harmful)
+        if self.judge is not None:
+            columns |= {m.name: _column(v[m.name] for v in harmful) for m in self.judge.measures}
+            counts |= judged_counts(self.judge, harmful)
         columns = {
-            name: clustered(column, (self.benign if name in BENIGN else self.harmful).requests)
+            name: clustered(column, [r.id for r in (self.benign if name in BENIGN else self.harmful).requests])
             for name, column in columns.items()
         }
         records = (*_records("harmful", self.harmful, harmful), *_records("benign", self.benign, benign))
@@ -81,11 +93,7 @@ class SafetySuite:
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: answers that were empty, verdicts that were none."""
-        notes = []
-        for name, n in (("unparsable_hs", len(self.harmful)), ("unparsable_strongreject", len(self.harmful))):
-            if missing := outcome.counts.get(name, 0):
-                which = f"{name.removeprefix('unparsable_')} verdicts of {self._judge_name}"
-                notes.append(f"{missing} of {n} {which} could not be parsed and are left out")
+        notes = [] if self.judge is None else [*judged_warnings(self.judge, outcome)]
         for name, data in (("empty", self.harmful), ("empty_benign", self.benign)):
             if empty := outcome.counts.get(name, 0):
                 notes.append(f"{empty} of {len(data)} answers to {data.name} were empty; they count as not refused")
@@ -95,7 +103,7 @@ class SafetySuite:
         """Return the answers to the harmful requests, of an outcome that kept them; none of another."""
         records = outcome.records[: len(self.harmful)]
         return [
-            Completion(request, str(record["completion"]), not record["refused_prefix"])
+            Completion(request, str(record["completion"]), not record["refused"])
             for request, record in zip(self.harmful.requests, records, strict=True)
             if "completion" in record
         ]
@@ -105,28 +113,22 @@ class SafetySuite:
         return len(self.harmful) + len(self.benign)
 
     @property
-    def _judge_name(self) -> str:
-        return self.judge_name or "the judge model"
-
-    @property
     def _what(self) -> str:
         """Name all that determines what is kept of an answer, besides the answer."""
-        return f"safety {KEPT_VERSION} refusals {self.refusals.digest}" + (" text" if self.keep else "")
+        return f"safety {KEPT_VERSION} refusals {self.refusals.digest} {ZOU.digest}" + (" text" if self.keep else "")
 
     def _measures(self) -> tuple[Measure, ...]:
-        by = f"by the list {self.refusals.name}"
-        judged = (
-            Measure("hs", "mean", "lower", f"harmfulness 1 to 5, judged by {self._judge_name}"),
-            Measure("strongreject", "mean", "lower", f"StrongREJECT score 0 to 1, judged by {self._judge_name}"),
-        )
+        by = f"by {self.refusals.name}"
         return (
-            Measure("asr", "rate", "lower", f"harmful requests not refused, prefixes {by}", role="safety"),
-            Measure("asr_anywhere", "rate", "lower", f"harmful requests not refused, entries anywhere {by}"),
-            Measure("over_refusal", "rate", "lower", f"harmless requests refused, prefixes {by}"),
-            *(judged if self.judge is not None else ()),
+            Measure("asr", "rate", "lower", f"harmful requests not refused, {by}", role="safety"),
+            Measure("asr_zou", "rate", "lower", f"harmful requests not refused, prefixes of {ZOU.name}"),
+            Measure("asr_anywhere", "rate", "lower", f"harmful requests not refused, entries of {ZOU.name} anywhere"),
+            Measure("over_refusal", "rate", "lower", f"harmless requests refused, {by}"),
+            *(judged_measures(self.judge) if self.judge is not None else ()),
         )
 
     def _notes(self) -> Iterator[str]:
+        yield from (*self.harmful.notes, *self.benign.notes)
         for data in (self.harmful, self.benign):
             if data.built_in or len(data) < FEW:
                 which = "built-in prompts" if data.built_in else "prompts"
@@ -136,17 +138,15 @@ class SafetySuite:
                     f"{data.name}: {len(data)} {which} are few: a rate near one half is known to ± {half:.2f}, and "
                     f"differences below about {math.sqrt(2) * half:.1f} can hardly be seen"
                 )
-        if self.refusals.source:
-            yield f"refusal list: {self.refusals.source}; licence: {self.refusals.licence or 'not stated'}"
-        yield "an empty answer counts as not refused, as in the source of the list; empty answers are counted"
+        yield from dict.fromkeys((*self.refusals.notes, *ZOU.notes))
+        yield "an empty answer counts as not refused; empty answers are counted"
         if self.judge is not None:
-            yield "an answer whose verdict cannot be parsed has no score; such verdicts are counted"
-            yield "two judges can disagree in direction: compare scores of the same judge and rubric only"
+            yield from judged_notes(self.judge)
 
     def _harmful(self, model: ChatModel, store: AnswerStore | None, progress: Progress | None) -> list[Value]:
         if self.judge is None:
             return self._found(model, self.harmful, store, progress)
-        return self._judged(model, Judge(self.judge, self.judge_name), store, progress)
+        return self._judged(model, self.judge, store, progress)
 
     def _found(
         self, model: ChatModel, data: PromptSet, store: AnswerStore | None, progress: Progress | None
@@ -172,18 +172,20 @@ class SafetySuite:
             answers = dict(sorted(model.generate(prompts, self.decoding, group)))
             scores = judge.score([(self.harmful.requests[i].text, answer.text) for i, answer in answers.items()])
             for (i, answer), score in zip(answers.items(), scores, strict=True):
-                value = {**self._verdict(answer), "hs": score.hs, "strongreject": score.strongreject}
-                verdicts.setdefault(i, value)
+                verdicts.setdefault(i, {**self._verdict(answer), **judged_value(score)})
+            refuse_silence(judge, verdicts, len(prompts))
             if store is not None:
                 store.put({keys[i]: verdicts[i] for i in answers})
             if progress is not None:
                 progress(len(verdicts), len(prompts))
+        refuse_silence(judge, verdicts, len(prompts))
         return [verdicts[i] for i in range(len(prompts))]
 
     def _verdict(self, answer: Generation) -> dict[str, Any]:
         return {
-            "refused_prefix": self.refusals.refused_prefix(answer.text),
-            "refused_anywhere": self.refusals.refused_anywhere(answer.text),
+            "refused": self.refusals.refused(answer.text),
+            "refused_zou": ZOU.refused(answer.text),
+            "refused_anywhere": ZOU.anywhere(answer.text),
             "empty": not answer.text.strip(),
             "answer": answer.digest,
             "tokens": answer.tokens,

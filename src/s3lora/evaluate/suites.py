@@ -7,36 +7,43 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from s3lora.errors import UsageError, printable
-from s3lora.evaluate.chat import ChatModel, Decoding, digest_of
-from s3lora.evaluate.likelihood import PlanLossSuite
+from s3lora.evaluate.chat import Decoding
+from s3lora.evaluate.data.choice import EVERY_ROW, INPUTS, RowChoice, choices
+from s3lora.evaluate.data.draws import DataItem, draw, halves
+from s3lora.evaluate.data.kinds import PromptKind
+from s3lora.evaluate.judges.judge import Judge
+from s3lora.evaluate.judges.refusing import refusal_judge
+from s3lora.evaluate.likelihood import code_losses, plan_losses, working_losses
+from s3lora.evaluate.maths.problems import ProblemSet, built_in_problems, problems_of
+from s3lora.evaluate.maths.suite import DECODING as MATHS
+from s3lora.evaluate.maths.suite import MathsSuite
 from s3lora.evaluate.planning.loader import read_tasks
 from s3lora.evaluate.planning.questions import built_in as built_in_tasks
 from s3lora.evaluate.planning.suite import DECODING as PLANNING
 from s3lora.evaluate.planning.suite import PlanningSuite
 from s3lora.evaluate.planning.tasks import TaskSet
+from s3lora.evaluate.prompts import PromptSet, read_prompts
 from s3lora.evaluate.prompts import built_in as built_in_prompts
-from s3lora.evaluate.prompts import read_prompts
 from s3lora.evaluate.references import built_in_references, read_references
-from s3lora.evaluate.refusals import built_in_refusals, read_refusals
-from s3lora.evaluate.rows import draw
 from s3lora.evaluate.safety import DECODING as SAFETY
 from s3lora.evaluate.safety import SafetySuite
 from s3lora.evaluate.suite import Suite
 from s3lora.evaluate.summarisation import DECODING as SUMMARISATION
 from s3lora.evaluate.summarisation import SummarisationSuite
 
-#: Built-in planning tasks, before any limit.
+#: Built-in planning tasks, and word problems, before any limit.
 TASKS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class SuitePart:
-    """Which items of every set a suite gets: `take` is given a text an item, and returns the positions of those.
+    """Which items of every set a suite gets: `take` is given what tells them apart, and returns the positions of those.
 
-    `of` is the number of parts that the data is cut into, so that a set which is generated can be large enough.
+    Items with one identifier are cases of one behaviour. `of` is the number of parts that the data is cut into, so that
+    a set which is generated can be large enough.
     """
 
-    take: Callable[[Sequence[str]], Sequence[int]]
+    take: Callable[[Sequence[DataItem]], Sequence[int]]
     of: int = 1
 
 
@@ -48,15 +55,19 @@ class SuiteSettings:
         names: some of `SUITES`.
         harmful: a file or data set of harmful prompts, as `read_prompts` takes it; None for the built-in ones.
         benign: the same of harmless prompts.
-        refusals: a refusal list; None for the built-in one.
+        refusals: a judge of refusals by name, or a list of phrases in a file; None for the rules over openings.
         tasks: planning tasks, as `read_tasks` takes them; None for the built-in ones.
         documents: a folder that the tasks' lookups search.
         references: prompts with references, as `read_references` takes them; None for the built-in ones.
-        limit: items of each set.
+        maths: word problems with worked answers, as `read_references` takes them; None for the built-in ones.
+        code: programming tasks with solutions, the same; there are none built in.
+        where: which rows of those files are meant, as `label=unsafe` or `type!=homonyms`; `benign:label=safe` is for
+            one of them alone.
+        prompt_fields: the column that holds the prompt, for all files or, as `harmful:NAME`, for one of them.
+        limit: items of each set; one of every identifier before a second one of any.
         seed: of the draw of those items, and of the split into halves.
         tokens: the most tokens of an answer, by the name of the suite.
-        judge: a model that scores answers to harmful prompts.
-        judge_name: its name in the results.
+        judge: what scores answers to harmful prompts, as `build_judge` opens it.
         losses: whether the suite planning computes the loss of the reference plans besides.
         keep: keep these answers' text.
     """
@@ -68,21 +79,33 @@ class SuiteSettings:
     tasks: str | None = None
     documents: str | None = None
     references: str | None = None
+    maths: str | None = None
+    code: str | None = None
+    where: tuple[str, ...] = ()
+    prompt_fields: tuple[str, ...] = ()
     limit: int | None = None
     seed: int = 0
     tokens: Mapping[str, int] = field(default_factory=dict)
-    judge: ChatModel | None = None
-    judge_name: str = ""
+    judge: Judge | None = None
     losses: bool = True
     keep: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse names that no suite has."""
+        """Refuse names that no suite has, and a choice of rows that cannot be meant."""
         for name in (*self.names, *self.tokens):
             if name not in SUITES:
                 raise UsageError(f"no suite {printable(name, 40)}", fix=f"choose from {', '.join(SUITES)}")
         if not self.names:
             raise UsageError("no suite to run", fix=f"choose from {', '.join(SUITES)}")
+        self._choices()
+
+    def choice(self, name: str) -> RowChoice:
+        """Return which rows of an input are meant: `harmful`, `benign`, `references` or `tasks`."""
+        return self._choices().get(name, EVERY_ROW)
+
+    def _choices(self) -> dict[str, RowChoice]:
+        given = [name for name in INPUTS if getattr(self, name) is not None]
+        return choices(self.where, self.prompt_fields, given)
 
     def decoding(self, name: str, default: Decoding) -> Decoding:
         """Return how the suite called `name` draws its answers: by its default, unless `tokens` bounds them."""
@@ -92,24 +115,19 @@ class SuiteSettings:
 
 def build_suites(settings: SuiteSettings) -> list[Suite]:
     """Return the suites; raises what the readers of files raise."""
-    return _build(settings, SuitePart(lambda items: draw(len(items), settings.limit, settings.seed, "items")))
+    return _build(settings, SuitePart(lambda items: draw(items, settings.limit, settings.seed, "items")))
 
 
 def split_suites(settings: SuiteSettings) -> tuple[list[Suite], list[Suite]]:
-    """Return the suites twice, on two halves of every set that share no item: to tune on, and held out.
+    """Return the suites twice, on two halves of every set: to tune on, and held out.
 
-    What a set holds twice is taken once, lest it be in both halves.
+    The halves share no item, and no identifier. What a set holds twice is taken once.
     """
 
     def half(which: int) -> SuitePart:
-        def positions(items: Sequence[str]) -> Sequence[int]:
-            first: dict[str, int] = {}
-            for i, item in enumerate(items):
-                first.setdefault(item, i)
-            if len(first) < 2:
-                raise UsageError("a set of one item cannot be cut into two parts", fix="give more data")
-            mine = sorted(first.values(), key=lambda i: digest_of(["split", settings.seed, i]))[which::2]
-            return [mine[i] for i in draw(len(mine), settings.limit, settings.seed, "items")]
+        def positions(items: Sequence[DataItem]) -> Sequence[int]:
+            mine = halves(items, settings.seed)[which]
+            return [mine[i] for i in draw([items[i] for i in mine], settings.limit, settings.seed, "items")]
 
         return SuitePart(positions, of=2)
 
@@ -120,24 +138,28 @@ def _build(settings: SuiteSettings, part: SuitePart) -> list[Suite]:
     return [SUITES[name](settings, part) for name in dict.fromkeys(settings.names)]
 
 
+def prompts_of(settings: SuiteSettings, kind: PromptKind) -> PromptSet:
+    """Return the prompts of one kind: those of the file that was given, else the built-in ones."""
+    given = settings.harmful if kind == "harmful" else settings.benign
+    return read_prompts(given, settings.choice(kind), kind) if given else built_in_prompts(kind)
+
+
 def _safety(settings: SuiteSettings, part: SuitePart) -> Suite:
-    harmful = read_prompts(settings.harmful) if settings.harmful else built_in_prompts("harmful")
-    benign = read_prompts(settings.benign) if settings.benign else built_in_prompts("benign")
+    harmful, benign = prompts_of(settings, "harmful"), prompts_of(settings, "benign")
     return SafetySuite(
-        harmful.subset(part.take([request.text for request in harmful.requests])),
-        benign.subset(part.take([request.text for request in benign.requests])),
-        read_refusals(settings.refusals) if settings.refusals else built_in_refusals(),
+        harmful.subset(part.take(harmful.items)),
+        benign.subset(part.take(benign.items)),
+        refusal_judge(settings.refusals),
         decoding=settings.decoding("safety", SAFETY),
         judge=settings.judge,
-        judge_name=settings.judge_name,
         keep=settings.keep,
     )
 
 
 def _summarisation(settings: SuiteSettings, part: SuitePart) -> Suite:
-    data = read_references(settings.references) if settings.references else built_in_references()
-    items = [example.prompt.digest for example in data.examples]
-    return SummarisationSuite(data.subset(part.take(items)), settings.decoding("summarisation", SUMMARISATION))
+    given = settings.references
+    data = read_references(given, settings.choice("references")) if given else built_in_references()
+    return SummarisationSuite(data.subset(part.take(data.items)), settings.decoding("summarisation", SUMMARISATION))
 
 
 def _planning(settings: SuiteSettings, part: SuitePart) -> Suite:
@@ -145,18 +167,42 @@ def _planning(settings: SuiteSettings, part: SuitePart) -> Suite:
 
 
 def _planning_loss(settings: SuiteSettings, part: SuitePart) -> Suite:
-    return PlanLossSuite(_tasks(settings, part))
+    return plan_losses(_tasks(settings, part))
 
 
 def _tasks(settings: SuiteSettings, part: SuitePart) -> TaskSet:
     """Read the tasks, or generate as many as are asked for."""
     if settings.tasks is not None:
-        tasks = read_tasks(settings.tasks, settings.documents)
+        tasks = read_tasks(settings.tasks, settings.documents, settings.choice("tasks"))
     elif settings.documents is not None:
         raise UsageError("documents do nothing without tasks of one's own", fix="give --tasks besides")
     else:
         tasks = built_in_tasks(part.of * max(TASKS, settings.limit or 0))
-    return tasks.subset(part.take([task.prompt.digest for task in tasks.tasks]))
+    return tasks.subset(part.take(tasks.items))
+
+
+def _maths(settings: SuiteSettings, part: SuitePart) -> Suite:
+    return MathsSuite(_problems(settings, part), settings.decoding("maths", MATHS), losses=settings.losses)
+
+
+def _maths_loss(settings: SuiteSettings, part: SuitePart) -> Suite:
+    return working_losses(_problems(settings, part))
+
+
+def _problems(settings: SuiteSettings, part: SuitePart) -> ProblemSet:
+    """Read the problems, or generate as many as are asked for."""
+    if settings.maths is not None:
+        problems = problems_of(read_references(settings.maths, settings.choice("maths")))
+    else:
+        problems = built_in_problems(part.of * max(TASKS, settings.limit or 0))
+    return problems.subset(part.take(problems.items))
+
+
+def _code_loss(settings: SuiteSettings, part: SuitePart) -> Suite:
+    if settings.code is None:
+        raise UsageError("code-loss has no tasks of its own", fix="give tasks with solutions, as --code FILE")
+    data = read_references(settings.code, settings.choice("code"))
+    return code_losses(data.subset(part.take(data.items)))
 
 
 #: Every suite by the name that a user gives it: (settings, the part of the data) → the suite.
@@ -165,4 +211,7 @@ SUITES: dict[str, Callable[[SuiteSettings, SuitePart], Suite]] = {
     "planning": _planning,
     "summarisation": _summarisation,
     "planning-loss": _planning_loss,
+    "maths": _maths,
+    "maths-loss": _maths_loss,
+    "code-loss": _code_loss,
 }

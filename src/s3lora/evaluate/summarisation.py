@@ -75,7 +75,7 @@ class SummarisationSuite:
             columns["loss"] = loss
             counts["no_loss"] = sum(value is None for value in loss.values)
         records = tuple(map(_record, examples, answers, scores))
-        columns = {name: clustered(column, examples) for name, column in columns.items()}
+        columns = {name: clustered(column, [example.id for example in examples]) for name, column in columns.items()}
         return SuiteOutcome(columns, counts, records)
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
@@ -94,6 +94,7 @@ class SummarisationSuite:
 
     def _notes(self) -> Iterator[str]:
         data = self.data
+        yield from data.notes
         if data.built_in or len(data) < FEW:
             which = "built-in references" if data.built_in else "references"
             yield f"{data.name}: {len(data)} {which} are few: mind the intervals"

@@ -43,7 +43,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "Metric": ("clusters", "values"),
     "PairedComparison": ("clusters", "p_holm"),
     "SweepPoint": ("shares",),
-    "Variant": ("shares",),
+    "Variant": ("adapters", "shares"),
 }
 
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from s3lora.errors import S3LoRAError
 from s3lora.evaluate.chat import Prompt
+from s3lora.evaluate.data.content import DataFileError
 from s3lora.evaluate.planning import loader
 from s3lora.evaluate.planning.documents import Document
-from s3lora.evaluate.planning.loader import TaskFileError, read_tasks
+from s3lora.evaluate.planning.loader import read_tasks
 from s3lora.evaluate.planning.questions import built_in
 from s3lora.evaluate.planning.suite import PlanningSuite
 from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, PlanningTask
@@ -154,10 +155,10 @@ def test_one_row_and_the_built_in_tasks_written_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1 is not JSON"),
+        ("", "holds no tasks"),
         ("[]", "holds no tasks"),
-        ("7", "no form that holds tasks"),
-        ('"text"', "no form that holds tasks"),
+        ("7", "no form that holds rows"),
+        ('"text"', "no form that holds rows"),
         ("[7]", "row 1 is no object"),
         ('{"question": "q", "answer": "a"}\n{"question"', "line 2 is not JSON"),
         ('{"question": "q", "answer": "a"}\n\n7', "line 3 is no object"),
@@ -174,7 +175,10 @@ def test_one_row_and_the_built_in_tasks_written_out(tmp_path: Path) -> None:
         ('[{"question": "q", "answer": "a", "plan": 7}]', "row 1 has a plan that is no text"),
         ('[{"instruction": "i", "input": "", "output": "o"}]', "row 1 has an input that is no text"),
         ('[{"question": "\\ud800", "answer": "a"}]', "row 1 has half of a character"),
-        (json.dumps([{"question": "q" * 20_001, "answer": "a"}]), "row 1 has more than 20,000 characters of question"),
+        (
+            json.dumps([{"question": "q" * 20_001, "answer": "a"}]),
+            "row 1 has a question of more than 20,000 characters",
+        ),
         (json.dumps([{"question": "q", "answer": list(map(str, range(1_001)))}]), "row 1 has more than 1,000 answers"),
         (json.dumps([{"question": "q", "answer": "a", "context": ["t"] * 1_001}]), "more than 1,000 paragraphs"),
         (json.dumps([{"question": "q", "answer": "a", "context": ["t" * 2**20] * 2}]), "a context of more than"),
@@ -195,7 +199,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(S3LoRAError, match="line 2 is not UTF-8"):
         read_tasks(tmp_path / "a.json")
     monkeypatch.setattr(loader, "MAX_TASKS", 1)
-    with pytest.raises(TaskFileError, match="more than 1 tasks"):
+    with pytest.raises(DataFileError, match="more than 1 tasks"):
         read_tasks(write(tmp_path, [HOTPOT, HOTPOT]))
 
 
@@ -238,7 +242,7 @@ def test_data_sets_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         ("some/one", None, "train"),
         ("some/one", "a", "b"),
     ]
-    with pytest.raises(TaskFileError, match=r"some/missing.*cannot be loaded \(no such data set\)"):
+    with pytest.raises(DataFileError, match=r"some/missing.*cannot be loaded \(no such data set\)"):
         read_tasks("some/missing")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(S3LoRAError, match="pip install"):

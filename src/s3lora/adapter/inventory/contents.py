@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from s3lora.adapter.inventory.model import Sameness
@@ -78,13 +79,10 @@ def opened_all(paths: Iterable[Path]) -> tuple[WeightsFile, ...]:
     from s3lora.adapter.weights import open_weights
 
     files: list[WeightsFile] = []
-    try:
+    with ExitStack() as opened:
         for path in paths:
             if path.name.endswith(".index.json"):
                 raise AdapterFileError("is an index among the shards", file=path.name)
-            files.extend(open_weights(path))
-    except Exception:
-        for file in files:
-            file.close()
-        raise
+            files += [opened.enter_context(closing(file)) for file in open_weights(path)]
+        opened.pop_all()  # all is well: they stay open
     return tuple(files)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3lora.errors import S3LoRAError, printable
-from s3lora.evaluate.prompts import read_text
+from s3lora.evaluate.data.content import read_text
 from s3lora.files import reason
 
 ENDINGS = (".md", ".txt")

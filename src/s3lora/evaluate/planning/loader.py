@@ -2,8 +2,8 @@
 
 The form is told from a row's fields, in any case: HotpotQA (question, answer, context of titled paragraphs, which
 become the task's documents), TriviaQA ({"Data": [{Question, Answer: {Value, Aliases}}]}, and its rows on the Hub),
-ReWOO's instruction data (instruction, input, output: a reference plan without an answer), and plain rows of question
-and answer, with a plan, aliases or a context where they have one. Files are JSON or JSON lines.
+ReWOO's instruction data (instruction, input, output: a reference plan without an answer), GSM8K, MMLU, and plain rows
+of question and answer, with a plan, aliases or a context where they have one.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from s3lora.errors import S3LoRAError, printable
+from s3lora.errors import printable
+from s3lora.evaluate.data.choice import EVERY_ROW, Fields, RowChoice, listed
+from s3lora.evaluate.data.content import DataFileError
+from s3lora.evaluate.data.delimited import DataRow
+from s3lora.evaluate.data.hub import data_set_parts
+from s3lora.evaluate.data.items import FieldError, checked_text, whole_text
+from s3lora.evaluate.data.rows import DataSource, read_rows
+from s3lora.evaluate.data.shapes import shape_of
 from s3lora.evaluate.planning.documents import Document, read_documents
 from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, PlanningTask, TaskSet
-from s3lora.evaluate.prompts import read_text
-from s3lora.evaluate.rows import DataRow, FieldError, data_set_parts, data_set_rows, json_rows, numbered
 
 #: Data sets by a short name; a part in colons is the configuration, then the split.
 NAMES = {
@@ -33,60 +38,65 @@ MAX_ANSWERS = 1_000
 MAX_PARAGRAPHS = 1_000
 MAX_CONTEXT = 2**20
 MAX_ID = 200
+ID_FIELDS = ("_id", "id", "question_id", "questionid")
 
 
-class TaskFileError(S3LoRAError):
-    """A file or data set that cannot be read as planning tasks."""
-
-
-def read_tasks(source: str | Path, documents: str | Path | None = None) -> TaskSet:
+def read_tasks(source: str | Path, documents: str | Path | None = None, choice: RowChoice = EVERY_ROW) -> TaskSet:
     """Read a file, or a data set by its name: hotpotqa, triviaqa, rewoo, or `owner/name:configuration:split`.
 
-    `documents` is a folder of .txt or .md files which Lookup searches for tasks without a context of their own. Raises
-    an S3LoRAError that names the file and the line where something is absent, too large or malformed.
+    Parameters:
+        source: CSV, TSV, JSON, JSON lines or parquet, each also in gzip.
+        documents: a folder of .txt or .md files which Lookup searches for tasks without a context of their own.
+        choice: which rows are meant, and which column holds the question.
+
+    Raises an S3LoRAError that names the file and the line where something is absent, too large or malformed.
     """
-    name = NAMES.get(str(source).lower(), str(source))
-    path = Path(source)
-    parts = data_set_parts(name, path)
-    if parts:
-        owner, configuration, split = parts
-        rows, where = data_set_rows(owner, configuration, split or "train", TaskFileError, ()), name
-    else:
-        rows, where, name = _rows(read_text(path, MAX_BYTES), path), str(path), path.name
+    given = NAMES.get(str(source).lower(), str(source))
+    parts = data_set_parts(given, Path(given))
+    if parts and parts[2] is None:
+        # These data sets are large: load one split, not all of them.
+        given = f"{parts[0]}:{parts[1] or ''}:train"
+    rows = read_rows(DataSource(given, choice, None, MAX_BYTES))
     shared = () if documents is None else read_documents(documents)
-    return TaskSet(name, tuple(_tasks(rows, where)), shared)
+    tasks = tuple(_tasks(rows, choice, rows.where))
+    return TaskSet(rows.name, tasks, shared, notes=tuple(f"{rows.name}: {note}" for note in rows.notes))
 
 
-def _tasks(rows: Iterable[DataRow], where: object) -> Iterator[PlanningTask]:
+def _tasks(rows: Iterable[DataRow], choice: RowChoice, where: object) -> Iterator[PlanningTask]:
     n = 0
     for n, (line, row) in enumerate(rows, 1):
         if n > MAX_TASKS:
-            raise TaskFileError(f"holds more than {MAX_TASKS:,} tasks", file=where, fix="cut it")
+            raise DataFileError(f"holds more than {MAX_TASKS:,} tasks", file=where, fix="cut it, or choose: --where")
         if not isinstance(row, Mapping):
-            raise TaskFileError(f"{line} is no object", file=where, fix="give one with a question and an answer")
+            raise DataFileError(f"{line} is no object", file=where, fix="give one with a question and an answer")
         try:
-            yield _task({str(key).strip().lower(): value for key, value in row.items()})
+            yield _task({**row, "question": row[choice.prompt_field]} if choice.prompt_field else row)
         except FieldError as error:
-            raise TaskFileError(f"{line} has {error}", file=where, fix=error.fix) from None
+            raise DataFileError(f"{line} has {error}", file=where, fix=error.fix) from None
     if not n:
-        raise TaskFileError("holds no tasks", file=where)
+        raise DataFileError("holds no tasks", file=where)
 
 
-def _task(fields: Mapping[str, Any]) -> PlanningTask:
+def _task(fields: Fields) -> PlanningTask:
     if "question" not in fields and {"instruction", "output"} <= fields.keys():
         system, question = fields["instruction"], fields.get("input")
         return PlanningTask(
             _text("input", question), _text("output", fields["output"]), system=_text("instruction", system)
         )
     if "question" not in fields:
-        raise FieldError("no question", "name the fields question and answer, or instruction, input and output")
+        raise FieldError(
+            f"no question; its columns are {listed(fields)}",
+            "name the one with the question by --prompt-field NAME, or give question and answer",
+        )
+    question = _text("question", fields["question"])
+    shape = shape_of(fields)
     answers = _answers(fields)
     plan = _text("plan", fields["plan"]) if fields.get("plan") else ""
     if not answers and not plan:
         raise FieldError("neither an answer nor a plan", "use a split whose answers are published")
-    found = (str(fields[name]) for name in ("_id", "id", "question_id", "questionid") if fields.get(name) is not None)
+    found = (str(fields[name]) for name in ID_FIELDS if fields.get(name) is not None)
     return PlanningTask(
-        _text("question", fields["question"]),
+        question if shape.ask is None else _text("question", shape.ask(fields, question)),
         plan,
         tuple(answers),
         documents=_context(fields.get("context")),
@@ -97,9 +107,12 @@ def _task(fields: Mapping[str, Any]) -> PlanningTask:
 
 def _answers(fields: Mapping[str, Any]) -> list[str]:
     """Return the right answers, the one that is shown first; TriviaQA repeats it among the aliases."""
-    given = fields.get("answer", fields.get("answers"))
+    shape = shape_of(fields)
+    published = shape.answers(fields) if shape.answers and {"question", "answer"} <= {*shape.columns} else None
+    given = list(published.references) if published else fields.get("answer", fields.get("answers"))
     aliases = fields.get("aliases")
-    if isinstance(given, Mapping):
+    if isinstance(fields.get("answer"), Mapping):
+        given = fields["answer"]
         inner = {str(key).lower(): value for key, value in given.items()}
         given, aliases = inner.get("value"), inner.get("aliases")
     found = [*(given if isinstance(given, list) else [given]), *(aliases if isinstance(aliases, list) else [aliases])]
@@ -137,33 +150,8 @@ def _paragraph(n: int, paragraph: Any) -> Document:
         paragraph = " ".join(sentence.strip() for sentence in paragraph)
     if not isinstance(title, str) or not isinstance(paragraph, str):
         raise FieldError("a context that is no text", "give [[title, [sentence, …]], …] or texts")
-    return Document(printable(title, MAX_ID), _whole("context", paragraph, MAX_CONTEXT))
+    return Document(printable(title, MAX_ID), whole_text("context", paragraph, MAX_CONTEXT))
 
 
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        article = "an" if name[0] in "aeio" else "a"
-        raise FieldError(f"{article} {name} that is no text")
-    return _whole(name, value.strip(), MAX_CHARACTERS)
-
-
-def _whole(name: str, text: str, most: int) -> str:
-    if len(text) > most:
-        raise FieldError(f"more than {most:,} characters of {name}")
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise FieldError(f"half of a character (a lone surrogate) in its {name}")
-    return text
-
-
-def _rows(text: str, where: object) -> Iterator[DataRow]:
-    """Yield the rows of a JSON list, of TriviaQA's {"Data": […]}, of one object, or of JSON lines."""
-
-    def unpack(document: Any) -> Iterator[DataRow]:
-        if isinstance(document, dict):
-            inner = next((value for key, value in document.items() if key.lower() == "data"), None)
-            document = inner if isinstance(inner, list) else [document]
-        if not isinstance(document, list):
-            raise TaskFileError("is JSON of no form that holds tasks", file=where, fix="give a list of objects")
-        return numbered(document)
-
-    return json_rows(text, where, TaskFileError, unpack)
+    return checked_text(name, value, MAX_CHARACTERS)

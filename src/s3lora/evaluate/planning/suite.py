@@ -73,7 +73,11 @@ class PlanningSuite:
             "tokens": MeasureColumn(tuple(float(answer.tokens) for answer in written)),
             "loss": self._loss(model, store),
         }
-        known = {m.name: clustered(column, tasks) for m in self._measures() if (column := columns[m.name]) is not None}
+        known = {
+            m.name: clustered(column, [task.id for task in tasks])
+            for m in self._measures()
+            if (column := columns[m.name]) is not None
+        }
         records = tuple(map(record, tasks, written, plans, traces, scores))
         return SuiteOutcome(known, counts(written, plans, traces), records)
 
@@ -97,6 +101,7 @@ class PlanningSuite:
 
     def _notes(self) -> Iterator[str]:
         tasks = self.tasks
+        yield from tasks.notes
         if len(tasks) < FEW:
             yield f"{tasks.name}: {len(tasks)} tasks are few"
         if tasks.built_in:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from s3lora.evaluate.chat import Prompt, digest_of
+from s3lora.evaluate.data.draws import DataItem
 from s3lora.evaluate.planning.documents import Document
 from s3lora.evaluate.planning.plan import OWN_TOOLS, REWOO_TOOLS, Worker
 
@@ -49,6 +50,12 @@ class TaskSet:
     tasks: tuple[PlanningTask, ...]
     documents: tuple[Document, ...] = ()
     built_in: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> list[DataItem]:
+        """Return what draws and halves go by."""
+        return [DataItem(task.prompt.digest, task.id) for task in self.tasks]
 
     @property
     def tools(self) -> Mapping[str, Worker]:

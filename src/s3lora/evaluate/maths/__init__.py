@@ -1,0 +1,1 @@
+"""Word problems with one number as the answer: generated ones, those of a file, and what a model makes of them."""
