@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from s3lora.evaluate.judges.checking import JudgeCheck
 from s3lora.evaluate.results import Evaluation, Sweep, Tuning
 from s3lora.fleet.populations.reference import Facts
 from s3lora.fleet.populations.survey import Survey
@@ -29,6 +30,7 @@ DOCUMENTS: dict[str, Any] = {
     "eval": Evaluation,
     "sweep": Sweep,
     "tune": Tuning,
+    "judge-check": JudgeCheck,
 }
 
 #: Type → fields that came after the first release of the current version. They are always written, but a document of

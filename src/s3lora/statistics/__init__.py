@@ -5,12 +5,14 @@ from s3lora.statistics.interval import FEWEST, Interval, rate_interval, wilson
 from s3lora.statistics.learned import ShareLost, WithinBudget, learned_share, within_budget
 from s3lora.statistics.many import holm, spearman
 from s3lora.statistics.rates import mcnemar, paired_rate_difference
+from s3lora.statistics.student import Z
 
 __all__ = [
     "FEWEST",
     "Interval",
     "ShareLost",
     "WithinBudget",
+    "Z",
     "bootstrap_mean",
     "holm",
     "learned_share",
