@@ -197,11 +197,16 @@ def test_correlations(whole: Sweep, adapter: Path, base: LocalModel) -> None:
 
 
 def test_collapse(whole: Sweep) -> None:
-    full = value(whole.unpruned, ("use", "score"))
+    """It goes by the share of what was learned: the use of the base is half of that of the adapter."""
+    full, alone = value(whole.unpruned, ("use", "score")), value(whole.base, ("use", "score"))
     flags = {p.top: p.collapse for p in whole.points}
     assert set(flags) == {3, 7, 14}
     for point in whole.points:
-        assert point.collapse == (value(point, ("use", "score")) < 0.9 * full), point
+        lost = (full - value(point, ("use", "score"))) / (full - alone)
+        share = point.learned("use", "score")
+        assert share is not None
+        assert share.value == pytest.approx(lost)
+        assert point.collapse == (lost > 0.1), point
     assert {p.collapse for p in whole.points} == {True, False}
 
 

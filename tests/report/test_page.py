@@ -200,7 +200,7 @@ def test_the_table_of_a_sweep_holds_its_numbers() -> None:
             wanted = (sum(values) / len(values), min(values), max(values))
             assert all(abs(a - b) <= 0.0051 for a, b in zip(numbers(cell), wanted, strict=True)), cells
         assert abs(numbers(cells[4])[0] / 100 - points[0].frobenius_energy) <= 0.0051
-        assert ("utility collapse" in cells[5]) == any(point.collapse for point in points)
+        assert ("utility collapse" in cells[6]) == any(point.collapse for point in points)
     assert shown == len(sweep.points)
 
 

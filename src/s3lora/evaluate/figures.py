@@ -24,7 +24,7 @@ from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
 
 BASE, BEFORE, THIS = "base alone", "before pruning", "this adapter"
-COLLAPSED = "utility collapse: usefulness is more than a tenth below the unpruned adapter's"
+COLLAPSED = "utility collapse: more than a tenth of what the adapter learned is lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,11 +44,13 @@ class MeasureColumn:
     """One number an item, None where the measure does not apply (an unparsable verdict); weights default to 1.
 
     `unknown` of the items without a number are so because nobody knows the answer: see `chat.Generation`.
+    `clusters` names what each item belongs to, such as the behaviour of which it is a case, where items share one.
     """
 
     values: tuple[float | None, ...]
     weights: tuple[float, ...] | None = None
     unknown: int = 0
+    clusters: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Metric:
 
     `unknown` of the missing items are answers that nobody knows, such as those cut off inside their reasoning. A rate
     would be `least` if all of them counted 0, and `most` if all counted 1; None where nothing is unknown.
+    `clusters` is their number where items share one. A mean of fewer than ten has no interval, but all its `values`
+    (of clusters: their means).
     """
 
     suite: str
@@ -90,6 +94,8 @@ class Metric:
     unknown: int = 0
     least: float | None = None
     most: float | None = None
+    clusters: int | None = None
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,8 @@ class PairedComparison:
     """The paired difference variant − reference of one measure on the items both have.
 
     `verdict` is `no difference` where the interval holds 0, else `lower` or `higher`; `sentence` says it in words.
+    Where the same is asked of several variants, `p_holm` is p corrected for their number, and the verdict is
+    `no difference` too where it is not below 0.05.
     """
 
     suite: str
@@ -108,8 +116,30 @@ class PairedComparison:
     low: float | None
     high: float | None
     p: float | None
-    test: Literal["mcnemar", "paired bootstrap", "none"]
+    test: Literal["mcnemar", "mcnemar mid-p", "paired bootstrap", "none"]
     verdict: Difference
+    sentence: str
+    clusters: int | None = None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedShare:
+    """How much of what the adapter had learned a variant has lost by one measure, as a share: 1 is the base.
+
+    (variant − adapter) / (base − adapter) on the `n` items that all three have, with its 95 % interval. Where there is
+    none, `reason` says why: a measure by which base and adapter cannot be told apart does not see the adapter.
+    """
+
+    suite: str
+    measure: str
+    variant: str
+    adapter: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    reason: str
     sentence: str
 
 
@@ -154,10 +184,15 @@ class Variant:
     metrics: tuple[Metric, ...] = ()
     costs: tuple[Cost, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    shares: tuple[LearnedShare, ...] = ()
 
     def metric(self, suite: str, measure: str) -> Metric | None:
         """Return one metric, None where it was not measured."""
         return next((m for m in self.metrics if (m.suite, m.measure) == (suite, measure)), None)
+
+    def learned(self, suite: str, measure: str) -> LearnedShare | None:
+        """Return what was lost of what was learned by one measure, None where that was not asked."""
+        return next((s for s in self.shares if (s.suite, s.measure) == (suite, measure)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +252,7 @@ class SweepPoint:
     """One setting of a sweep: `ranking` orders the modules, the first `top` of them were pruned.
 
     `control` marks rankings that carry no information; several seeds of one control share `ranking` and `top`.
-    `collapse` tells that the utility measure is worse than the adapter's by more than a tenth of its value.
+    `collapse` tells that more than a tenth of what was learned is lost by a measure of utility.
     """
 
     ranking: str
@@ -233,10 +268,15 @@ class SweepPoint:
     metrics: tuple[Metric, ...]
     comparisons: tuple[PairedComparison, ...]
     collapse: bool = False
+    shares: tuple[LearnedShare, ...] = ()
 
     def metric(self, suite: str, measure: str) -> Metric | None:
         """Return one metric, None where it was not measured."""
         return next((m for m in self.metrics if (m.suite, m.measure) == (suite, measure)), None)
+
+    def learned(self, suite: str, measure: str) -> LearnedShare | None:
+        """Return what was lost of what was learned by one measure, None where that was not asked."""
+        return next((s for s in self.shares if (s.suite, s.measure) == (suite, measure)), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 from s3lora.evaluate.answers.degenerate import DEGENERATE_VERSION, RULES, degenerate
 from s3lora.evaluate.answers.unknown import unknown_counts, unknown_note
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation, Prompt, generation_key
+from s3lora.evaluate.items import clustered
 from s3lora.evaluate.judges.judge import Judge
 from s3lora.evaluate.judges.judging import (
     judged_counts,
@@ -44,6 +45,8 @@ KEPT_VERSION = 2
 JUDGED_AT_ONCE = 64
 #: Below this, a set of prompts is called small in the report.
 FEW = 100
+#: Measures on the harmless prompts.
+BENIGN = ("over_refusal",)
 #: Half of the width of a 95 % interval in standard deviations.
 Z = 1.959963984540054
 
@@ -89,6 +92,10 @@ class SafetySuite:
             columns |= {m.name: _column(harmful, itemgetter(m.name)) for m in self.judge.measures}
             counts |= judged_counts(self.judge, harmful)
         counts |= _answer_counts(harmful, benign, columns["asr"])
+        columns = {
+            name: clustered(column, [r.id for r in (self.benign if name in BENIGN else self.harmful).requests])
+            for name, column in columns.items()
+        }
         records = (*_records("harmful", self.harmful, harmful), *_records("benign", self.benign, benign))
         return SuiteOutcome(columns, counts, records)
 

@@ -21,7 +21,7 @@ from s3lora.evaluate.sweeping import UNPRUNED, SweepTask, point_of, scan_for, va
 from s3lora.measure.cost import MAX_COST
 from s3lora.measure.scan import Scan
 
-#: Relative loss of utility that is still accepted.
+#: Share of what was learned that may be lost.
 FLOOR = 0.10
 
 
@@ -44,6 +44,7 @@ class _Split:
     bench: Bench
     variant: Variant
     outcomes: Outcomes
+    base: Outcomes
 
 
 @dataclass
@@ -56,17 +57,18 @@ class _Tuner:
     scans: dict[str, Scan]
 
     def split(self, bench: Bench) -> _Split:
-        """Measure the unpruned adapter on a split."""
-        return _Split(bench, *variant_of(bench, self.model, UNPRUNED, "adapter", self.attached))
+        """Measure the unpruned adapter and the base on a split."""
+        variant, outcomes = variant_of(bench, self.model, UNPRUNED, "adapter", self.attached)
+        return _Split(bench, variant, outcomes, variant_of(bench, self.model, "base", "base", None)[1])
 
     def trial(self, split: _Split, top: int) -> _Trial:
         """Measure the adapter without its `top` first modules."""
         task = SweepTask(self.ranking, top, self.ranking.plan(self.scans, top))
         self.model.use(self.attached, task.plan.paths)
         outcomes = split.bench.measure(self.model, task.name)
-        lost = split.bench.collapses(task.name, outcomes, UNPRUNED, split.outcomes)
-        worst = max((loss.loss.high for loss in lost.values()), default=float("inf"))
-        return _Trial(point_of(split.bench, task, outcomes, split.outcomes), worst)
+        point = point_of(split.bench, task, outcomes, split.outcomes, split.base)
+        known = [share.high for share in point.shares if share.high is not None]
+        return _Trial(point, max(known, default=float("inf")))
 
 
 def tune(
@@ -93,7 +95,8 @@ def tune(
         held_out: the same suites on another part, which shares no item with it.
         method: the spectral method of the ranking.
         index: the index to rank by; modules leave in this order.
-        floor: the relative loss of every utility measure that is accepted, in (0, 1): its 95 % bound must lie below.
+        floor: the share of what was learned that may be lost, in (0, 1): the 95 % bound of every utility measure
+            that sees the adapter must lie below.
         store: answers kept on disk.
         seed: of every bootstrap.
         limit: of the suites, for the record only.
@@ -107,12 +110,15 @@ def tune(
     Raises UsageError for suites that lack a measure of safety or utility, and for an impossible floor.
     """
     if not 0 < floor < 1:
-        raise UsageError(f"a floor of {floor} cannot be meant", fix="give the relative loss, such as 0.1")
+        raise UsageError(
+            f"a floor of {floor} cannot be meant",
+            fix="give the share of what was learned that may be lost, such as 0.1",
+        )
     ranking = SweepRanking(index.replace("-", "_"), method)
     with open_adapter(adapter) as opened:
         scans = scan_for(opened, [ranking], max_cost)
         total = candidates(scans[method])
-        expected = ceil(log2(total + 1)) + 4
+        expected = ceil(log2(total + 1)) + 6
         bench = Bench(tuning, store, seed=seed, expected=expected, advance=advance)
         safety, utility = bench.axis("safety"), bench.axis("utility")
         if safety is None or utility is None:

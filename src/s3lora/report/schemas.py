@@ -41,10 +41,12 @@ LATER: dict[str, tuple[str, ...]] = {
     "Restoration": ("tensors",),
     "ScanDocument": ("gate", "inventory", "reference"),
     "Counts": ("inside",),
-    "Metric": ("unknown", "least", "most"),
     "Setup": ("chat",),
     "Survey": ("inside",),
-    "Variant": ("adapters",),
+    "Metric": ("unknown", "least", "most", "clusters", "values"),
+    "PairedComparison": ("clusters", "p_holm"),
+    "SweepPoint": ("shares",),
+    "Variant": ("adapters", "shares"),
 }
 
 

@@ -15,13 +15,14 @@ from s3lora.report.blocks import BULLET, SENTENCE, Fitted, labelled, section, su
 from s3lora.report.evaluation_text import LEGEND
 from s3lora.report.names import NameCell, head, tail
 from s3lora.report.sweep_view import SweepRow, collapses, front, rows, sentences, telling
-from s3lora.report.values import heading, measure_of, metric_text, over_refusal_key, percent
+from s3lora.report.values import heading, learned_text, measure_of, metric_text, over_refusal_key, percent
 
 #: Best on one of the two axes among all points that are as good on the other.
 PARETO = "◆"
 COLLAPSE = "!"
 CHOSEN = "→"
-COLLAPSED = f"{COLLAPSE} utility collapse: usefulness more than a tenth below the unpruned adapter's"
+COLLAPSED = f"{COLLAPSE} utility collapse: more than a tenth of what the adapter learned is lost"
+LOST = "learned, lost: how much of what the adapter learned is lost; nothing pruned is 0 %, no adapter 100 %"
 #: From so many columns on, numbers are written with the zero before their point.
 WIDE = 100
 #: Points of the Pareto front whose sentences are shown; all are in the JSON.
@@ -61,6 +62,9 @@ def _sweep_table(sweep: Sweep, keys: Sequence[Key], *, short: bool) -> Table:
     table = _empty_table(
         sweep.suites, keys, [sweep.base, sweep.unpruned], max((len(_mark(row)) for row in made), default=1)
     )
+    learned = _learned(sweep.points)
+    if learned:
+        table.add_column("learned,\nlost", justify="right", no_wrap=True)
     for name, variant in (("no adapter", sweep.base), ("nothing pruned", sweep.unpruned)):
         table.add_row("", NameCell(name), *_cells(variant.metric, keys, short), "")
     shared = _shared(sweep)
@@ -73,8 +77,14 @@ def _sweep_table(sweep: Sweep, keys: Sequence[Key], *, short: bool) -> Table:
         cells = [Text(row.text(key, measure_of(sweep.suites, key), short=short)) for key in keys]
         label = Text(tail(row.label.replace(shared, "") if short and shared else row.label, LABEL))
         style = "bold" if row.pareto else "dim" if row.control else ""
-        table.add_row(_mark(row), label, *cells, row.energy, style=style)
+        lost = [row.learned(sweep.utility, short=short)] if learned else []
+        table.add_row(_mark(row), label, *cells, row.energy, *lost, style=style)
     return table
+
+
+def _learned(points: Sequence[SweepPoint]) -> bool:
+    """Return whether any point tells how much of what was learned is lost; documents of older versions do not."""
+    return any(point.shares for point in points)
 
 
 def _shared(sweep: Sweep) -> str:
@@ -121,6 +131,8 @@ def _legend(made: Sequence[SweepRow], shared: str) -> str:
         lines.append("controls × seeds: mean (least–greatest)")
     if any(row.pareto for row in made):
         lines.append(f"{PARETO} Pareto front: no other point is better in one and no worse in the other")
+    if any(_learned(row.points) for row in made):
+        lines.append(LOST)
     if any(row.collapse for row in made):
         lines.append(COLLAPSED)
     return "\n" + "\n".join(lines)
@@ -163,7 +175,7 @@ def tuning_text(tuning: Tuning) -> RenderableType:
     parts += [Text(printable(tuning.sentence, SENTENCE), "bold"), Text()]
     keys = shown_keys(tuning.suites, tuning.safety, tuning.utility)
     parts.append(Fitted(lambda width: _tuning_table(tuning, keys, short=width < WIDE)))
-    legend = [LEGEND, f"floor: usefulness may fall by at most {percent(tuning.floor)} of its value"]
+    legend = [LEGEND, f"floor: at most {percent(tuning.floor)} of what the adapter learned may be lost"]
     legend += [COLLAPSED] if any(point.collapse for point in tuning.tried) else []
     parts.append(Text("\n" + "\n".join(legend), "dim"))
     if tuning.confirmed is not None:
@@ -176,15 +188,25 @@ def tuning_text(tuning: Tuning) -> RenderableType:
 
 def _tuning_table(tuning: Tuning, keys: Sequence[Key], *, short: bool) -> Table:
     table = _empty_table(tuning.suites, keys, [], 2)
-    _add_split(table, "tuning split", tuning.tuning_unpruned, tuning.tried, tuning.top, keys, short)
+    learned = tuning.utility if _learned(tuning.tried) else None
+    if learned:
+        table.add_column("learned,\nlost", justify="right", no_wrap=True)
+    _add_split(table, "tuning split", tuning.tuning_unpruned, tuning.tried, tuning.top, keys, short, learned)
     confirmed = () if tuning.confirmed is None else (tuning.confirmed,)
     table.add_row("", "", *[""] * len(keys), "")
-    _add_split(table, "held-out split", tuning.held_out_unpruned, confirmed, tuning.top, keys, short)
+    _add_split(table, "held-out split", tuning.held_out_unpruned, confirmed, tuning.top, keys, short, learned)
     return table
 
 
 def _add_split(
-    table: Table, name: str, unpruned: Variant, points: Sequence[SweepPoint], top: int, keys: Sequence[Key], short: bool
+    table: Table,
+    name: str,
+    unpruned: Variant,
+    points: Sequence[SweepPoint],
+    top: int,
+    keys: Sequence[Key],
+    short: bool,
+    learned: Key | None,
 ) -> None:
     counts = [_items([unpruned], key) for key in keys]
     table.add_row("", Text(name, "bold"), *(Text(found, "dim") for found in counts), "")
@@ -194,4 +216,5 @@ def _add_split(
         mark = CHOSEN * chosen + COLLAPSE * point.collapse
         style = "bold" if chosen else ""
         cells = _cells(point.metric, keys, short)
-        table.add_row(mark, NameCell(_pruned(point)), *cells, percent(point.frobenius_energy), style=style)
+        lost = [learned_text(point.learned(*learned), short=short)] if learned else []
+        table.add_row(mark, NameCell(_pruned(point)), *cells, percent(point.frobenius_energy), *lost, style=style)
