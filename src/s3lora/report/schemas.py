@@ -40,6 +40,8 @@ LATER: dict[str, tuple[str, ...]] = {
     "ScanDocument": ("gate", "inventory", "reference"),
     "Counts": ("inside",),
     "Survey": ("inside",),
+    "Sweep": ("pareto_variants",),
+    "Tuning": ("tuning_base", "held_out_base", "outcome", "forecast"),
     "Metric": ("clusters", "values"),
     "PairedComparison": ("clusters", "p_holm"),
     "SweepPoint": ("shares",),
