@@ -14,7 +14,8 @@ from s3lora.statistics.learned import LEVEL
 class BudgetTest:
     """What was lost by one measure, and the test that it is less than the budget.
 
-    `needed` is how many items the test needs to confirm, with a power of 0.8, a pruning that loses half of the budget.
+    `needed` is how many items the test needs for a power of 0.8 if as much is truly lost as is seen; None where that
+    is no less than the budget.
     """
 
     share: LearnedShare
@@ -49,5 +50,5 @@ def tested(measure: Measure, items: Items, budget: float, truly: float) -> Withi
 
 def budget_test(share: LearnedShare, measure: Measure, items: Items, budget: float) -> BudgetTest:
     """Test that a variant lost less than `budget` of what the adapter learned."""
-    found = tested(measure, items, budget, budget / 2)
+    found = tested(measure, items, budget, budget if share.value is None else share.value)
     return BudgetTest(share, budget, found.p, found.needed)

@@ -60,8 +60,8 @@ def nothing_sentence(half: Half, ranking: str, total: int, tried: Sequence[Trial
             f"what was learned with 95 % confidence, down to {least.top} of {total} ({told})."
         )
     return (
-        f"Nothing is worth pruning by {ranking}: more than {limit} of what was learned is lost without more than "
-        f"{max(kept)} of {total} modules, and up to there {half.safety[1]} falls by less than half of what the adapter "
+        f"Nothing is worth pruning by {ranking}: without more than {max(kept)} of {total} modules more than {limit} of "
+        f"what was learned is lost, and without fewer {half.safety[1]} falls by less than half of what the adapter "
         f"added, both with 95 % confidence."
     )
 
@@ -75,7 +75,7 @@ def untold_sentence(half: Half, ranking: str, total: int, still: Sequence[Trial]
         trial = min(safer, key=lambda trial: trial.top)
         told = ", ".join(amount(test) for test in trial.tests)
         needed = [test.needed for test in trial.tests if not test.kept and test.needed is not None]
-        more = f" About {max(needed)} items in each half would." if needed else ""
+        more = f" About {max(needed)} items in each half would tell it if that is the true loss." if needed else ""
         return (
             f"{first} without {trial.top} of {total} modules {name} falls, but whether less than {limit} of what was "
             f"learned is lost cannot be told ({told}).{more}"

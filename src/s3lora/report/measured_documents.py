@@ -44,8 +44,8 @@ def sweep_csv(sweep: Sweep) -> str:
     """Return one row a point, suite and measure, after those of the base and of the unpruned adapter."""
     rows: list[Sequence[object]] = [(*_ADAPTER, *_POINT, *_SHARES, *_METRIC, *_COMPARISON, *_LEARNED)]
     adapter = _source(sweep.adapter)
-    rows += _variant_rows(adapter, "base", sweep.base)
-    rows += _variant_rows(adapter, "unpruned", sweep.unpruned)
+    for kind, variant in (("base", sweep.base), ("unpruned", sweep.unpruned)):
+        rows += _variant_rows(adapter, kind, variant, pareto=kind in sweep.pareto_variants)
     chosen = set(sweep.pareto)
     for i, point in enumerate(sweep.points):
         rows += _point_rows(adapter, "pruned", point, pareto=i in chosen)
@@ -71,8 +71,11 @@ def _source(source: Source | None) -> tuple[object, ...]:
     return (None, None) if source is None else (source.name, source.sha256)
 
 
-def _variant_rows(adapter: Sequence[object], kind: str, variant: Variant | None) -> list[Sequence[object]]:
-    about = (*adapter, kind, *[None] * (len(_POINT) - 1), *[None] * len(_SHARES))
+def _variant_rows(
+    adapter: Sequence[object], kind: str, variant: Variant | None, pareto: bool | None = None
+) -> list[Sequence[object]]:
+    shares = [pareto if name == "pareto" else None for name in _SHARES]
+    about = (*adapter, kind, *[None] * (len(_POINT) - 1), *shares)
     metrics = () if variant is None else variant.metrics
     return [(*about, *_metric(metric), *_compared(None), *_learned(None)) for metric in metrics]
 
