@@ -144,7 +144,8 @@ class Answers:
         return ()
 
 
-def _suites(world: World, kind: Kind, n: int, random: np.random.Generator) -> list[Any]:
+def suites(world: World, kind: Kind, n: int, random: np.random.Generator) -> list[Any]:
+    """Return the suites of one half: safety, and usefulness as a mean or a rate."""
     yields = random.random(n)
     learned = np.maximum(random.normal(1, LEARNED_SPREAD, n), 0.1)
     factor = random.lognormal(-0.5 * np.log1p(LOSS_SPREAD**2), np.sqrt(np.log1p(LOSS_SPREAD**2)), n)
@@ -200,7 +201,7 @@ def measure(world: World, kind: Kind, n: int, runs: int, seed: int = 0) -> Row:
     powers = []
     for run in range(runs):
         random = np.random.default_rng([seed, run, n])
-        halves = [Bench(_suites(world, kind, n, random), seed=run) for _ in range(2)]
+        halves = [Bench(suites(world, kind, n, random), seed=run) for _ in range(2)]
         try:
             result = search_number(Pretended(), halves[0], halves[1], floor=FLOOR, seed=run)
         except UsageError:  # the measure does not see the adapter
@@ -241,11 +242,11 @@ def _few_resamples() -> Iterator[None]:
             function.__kwdefaults__["resamples"] = value
 
 
-def simulate(runs: int = RUNS, sizes: Sequence[int] = SIZES) -> list[Row]:
+def simulate(runs: int = RUNS, sizes: Sequence[int] | None = None) -> list[Row]:
     """Return all rows."""
     kinds: tuple[Kind, ...] = ("mean", "rate")
     with _few_resamples():
-        return [measure(world, kind, n, runs) for kind in kinds for world in WORLDS for n in sizes]
+        return [measure(world, kind, n, runs) for kind in kinds for world in WORLDS for n in sizes or SIZES]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -262,7 +263,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def render(rows: Sequence[Row], page: Path = PAGE) -> None:
+def render(rows: Sequence[Row], page: Path) -> None:
     """Write the table into the page, between its two marks."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
@@ -278,7 +279,7 @@ def main() -> None:
     if not options.render:
         rows = simulate(options.runs)
         RESULTS.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
-    render([Row(**row) for row in json.loads(RESULTS.read_text(encoding="utf-8"))])
+    render([Row(**row) for row in json.loads(RESULTS.read_text(encoding="utf-8"))], PAGE)
 
 
 if __name__ == "__main__":
