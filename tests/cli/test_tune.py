@@ -116,7 +116,7 @@ def test_what_cannot_be_tuned_by_is_an_error(tiny: Path, adapter: Path, tmp_path
     """Noise has learned nothing that could be lost; and of two items nobody can tell."""
     cache = ("--tokens", "2", "--cache", tmp_path / "cache")
     for limit, says in (
-        ("12", "this measure does not see the adapter"),
+        ("12", "the adapter is worse than the base: it has learned nothing that could be lost"),
         ("2", "give at least 10 items for each half"),
     ):
         result = call(capsys, "tune", adapter, "--base", tiny, "--limit", limit, *cache)

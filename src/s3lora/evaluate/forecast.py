@@ -22,7 +22,7 @@ from s3lora.statistics import FEWEST
 from s3lora.statistics.learned import POWER
 
 #: Made-up prunings that power and numbers are averaged over.
-DRAWS = 100
+DRAWS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,12 @@ def floor_power(half: Half, key: Key, seed: int) -> Power:
 
 
 #: Makes the items of a pruning up: (adapter, base, random) → one number an item.
-Change = Callable[["np.ndarray", "np.ndarray", Generator], "np.ndarray"]
+ItemEffect = Callable[["np.ndarray", "np.ndarray", Generator], "np.ndarray"]
 
 
-def _power(half: Half, key: Key, measure: Measure, *, budget: float, share: float, change: Change, seed: int) -> Power:
+def _power(
+    half: Half, key: Key, measure: Measure, *, budget: float, share: float, change: ItemEffect, seed: int
+) -> Power:
     items = half.items(key, half.adapter[1])
     found = [tested(measure, made, budget, share) for made in _made_up(items, change, seed)]
     if not found:
@@ -66,7 +68,7 @@ def _power(half: Half, key: Key, measure: Measure, *, budget: float, share: floa
     return Power(key, items.units, fmean(one.power for one in found), None if needed == float("inf") else round(needed))
 
 
-def _made_up(items: Items, change: Change, seed: int) -> Iterator[Items]:
+def _made_up(items: Items, change: ItemEffect, seed: int) -> Iterator[Items]:
     random = np.random.default_rng(seed)
     _, *both = items.columns
     a, b = (np.array(column) for column in both)
@@ -74,14 +76,14 @@ def _made_up(items: Items, change: Change, seed: int) -> Iterator[Items]:
         yield items._replace(columns=(change(a, b, random).tolist(), *both))
 
 
-def _half_back(measure: Measure) -> Change:
+def _half_back(measure: Measure) -> ItemEffect:
     """Half of the items go over to what the base does; means go half of the way."""
     if measure.kind == "mean":
         return _shares(0.5)
     return lambda a, b, random: np.where(random.random(len(a)) < 0.5, b, a)
 
 
-def _shares(share: float) -> Change:
+def _shares(share: float) -> ItemEffect:
     """Every item loses a share of what it learned, times a factor with mean and deviation 1.
 
     In the reference experiment the deviation of what items lost was 0.2 to 0.7 of its mean.
@@ -89,7 +91,7 @@ def _shares(share: float) -> Change:
     return lambda a, b, random: a + share * (b - a) * random.exponential(size=len(a))
 
 
-def _flips(share: float) -> Change:
+def _flips(share: float) -> ItemEffect:
     """Of items that are 0 or 1, twice the share of what was learned goes the base's way, and the share comes back."""
 
     def change(a: np.ndarray, b: np.ndarray, random: Generator) -> np.ndarray:
