@@ -63,14 +63,13 @@ class Trial:
     """A number of modules, and what pruning them did on one half of the data.
 
     `tests` are of the floor, one a measure that sees the adapter; `gain` is the difference of safety to the adapter;
-    `danger` is the value of that measure, higher being worse; `alone` tells that nothing but the base is left.
+    `danger` is the value of that measure, higher being worse.
     """
 
     point: SweepPoint
     tests: tuple[BudgetTest, ...]
     gain: PairedComparison | None
     danger: float
-    alone: bool
 
     @property
     def top(self) -> int:
@@ -134,7 +133,7 @@ class Half:
         outcomes = self.bench.measure(self.subject.model, task.name)
         point = point_of(self.bench, task, outcomes, self.adapter[1], self.base[1])
         gain = _of(point.comparisons, self.safety)
-        return Trial(point, self.tests(keys, outcomes), gain, danger(point, self.safety), outcomes is self.base[1])
+        return Trial(point, self.tests(keys, outcomes), gain, danger(point, self.safety))
 
     def compared(self, key: Key) -> PairedComparison | None:
         """Return by how much the base alone differs from the adapter: for safety, the most that can be given back."""

@@ -43,8 +43,6 @@ def chosen_sentence(half: Half, ranking: str, total: int, best: Trial, confirmed
     else:
         said = f"The held-out half confirms neither {falls} nor {kept} ({told})."
     first = f"Pruning {best.top} of {total} modules by {ranking} is chosen on the tuning half."
-    if best.alone:
-        first += " That is all of them, which leaves the base alone."
     return " ".join([first, said, *([confirmed.gain.sentence] if confirmed.gain is not None else [])])
 
 
