@@ -143,7 +143,7 @@ def search_number(
        left out. What the data can tell is said. Where they could not even tell the best that there can be, it ends.
     2. Bisection finds the largest number of modules with which the floor is kept, taking the loss to grow with the
        number. If that is as safe as the base alone, bisection goes on for the smallest number that still is.
-       All modules pruned is the base, which has lost all that was learned: it is tried, for it is known, and never kept.
+       All modules pruned is the base: it is tried, for it is known, and has lost all that was learned.
     3. Of all numbers tried that keep to the floor and are told to be safer than the adapter, the one with the lowest
        measure of safety is chosen, the smallest of equals.
     4. It is measured once on the other half. *Confirmed* means that both claims hold there at 95 %. That is one test of
