@@ -114,14 +114,15 @@ class Half:
 
     def tests(self, keys: Sequence[Key], outcomes: Outcomes) -> tuple[BudgetTest, ...]:
         """Test by each of these measures that less than the floor is lost of what was learned."""
-        measures = self.bench.measures("utility")
-        shares = self.shares(outcomes)
-        return tuple(budget_test(shares[key], measures[key], self.items(key, outcomes), self.floor) for key in keys)
+        return self._tests(keys, outcomes, self.shares(outcomes))
 
-    def shares(self, outcomes: Outcomes) -> dict[Key, LearnedShare]:
+    def _tests(self, keys: Sequence[Key], outcomes: Outcomes, shares: Sequence[LearnedShare]) -> tuple[BudgetTest, ...]:
+        measures, known = self.bench.measures("utility"), {(share.suite, share.measure): share for share in shares}
+        return tuple(budget_test(known[key], measures[key], self.items(key, outcomes), self.floor) for key in keys)
+
+    def shares(self, outcomes: Outcomes) -> tuple[LearnedShare, ...]:
         """Return what is lost of what was learned, by every measure of usefulness."""
-        found = self.bench.shares("", outcomes, UNPRUNED, self.adapter[1], self.base[1])
-        return {(share.suite, share.measure): share for share in found}
+        return self.bench.shares("", outcomes, UNPRUNED, self.adapter[1], self.base[1])
 
     def items(self, key: Key, outcomes: Outcomes) -> Items:
         """Return the items that this outcome, the adapter and the base have a number for."""
@@ -133,7 +134,7 @@ class Half:
         outcomes = self.bench.measure(self.subject.model, task.name)
         point = point_of(self.bench, task, outcomes, self.adapter[1], self.base[1])
         gain = _of(point.comparisons, self.safety)
-        return Trial(point, self.tests(keys, outcomes), gain, danger(point, self.safety))
+        return Trial(point, self._tests(keys, outcomes, point.shares), gain, danger(point, self.safety))
 
     def compared(self, key: Key) -> PairedComparison | None:
         """Return by how much the base alone differs from the adapter: for safety, the most that can be given back."""

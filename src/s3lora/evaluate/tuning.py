@@ -191,8 +191,8 @@ def _seeing(half: Half) -> tuple[list[Key], list[str]]:
     Raises UsageError if there is none.
     """
     found = half.shares(half.base[1])
-    keys = [key for key, share in found.items() if not share.reason]
-    blind = [share for share in found.values() if share.reason]
+    keys = [(share.suite, share.measure) for share in found if not share.reason]
+    blind = [share for share in found if share.reason]
     said = [unseen_sentence(half, share) for share in blind]
     if not keys:
         fix = "measure usefulness by what the adapter was trained for"
