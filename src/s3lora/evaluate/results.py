@@ -297,8 +297,9 @@ class ControlSpread:
 class Sweep:
     """What `s3lora sweep` found: a point a ranking and number of modules, and which of them nothing else beats.
 
-    `safety` and `utility` name the (suite, measure) of the curve's axes; `pareto` holds indices into `points`;
-    `correlations` maps "ranking a | ranking b" to Spearman's rank correlation over the modules.
+    `safety` and `utility` name the (suite, measure) of the curve's axes; `pareto` holds indices into `points`, and
+    `pareto_variants` names the base and the unpruned adapter where they lie on the same front; `correlations` maps
+    "ranking a | ranking b" to Spearman's rank correlation over the modules.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -315,14 +316,18 @@ class Sweep:
     pareto: tuple[int, ...]
     correlations: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+    pareto_variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """What `s3lora tune` found: the number of modules to prune, on which evidence, and what a held-out split says.
+    """What `s3lora tune` found: the number of modules to prune, on which evidence, and what a held-out half says.
 
-    `top` is 0 where nothing is worth pruning. `tried` are the points of the bisection on the tuning split; `confirmed`
-    is the chosen point on the held-out split, None where `top` is 0; `sentence` says the outcome in words.
+    `outcome` is `confirmed` where a number was chosen on the tuning half and both of its claims hold on the other,
+    `not confirmed` where at least one does not, `nothing` where the data rule out that anything is worth pruning, and
+    `cannot tell` where they are too few for that. `top` is 0 in the last two. `tried` are the points on the tuning
+    half, none where nothing could have been told; `confirmed` is the chosen point on the half held out. `forecast` is
+    what was said beforehand, and `sentence` the outcome in words.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -338,7 +343,11 @@ class Tuning:
     modules_total: int
     tried: tuple[SweepPoint, ...]
     tuning_unpruned: Variant
-    held_out_unpruned: Variant
+    held_out_unpruned: Variant | None
     confirmed: SweepPoint | None
     sentence: str
     warnings: tuple[str, ...] = ()
+    tuning_base: Variant | None = None
+    held_out_base: Variant | None = None
+    outcome: Literal["", "confirmed", "not confirmed", "nothing", "cannot tell"] = ""
+    forecast: str = ""

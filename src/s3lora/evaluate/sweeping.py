@@ -30,7 +30,8 @@ from s3lora.spectrum.indices import INDICES, any_costly
 TRIED = ("mas-svd", "random", "random-matched")
 SWEPT = tuple(index.name for index in INDICES.values() if index.swept)
 TOPS = ("0", "10", "25%", "40%", "50%", "60%", "75%", "100%")
-UNPRUNED = "unpruned"
+#: The names of the two variants that every point lies between.
+UNPRUNED, BASE = "unpruned", "base"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def sweep(
         model = base if isinstance(base, LocalModel) else LocalModel(base)
         attached = model.attach(opened, first.source)
     reference = variant_of(bench, model, UNPRUNED, "adapter", attached)
-    alone = variant_of(bench, model, "base", "base", None)
+    alone = variant_of(bench, model, BASE, "base", None)
     points: list[SweepPoint] = []
     found: list[str] = []
     for task in tasks:
@@ -108,6 +109,7 @@ def sweep(
         found += bench.warnings(task.name, outcomes)
         points.append(point_of(bench, task, outcomes, reference[1], alone[1]))
     points = _allowed(bench, tasks, points)
+    front = _pareto([reference[0], alone[0], *points], safety, utility, bench)
     unknown = unseen(share for point in points for share in point.shares)
     return Sweep(
         setup=setup_of(model, seed, limit),
@@ -119,7 +121,8 @@ def sweep(
         unpruned=reference[0],
         points=tuple(points),
         spreads=tuple(_spreads(points)),
-        pareto=tuple(_pareto(points, safety, utility, bench)),
+        pareto=tuple(i - 2 for i in front if i >= 2),
+        pareto_variants=tuple((UNPRUNED, BASE)[i] for i in front if i < 2),
         correlations=correlations(ranked, scans),
         warnings=tuple(dict.fromkeys([*model.notes, *first.warnings, *_flat(tasks), *found, *unknown])),
     )
@@ -194,8 +197,8 @@ def _spreads(points: Sequence[SweepPoint]) -> list[ControlSpread]:
     return [ControlSpread(*key, len(values), fmean(values), min(values), max(values)) for key, values in groups.items()]
 
 
-def _pareto(points: Sequence[SweepPoint], safety: Key, utility: Key | None, bench: Bench) -> list[int]:
-    """Return the points that no other point beats on one axis without losing on the other, controls included."""
+def _pareto(points: Sequence[SweepPoint | Variant], safety: Key, utility: Key | None, bench: Bench) -> list[int]:
+    """Return the points that no other beats on one axis without losing on the other, controls and variants included."""
     axes = [(safety, bench.measures("safety")[safety])]
     if utility is not None:
         axes.append((utility, bench.measures("utility")[utility]))
@@ -208,7 +211,7 @@ def _pareto(points: Sequence[SweepPoint], safety: Key, utility: Key | None, benc
     return [i for i, mine in coordinates.items() if not beaten(mine)]
 
 
-def _coordinates(point: SweepPoint, axes: Sequence[tuple[Key, Measure]]) -> tuple[float, ...] | None:
+def _coordinates(point: SweepPoint | Variant, axes: Sequence[tuple[Key, Measure]]) -> tuple[float, ...] | None:
     """Return the point's values, less being better."""
     found = []
     for key, measure in axes:

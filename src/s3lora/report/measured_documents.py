@@ -57,8 +57,8 @@ def sweep_csv(sweep: Sweep) -> str:
     """Return one row a point, suite and measure, after those of the base and of the unpruned adapter."""
     rows: list[Sequence[object]] = [(*_ADAPTER, *_POINT, *_SHARES, *_METRIC, *_COMPARISON, *_LEARNED)]
     adapter = _source(sweep.adapter)
-    rows += _variant_rows(adapter, "base", sweep.base)
-    rows += _variant_rows(adapter, "unpruned", sweep.unpruned)
+    for kind, variant in (("base", sweep.base), ("unpruned", sweep.unpruned)):
+        rows += _variant_rows(adapter, kind, variant, pareto=kind in sweep.pareto_variants)
     chosen = set(sweep.pareto)
     for i, point in enumerate(sweep.points):
         rows += _point_rows(adapter, "pruned", point, pareto=i in chosen)
@@ -66,12 +66,14 @@ def sweep_csv(sweep: Sweep) -> str:
 
 
 def tuning_csv(tuning: Tuning) -> str:
-    """Return one row a point, suite and measure; `kind` tells the split and whether the adapter was pruned."""
+    """Return one row a point, suite and measure; `kind` tells the half and whether the adapter was pruned."""
     rows: list[Sequence[object]] = [(*_ADAPTER, *_POINT, *_SHARES, *_METRIC, *_COMPARISON, *_LEARNED)]
     adapter = _source(tuning.adapter)
+    rows += _variant_rows(adapter, "tuning base", tuning.tuning_base)
     rows += _variant_rows(adapter, "tuning unpruned", tuning.tuning_unpruned)
     for point in tuning.tried:
         rows += _point_rows(adapter, "tuning", point)
+    rows += _variant_rows(adapter, "held-out base", tuning.held_out_base)
     rows += _variant_rows(adapter, "held-out unpruned", tuning.held_out_unpruned)
     if tuning.confirmed is not None:
         rows += _point_rows(adapter, "held-out", tuning.confirmed)
@@ -82,9 +84,13 @@ def _source(source: Source | None) -> tuple[object, ...]:
     return (None, None) if source is None else (source.name, source.sha256)
 
 
-def _variant_rows(adapter: Sequence[object], kind: str, variant: Variant) -> list[Sequence[object]]:
-    about = (*adapter, kind, *[None] * (len(_POINT) - 1), *[None] * len(_SHARES))
-    return [(*about, *_metric(metric), *_compared(None), *_learned(None)) for metric in variant.metrics]
+def _variant_rows(
+    adapter: Sequence[object], kind: str, variant: Variant | None, pareto: bool | None = None
+) -> list[Sequence[object]]:
+    shares = [pareto if name == "pareto" else None for name in _SHARES]
+    about = (*adapter, kind, *[None] * (len(_POINT) - 1), *shares)
+    metrics = () if variant is None else variant.metrics
+    return [(*about, *_metric(metric), *_compared(None), *_learned(None)) for metric in metrics]
 
 
 def _point_rows(

@@ -43,6 +43,8 @@ LATER: dict[str, tuple[str, ...]] = {
     "Counts": ("inside",),
     "Setup": ("chat",),
     "Survey": ("inside",),
+    "Sweep": ("pareto_variants",),
+    "Tuning": ("tuning_base", "held_out_base", "outcome", "forecast"),
     "Metric": ("unknown", "least", "most", "clusters", "values"),
     "PairedComparison": ("clusters", "p_holm"),
     "SweepPoint": ("shares",),

@@ -94,6 +94,7 @@ class _Contrasts:
             squares = squares + 2 * size * np.eye(2)
             n += 2
         self.spread: Numbers = squares / max(n - 1, 1)
+        self.plain = self.mean.tolist(), self.spread.tolist()
         self.n = n
         cubes = [float(np.mean(off[0] ** (3 - k) * off[1] ** k)) for k in range(4)]
         # A rate is as skewed as its value says, and has been given its spread.
@@ -101,8 +102,9 @@ class _Contrasts:
 
     def contrast(self, lost: float, learned: float) -> tuple[float, float, float]:
         """Return mean, standard deviation and skewness of a cluster, of a weighted sum of what was lost and learned."""
-        direction = np.array([lost, learned])
-        mean, variance = float(direction @ self.mean), float(direction @ self.spread @ direction)
+        # Plain numbers: the ends of an interval ask for some hundred of these.
+        (x, y), ((xx, xy), (_, yy)) = self.plain
+        mean, variance = lost * x + learned * y, lost**2 * xx + 2 * lost * learned * xy + learned**2 * yy
         if variance <= 0:
             return mean, 0.0, 0.0
         a, b, c, d = self.cubes
