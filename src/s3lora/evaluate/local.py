@@ -88,6 +88,11 @@ class LocalModel:
         """Return a digest of the base's weights and of what is switched on."""
         return digest_of([self.base_identity, self.adapters.state.identity])
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Return the tokens that end an answer."""
+        return tuple(self._stops)
+
     def attach(self, adapter: Adapter | str | Path, source: Source | None = None) -> Attached:
         """Load an adapter beside the others; see `AttachedAdapters.attach`."""
         return self.adapters.attach(adapter, source)

@@ -41,10 +41,14 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class MeasureColumn:
-    """One number an item, None where the measure does not apply (an unparsable verdict); weights default to 1."""
+    """One number an item, None where the measure does not apply (an unparsable verdict); weights default to 1.
+
+    Items with the same name in `clusters` belong together; without clusters each item stands alone.
+    """
 
     values: tuple[float | None, ...]
     weights: tuple[float, ...] | None = None
+    clusters: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
