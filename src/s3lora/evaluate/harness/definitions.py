@@ -64,7 +64,7 @@ def read_definitions(path: Path, metrics: Callable[[str], bool]) -> tuple[str, l
 
     Raises UsageError for a file that cannot be read, and HarnessError for what would run code.
     """
-    reader = _Reader(path.parent, metrics)
+    reader = _DefinitionReader(path.parent, metrics)
     told = reader.read(path)
     name = told.get("group", told.get("task"))
     if not isinstance(name, str) or not name.strip():
@@ -72,7 +72,7 @@ def read_definitions(path: Path, metrics: Callable[[str], bool]) -> tuple[str, l
     return printable(name, 80), list(reader.specs(told, path, 0))
 
 
-class _Reader:
+class _DefinitionReader:
     """Reads the files of one folder."""
 
     def __init__(self, folder: Path, metrics: Callable[[str], bool]) -> None:
