@@ -40,8 +40,8 @@ TASKS: dict[str, dict[str, Any]] = {
         "generation_kwargs": {"until": ["\n", "e"], "max_gen_toks": 8},
         "metric_list": [{"metric": "exact_match"}],
         "filter_list": [
-            {"name": "any", "filter": [{"function": "regex", "regex_pattern": "([a-z0-9])"}, {"function": "take_first"}]},
-            {"name": "strict", "filter": [{"function": "regex", "regex_pattern": r"(\d+)"}, {"function": "take_first"}]},
+            {"name": name, "filter": [{"function": "regex", "regex_pattern": pattern}, {"function": "take_first"}]}
+            for name, pattern in (("any", "([a-z0-9])"), ("strict", r"(\d+)"))
         ],
     },
     "likely": {

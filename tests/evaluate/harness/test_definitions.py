@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -178,9 +179,7 @@ BROKEN = {
     ),
     "aliases that grow": (
         "a: &a [x,x,x,x,x,x,x,x,x]\n"
-        + "".join(
-            f"{b}: &{b} [*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a}]\n" for a, b in zip("abcdefgh", "bcdefghi")
-        ),
+        + "".join(f"{b}: &{b} [*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a}]\n" for a, b in pairwise("abcdefghi")),
         "holds too much for a task",
     ),
     "an alias of itself": ("task: &a [*a]\n", "holds too much for a task"),
@@ -205,5 +204,5 @@ def test_pipes_are_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "docs.json")
     with pytest.raises(UsageError, match=r"its data cannot be read \(not a regular file"):
         read(folder / "choices.yaml")
-    with pytest.raises(UsageError, match="is not called .yaml"):
+    with pytest.raises(UsageError, match=r"is not called \.yaml"):
         read(write(folder / "task.txt", task("choices")))

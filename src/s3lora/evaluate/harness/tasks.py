@@ -83,11 +83,7 @@ def _build(spec: Spec) -> list[Any]:
     wanted: Any = spec if alone or isinstance(spec, str) else {"group": "changed", "task": [dict(spec)]}
     try:
         with quiet():
-            tasks = list(manager.load([wanted])["tasks"].values())
-            for task in tasks:
-                if task.get_config("num_fewshot") is None:
-                    task.set_config("num_fewshot", 0)
-                task.set_fewshot_seed(seed=FEW_SHOT_SEED)
+            tasks = [prepared(task) for task in manager.load([wanted])["tasks"].values()]
     except Exception as error:  # a network, a hub, file formats and templates fail in as many ways
         away = "its data needs a network, or a copy in the cache of Hugging Face" if _is_away(error) else None
         what = f"the task cannot be built ({reason_of(error)})"
@@ -98,6 +94,14 @@ def _build(spec: Spec) -> list[Any]:
         if getattr(task, "MULTIMODAL", False):
             raise HarnessError("asks about images or sound, and only texts are put to the model", file=task.task_name)
     return tasks
+
+
+def prepared(task: Any) -> Any:
+    """Return a task of lm-eval's as its own evaluation prepares it: with a number and a draw of few-shot examples."""
+    if task.get_config("num_fewshot") is None:
+        task.set_config("num_fewshot", 0)
+    task.set_fewshot_seed(seed=FEW_SHOT_SEED)
+    return task
 
 
 def _refuse_unknown(name: str, manager: Any) -> None:
