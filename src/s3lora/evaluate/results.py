@@ -43,7 +43,7 @@ class Measure:
 class MeasureColumn:
     """One number an item, None where the measure does not apply (an unparsable verdict); weights default to 1.
 
-    Items with the same name in `clusters` belong together; without clusters each item stands alone.
+    `clusters` names what each item belongs to, such as the behaviour of which it is a case, where items share one.
     """
 
     values: tuple[float | None, ...]

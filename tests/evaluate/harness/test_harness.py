@@ -329,7 +329,7 @@ def test_eval(tiny: Path, adapter: Path, folder: Path, tmp_path: Path, capfd: Ca
     names = ",".join(f"harness:{folder}/{name}.yaml" for name in ("choices", "sums", "rolling", "both"))
 
     def run(form: str, name: str) -> str:
-        given = ("--suite", names, "--limit", "8", "--no-cost", "--format", form)
+        given = ("--suite", names, "--limit", "12", "--no-cost", "--format", form)
         result = call(capfd, "eval", adapter, "--base", tiny, *given, "--cache", tmp_path / "c", "-o", tmp_path / name)
         assert (result.status, result.err) == (0, "")
         assert is_clean(result, tmp_path / name, tmp_path, folder, tiny.parent)
@@ -338,11 +338,11 @@ def test_eval(tiny: Path, adapter: Path, folder: Path, tmp_path: Path, capfd: Ca
     document = validated("eval", run("json", "one"))
     suites = {suite["name"]: suite for suite in document["suites"]}
     assert list(suites) == [f"harness:{name}" for name in ("choices", "sums", "rolling", "both")]
-    assert {data["n"] for suite in suites.values() for data in suite["data"]} == {8}
+    assert {data["n"] for suite in suites.values() for data in suite["data"]} == {12}
     for variant in document["variants"]:
         metrics = {(m["suite"], m["measure"]): m for m in variant["metrics"]}
         assert metrics["harness:choices", "acc"]["interval"] == "wilson"
-        assert metrics["harness:choices", "acc"]["n"] == 8
+        assert metrics["harness:choices", "acc"]["n"] == 12
         assert metrics["harness:rolling", "loss_per_word"]["interval"] == "bootstrap"
     losses = [m["value"] for v in document["variants"] for m in v["metrics"] if m["measure"] == "loss_per_word"]
     assert len(set(losses)) == 3
@@ -354,7 +354,7 @@ def test_eval(tiny: Path, adapter: Path, folder: Path, tmp_path: Path, capfd: Ca
     assert "harness:choices" in text
     assert "lm-evaluation-harness" in text
     records = [json.loads(line) for line in (tmp_path / "one" / "records.jsonl").read_text().splitlines()]
-    assert len(records) == 3 * 4 * 8
+    assert len(records) == 3 * 4 * 12
     assert "choices" in {record["task"] for record in records}
     assert "Question" not in (tmp_path / "one" / "records.jsonl").read_text()
 
