@@ -116,7 +116,9 @@ class HarnessSuite:
         yield "prompts are plain text, as the task writes them, without a chat template"
 
 
-def build_suite(spec: str, take: Callable[[Sequence[DataItem]], Sequence[int]], tokens: int | None = None) -> HarnessSuite:
+def build_suite(
+    spec: str, take: Callable[[Sequence[DataItem]], Sequence[int]], tokens: int | None = None
+) -> HarnessSuite:
     """Return the suite of what follows `harness:`; raises what `load_tasks` raises.
 
     Parameters:
