@@ -68,9 +68,9 @@ store_options = all_options(
 
 def suite_option(default: str) -> Callable[[Command], Command]:
     """Return `--suite` with a default."""
-    from s3lora.evaluate.suites import SUITES
+    from s3lora.evaluate.suites import suite_names
 
-    named = f"Some of {', '.join(SUITES)}."
+    named = f"Some of {suite_names()}."
     return click.option("--suite", default=default, show_default=True, metavar="NAMES", help=named)
 
 
@@ -105,7 +105,7 @@ def _tokens(text: str | None, names: tuple[str, ...]) -> dict[str, int]:
         return {}
     if re.fullmatch(r"[1-9]\d{0,5}", text):
         return dict.fromkeys(names, int(text))
-    parts = [re.fullmatch(r"([a-z-]+)=([1-9]\d{0,5})", part) for part in words(text)]
+    parts = [re.fullmatch(r"([a-z-]+(?::[^=]+)?)=([1-9]\d{0,5})", part) for part in words(text)]
     found = {part[1]: int(part[2]) for part in parts if part is not None}
     if not parts or None in parts:
         raise UsageError(f"--tokens {printable(text, 60)} cannot be read", fix="write 32, or safety=32,planning=96")

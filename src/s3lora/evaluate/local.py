@@ -113,6 +113,11 @@ class LocalModel:
         """Return what is put around every prompt, for the record."""
         return facts_of(self.template.setup, self.template.date)
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Return the tokens that end an answer."""
+        return tuple(self._stops)
+
     def attach(self, adapter: Adapter | str | Path, source: Source | None = None) -> Attached:
         """Load an adapter beside the others; see `AttachedAdapters.attach`."""
         return self.adapters.attach(adapter, source)
