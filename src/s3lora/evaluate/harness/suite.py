@@ -76,7 +76,7 @@ class HarnessSuite:
             values = tuple(value for value, _ in pairs)
             weights = tuple(weight for _, weight in pairs)
             plain = all(weight == 1 for value, weight in pairs if value is not None)
-            columns[measure.name] = MeasureColumn(values, None if plain else weights, clusters)
+            columns[measure.name] = MeasureColumn(values, None if plain else weights, clusters=clusters)
         records = tuple(
             {"task": item.task.task_name, "id": item.number, "item": item.digest}
             | {name: value[0] for name, value in one.items() if isinstance(value, list)}
