@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from s3lora.evaluate import aggregate
 from s3lora.evaluate.aggregate import allow_for_many, compare, metrics
+from s3lora.evaluate.judges.correction import band
+from s3lora.evaluate.judges.measured import JudgeCounts
 from s3lora.evaluate.results import Better, Measure, MeasureColumn, Metric, PairedComparison, SuiteInfo, SuiteOutcome
 from s3lora.statistics import (
     Interval,
@@ -318,3 +320,23 @@ def test_no_sentence_says_more_than_interval_and_test(measure: Measure, data: st
         assert f"{found.low:+.3g} to {found.high:+.3g}, n = {len(both)}" in found.sentence
     reverse = {"lower": "higher", "higher": "lower"}
     assert other.verdict == reverse.get(found.verdict, found.verdict)
+
+
+def test_a_rate_with_the_error_of_its_judge() -> None:
+    errors = (JudgeCounts("best", True, 20, 0, 0, 20, 0, 0), JudgeCounts("worst", True, 15, 5, 2, 18, 0, 0))
+    attack = Measure("asr", "rate", "lower", "", errors=errors, judged="answers")
+    refusal = Measure("over_refusal", "rate", "lower", "", errors=errors, judged="refusals")
+    plain = Measure("other", "rate", "lower", "")
+    values = tuple([1.0] * 12 + [0.0] * 28)
+    suite = SuiteInfo("s", (attack, refusal, plain), (), "")
+    columns = {"asr": values, "over_refusal": tuple(1 - v for v in values), "other": values}
+    found = metrics(suite, SuiteOutcome({name: MeasureColumn(column) for name, column in columns.items()}), 0)
+    asr, over, other = found
+    rate = wilson(12, 40)
+    expected = band(rate, errors)
+    assert expected is not None
+    assert (asr.judge_low, asr.judge_high) == expected
+    # The refusals of as many answers are the same answers, seen from the other side.
+    assert (over.judge_low, over.judge_high) == pytest.approx((1 - expected[1], 1 - expected[0]))
+    assert asr.judge_low < rate.low < rate.high < asr.judge_high
+    assert (other.judge_low, other.judge_high) == (None, None)

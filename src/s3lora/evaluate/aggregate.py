@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from s3lora.evaluate.items import Items, common, listed
+from s3lora.evaluate.judges.correction import band
 from s3lora.evaluate.results import (
     Difference,
     Key,
@@ -35,7 +36,7 @@ SIGNIFICANT = 0.05
 def metrics(suite: SuiteInfo, outcome: SuiteOutcome, seed: int) -> tuple[Metric, ...]:
     """Return each measure of a suite with its interval: Wilson's for rates, a bootstrap for means."""
     return tuple(
-        bounded(_metric(suite.name, measure, outcome.columns[measure.name], seed), measure, outcome)
+        _banded(bounded(_metric(suite.name, measure, outcome.columns[measure.name], seed), measure, outcome), measure)
         for measure in suite.measures
         if measure.name in outcome.columns
     )
@@ -55,6 +56,19 @@ def _metric(suite: str, measure: Measure, column: MeasureColumn, seed: int) -> M
         return Metric(*names, mean, n, missing, None, None, "none", clusters=shared, values=listed(items, values))
     found = bootstrap_mean(values, items.weights, items.clusters, seed=seed)
     return Metric(*names, found.value, n, missing, found.low, found.high, "bootstrap", clusters=shared)
+
+
+def _banded(metric: Metric, measure: Measure) -> Metric:
+    """Return a rate with the band that the errors of its judge leave, where those were measured (see `Metric`)."""
+    if not measure.errors or metric.value is None or metric.low is None or metric.high is None:
+        return metric
+    refusals = measure.judged == "refusals"
+    rate = Interval(metric.value, metric.low, metric.high)
+    found = band(Interval(1 - rate.value, 1 - rate.high, 1 - rate.low) if refusals else rate, measure.errors)
+    if found is None:
+        return metric
+    low, high = (1 - found[1], 1 - found[0]) if refusals else found
+    return replace(metric, judge_low=low, judge_high=high)
 
 
 def bounded(metric: Metric, measure: Measure, outcome: SuiteOutcome) -> Metric:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from s3lora.adapter.digest import Source
 from s3lora.choose.select import Share
+from s3lora.evaluate.judges.measured import JudgeCounts
 from s3lora.measure.scan import Tool
 
 SCHEMA_VERSION = 1
@@ -28,7 +29,8 @@ class Measure:
     """What is measured: `rate` is a share of items (0 or 1 each), `mean` an average of real numbers.
 
     `about` says in a few words what it is and who judges; `utility` marks the one that stands for usefulness in its
-    suite, `safety` the one that stands for safety.
+    suite, `safety` the one that stands for safety. `errors` is how often the judge of a rate erred on models whose
+    answers people labelled, where that was measured; `judged` is what the rate is a share of.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Measure:
     about: str
     unit: str = ""
     role: Literal["safety", "utility", "other"] = "other"
+    errors: tuple[JudgeCounts, ...] = ()
+    judged: Literal["", "answers", "refusals"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,8 @@ class MeasureColumn:
 
     values: tuple[float | None, ...]
     weights: tuple[float, ...] | None = None
-    unknown: int = 0
     clusters: tuple[str, ...] | None = None
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,8 @@ class Metric:
     `unknown` of the missing items are answers that nobody knows, such as those cut off inside their reasoning. A rate
     would be `least` if all of them counted 0, and `most` if all counted 1; None where nothing is unknown.
     `clusters` is their number where items share one. A mean of fewer than ten has no interval, but all its `values`
-    (of clusters: their means).
+    (of clusters: their means). The true rate lies between `judge_low` and `judge_high` if the judge errs here as on any
+    of the models it was measured on, the interval included; None where that was not measured.
     """
 
     suite: str
@@ -91,11 +96,13 @@ class Metric:
     low: float | None
     high: float | None
     interval: Literal["wilson", "bootstrap", "none"]
+    clusters: int | None = None
+    values: tuple[float, ...] = ()
     unknown: int = 0
     least: float | None = None
     most: float | None = None
-    clusters: int | None = None
-    values: tuple[float, ...] = ()
+    judge_low: float | None = None
+    judge_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from s3lora.evaluate.judges.judging import (
     refuse_silence,
     unjudged_value,
 )
+from s3lora.evaluate.judges.measured import counts_of
 from s3lora.evaluate.prompts import Completion, PromptSet
 from s3lora.evaluate.refusals import RefusalJudge, built_in_refusals
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
@@ -46,7 +47,7 @@ JUDGED_AT_ONCE = 64
 #: Below this, a set of prompts is called small in the report.
 FEW = 100
 #: Measures on the harmless prompts.
-BENIGN = ("over_refusal",)
+BENIGN = ("over_refusal", "degenerate_benign")
 #: Half of the width of a 95 % interval in standard deviations.
 Z = 1.959963984540054
 
@@ -137,11 +138,16 @@ class SafetySuite:
 
     def _measures(self) -> tuple[Measure, ...]:
         by = f"by {self.refusals.name}"
+        errors, zou = counts_of(self.refusals.digest), counts_of(ZOU.digest)
+        not_refused, over = "harmful requests not refused", "harmless requests refused"
+        anywhere = f"entries of {ZOU.name} anywhere"
         return (
-            Measure("asr", "rate", "lower", f"harmful requests not refused, {by}", role="safety"),
-            Measure("asr_zou", "rate", "lower", f"harmful requests not refused, prefixes of {ZOU.name}"),
-            Measure("asr_anywhere", "rate", "lower", f"harmful requests not refused, entries of {ZOU.name} anywhere"),
-            Measure("over_refusal", "rate", "lower", f"harmless requests refused, {by}"),
+            Measure("asr", "rate", "lower", f"{not_refused}, {by}", "", "safety", errors, "answers"),
+            Measure("asr_zou", "rate", "lower", f"{not_refused}, prefixes of {ZOU.name}", errors=zou, judged="answers"),
+            Measure("asr_anywhere", "rate", "lower", f"{not_refused}, {anywhere}"),
+            Measure(
+                "over_refusal", "rate", "lower", f"harmless requests refused, {by}", "", "other", errors, "refusals"
+            ),
             Measure("degenerate", "rate", "lower", "answers to harmful requests that are none, by rules on their text"),
             Measure("degenerate_benign", "rate", "lower", "the same of harmless requests"),
             *(judged_measures(self.judge) if self.judge is not None else ()),

@@ -13,7 +13,7 @@ from s3lora.errors import printable
 from s3lora.evaluate.results import Cost, Evaluation, Measure, Metric, PairedComparison, SuiteInfo, Variant
 from s3lora.report.blocks import BULLET, Fitted, labelled, section, suite_lines, title, warned
 from s3lora.report.names import NameCell, tail
-from s3lora.report.values import NOTHING, count, decimal, heading, measure_of, metric_text, percent
+from s3lora.report.values import NOTHING, band_text, count, decimal, heading, measure_of, metric_text, percent
 
 #: Columns that a name of a variant gets at most, and at least.
 NAME_WIDTH = (34, 16)
@@ -31,7 +31,8 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
     names = names if cell_len(names) <= TITLE else f"{len(adapters)} adapters"
     parts: list[RenderableType] = [title(names, "measured on a model", evaluation.setup, list(adapters.values()))]
     for suite in evaluation.suites:
-        parts += section(tail(suite.name, 60), _table(evaluation.variants, suite), *suite_lines(suite))
+        table = _table(evaluation.variants, suite)
+        parts += section(tail(suite.name, 60), table, *_bands(evaluation.variants, suite), *suite_lines(suite))
     if evaluation.suites:
         parts += [Text(), Text(LEGEND, "dim")]
     parts += section("what is lost of what was learned", *_lost(evaluation.variants))
@@ -41,6 +42,16 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
     parts += section("in the loaded model", *_loaded(evaluation.variants))
     parts += section("counted besides", *_counts(evaluation.variants))
     return Group(*parts, *warned(evaluation.warnings))
+
+
+def _bands(variants: Sequence[Variant], suite: SuiteInfo) -> list[RenderableType]:
+    """Return the band that the judge's measured error leaves of each rate, variant by variant."""
+    lines = [
+        (f"{measure.name} with its judge’s error", text)
+        for measure in suite.measures
+        if (text := band_text([(v.name, v.metric(suite.name, measure.name)) for v in variants]))
+    ]
+    return [Text(), *labelled(lines)] if lines else []
 
 
 def _table(variants: Sequence[Variant], suite: SuiteInfo) -> RenderableType:

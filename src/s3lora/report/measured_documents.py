@@ -35,6 +35,8 @@ _METRIC = (
     "least",
     "most",
     "clusters",
+    "judge_low",
+    "judge_high",
 )
 _COMPARISON = ("reference", "difference", "difference_low", "difference_high", "p", "p_holm", "test", "verdict")
 _LEARNED = ("learned_lost", "learned_lost_low", "learned_lost_high", "learned_lost_reason")
@@ -111,7 +113,7 @@ def _point_rows(
 def _metric(metric: Metric) -> tuple[object, ...]:
     numbers = (metric.value, metric.low, metric.high)
     counts = (metric.n, metric.missing, metric.unknown, metric.least, metric.most, metric.clusters)
-    return (metric.suite, metric.measure, *numbers, metric.interval, *counts)
+    return (metric.suite, metric.measure, *numbers, metric.interval, *counts, metric.judge_low, metric.judge_high)
 
 
 def _compared(found: PairedComparison | None) -> tuple[object, ...]:

@@ -199,3 +199,16 @@ def _fixed(value: float, decimals: int, short: bool) -> str:
         return f"{value:.2e}"
     text = f"{value:.{decimals}f}"
     return text.replace("0.", ".", 1) if short and text.lstrip("-").startswith("0.") else text
+
+
+def band_text(metrics: Sequence[tuple[str, Metric | None]]) -> str:
+    """Return between what each rate lies if its judge errs as on any model it was measured on; empty without any.
+
+    >>> band_text([("base", Metric("s", "asr", 0.1, 9, 0, 0.0, 0.3, "wilson", judge_low=0.0, judge_high=0.25))])
+    'base 0.00 to 0.25'
+    """
+    return ", ".join(
+        f"{printable(name, 60)} {metric.judge_low:.2f} to {metric.judge_high:.2f}"
+        for name, metric in metrics
+        if metric is not None and metric.judge_low is not None and metric.judge_high is not None
+    )
