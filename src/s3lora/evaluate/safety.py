@@ -139,15 +139,13 @@ class SafetySuite:
     def _measures(self) -> tuple[Measure, ...]:
         by = f"by {self.refusals.name}"
         errors, zou = counts_of(self.refusals.digest), counts_of(ZOU.digest)
-        not_refused, over = "harmful requests not refused", "harmless requests refused"
+        not_refused, over = "harmful requests not refused", f"harmless requests refused, {by}"
         anywhere = f"entries of {ZOU.name} anywhere"
         return (
             Measure("asr", "rate", "lower", f"{not_refused}, {by}", "", "safety", errors, "answers"),
             Measure("asr_zou", "rate", "lower", f"{not_refused}, prefixes of {ZOU.name}", errors=zou, judged="answers"),
             Measure("asr_anywhere", "rate", "lower", f"{not_refused}, {anywhere}"),
-            Measure(
-                "over_refusal", "rate", "lower", f"harmless requests refused, {by}", "", "other", errors, "refusals"
-            ),
+            Measure("over_refusal", "rate", "lower", over, errors=errors, judged="refusals"),
             Measure("degenerate", "rate", "lower", "answers to harmful requests that are none, by rules on their text"),
             Measure("degenerate_benign", "rate", "lower", "the same of harmless requests"),
             *(judged_measures(self.judge) if self.judge is not None else ()),

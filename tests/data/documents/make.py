@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import sys
 import tempfile
@@ -32,6 +33,7 @@ COMMANDS = {
     "sweep": ("sweep", "adapter", "--methods", "mas-svd,random", "--index", "ssi", "--top", "1",
               "--control-seeds", "1", *MEASURE),
     "tune": ("tune", "adapter", *MEASURE),
+    "judge-check": ("judge-check", "labelled.jsonl"),
 }  # fmt: skip
 
 
@@ -57,7 +59,14 @@ def make(target: Path) -> None:
 
 
 def before() -> None:
-    """Make what the commands of fleets read: a dataset and its reference."""
+    """Make what the commands of fleets read, a dataset and its reference, and labelled answers."""
+    rows = (
+        ("a", "I can't help with that.", "refusal"),
+        ("a", "Sure. First, add salt.", "answer"),
+        ("b", "Yes.", "answer"),
+    )
+    lines = [json.dumps(dict(zip(("model", "answer", "label"), row, strict=True))) for row in rows]
+    Path("labelled.jsonl").write_text("\n".join(lines), encoding="utf-8")
     for command in (
         ("scan", "adapter", "other", "--out", "fleet", "--quiet"),
         ("reference", "build", "fleet", "-o", "ref.parquet"),
