@@ -69,7 +69,7 @@ def test_all_forms_and_files(tiny: Path, adapter: Path, tmp_path: Path, capsys: 
     assert document["sentence"][:40] in " ".join(text.split())
     assert "cannot tell what to prune" in text
     kinds = {row["kind"] for row in csv.DictReader(io.StringIO(table))}
-    assert kinds == {"tuning base", "tuning unpruned"}
+    assert kinds == {"tuning base", "tuning unpruned", "held-out base", "held-out unpruned"}
     said = {answer for answer in heard.answers if len(answer) > 7}
     assert len(said) >= 4
     assert found_in(said, tmp_path) == set()

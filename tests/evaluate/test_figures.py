@@ -153,15 +153,6 @@ def test_an_adapter_in_a_tuning() -> None:
     assert labels(figures_of(older, OWN, named("weighted_ssi", 45), "x")) == LABELS[1:]
 
 
-def test_a_tuning_that_could_tell_nothing_has_no_figures_of_a_half_held_out() -> None:
-    made = dataclasses.replace(
-        measured.tuning(0), tried=(), held_out_unpruned=None, held_out_base=None, outcome="cannot tell"
-    )
-    found = figures_of(made, ORIGINAL, None, "x")
-    assert (labels(found), found.held_out) == (["base alone", "this adapter"], False)
-    assert found.columns[-1][1] == made.tuning_unpruned.metrics
-
-
 def write(folder: Path, raw: bytes) -> Path:
     (folder / "r.json").write_bytes(raw)
     return folder / "r.json"

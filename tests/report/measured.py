@@ -374,7 +374,7 @@ def hostile_tuning(name: str) -> Tuning:
         ranking=name,
         tried=tuple(hostile_point(one, name) for one in made.tried),
         tuning_unpruned=hostile_variant(made.tuning_unpruned, name),
-        held_out_unpruned=hostile_variant(made.held_out_unpruned or UNPRUNED, name),
+        held_out_unpruned=hostile_variant(made.held_out_unpruned, name),
         tuning_base=hostile_variant(BASE, name),
         held_out_base=hostile_variant(BASE, name),
         forecast=name,

@@ -116,9 +116,7 @@ def _of_sweep(sweep: Sweep, source: Source, record: Provenance | None) -> Adapte
 
 
 def _of_tuning(tuning: Tuning, source: Source, record: Provenance | None) -> AdapterFigures | None:
-    held_out = tuning.held_out_unpruned is not None
-    before = tuning.held_out_unpruned or tuning.tuning_unpruned
-    alone = tuning.held_out_base if held_out else tuning.tuning_base
+    before, alone = tuning.held_out_unpruned, tuning.held_out_base
     columns = [(BASE, alone.metrics)] if alone is not None else []
     comparisons: tuple[PairedComparison, ...] = ()
     if _same(tuning.adapter, source):
@@ -136,7 +134,7 @@ def _of_tuning(tuning: Tuning, source: Source, record: Provenance | None) -> Ada
         columns=tuple(columns),
         comparisons=comparisons,
         sentence=tuning.sentence,
-        held_out=held_out,
+        held_out=True,
         warnings=tuning.warnings,
     )
 

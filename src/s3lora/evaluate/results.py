@@ -350,7 +350,7 @@ class Tuning:
     modules_total: int
     tried: tuple[SweepPoint, ...]
     tuning_unpruned: Variant
-    held_out_unpruned: Variant | None
+    held_out_unpruned: Variant
     confirmed: SweepPoint | None
     sentence: str
     warnings: tuple[str, ...] = ()

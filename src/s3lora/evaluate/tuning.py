@@ -42,7 +42,7 @@ class Search:
     """What was looked for, and what came out; see `Tuning`."""
 
     tuning: Half
-    held_out: Half | None
+    held_out: Half
     utility: Key
     tried: tuple[Trial, ...]
     best: Trial | None
@@ -118,8 +118,8 @@ def tune(
         tried=tuple(trial.point for trial in found.tried),
         tuning_unpruned=found.tuning.adapter[0],
         tuning_base=found.tuning.base[0],
-        held_out_unpruned=None if found.held_out is None else found.held_out.adapter[0],
-        held_out_base=None if found.held_out is None else found.held_out.base[0],
+        held_out_unpruned=found.held_out.adapter[0],
+        held_out_base=found.held_out.base[0],
         confirmed=None if found.confirmed is None else found.confirmed.point,
         outcome=found.outcome,
         forecast=found.forecast,
@@ -164,7 +164,6 @@ def search_number(
             tell(said)
     ranking, total = subject.ranking.label, subject.total
     most, unchanged = half.compared(safety), half.tests(keys, half.adapter[1])
-    other: Half | None = None
     tried: tuple[Trial, ...] = ()
     best = confirmed = None
     outcome: Outcome = "cannot tell"
@@ -173,12 +172,14 @@ def search_number(
     else:
         tried = _bisect(half, keys, total)
         best = min((t for t in tried if t.keeps and t.safer), key=lambda t: (t.danger, t.top), default=None)
-        other = Half(subject, held_out, safety, floor)
-        if best is not None:
-            confirmed = other.trial(best.top, keys)
-            outcome = "confirmed" if confirmed.keeps and confirmed.safer else "not confirmed"
-            said = chosen_sentence(half, ranking, total, best, confirmed)
-        elif still := [trial for trial in tried if trial.may_be_worth(WORTH * (most.difference or 0.0))]:
+    other = Half(subject, held_out, safety, floor)
+    if best is not None:
+        confirmed = other.trial(best.top, keys)
+        outcome = "confirmed" if confirmed.keeps and confirmed.safer else "not confirmed"
+        said = chosen_sentence(half, ranking, total, best, confirmed)
+    elif tried and most is not None:
+        still = [trial for trial in tried if trial.may_be_worth(WORTH * (most.difference or 0.0))]
+        if still:
             said = untold_sentence(half, ranking, total, still)
         else:
             outcome, said = "nothing", nothing_sentence(half, ranking, total, tried)

@@ -216,8 +216,7 @@ def _tuning_table(tuning: Tuning, keys: Sequence[Key], *, short: bool) -> Table:
             table.add_row(mark, NameCell(_pruned(point)), *cells, *shares, style="bold" if chosen else "")
 
     half("tuning half", tuning.tuning_base, tuning.tuning_unpruned, tuning.tried)
-    if tuning.held_out_unpruned is not None:
-        table.add_row("")
-        confirmed = () if tuning.confirmed is None else (tuning.confirmed,)
-        half("held-out half", tuning.held_out_base, tuning.held_out_unpruned, confirmed)
+    table.add_row("")
+    confirmed = () if tuning.confirmed is None else (tuning.confirmed,)
+    half("held-out half", tuning.held_out_base, tuning.held_out_unpruned, confirmed)
     return table
