@@ -9,8 +9,8 @@ import click
 from s3lora.cli.measuring import (
     check_folder,
     data_options,
-    load_model,
     model_options,
+    named_model,
     open_store,
     progress_bar,
     settings_of,
@@ -74,7 +74,7 @@ def tune_command(path: str, form: str, output: str | None, **options: Any) -> No
     with open_store(options) as store, progress_bar() as advance:
         result = tune(
             path,
-            load_model(options),
+            named_model(options),
             tuning,
             held_out,
             method=options["method"],

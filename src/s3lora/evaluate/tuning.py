@@ -10,6 +10,7 @@ from math import ceil, log2
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import UsageError
 from s3lora.evaluate.attach import Attached
+from s3lora.evaluate.base_model import BaseToLoad, loaded
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.local import LocalModel
@@ -71,7 +72,7 @@ class _Tuner:
 
 def tune(
     adapter: str | os.PathLike[str],
-    base: str | LocalModel,
+    base: str | BaseToLoad | LocalModel,
     tuning: Sequence[Suite],
     held_out: Sequence[Suite],
     *,
@@ -117,7 +118,7 @@ def tune(
         safety, utility = bench.axis("safety"), bench.axis("utility")
         if safety is None or utility is None:
             raise UsageError("tuning needs a suite for safety and one for utility", fix="add safety, and planning")
-        model = base if isinstance(base, LocalModel) else LocalModel(base)
+        model = loaded(base, [opened], advance)
         tuner = _Tuner(model, model.attach(opened, scans[method].source), ranking, scans)
     first = tuner.split(bench)
     tried = _bisect(tuner, first, total, floor)

@@ -1,0 +1,40 @@
+"""A base model that is named, and loaded only when all that can be checked without it has been."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from s3lora.adapter.model import Adapter
+from s3lora.evaluate.bench import Advance
+from s3lora.evaluate.local import LocalModel
+
+#: What the progress says meanwhile.
+LOADING = "loading the model"
+
+
+@dataclass(frozen=True)
+class BaseToLoad:
+    """The arguments of `LocalModel`."""
+
+    base: str
+    device: str | None = None
+    dtype: str | None = None
+    batch_size: int | None = None
+
+    def load(self, adapters: Sequence[Adapter] = ()) -> LocalModel:
+        """Load it; raises as `LocalModel` does, for adapters that do not fit before the weights are read."""
+        return LocalModel(
+            self.base, device=self.device, dtype=self.dtype, batch_size=self.batch_size, adapters=adapters
+        )
+
+
+def loaded(
+    base: str | BaseToLoad | LocalModel, adapters: Sequence[Adapter], advance: Advance | None = None
+) -> LocalModel:
+    """Return the model, loaded now unless it is already; `advance` is told of it before."""
+    if isinstance(base, LocalModel):
+        return base
+    if advance is not None:
+        advance(0.0, LOADING)
+    return (BaseToLoad(base) if isinstance(base, str) else base).load(adapters)
