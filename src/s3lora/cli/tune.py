@@ -9,6 +9,7 @@ import click
 from s3lora.cli.measuring import (
     check_folder,
     data_options,
+    is_page,
     model_options,
     named_model,
     open_store,
@@ -56,17 +57,18 @@ from s3lora.spectrum.methods import METHODS
 )
 @cost_option
 @store_options
-@format_option("json", "csv")
+@format_option("json", "csv", "html")
 def tune_command(path: str, form: str, output: str | None, **options: Any) -> None:
     """Find the number of modules whose pruning gains most safety at a bounded loss of usefulness.
 
     The data is cut in two: one half to choose on, the other to check the choice. That nothing is worth pruning is a
-    possible outcome. --limit counts the items of one half.
+    possible outcome. --limit counts the items of one half. With --output the folder gets tuning.json, tuning.csv and
+    report.html.
 
     \b
     s3lora tune my-adapter --base ./model --index weighted-ssi --harmful advbench.csv --limit 100
     """  # fmt: skip
-    check_folder(output)
+    check_folder(output, form)
     from s3lora.evaluate.suites import split_suites
     from s3lora.evaluate.tuning import tune
 
@@ -90,10 +92,14 @@ def tune_command(path: str, form: str, output: str | None, **options: Any) -> No
     from s3lora.report.measured_documents import tuning_csv
 
     files = {"tuning.json": to_json(result), "tuning.csv": tuning_csv(result)}
-    write_files(output, files)
+    if output is not None or form == "html":
+        from s3lora.report.page import tuning_page
+
+        files["report.html"] = tuning_page(result)
+        write_files(output, files, form)
     if form == "text":
         from s3lora.report.sweep_text import tuning_text
 
         show(tuning_text(result), None)
-    else:
-        emit(files[f"tuning.{form}"], None)
+    elif not is_page(output, form):
+        emit(files["report.html" if form == "html" else f"tuning.{form}"], None)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from s3lora.errors import printable
 from s3lora.evaluate.results import Cost, Evaluation, Measure, Metric, PairedComparison, SuiteInfo, Variant
-from s3lora.report.blocks import BULLET, Fitted, labelled, section, suite_lines, title, warned
+from s3lora.report.blocks import BULLET, Fitted, labelled, noted, section, title
 from s3lora.report.names import NameCell, tail
 from s3lora.report.values import NOTHING, count, decimal, heading, measure_of, metric_text, percent
 
@@ -31,14 +31,14 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
     names = names if cell_len(names) <= TITLE else f"{len(adapters)} adapters"
     parts: list[RenderableType] = [title(names, "measured on a model", evaluation.setup, list(adapters.values()))]
     for suite in evaluation.suites:
-        parts += section(tail(suite.name, 60), _table(evaluation.variants, suite), *suite_lines(suite))
+        parts += section(tail(suite.name, 60), _table(evaluation.variants, suite))
     if evaluation.suites:
         parts += [Text(), Text(LEGEND, "dim")]
     parts += section("differences on the same items", *_differences(evaluation))
     parts += section("cost", *_costs(evaluation.variants))
     parts += section("in the loaded model", *_loaded(evaluation.variants))
     parts += section("counted besides", *_counts(evaluation.variants))
-    return Group(*parts, *warned(evaluation.warnings))
+    return Group(*parts, *noted(evaluation))
 
 
 def _table(variants: Sequence[Variant], suite: SuiteInfo) -> RenderableType:

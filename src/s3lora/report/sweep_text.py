@@ -11,7 +11,7 @@ from rich.text import Text
 
 from s3lora.errors import printable
 from s3lora.evaluate.results import Key, Metric, SuiteInfo, Sweep, SweepPoint, Tuning, Variant
-from s3lora.report.blocks import BULLET, SENTENCE, Fitted, labelled, section, suite_lines, title, warned
+from s3lora.report.blocks import BULLET, SENTENCE, Fitted, labelled, noted, section, title
 from s3lora.report.evaluation_text import LEGEND
 from s3lora.report.names import NameCell, head, tail
 from s3lora.report.sweep_view import SweepRow, collapses, front, rows, sentences, telling
@@ -40,9 +40,7 @@ def sweep_text(sweep: Sweep) -> RenderableType:
     parts.append(Text(_legend(made, _shared(sweep)), "dim"))
     parts += section("what was found", *_reading(sweep))
     parts += section("rankings that agree (Spearman's rank correlation)", *_correlations(sweep))
-    for suite in sweep.suites:
-        parts += section(tail(suite.name, 60), *suite_lines(suite))
-    return Group(*parts, *warned([*collapses(sweep), *sweep.warnings]))
+    return Group(*parts, *noted(sweep, *collapses(sweep)))
 
 
 def _about(sweep: Sweep) -> str:
@@ -163,15 +161,18 @@ def tuning_text(tuning: Tuning) -> RenderableType:
     parts += [Text(printable(tuning.sentence, SENTENCE), "bold"), Text()]
     keys = shown_keys(tuning.suites, tuning.safety, tuning.utility)
     parts.append(Fitted(lambda width: _tuning_table(tuning, keys, short=width < WIDE)))
-    legend = [LEGEND, f"floor: usefulness may fall by at most {percent(tuning.floor)} of its value"]
+    legend = [LEGEND, f"floor: {floor_text(tuning)}"]
     legend += [COLLAPSED] if any(point.collapse for point in tuning.tried) else []
     parts.append(Text("\n" + "\n".join(legend), "dim"))
     if tuning.confirmed is not None:
         told = sentences(tuning.confirmed, keys)
         parts += section("on the held-out split", *labelled([(BULLET, sentence) for sentence in told]))
-    for suite in tuning.suites:
-        parts += section(tail(suite.name, 60), *suite_lines(suite))
-    return Group(*parts, *warned(tuning.warnings))
+    return Group(*parts, *noted(tuning))
+
+
+def floor_text(tuning: Tuning) -> str:
+    """Return how much usefulness may be lost."""
+    return f"usefulness may fall by at most {percent(tuning.floor)} of its value"
 
 
 def _tuning_table(tuning: Tuning, keys: Sequence[Key], *, short: bool) -> Table:
