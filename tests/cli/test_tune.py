@@ -16,7 +16,7 @@ from tests.tiny_adapters import MODULES, tiny_adapter
 __all__ = ["heard"]
 
 Capture = pytest.CaptureFixture[str]
-FILES = ["tuning.csv", "tuning.json"]
+FILES = ["report.html", "tuning.csv", "tuning.json"]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,9 @@ def test_all_forms_and_files(tiny: Path, adapter: Path, tmp_path: Path, capsys: 
         assert list(contents(tmp_path / name).values()) == list(first.values())
     assert printed == (tmp_path / "one" / "tuning.json").read_text()
     assert table == (tmp_path / "one" / "tuning.csv").read_text()
+    page = run("html", "five").out
+    assert page == (tmp_path / "one" / "report.html").read_text()
+    assert "Nothing is worth pruning by ssi (mas-svd)" in page
     document = validated("tune", printed)
     # A model of noise refuses nothing, with and without modules: no gain can be told.
     assert (document["top"], document["confirmed"], document["modules_total"]) == (0, None, len(MODULES))
@@ -92,6 +95,14 @@ def test_a_gain_is_confirmed(
     text = " ".join(call(capsys, "tune", adapter, "--base", tiny, *given[:4], *given[6:]).out.split())
     assert "6 of 6 modules by magnitude (mas-svd)" in text
     assert "held-out split" in text
+
+
+def test_the_page_alone(tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture) -> None:
+    given = ("--limit", "1", "--tokens", "2", "--no-cache", "--format", "html", "-o", tmp_path / "page.html")
+    result = call(capsys, "tune", adapter, "--base", tiny, *given)
+    assert (result.status, result.out, result.err) == (0, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
 ERRORS = {

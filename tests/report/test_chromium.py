@@ -40,7 +40,7 @@ def test_pages_show_what_they_hold(show: Show, name: str) -> None:
             page = show(text, width=width, dark=dark)
             shown = page.evaluate(SHOWN)
             assert ATTACK[-60:] in page.title() if "hostile" in name else page.title().startswith("made-up-adapter")
-            assert shown["rows"] > (8 if "tuning" in name else 20)
+            assert shown["rows"] > (7 if "tuning" in name else 20)
             assert 300 < shown["drawn"] <= width
             assert shown["colours"] >= (2 if "tuning" in name else 3)
             papers[dark].add(shown["paper"])

@@ -116,13 +116,15 @@ def _judge(options: dict[str, Any]) -> Judge | None:
         return None
     from s3lora.evaluate.judges.build import build_judge
 
-    return build_judge(
-        options["judge"],
-        profile=options["judge_profile"],
-        endpoint=options["judge_endpoint"] or None,
-        logits=options["judge_logits"],
-        timeout=options["timeout"],
-    )
+    with progress_bar() as advance:
+        advance(0.0, "loading the judge")
+        return build_judge(
+            options["judge"],
+            profile=options["judge_profile"],
+            endpoint=options["judge_endpoint"] or None,
+            logits=options["judge_logits"],
+            timeout=options["timeout"],
+        )
 
 
 def named_model(options: dict[str, Any]) -> BaseToLoad:

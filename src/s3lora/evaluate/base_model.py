@@ -15,7 +15,17 @@ LOADING = "loading the model"
 
 @dataclass(frozen=True)
 class BaseToLoad:
-    """The arguments of `LocalModel`."""
+    """A base model by its name, to be loaded when it is known that the adapters fit.
+
+    Parameters:
+        base: a model folder, a `.gguf` file, a Hub name, or `demo`.
+        device: as for `LocalModel`.
+        dtype: as for `LocalModel`.
+        batch_size: as for `LocalModel`.
+
+    >>> BaseToLoad("demo", dtype="bfloat16").base
+    'demo'
+    """
 
     base: str
     device: str | None = None

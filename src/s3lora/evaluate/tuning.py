@@ -123,6 +123,7 @@ def tune(
     first = tuner.split(bench)
     tried = _bisect(tuner, first, total, floor)
     best = _best(tried, safety, floor)
+    bench.tell("the held-out split")
     second = tuner.split(Bench(held_out, store, seed=seed))
     confirmed = None if best is None else tuner.trial(second, best.point.top)
     return Tuning(

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from s3lora.evaluate.results import Key, Metric, Tuning
 from s3lora.report.axes import axis, measure_axis
-from s3lora.report.chart import BOTTOM, LEFT, RIGHT, RING, SIGNS, TOP, Chart, LegendEntry, Path, Sign
+from s3lora.report.chart import BOTTOM, RIGHT, RING, SIGNS, TOP, Chart, LegendEntry, Path, Sign
 from s3lora.report.values import measure_of, metric_text
 
+#: Where the axis begins: further in than that of rates alone, for numbers of several digits.
+LEFT = 62.0
 #: Classes and signs of the splits, and by how many pixels the second stands beside the first.
 SPLITS = (("tuning split", "c0", SIGNS[0], -4.0), ("held-out split", "c1", SIGNS[1], 4.0))
 
