@@ -69,7 +69,7 @@ def test_progress_without_a_terminal(command: str, tiny: Path, tmp_path: Path) -
     options, labels = COMMANDS[command]
     given = (command, adapter, "--base", tiny, *options, *SMALL)
     silence = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-    result = process(*given, env=silence, before=CLOCK)
+    result = process(*given, env=silence, before=CLOCK, progress=True)
     assert result.status == 0, result.err
     lines = [re.fullmatch(rf"s3lora: {command}: (\d+)% done, (.+)", line) for line in result.err.splitlines()]
     assert all(lines), result.err
@@ -81,5 +81,5 @@ def test_progress_without_a_terminal(command: str, tiny: Path, tmp_path: Path) -
     assert shares[0] == 0
     # Standard output has the result alone, the same as without these lines.
     validated(command, result.out)
-    quick = process(*given, env=silence, before="from s3lora.cli import progress\nprogress.EVERY = 1e6")
+    quick = process(*given, env=silence, before="from s3lora.cli import progress\nprogress.EVERY = 1e6", progress=True)
     assert (quick.out, quick.err) == (result.out, "")
