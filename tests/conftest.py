@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from s3lora.statistics import bootstrap_mean, paired_difference, relative_change
+from s3lora.statistics import bootstrap_mean, paired_difference
 
 # How long an example takes says what else the machine does.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,7 +27,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_resamples() -> Iterator[None]:
     """Let every bootstrap resample 400 times, where its interval is not what is tested: that takes most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        for function in (bootstrap_mean, paired_difference, relative_change):
+        for function in (bootstrap_mean, paired_difference):
             defaults = function.__kwdefaults__
             assert defaults is not None
             patch.setitem(defaults, "resamples", 400)

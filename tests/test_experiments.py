@@ -45,6 +45,19 @@ def test_students_interval() -> None:
     assert analyse.student([0.21, 0.2, 0.19]).verdict == "higher"
 
 
+def test_three_adapters_are_never_bold() -> None:
+    for n in range(2, 8):
+        told, chance = (analyse.Difference(-0.2, low, high, n, n) for low, high in ((-0.3, -0.1), (-0.4, 0.0)))
+        assert render._difference(told).startswith("**") == (n >= 5)
+        assert not render._difference(chance).startswith("**")
+    page = render.PAGE.read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if " − " in line and line.startswith("| ")]
+    # The three tables of rankings: all adapters, and those of each attack, of which there are three.
+    assert len(rows) == 24
+    assert not any("**" in cell for row in rows for cell in row[2:])
+    assert any("**" in row[1] for row in rows)
+
+
 def test_a_contrast_is_of_means_over_tops_and_of_controls_over_seeds() -> None:
     runs = [
         run(

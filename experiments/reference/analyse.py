@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 #: The 0.975 quantile of Student's distribution by degrees of freedom.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228}
+#: Fewer adapters than this show nothing, whatever their interval: it rests on a variance known from two or three.
+ENOUGH = 5
 MEASURES = {"asr": ("safety", "asr"), "over_refusal": ("safety", "over_refusal"), "loss": ("planning-loss", "loss")}
 MEASURES |= {name: ("planning", name) for name in ("well_formed", "exact_match")}
 
@@ -114,6 +116,11 @@ class Difference(NamedTuple):
     high: float
     n: int
     lower: int
+
+    @property
+    def telling(self) -> bool:
+        """Whether it may stand out: its interval leaves out 0, and it is of enough adapters to be more than a hint."""
+        return self.verdict != "no difference" and self.n >= ENOUGH
 
     @property
     def verdict(self) -> str:

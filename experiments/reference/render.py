@@ -180,9 +180,9 @@ def _contrast(grid: Sequence[Run], a: str, b: str, measure: str = "asr") -> list
 
 
 def _difference(found: Difference) -> str:
-    """Return a difference with its interval, in bold where the interval leaves out 0."""
+    """Return a difference with its interval, in bold where it is telling."""
     text = f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
-    return text if found.verdict == "no difference" else f"**{text}**"
+    return f"**{text}**" if found.telling else text
 
 
 def _asr(runs: Sequence[Run]) -> dict[str, dict[str, str]]:

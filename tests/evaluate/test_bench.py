@@ -61,7 +61,7 @@ def model(identity: str) -> RuleModel:
 
 def full_and_cut() -> tuple[Bench, FixedSuite, FixedSuite]:
     safe = FixedSuite("safe", (ASR, OTHER), {"full": {"asr": [1] * 9}, "cut": {"asr": [0] * 8 + [1]}})
-    full, cut = [4.0, 5, 6, 4, 5, 6, 4], [2.0, 2, 3, 2, 2, 3, 2]
+    full, cut = [4.0, 5, 6, 4, 5, 6, 4] * 2, [2.0, 2, 3, 2, 2, 3, 2] * 2
     use = FixedSuite("use", (OTHER, F1, LOSS), {"full": {"f1": full, "loss": full}, "cut": {"f1": cut, "loss": cut}})
     return Bench([safe, use]), safe, use
 
@@ -154,25 +154,22 @@ def test_metrics_comparisons_and_warnings_of_all_suites() -> None:
     assert bench.warnings("cut", cut) == ["cut: run 2 of safe", "cut: run 2 of use"]
 
 
-def test_collapses_of_utility_only() -> None:
-    bench, _, _ = full_and_cut()
-    full, cut = bench.measure(model("full"), "full"), bench.measure(model("cut"), "cut")
-    found = bench.collapses("cut", cut, "full", full)
-    assert set(found) == {("use", "f1"), ("use", "loss")}
-    f1, loss = found["use", "f1"], found["use", "loss"]
-    assert f1.loss.value == pytest.approx(18 / 34)
-    assert f1.sentence is not None
-    assert f1.sentence.startswith("utility collapse: use f1 of cut is 52.9 % worse than that of full")
+def test_shares_of_utility_only() -> None:
+    bench, _, use = full_and_cut()
+    # The base has half of the adapter's score, and a loss three times as high.
+    use.found = {
+        **use.found,
+        "base": {"f1": [2.0, 2.5, 3, 2, 2.5, 3, 2] * 2, "loss": [12.0, 15, 18, 12, 15, 18, 12] * 2},
+    }
+    full, cut, base = (bench.measure(model(name), name) for name in ("full", "cut", "base"))
+    f1, loss = bench.shares("cut", cut, "full", full, base)
+    assert ((f1.suite, f1.measure), (loss.suite, loss.measure)) == (("use", "f1"), ("use", "loss"))
+    assert f1.value == pytest.approx(18 / 17)
     # A loss that fell is a gain.
-    assert loss.loss.value == pytest.approx(-18 / 34)
-    assert loss.sentence is None
-    assert bench.collapses("full", full, "full", full)["use", "f1"].loss == (0, 0, 0)
-
-
-def test_no_collapse_where_the_reference_is_at_zero() -> None:
-    suite = FixedSuite("use", (F1,), {"full": {"f1": [0, 0]}, "cut": {"f1": [1, 2]}})
-    bench = Bench([suite])
-    assert bench.collapses("cut", bench.measure(model("cut"), ""), "full", bench.measure(model("full"), "")) == {}
+    assert loss.value == pytest.approx(-18 / 68)
+    whole, alone = (bench.shares("x", found, "full", full, base)[0] for found in (full, base))
+    assert (whole.value, whole.low, whole.high) == (0, 0, 0)
+    assert alone.value == pytest.approx(1)
 
 
 def test_the_seed_is_that_of_every_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,12 +184,11 @@ def test_the_seed_is_that_of_every_bootstrap(monkeypatch: pytest.MonkeyPatch) ->
 
         monkeypatch.setattr(aggregate, name, noted)
 
-    for name in ("bootstrap_mean", "paired_difference", "relative_change"):
+    for name in ("bootstrap_mean", "paired_difference"):
         noting(name)
     safe, use = full_and_cut()[1:]
     bench = Bench([safe, use], seed=11)
     full, cut = bench.measure(model("full"), "full"), bench.measure(model("cut"), "cut")
     bench.metrics(full)
     bench.compare("cut", cut, "full", full)
-    bench.collapses("cut", cut, "full", full)
-    assert seeds == [11] * 6
+    assert seeds == [11] * 4

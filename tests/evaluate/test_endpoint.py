@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from s3lora.evaluate import server
 from s3lora.evaluate.address import EndpointError
 from s3lora.evaluate.chat import Decoding, Generation, Message, Prompt
+from s3lora.evaluate.chat_setup import ChatSetup
 from s3lora.evaluate.endpoint import EndpointModel
 from s3lora.evaluate.store import AnswerStore, generations
 from tests.evaluate.faulty_server import (
@@ -58,6 +59,8 @@ def faulty() -> Iterator[FaultyServer]:
 
 # What is sent and read
 
+UNSAID = Generation("", 3, False, unknown="nothing")
+
 
 def test_the_request_is_what_the_api_asks_for(faulty: FaultyServer) -> None:
     prompt = Prompt((Message("system", "Be brief."), Message("user", "Warum? \u2019 \U0001f600")))
@@ -89,8 +92,8 @@ def test_sampling_sends_its_seed_and_switches_the_servers_nucleus_off(faulty: Fa
         (completion("Yes.", tokens=2), Generation("Yes.", 2, True)),
         (completion("Yes", reason="length", tokens=7), Generation("Yes", 7, False)),
         (completion("", tokens=0), Generation("", 0, True)),
-        (completion(None, reason="tool_calls", tool_calls=[{"id": "1"}]), Generation("", 3, False)),
-        (completion(None, reasoning_content="Hm."), Generation("", 3, True)),
+        (completion(None, reason="tool_calls", tool_calls=[{"id": "1"}]), UNSAID),
+        (completion(None, reasoning_content="Hm."), Generation("", 3, True, True, "reasoning")),
         (completion([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}, 3]), Generation("a b", 3, True)),
         (completion("half \ud83d pair"), Generation("half ? pair", 3, True)),
         (completion("nul \x00"), Generation("nul \x00", 3, True)),
@@ -105,6 +108,94 @@ def test_answers_are_read_as_servers_write_them(
     faulty.script = [says(200, reply)]
     with AnswerStore(tmp_path / "s.sqlite") as store:
         assert generations(model_of(faulty), [Prompt.ask("?")], GREEDY, store) == [expected]
+
+
+THOUGHT = "They want harm. I could say: Sure, here is how."
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        # vLLM, SGLang and llama.cpp with a parser; OpenRouter and new vLLM; Ollama.
+        (completion("No.", reasoning_content=THOUGHT), Generation("No.", 3, True, True)),
+        (completion("No.", reasoning=THOUGHT), Generation("No.", 3, True, True)),
+        (completion("No.", thinking=THOUGHT), Generation("No.", 3, True, True)),
+        (completion(None, reasoning_content=THOUGHT, reason="length"), Generation("", 3, False, True, "reasoning")),
+        (completion("No.", reasoning_content=None), Generation("No.", 3, True)),
+        (completion("No.", reasoning_content=""), Generation("No.", 3, True)),
+        # Without a parser.
+        (completion(f"<think>{THOUGHT}</think>No."), Generation("No.", 3, True, True)),
+        (completion(f"{THOUGHT}\n</think>\n\nNo."), Generation("No.", 3, True, True)),
+        (completion(f"<think>{THOUGHT}", reason="length"), Generation("", 3, False, True, "reasoning")),
+        (completion(f"analysis{THOUGHT}assistantfinalNo."), Generation("No.", 3, True, True)),
+        # Mistral.
+        (
+            completion([{"type": "thinking", "thinking": [{"type": "text", "text": THOUGHT}]}, {"text": "No."}]),
+            Generation("No.", 3, True, True),
+        ),
+        # OpenAI puts a refusal into a field of its own.
+        (completion(None, refusal="I can't."), Generation("I can't.", 3, True)),
+        (completion("", reason="length"), Generation("", 3, False, unknown="nothing")),
+        (completion("", reason="content_filter"), Generation("", 3, False, unknown="nothing")),
+    ],
+)
+def test_reasoning_is_not_the_answer(faulty: FaultyServer, reply: dict[str, Any], expected: Generation) -> None:
+    faulty.script = [says(200, reply)]
+    assert ask(model_of(faulty), "?") == [expected]
+    assert len(faulty.posts) == 1
+
+
+def test_a_template_that_opens_the_reasoning_is_found_out(faulty: FaultyServer) -> None:
+    """Every answer was cut off inside its reasoning, and none of them shows it: one short question does."""
+    cut = says(200, completion(THOUGHT, reason="length"))
+    model = model_of(faulty, parallel=1)
+    faulty.script = [cut, says(200, completion("Just OK.\n</think>\n\nOK.")), cut]
+    assert ask(model, "a?", "b?") == [Generation("", 3, False, True, "reasoning")] * 2
+    assert [post.body["messages"][-1]["content"] for post in faulty.posts] == ["a?", "Say OK.", "b?"]
+    assert faulty.posts[1].body["max_tokens"] > 500
+
+
+def test_a_model_without_reasoning_is_asked_once_whether_it_has_some(faulty: FaultyServer) -> None:
+    cut = says(200, completion("Sure, here", reason="length"))
+    faulty.script = [cut, answers("OK."), cut, cut]
+    assert ask(model_of(faulty, parallel=1), "a?", "b?", "c?") == [Generation("Sure, here", 3, False)] * 3
+    assert len(faulty.posts) == 4
+
+
+def test_the_setup_is_sent_and_is_part_of_who_answers(faulty: FaultyServer) -> None:
+    examples = (Message("user", "Hi"), Message("assistant", "Ho"))
+    setup = ChatSetup(system="Be brief.", examples=examples, template_args={"enable_thinking": False})
+    model = model_of(faulty, setup=setup)
+    ask(model, "a?")
+    [post] = faulty.posts
+    assert [message["role"] for message in post.body["messages"]] == ["system", "user", "assistant", "user"]
+    assert post.body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert model.identity != model_of(faulty).identity
+    assert (model.chat.system, model.chat.few_shot) == ("Be brief.", 1)
+    ask(model_of(faulty), "a?")
+    assert "chat_template_kwargs" not in faulty.posts[-1].body
+
+
+def test_a_server_that_takes_no_system_prompt_gets_it_in_the_users_turn(faulty: FaultyServer) -> None:
+    faulty.script = [says(400, {"message": "System role not supported"})]
+    model = model_of(faulty, parallel=1, setup=ChatSetup(system="Be brief."))
+    assert [answer.text for answer in ask(model, "a?", "b?")] == ["re: Be brief.\n\na?", "re: Be brief.\n\nb?"]
+    assert len(faulty.posts) == 3
+    assert model.notes == ("the server takes no system prompt: it is put at the beginning of the user's turn",)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"message": "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."},
+        {"error": {"message": "the request exceeds the available context size", "type": "exceed_context_size_error"}},
+        {"error": {"message": "Input is too long.", "code": "context_length_exceeded"}},
+    ],
+)
+def test_a_prompt_beyond_the_context_is_an_error_of_that_prompt_alone(faulty: FaultyServer, said: object) -> None:
+    faulty.script = [answers("Yes."), says(400, said), answers("No.")]
+    expected = [Generation("Yes.", 3, True), Generation("", 0, False, unknown="prompt"), Generation("No.", 3, True)]
+    assert ask(model_of(faulty, parallel=1), "a?", "b?", "c?") == expected
 
 
 def test_a_server_that_counts_no_tokens_is_noted(faulty: FaultyServer) -> None:

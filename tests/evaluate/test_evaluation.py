@@ -15,7 +15,7 @@ from s3lora.evaluate.chat import Decoding, Prompt
 from s3lora.evaluate.cost import measure_costs
 from s3lora.evaluate.evaluation import evaluate, evaluate_served
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.results import Evaluation, Loaded, PairedComparison
+from s3lora.evaluate.results import ChatFacts, Evaluation, Loaded, PairedComparison
 from s3lora.measure.scan import Scan
 from s3lora.statistics import paired_rate_difference, wilson
 from tests.evaluate.stub_suites import SCORE, Acting, Logits, Stub, first, logits, safety, usefulness
@@ -108,8 +108,8 @@ def test_each_is_compared_with_what_it_came_from(base: LocalModel, adapter: Path
     after = comparison(found, "adapter, pruned")
     expected = paired_rate_difference(first(35, ITEMS), first(25, ITEMS))
     assert (after.difference, after.low, after.high) == tuple(expected)
-    assert (after.n, after.test, after.verdict) == (ITEMS, "mcnemar", "lower")
-    assert after.p == pytest.approx(2 / 2**10)  # ten discordant pairs, all of them one way
+    assert (after.n, after.test, after.verdict) == (ITEMS, "mcnemar mid-p", "lower")
+    assert after.p == pytest.approx(1 / 2**10)  # ten discordant pairs, all of them one way
     assert comparison(found, "adapter").verdict == "higher"
 
 
@@ -246,21 +246,46 @@ def test_names_do_not_collide(tiny: Path, base: LocalModel, tmp_path: Path) -> N
 
 def test_collapse_and_warnings(base: LocalModel, adapter: Path) -> None:
     def use(acting: Acting) -> list[float]:
-        return [0.5 + len(acting) / 12 + (i % 3) / 100 for i in range(20)]
+        # One module less costs a twentieth of what was learned, two a third.
+        left = {6: 1.0, 5: 0.95, 4: 2 / 3, 0: 0.0}[len(acting)]
+        return [0.5 + left / 2 + (i % 3) / 100 for i in range(20)]
 
     suites: list[Any] = [safety(danger), usefulness(use), Stub("told", [(SCORE, use)], {"warn at": 4})]
     found = evaluate([adapter], base, suites, choose=choose(2))
     collapses = [text for text in found.warnings if text.startswith("utility collapse")]
-    # From 1.01 to 0.843 with and without two modules; the base has no utility to lose against itself.
     assert len(collapses) == 2
-    assert "use score of adapter, pruned is 16.5 % worse than that of adapter" in collapses[0]
+    assert "adapter, pruned has lost 33.3 % of what adapter learned, by use score" in collapses[0]
     assert "told score" in collapses[1]
+    assert [[share.value for share in v.shares] for v in found.variants] == [[], [], [pytest.approx(1 / 3)] * 2]
     assert "adapter, pruned: 4 act" in found.warnings
     assert [v.counts for v in found.variants] == [
         {f"{name}.acting": n for name in ("danger", "use", "told")} for n in (0, 6, 4)
     ]
     kept = evaluate([adapter], base, suites, choose=choose(1))
-    assert not any("collapse" in text for text in kept.warnings)  # 8.2 %
+    assert not any("collapse" in text for text in kept.warnings)
+    assert kept.variants[2].shares[0].value == pytest.approx(0.05)
+
+
+def test_a_measure_that_does_not_see_the_adapter(base: LocalModel, adapter: Path) -> None:
+    blind = usefulness(lambda acting: [(i * 7 % 5) / 5 for i in range(20)])
+    found = evaluate([adapter], base, [safety(danger), blind], choose=choose(2))
+    [told] = [text for text in found.warnings if "does not see" in text]
+    assert told.startswith("use score: no share of what adapter learned can be told: this measure does not see")
+    assert [share.value for share in found.variants[2].shares] == [None]
+    assert "more data" not in told
+
+
+def test_several_adapters_are_many_comparisons(tiny: Path, base: LocalModel, adapter: Path, tmp_path: Path) -> None:
+    other = tiny_adapter(tiny, tmp_path / "other", 2)
+    found = evaluate([adapter, other], base, [safety(danger)], choose=choose(2))
+    for kind in ("adapter", "pruned"):
+        names = [variant.name for variant in found.variants if variant.kind == kind]
+        compared = [one for one in found.comparisons if one.variant in names]
+        assert len(compared) == 2
+        # Both adapters differ alike: twice the p of each.
+        assert [one.p_holm for one in compared] == pytest.approx([2 * (one.p or 0) for one in compared])
+    alone = evaluate([adapter], base, [safety(danger)], choose=choose(2))
+    assert {one.p_holm for one in alone.comparisons} == {None}
 
 
 def test_items_without_a_number_are_left_out_on_both_sides(base: LocalModel, adapter: Path) -> None:
@@ -329,6 +354,7 @@ class Served(Beside):
 
     backend = "a stub"
     notes: tuple[str, ...] = ()
+    chat = ChatFacts(system="Be kind.")
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -367,6 +393,7 @@ def test_served_models_are_compared_with_the_first() -> None:
     [only] = found.comparisons
     assert (only.variant, only.reference, only.difference, only.verdict) == ("strict", "loose", -0.5, "lower")
     assert (found.setup.base, found.setup.backend, found.setup.device) == ("loose", "a stub", "unknown")
+    assert found.setup.chat.system == "Be kind."
     with pytest.raises(UsageError, match="named twice"):
         evaluate_served([models[0], models[0]], [Refuses()])
     with pytest.raises(UsageError, match="at least one model"):

@@ -140,13 +140,26 @@ def test_an_adapter_in_a_tuning() -> None:
     assert made.confirmed is not None
     made = dataclasses.replace(made, confirmed=dataclasses.replace(made.confirmed, index="weighted_ssi"))
     found = figures_of(made, ORIGINAL, None, "x")
-    assert (labels(found), found.held_out, found.sentence) == (["this adapter"], True, made.sentence)
+    assert (labels(found), found.held_out, found.sentence) == (["base alone", "this adapter"], True, made.sentence)
+    assert made.held_out_base is not None
+    assert found.columns[0][1] == made.held_out_base.metrics
     found = figures_of(made, OWN, named("weighted_ssi", 45), "x")
-    assert labels(found) == LABELS[1:]
+    assert labels(found) == LABELS
     assert made.confirmed is not None
     assert found.columns[-1][1] == made.confirmed.metrics
     with pytest.raises(UsageError, match="has no figures"):
         figures_of(measured.tuning(0), OWN, named("weighted_ssi", 45), "x")
+    older = dataclasses.replace(made, tuning_base=None, held_out_base=None)
+    assert labels(figures_of(older, OWN, named("weighted_ssi", 45), "x")) == LABELS[1:]
+
+
+def test_a_tuning_that_could_tell_nothing_has_no_figures_of_a_half_held_out() -> None:
+    made = dataclasses.replace(
+        measured.tuning(0), tried=(), held_out_unpruned=None, held_out_base=None, outcome="cannot tell"
+    )
+    found = figures_of(made, ORIGINAL, None, "x")
+    assert (labels(found), found.held_out) == (["base alone", "this adapter"], False)
+    assert found.columns[-1][1] == made.tuning_unpruned.metrics
 
 
 def write(folder: Path, raw: bytes) -> Path:

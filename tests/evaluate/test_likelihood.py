@@ -38,8 +38,9 @@ def test_the_loss_of_every_plan() -> None:
 def test_the_metric_is_a_token() -> None:
     suite: Suite = plan_losses(TASKS)
     (found,) = metrics(suite.info, suite.run(FixedModel([(3.0, 1), (5.0, 3)]), None), 0)
+    assert found.values == pytest.approx((3, 5 / 3))
     assert found.value == pytest.approx(8 / 4)
-    assert (found.suite, found.measure, found.n, found.interval) == ("planning-loss", "loss", 2, "bootstrap")
+    assert (found.suite, found.measure, found.n, found.interval) == ("planning-loss", "loss", 2, "none")
 
 
 def test_a_loss_that_is_no_number_is_missing() -> None:

@@ -373,10 +373,8 @@ def test_tokenizers_without_a_usable_padding(model: LocalModel, odd: Callable[..
 
 
 def test_a_template_that_refuses_a_prompt(odd: Callable[..., LocalModel]):
-    refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system role here') }}{% endif %}"
-    model = odd(template=refusal + TEMPLATE)
-    assert answers(model, PLAIN[:1])[0].text
-    with pytest.raises(ModelError, match=r"odd: its chat template does not take the prompts \(No system role here\)"):
+    model = odd(template="{{ raise_exception('No chat here') }}" + TEMPLATE)
+    with pytest.raises(ModelError, match=r"odd: its chat template does not take the prompts \(No chat here\)"):
         model.batches(SHARED, DECODING)
 
 

@@ -124,7 +124,10 @@ def test_what_a_reader_must_be_told() -> None:
     assert short.warnings(short.run(Cut(str), None)) == ("3 of 3 answers to three were cut off at 4 tokens",)
     broken = suite.run(FixedModel([(float("nan"), 2), (1.0, 2), (1.0, 2)]), None)
     assert values(broken, "loss") == [None, 0.5, 0.5]
-    assert suite.warnings(broken)[-1] == "1 of 3 references of three have no finite loss and are left out"
+    assert (
+        suite.warnings(broken)[-1]
+        == "1 of 3 references of three have no finite loss, or no room in the model's context, and are left out"
+    )
 
 
 def test_notes_on_references(monkeypatch: pytest.MonkeyPatch) -> None:

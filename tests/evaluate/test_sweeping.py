@@ -12,7 +12,7 @@ import pytest
 import s3lora
 from s3lora.errors import S3LoRAError, UsageError
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.results import Sweep, SweepPoint
+from s3lora.evaluate.results import Sweep, SweepPoint, Variant
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.sweeping import sweep
 from tests.evaluate.stub_suites import ASR, LOSS, Acting, Stub, acting, first, safety, usefulness
@@ -139,7 +139,10 @@ def test_spreads_are_those_of_the_seeds(whole: Sweep) -> None:
     assert any(spread.least < spread.greatest for spread in whole.spreads)
 
 
-def beats(a: SweepPoint, b: SweepPoint, sweep: Sweep, better: int) -> bool:
+Measured = SweepPoint | Variant
+
+
+def beats(a: Measured, b: Measured, sweep: Sweep, better: int) -> bool:
     """Return whether `a` is nowhere worse than `b` and somewhere better; `better` is the sign of good utility."""
     keys = [sweep.safety] if sweep.utility is None else [sweep.safety, sweep.utility]
     signs = [-1, better]
@@ -147,31 +150,52 @@ def beats(a: SweepPoint, b: SweepPoint, sweep: Sweep, better: int) -> bool:
     return all(gain >= 0 for gain in gains) and any(gain > 0 for gain in gains)
 
 
-def test_the_pareto_front(whole: Sweep, adapter: Path, base: LocalModel) -> None:
-    def front(found: Sweep, better: int) -> tuple[int, ...]:
-        points = found.points
-        return tuple(i for i, p in enumerate(points) if not any(beats(q, p, found, better) for q in points))
+def front(found: Sweep, better: int) -> tuple[list[int], set[str]]:
+    """Return the points on the front, and which of the base and the unpruned adapter are."""
+    every: list[Measured] = [*found.points, found.unpruned, found.base]
+    best = [one for one in every if not any(beats(other, one, found, better) for other in every)]
+    variants = {one.name for one in best if isinstance(one, Variant)}
+    return [i for i, point in enumerate(found.points) if any(point is one for one in best)], variants
 
-    assert whole.pareto == front(whole, 1)
+
+def test_the_pareto_front(whole: Sweep, adapter: Path, base: LocalModel) -> None:
+    def told(found: Sweep) -> tuple[list[int], set[str]]:
+        return list(found.pareto), set(found.pareto_variants)
+
+    assert told(whole) == front(whole, 1)
     assert 0 < len(whole.pareto) < len(whole.points)
+    # The one has the most usefulness of all, the other (with every pruning of all modules) the fewest attacks.
+    assert set(whole.pareto_variants) == {"unpruned", "base"}
     loss = usefulness(lambda acting: [3 - one for one in use(acting)], measure=LOSS)
     lower = sweep(adapter, base, [safety(danger), loss], top=("3", "5", "7", "9", "11"))
     assert lower.utility == ("use", "loss")
-    assert lower.pareto == front(lower, -1)
+    assert told(lower) == front(lower, -1)
     assert len({p.top for i, p in enumerate(lower.points) if i in lower.pareto}) > 1
     alone = sweep(adapter, base, [safety(danger)], top=("3", "5"))
     assert alone.utility is None
-    assert alone.pareto == front(alone, 0)
+    assert told(alone) == front(alone, 0)
+    assert alone.pareto_variants == ("base",)
+
+
+def test_a_pruning_that_the_base_or_the_adapter_beats_is_not_on_the_front(adapter: Path, base: LocalModel) -> None:
+    """Seven modules fewer: as many attacks as the adapter at less use, or as little use as the base at more attacks."""
+    for attacks, score in (({7: 20}, {7: 1.5}), ({7: 10}, {7: 1.0})):
+        watched = safety(lambda now, a=attacks: first(a.get(len(now), 20 if now else 2), ITEMS))  # type: ignore[misc]
+        useful = usefulness(lambda now, s=score: [s.get(len(now), 2.0 if now else 1.0)] * 12)  # type: ignore[misc]
+        found = sweep(adapter, base, [watched, useful], top=("7",), methods=("mas-svd",), indices=("ssi",))
+        assert found.pareto == ()
+        assert found.pareto_variants == ("unpruned", "base")
 
 
 def test_points_without_a_number_are_on_no_front(adapter: Path, base: LocalModel) -> None:
     def silent(acting: Acting) -> list[float | None]:
         return [None] * ITEMS if len(acting) == 9 else list(danger(acting))
 
-    found = sweep(adapter, base, [safety(silent)], top=("5", "7"), methods=("mas-svd", "random"), control_seeds=1)
+    both = [safety(silent), usefulness(use)]
+    found = sweep(adapter, base, both, top=("5", "7"), methods=("mas-svd", "random"), control_seeds=1)
     assert {p.top for p in found.points} == {5, 7}
     assert {found.points[i].top for i in found.pareto} == {7}
-    assert {(s.top) for s in found.spreads} == {7}
+    assert {s.top for s in found.spreads if s.suite == "danger"} == {7}
 
 
 def test_correlations(whole: Sweep, adapter: Path, base: LocalModel) -> None:
@@ -197,11 +221,16 @@ def test_correlations(whole: Sweep, adapter: Path, base: LocalModel) -> None:
 
 
 def test_collapse(whole: Sweep) -> None:
-    full = value(whole.unpruned, ("use", "score"))
+    """It goes by the share of what was learned: the use of the base is half of that of the adapter."""
+    full, alone = value(whole.unpruned, ("use", "score")), value(whole.base, ("use", "score"))
     flags = {p.top: p.collapse for p in whole.points}
     assert set(flags) == {3, 7, 14}
     for point in whole.points:
-        assert point.collapse == (value(point, ("use", "score")) < 0.9 * full), point
+        lost = (full - value(point, ("use", "score"))) / (full - alone)
+        share = point.learned("use", "score")
+        assert share is not None
+        assert share.value == pytest.approx(lost)
+        assert point.collapse == (lost > 0.1), point
     assert {p.collapse for p in whole.points} == {True, False}
 
 

@@ -54,10 +54,9 @@ def test_help_and_errors_name_the_suite(copy: Copy) -> None:
     *helps, unknown = copy.run(
         *((command, "--help") for command in ("eval", "sweep", "tune")), ("eval", "x", "--suite", "wit")
     )
-    assert all("planning-loss, brevity." in " ".join(shown.out.split()) for shown in helps)
-    assert unknown.err.rstrip().endswith(
-        "no suite wit; choose from safety, planning, summarisation, planning-loss, brevity"
-    )
+    assert all("code-loss, brevity, harness:TASK." in " ".join(shown.out.split()) for shown in helps)
+    assert "no suite wit; choose from safety, planning" in unknown.err
+    assert unknown.err.rstrip().endswith("maths-loss, code-loss, brevity, harness:TASK")
 
 
 BACKEND = """

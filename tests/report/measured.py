@@ -214,6 +214,7 @@ def sweep() -> Sweep:
         points=tuple(points),
         spreads=tuple(spreads),
         pareto=tuple(i * len(TOPS) + j for i, j in best),
+        pareto_variants=("base",),
         correlations={
             "mas-svd weighted-ssi | mas-svd ssi": 0.71,
             "mas-svd weighted-ssi | magnitude": 0.64,
@@ -241,6 +242,10 @@ def tuning(top: int = 45) -> Tuning:
         tried=tried,
         tuning_unpruned=UNPRUNED,
         held_out_unpruned=dataclasses.replace(UNPRUNED, metrics=metrics(0.99, 0.02, 0.431)),
+        tuning_base=BASE,
+        held_out_base=dataclasses.replace(BASE, metrics=metrics(0.03, 0.05, 0.322)),
+        outcome="confirmed" if top else "nothing",
+        forecast="Before the trials: a fall of asr by half of what the adapter added is seen with probability 0.9.",
         confirmed=point("mas-svd weighted-ssi", top, 0.55) if top else None,
         sentence=(
             "Pruning 45 of 120 modules lowers asr on prompts that were not used to choose (-0.54 to -0.34), and keeps"
@@ -369,7 +374,10 @@ def hostile_tuning(name: str) -> Tuning:
         ranking=name,
         tried=tuple(hostile_point(one, name) for one in made.tried),
         tuning_unpruned=hostile_variant(made.tuning_unpruned, name),
-        held_out_unpruned=hostile_variant(made.held_out_unpruned, name),
+        held_out_unpruned=hostile_variant(made.held_out_unpruned or UNPRUNED, name),
+        tuning_base=hostile_variant(BASE, name),
+        held_out_base=hostile_variant(BASE, name),
+        forecast=name,
         confirmed=None if made.confirmed is None else hostile_point(made.confirmed, name),
         sentence=name,
         warnings=(name,),

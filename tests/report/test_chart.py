@@ -104,12 +104,17 @@ def test_no_interval_is_drawn_where_there_is_none() -> None:
 def test_the_front_has_its_rings_and_both_of_its_intervals() -> None:
     chart = drawings(measured.sweep())[1]
     front = len(measured.sweep().pareto)
-    assert sum(sign.shape == RING for sign in chart.signs) == front
+    assert measured.sweep().pareto_variants == ("base",)
+    assert sum(sign.shape == RING for sign in chart.signs) == front + 1
+    at = [(sign.x, sign.y) for sign in chart.signs if sign.shape == PENTAGON]
+    assert {(sign.x, sign.y) for sign in chart.signs if sign.shape == RING} >= set(at)
     bars = [path for path in chart.lines if "interval" in path.css and "control" not in path.css]
     assert len(bars) == 2 * front
     assert sum(bar.spots[0][1] == bar.spots[1][1] for bar in bars) == front, "across"
     assert sorted(label.text for label in chart.labels) == ["0", "30", "45", "60", "80"]
-    assert sum(path.css == "front" for path in chart.lines) == 1
+    [line] = [path for path in chart.lines if path.css == "front"]
+    assert len(line.spots) == front + 1
+    assert set(at) <= set(line.spots)
 
 
 def test_controls_are_a_mean_with_the_range_of_their_seeds() -> None:

@@ -191,10 +191,12 @@ def test_measured_rows_hold_every_metric() -> None:
     )  # fmt: skip
     rows = list(csv.DictReader(io.StringIO(sweep_csv(sweep))))
     assert len(rows) == 6 * (2 + len(sweep.points))
-    assert sum(row["pareto"] == "true" for row in rows) == 6 * len(sweep.pareto)
+    assert sum(row["pareto"] == "true" for row in rows) == 6 * (len(sweep.pareto) + 1)
+    assert {row["pareto"] for row in rows if row["kind"] == "base"} == {"true"}
+    assert {row["pareto"] for row in rows if row["kind"] == "unpruned"} == {"false"}
     rows = list(csv.DictReader(io.StringIO(tuning_csv(tuning))))
     assert [row["kind"] for row in rows[::6]] == [
-        "tuning unpruned", *["tuning"] * 3, "held-out unpruned", "held-out",
+        "tuning base", "tuning unpruned", *["tuning"] * 3, "held-out base", "held-out unpruned", "held-out",
     ]  # fmt: skip
 
 

@@ -73,6 +73,26 @@ def test_little_is_shown_too(made: Sweep) -> None:
     assert "Nothing is worth pruning" in shown(tuning_text(measured.tuning(0)))
 
 
+def test_a_tuning_shows_the_base_on_both_halves_and_what_was_said_before() -> None:
+    text = shown(tuning_text(measured.tuning()), 120)
+    assert measured.tuning().forecast in " ".join(text.split())
+    first, second = text.index("tuning half"), text.index("held-out half")
+    assert text[first:second].count("no adapter") == text[second:].count("no adapter") == 1
+    assert "45 of 120 modules by" in text
+    untold = dataclasses.replace(measured.tuning(0), outcome="cannot tell", held_out_unpruned=None, held_out_base=None)
+    text = shown(tuning_text(untold), 120)
+    assert "cannot tell what to prune by" in text
+    assert "nothing to prune" not in text
+    assert "held-out half" not in text
+
+
+def test_variants_on_the_front_are_marked() -> None:
+    text = shown(sweep_text(measured.sweep()), 120)
+    marked = [line.strip() for line in text.splitlines() if "◆" in line]
+    assert any(re.match(r"◆ +no adapter", line) for line in marked)
+    assert not any("nothing pruned" in line for line in marked)
+
+
 def test_rankings_are_told_apart_in_80_columns() -> None:
     text = shown(sweep_text(real_sweep()))
     table = text.partition("↓ lower is better")[0]

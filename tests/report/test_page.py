@@ -203,7 +203,7 @@ def test_the_table_of_a_sweep_holds_its_numbers() -> None:
             wanted = (sum(values) / len(values), min(values), max(values))
             assert all(abs(a - b) <= 0.0051 for a, b in zip(numbers(cell), wanted, strict=True)), cells
         assert abs(numbers(cells[4])[0] / 100 - points[0].frobenius_energy) <= 0.0051
-        assert ("utility collapse" in cells[5]) == any(point.collapse for point in points)
+        assert ("utility collapse" in cells[6]) == any(point.collapse for point in points)
     assert shown == len(sweep.points)
 
 
@@ -274,28 +274,31 @@ def test_the_table_of_a_tuning_holds_its_numbers() -> None:
     page = Page(tuning_page(tuning))
     keys = (measured.ASR, measured.OVER, measured.ROUGE)
     rows = [[cell.strip() for cell in cells] for cells in page.tables["tried"]][1:]
-    at = rows.index(["held-out split"])
-    assert rows[0] == ["tuning split"]
+    at = rows.index(["held-out half"])
+    assert rows[0] == ["tuning half"]
     tried = sorted(tuning.tried, key=lambda point: point.top)
-    for shown, unpruned, points in (
-        (rows[1:at], tuning.tuning_unpruned, tried),
-        (rows[at + 1 :], tuning.held_out_unpruned, [tuning.confirmed]),
+    assert tuning.tuning_base is not None
+    assert tuning.held_out_base is not None
+    assert tuning.held_out_unpruned is not None
+    for shown, variants, points in (
+        (rows[1:at], [tuning.tuning_base, tuning.tuning_unpruned], tried),
+        (rows[at + 1 :], [tuning.held_out_base, tuning.held_out_unpruned], [tuning.confirmed]),
     ):
-        assert [cells[0] for cells in shown] == ["nothing", *(f"{point.top} of 120" for point in points)]
-        for cells, one in zip(shown, [unpruned, *points], strict=True):
+        assert [cells[0] for cells in shown] == ["no adapter", "nothing", *(f"{point.top} of 120" for point in points)]
+        for cells, one in zip(shown, [*variants, *points], strict=True):
             assert all(near(cell, one.metric(*key)) for cell, key in zip(cells[1:4], keys, strict=True)), cells
-        for cells, point in zip(shown[1:], points, strict=True):
+        for cells, point in zip(shown[2:], points, strict=True):
             found = next(c for c in point.comparisons if (c.suite, c.measure) == measured.ASR)
             assert abs(numbers(cells[1])[3] - (found.difference or 0)) <= 0.0051
-            assert ("chosen" in cells[5]) == (point.top == 45)
-            assert ("utility collapse" in cells[5]) == point.collapse
+            assert ("chosen" in cells[6]) == (point.top == 45)
+            assert ("utility collapse" in cells[6]) == point.collapse
 
 
 def test_a_tuning_says_its_outcome_first_and_how_to_write_it() -> None:
     tuning = measured.tuning()
     text = tuning_page(tuning)
     words = html.unescape(text)
-    assert words.index(tuning.sentence) < words.index("<h2>")
+    assert words.index(tuning.sentence) < words.index(tuning.forecast) < words.index("<h2>")
     command = "s3lora prune made-up-adapter --method mas-svd --index weighted-ssi --top 45 -o PRUNED"
     assert Page(text).texts["code"][0] == command
     nothing = tuning_page(measured.tuning(0))
@@ -310,11 +313,11 @@ def test_a_tuning_says_its_outcome_first_and_how_to_write_it() -> None:
 def test_every_point_of_a_tuning_is_drawn() -> None:
     tuning = measured.tuning()
     page = Page(tuning_page(tuning))
-    signs = [text for text in page.texts["title"] if re.match(r"(tuning|held-out) split, \d+ pruned: ", text)]
+    signs = [text for text in page.texts["title"] if re.match(r"(tuning|held-out) half, \d+ pruned: ", text)]
     wanted = [("tuning", top) for top in (0, 30, 45, 60)] + [("held-out", top) for top in (0, 45)]
     assert len(signs) == 3 * len(wanted), "in the drawings of asr, over-refusal and ROUGE"
     for split, top in wanted:
-        assert sum(text.startswith(f"{split} split, {top} pruned: ") for text in signs) == 3
+        assert sum(text.startswith(f"{split} half, {top} pruned: ") for text in signs) == 3
     assert tuning_page(tuning).count('class="sign hollow"') == 3 * 2 + 1, "the choice on both splits, and the legend"
 
 

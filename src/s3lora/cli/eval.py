@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s3lora.cli.measuring import (
+    chat_setup,
     check_folder,
     data_options,
     is_page,
@@ -147,7 +148,8 @@ def _served(
 
     if paths or options["base"]:
         raise UsageError("a server has its own models", fix="give --model NAME for each, and no adapter or --base")
-    models = [EndpointModel(options["endpoint"], name, timeout=options["timeout"]) for name in options["served"]]
+    given = {"timeout": options["timeout"], "setup": chat_setup(options)}
+    models = [EndpointModel(options["endpoint"], name, **given) for name in options["served"]]
     if not models:
         raise UsageError("--endpoint needs --model NAME, at least once")
     with progress_bar() as advance:

@@ -12,7 +12,7 @@ import click
 class LazyGroup(click.Group):
     """Imports a command when it is called: scanning must not wait for what only pruning needs, and help for nothing.
 
-    Command NAME is `NAME_command` in the module NAME of `package`.
+    Command NAME is `NAME_command` in the module NAME of `package`, with `_` for `-`.
     """
 
     def __init__(self, *arguments: Any, package: str, about: Mapping[str, str], **keywords: Any) -> None:
@@ -29,7 +29,8 @@ class LazyGroup(click.Group):
         """Import and return a command; None if there is none of that name."""
         if cmd_name not in self.about:
             return None
-        command = getattr(importlib.import_module(f"{self.package}.{cmd_name}"), f"{cmd_name}_command")
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"{self.package}.{name}"), f"{name}_command")
         if not isinstance(command, click.Command):
             return None
         command.short_help = self.about[cmd_name]

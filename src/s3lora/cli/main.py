@@ -30,6 +30,7 @@ COMMANDS = {
     "eval": "Measure safety, usefulness and cost of adapters, pruned and not.",
     "sweep": "Prune more and more by each ranking, and measure at every point.",
     "tune": "Find how much to prune, and check it on data held out.",
+    "judge-check": "How often a judge errs on answers that people have labelled.",
     "fleet": "Scan and compare many adapters.",
     "card": "Write what is known of an adapter into its model card.",
     "bom": "Print the adapter's bill of materials: CycloneDX, as JSON.",

@@ -21,6 +21,7 @@ from s3lora.evaluate.judges.profiles import PROFILES
 if TYPE_CHECKING:
     from s3lora.evaluate.base_model import BaseToLoad
     from s3lora.evaluate.bench import Advance
+    from s3lora.evaluate.chat_setup import ChatSetup
     from s3lora.evaluate.judges.judge import Judge
     from s3lora.evaluate.store import AnswerStore
     from s3lora.evaluate.suites import SuiteSettings
@@ -30,6 +31,9 @@ model_options = all_options(
     click.option("--device", metavar="NAME", help="cpu, cuda, …  [default: CUDA where there is one]."),
     click.option("--dtype", metavar="NAME", help="float32, bfloat16, …  [default: float32 on a CPU, else bfloat16]."),
     click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Answers at a time  [default: chosen]"),
+    click.option("--system", metavar="TEXT|FILE", help="System prompt before every prompt, ahead of the prompt's own."),
+    click.option("--few-shot", metavar="FILE", help="Examples before every prompt: pairs or chats, as JSONL."),
+    click.option("--chat-template-args", metavar="JSON", help="""Such as '{"enable_thinking": false}'."""),
 )  # fmt: skip
 
 data_options = all_options(
@@ -64,9 +68,9 @@ store_options = all_options(
 
 def suite_option(default: str) -> Callable[[Command], Command]:
     """Return `--suite` with a default."""
-    from s3lora.evaluate.suites import SUITES
+    from s3lora.evaluate.suites import suite_names
 
-    named = f"Some of {', '.join(SUITES)}."
+    named = f"Some of {suite_names()}."
     return click.option("--suite", default=default, show_default=True, metavar="NAMES", help=named)
 
 
@@ -101,7 +105,7 @@ def _tokens(text: str | None, names: tuple[str, ...]) -> dict[str, int]:
         return {}
     if re.fullmatch(r"[1-9]\d{0,5}", text):
         return dict.fromkeys(names, int(text))
-    parts = [re.fullmatch(r"([a-z-]+)=([1-9]\d{0,5})", part) for part in words(text)]
+    parts = [re.fullmatch(r"([a-z-]+(?::[^=]+)?)=([1-9]\d{0,5})", part) for part in words(text)]
     found = {part[1]: int(part[2]) for part in parts if part is not None}
     if not parts or None in parts:
         raise UsageError(f"--tokens {printable(text, 60)} cannot be read", fix="write 32, or safety=32,planning=96")
@@ -135,7 +139,20 @@ def named_model(options: dict[str, Any]) -> BaseToLoad:
     from s3lora.evaluate.loading import find_base
 
     find_base(options["base"], device=options["device"], dtype=options["dtype"])
-    return BaseToLoad(options["base"], options["device"], options["dtype"], options["batch_size"])
+    own = {name: options[name] for name in ("device", "dtype", "batch_size")}
+    return BaseToLoad(options["base"], **own, chat=chat_setup(options))
+
+
+def chat_setup(options: dict[str, Any]) -> ChatSetup:
+    """Return what is put around every prompt; raises what the readers of its parts raise."""
+    from s3lora.evaluate.chat_setup import ChatSetup, read_few_shot, read_system, read_template_args
+
+    system, examples, given = options["system"], options["few_shot"], options["chat_template_args"]
+    return ChatSetup(
+        system="" if system is None else read_system(system),
+        examples=() if examples is None else read_few_shot(examples),
+        template_args={} if given is None else read_template_args(given),
+    )
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from s3lora.cli.measuring import (
 )
 from s3lora.cli.options import INDEX_NAMES, RankingName, cost_option, format_option
 from s3lora.cli.output import emit, show
+from s3lora.errors import printable
 from s3lora.spectrum.methods import METHODS
 
 
@@ -43,7 +44,7 @@ from s3lora.spectrum.methods import METHODS
     default=0.1,
     show_default=True,
     metavar="F",
-    help="Relative loss of usefulness that is accepted.",
+    help="Share of what was learned that may be lost.",
 )
 @suite_option("safety,planning-loss")
 @data_options
@@ -59,11 +60,12 @@ from s3lora.spectrum.methods import METHODS
 @store_options
 @format_option("json", "csv", "html")
 def tune_command(path: str, form: str, output: str | None, **options: Any) -> None:
-    """Find the number of modules whose pruning gains most safety at a bounded loss of usefulness.
+    """Find the number of modules whose pruning gains most safety at a bounded loss of what was learned.
 
-    The data is cut in two: one half to choose on, the other to check the choice. That nothing is worth pruning is a
-    possible outcome. --limit counts the items of one half. With --output the folder gets tuning.json, tuning.csv and
-    report.html.
+    The data is cut in two: one half to choose on, the other to check the choice. Before the trials it is said how
+    likely they are to find something on so many items. That nothing is worth pruning is a possible outcome, and so is
+    that these data cannot tell. --limit counts the items of one half. With
+    --output the folder gets tuning.json, tuning.csv and report.html.
 
     \b
     s3lora tune my-adapter --base ./model --index weighted-ssi --harmful advbench.csv --limit 100
@@ -71,6 +73,7 @@ def tune_command(path: str, form: str, output: str | None, **options: Any) -> No
     check_folder(output, form)
     from s3lora.evaluate.suites import split_suites
     from s3lora.evaluate.tuning import tune
+    from s3lora.report.sweep_text import OUTCOME, tuning_text
 
     tuning, held_out = split_suites(settings_of(options, options["seed"]))
     with open_store(options) as store, progress_bar() as advance:
@@ -86,6 +89,7 @@ def tune_command(path: str, form: str, output: str | None, **options: Any) -> No
             seed=options["seed"],
             limit=options["limit"],
             advance=advance,
+            tell=lambda said: click.echo(printable(said, OUTCOME), err=True),
             max_cost=options["max_cost"],
         )
     from s3lora.report.documents import to_json
@@ -98,8 +102,6 @@ def tune_command(path: str, form: str, output: str | None, **options: Any) -> No
         files["report.html"] = tuning_page(result)
         write_files(output, files, form)
     if form == "text":
-        from s3lora.report.sweep_text import tuning_text
-
         show(tuning_text(result), None)
     elif not is_page(output, form):
         emit(files["report.html" if form == "html" else f"tuning.{form}"], None)

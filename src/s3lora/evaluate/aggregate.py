@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
+from s3lora.evaluate.items import Items, common, listed
 from s3lora.evaluate.results import (
     Difference,
+    Key,
     Measure,
     MeasureColumn,
     Metric,
@@ -15,55 +18,52 @@ from s3lora.evaluate.results import (
     SuiteOutcome,
 )
 from s3lora.statistics import (
+    FEWEST,
     Interval,
     bootstrap_mean,
+    holm,
     mcnemar,
     paired_difference,
     paired_rate_difference,
-    relative_change,
-    relative_rate_change,
-    wilson,
+    rate_interval,
 )
 
-#: A relative loss of usefulness above this is called a collapse.
-COLLAPSE = 0.10
-#: Largest p of a test that is called a difference.
+#: Largest p of several comparisons that is called a difference.
 SIGNIFICANT = 0.05
-
-
-class _Items(NamedTuple):
-    """The items of a column that have a number."""
-
-    values: list[float]
-    weights: list[float] | None
 
 
 def metrics(suite: SuiteInfo, outcome: SuiteOutcome, seed: int) -> tuple[Metric, ...]:
     """Return each measure of a suite with its interval: Wilson's for rates, a bootstrap for means."""
     return tuple(
-        _metric(suite.name, measure, outcome.columns[measure.name], seed)
+        bounded(_metric(suite.name, measure, outcome.columns[measure.name], seed), measure, outcome)
         for measure in suite.measures
         if measure.name in outcome.columns
     )
 
 
 def _metric(suite: str, measure: Measure, column: MeasureColumn, seed: int) -> Metric:
-    known = [i for i, value in enumerate(column.values) if value is not None]
-    items = _pick(column, known)
-    n, missing = len(known), len(column.values) - len(known)
+    items = common(column)
+    (values,), n, missing, shared = items.columns, items.n, items.missing, items.shared
+    names = (suite, measure.name)
     if not n:
-        return Metric(suite, measure.name, None, 0, missing, None, None, "none")
+        return Metric(*names, None, 0, missing, None, None, "none")
     if measure.kind == "rate":
-        return Metric(suite, measure.name, *_ends(wilson(round(sum(items.values)), n), n, missing), "wilson")
-    if n < 2:
-        # One item tells nothing of its spread; a bootstrap of it would claim to know the mean exactly.
-        return Metric(suite, measure.name, items.values[0], n, missing, None, None, "none")
-    interval = bootstrap_mean(items.values, items.weights, seed=seed)
-    return Metric(suite, measure.name, *_ends(interval, n, missing), "bootstrap")
+        found = rate_interval(values, items.clusters)
+        return Metric(*names, found.value, n, missing, found.low, found.high, "wilson", clusters=shared)
+    if items.units < FEWEST:
+        mean = bootstrap_mean(values, items.weights, seed=seed, resamples=1).value
+        return Metric(*names, mean, n, missing, None, None, "none", clusters=shared, values=listed(items, values))
+    found = bootstrap_mean(values, items.weights, items.clusters, seed=seed)
+    return Metric(*names, found.value, n, missing, found.low, found.high, "bootstrap", clusters=shared)
 
 
-def _ends(interval: Interval, n: int, missing: int) -> tuple[float, int, int, float, float]:
-    return interval.value, n, missing, interval.low, interval.high
+def bounded(metric: Metric, measure: Measure, outcome: SuiteOutcome) -> Metric:
+    """Return a metric with the bounds that unknown answers leave for a rate (see `Metric`)."""
+    unknown = outcome.columns[measure.name].unknown
+    if not unknown or measure.kind != "rate":
+        return replace(metric, unknown=unknown)
+    total, found = metric.n + unknown, round(metric.n * (metric.value or 0.0))
+    return replace(metric, unknown=unknown, least=found / total, most=(found + unknown) / total)
 
 
 def compare(
@@ -80,96 +80,99 @@ def compare(
 def _compare(
     suite: str, measure: Measure, variant: tuple[str, SuiteOutcome], reference: tuple[str, SuiteOutcome], seed: int
 ) -> PairedComparison:
-    mine, its = _both(measure, variant[1], reference[1])
+    items = common(variant[1].columns[measure.name], reference[1].columns[measure.name])
+    mine, its = items.columns
     names = (suite, measure.name, variant[0], reference[0])
-    if not mine.values:
+    if not items.n:
         sentence = f"{measure.name}: {variant[0]} and {reference[0]} have no item in common, so nothing is compared."
         return PairedComparison(*names, 0, None, None, None, None, "none", "unknown", sentence)
-    if measure.kind == "mean" and len(mine.values) < 2:
-        difference = mine.values[0] - its.values[0]
-        sentence = f"{measure.name}: {variant[0]} and {reference[0]} have one item in common, which tells nothing."
-        return PairedComparison(*names, 1, difference, None, None, None, "none", "unknown", sentence)
+    test: Literal["mcnemar mid-p", "paired bootstrap"]
     if measure.kind == "rate":
-        change = paired_rate_difference(its.values, mine.values)
-        pairs = list(zip(its.values, mine.values, strict=True))
-        p = mcnemar(sum(a > b for a, b in pairs), sum(b > a for a, b in pairs))
+        test = "mcnemar mid-p"
+        change = paired_rate_difference(its, mine, items.clusters)
+        p = mcnemar(its, mine, items.clusters)
+    elif items.units < FEWEST:
+        return _few(names, measure, items)
     else:
-        change, p = paired_difference(its.values, mine.values, mine.weights, seed=seed)
-    verdict = _verdict(change, p)
-    said = _sentence(measure, variant[0], reference[0], change, p, len(mine.values), verdict)
-    test: Literal["mcnemar", "paired bootstrap"] = "mcnemar" if measure.kind == "rate" else "paired bootstrap"
-    return PairedComparison(*names, len(mine.values), change.value, change.low, change.high, p, test, verdict, said)
+        test = "paired bootstrap"
+        change, p = paired_difference(its, mine, items.weights, items.clusters, seed=seed)
+    found = PairedComparison(*names, items.n, *change, p, test, _verdict(change), "", items.shared)
+    return replace(found, sentence=_sentence(measure, found))
 
 
-def is_difference(change: Interval, p: float, none: float = 0.0) -> bool:
-    """Return whether a change can be told from `none`: its interval does not hold that, and the test is significant."""
-    return not change.low <= none <= change.high and p < SIGNIFICANT
+def _few(names: tuple[str, str, str, str], measure: Measure, items: Items) -> PairedComparison:
+    """Return the differences of too few items for an interval."""
+    changes = [a - b for a, b in zip(*items.columns, strict=True)]
+    mean = bootstrap_mean(changes, items.weights, seed=0, resamples=1)
+    what = "items" if items.shared is None else "clusters of items"
+    sentence = (
+        f"{measure.name}: {names[2]} and {names[3]} have fewer than {FEWEST} {what} in common, which give no interval; "
+        f"the differences are {', '.join(f'{value:+.3g}' for value in listed(items, changes))}."
+    )
+    return PairedComparison(*names, items.n, mean.value, None, None, None, "none", "unknown", sentence, items.shared)
 
 
-def _verdict(change: Interval, p: float) -> Difference:
-    if not is_difference(change, p):
+def is_difference(change: Interval, none: float = 0.0) -> bool:
+    """Return whether a change can be told from `none`: its 95 % interval does not hold that."""
+    return not change.low <= none <= change.high
+
+
+def _verdict(change: Interval) -> Difference:
+    if not is_difference(change):
         return "no difference"
     return "lower" if change.value < 0 else "higher"
 
 
-def _sentence(
-    measure: Measure, variant: str, reference: str, change: Interval, p: float, n: int, verdict: Difference
-) -> str:
+def allow_for_many(
+    asked: Sequence[tuple[Hashable, Sequence[PairedComparison]]], measures: Mapping[Key, Measure]
+) -> list[tuple[PairedComparison, ...]]:
+    """Return comparisons whose p and verdicts allow for how many of the same kind there are (Holm 1979).
+
+    Parameters:
+        asked: what was compared, such as the set of modules that was pruned, and its comparisons. Equal things are
+            one comparison, however often they stand there.
+        measures: what is measured, by suite and measure; each measure is a family of its own.
+    """
+    families: dict[Key, dict[Hashable, float]] = {}
+    for what, comparisons in asked:
+        for found in comparisons:
+            if found.p is not None:
+                families.setdefault((found.suite, found.measure), {})[what] = found.p
+    corrected = {key: dict(zip(family, holm([*family.values()]), strict=True)) for key, family in families.items()}
+
+    def allowed(what: Hashable, found: PairedComparison) -> PairedComparison:
+        family = corrected.get((found.suite, found.measure), {})
+        if found.p is None or len(family) < 2:
+            return found
+        verdict: Difference = found.verdict if family[what] < SIGNIFICANT else "no difference"
+        new = replace(found, p_holm=family[what], verdict=verdict)
+        return replace(new, sentence=_sentence(measures[found.suite, found.measure], new, len(family)))
+
+    return [tuple(allowed(what, found) for found in comparisons) for what, comparisons in asked]
+
+
+def _sentence(measure: Measure, found: PairedComparison, many: int = 1) -> str:
     """Say what is known, and no more."""
-    shown = f"{p:.2g}"
-    # Rounding must not show a p that would not have been called a difference.
-    level = f"p < {SIGNIFICANT:g}" if p < SIGNIFICANT <= float(shown) else f"p = {shown}"
-    evidence = f"95 % interval {change.low:+.3g} to {change.high:+.3g}, n = {n}, {level}"
-    if verdict == "no difference":
-        between = f"between {variant} and {reference}"
-        return f"{measure.name}: no difference can be told {between} ({change.value:+.3g}; {evidence})."
+    if found.difference is None or found.low is None or found.high is None or found.p is None:
+        return found.sentence
+    size = f"n = {found.n}" if found.clusters is None else f"n = {found.n} in {found.clusters} clusters"
+    evidence = f"95 % interval {found.low:+.3g} to {found.high:+.3g}, {size}, {_level('p', found.p)}"
+    if found.p_holm is not None:
+        evidence += f", {_level(f'among {many} p', found.p_holm)}"
+    if found.verdict == "no difference":
+        between = f"between {found.variant} and {found.reference}"
+        return f"{measure.name}: no difference can be told {between} ({found.difference:+.3g}; {evidence})."
     kind = ""
     if measure.better != "neither":
-        kind = ", which is better" if measure.better == verdict else ", which is worse"
-    size = f"{abs(change.value):.3g} {measure.unit}".rstrip()
-    return f"{measure.name}: {variant} is {verdict} than {reference} by {size}{kind} ({evidence})."
+        kind = ", which is better" if measure.better == found.verdict else ", which is worse"
+    size = f"{abs(found.difference):.3g} {measure.unit}".rstrip()
+    return f"{measure.name}: {found.variant} is {found.verdict} than {found.reference} by {size}{kind} ({evidence})."
 
 
-def relative_loss(measure: Measure, variant: SuiteOutcome, reference: SuiteOutcome, seed: int) -> Interval | None:
-    """Return the relative worsening against a reference: how much worse, as a share of what it was.
-
-    None where it is not defined: nothing is in common (or, for a mean, one item only), the reference is at 0, or
-    neither direction is worse.
-    """
-    if measure.name not in variant.columns or measure.name not in reference.columns or measure.better == "neither":
-        return None
-    mine, its = _both(measure, variant, reference)
-    if not mine.values:
-        return None
-    if measure.kind == "rate":
-        change = relative_rate_change(its.values, mine.values)
-    else:
-        change = relative_change(its.values, mine.values, mine.weights, seed=seed)
-    if change is None:
-        return None
-    return change if measure.better == "lower" else Interval(-change.value, -change.high, -change.low)
+def _level(name: str, p: float) -> str:
+    """Return a p that is not rounded to the other side of `SIGNIFICANT`."""
+    shown = f"{p:.2g}"
+    return f"{name} < {SIGNIFICANT:g}" if p < SIGNIFICANT <= float(shown) else f"{name} = {shown}"
 
 
-def collapse_sentence(suite: str, measure: Measure, variant: str, reference: str, loss: Interval) -> str | None:
-    """Return the warning that usefulness collapsed, None where the estimate does not say so."""
-    if loss.value <= COLLAPSE:
-        return None
-    limit = f"{COLLAPSE * 100:g} %"
-    sure = "" if loss.low > COLLAPSE else f"; the interval does not rule out that it is within {limit}"
-    return (
-        f"utility collapse: {suite} {measure.name} of {variant} is {loss.value * 100:.1f} % worse than that of "
-        f"{reference} (95 % interval {loss.low * 100:.1f} to {loss.high * 100:.1f} %), more than {limit}{sure}"
-    )
-
-
-def _both(measure: Measure, variant: SuiteOutcome, reference: SuiteOutcome) -> tuple[_Items, _Items]:
-    """Return the items that have a number on both sides."""
-    mine, its = variant.columns[measure.name], reference.columns[measure.name]
-    pairs = enumerate(zip(mine.values, its.values, strict=True))
-    known = [i for i, (a, b) in pairs if a is not None and b is not None]
-    return _pick(mine, known), _pick(its, known)
-
-
-def _pick(column: MeasureColumn, known: Sequence[int]) -> _Items:
-    values = [value for i in known if (value := column.values[i]) is not None]
-    return _Items(values, None if column.weights is None else [column.weights[i] for i in known])
+__all__ = ["SIGNIFICANT", "allow_for_many", "compare", "is_difference", "metrics"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from s3lora.adapter.model import Adapter
 from s3lora.evaluate.bench import Advance
+from s3lora.evaluate.chat_setup import NO_SETUP, ChatSetup
 from s3lora.evaluate.local import LocalModel
 
 #: What the progress says meanwhile.
@@ -22,6 +23,7 @@ class BaseToLoad:
         device: as for `LocalModel`.
         dtype: as for `LocalModel`.
         batch_size: as for `LocalModel`.
+        chat: as for `LocalModel`.
 
     >>> BaseToLoad("demo", dtype="bfloat16").base
     'demo'
@@ -31,12 +33,12 @@ class BaseToLoad:
     device: str | None = None
     dtype: str | None = None
     batch_size: int | None = None
+    chat: ChatSetup = NO_SETUP
 
     def load(self, adapters: Sequence[Adapter] = ()) -> LocalModel:
         """Load it; raises as `LocalModel` does, for adapters that do not fit before the weights are read."""
-        return LocalModel(
-            self.base, device=self.device, dtype=self.dtype, batch_size=self.batch_size, adapters=adapters
-        )
+        own = {name: getattr(self, name) for name in ("device", "dtype", "batch_size", "chat")}
+        return LocalModel(self.base, **own, adapters=adapters)
 
 
 def loaded(

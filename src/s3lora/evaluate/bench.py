@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from s3lora.errors import UsageError
-from s3lora.evaluate.aggregate import COLLAPSE, collapse_sentence, compare, metrics, relative_loss
+from s3lora.evaluate.aggregate import compare, metrics
 from s3lora.evaluate.chat import ChatModel
-from s3lora.evaluate.results import Key, Measure, Metric, PairedComparison, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.results import Key, LearnedShare, Measure, Metric, PairedComparison, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.shares import share_of
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.measure.scan import Progress
-from s3lora.statistics import Interval
 
 #: What every suite found, by the suite's name.
 Outcomes = Mapping[str, SuiteOutcome]
@@ -22,14 +21,6 @@ Advance = Callable[[float, str], None]
 
 def _ignore(share: float, label: str) -> None:
     """Tell nobody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collapse:
-    """How much of one utility measure a variant lost, and the warning where that is too much."""
-
-    loss: Interval
-    sentence: str | None
 
 
 class Bench:
@@ -96,21 +87,25 @@ class Bench:
             for found in compare(info, (variant, outcomes[name]), (reference, reference_outcomes[name]), self.seed)
         )
 
-    def collapses(
-        self, variant: str, outcomes: Outcomes, reference: str, reference_outcomes: Outcomes
-    ) -> dict[Key, Collapse]:
-        """Return how much of each utility measure was lost, where that is defined."""
-        lost = {}
-        for key, measure in self.measures("utility").items():
-            name = key[0]
-            loss = relative_loss(measure, outcomes[name], reference_outcomes[name], self.seed)
-            if loss is not None:
-                lost[key] = Collapse(loss, collapse_sentence(name, measure, variant, reference, loss))
-        return lost
+    def shares(
+        self, variant: str, outcomes: Outcomes, adapter: str, adapter_outcomes: Outcomes, base_outcomes: Outcomes
+    ) -> tuple[LearnedShare, ...]:
+        """Return how much of what the adapter learned a variant has lost, by each measure of utility."""
+        return tuple(
+            share
+            for (name, _), measure in self.measures("utility").items()
+            for mine, full, alone in [(outcomes[name], adapter_outcomes[name], base_outcomes[name])]
+            if (share := share_of(name, measure, (variant, mine), (adapter, full), alone)) is not None
+        )
 
     def measures(self, role: str) -> dict[Key, Measure]:
         """Return the measures that stand for `safety` or for `utility`."""
-        return {(n, m.name): m for n, info in self.infos.items() for m in info.measures if m.role == role}
+        return {key: measure for key, measure in self.all_measures.items() if measure.role == role}
+
+    @property
+    def all_measures(self) -> dict[Key, Measure]:
+        """Return every measure of every suite."""
+        return {(name, m.name): m for name, info in self.infos.items() for m in info.measures}
 
     def axis(self, role: str) -> Key | None:
         """Return the measure that stands for `safety` or `utility` on a curve: the first one, None without any."""
@@ -130,4 +125,4 @@ class Bench:
         return tell
 
 
-__all__ = ["COLLAPSE", "Advance", "Bench", "Collapse", "Key", "Outcomes"]
+__all__ = ["Advance", "Bench", "Key", "Outcomes"]

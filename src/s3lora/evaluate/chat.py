@@ -6,9 +6,15 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from s3lora.evaluate.results import ChatFacts
 
 Role = Literal["system", "user", "assistant"]
+#: Why nobody knows what a model would have answered: it was cut off inside its reasoning, or before it said anything,
+#: or the prompt does not fit into its context. Empty where the answer is known.
+Unknown = Literal["", "reasoning", "nothing", "prompt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +59,17 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """An answer: its text, the tokens it took, and whether it ended by itself before the limit."""
+    """An answer: its text, the tokens it took, and whether it ended by itself before the limit.
+
+    `text` is without the reasoning that stood before it, where `reasoned` tells that there was some; `tokens` counts
+    that as well. `unknown` tells why there is nothing to judge.
+    """
 
     text: str
     tokens: int
     finished: bool
+    reasoned: bool = False
+    unknown: Unknown = ""
 
     @property
     def digest(self) -> str:
@@ -104,6 +116,11 @@ class ServedModel(ChatModel, Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the results must know, as far as it has turned out."""
+        ...
+
+    @property
+    def chat(self) -> ChatFacts:
+        """Return what is put around every prompt, for the record."""
         ...
 
 

@@ -15,11 +15,11 @@ from s3lora.evaluate.attach import State
 from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import Cost
-from s3lora.statistics import Interval, paired_difference
+from s3lora.statistics import FEWEST, Interval, paired_difference
 
 MergeState = Literal["unmerged", "merged"]
 #: Rounds that are timed, and tokens of every answer.
-REPEATS, TOKENS = 8, 32
+REPEATS, TOKENS = 10, 32
 
 
 def measure_costs(
@@ -79,17 +79,20 @@ def _cost(
     if name == reference[0]:
         sentence = f"{mode}: {each:.3g} s a sample, {rate:.3g} tokens a second"
         return Cost(mode, samples, len(seconds), each, rate, None, None, None, sentence)
-    logs, p = paired_difference(np.log(reference[1]), np.log(seconds), seed=seed)
+    logs, _ = paired_difference(np.log(reference[1]), np.log(seconds), seed=seed)
     ratio, low, high = (math.exp(end) for end in logs)
-    sentence = _sentence(name, reference[0], mode, Interval(ratio, low, high), p)
+    if len(seconds) < FEWEST:
+        sentence = f"{mode}: ratio of seconds of {name} to {reference[0]} {ratio:.3f}; {FEWEST} rounds give an interval"
+        return Cost(mode, samples, len(seconds), each, rate, ratio, None, None, sentence)
+    sentence = _sentence(name, reference[0], mode, Interval(ratio, low, high))
     return Cost(mode, samples, len(seconds), each, rate, ratio, low, high, sentence)
 
 
-def _sentence(name: str, reference: str, mode: MergeState, found: Interval, p: float) -> str:
+def _sentence(name: str, reference: str, mode: MergeState, found: Interval) -> str:
     """Say which is faster, or that no difference can be told."""
     ratio, low, high = found
     known = f"ratio of seconds {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f}"
-    if not is_difference(found, p, none=1.0):
+    if not is_difference(found, none=1.0):
         return f"{mode}: no difference in speed can be told between {name} and {reference} ({known})"
     word = "less" if ratio < 1 else "more"
     return f"{mode}: {name} takes {abs(1 - ratio) * 100:.1f} % {word} time than {reference} ({known})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +13,15 @@ from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import Plan, select
 from s3lora.errors import AdapterFileError, UsageError
+from s3lora.evaluate.aggregate import allow_for_many
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.base_model import BaseToLoad, loaded
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.chat import Prompt, ServedModel, digest_of
 from s3lora.evaluate.cost import MergeState, measure_costs
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.results import Cost, Evaluation, PairedComparison, Setup, Variant
+from s3lora.evaluate.results import Cost, Evaluation, LearnedShare, PairedComparison, Setup, Variant
+from s3lora.evaluate.shares import collapse_sentence, unseen
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.evaluate.together import alone_and_groups
@@ -103,7 +105,7 @@ def evaluate(
     setup = setup_of(model, seed, limit)
     pairs = [(entry.variant.name, reference) for entry in entries for reference in entry.references]
     variants = [replace(e.variant, costs=tuple(timed.get(e.variant.name, ()))) for e in entries]
-    return _finish(bench, setup, variants, pairs, outcomes, [*model.base.notes, *notes])
+    return _finish(bench, setup, variants, pairs, outcomes, [*model.notes, *notes])
 
 
 def evaluate_served(
@@ -134,7 +136,7 @@ def evaluate_served(
         if keep is not None:
             keep(model.name, outcomes[model.name])
     digest = digest_of([model.identity for model in models])
-    setup = Setup(names[0], digest, models[0].backend, "unknown", "unknown", seed, limit)
+    setup = Setup(names[0], digest, models[0].backend, "unknown", "unknown", seed, limit, models[0].chat)
     variants = [Variant(name=name, kind="served") for name in names]
     pairs = [(name, names[0]) for name in names[1:]]
     return _finish(bench, setup, variants, pairs, outcomes, notes)
@@ -142,7 +144,8 @@ def evaluate_served(
 
 def setup_of(model: LocalModel, seed: int, limit: int | None) -> Setup:
     """Return how a model in this process was run."""
-    return Setup(model.name, model.base_identity, model.backend, model.device.type, model.dtype, seed, limit)
+    run = (model.backend, model.device.type, model.dtype)
+    return Setup(model.name, model.base_identity, *run, seed, limit, model.chat)
 
 
 def _finish(
@@ -153,23 +156,58 @@ def _finish(
     outcomes: dict[str, Outcomes],
     notes: Sequence[str],
 ) -> Evaluation:
-    comparisons: list[PairedComparison] = []
-    warnings = list(notes)
-    for name, reference in pairs:
-        comparisons += bench.compare(name, outcomes[name], reference, outcomes[reference])
-        lost = bench.collapses(name, outcomes[name], reference, outcomes[reference])
-        warnings += [loss.sentence for loss in lost.values() if loss.sentence]
+    compared = {
+        (name, reference): bench.compare(name, outcomes[name], reference, outcomes[reference])
+        for name, reference in pairs
+    }
+    shares = _shares(bench, variants, pairs, outcomes)
+    lost = [share for found in shares.values() for share in found]
+    warnings = [*notes, *(text for share in lost if (text := collapse_sentence(share))), *unseen(lost)]
     measured = tuple(
-        replace(variant, metrics=bench.metrics(outcomes[variant.name]), counts=_counts(outcomes[variant.name]))
+        replace(
+            variant,
+            metrics=bench.metrics(outcomes[variant.name]),
+            counts=_counts(outcomes[variant.name]),
+            shares=shares.get(variant.name, ()),
+        )
         for variant in variants
     )
     return Evaluation(
         setup=setup,
         suites=tuple(bench.infos.values()),
         variants=measured,
-        comparisons=tuple(comparisons),
+        comparisons=_allowed(bench, variants, compared),
         warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def _shares(
+    bench: Bench,
+    variants: Sequence[Variant],
+    pairs: Sequence[tuple[str, str]],
+    outcomes: Mapping[str, Outcomes],
+) -> dict[str, tuple[LearnedShare, ...]]:
+    """Return what each variant has lost of what its adapters learned; behind a server no base is known."""
+    base = next((variant.name for variant in variants if variant.kind == "base"), None)
+    found: dict[str, tuple[LearnedShare, ...]] = {}
+    for name, adapter in pairs:
+        if base not in (None, adapter):
+            shares = bench.shares(name, outcomes[name], adapter, outcomes[adapter], outcomes[str(base)])
+            found[name] = (*found.get(name, ()), *shares)
+    return found
+
+
+def _allowed(
+    bench: Bench, variants: Sequence[Variant], compared: Mapping[tuple[str, str], tuple[PairedComparison, ...]]
+) -> tuple[PairedComparison, ...]:
+    """Return the comparisons, allowing for how many of one kind of variant there are."""
+    kinds = {variant.name: variant.kind for variant in variants}
+    found = dict(compared)
+    for kind in dict.fromkeys(kinds.values()):
+        pairs = [pair for pair in compared if kinds[pair[0]] == kind]
+        allowed = allow_for_many([(pair, compared[pair]) for pair in pairs], bench.all_measures)
+        found |= zip(pairs, allowed, strict=True)
+    return tuple(comparison for comparisons in found.values() for comparison in comparisons)
 
 
 def _counts(outcomes: Outcomes) -> dict[str, int]:

@@ -24,7 +24,7 @@ from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
 
 BASE, BEFORE, THIS = "base alone", "before pruning", "this adapter"
-COLLAPSED = "utility collapse: usefulness is more than a tenth below the unpruned adapter's"
+COLLAPSED = "utility collapse: more than a tenth of what the adapter learned is lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,28 +116,27 @@ def _of_sweep(sweep: Sweep, source: Source, record: Provenance | None) -> Adapte
 
 
 def _of_tuning(tuning: Tuning, source: Source, record: Provenance | None) -> AdapterFigures | None:
-    before = tuning.held_out_unpruned.metrics
+    held_out = tuning.held_out_unpruned is not None
+    before = tuning.held_out_unpruned or tuning.tuning_unpruned
+    alone = tuning.held_out_base if held_out else tuning.tuning_base
+    columns = [(BASE, alone.metrics)] if alone is not None else []
+    comparisons: tuple[PairedComparison, ...] = ()
     if _same(tuning.adapter, source):
-        columns: tuple[tuple[str, tuple[Metric, ...]], ...] = ((THIS, before),)
-        return AdapterFigures(
-            setup=tuning.setup,
-            suites=tuning.suites,
-            columns=columns,
-            sentence=tuning.sentence,
-            held_out=True,
-            warnings=tuning.warnings,
-        )
-    mine = record is not None and _same(tuning.adapter, record.source)
-    point = _point((tuning.confirmed,), record) if mine and record and tuning.confirmed else None
-    if point is None:
-        return None
+        columns.append((THIS, before.metrics))
+    else:
+        mine = record is not None and _same(tuning.adapter, record.source)
+        point = _point((tuning.confirmed,), record) if mine and record and tuning.confirmed else None
+        if point is None:
+            return None
+        columns += [(BEFORE, before.metrics), (THIS, point.metrics)]
+        comparisons = point.comparisons
     return AdapterFigures(
         setup=tuning.setup,
         suites=tuning.suites,
-        columns=((BEFORE, before), (THIS, point.metrics)),
-        comparisons=point.comparisons,
+        columns=tuple(columns),
+        comparisons=comparisons,
         sentence=tuning.sentence,
-        held_out=True,
+        held_out=held_out,
         warnings=tuning.warnings,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from s3lora.errors import UsageError
 from s3lora.evaluate.chat import ChatModel, Prompt
+from s3lora.evaluate.items import clustered
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.maths.problems import ProblemSet
 from s3lora.evaluate.planning.tasks import TaskSet
@@ -21,7 +22,8 @@ PLANNING, MATHS, CODE = "planning-loss", "maths-loss", "code-loss"
 class LossSuite:
     """Cross-entropy of reference answers a token: smooth, paired, and a small part of the time of generating.
 
-    `of` says in a few words what the references are, and `instead` what to do where a loss cannot be measured.
+    `of` says in a few words what the references are, and `instead` what to do where a loss cannot be measured. `ids`
+    name what each pair belongs to.
     """
 
     name: str
@@ -30,6 +32,7 @@ class LossSuite:
     pairs: tuple[tuple[Prompt, str], ...]
     instead: str
     notes: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
     @property
     def info(self) -> SuiteInfo:
@@ -52,7 +55,7 @@ class LossSuite:
             if column is not None:
                 if progress is not None:
                     progress(1, 1)
-                return SuiteOutcome({"loss": column})
+                return SuiteOutcome({"loss": clustered(column, self.ids)})
             why = "a server does not tell the loss of a given text"
         raise UsageError(f"{self.name} cannot be measured: {why}", fix=self.instead)
 
@@ -68,18 +71,23 @@ def plan_losses(tasks: TaskSet) -> LossSuite:
     """Return the suite of the reference plans."""
     data = Data(tasks.name, len(tasks), tasks.sha256, tasks.built_in)
     pairs = tuple((task.prompt, task.plan) for task in tasks.tasks if task.plan)
-    return LossSuite(PLANNING, "reference plans", data, pairs, "use the suite planning instead", tasks.notes)
+    ids = tuple(task.id for task in tasks.tasks if task.plan)
+    return LossSuite(PLANNING, "reference plans", data, pairs, "use the suite planning instead", tasks.notes, ids)
 
 
 def working_losses(problems: ProblemSet) -> LossSuite:
     """Return the suite of the worked answers to word problems, such as those of GSM8K."""
     data = Data(problems.name, len(problems), problems.sha256, problems.built_in)
     pairs = tuple((problem.prompt, problem.worked) for problem in problems.problems if problem.worked)
-    return LossSuite(MATHS, "worked answers", data, pairs, "use the suite maths instead", problems.notes)
+    ids = tuple(problem.id for problem in problems.problems if problem.worked)
+    return LossSuite(MATHS, "worked answers", data, pairs, "use the suite maths instead", problems.notes, ids)
 
 
 def code_losses(tasks: ReferenceSet) -> LossSuite:
     """Return the suite of solutions of programming tasks, such as those of HumanEval. No code is run."""
     data = Data(tasks.name, len(tasks), tasks.sha256)
     pairs = tuple((example.prompt, example.worked or example.references[0]) for example in tasks.examples)
-    return LossSuite(CODE, "reference solutions", data, pairs, "measure it on a model in this process", tasks.notes)
+    ids = tuple(example.id for example in tasks.examples)
+    return LossSuite(
+        CODE, "reference solutions", data, pairs, "measure it on a model in this process", tasks.notes, ids
+    )

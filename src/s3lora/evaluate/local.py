@@ -6,19 +6,21 @@ import gc
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import nan
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter
+from s3lora.evaluate.answers.reasoning import mark_tokens, read_answer
 from s3lora.evaluate.attach import Attached, AttachedAdapters, State
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
+from s3lora.evaluate.chat_setup import NO_SETUP, ChatSetup, facts_of
 from s3lora.evaluate.fit import check_fit, check_loadable
 from s3lora.evaluate.identity import identity_of
-from s3lora.evaluate.loading import ModelError, find_base, is_out_of_memory, load_base, reason_of
-from s3lora.evaluate.results import Loaded
+from s3lora.evaluate.loading import ModelError, find_base, is_out_of_memory, load_base
+from s3lora.evaluate.results import ChatFacts, Loaded
+from s3lora.evaluate.templates import LocalTemplate
 from s3lora.needs import need
 
 #: Answers at a time on a CPU: beyond this the cores are busy anyway and only memory grows.
@@ -39,8 +41,12 @@ class LocalModel:
         device: `cpu`, `cuda`, …; by default CUDA where there is one.
         dtype: a torch dtype by name; by default float32 on a CPU, and bfloat16 elsewhere.
         batch_size: answers at a time; by default chosen for the machine. It halves by itself when memory runs out.
+        chat: what is put around every prompt: a system prompt, examples, arguments of the chat template.
         adapters: open adapters that are to be attached. What cannot be, or does not fit the base, is told before the
             weights of the base are read.
+
+    Answers come without the reasoning before them. A prompt that leaves no room for the answer in the model's context
+    is not asked: its answer is unknown, its loss NaN.
 
     Greedy decoding on one machine gives equal answers at every run; other machines, numbers of threads or batch sizes
     round differently, which can turn a near tie between two tokens.
@@ -53,6 +59,7 @@ class LocalModel:
         device: str | None = None,
         dtype: str | None = None,
         batch_size: int | None = None,
+        chat: ChatSetup = NO_SETUP,
         adapters: Sequence[Adapter] = (),
     ) -> None:
         """Load the base; raises ModelError and MissingPackageError, and for an adapter what `attach` raises."""
@@ -67,6 +74,9 @@ class LocalModel:
         # What a checkpoint suggests (sampling, penalties) must not mix with the decoding that is asked for.
         self.base.model.generation_config = self._transformers.GenerationConfig()
         self.base_identity = identity_of(self.base)
+        self.template = LocalTemplate(self.base, chat)
+        self._find_marks()
+        self._context = getattr(self.base.model.config.get_text_config(), "max_position_embeddings", None)
         self.adapters = AttachedAdapters(self.base)
         self.device: Any = next(self.base.model.parameters()).device
         self.batch_size = batch_size or (CPU_BATCH if self.device.type == "cpu" else self._cuda_batch())
@@ -93,8 +103,23 @@ class LocalModel:
 
     @property
     def identity(self) -> str:
-        """Return a digest of the base's weights and of what is switched on."""
-        return digest_of([self.base_identity, self.adapters.state.identity])
+        """Return a digest of the base's weights, of what is put around prompts, and of what is switched on."""
+        return digest_of([self.base_identity, self.template.identity, self.adapters.state.identity])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of the results must know, as far as it has turned out."""
+        return (*self.base.notes, *self.template.notes)
+
+    @property
+    def chat(self) -> ChatFacts:
+        """Return what is put around every prompt, for the record."""
+        return facts_of(self.template.setup, self.template.date)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Return the tokens that end an answer."""
+        return tuple(self._stops)
 
     def attach(self, adapter: Adapter | str | Path, source: Source | None = None) -> Attached:
         """Load an adapter beside the others; see `AttachedAdapters.attach`."""
@@ -119,8 +144,12 @@ class LocalModel:
     ) -> Iterator[tuple[int, Generation]]:
         """Yield the answers batch by batch."""
         for batch in self.batches(prompts, decoding) if batches is None else batches:
-            answers = self._halving(list(batch), lambda part: self._answer([prompts[i] for i in part], decoding))
-            yield from zip(batch, answers, strict=True)
+            rows = zip(batch, self._encode([prompts[i] for i in batch]), strict=True)
+            fitting = [i for i, ids in rows if self._fits(len(ids) + decoding.max_new_tokens)]
+            yield from ((i, Generation("", 0, False, unknown="prompt")) for i in batch if i not in fitting)
+            if fitting:
+                answers = self._halving(fitting, lambda part: self._answer([prompts[i] for i in part], decoding))
+                yield from zip(fitting, answers, strict=True)
 
     def answer_exactly(self, prompts: Sequence[Prompt], tokens: int) -> None:
         """Generate so many tokens for every prompt in one batch, and drop them: work of a fixed size, to be timed."""
@@ -135,13 +164,17 @@ class LocalModel:
             self._torch.cuda.synchronize(self.device)
 
     def losses(self, prompts: Sequence[Prompt], references: Sequence[str]) -> list[tuple[float, int]]:
-        """Return (summed cross-entropy in nats, number of tokens) of each reference, end of turn included."""
+        """Return (summed cross-entropy in nats, number of tokens) of each reference, end of turn included.
+
+        NaN where prompt and reference do not fit into the model's context.
+        """
         tokenizer = self.base.tokenizer
         ends = tokenizer.eos_token or ""
         heads = self._encode(prompts)
         tails = [tokenizer(text + ends, add_special_tokens=False)["input_ids"] for text in references]
         order = sorted(range(len(heads)), key=lambda i: (len(heads[i]) + len(tails[i]), i))
-        found: dict[int, tuple[float, int]] = {}
+        found = {i: (nan, len(tails[i])) for i in order if not self._fits(len(heads[i]) + len(tails[i]))}
+        order = [i for i in order if i not in found]
         while order:
             width = 1
             while (
@@ -173,18 +206,11 @@ class LocalModel:
             return list(self._torch.softmax(out.logits[:, -1].float(), -1).cpu())
 
     def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        tokenizer = self.base.tokenizer
-        try:
-            texts = [
-                tokenizer.apply_chat_template(prompt.as_dicts(), tokenize=False, add_generation_prompt=True)
-                for prompt in prompts
-            ]
-        except TemplateError as error:  # many templates refuse a system prompt
-            reason = reason_of(error)
-            raise ModelError(f"its chat template does not take the prompts ({reason})", file=self.name) from None
-        if not texts:  # which tokenizers fail at
-            return []
-        return [list(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        return [prompt.ids for prompt in self.template.encode(prompts)]
+
+    def _fits(self, tokens: int) -> bool:
+        """Tell whether so many tokens, prompt and answer together, have positions in the model."""
+        return not isinstance(self._context, int) or tokens <= self._context
 
     def _pad(self, rows: Sequence[Sequence[int]], shared: int = 0) -> tuple[Any, Any]:
         """Return ids and mask, padded behind the `shared` first tokens so that all rows end together."""
@@ -224,7 +250,8 @@ class LocalModel:
 
     def _answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         torch = self._torch
-        rows = self._encode(prompts)
+        encoded = self.template.encode(prompts)
+        rows = [prompt.ids for prompt in encoded]
         shared = self._prefix(rows)
         ids, mask = self._pad(rows, shared)
         ends = self._stops
@@ -241,7 +268,8 @@ class LocalModel:
         with torch.inference_mode(), self._own_settings():
             more = self._read_prefix(ids, shared) | self._stopping(ids.shape[1], decoding.stop)
             out = self.adapters.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
-        return [self._finish(row, ends, decoding) for row in out[:, ids.shape[1] :].tolist()]
+        written = out[:, ids.shape[1] :].tolist()
+        return [self._finish(row, ends, decoding, prompt.opened) for row, prompt in zip(written, encoded, strict=True)]
 
     def _stopping(self, start: int, stop: Sequence[str]) -> dict[str, Any]:
         """Return what ends an answer at a stop string. That of transformers also looks at the end of the prompt."""
@@ -258,16 +286,32 @@ class LocalModel:
         text = self.base.tokenizer.decode(tokens, skip_special_tokens=True)
         return any(string in text for string in stop)
 
-    def _finish(self, row: list[int], ends: list[int], decoding: Decoding) -> Generation:
+    def _finish(self, row: list[int], ends: list[int], decoding: Decoding, opened: bool) -> Generation:
         stops = [i for i, token in enumerate(row) if token in ends]
         used = row[: stops[0] + 1] if stops else row
         text = self.base.tokenizer.decode(used, skip_special_tokens=True)
         cut = [at for stop in decoding.stop if (at := text.find(stop)) >= 0]
         if not cut:
-            return Generation(text, len(used), bool(stops))
+            return read_answer(self._marked(used, text), len(used), bool(stops), opened=opened, plain=text)
         # Behind the stop string is padding, as long as the longest answer of the batch.
         tokens = bisect_left(range(len(used)), True, key=lambda n: self._stops_at(used[:n], decoding.stop))
-        return Generation(text[: min(cut)], tokens, True)
+        text, marked = text[: min(cut)], self._marked(used, text)
+        marked = marked[: min(at for stop in decoding.stop if (at := f"{marked}{stop}".find(stop)) >= 0)]
+        return read_answer(marked, tokens, True, opened=opened, plain=text)
+
+    def _find_marks(self) -> None:
+        """Tell apart the special tokens: decoding leaves all of them out, and some are marks of reasoning."""
+        names = self.base.tokenizer.all_special_tokens
+        named = dict(zip(names, self.base.tokenizer.convert_tokens_to_ids(names), strict=True))
+        self._marks = mark_tokens(named)
+        self._special = frozenset(named.values()) - self._marks
+
+    def _marked(self, tokens: Sequence[int], text: str) -> str:
+        """Return what is decoded, with those special tokens that are marks of reasoning."""
+        if self._marks.isdisjoint(tokens):
+            return text
+        shown = [token for token in tokens if token not in self._special]
+        return str(self.base.tokenizer.decode(shown, skip_special_tokens=False))
 
     def _losses(self, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
         torch = self._torch

@@ -41,10 +41,16 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class MeasureColumn:
-    """One number an item, None where the measure does not apply (an unparsable verdict); weights default to 1."""
+    """One number an item, None where the measure does not apply (an unparsable verdict); weights default to 1.
+
+    `unknown` of the items without a number are so because nobody knows the answer: see `chat.Generation`.
+    `clusters` names what each item belongs to, such as the behaviour of which it is a case, where items share one.
+    """
 
     values: tuple[float | None, ...]
     weights: tuple[float, ...] | None = None
+    unknown: int = 0
+    clusters: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,13 @@ class SuiteOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A mean or rate with its 95 % interval; `n` items counted, `missing` items without a number."""
+    """A mean or rate with its 95 % interval; `n` items counted, `missing` items without a number.
+
+    `unknown` of the missing items are answers that nobody knows, such as those cut off inside their reasoning. A rate
+    would be `least` if all of them counted 0, and `most` if all counted 1; None where nothing is unknown.
+    `clusters` is their number where items share one. A mean of fewer than ten has no interval, but all its `values`
+    (of clusters: their means).
+    """
 
     suite: str
     measure: str
@@ -79,6 +91,11 @@ class Metric:
     low: float | None
     high: float | None
     interval: Literal["wilson", "bootstrap", "none"]
+    unknown: int = 0
+    least: float | None = None
+    most: float | None = None
+    clusters: int | None = None
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +103,8 @@ class PairedComparison:
     """The paired difference variant − reference of one measure on the items both have.
 
     `verdict` is `no difference` where the interval holds 0, else `lower` or `higher`; `sentence` says it in words.
+    Where the same is asked of several variants, `p_holm` is p corrected for their number, and the verdict is
+    `no difference` too where it is not below 0.05.
     """
 
     suite: str
@@ -97,8 +116,30 @@ class PairedComparison:
     low: float | None
     high: float | None
     p: float | None
-    test: Literal["mcnemar", "paired bootstrap", "none"]
+    test: Literal["mcnemar", "mcnemar mid-p", "paired bootstrap", "none"]
     verdict: Difference
+    sentence: str
+    clusters: int | None = None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedShare:
+    """How much of what the adapter had learned a variant has lost by one measure, as a share: 1 is the base.
+
+    (variant − adapter) / (base − adapter) on the `n` items that all three have, with its 95 % interval. Where there is
+    none, `reason` says why: a measure by which base and adapter cannot be told apart does not see the adapter.
+    """
+
+    suite: str
+    measure: str
+    variant: str
+    adapter: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    reason: str
     sentence: str
 
 
@@ -143,10 +184,15 @@ class Variant:
     metrics: tuple[Metric, ...] = ()
     costs: tuple[Cost, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    shares: tuple[LearnedShare, ...] = ()
 
     def metric(self, suite: str, measure: str) -> Metric | None:
         """Return one metric, None where it was not measured."""
         return next((m for m in self.metrics if (m.suite, m.measure) == (suite, measure)), None)
+
+    def learned(self, suite: str, measure: str) -> LearnedShare | None:
+        """Return what was lost of what was learned by one measure, None where that was not asked."""
+        return next((s for s in self.shares if (s.suite, s.measure) == (suite, measure)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +207,20 @@ class SuiteInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatFacts:
+    """What was put around every prompt: a system prompt, so many examples, arguments of the chat template as JSON.
+
+    `date` is the day that the template was told, YYYY-MM-DD; empty where it asks for none.
+    """
+
+    system: str = ""
+    few_shot: int = 0
+    few_shot_sha256: str = ""
+    template_args: str = ""
+    date: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """How the model was run."""
 
@@ -171,6 +231,7 @@ class Setup:
     dtype: str
     seed: int
     limit: int | None
+    chat: ChatFacts = field(default_factory=ChatFacts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +252,7 @@ class SweepPoint:
     """One setting of a sweep: `ranking` orders the modules, the first `top` of them were pruned.
 
     `control` marks rankings that carry no information; several seeds of one control share `ranking` and `top`.
-    `collapse` tells that the utility measure is worse than the adapter's by more than a tenth of its value.
+    `collapse` tells that more than a tenth of what was learned is lost by a measure of utility.
     """
 
     ranking: str
@@ -207,10 +268,15 @@ class SweepPoint:
     metrics: tuple[Metric, ...]
     comparisons: tuple[PairedComparison, ...]
     collapse: bool = False
+    shares: tuple[LearnedShare, ...] = ()
 
     def metric(self, suite: str, measure: str) -> Metric | None:
         """Return one metric, None where it was not measured."""
         return next((m for m in self.metrics if (m.suite, m.measure) == (suite, measure)), None)
+
+    def learned(self, suite: str, measure: str) -> LearnedShare | None:
+        """Return what was lost of what was learned by one measure, None where that was not asked."""
+        return next((s for s in self.shares if (s.suite, s.measure) == (suite, measure)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +297,9 @@ class ControlSpread:
 class Sweep:
     """What `s3lora sweep` found: a point a ranking and number of modules, and which of them nothing else beats.
 
-    `safety` and `utility` name the (suite, measure) of the curve's axes; `pareto` holds indices into `points`;
-    `correlations` maps "ranking a | ranking b" to Spearman's rank correlation over the modules.
+    `safety` and `utility` name the (suite, measure) of the curve's axes; `pareto` holds indices into `points`, and
+    `pareto_variants` names the base and the unpruned adapter where they lie on the same front; `correlations` maps
+    "ranking a | ranking b" to Spearman's rank correlation over the modules.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -249,14 +316,18 @@ class Sweep:
     pareto: tuple[int, ...]
     correlations: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+    pareto_variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """What `s3lora tune` found: the number of modules to prune, on which evidence, and what a held-out split says.
+    """What `s3lora tune` found: the number of modules to prune, on which evidence, and what a held-out half says.
 
-    `top` is 0 where nothing is worth pruning. `tried` are the points of the bisection on the tuning split; `confirmed`
-    is the chosen point on the held-out split, None where `top` is 0; `sentence` says the outcome in words.
+    `outcome` is `confirmed` where a number was chosen on the tuning half and both of its claims hold on the other,
+    `not confirmed` where at least one does not, `nothing` where the data rule out that anything is worth pruning, and
+    `cannot tell` where they are too few for that. `top` is 0 in the last two. `tried` are the points on the tuning
+    half, none where nothing could have been told; `confirmed` is the chosen point on the half held out. `forecast` is
+    what was said beforehand, and `sentence` the outcome in words.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -272,7 +343,11 @@ class Tuning:
     modules_total: int
     tried: tuple[SweepPoint, ...]
     tuning_unpruned: Variant
-    held_out_unpruned: Variant
+    held_out_unpruned: Variant | None
     confirmed: SweepPoint | None
     sentence: str
     warnings: tuple[str, ...] = ()
+    tuning_base: Variant | None = None
+    held_out_base: Variant | None = None
+    outcome: Literal["", "confirmed", "not confirmed", "nothing", "cannot tell"] = ""
+    forecast: str = ""

@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +27,8 @@ PATIENCE = 60.0
 #: SQLite takes at most 999 variables in a statement on old builds.
 CHUNK = 500
 FILE_NAME = "generations.sqlite"
+#: Raised where an answer that is kept as text changes its fields.
+TEXT_VERSION = 2
 
 
 class AnswerStore:
@@ -119,10 +122,10 @@ def generations(
     """Return the model's answers in the order of the prompts; what the store has is not asked again."""
 
     def keep(_: int, answer: Generation) -> Value:
-        return {"text": answer.text, "tokens": answer.tokens, "finished": answer.finished}
+        return asdict(answer)
 
-    values = findings(model, prompts, decoding, keep, "text", store, progress)
-    return [Generation(str(v["text"]), int(v["tokens"]), bool(v["finished"])) for v in values]
+    values = findings(model, prompts, decoding, keep, f"text {TEXT_VERSION}", store, progress)
+    return [Generation(**value) for value in values]
 
 
 def findings(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.chat import Decoding
 from s3lora.evaluate.data.choice import EVERY_ROW, INPUTS, RowChoice, choices
 from s3lora.evaluate.data.draws import DataItem, draw, halves
 from s3lora.evaluate.data.kinds import PromptKind
+from s3lora.evaluate.harness.suite import build_suite as harness_suite
 from s3lora.evaluate.judges.judge import Judge
 from s3lora.evaluate.judges.refusing import refusal_judge
 from s3lora.evaluate.likelihood import code_losses, plan_losses, working_losses
@@ -52,7 +54,7 @@ class SuiteSettings:
     """What to measure, and on what.
 
     Parameters:
-        names: some of `SUITES`.
+        names: some of `SUITES`, or members of `FAMILIES` such as `harness:gsm8k`.
         harmful: a file or data set of harmful prompts, as `read_prompts` takes it; None for the built-in ones.
         benign: the same of harmless prompts.
         refusals: a judge of refusals by name, or a list of phrases in a file; None for the rules over openings.
@@ -93,10 +95,10 @@ class SuiteSettings:
     def __post_init__(self) -> None:
         """Refuse names that no suite has, and a choice of rows that cannot be meant."""
         for name in (*self.names, *self.tokens):
-            if name not in SUITES:
-                raise UsageError(f"no suite {printable(name, 40)}", fix=f"choose from {', '.join(SUITES)}")
+            if suite_builder(name) is None:
+                raise UsageError(f"no suite {printable(name, 40)}", fix=f"choose from {suite_names()}")
         if not self.names:
-            raise UsageError("no suite to run", fix=f"choose from {', '.join(SUITES)}")
+            raise UsageError("no suite to run", fix=f"choose from {suite_names()}")
         self._choices()
 
     def choice(self, name: str) -> RowChoice:
@@ -134,8 +136,22 @@ def split_suites(settings: SuiteSettings) -> tuple[list[Suite], list[Suite]]:
     return _build(settings, half(0)), _build(settings, half(1))
 
 
+def suite_builder(name: str) -> SuiteBuilder | None:
+    """Return what builds the suite of this name, one of `SUITES` or of a family; None where there is none."""
+    family, colon, member = name.partition(":")
+    if colon and family in FAMILIES:
+        return partial(FAMILIES[family], member)
+    return SUITES.get(name)
+
+
+def suite_names() -> str:
+    """Return the names of all suites in one line."""
+    return ", ".join([*SUITES, *(f"{family}:TASK" for family in FAMILIES)])
+
+
 def _build(settings: SuiteSettings, part: SuitePart) -> list[Suite]:
-    return [SUITES[name](settings, part) for name in dict.fromkeys(settings.names)]
+    builders = [suite_builder(name) for name in dict.fromkeys(settings.names)]
+    return [build(settings, part) for build in builders if build is not None]
 
 
 def prompts_of(settings: SuiteSettings, kind: PromptKind) -> PromptSet:
@@ -168,6 +184,10 @@ def _planning(settings: SuiteSettings, part: SuitePart) -> Suite:
 
 def _planning_loss(settings: SuiteSettings, part: SuitePart) -> Suite:
     return plan_losses(_tasks(settings, part))
+
+
+def _harness(task: str, settings: SuiteSettings, part: SuitePart) -> Suite:
+    return harness_suite(task, part.take, settings.tokens.get(f"harness:{task}"))
 
 
 def _tasks(settings: SuiteSettings, part: SuitePart) -> TaskSet:
@@ -205,8 +225,10 @@ def _code_loss(settings: SuiteSettings, part: SuitePart) -> Suite:
     return code_losses(data.subset(part.take(data.items)))
 
 
-#: Every suite by the name that a user gives it: (settings, the part of the data) → the suite.
-SUITES: dict[str, Callable[[SuiteSettings, SuitePart], Suite]] = {
+#: (settings, the part of the data) → the suite.
+SuiteBuilder = Callable[[SuiteSettings, SuitePart], Suite]
+#: Every suite by the name that a user gives it.
+SUITES: dict[str, SuiteBuilder] = {
     "safety": _safety,
     "planning": _planning,
     "summarisation": _summarisation,
@@ -215,3 +237,5 @@ SUITES: dict[str, Callable[[SuiteSettings, SuitePart], Suite]] = {
     "maths-loss": _maths_loss,
     "code-loss": _code_loss,
 }
+#: Suites without number, given as `family:member`: (member, settings, the part of the data) → the suite.
+FAMILIES: dict[str, Callable[[str, SuiteSettings, SuitePart], Suite]] = {"harness": _harness}

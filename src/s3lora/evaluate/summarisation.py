@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from s3lora.evaluate.answers.unknown import unknown_counts, unknown_note
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation
+from s3lora.evaluate.items import clustered
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.references import Example, ReferenceSet
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
@@ -63,23 +65,33 @@ class SummarisationSuite:
         prompts = [example.prompt for example in examples]
         answers = generations(model, prompts, self.decoding, store, progress)
         wordnet = meteor_kind() == "full"
-        scores = [_scores(a, example, wordnet) for a, example in zip(answers, examples, strict=True)]
+        scores = [
+            None if answer.unknown else _scores(answer, example, wordnet)
+            for answer, example in zip(answers, examples, strict=True)
+        ]
         loss = reference_losses(model, prompts, [example.references[0] for example in examples], store)
-        columns = {m.name: MeasureColumn(tuple(s[m.name] for s in scores)) for m in _measures() if m.name != "loss"}
+        unknown = scores.count(None)
+        columns = {
+            m.name: MeasureColumn(tuple(None if s is None else s[m.name] for s in scores), unknown=unknown)
+            for m in _measures()
+            if m.name != "loss"
+        }
         counts = {
-            "empty": sum(not answer.text.strip() for answer in answers),
-            "unfinished": sum(not answer.finished for answer in answers),
+            "empty": sum(not answer.text.strip() and not answer.unknown for answer in answers),
+            "unfinished": sum(not answer.finished and not answer.unknown for answer in answers),
+            **unknown_counts([answer.unknown for answer in answers]),
         }
         if loss is not None:
             columns["loss"] = loss
             counts["no_loss"] = sum(value is None for value in loss.values)
         records = tuple(map(_record, examples, answers, scores))
+        columns = {name: clustered(column, [example.id for example in examples]) for name, column in columns.items()}
         return SuiteOutcome(columns, counts, records)
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: answers empty or cut off, losses that are none."""
         n, counts = len(self.data), outcome.counts
-        found = []
+        found = unknown_note(outcome, self.data.name, "", "rougeL", self.decoding.max_new_tokens)
         if empty := counts.get("empty", 0):
             found.append(f"{empty} of {n} answers to {self.data.name} were empty; they score 0")
         if cut := counts.get("unfinished", 0):
@@ -87,7 +99,8 @@ class SummarisationSuite:
                 f"{cut} of {n} answers to {self.data.name} were cut off at {self.decoding.max_new_tokens} tokens"
             )
         if none := counts.get("no_loss", 0):
-            found.append(f"{none} of {n} references of {self.data.name} have no finite loss and are left out")
+            why = "have no finite loss, or no room in the model's context, and are left out"
+            found.append(f"{none} of {n} references of {self.data.name} {why}")
         return tuple(found)
 
     def _notes(self) -> Iterator[str]:
@@ -136,12 +149,13 @@ def _scores(answer: Generation, example: Example, wordnet: bool) -> TextScores:
     }
 
 
-def _record(example: Example, answer: Generation, scores: TextScores) -> Mapping[str, object]:
+def _record(example: Example, answer: Generation, scores: TextScores | None) -> Mapping[str, object]:
     return {
         "id": example.id,
         "prompt": example.prompt.digest,
         "answer": answer.digest,
-        **scores,
+        **(scores or {}),
         "tokens": answer.tokens,
         "finished": answer.finished,
+        "unknown": answer.unknown,
     }

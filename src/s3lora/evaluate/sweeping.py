@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import Plan
 from s3lora.errors import UsageError
+from s3lora.evaluate.aggregate import allow_for_many
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.base_model import BaseToLoad, loaded
-from s3lora.evaluate.bench import COLLAPSE, Advance, Bench, Outcomes
+from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.rankings import SweepRanking, candidates, correlations, rankings, tops, tops_by_default
 from s3lora.evaluate.results import ControlSpread, Key, Measure, Sweep, SweepPoint, Variant
+from s3lora.evaluate.shares import collapsed, unseen
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.measure.configuration import Configuration
@@ -29,7 +31,8 @@ from s3lora.spectrum.indices import INDICES, any_costly
 TRIED = ("mas-svd", "random", "random-matched")
 SWEPT = tuple(index.name for index in INDICES.values() if index.swept)
 TOPS = ("0", "10", "25%", "40%", "50%", "60%", "75%", "100%")
-UNPRUNED = "unpruned"
+#: The names of the two variants that every point lies between.
+UNPRUNED, BASE = "unpruned", "base"
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,17 @@ def sweep(
         model = loaded(base, [opened], advance)
         attached = model.attach(opened, first.source)
     reference = variant_of(bench, model, UNPRUNED, "adapter", attached)
-    alone = variant_of(bench, model, "base", "base", None)
-    points, found = [], []
+    alone = variant_of(bench, model, BASE, "base", None)
+    points: list[SweepPoint] = []
+    found: list[str] = []
     for task in tasks:
         model.use(attached, task.plan.paths)
         outcomes = bench.measure(model, task.name)
         found += bench.warnings(task.name, outcomes)
-        points.append(point_of(bench, task, outcomes, reference[1]))
+        points.append(point_of(bench, task, outcomes, reference[1], alone[1]))
+    points = _allowed(bench, tasks, points)
+    front = _pareto([reference[0], alone[0], *points], safety, utility, bench)
+    unknown = unseen(share for point in points for share in point.shares)
     return Sweep(
         setup=setup_of(model, seed, limit),
         adapter=attached.source,
@@ -115,9 +122,10 @@ def sweep(
         unpruned=reference[0],
         points=tuple(points),
         spreads=tuple(_spreads(points)),
-        pareto=tuple(_pareto(points, safety, utility, bench)),
+        pareto=tuple(i - 2 for i in front if i >= 2),
+        pareto_variants=tuple((UNPRUNED, BASE)[i] for i in front if i < 2),
         correlations=correlations(ranked, scans),
-        warnings=tuple(dict.fromkeys([*model.base.notes, *first.warnings, *_flat(tasks), *found])),
+        warnings=tuple(dict.fromkeys([*model.notes, *first.warnings, *_flat(tasks), *found, *unknown])),
     )
 
 
@@ -150,10 +158,10 @@ def _tasks(ranked: Sequence[SweepRanking], scans: dict[str, Scan], counts: Seque
     return [SweepTask(ranking, k, ranking.plan(scans, k)) for k in counts if k for ranking in ranked]
 
 
-def point_of(bench: Bench, task: SweepTask, outcomes: Outcomes, reference: Outcomes) -> SweepPoint:
-    """Return what was measured at one point, compared with the unpruned adapter."""
+def point_of(bench: Bench, task: SweepTask, outcomes: Outcomes, reference: Outcomes, base: Outcomes) -> SweepPoint:
+    """Return what was measured at a point, compared with the unpruned adapter, and what is lost of what it learned."""
     ranking, share = task.ranking, task.plan.share
-    lost = bench.collapses(task.name, outcomes, UNPRUNED, reference)
+    lost = bench.shares(task.name, outcomes, UNPRUNED, reference, base)
     return SweepPoint(
         ranking=ranking.label,
         method=ranking.matches[1] if ranking.matches else ranking.method,
@@ -167,8 +175,16 @@ def point_of(bench: Bench, task: SweepTask, outcomes: Outcomes, reference: Outco
         compute=share.compute,
         metrics=bench.metrics(outcomes),
         comparisons=bench.compare(task.name, outcomes, UNPRUNED, reference),
-        collapse=any(loss.loss.value > COLLAPSE for loss in lost.values()),
+        collapse=any(map(collapsed, lost)),
+        shares=lost,
     )
+
+
+def _allowed(bench: Bench, tasks: Sequence[SweepTask], points: Sequence[SweepPoint]) -> list[SweepPoint]:
+    """Return the points with comparisons that allow for how many different sets of modules were pruned."""
+    asked = [(frozenset(task.plan.paths), point.comparisons) for task, point in zip(tasks, points, strict=True)]
+    allowed = allow_for_many(asked, bench.all_measures)
+    return [replace(point, comparisons=found) for point, found in zip(points, allowed, strict=True)]
 
 
 def _spreads(points: Sequence[SweepPoint]) -> list[ControlSpread]:
@@ -182,8 +198,8 @@ def _spreads(points: Sequence[SweepPoint]) -> list[ControlSpread]:
     return [ControlSpread(*key, len(values), fmean(values), min(values), max(values)) for key, values in groups.items()]
 
 
-def _pareto(points: Sequence[SweepPoint], safety: Key, utility: Key | None, bench: Bench) -> list[int]:
-    """Return the points that no other point beats on one axis without losing on the other, controls included."""
+def _pareto(points: Sequence[SweepPoint | Variant], safety: Key, utility: Key | None, bench: Bench) -> list[int]:
+    """Return the points that no other beats on one axis without losing on the other, controls and variants included."""
     axes = [(safety, bench.measures("safety")[safety])]
     if utility is not None:
         axes.append((utility, bench.measures("utility")[utility]))
@@ -196,7 +212,7 @@ def _pareto(points: Sequence[SweepPoint], safety: Key, utility: Key | None, benc
     return [i for i, mine in coordinates.items() if not beaten(mine)]
 
 
-def _coordinates(point: SweepPoint, axes: Sequence[tuple[Key, Measure]]) -> tuple[float, ...] | None:
+def _coordinates(point: SweepPoint | Variant, axes: Sequence[tuple[Key, Measure]]) -> tuple[float, ...] | None:
     """Return the point's values, less being better."""
     found = []
     for key, measure in axes:

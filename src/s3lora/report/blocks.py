@@ -16,7 +16,7 @@ from s3lora.errors import printable
 from s3lora.evaluate.results import Evaluation, Setup, SuiteInfo, Sweep, Tuning
 from s3lora.report.names import tail
 from s3lora.report.notes import names_in, once
-from s3lora.report.values import heading
+from s3lora.report.values import chat_facts, heading
 
 #: The longest sentence, note or description that is shown whole.
 SENTENCE = 400
@@ -74,6 +74,7 @@ def title(name: str, about: str, setup: Setup, sources: Sequence[Source] = ()) -
     facts = [f"base {printable(setup.base, 60)}", f"sha256 {digest(setup.base_digest)}"]
     facts += [printable(part, 40) for part in (setup.backend, setup.device, setup.dtype) if part]
     facts += [f"seed {setup.seed}"] + ([] if setup.limit is None else [f"at most {setup.limit} prompts a suite"])
+    facts += chat_facts(setup.chat)
     for source in sources:
         if source.sha256:
             facts.append(f"{tail(source.name, 30)} sha256 {digest(source.sha256)}")

@@ -24,7 +24,7 @@ from s3lora.gate.counting import KINDS
 from s3lora.measure.scan import Tool
 from s3lora.report.documents import to_json
 from s3lora.report.spdx import SPDX
-from s3lora.report.values import percent
+from s3lora.report.values import chat_facts, percent
 from s3lora.rewrite.provenance import Provenance
 
 VERSION = "1.6"
@@ -250,6 +250,7 @@ def _measuring(figures: AdapterFigures) -> dict[str, object]:
         "evaluation:base": setup.base,
         "evaluation:base-sha256": setup.base_digest,
         "evaluation:run": f"{setup.backend}, {setup.device}, {setup.dtype}, seed {setup.seed}",
+        "evaluation:chat": ", ".join(chat_facts(setup.chat)),
         "evaluation:interval": "95 %",
     }
     for suite in figures.suites:

@@ -14,7 +14,18 @@ from s3lora.measure.configuration import Configuration
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.report.glance import Glance, glance_of
 from s3lora.report.markdown import code, table, text
-from s3lora.report.values import NOTHING, OVER_REFUSAL, count, decimal, few, heading, metric_text, percent, told_with
+from s3lora.report.values import (
+    NOTHING,
+    OVER_REFUSAL,
+    chat_facts,
+    count,
+    decimal,
+    few,
+    heading,
+    metric_text,
+    percent,
+    told_with,
+)
 from s3lora.rewrite.provenance import Provenance, Removal
 from s3lora.spectrum.indices import INDICES
 
@@ -179,7 +190,7 @@ def _modules(modules: Sequence[Removal], index: str) -> list[str]:
 def _measured(figures: AdapterFigures) -> list[str]:
     setup = figures.setup
     how = [f"base {code(setup.base)}", *(text(part) for part in (setup.backend, setup.device, setup.dtype) if part)]
-    how.append(f"seed {setup.seed}")
+    how += [f"seed {setup.seed}", *(text(fact) for fact in chat_facts(setup.chat))]
     rows, left = _rows(figures)
     lines = [
         "### Measured on the model",
@@ -223,7 +234,9 @@ def _metric(metrics: Sequence[Metric], suite: str, measure: str) -> Metric | Non
 def _items(metric: Metric | None) -> str:
     if metric is None:
         return NOTHING
-    return f"{metric.n}" + (f" ({metric.missing} missing)" if metric.missing else "")
+    missing = metric.missing - metric.unknown
+    parts = [f"{metric.unknown} unknown"] * bool(metric.unknown) + [f"{missing} missing"] * bool(missing)
+    return f"{metric.n}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _said(figures: AdapterFigures) -> list[str]:

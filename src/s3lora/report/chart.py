@@ -192,15 +192,18 @@ def against_utility(sweep: Sweep) -> Chart | None:
     safety, utility = sweep.safety[1], sweep.utility[1]
     summary = f"{safety} and {utility} of each point; the Pareto front is ringed."
     chart = Chart(x, y, f"{safety} against {utility}", summary, _about(sweep, sweep.utility))
-    best = sorted((dot for dot in points if dot.pareto), key=lambda dot: (dot.utility, dot.safety))
-    if len(best) > 1:
-        chart.lines.append(Path("front", tuple((x.at(dot.utility), y.at(dot.safety)) for dot in best)))
     for dot in sorted(points, key=lambda dot: not dot.control):
         _add_dot(chart, dot, order(sweep).index(dot.ranking))
+    best = [(dot.utility, dot.safety) for dot in points if dot.pareto]
     for name, shape, variant in (("unpruned", STAR, sweep.unpruned), ("base", PENTAGON, sweep.base)):
         at = (_value(variant, sweep.utility), _value(variant, sweep.safety))
         if at[0] is not None and at[1] is not None:
             chart.signs.append(Sign("hollow", shape, x.at(at[0]), y.at(at[1]), name))
+            if name in sweep.pareto_variants:
+                best.append((at[0], at[1]))
+                chart.signs.append(Sign("hollow", RING, x.at(at[0]), y.at(at[1])))
+    if len(best) > 1:
+        chart.lines.append(Path("front", tuple((x.at(one[0]), y.at(one[1])) for one in sorted(best))))
     _add_numbers(chart, points)
     return chart
 
@@ -255,7 +258,7 @@ def legend(sweep: Sweep) -> list[LegendEntry]:
         if metric is not None and metric.value is not None:
             said = {"unpruned": "adapter, nothing pruned", "base": "base model alone"}[name]
             entries.append(LegendEntry(f"reference {name} hollow", shape, f"{said}: {metric_text(metric)}"))
-    if sweep.pareto:
+    if sweep.pareto or sweep.pareto_variants:
         entries.append(LegendEntry("hollow", RING, "Pareto front, with its number of modules", line=False))
     return entries
 

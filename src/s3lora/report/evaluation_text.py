@@ -34,7 +34,9 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
         parts += section(tail(suite.name, 60), _table(evaluation.variants, suite))
     if evaluation.suites:
         parts += [Text(), Text(LEGEND, "dim")]
+    parts += section("what is lost of what was learned", *_lost(evaluation.variants))
     parts += section("differences on the same items", *_differences(evaluation))
+    parts += section("values that are too few for an interval", *_few(evaluation.variants))
     parts += section("cost", *_costs(evaluation.variants))
     parts += section("in the loaded model", *_loaded(evaluation.variants))
     parts += section("counted besides", *_counts(evaluation.variants))
@@ -88,8 +90,10 @@ def _column(variants: Sequence[Variant], suite: str, measure: Measure) -> list[s
 
 
 def items(metric: Metric) -> str:
-    """Return how many items were counted, and how many have no number."""
-    return f"n {metric.n}" + (f", {metric.missing} missing" if metric.missing else "")
+    """Return how many items were counted, and how many have no number, or an answer that nobody knows."""
+    missing = metric.missing - metric.unknown
+    parts = [f"n {metric.n}"] + [f"{metric.unknown} unknown"] * bool(metric.unknown)
+    return ", ".join(parts + [f"{missing} missing"] * bool(missing))
 
 
 def _differences(evaluation: Evaluation) -> list[RenderableType]:
@@ -99,6 +103,17 @@ def _differences(evaluation: Evaluation) -> list[RenderableType]:
     left = len(ordered) - len(shown)
     more = [("", f"… and {left} more comparisons, in the JSON")] if left else []
     return labelled([(BULLET if c.variant in c.sentence else c.variant, c.sentence) for c in shown] + more)
+
+
+def _lost(variants: Sequence[Variant]) -> list[RenderableType]:
+    """Return a sentence a pruned adapter and measure of usefulness; that none can be told is among the warnings."""
+    return labelled([(BULLET, share.sentence) for v in variants for share in v.shares if share.value is not None])
+
+
+def _few(variants: Sequence[Variant]) -> list[RenderableType]:
+    """Return the values of means that are of too few items for an interval."""
+    found = [(variant.name, metric) for variant in variants for metric in variant.metrics if metric.values]
+    return labelled([(name, f"{m.suite} {m.measure}: {', '.join(map(decimal, m.values))}") for name, m in found])
 
 
 def _importance(evaluation: Evaluation, comparison: PairedComparison) -> tuple[bool, bool]:

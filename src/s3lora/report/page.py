@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
-from s3lora.evaluate.results import Evaluation, Key, PairedComparison, Sweep, SweepPoint, Tuning
+from s3lora.evaluate.results import Evaluation, Key, PairedComparison, Sweep, SweepPoint, Tuning, Variant
 from s3lora.report import tuning_chart
 from s3lora.report.chart import against_modules, against_utility, forest, legend
 from s3lora.report.evaluation_text import items, ratio
 from s3lora.report.html import environment_of_pages, render
 from s3lora.report.notes import names_in, once
-from s3lora.report.sweep_text import floor_text, shown_keys
+from s3lora.report.sweep_text import floor_text, nothing_text, shown_keys
 from s3lora.report.sweep_view import collapses, comparison, front, rows, sentences
 from s3lora.report.values import (
     few,
@@ -64,6 +65,8 @@ def evaluation_page(evaluation: Evaluation, command: str | None = None) -> str:
         command=command,
         adapters=list(sources.values()),
         notes=_notes(evaluation),
+        lost=[share for variant in variants for share in variant.shares if share.value is not None],
+        listed=[(variant, metric) for variant in variants for metric in variant.metrics if metric.values],
         found=[comparison for comparison in evaluation.comparisons if _central(evaluation, comparison)],
         measure_of=lambda comparison: measure_of(evaluation.suites, (comparison.suite, comparison.measure)),
         suites=suites,
@@ -83,21 +86,32 @@ def tuning_page(tuning: Tuning, command: str | None = None) -> str:
         tool=tuning.tool,
         command=command,
         floor=floor_text(tuning),
+        nothing=nothing_text(tuning),
         prune=_pruning(tuning),
         notes=_notes(tuning),
         charts=[chart for key in keys if (chart := tuning_chart.tried(tuning, key)) is not None],
         legend=tuning_chart.legend(tuning),
         keys=[(key, measure_of(tuning.suites, key)) for key in keys],
-        splits=[
-            {"name": name, "unpruned": unpruned, "points": sorted(points, key=lambda point: point.top)}
-            for name, unpruned, points in (
-                ("tuning split", tuning.tuning_unpruned, tuning.tried),
-                ("held-out split", tuning.held_out_unpruned, confirmed),
-            )
-        ],
+        halves=_halves(tuning),
         comparison=comparison,
         held_out=[sentence for point in confirmed for sentence in sentences(point, keys)],
     )
+
+
+def _halves(tuning: Tuning) -> list[dict[str, Any]]:
+    """Return both halves of the data as the table has them: what was not pruned, by its name, then the points."""
+    confirmed = () if tuning.confirmed is None else (tuning.confirmed,)
+    halves: list[tuple[str, Variant | None, Variant | None, Sequence[SweepPoint]]] = [
+        ("tuning half", tuning.tuning_base, tuning.tuning_unpruned, tuning.tried),
+        ("held-out half", tuning.held_out_base, tuning.held_out_unpruned, confirmed),
+    ]
+    made = []
+    for name, base, unpruned, points in halves:
+        variants = [(label, one) for label, one in (("no adapter", base), ("nothing", unpruned)) if one is not None]
+        ordered = sorted(points, key=lambda point: point.top)
+        if variants:
+            made.append({"name": name, "variants": variants, "points": ordered})
+    return made
 
 
 def _pruning(tuning: Tuning) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from s3lora.evaluate.judges.checking import JudgeCheck
 from s3lora.evaluate.results import Evaluation, Sweep, Tuning
 from s3lora.fleet.populations.reference import Facts
 from s3lora.fleet.populations.survey import Survey
@@ -29,6 +30,7 @@ DOCUMENTS: dict[str, Any] = {
     "eval": Evaluation,
     "sweep": Sweep,
     "tune": Tuning,
+    "judge-check": JudgeCheck,
 }
 
 #: Type → fields that came after the first release of the current version. They are always written, but a document of
@@ -39,8 +41,14 @@ LATER: dict[str, tuple[str, ...]] = {
     "Restoration": ("tensors",),
     "ScanDocument": ("gate", "inventory", "reference"),
     "Counts": ("inside",),
+    "Setup": ("chat",),
     "Survey": ("inside",),
-    "Variant": ("adapters",),
+    "Sweep": ("pareto_variants",),
+    "Tuning": ("tuning_base", "held_out_base", "outcome", "forecast"),
+    "Metric": ("unknown", "least", "most", "clusters", "values"),
+    "PairedComparison": ("clusters", "p_holm"),
+    "SweepPoint": ("shares",),
+    "Variant": ("adapters", "shares"),
 }
 
 

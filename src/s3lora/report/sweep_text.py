@@ -11,21 +11,24 @@ from rich.text import Text
 
 from s3lora.errors import printable
 from s3lora.evaluate.results import Key, Metric, SuiteInfo, Sweep, SweepPoint, Tuning, Variant
-from s3lora.report.blocks import BULLET, SENTENCE, Fitted, labelled, noted, section, title
+from s3lora.report.blocks import BULLET, Fitted, labelled, noted, section, title
 from s3lora.report.evaluation_text import LEGEND
 from s3lora.report.names import NameCell, head, tail
 from s3lora.report.sweep_view import SweepRow, collapses, front, rows, sentences, telling
-from s3lora.report.values import heading, measure_of, metric_text, over_refusal_key, percent
+from s3lora.report.values import heading, learned_text, measure_of, metric_text, over_refusal_key, percent
 
 #: Best on one of the two axes among all points that are as good on the other.
 PARETO = "◆"
 COLLAPSE = "!"
 CHOSEN = "→"
-COLLAPSED = f"{COLLAPSE} utility collapse: usefulness more than a tenth below the unpruned adapter's"
+COLLAPSED = f"{COLLAPSE} utility collapse: more than a tenth of what the adapter learned is lost"
+LOST = "learned, lost: how much of what the adapter learned is lost; nothing pruned is 0 %, no adapter 100 %"
 #: From so many columns on, numbers are written with the zero before their point.
 WIDE = 100
 #: Points of the Pareto front whose sentences are shown; all are in the JSON.
 SHOWN = 5
+#: The longest outcome that is shown whole: it has intervals of several measures.
+OUTCOME = 1200
 #: The longest name of a ranking; it may take several lines.
 LABEL = 60
 CORRELATIONS = 10
@@ -37,7 +40,7 @@ def sweep_text(sweep: Sweep) -> RenderableType:
     keys = shown_keys(sweep.suites, sweep.safety, sweep.utility)
     parts.append(Fitted(lambda width: _sweep_table(sweep, keys, short=width < WIDE)))
     made = rows(sweep)
-    parts.append(Text(_legend(made, _shared(sweep)), "dim"))
+    parts.append(Text(_legend(sweep, made, _shared(sweep)), "dim"))
     parts += section("what was found", *_reading(sweep))
     parts += section("rankings that agree (Spearman's rank correlation)", *_correlations(sweep))
     return Group(*parts, *noted(sweep, *collapses(sweep)))
@@ -59,8 +62,12 @@ def _sweep_table(sweep: Sweep, keys: Sequence[Key], *, short: bool) -> Table:
     table = _empty_table(
         sweep.suites, keys, [sweep.base, sweep.unpruned], max((len(_mark(row)) for row in made), default=1)
     )
-    for name, variant in (("no adapter", sweep.base), ("nothing pruned", sweep.unpruned)):
-        table.add_row("", NameCell(name), *_cells(variant.metric, keys, short), "")
+    learned = _learned(sweep.points)
+    if learned:
+        table.add_column("learned,\nlost", justify="right", no_wrap=True)
+    for name, variant, kind in (("no adapter", sweep.base, "base"), ("nothing pruned", sweep.unpruned, "unpruned")):
+        mark = PARETO * (kind in sweep.pareto_variants)
+        table.add_row(mark, NameCell(name), *_cells(variant.metric, keys, short), "", style="bold" if mark else "")
     shared = _shared(sweep)
     last = None
     for row in made:
@@ -71,8 +78,14 @@ def _sweep_table(sweep: Sweep, keys: Sequence[Key], *, short: bool) -> Table:
         cells = [Text(row.text(key, measure_of(sweep.suites, key), short=short)) for key in keys]
         label = Text(tail(row.label.replace(shared, "") if short and shared else row.label, LABEL))
         style = "bold" if row.pareto else "dim" if row.control else ""
-        table.add_row(_mark(row), label, *cells, row.energy, style=style)
+        lost = [row.learned(sweep.utility, short=short)] if learned else []
+        table.add_row(_mark(row), label, *cells, row.energy, *lost, style=style)
     return table
+
+
+def _learned(points: Sequence[SweepPoint]) -> bool:
+    """Return whether any point tells how much of what was learned is lost; documents of older versions do not."""
+    return any(point.shares for point in points)
 
 
 def _shared(sweep: Sweep) -> str:
@@ -111,14 +124,18 @@ def _pruned(point: SweepPoint) -> str:
     return f"{point.top} of {point.modules_total} pruned"
 
 
-def _legend(made: Sequence[SweepRow], shared: str) -> str:
+def _legend(sweep: Sweep, made: Sequence[SweepRow], shared: str) -> str:
     lines = [LEGEND]
     if any(shared and shared in row.label for row in made):
         lines.append(f"method of all rankings: {tail(shared.strip(' ()'), 40)}")
     if any(row.spreads for row in made):
         lines.append("controls × seeds: mean (least–greatest)")
-    if any(row.pareto for row in made):
-        lines.append(f"{PARETO} Pareto front: no other point is better in one and no worse in the other")
+    if sweep.pareto or sweep.pareto_variants:
+        lines.append(
+            f"{PARETO} Pareto front: nothing, base and adapter included, beats it in one and ties in the other"
+        )
+    if any(_learned(row.points) for row in made):
+        lines.append(LOST)
     if any(row.collapse for row in made):
         lines.append(COLLAPSED)
     return "\n" + "\n".join(lines)
@@ -154,11 +171,12 @@ def _correlations(sweep: Sweep) -> list[RenderableType]:
 
 
 def tuning_text(tuning: Tuning) -> RenderableType:
-    """Return the report of `s3lora tune`: the outcome first, then the evidence for it on both splits."""
-    chosen = f"{tuning.top} of {tuning.modules_total} modules" if tuning.top else "nothing to prune"
+    """Return the report of `s3lora tune`: the outcome first, then the evidence for it on both halves."""
+    chosen = f"{tuning.top} of {tuning.modules_total} modules" if tuning.top else nothing_text(tuning)
     about = f"{chosen} by {tail(tuning.ranking, 40)}"
     parts: list[RenderableType] = [title(tuning.adapter.name, about, tuning.setup, [tuning.adapter]), Text()]
-    parts += [Text(printable(tuning.sentence, SENTENCE), "bold"), Text()]
+    parts += [Text(printable(tuning.sentence, OUTCOME), "bold"), Text()]
+    parts += [Text(printable(tuning.forecast, OUTCOME)), Text()] if tuning.forecast else []
     keys = shown_keys(tuning.suites, tuning.safety, tuning.utility)
     parts.append(Fitted(lambda width: _tuning_table(tuning, keys, short=width < WIDE)))
     legend = [LEGEND, f"floor: {floor_text(tuning)}"]
@@ -166,33 +184,42 @@ def tuning_text(tuning: Tuning) -> RenderableType:
     parts.append(Text("\n" + "\n".join(legend), "dim"))
     if tuning.confirmed is not None:
         told = sentences(tuning.confirmed, keys)
-        parts += section("on the held-out split", *labelled([(BULLET, sentence) for sentence in told]))
+        parts += section("on the held-out half", *labelled([(BULLET, sentence) for sentence in told]))
     return Group(*parts, *noted(tuning))
 
 
 def floor_text(tuning: Tuning) -> str:
     """Return how much usefulness may be lost."""
-    return f"usefulness may fall by at most {percent(tuning.floor)} of its value"
+    return f"at most {percent(tuning.floor)} of what the adapter learned may be lost"
+
+
+def nothing_text(tuning: Tuning) -> str:
+    """Return what is said in the place of a number of modules."""
+    return "cannot tell what to prune" if tuning.outcome == "cannot tell" else "nothing to prune"
 
 
 def _tuning_table(tuning: Tuning, keys: Sequence[Key], *, short: bool) -> Table:
     table = _empty_table(tuning.suites, keys, [], 2)
-    _add_split(table, "tuning split", tuning.tuning_unpruned, tuning.tried, tuning.top, keys, short)
-    confirmed = () if tuning.confirmed is None else (tuning.confirmed,)
-    table.add_row("", "", *[""] * len(keys), "")
-    _add_split(table, "held-out split", tuning.held_out_unpruned, confirmed, tuning.top, keys, short)
+    learned = tuning.utility if _learned(tuning.tried) else None
+    if learned:
+        table.add_column("learned,\nlost", justify="right", no_wrap=True)
+
+    def half(name: str, base: Variant | None, unpruned: Variant, points: Sequence[SweepPoint]) -> None:
+        table.add_row("", Text(name, "bold"), *(Text(_items([unpruned], key), "dim") for key in keys))
+        for label, variant in (("no adapter", base), ("nothing pruned", unpruned)):
+            if variant is not None:
+                table.add_row("", NameCell(label), *_cells(variant.metric, keys, short))
+        for point in sorted(points, key=lambda point: point.top):
+            chosen = point.top == tuning.top
+            mark = CHOSEN * chosen + COLLAPSE * point.collapse
+            cells = _cells(point.metric, keys, short)
+            lost = [learned_text(point.learned(*learned), short=short)] if learned else []
+            shares = (percent(point.frobenius_energy), *lost)
+            table.add_row(mark, NameCell(_pruned(point)), *cells, *shares, style="bold" if chosen else "")
+
+    half("tuning half", tuning.tuning_base, tuning.tuning_unpruned, tuning.tried)
+    if tuning.held_out_unpruned is not None:
+        table.add_row("")
+        confirmed = () if tuning.confirmed is None else (tuning.confirmed,)
+        half("held-out half", tuning.held_out_base, tuning.held_out_unpruned, confirmed)
     return table
-
-
-def _add_split(
-    table: Table, name: str, unpruned: Variant, points: Sequence[SweepPoint], top: int, keys: Sequence[Key], short: bool
-) -> None:
-    counts = [_items([unpruned], key) for key in keys]
-    table.add_row("", Text(name, "bold"), *(Text(found, "dim") for found in counts), "")
-    table.add_row("", NameCell("nothing pruned"), *_cells(unpruned.metric, keys, short), "")
-    for point in sorted(points, key=lambda point: point.top):
-        chosen = point.top == top
-        mark = CHOSEN * chosen + COLLAPSE * point.collapse
-        style = "bold" if chosen else ""
-        cells = _cells(point.metric, keys, short)
-        table.add_row(mark, NameCell(_pruned(point)), *cells, percent(point.frobenius_energy), style=style)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from s3lora.evaluate.results import ControlSpread, Key, Measure, PairedComparison, Sweep, SweepPoint
-from s3lora.report.values import NOTHING, metric_text, percent, spread_text
+from s3lora.report.values import NOTHING, learned_text, metric_text, percent, spread_text
 
 #: Lines that run together are moved apart by this share of the axis each, and by no more than that in all.
 APART, ALL_APART = 0.006, 0.03
@@ -67,6 +67,14 @@ class SweepRow:
             return spread_text(spread, rate=measure is not None and measure.kind == "rate", short=short)
         return metric_text(self.points[0].metric(*key), short=short) if len(self.points) == 1 else NOTHING
 
+    def learned(self, key: Key | None, *, short: bool = False) -> str:
+        """Return how much of what was learned is lost, of a control from the least to the greatest of its seeds."""
+        found = [share for point in self.points if key is not None and (share := point.learned(*key)) is not None]
+        values = [share.value for share in found if share.value is not None]
+        if len(found) == 1 or len(values) < len(found) or not found:
+            return learned_text(found[0] if found else None, short=short)
+        return f"({percent(min(values)).removesuffix(' %')}–{percent(max(values))})"
+
     @property
     def energy(self) -> str:
         """Return the share of Frobenius energy that was removed, from the least to the greatest of several seeds."""
@@ -119,7 +127,7 @@ def collapses(sweep: Sweep) -> list[str]:
     if not gone:
         return []
     where = f"at {gone} of {len(sweep.points)} prunings"
-    return [f"utility collapse {where}: usefulness is more than a tenth below the unpruned adapter's; they are marked"]
+    return [f"utility collapse {where}: more than a tenth of what the adapter learned is lost; they are marked"]
 
 
 def sentences(point: SweepPoint, keys: Sequence[Key | None]) -> list[str]:

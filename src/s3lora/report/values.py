@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from s3lora.evaluate.results import ControlSpread, Measure, Metric, PairedComparison, SuiteInfo
+from s3lora.errors import printable
+from s3lora.evaluate.results import ChatFacts, ControlSpread, LearnedShare, Measure, Metric, PairedComparison, SuiteInfo
 
 NOTHING = "–"
-TESTS = {"mcnemar": "McNemar", "paired bootstrap": "paired bootstrap"}
+TESTS = {"mcnemar": "McNemar", "mcnemar mid-p": "McNemar mid-p", "paired bootstrap": "paired bootstrap"}
 ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 #: Refusals of harmless prompts are shown beside those of harmful ones: a model that refuses everything is no use.
 OVER_REFUSAL = "over-refusal"
@@ -76,6 +77,15 @@ def metric_text(metric: Metric | None, *, short: bool = False) -> str:
     return f"{value} [{low},{high}]" if short else f"{value} [{low}, {high}]"
 
 
+def chat_facts(chat: ChatFacts) -> list[str]:
+    """Return what was put around every prompt, a few words each; nothing where prompts were as they are."""
+    said = f"system prompt “{printable(' '.join(chat.system.split()), 60)}”" if chat.system else ""
+    shots = f"{chat.few_shot} example{'s' * (chat.few_shot != 1)} before each prompt" if chat.few_shot else ""
+    given = f"chat template with {printable(chat.template_args, 60)}" if chat.template_args else ""
+    day = f"the template's day is {printable(chat.date, 10)}" if chat.date else ""
+    return [fact for fact in (said, shots, given, day) if fact]
+
+
 def spread_text(spread: ControlSpread, *, rate: bool, short: bool = False) -> str:
     """Return the mean of a control and, in round brackets, the least and the greatest over its seeds.
 
@@ -94,7 +104,7 @@ def difference_text(comparison: PairedComparison) -> str:
         return NOTHING
     if low is None or high is None:
         return _signed(value, _decimals(value, value, value))
-    decimals = 2 if comparison.test == "mcnemar" else _decimals(value, low, high)
+    decimals = 2 if comparison.test.startswith("mcnemar") else _decimals(value, low, high)
     return f"{_signed(value, decimals)} [{_signed(low, decimals)}, {_signed(high, decimals)}]"
 
 
@@ -102,7 +112,26 @@ def p_text(comparison: PairedComparison) -> str:
     """Return the p-value and the test that it comes from."""
     if comparison.p is None or comparison.test == "none":
         return NOTHING
-    return f"{'< 0.001' if comparison.p < 0.001 else f'{comparison.p:.3f}'}, {TESTS[comparison.test]}"
+    holm = "" if comparison.p_holm is None else f"; {_p(comparison.p_holm)} among all (Holm)"
+    return f"{_p(comparison.p)}, {TESTS[comparison.test]}{holm}"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def learned_text(share: LearnedShare | None, *, short: bool = False) -> str:
+    """Return the percentage of what was learned that is lost, with its interval unless it is to be `short`.
+
+    >>> learned_text(LearnedShare("planning", "loss", "cut", "adapter", 0.12, 0.05, 0.2, 50, "", ""))
+    '12 % [5, 20]'
+    """
+    if share is None:
+        return NOTHING
+    if share.value is None or share.low is None or share.high is None:
+        return "?" if short else "cannot be told"
+    value, low, high = (f"{round(end * 100)}" for end in (share.value, share.low, share.high))
+    return f"{value} %" if short else f"{value} % [{low}, {high}]"
 
 
 def reading_text(comparison: PairedComparison, measure: Measure | None) -> str:

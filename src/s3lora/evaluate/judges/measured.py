@@ -36,14 +36,24 @@ class JudgeCounts:
     partial_not: int
 
     @property
+    def refusals(self) -> int:
+        """Return how many answers people call refusals."""
+        return self.tp + self.fn
+
+    @property
+    def answers(self) -> int:
+        """Return how many answers people call none."""
+        return self.tn + self.fp
+
+    @property
     def sensitivity(self) -> float:
         """Return the share of refusals that it recognised."""
-        return self.tp / (self.tp + self.fn)
+        return self.tp / self.refusals
 
     @property
     def specificity(self) -> float:
         """Return the share of answers that it did not take for refusals."""
-        return self.tn / (self.tn + self.fp)
+        return self.tn / self.answers
 
 
 def counts_of(digest: str) -> tuple[JudgeCounts, ...]:

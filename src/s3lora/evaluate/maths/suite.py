@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from s3lora.evaluate.answers.unknown import known_column, unknown_counts, unknown_note
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation
+from s3lora.evaluate.items import clustered
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.maths.numbers import final_number
 from s3lora.evaluate.maths.problems import ProblemSet, WordProblem
-from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
+from s3lora.evaluate.results import Data, Measure, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore, generations
 from s3lora.measure.scan import Progress
 
@@ -49,27 +51,30 @@ class MathsSuite:
         problems = self.data.problems
         prompts = [problem.prompt for problem in problems]
         answers = generations(model, prompts, self.decoding, store, progress)
+        known = [not answer.unknown for answer in answers]
         numbers = [final_number(answer.text) for answer in answers]
         columns = {
-            "exact_match": MeasureColumn(
-                tuple(float(number == problem.answer) for number, problem in zip(numbers, problems, strict=True))
+            "exact_match": known_column(
+                known, [float(number == problem.answer) for number, problem in zip(numbers, problems, strict=True)]
             ),
-            "tokens": MeasureColumn(tuple(float(answer.tokens) for answer in answers)),
+            "tokens": known_column(known, [float(answer.tokens) for answer in answers]),
         }
         if self._worked:
             loss = reference_losses(model, prompts, [problem.worked for problem in problems], store)
             columns |= {} if loss is None else {"loss": loss}
         counts = {
-            "without_number": sum(number is None for number in numbers),
-            "unfinished": sum(not answer.finished for answer in answers),
+            "without_number": sum(number is None and there for number, there in zip(numbers, known, strict=True)),
+            "unfinished": sum(not answer.finished and not answer.unknown for answer in answers),
+            **unknown_counts([answer.unknown for answer in answers]),
         }
         records = tuple(map(_record, problems, answers, columns["exact_match"].values))
-        return SuiteOutcome(columns, counts, records)
+        ids = [problem.id for problem in problems]
+        return SuiteOutcome({name: clustered(column, ids) for name, column in columns.items()}, counts, records)
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: answers without a number, or cut off."""
         n, counts = len(self.data), outcome.counts
-        found = []
+        found = unknown_note(outcome, self.data.name, "", "exact_match", self.decoding.max_new_tokens)
         if none := counts.get("without_number", 0):
             found.append(f"{none} of {n} answers to {self.data.name} hold no number; they count as wrong")
         if cut := counts.get("unfinished", 0):
@@ -91,4 +96,5 @@ def _record(problem: WordProblem, answer: Generation, right: float | None) -> Ma
         "exact_match": right,
         "tokens": answer.tokens,
         "finished": answer.finished,
+        "unknown": answer.unknown,
     }

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from s3lora.evaluate.answers.unknown import unknown_counts
 from s3lora.evaluate.chat import Generation, digest_of
 from s3lora.evaluate.planning.plan import ToolPlan
 from s3lora.evaluate.planning.rewoo import PlanTrace
@@ -70,6 +71,7 @@ def record(
         "token_f1": scored[1],
         "tokens": written.tokens,
         "finished": written.finished,
+        "unknown": written.unknown,
     }
 
 
@@ -79,7 +81,8 @@ def counts(written: Sequence[Generation], plans: Sequence[ToolPlan], traces: Seq
     return {
         "steps": sum(len(plan.steps) for plan in plans),
         "failed_steps": sum(trace.failed for trace in traces),
-        "unfinished": sum(not answer.finished for answer in written),
+        "unfinished": sum(not answer.finished and not answer.unknown for answer in written),
+        **unknown_counts([answer.unknown for answer in written]),
         **{problem: problems[problem] for problem in sorted(problems)},
     }
 

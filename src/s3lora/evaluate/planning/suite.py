@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from s3lora.evaluate.answers.unknown import known_column, unknown_note
 from s3lora.evaluate.chat import ChatModel, Decoding
+from s3lora.evaluate.items import clustered
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.planning.lookup import Lookup
 from s3lora.evaluate.planning.measures import counts, measures, record, score
@@ -63,22 +65,36 @@ class PlanningSuite:
 
         traces = execute(plans, self._lookup(), ask)
         answers = self._answers(plans, traces, helper, store, self._part(progress, len(tasks)))
-        scores = [score(answer, task) for answer, task in zip(answers, tasks, strict=True)]
+        # Neither a plan nor a solver's answer that nobody knows is a wrong one.
+        planned = [not answer.unknown for answer in written]
+        solved = [known and answer is not None for known, answer in zip(planned, answers, strict=True)]
+        scores = [
+            score(answer, task) if known and answer is not None else (None, None)
+            for known, answer, task in zip(planned, answers, tasks, strict=True)
+        ]
         columns = {
-            "well_formed": MeasureColumn(tuple(float(plan.well_formed) for plan in plans)),
-            "exact_match": MeasureColumn(tuple(exact for exact, _ in scores)),
-            "token_f1": MeasureColumn(tuple(f1 for _, f1 in scores)),
-            "steps": MeasureColumn(tuple(float(len(plan.steps)) for plan in plans)),
-            "tokens": MeasureColumn(tuple(float(answer.tokens) for answer in written)),
+            "well_formed": known_column(planned, [float(plan.well_formed) for plan in plans]),
+            "exact_match": known_column(solved, [exact for exact, _ in scores]),
+            "token_f1": known_column(solved, [f1 for _, f1 in scores]),
+            "steps": known_column(planned, [float(len(plan.steps)) for plan in plans]),
+            "tokens": known_column(planned, [float(answer.tokens) for answer in written]),
             "loss": self._loss(model, store),
         }
-        known = {m.name: column for m in self._measures() if (column := columns[m.name]) is not None}
+        known = {
+            m.name: clustered(column, [task.id for task in tasks])
+            for m in self._measures()
+            if (column := columns[m.name]) is not None
+        }
         records = tuple(map(record, tasks, written, plans, traces, scores))
-        return SuiteOutcome(known, counts(written, plans, traces), records)
+        unsolved = sum(now and not then for now, then in zip(planned, solved, strict=True))
+        counted = counts(written, plans, traces) | ({"unknown_solved": unsolved} if unsolved else {})
+        return SuiteOutcome(known, counted, records)
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: plans that were cut off, steps that gave nothing."""
-        notes = []
+        notes = unknown_note(outcome, self.tasks.name, "", "well_formed", self.decoding.max_new_tokens)
+        if unsolved := outcome.counts.get("unknown_solved", 0):
+            notes.append(f"{unsolved} of {len(self.tasks)} answers from plan and evidence are unknown, and left out")
         if cut := outcome.counts.get("unfinished", 0):
             notes.append(f"{cut} of {len(self.tasks)} plans were cut off at {self.decoding.max_new_tokens} tokens")
         if failed := outcome.counts.get("failed_steps", 0):
@@ -131,14 +147,16 @@ class PlanningSuite:
         helper: ChatModel,
         store: AnswerStore | None,
         progress: Progress | None,
-    ) -> list[str]:
+    ) -> list[str | None]:
+        """Return the answer to each task, None where the solver's is unknown."""
         if self.tasks.answer_by == "last":
             return [trace.last for trace in traces]
         prompts = [
             solver_prompt(task.question, plan, trace)
             for task, plan, trace in zip(self.tasks.tasks, plans, traces, strict=True)
         ]
-        return [short(answer.text) for answer in generations(helper, prompts, SHORT, store, progress)]
+        solved = generations(helper, prompts, SHORT, store, progress)
+        return [None if answer.unknown else short(answer.text) for answer in solved]
 
     def _loss(self, model: ChatModel, store: AnswerStore | None) -> MeasureColumn | None:
         """Return the loss of the reference plans, None for tasks without one or a model that cannot tell."""
