@@ -61,7 +61,7 @@ def test_all_forms_and_files(tiny: Path, adapter: Path, tmp_path: Path, capsys: 
     assert table == (tmp_path / "one" / "tuning.csv").read_text()
     page = run("html", "five").out
     assert page == (tmp_path / "one" / "report.html").read_text()
-    assert "Nothing is worth pruning by ssi (mas-svd)" in page
+    assert "These data cannot tell whether anything is worth pruning by ssi (mas-svd)" in page
     document = validated("tune", printed)
     assert document["forecast"] == first_run.err.strip()
     # A model of noise refuses nothing, with and without modules: there is no refusal to give back.
@@ -127,10 +127,11 @@ def test_what_cannot_be_tuned_by_is_an_error(tiny: Path, adapter: Path, tmp_path
         assert "nothing can be tuned: planning-loss loss: " in result.err
 
 
+@pytest.mark.usefixtures("learned")
 def test_the_page_alone(tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture) -> None:
-    given = ("--limit", "1", "--tokens", "2", "--no-cache", "--format", "html", "-o", tmp_path / "page.html")
+    given = (*SHORT, "--no-cache", "--format", "html", "-o", tmp_path / "page.html")
     result = call(capsys, "tune", adapter, "--base", tiny, *given)
-    assert (result.status, result.out, result.err) == (0, "", "")
+    assert (result.status, result.out) == (0, "")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 

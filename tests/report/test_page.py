@@ -257,6 +257,18 @@ def test_the_table_of_an_evaluation_holds_its_numbers() -> None:
                 assert (f"{metric.missing} missing" in cell) == bool(metric.missing)
 
 
+def test_the_bounds_of_what_is_unknown_are_shown() -> None:
+    evaluation = measured.evaluation()
+    first, *rest = evaluation.variants
+    metric = dataclasses.replace(first.metrics[0], missing=7, unknown=5, least=0.019, most=0.067)
+    unknown = dataclasses.replace(first, metrics=(metric, *first.metrics[1:]))
+    page = Page(evaluation_page(dataclasses.replace(evaluation, variants=(unknown, *rest))))
+    cell = row(page, "suite1", "base")[1]
+    assert "5 unknown, 2 missing" in cell
+    assert "0.019 to 0.067 with the unknown" in cell
+    assert "with the unknown" not in row(page, "suite1", "made-up-adapter")[1]
+
+
 def test_differences_name_what_they_are_taken_to() -> None:
     evaluation = measured.evaluation()
     changed = dataclasses.replace(evaluation.comparisons[0], variant="made-up-adapter", reference="base")

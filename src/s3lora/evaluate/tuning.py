@@ -174,6 +174,7 @@ def search_number(
     else:
         tried = _bisect(half, keys, total)
         best = min((t for t in tried if t.keeps and t.safer), key=lambda t: (t.danger, t.top), default=None)
+        tuning.tell("the held-out half")
         other = Half(subject, held_out, safety, floor)
         if best is not None:
             confirmed = other.trial(best.top, keys)
