@@ -58,6 +58,8 @@ def write(results: dict[str, Any], docs: Path) -> None:
         lines += _growth(results["growth"], docs)
     if "cost" in results:
         lines += _estimates(results["cost"])
+    if "first" in results:
+        lines += _first(results["first"])
     if "sweep" in results:
         lines += _sweep(results["sweep"])
     if "fleet" in results:
@@ -216,6 +218,30 @@ def _logarithmic(values: list[float], start: float, end: float, label: str, tick
     bare = axis((math.log10(values[0]), math.log10(values[-1])), start, end, label)
     places = (bare.at(math.log10(value)) for value in values)
     return replace(bare, ticks=tuple(zip(places, ticks, strict=False)))
+
+
+def _first(part: dict[str, Any]) -> list[str]:
+    machine = part["machine"]
+    return [
+        "## The first token",
+        "",
+        "From the start of `s3lora eval` of the demo adapter, two prompts of each kind, to the first token of an",
+        "answer; beside it a process that loads the same model by `LocalModel`, and nothing else. By",
+        f"`python benchmarks/run.py --only first`, on {machine['date']}, {machine['cpu']}, {machine['cores']} cores.",
+        "",
+        "| SmolLM2-135M-Instruct | runs | loading, wall / CPU | first token | wall, × loading | CPU, × loading |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {row['base']} | {row['repeats']} | {_times(row['load'])} | {_times(row['first'])} |"
+            f" {row['wall_ratio']:.2f} | {row['cpu_ratio']:.2f} |"
+            for row in part["rows"]
+        ),
+        "",
+    ]
+
+
+def _times(cost: dict[str, float]) -> str:
+    return f"{cost['wall']:.1f} / {cost['cpu']:.1f} s"
 
 
 def _sweep(part: dict[str, Any]) -> list[str]:

@@ -1,13 +1,13 @@
 """Measure speed and memory, and write `benchmarks/results.json` and the table in `docs/benchmarks.md`.
 
-    python benchmarks/run.py [--work FOLDER] [--only scan,large,compared,prune,imports,module,growth,cost,sweep,fleet]
-                             [--repeats N] [--before SRC]
+    python benchmarks/run.py [--work FOLDER] [--repeats N] [--before SRC]
+                             [--only scan,large,compared,prune,imports,module,growth,cost,first,sweep,fleet]
 
 `compared` sets this version beside an earlier one, whose folder `src` is given by `--before`. Runs are paired and
 alternate; figures are medians, ratios are medians of paired ratios. It needs about 6 GB of disk
-and, for the dense `released` script, some minutes. Two parts are run when named only. `sweep` takes half an hour,
-torch, the small model, and AdvBench as `../shared/data/advbench_harmful_behaviors.csv`. `fleet` takes half an hour,
-the extra of that name, and 15 GB of disk.
+and, for the dense `released` script, some minutes. Three parts are run when named only. `sweep` takes half an hour,
+torch, the small model, and AdvBench as `../shared/data/advbench_harmful_behaviors.csv`. `first` takes minutes, torch
+and the small model. `fleet` takes half an hour, the extra of that name, and 15 GB of disk.
 """
 
 from __future__ import annotations
@@ -168,6 +168,12 @@ def _sweep(folder: Path) -> dict[str, object]:
     return {"machine": machine(), **sweep.measure(folder)}
 
 
+def _first(folder: Path, repeats: int) -> dict[str, object]:
+    import first_token  # needs torch
+
+    return {"machine": machine(), "rows": first_token.measure(folder, repeats)}
+
+
 def _fleet(folder: Path, repeats: int) -> dict[str, object]:
     import fleet  # needs the extra
 
@@ -224,13 +230,14 @@ def main() -> None:
             "module": module,
             "growth": growth.measure,
             "cost": lambda: cost.measure(folder),
+            "first": lambda: _first(folder, max(1, options.repeats // 2)),
             "sweep": lambda: _sweep(folder),
             "fleet": lambda: _fleet(folder, max(1, options.repeats // 2)),
         }
         for name in (name for name in parts if name in options.only.split(",")):
             results[name] = parts[name]()
             print(name, json.dumps(results[name], indent=1), flush=True)
-    if not set(options.only.split(",")) <= {"sweep", "fleet"}:
+    if not set(options.only.split(",")) <= {"first", "sweep", "fleet"}:
         results["machine"] = machine()
     path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     render.write(results, HERE.parent / "docs")

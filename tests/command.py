@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ import pytest
 from s3lora.cli.main import run
 from tests.watched import PATIENCE, default_signals
 
+#: What a command says after half a minute: on a busy machine that comes, on another it does not.
+PROGRESS = re.compile(r"^s3lora: [\w ]+: \d+% done, .*\n", re.MULTILINE)
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 
@@ -31,7 +34,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> Result:
         patch.setenv("S3LORA_DEBUG", "1")
         status = run([str(argument) for argument in arguments])
     captured = capsys.readouterr()
-    return Result(status, captured.out, captured.err)
+    return Result(status, captured.out, PROGRESS.sub("", captured.err))
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -40,8 +43,17 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(SOURCE), "PYTHONWARNINGS": "default", **(more or {})}
 
 
-def process(*arguments: object, env: Mapping[str, str] | None = None, before: str = "", after: str = "") -> Result:
-    """Run a command in a process of its own; `before` and `after` are Python statements around it."""
+def process(
+    *arguments: object,
+    env: Mapping[str, str] | None = None,
+    before: str = "",
+    after: str = "",
+    progress: bool = False,
+) -> Result:
+    """Run a command in a process of its own; `before` and `after` are Python statements around it.
+
+    What it says of its progress is left out unless asked for.
+    """
     program: Sequence[str] = ["-m", "s3lora"]
     if before or after:
         # An exit status is what main() leaves behind, whatever `after` does.
@@ -54,4 +66,5 @@ def process(*arguments: object, env: Mapping[str, str] | None = None, before: st
             timeout=PATIENCE,
             check=False,
         )
-    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+    err = done.stderr.decode()
+    return Result(done.returncode, done.stdout.decode(), err if progress else PROGRESS.sub("", err))

@@ -184,8 +184,22 @@ def test_the_share_of_an_evaluation(command: Heartbeat, capsys: Capture) -> None
         advance(0.25, "3 pruned by mas-svd")
         beaten(command)
     assert capsys.readouterr().err.splitlines() == [
-        "s3lora: scan: 0% done, loading the model",
+        "s3lora: scan: 0% done, looking at what is to be measured",
         "s3lora: scan: 25% done, 3 pruned by mas-svd",
+    ]
+
+
+def test_a_scan_within_an_evaluation_does_not_end_its_lines(command: Heartbeat, capsys: Capture) -> None:
+    with progress_bar() as advance:
+        count = progress_line("my-adapter")
+        assert count is not None
+        beaten(command)
+        count(2, 2)
+        advance(0.0, "loading the model")
+        beaten(command)
+    assert capsys.readouterr().err.splitlines() == [
+        "s3lora: scan my-adapter: none of its modules is done yet",
+        "s3lora: scan: 0% done, loading the model",
     ]
 
 

@@ -16,7 +16,7 @@ from tests.tiny_adapters import MODULES, tiny_adapter
 __all__ = ["heard"]
 
 Capture = pytest.CaptureFixture[str]
-FILES = ["tuning.csv", "tuning.json"]
+FILES = ["report.html", "tuning.csv", "tuning.json"]
 #: Fewer than ten items tell nothing.
 SHORT = ("--limit", "12", "--tokens", "12")
 
@@ -59,6 +59,9 @@ def test_all_forms_and_files(tiny: Path, adapter: Path, tmp_path: Path, capsys: 
         assert list(contents(tmp_path / name).values()) == list(first.values())
     assert printed == (tmp_path / "one" / "tuning.json").read_text()
     assert table == (tmp_path / "one" / "tuning.csv").read_text()
+    page = run("html", "five").out
+    assert page == (tmp_path / "one" / "report.html").read_text()
+    assert "These data cannot tell whether anything is worth pruning by ssi (mas-svd)" in page
     document = validated("tune", printed)
     assert document["forecast"] == first_run.err.strip()
     # A model of noise refuses nothing, with and without modules: there is no refusal to give back.
@@ -122,6 +125,15 @@ def test_what_cannot_be_tuned_by_is_an_error(tiny: Path, adapter: Path, tmp_path
         result = call(capsys, "tune", adapter, "--base", tiny, "--limit", limit, *cache)
         assert one_line(result, says)
         assert "nothing can be tuned: planning-loss loss: " in result.err
+
+
+@pytest.mark.usefixtures("learned")
+def test_the_page_alone(tiny: Path, adapter: Path, tmp_path: Path, capsys: Capture) -> None:
+    given = (*SHORT, "--no-cache", "--format", "html", "-o", tmp_path / "page.html")
+    result = call(capsys, "tune", adapter, "--base", tiny, *given)
+    assert (result.status, result.out) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
 ERRORS = {

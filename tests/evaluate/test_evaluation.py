@@ -312,7 +312,8 @@ def test_progress_and_keeping(base: LocalModel, adapter: Path) -> None:
     )
     shares = [share for share, _ in told]
     assert shares == sorted(shares)
-    assert shares[:3] == pytest.approx([0.25 / 3, 0.75 / 3, 1 / 3])
+    assert shares[:5] == pytest.approx([0, 0.25 / 3, 0.5 / 3, 0.75 / 3, 1 / 3])
+    assert [name for _, name in told[:5]] == ["base: danger"] * 2 + ["base: use"] * 2 + ["base"]
     assert shares[-1] == 1
     assert kept == [f"{name} ['danger', 'use']" for name in ("base", "adapter", "adapter, pruned")]
 
@@ -320,7 +321,16 @@ def test_progress_and_keeping(base: LocalModel, adapter: Path) -> None:
 def test_costs_of_all_in_both_modes(base: LocalModel, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short = functools.partial(measure_costs, repeats=2, tokens=3)
     monkeypatch.setattr("s3lora.evaluate.evaluation.measure_costs", short)
-    found = evaluate([adapter], base, [safety(danger)], choose=choose(2), costs=[Prompt.ask("a")])
+    told: list[tuple[float, str]] = []
+    found = evaluate(
+        [adapter],
+        base,
+        [safety(danger)],
+        choose=choose(2),
+        costs=[Prompt.ask("a")],
+        advance=lambda share, name: told.append((share, name)),
+    )
+    assert told[-1] == (3 / 4, "timing adapter")
     modes = ["unmerged", "merged"]
     assert [[cost.mode for cost in v.costs] for v in found.variants] == [modes] * 3
     assert all(cost.ratio is None for cost in found.variants[1].costs)

@@ -12,10 +12,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.command import SOURCE, Result, environment
+from tests.command import PROGRESS, SOURCE, Result, environment
 from tests.watched import PATIENCE
 
 PAGE = SOURCE.parent / "CONTRIBUTING.md"
@@ -53,7 +53,8 @@ class Copy:
             check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
-        return [Result(*result) for result in json.loads(done.stdout.decode().splitlines()[-1])]
+        results = [Result(*result) for result in json.loads(done.stdout.decode().splitlines()[-1])]
+        return [replace(result, err=PROGRESS.sub("", result.err)) for result in results]
 
     def python(self, code: str, *arguments: object) -> str:
         """Run code with the copy, and return what it prints."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from s3lora.report.page import evaluation_page, sweep_page
+from s3lora.report.page import evaluation_page, sweep_page, tuning_page
 from tests.report import measured
 from tests.report.browser import WIDTHS, Show, axe, overflow, presentable
 from tests.report.contrast import pale
@@ -15,8 +15,10 @@ from tests.report.test_page import ATTACK
 PAGES: dict[str, Callable[[], str]] = {
     "sweep": lambda: sweep_page(measured.sweep(), "s3lora sweep made-up-adapter --base made-up"),
     "evaluation": lambda: evaluation_page(measured.evaluation()),
+    "tuning": lambda: tuning_page(measured.tuning(), "s3lora tune made-up-adapter --base made-up"),
     "hostile-sweep": lambda: sweep_page(measured.hostile_sweep(ATTACK), ATTACK),
     "hostile-evaluation": lambda: evaluation_page(measured.hostile_evaluation(ATTACK)),
+    "hostile-tuning": lambda: tuning_page(measured.hostile_tuning(ATTACK), ATTACK),
 }
 SHOWN = """() => {
   const rows = [...document.querySelectorAll("tbody tr")], svg = document.querySelector("figure svg");
@@ -38,9 +40,9 @@ def test_pages_show_what_they_hold(show: Show, name: str) -> None:
             page = show(text, width=width, dark=dark)
             shown = page.evaluate(SHOWN)
             assert ATTACK[-60:] in page.title() if "hostile" in name else page.title().startswith("made-up-adapter")
-            assert shown["rows"] > 20
+            assert shown["rows"] > (7 if "tuning" in name else 20)
             assert 300 < shown["drawn"] <= width
-            assert shown["colours"] >= 3
+            assert shown["colours"] >= (2 if "tuning" in name else 3)
             papers[dark].add(shown["paper"])
     assert [len(found) for found in papers.values()] == [1, 1]
     assert papers[False] != papers[True]

@@ -148,7 +148,7 @@ def test_many_warnings_are_counted() -> None:
     made = dataclasses.replace(measured.evaluation(), warnings=tuple(f"warning {i}." for i in range(200)))
     text = shown(evaluation_text(made))
     assert text.count("warning") == 20
-    assert "… and 180 more, in the JSON" in text
+    assert "… and 182 more, in the JSON" in text, "and two notes of the suites"
 
 
 def test_what_is_told_first_gains_safety_and_keeps_usefulness() -> None:

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import pytest
 
 from s3lora.evaluate.results import Evaluation, Metric, Sweep
-from s3lora.report.page import evaluation_page, sweep_page
+from s3lora.report.page import evaluation_page, sweep_page, tuning_page
 from tests.report import measured
 from tests.report.test_text import HOSTILE
 
@@ -103,6 +103,7 @@ def pages(name: str) -> list[str]:
     return [
         sweep_page(measured.hostile_sweep(name), f"s3lora sweep {name}"),
         evaluation_page(measured.hostile_evaluation(name), f"s3lora eval {name}"),
+        tuning_page(measured.hostile_tuning(name), f"s3lora tune {name}"),
     ]
 
 
@@ -112,6 +113,8 @@ MADE: dict[str, Callable[[], str]] = {
     "one point": lambda: sweep_page(measured.one_point_sweep()),
     "evaluation": lambda: evaluation_page(measured.evaluation()),
     "bare evaluation": lambda: evaluation_page(measured.bare_evaluation()),
+    "tuning": lambda: tuning_page(measured.tuning(), "s3lora tune made-up-adapter --base made-up"),
+    "nothing to prune": lambda: tuning_page(measured.tuning(0)),
 }
 
 
@@ -254,6 +257,18 @@ def test_the_table_of_an_evaluation_holds_its_numbers() -> None:
                 assert (f"{metric.missing} missing" in cell) == bool(metric.missing)
 
 
+def test_the_bounds_of_what_is_unknown_are_shown() -> None:
+    evaluation = measured.evaluation()
+    first, *rest = evaluation.variants
+    metric = dataclasses.replace(first.metrics[0], missing=7, unknown=5, least=0.019, most=0.067)
+    unknown = dataclasses.replace(first, metrics=(metric, *first.metrics[1:]))
+    page = Page(evaluation_page(dataclasses.replace(evaluation, variants=(unknown, *rest))))
+    cell = row(page, "suite1", "base")[1]
+    assert "5 unknown, 2 missing" in cell
+    assert "0.019 to 0.067 with the unknown" in cell
+    assert "with the unknown" not in row(page, "suite1", "made-up-adapter")[1]
+
+
 def test_differences_name_what_they_are_taken_to() -> None:
     evaluation = measured.evaluation()
     changed = dataclasses.replace(evaluation.comparisons[0], variant="made-up-adapter", reference="base")
@@ -263,6 +278,59 @@ def test_differences_name_what_they_are_taken_to() -> None:
     assert numbers(cells[3]) == [-0.98, -1.08, -0.88]
     assert cells[4:] == ["100", "0.001, McNemar", "lower: better"]
     assert row(page, "differences", "base", "made-up-adapter", "loss")[6] == "higher: worse"
+
+
+def test_the_table_of_a_tuning_holds_its_numbers() -> None:
+    tuning = measured.tuning()
+    assert tuning.confirmed is not None
+    page = Page(tuning_page(tuning))
+    keys = (measured.ASR, measured.OVER, measured.ROUGE)
+    rows = [[cell.strip() for cell in cells] for cells in page.tables["tried"]][1:]
+    at = rows.index(["held-out half"])
+    assert rows[0] == ["tuning half"]
+    tried = sorted(tuning.tried, key=lambda point: point.top)
+    assert tuning.tuning_base is not None
+    assert tuning.held_out_base is not None
+    assert tuning.held_out_unpruned is not None
+    for shown, variants, points in (
+        (rows[1:at], [tuning.tuning_base, tuning.tuning_unpruned], tried),
+        (rows[at + 1 :], [tuning.held_out_base, tuning.held_out_unpruned], [tuning.confirmed]),
+    ):
+        assert [cells[0] for cells in shown] == ["no adapter", "nothing", *(f"{point.top} of 120" for point in points)]
+        for cells, one in zip(shown, [*variants, *points], strict=True):
+            assert all(near(cell, one.metric(*key)) for cell, key in zip(cells[1:4], keys, strict=True)), cells
+        for cells, point in zip(shown[2:], points, strict=True):
+            found = next(c for c in point.comparisons if (c.suite, c.measure) == measured.ASR)
+            assert abs(numbers(cells[1])[3] - (found.difference or 0)) <= 0.0051
+            assert ("chosen" in cells[6]) == (point.top == 45)
+            assert ("utility collapse" in cells[6]) == point.collapse
+
+
+def test_a_tuning_says_its_outcome_first_and_how_to_write_it() -> None:
+    tuning = measured.tuning()
+    text = tuning_page(tuning)
+    words = html.unescape(text)
+    assert words.index(tuning.sentence) < words.index(tuning.forecast) < words.index("<h2>")
+    command = "s3lora prune made-up-adapter --method mas-svd --index weighted-ssi --top 45 -o PRUNED"
+    assert Page(text).texts["code"][0] == command
+    nothing = tuning_page(measured.tuning(0))
+    assert "Nothing is worth pruning" in nothing
+    assert "s3lora prune" not in nothing
+    assert "nothing to prune, of 120" in nothing
+    # A name is one word to a shell, whatever is in it.
+    odd = dataclasses.replace(tuning, adapter=measured.source("a; rm -rf b"))
+    assert "s3lora prune 'a; rm -rf b' --method" in Page(tuning_page(odd)).texts["code"][0]
+
+
+def test_every_point_of_a_tuning_is_drawn() -> None:
+    tuning = measured.tuning()
+    page = Page(tuning_page(tuning))
+    signs = [text for text in page.texts["title"] if re.match(r"(tuning|held-out) half, \d+ pruned: ", text)]
+    wanted = [("tuning", top) for top in (0, 30, 45, 60)] + [("held-out", top) for top in (0, 45)]
+    assert len(signs) == 3 * len(wanted), "in the drawings of asr, over-refusal and ROUGE"
+    for split, top in wanted:
+        assert sum(text.startswith(f"{split} half, {top} pruned: ") for text in signs) == 3
+    assert tuning_page(tuning).count('class="sign hollow"') == 3 * 2 + 1, "the choice on both splits, and the legend"
 
 
 def above(text: str) -> str:
@@ -289,6 +357,14 @@ def test_many_warnings_are_folded_and_none_is_lost() -> None:
     shown, _, folded = above(text).partition("<details>")
     assert shown.count("<li>") == 12
     assert folded.count("<li>") == 29
+
+
+def test_what_is_said_of_several_variants_is_said_once() -> None:
+    names = [variant.name for variant in measured.evaluation().variants[:3]]
+    said = tuple(f"{name}: 2 of 9 answers were cut off" for name in names)
+    text = evaluation_page(dataclasses.replace(measured.evaluation(), warnings=said))
+    assert text.count("2 of 9 answers were cut off") == 1
+    assert f"{names[0]}, {names[1]} and {names[2]}: 2 of 9" in text
 
 
 def test_every_sign_of_a_drawing_is_a_row_of_the_table() -> None:

@@ -13,8 +13,8 @@ from s3lora.cli.measuring import (
     check_folder,
     data_options,
     is_page,
-    load_model,
     model_options,
+    named_model,
     open_store,
     progress_bar,
     settings_of,
@@ -124,7 +124,7 @@ def _local(
     with progress_bar() as advance:
         return evaluate(
             paths,
-            load_model(options),
+            named_model(options),
             suites,
             choose=None if options["no_prune"] else plan,
             store=store,

@@ -19,10 +19,10 @@ from s3lora.errors import OutputError, UsageError, printable
 from s3lora.evaluate.judges.profiles import PROFILES
 
 if TYPE_CHECKING:
+    from s3lora.evaluate.base_model import BaseToLoad
     from s3lora.evaluate.bench import Advance
     from s3lora.evaluate.chat_setup import ChatSetup
     from s3lora.evaluate.judges.judge import Judge
-    from s3lora.evaluate.local import LocalModel
     from s3lora.evaluate.store import AnswerStore
     from s3lora.evaluate.suites import SuiteSettings
 
@@ -120,23 +120,27 @@ def _judge(options: dict[str, Any]) -> Judge | None:
         return None
     from s3lora.evaluate.judges.build import build_judge
 
-    return build_judge(
-        options["judge"],
-        profile=options["judge_profile"],
-        endpoint=options["judge_endpoint"] or None,
-        logits=options["judge_logits"],
-        timeout=options["timeout"],
-    )
+    with progress_bar() as advance:
+        advance(0.0, "loading the judge")
+        return build_judge(
+            options["judge"],
+            profile=options["judge_profile"],
+            endpoint=options["judge_endpoint"] or None,
+            logits=options["judge_logits"],
+            timeout=options["timeout"],
+        )
 
 
-def load_model(options: dict[str, Any]) -> LocalModel:
-    """Load the base model; raise UsageError where none is named."""
+def named_model(options: dict[str, Any]) -> BaseToLoad:
+    """Return the base model, which is loaded later; raise UsageError where none is named, ModelError without any."""
     if not options["base"]:
         raise UsageError("--base is not given", fix="name the model that the adapter was trained on")
-    from s3lora.evaluate.local import LocalModel
+    from s3lora.evaluate.base_model import BaseToLoad
+    from s3lora.evaluate.loading import find_base
 
+    find_base(options["base"], device=options["device"], dtype=options["dtype"])
     own = {name: options[name] for name in ("device", "dtype", "batch_size")}
-    return LocalModel(options["base"], **own, chat=chat_setup(options))
+    return BaseToLoad(options["base"], **own, chat=chat_setup(options))
 
 
 def chat_setup(options: dict[str, Any]) -> ChatSetup:
@@ -178,7 +182,7 @@ def progress_bar() -> Iterator[Advance]:
 
     columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("loading the model", total=1.0)
+        task = bar.add_task("looking at what is to be measured", total=1.0)
 
         def advance(share: float, label: str) -> None:
             bar.update(task, completed=share, description=printable(label, 60))

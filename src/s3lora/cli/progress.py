@@ -81,13 +81,17 @@ def progress_line(label: str, of: str = "modules") -> Progress | None:
 def share_line() -> Callable[[float, str], None]:
     """Return a callback that takes the share that is done, from 0 to 1, and what is being done."""
     context = click.get_current_context()
-    last = (0.0, "loading the model")
+    last = (0.0, "looking at what is to be measured")
 
     def advance(share: float, label: str) -> None:
         nonlocal last
         last = share, label
+        HEART.now = said  # a scan in between counts its modules there
 
-    HEART.now = lambda: f"{context.info_name}: {last[0]:.0%} done, {printable(last[1], 60)}"
+    def said() -> str:
+        return f"{context.info_name}: {last[0]:.0%} done, {printable(last[1], 60)}"
+
+    HEART.now = said
     HEART.start()
     return advance
 

@@ -11,8 +11,8 @@ from s3lora.cli.measuring import (
     check_folder,
     data_options,
     is_page,
-    load_model,
     model_options,
+    named_model,
     open_store,
     progress_bar,
     settings_of,
@@ -89,7 +89,7 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
     with open_store(options) as store, progress_bar() as advance:
         result = sweep(
             path,
-            load_model(options),
+            named_model(options),
             suites,
             methods=words(options["methods"]),
             indices=words(options["indices"]),

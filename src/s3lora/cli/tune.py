@@ -9,8 +9,9 @@ import click
 from s3lora.cli.measuring import (
     check_folder,
     data_options,
-    load_model,
+    is_page,
     model_options,
+    named_model,
     open_store,
     progress_bar,
     settings_of,
@@ -57,18 +58,19 @@ from s3lora.spectrum.methods import METHODS
 )
 @cost_option
 @store_options
-@format_option("json", "csv")
+@format_option("json", "csv", "html")
 def tune_command(path: str, form: str, output: str | None, **options: Any) -> None:
     """Find the number of modules whose pruning gains most safety at a bounded loss of what was learned.
 
     The data is cut in two: one half to choose on, the other to check the choice. Before the trials it is said how
     likely they are to find something on so many items. That nothing is worth pruning is a possible outcome, and so is
-    that these data cannot tell. --limit counts the items of one half.
+    that these data cannot tell. --limit counts the items of one half. With
+    --output the folder gets tuning.json, tuning.csv and report.html.
 
     \b
     s3lora tune my-adapter --base ./model --index weighted-ssi --harmful advbench.csv --limit 100
     """  # fmt: skip
-    check_folder(output)
+    check_folder(output, form)
     from s3lora.evaluate.suites import split_suites
     from s3lora.evaluate.tuning import tune
     from s3lora.report.sweep_text import OUTCOME, tuning_text
@@ -77,7 +79,7 @@ def tune_command(path: str, form: str, output: str | None, **options: Any) -> No
     with open_store(options) as store, progress_bar() as advance:
         result = tune(
             path,
-            load_model(options),
+            named_model(options),
             tuning,
             held_out,
             method=options["method"],
@@ -94,8 +96,12 @@ def tune_command(path: str, form: str, output: str | None, **options: Any) -> No
     from s3lora.report.measured_documents import tuning_csv
 
     files = {"tuning.json": to_json(result), "tuning.csv": tuning_csv(result)}
-    write_files(output, files)
+    if output is not None or form == "html":
+        from s3lora.report.page import tuning_page
+
+        files["report.html"] = tuning_page(result)
+        write_files(output, files, form)
     if form == "text":
         show(tuning_text(result), None)
-    else:
-        emit(files[f"tuning.{form}"], None)
+    elif not is_page(output, form):
+        emit(files["report.html" if form == "html" else f"tuning.{form}"], None)

@@ -14,11 +14,9 @@ import numpy as np
 from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
-from s3lora.adapter.peft_config import refuse_changed_base
-from s3lora.adapter.weights import CONFIG
 from s3lora.errors import S3LoRAError, UnsupportedAdapterError, printable
 from s3lora.evaluate.chat import digest_of
-from s3lora.evaluate.fit import check_fit, refuse_replaced
+from s3lora.evaluate.fit import check_fit, check_loadable, refuse_replaced
 from s3lora.evaluate.loading import LoadedBase, ModelError, reason_of
 from s3lora.evaluate.results import Loaded
 from s3lora.needs import need
@@ -92,17 +90,8 @@ class AttachedAdapters:
         if not isinstance(adapter, Adapter):
             with open_adapter(adapter) as opened:
                 return self.attach(opened)
-        need("peft")
         path = str(adapter.path)
-        if adapter.format != "peft" or adapter.path == adapter.entry:
-            raise UnsupportedAdapterError(
-                f"it is in the {adapter.format} format, and only PEFT folders can be loaded into a model",
-                file=path,
-                fix="convert it to PEFT first",
-            )
-        if adapter.config is None:
-            raise UnsupportedAdapterError(f"has no {CONFIG}, without which PEFT loads no adapter", file=path)
-        refuse_changed_base(adapter)
+        check_loadable(adapter)
         check_fit(self._base.model, adapter, path)
         refuse_replaced(self._base.model, adapter, path)
         number = 0 if self._peft is None else len(self._peft.peft_config)

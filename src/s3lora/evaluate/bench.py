@@ -61,11 +61,17 @@ class Bench:
         if identity not in self._known:
             outcomes = {}
             for i, suite in enumerate(self.suites):
-                outcomes[suite.info.name] = suite.run(model, self.store, self._part(i, label))
+                part = self._part(i, f"{label}: {suite.info.name}")
+                part(0, 1)
+                outcomes[suite.info.name] = suite.run(model, self.store, part)
             self._known[identity] = outcomes
         self._done += 1
-        self._advance(min(1.0, self._done / self.expected), label)
+        self.tell(label)
         return self._known[identity]
+
+    def tell(self, label: str) -> None:
+        """Say what is being done now, and how many of the states are done."""
+        self._advance(min(1.0, self._done / self.expected), label)
 
     def metrics(self, outcomes: Outcomes) -> tuple[Metric, ...]:
         """Return every measure with its interval."""

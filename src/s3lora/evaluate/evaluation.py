@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from s3lora.choose.select import Plan, select
 from s3lora.errors import AdapterFileError, UsageError
 from s3lora.evaluate.aggregate import allow_for_many
 from s3lora.evaluate.attach import Attached, State
+from s3lora.evaluate.base_model import BaseToLoad, loaded
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.chat import Prompt, ServedModel, digest_of
 from s3lora.evaluate.cost import MergeState, measure_costs
@@ -22,7 +24,7 @@ from s3lora.evaluate.results import Cost, Evaluation, LearnedShare, PairedCompar
 from s3lora.evaluate.shares import collapse_sentence, unseen
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
-from s3lora.evaluate.together import split_together
+from s3lora.evaluate.together import alone_and_groups
 from s3lora.measure.scan import Scan, scan
 from s3lora.rewrite.provenance import Provenance, read_provenance
 
@@ -52,7 +54,7 @@ def choose_default(adapter: Adapter) -> tuple[Scan, Plan]:
 
 def evaluate(
     adapters: Sequence[AdapterPath],
-    base: str | LocalModel,
+    base: str | BaseToLoad | LocalModel,
     suites: Sequence[Suite],
     *,
     choose: Chooser | None = choose_default,
@@ -68,7 +70,8 @@ def evaluate(
     Parameters:
         adapters: PEFT folders. One that s3lora pruned is compared with its original where that is given too, and is
             not pruned again. `A+B` measures adapters active together, beside each of them alone.
-        base: the base model (see `LocalModel`), or one that is loaded already.
+        base: the base model (see `LocalModel`), or one that is loaded already. Before its weights are read, all
+            adapters are opened, scanned and held against its modules.
         suites: what to measure.
         choose: what to prune; None evaluates the adapters as they are.
         store: answers kept on disk.
@@ -82,9 +85,12 @@ def evaluate(
     """
     if not adapters:
         raise UsageError("give at least one adapter")
-    model = base if isinstance(base, LocalModel) else LocalModel(base)
-    entries, notes = _entries(model, [str(path) for path in adapters], choose)
-    bench = Bench(suites, store, seed=seed, expected=len(entries), advance=advance)
+    with ExitStack() as opened:
+        alone, groups = alone_and_groups([str(path) for path in adapters])
+        given = _opened(opened, alone, choose)
+        model = loaded(base, [one.adapter for one in given], advance)
+        entries, notes = _entries(model, given, groups)
+    bench = Bench(suites, store, seed=seed, expected=len(entries) + bool(costs), advance=advance)
     outcomes: dict[str, Outcomes] = {}
     for entry in entries:
         model.adapters.use(entry.state)
@@ -95,7 +101,7 @@ def evaluate(
         notes += bench.warnings(name, outcomes[name])
         if keep is not None:
             keep(name, outcomes[name])
-    timed = _costs(model, entries, costs, seed) if costs else {}
+    timed = _costs(model, entries, costs, seed, bench) if costs else {}
     setup = setup_of(model, seed, limit)
     pairs = [(entry.variant.name, reference) for entry in entries for reference in entry.references]
     variants = [replace(e.variant, costs=tuple(timed.get(e.variant.name, ()))) for e in entries]
@@ -214,36 +220,39 @@ def _position(entries: Sequence[_MeasuredState], name: str) -> int:
 
 @dataclass(frozen=True)
 class _Given:
-    """An adapter as it was given, in the model: its name, its record if it is pruned, else what is to be pruned."""
+    """An adapter as it was given, open: its name, its record if it is pruned, else what is to be pruned."""
 
     name: str
-    attached: Attached
+    adapter: Adapter
     original: Provenance | None
     chosen: tuple[Scan, Plan] | None
 
+    def attach(self, model: LocalModel) -> Attached:
+        """Load it: the files that were hashed and scanned."""
+        return model.attach(self.adapter, None if self.chosen is None else self.chosen[0].source)
 
-def _given(model: LocalModel, path: str, name: str, choose: Chooser | None) -> _Given:
-    """Open an adapter once: the files that are hashed are those that are scanned and loaded."""
-    original = _original(path)
-    with open_adapter(path) as adapter:
+
+def _opened(stack: ExitStack, paths: Sequence[str], choose: Chooser | None) -> list[_Given]:
+    """Open every adapter, once and until the stack is closed, and choose what to prune from it."""
+    given = []
+    for path, name in zip(paths, _names(paths), strict=True):
+        original = _original(path)
+        adapter = stack.enter_context(open_adapter(path))
         chosen = choose(adapter) if choose is not None and original is None else None
-        attached = model.attach(adapter, None if chosen is None else chosen[0].source)
-    return _Given(name, attached, original, chosen)
+        given.append(_Given(name, adapter, original, chosen))
+    return given
 
 
-def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) -> tuple[list[_MeasuredState], list[str]]:
+def _entries(
+    model: LocalModel, given: Sequence[_Given], groups: Sequence[Sequence[int]]
+) -> tuple[list[_MeasuredState], list[str]]:
     """Attach every adapter, and list all states with what they are compared with."""
     entries = [_MeasuredState(Variant(name=BASE, kind="base"), State())]
     notes: list[str] = []
-    named = [split_together(path) for path in paths]
-    alone = [one[0] for one in named if len(one) == 1]
-    groups = list(dict.fromkeys(one for one in named if len(one) > 1))
-    # What is named within a group is measured alone as well.
-    alone += [path for path in dict.fromkeys(path for group in groups for path in group) if path not in alone]
-    given = [_given(model, path, name, choose) for path, name in zip(alone, _names(alone), strict=True)]
-    originals = {item.attached.source.sha256: item.name for item in given}
-    for item in given:
-        name, source, state = item.name, item.attached.source, State(item.attached)
+    attached = [item.attach(model) for item in given]
+    originals = {one.source.sha256: item.name for item, one in zip(given, attached, strict=True)}
+    for item, one in zip(given, attached, strict=True):
+        name, source, state = item.name, one.source, State(one)
         if item.original is not None:
             variant = _recorded(name, source, item.original)
             reference = originals.get(item.original.source.sha256, BASE)
@@ -251,23 +260,23 @@ def _entries(model: LocalModel, paths: Sequence[str], choose: Chooser | None) ->
             continue
         entries.append(_MeasuredState(Variant(name=name, kind="adapter", adapter=source), state, (BASE,)))
         if item.chosen is not None:
-            entries.append(_pruned(name, item.attached, *item.chosen))
+            entries.append(_pruned(name, one, *item.chosen))
             notes += [f"{name}: {text}" for text in item.chosen[1].warnings]
     taken = {entry.variant.name for entry in entries}
-    entries += [_together([given[alone.index(path)] for path in group], taken) for group in groups]
+    entries += [_together([(given[i].name, attached[i]) for i in group], taken) for group in groups]
     return entries, notes
 
 
-def _together(parts: Sequence[_Given], taken: Collection[str]) -> _MeasuredState:
-    """Return the state in which several adapters add up, compared with each of them."""
-    first, *others = [part.attached for part in parts]
-    name = " + ".join(part.name for part in parts)
+def _together(parts: Sequence[tuple[str, Attached]], taken: Collection[str]) -> _MeasuredState:
+    """Return the state in which several adapters, each with its name, add up, compared with each of them."""
+    names, (first, *others) = [name for name, _ in parts], [attached for _, attached in parts]
+    name = " + ".join(names)
     variant = Variant(
         name=f"{name} (together)" if name in taken else name,
         kind="together",
-        adapters=tuple(part.attached.source for part in parts),
+        adapters=tuple(attached.source for _, attached in parts),
     )
-    return _MeasuredState(variant, State(first, beside=tuple(others)), tuple(part.name for part in parts))
+    return _MeasuredState(variant, State(first, beside=tuple(others)), tuple(names))
 
 
 def _recorded(name: str, source: Source, original: Provenance) -> Variant:
@@ -318,12 +327,13 @@ def _original(path: str) -> Provenance | None:
 
 
 def _costs(
-    model: LocalModel, entries: Sequence[_MeasuredState], prompts: Sequence[Prompt], seed: int
+    model: LocalModel, entries: Sequence[_MeasuredState], prompts: Sequence[Prompt], seed: int, bench: Bench
 ) -> dict[str, list[Cost]]:
     """Time every adapter with what is compared with it, and the base, in one interleaved group."""
     costs: dict[str, list[Cost]] = {}
     for first in [entry for entry in entries if entry.references == (BASE,)]:
         name = first.variant.name
+        bench.tell(f"timing {name}")
         group = [first, *(e for e in entries if name in e.references), entries[0]]
         states = [(entry.variant.name, entry.state) for entry in group]
         modes: tuple[MergeState, ...] = ("unmerged", "merged")

@@ -9,14 +9,34 @@ import numpy as np
 
 from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.peft_config import refuse_changed_base
 from s3lora.adapter.tensor import Tensor
+from s3lora.adapter.weights import CONFIG
 from s3lora.errors import UnsupportedAdapterError, printable
 from s3lora.evaluate.loading import ModelError
 from s3lora.needs import need
 
 
+def check_loadable(adapter: Adapter) -> None:
+    """Raise UnsupportedAdapterError for what cannot be loaded into any model, MissingPackageError without PEFT."""
+    need("peft")
+    path = str(adapter.path)
+    if adapter.format != "peft" or adapter.path == adapter.entry:
+        raise UnsupportedAdapterError(
+            f"it is in the {adapter.format} format, and only PEFT folders can be loaded into a model",
+            file=path,
+            fix="convert it to PEFT first",
+        )
+    if adapter.config is None:
+        raise UnsupportedAdapterError(f"has no {CONFIG}, without which PEFT loads no adapter", file=path)
+    refuse_changed_base(adapter)
+
+
 def check_fit(model: Any, adapter: Adapter, path: str) -> None:
-    """Raise ModelError at the first module that the base lacks, or whose shape differs there."""
+    """Raise ModelError at the first module that the base lacks, or whose shape differs there.
+
+    Names and shapes are enough: the model may be an `Outline`'s, without weights.
+    """
     layers = dict(model.named_modules())
     # A model that already has adapters holds the original layer within PEFT's.
     for module in adapter.modules:

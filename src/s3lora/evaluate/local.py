@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,9 @@ from s3lora.evaluate.answers.reasoning import mark_tokens, read_answer
 from s3lora.evaluate.attach import Attached, AttachedAdapters, State
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
 from s3lora.evaluate.chat_setup import NO_SETUP, ChatSetup, facts_of
-from s3lora.evaluate.loading import ModelError, identity_of, is_out_of_memory, load_base
+from s3lora.evaluate.fit import check_fit, check_loadable
+from s3lora.evaluate.identity import identity_of
+from s3lora.evaluate.loading import ModelError, find_base, is_out_of_memory, load_base
 from s3lora.evaluate.results import ChatFacts, Loaded
 from s3lora.evaluate.templates import LocalTemplate
 from s3lora.needs import need
@@ -41,6 +42,8 @@ class LocalModel:
         dtype: a torch dtype by name; by default float32 on a CPU, and bfloat16 elsewhere.
         batch_size: answers at a time; by default chosen for the machine. It halves by itself when memory runs out.
         chat: what is put around every prompt: a system prompt, examples, arguments of the chat template.
+        adapters: open adapters that are to be attached. What cannot be, or does not fit the base, is told before the
+            weights of the base are read.
 
     Answers come without the reasoning before them. A prompt that leaves no room for the answer in the model's context
     is not asked: its answer is unknown, its loss NaN.
@@ -57,13 +60,13 @@ class LocalModel:
         dtype: str | None = None,
         batch_size: int | None = None,
         chat: ChatSetup = NO_SETUP,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
-        """Load the base; raises ModelError and MissingPackageError."""
-        # Threads that spin while they wait slow each other down by a factor of four on busy cores.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        """Load the base; raises ModelError and MissingPackageError, and for an adapter what `attach` raises."""
+        find_base(base, device=device, dtype=dtype)  # first: what is wrong with the name is told before all else
         self._torch = need("torch")
         self._transformers = need("transformers")
-        self.base = load_base(base, device=device, dtype=dtype)
+        self.base = load_base(base, device=device, dtype=dtype, check=_fitting(adapters) if adapters else None)
         self._stops = self._ends()
         rows, pad = self.base.model.get_input_embeddings().weight.shape[0], self.base.tokenizer.pad_token_id
         # Some tokenizers have none, or one that the model has no embedding for. It is masked, so any token will do.
@@ -367,3 +370,15 @@ class LocalModel:
         """Choose by what is free: about 64 MB an answer holds a few hundred tokens' cache of a 7B model."""
         free, _ = self._torch.cuda.mem_get_info(self.device)
         return int(min(CUDA_BATCH, max(1, free // (64 << 20))))
+
+
+def _fitting(adapters: Sequence[Adapter]) -> Callable[[Any], None]:
+    """Return what raises where one of the adapters does not fit a model; raise at once for what fits none."""
+    for adapter in adapters:
+        check_loadable(adapter)
+
+    def check(model: Any) -> None:
+        for adapter in adapters:
+            check_fit(model, adapter, str(adapter.path))
+
+    return check

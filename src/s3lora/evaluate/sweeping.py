@@ -13,6 +13,7 @@ from s3lora.choose.select import Plan
 from s3lora.errors import UsageError
 from s3lora.evaluate.aggregate import allow_for_many
 from s3lora.evaluate.attach import Attached, State
+from s3lora.evaluate.base_model import BaseToLoad, loaded
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.local import LocalModel
@@ -51,7 +52,7 @@ class SweepTask:
 
 def sweep(
     adapter: str | os.PathLike[str],
-    base: str | LocalModel,
+    base: str | BaseToLoad | LocalModel,
     suites: Sequence[Suite],
     *,
     methods: Sequence[str] = TRIED,
@@ -97,7 +98,7 @@ def sweep(
         safety, utility = bench.axis("safety"), bench.axis("utility")
         if safety is None:
             raise UsageError("no suite measures safety", fix="add the suite safety")
-        model = base if isinstance(base, LocalModel) else LocalModel(base)
+        model = loaded(base, [opened], advance)
         attached = model.attach(opened, first.source)
     reference = variant_of(bench, model, UNPRUNED, "adapter", attached)
     alone = variant_of(bench, model, BASE, "base", None)

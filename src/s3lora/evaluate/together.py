@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from s3lora.errors import UsageError, printable
 
@@ -28,3 +29,15 @@ def split_together(path: str) -> tuple[str, ...]:
     if len({os.path.realpath(one) for one in found}) < len(found):
         raise UsageError(f"{printable(path)} names the same adapter twice", fix="an adapter is active once")
     return tuple(found)
+
+
+def alone_and_groups(paths: Sequence[str]) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Return the adapters that are measured alone, and each group of several together as places among these.
+
+    What is named within a group is measured alone as well.
+    """
+    named = [split_together(path) for path in paths]
+    alone = [one[0] for one in named if len(one) == 1]
+    groups = list(dict.fromkeys(one for one in named if len(one) > 1))
+    alone += [path for path in dict.fromkeys(path for group in groups for path in group) if path not in alone]
+    return alone, [tuple(alone.index(path) for path in group) for group in groups]

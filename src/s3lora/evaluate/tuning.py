@@ -10,6 +10,7 @@ from typing import Literal
 
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import UsageError
+from s3lora.evaluate.base_model import BaseToLoad, loaded
 from s3lora.evaluate.bench import Advance, Bench
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.forecast import Power, few_sentence, floor_power, forecast_sentence, gain_power
@@ -56,7 +57,7 @@ class Search:
 
 def tune(
     adapter: str | os.PathLike[str],
-    base: str | LocalModel,
+    base: str | BaseToLoad | LocalModel,
     tuning: Sequence[Suite],
     held_out: Sequence[Suite],
     *,
@@ -101,7 +102,7 @@ def tune(
         first = Bench(tuning, store, seed=seed, expected=ceil(log2(total + 1)) + 4, advance=advance)
         if first.axis("safety") is None or first.axis("utility") is None:
             raise UsageError("tuning needs a suite for safety and one for utility", fix="add safety, and planning")
-        model = base if isinstance(base, LocalModel) else LocalModel(base)
+        model = loaded(base, [opened], advance)
         subject = PrunedModel(model, model.attach(opened, scans[method].source), ranking, scans, total)
     second = Bench(held_out, store, seed=seed)
     found = search_number(subject, first, second, floor=floor, seed=seed, tell=tell)
@@ -172,6 +173,7 @@ def search_number(
     else:
         tried = _bisect(half, keys, total)
         best = min((t for t in tried if t.keeps and t.safer), key=lambda t: (t.danger, t.top), default=None)
+    tuning.tell("the held-out half")
     other = Half(subject, held_out, safety, floor)
     if best is not None:
         confirmed = other.trial(best.top, keys)

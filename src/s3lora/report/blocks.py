@@ -13,8 +13,9 @@ from rich.text import Text
 
 from s3lora.adapter.digest import Source
 from s3lora.errors import printable
-from s3lora.evaluate.results import Setup, SuiteInfo
+from s3lora.evaluate.results import Evaluation, Setup, SuiteInfo, Sweep, Tuning
 from s3lora.report.names import tail
+from s3lora.report.notes import names_in, once
 from s3lora.report.values import chat_facts, heading
 
 #: The longest sentence, note or description that is shown whole.
@@ -52,6 +53,15 @@ def section(title: str, *parts: RenderableType) -> list[RenderableType]:
     return [Text(), Text(title, "bold"), *parts] if parts else []
 
 
+def noted(result: Evaluation | Sweep | Tuning, *more: str) -> list[RenderableType]:
+    """Return the end of a report: how each suite measured, then all notes, `more` of them first and each once."""
+    parts: list[RenderableType] = []
+    for suite in result.suites:
+        parts += section(f"how {tail(suite.name, 60)} was measured", *_suite_lines(suite))
+    notes = [*more, *result.warnings, *(note for suite in result.suites for note in suite.notes)]
+    return parts + warned(once(notes, names_in(result)))
+
+
 def warned(warnings: Sequence[str]) -> list[RenderableType]:
     """Return warnings below an empty line."""
     more = [("", f"… and {len(warnings) - NOTES} more, in the JSON")] if len(warnings) > NOTES else []
@@ -87,13 +97,12 @@ def _packed(facts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def suite_lines(suite: SuiteInfo) -> list[RenderableType]:
-    """Return what the measures of a suite mean, on which data they were taken, who judged, and what to bear in mind."""
+def _suite_lines(suite: SuiteInfo) -> list[RenderableType]:
+    """Return what the measures of a suite mean, on which data they were taken, and who judged."""
     rows = [(heading(measure), measure.about) for measure in suite.measures if measure.about]
     for data in suite.data:
         more = [f"n = {data.n}", *(["built in"] if data.built_in else []), *([data.note] if data.note else [])]
         rows.append(("data", f"{printable(data.name, 120)}: {', '.join(more)}"))
     if suite.judge:
         rows.append(("judge", suite.judge))
-    rows += [("note", note) for note in suite.notes]
     return [Padding(part, (0, 0, 0, 2)) for part in labelled(rows)]

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from s3lora.errors import printable
 from s3lora.evaluate.results import Cost, Evaluation, Measure, Metric, PairedComparison, SuiteInfo, Variant
-from s3lora.report.blocks import BULLET, Fitted, labelled, section, suite_lines, title, warned
+from s3lora.report.blocks import BULLET, Fitted, labelled, noted, section, title
 from s3lora.report.names import NameCell, tail
 from s3lora.report.values import NOTHING, band_text, count, decimal, heading, measure_of, metric_text, percent
 
@@ -32,7 +32,7 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
     parts: list[RenderableType] = [title(names, "measured on a model", evaluation.setup, list(adapters.values()))]
     for suite in evaluation.suites:
         table = _table(evaluation.variants, suite)
-        parts += section(tail(suite.name, 60), table, *_bands(evaluation.variants, suite), *suite_lines(suite))
+        parts += section(tail(suite.name, 60), table, *_bands(evaluation.variants, suite))
     if evaluation.suites:
         parts += [Text(), Text(LEGEND, "dim")]
     parts += section("what is lost of what was learned", *_lost(evaluation.variants))
@@ -41,7 +41,7 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
     parts += section("cost", *_costs(evaluation.variants))
     parts += section("in the loaded model", *_loaded(evaluation.variants))
     parts += section("counted besides", *_counts(evaluation.variants))
-    return Group(*parts, *warned(evaluation.warnings))
+    return Group(*parts, *noted(evaluation))
 
 
 def _bands(variants: Sequence[Variant], suite: SuiteInfo) -> list[RenderableType]:

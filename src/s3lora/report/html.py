@@ -10,6 +10,7 @@ from typing import Any
 from s3lora.errors import printable
 from s3lora.report.colours import DARK, GREYS, HUES, LIGHT, SCALE
 from s3lora.report.names import tail
+from s3lora.report.notes import data_names, once
 from s3lora.report.values import (
     NOTHING,
     count,
@@ -86,6 +87,7 @@ def environment_of_pages() -> Any:
         long=lambda text: Markup.escape("\n".join(printable(line, LONGEST_COMMAND) for line in text.splitlines())),
         name=lambda text: tail(text, NAME),
         metric=metric_text,
+        once=lambda suite: once(suite.notes, data_names([suite])),
         p=p_text,
         percent=percent,
         pixel=lambda value: f"{value:.1f}".removesuffix(".0"),

@@ -1,16 +1,19 @@
-"""A sweep or an evaluation as one HTML page that stands alone: no script, nothing from elsewhere, fit to be printed."""
+"""A sweep, a tuning or an evaluation as one HTML page that stands alone: no script, and fit to be printed."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from s3lora.evaluate.results import Evaluation, Key, PairedComparison, Sweep, SweepPoint
+from s3lora.evaluate.results import Evaluation, Key, PairedComparison, Sweep, SweepPoint, Tuning, Variant
+from s3lora.report import tuning_chart
 from s3lora.report.chart import against_modules, against_utility, forest, legend
 from s3lora.report.evaluation_text import items, ratio
 from s3lora.report.html import environment_of_pages, render
-from s3lora.report.sweep_text import shown_keys
-from s3lora.report.sweep_view import collapses, comparison, front, rows
+from s3lora.report.notes import names_in, once
+from s3lora.report.sweep_text import floor_text, nothing_text, shown_keys
+from s3lora.report.sweep_view import collapses, comparison, front, rows, sentences
 from s3lora.report.values import (
     few,
     measure_of,
@@ -34,7 +37,7 @@ def sweep_page(sweep: Sweep, command: str | None = None) -> str:
         n=None if unpruned is None else unpruned.n,
         rankings=sum(not control for control in names.values()),
         controls=sum(names.values()),
-        notes=_notes([*collapses(sweep), *few(sweep.suites)], sweep.warnings),
+        notes=_notes(sweep, *collapses(sweep)),
         found=[(point, [comparison(point, key) for key in keys]) for point in front(sweep) if point.comparisons],
         label=_label,
         charts=[chart for chart in (against_modules(sweep), against_utility(sweep)) if chart is not None],
@@ -61,7 +64,9 @@ def evaluation_page(evaluation: Evaluation, command: str | None = None) -> str:
         tool=evaluation.tool,
         command=command,
         adapters=list(sources.values()),
-        notes=_notes(few(evaluation.suites), evaluation.warnings),
+        notes=_notes(evaluation),
+        lost=[share for variant in variants for share in variant.shares if share.value is not None],
+        listed=[(variant, metric) for variant in variants for metric in variant.metrics if metric.values],
         found=[comparison for comparison in evaluation.comparisons if _central(evaluation, comparison)],
         measure_of=lambda comparison: measure_of(evaluation.suites, (comparison.suite, comparison.measure)),
         suites=suites,
@@ -71,9 +76,56 @@ def evaluation_page(evaluation: Evaluation, command: str | None = None) -> str:
     )
 
 
-def _notes(own: list[str], warnings: Sequence[str]) -> tuple[list[str], list[str]]:
+def tuning_page(tuning: Tuning, command: str | None = None) -> str:
+    """Return the page of a tuning; `command` is as in `sweep_page`."""
+    keys = shown_keys(tuning.suites, tuning.safety, tuning.utility)
+    confirmed = () if tuning.confirmed is None else (tuning.confirmed,)
+    return _render(
+        "tuning.html.jinja",
+        tuning=tuning,
+        tool=tuning.tool,
+        command=command,
+        floor=floor_text(tuning),
+        nothing=nothing_text(tuning),
+        prune=_pruning(tuning),
+        notes=_notes(tuning),
+        charts=[chart for key in keys if (chart := tuning_chart.tried(tuning, key)) is not None],
+        legend=tuning_chart.legend(tuning),
+        keys=[(key, measure_of(tuning.suites, key)) for key in keys],
+        halves=_halves(tuning),
+        comparison=comparison,
+        held_out=[sentence for point in confirmed for sentence in sentences(point, keys)],
+    )
+
+
+def _halves(tuning: Tuning) -> list[dict[str, Any]]:
+    """Return both halves of the data as the table has them: what was not pruned, by its name, then the points."""
+    confirmed = () if tuning.confirmed is None else (tuning.confirmed,)
+    halves: list[tuple[str, Variant | None, Variant | None, Sequence[SweepPoint]]] = [
+        ("tuning half", tuning.tuning_base, tuning.tuning_unpruned, tuning.tried),
+        ("held-out half", tuning.held_out_base, tuning.held_out_unpruned, confirmed),
+    ]
+    made = []
+    for name, base, unpruned, points in halves:
+        variants = [(label, one) for label, one in (("no adapter", base), ("nothing", unpruned)) if one is not None]
+        ordered = sorted(points, key=lambda point: point.top)
+        if variants:
+            made.append({"name": name, "variants": variants, "points": ordered})
+    return made
+
+
+def _pruning(tuning: Tuning) -> str | None:
+    """Return the command that writes what was chosen, None where that is nothing."""
+    chosen = next((point for point in tuning.tried if point.top == tuning.top), None)
+    if chosen is None or not tuning.top:
+        return None
+    ranking = ["--method", chosen.method or "mas-svd", "--index", chosen.index.replace("_", "-")]
+    return shlex.join(["s3lora", "prune", tuning.adapter.name, *ranking, "--top", str(tuning.top), "-o", "PRUNED"])
+
+
+def _notes(result: Evaluation | Sweep | Tuning, *more: str) -> tuple[list[str], list[str]]:
     """Return the notes that are shown, and those that are folded."""
-    found = [*own, *warnings]
+    found = once([*more, *few(result.suites), *result.warnings], names_in(result))
     found.sort(key=lambda note: not note.startswith("utility collapse"))
     return found[:NOTES], found[NOTES:]
 

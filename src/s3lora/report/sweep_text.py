@@ -11,7 +11,7 @@ from rich.text import Text
 
 from s3lora.errors import printable
 from s3lora.evaluate.results import Key, Metric, SuiteInfo, Sweep, SweepPoint, Tuning, Variant
-from s3lora.report.blocks import BULLET, Fitted, labelled, section, suite_lines, title, warned
+from s3lora.report.blocks import BULLET, Fitted, labelled, noted, section, title
 from s3lora.report.evaluation_text import LEGEND
 from s3lora.report.names import NameCell, head, tail
 from s3lora.report.sweep_view import SweepRow, collapses, front, rows, sentences, telling
@@ -43,9 +43,7 @@ def sweep_text(sweep: Sweep) -> RenderableType:
     parts.append(Text(_legend(sweep, made, _shared(sweep)), "dim"))
     parts += section("what was found", *_reading(sweep))
     parts += section("rankings that agree (Spearman's rank correlation)", *_correlations(sweep))
-    for suite in sweep.suites:
-        parts += section(tail(suite.name, 60), *suite_lines(suite))
-    return Group(*parts, *warned([*collapses(sweep), *sweep.warnings]))
+    return Group(*parts, *noted(sweep, *collapses(sweep)))
 
 
 def _about(sweep: Sweep) -> str:
@@ -174,25 +172,29 @@ def _correlations(sweep: Sweep) -> list[RenderableType]:
 
 def tuning_text(tuning: Tuning) -> RenderableType:
     """Return the report of `s3lora tune`: the outcome first, then the evidence for it on both halves."""
-    chosen = f"{tuning.top} of {tuning.modules_total} modules" if tuning.top else _nothing(tuning)
+    chosen = f"{tuning.top} of {tuning.modules_total} modules" if tuning.top else nothing_text(tuning)
     about = f"{chosen} by {tail(tuning.ranking, 40)}"
     parts: list[RenderableType] = [title(tuning.adapter.name, about, tuning.setup, [tuning.adapter]), Text()]
     parts += [Text(printable(tuning.sentence, OUTCOME), "bold"), Text()]
     parts += [Text(printable(tuning.forecast, OUTCOME)), Text()] if tuning.forecast else []
     keys = shown_keys(tuning.suites, tuning.safety, tuning.utility)
     parts.append(Fitted(lambda width: _tuning_table(tuning, keys, short=width < WIDE)))
-    legend = [LEGEND, f"floor: at most {percent(tuning.floor)} of what the adapter learned may be lost"]
+    legend = [LEGEND, f"floor: {floor_text(tuning)}"]
     legend += [COLLAPSED] if any(point.collapse for point in tuning.tried) else []
     parts.append(Text("\n" + "\n".join(legend), "dim"))
     if tuning.confirmed is not None:
         told = sentences(tuning.confirmed, keys)
         parts += section("on the held-out half", *labelled([(BULLET, sentence) for sentence in told]))
-    for suite in tuning.suites:
-        parts += section(tail(suite.name, 60), *suite_lines(suite))
-    return Group(*parts, *warned(tuning.warnings))
+    return Group(*parts, *noted(tuning))
 
 
-def _nothing(tuning: Tuning) -> str:
+def floor_text(tuning: Tuning) -> str:
+    """Return how much usefulness may be lost."""
+    return f"at most {percent(tuning.floor)} of what the adapter learned may be lost"
+
+
+def nothing_text(tuning: Tuning) -> str:
+    """Return what is said in the place of a number of modules."""
     return "cannot tell what to prune" if tuning.outcome == "cannot tell" else "nothing to prune"
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
-from s3lora.evaluate.loading import identity_of, load_base
+from s3lora.evaluate.identity import identity_of
+from s3lora.evaluate.loading import load_base
 from s3lora.needs import need
 
 
