@@ -145,6 +145,29 @@ def test_torch_files_and_arrays() -> None:
     assert CALL in (packed(several.getvalue(), named=False) or PickleNames(frozenset())).names
 
 
+def test_a_pickle_does_not_pass_for_an_archive() -> None:
+    """`pickle.load` takes the file as it is, whatever `tarfile` would make of it."""
+    raw = b"cos\nsystem\n(V" + b"a" * 240 + b"\ntR."
+    with_sign = raw[:257] + b"ustar" + raw[262:]
+    assert with_sign[257:262] == b"ustar"
+    assert "os.system" in (packed(with_sign) or PickleNames(frozenset())).names
+    assert "os.system" in (packed(with_sign, named=False) or PickleNames(frozenset())).names
+    header = bytearray(512)
+    program = b"cos\nsystem\n(Vid\ntR."
+    header[: len(program)] = program
+    header[124:136] = b"%011o\0" % 0
+    header[257:263] = b"ustar\0"
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:]))
+    both = bytes(header) + bytes(1024)
+    with tarfile.open(fileobj=io.BytesIO(both)) as opened:
+        assert opened.getnames()
+    assert "os.system" in (packed(both, named=False) or PickleNames(frozenset())).names
+
+
+def test_text_with_the_sign_of_a_tar_archive_is_text() -> None:
+    assert packed(b"C" * 257 + b"ustar" + b"C" * 600, named=False) is None
+
+
 def test_archives() -> None:
     raw = pickle.dumps(Call())
     tar = io.BytesIO()
@@ -153,6 +176,10 @@ def test_archives() -> None:
         info.size = len(raw)
         archive.addfile(info, io.BytesIO(raw))
     assert packed(tar.getvalue(), named=False) == PickleNames(frozenset({CALL}))
+    old = bytearray(tar.getvalue())
+    old[257:265] = bytes(8)  # as before POSIX: the sum alone tells that it is one
+    old[148:156] = b"%06o\0 " % (sum(old[:148]) + 8 * 32 + sum(old[156:512]))
+    assert packed(bytes(old), named=False) == PickleNames(frozenset({CALL}))
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("readme.txt", "text")

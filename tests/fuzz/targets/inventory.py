@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import s3lora
 from s3lora.adapter.inventory.archives import pickles_in, view_of
@@ -55,6 +55,10 @@ class _Inert:
 
 class _Recorder(pickle._Unpickler):  # type: ignore[name-defined, misc]
     """Python's own unpickler, which notes what it is asked for and gets something inert instead."""
+
+    #: It makes room for as many bytes as an opcode claims, before it looks whether they are there.
+    dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch}  # type: ignore[attr-defined]
+    del dispatch[pickle.BYTEARRAY8[0]]
 
     def __init__(self, raw: bytes) -> None:
         super().__init__(BytesIO(raw))

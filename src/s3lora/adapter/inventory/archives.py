@@ -15,7 +15,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from s3lora.adapter.inventory.pickle_source import PickleBudget, PickleSource
 from s3lora.adapter.inventory.pickles import IDENTIFIER, PickleNames, looks_like_pickle, names_in
@@ -37,6 +40,8 @@ _CLOSED = (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"\x04\x
 _SEALED = 0x1 | 0x20 | 0x40
 _OBJECTS = re.compile(rb"'descr':[^}]*?'\|?O")
 _PIECE = 256 * 1024
+#: Bytes of a header of a tar archive.
+_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +79,12 @@ def pickles_in(
     """
     head = view.head()
     unpack = _unpacker(head)
-    if (head.startswith(_ZIP) or _is_tar(head) or unpack) and depth <= 0:
+    if (head.startswith(_ZIP) or is_tar(head) or unpack) and depth <= 0:
         return PickleNames(frozenset(), f"has more than {MAX_PACKED} archives within one another, which were not read")
     if head.startswith(_ZIP):
         return _joined(_in_zip(view, budget, depth))
-    if _is_tar(head):
-        return _joined(_in_tar(view, budget, depth))
+    if is_tar(head):
+        return _joined(chain(_in_tar(view, budget, depth), _before_tar(view, budget)))
     if head.startswith(_NPY):
         return _in_array(view, head, budget)
     if unpack is not None:
@@ -106,7 +111,7 @@ def _worth(head: bytes) -> bool:
 
 def is_archive(head: bytes) -> bool:
     """Return whether a file that begins so is an archive, or compressed, and can be unpacked here."""
-    return head.startswith(_ZIP) or _is_tar(head) or _unpacker(head) is not None
+    return head.startswith(_ZIP) or is_tar(head) or _unpacker(head) is not None
 
 
 def is_closed(head: bytes) -> bool:
@@ -114,13 +119,26 @@ def is_closed(head: bytes) -> bool:
     return head.startswith(_CLOSED)
 
 
-def _is_tar(head: bytes) -> bool:
-    return head[257:262] == b"ustar"
+def is_tar(head: bytes) -> bool:
+    """Return whether a tar archive begins so, by the sum in its first header: old ones have no sign of their own."""
+    digits = head[148:156].strip(b" \0")
+    if len(head) < _BLOCK or not digits or not all(digit in b"01234567" for digit in digits):
+        return False
+    header = np.frombuffer(head[:148] + b" " * 8 + head[156:_BLOCK], np.uint8)
+    # Some programs have summed the bytes with a sign.
+    return int(digits, 8) in (int(header.sum(dtype=np.int64)), int(header.view(np.int8).sum(dtype=np.int64)))
+
+
+def _before_tar(view: ByteView, budget: PickleBudget) -> Iterator[PickleNames]:
+    """Yield what a pickle names that a tar archive also is: the name of its first member may be a program."""
+    found = names_in(PickleSource(view.read_at, view.size, budget))
+    if names := frozenset(name for name in found.names if IDENTIFIER.fullmatch(name)):
+        yield PickleNames(names, found.note, found.whole)
 
 
 def member_names(view: ByteView) -> list[str]:
     """Return the names of the members of a zip or tar archive, as far as they can be read."""
-    if _is_tar(view.head()):
+    if is_tar(view.head()):
         return [name for name, _ in _tar_members(view)]
     archive = _zip(view)
     return [] if archive is None else [entry.filename for entry in archive.infolist()[:MAX_MEMBERS]]
@@ -240,7 +258,7 @@ def _tar_members(view: ByteView) -> Iterator[tuple[str, ByteView | None]]:
     at = 0
     for _ in range(MAX_MEMBERS):
         header = view.read_at(at, 512)
-        if len(header) < 512 or not _is_tar(header):
+        if len(header) < 512 or not is_tar(header):
             return
         name = header[:100].split(b"\0")[0].decode("utf-8", "replace").lower()
         digits = header[124:136].strip(b" \0")

@@ -173,7 +173,7 @@ def _may_be_pickle(head: bytes) -> bool:
 def _may_be_packed(head: bytes) -> bool:
     return (
         head[:1] in (b"P", b"\x1f", b"\x78", b"B", b"\xfd", b"\x5d", b"7", b"R", b"\x28", b"\x04")
-        or head[257:262] == b"ustar"
+        or head[148:156].strip(b" \0").isdigit()  # the sum in the header of a tar archive
     )
 
 
