@@ -16,7 +16,7 @@ DATA = ROOT / "docs" / "results" / "data"
 
 pytest.importorskip("jinja2")
 sys.path.insert(0, str(ROOT))
-from experiments.reference import analyse, figures, render  # noqa: E402
+from experiments.reference import analyse, figures, render, tuned  # noqa: E402
 
 
 def point(ranking: str, top: int, asr: float, seed: int | None = None) -> dict[str, Any]:
@@ -36,18 +36,21 @@ def run(seed: int, *points: dict[str, Any]) -> analyse.Run:
 
 
 def test_students_interval() -> None:
-    # Mean 0.2, standard deviation 0.1, n = 3: half the interval is 4.303 · 0.1 / √3.
+    # Mean 0.2, standard deviation 0.1, n = 3: half the interval is 4.30265 · 0.1 / √3.
     found = analyse.student([0.1, 0.2, 0.3])
     assert found.mean == pytest.approx(0.2)
-    assert (found.high - found.mean, found.mean - found.low) == pytest.approx((0.24844, 0.24844), abs=1e-5)
+    assert (found.high - found.mean, found.mean - found.low) == pytest.approx((0.248414, 0.248414), abs=1e-6)
     assert (found.n, found.lower, found.verdict) == (3, 0, "no difference")
     assert analyse.student([-0.21, -0.2, -0.19]).verdict == "lower"
     assert analyse.student([0.21, 0.2, 0.19]).verdict == "higher"
+    # t = 0.2 / (0.1 / √3) = 3.464 with two degrees of freedom, whose tail has a closed form: 1/2 − t / (2 √(t² + 2)).
+    assert found.p == pytest.approx(1 - 12**0.5 / 14**0.5)
+    assert (analyse.student([0.2] * 3).p, analyse.student([0.0] * 3).p) == (0.0, 1.0)
 
 
 def test_three_adapters_are_never_bold() -> None:
     for n in range(2, 8):
-        told, chance = (analyse.Difference(-0.2, low, high, n, n) for low, high in ((-0.3, -0.1), (-0.4, 0.0)))
+        told, chance = (analyse.Difference(-0.2, -0.3, -0.1, n, n, p) for p in (0.049, 0.05))
         assert render._difference(told).startswith("**") == (n >= 5)
         assert not render._difference(chance).startswith("**")
     page = render.PAGE.read_text(encoding="utf-8")
@@ -73,19 +76,100 @@ def test_a_contrast_is_of_means_over_tops_and_of_controls_over_seeds() -> None:
     assert (found.mean, found.n, found.lower) == (pytest.approx(0.305 - 0.55), 2, 2)
 
 
-def test_asr_at_equal_loss() -> None:
-    ends = {
-        name: {"metrics": [{"suite": suite, "measure": measure, "value": value} for suite, measure, value in values]}
-        for name, values in (
-            ("unpruned", (("safety", "asr", 1.0), ("planning-loss", "loss", 0.0))),
-            ("base", (("safety", "asr", 0.0), ("planning-loss", "loss", 2.0))),
-        )
+def measured(asr: float, loss: float) -> list[dict[str, Any]]:
+    found = (("safety", "asr", asr), ("planning-loss", "loss", loss))
+    return [{"suite": suite, "measure": measure, "value": value} for suite, measure, value in found]
+
+
+def test_what_is_lost_is_a_share_of_what_was_learned() -> None:
+    ends = {"unpruned": {"metrics": measured(1.0, 0.5)}, "base": {"metrics": measured(0.0, 2.5)}}
+    middle = point("ssi", 4, 0.2) | {"metrics": measured(0.2, 1.0)}
+    found = analyse.Run("full", "few", 0, {"main": {"points": [middle], **ends}})
+    # The loss doubles, and that is 0.5 of the 2 that were learned.
+    assert found.at("ssi", 4, analyse.LOST) == found.mean("ssi", analyse.LOST) == 0.25
+    assert [found.variant(name, analyse.LOST) for name in ("unpruned", "base")] == [0.0, 1.0]
+    # A trapezium of 0.25 · (1 + 0.2) / 2 and a triangle of 0.75 · 0.2 / 2.
+    assert found.mean("ssi", analyse.EQUAL) == pytest.approx(0.15 + 0.075)
+    with pytest.raises(ValueError, match="no better than its base"):
+        analyse.lost(1.0, 2.0, 2.0)
+
+
+def test_many_comparisons_are_corrected() -> None:
+    runs = [
+        run(seed, *(point(name, 2, asr) for name, asr in (("a", 0.1 + seed / 50), ("b", 0.5), ("c", 0.5 - seed / 9))))
+        for seed in range(6)
+    ]
+    pairs = [("a", "b"), ("c", "b")]
+    plain, corrected = [analyse.contrast(runs, *pair) for pair in pairs], analyse.contrasts(runs, pairs, "asr")
+    assert [found.p for found in corrected] == pytest.approx([2 * plain[0].p, plain[1].p])
+    assert [found.mean for found in corrected] == [found.mean for found in plain]
+
+
+def tuning(base: dict[str, Any], *tried: tuple[int, float, float]) -> dict[str, Any]:
+    def fall(asr: float) -> dict[str, Any]:
+        return {"measure": "asr", "difference": asr - 1, "low": asr - 1.1, "high": asr - 0.9, "p": (asr - 0.5) ** 2}
+
+    points = [
+        point("ssi", top, asr) | {"metrics": measured(asr, loss), "comparisons": [fall(asr)]}
+        for top, asr, loss in tried
+    ]
+    unpruned = {"metrics": measured(1.0, 0.1)}
+    return {"floor": 0.1, "sentence": "", "modules_total": 8, "tried": points, "tuning_unpruned": unpruned} | base
+
+
+def test_what_was_tried_in_tuning_is_read_as_shares() -> None:
+    # The base is what is left without all modules, or was measured by itself.
+    whole = tuned.read(tuning({}, (8, 0.0, 1.1), (2, 0.9, 0.15), (4, 0.5, 0.3), (3, 0.8, 0.2)))
+    alone = tuned.read(tuning({"tuning_base": {"metrics": measured(0.0, 1.1)}}, (4, 0.5, 0.3), (2, 0.9, 0.15)))
+    assert [one.top for one in whole.tried] == [2, 3, 4, 8]
+    assert [one.lost for one in whole.tried] == pytest.approx([0.05, 0.1, 0.2, 1.0])
+    assert [one.relative for one in whole.tried] == pytest.approx([0.5, 1.0, 2.0, 10.0])
+    assert [one.lost for one in alone.tried] == pytest.approx([0.05, 0.2])
+    assert (whole.kept.top, whole.kept.told, alone.kept.top) == (2, False, 2)
+    assert (alone.over.top, alone.over.told) == (4, True)
+
+
+def test_the_prose_says_no_more_than_the_data() -> None:
+    """The words around the numbers are fixed; what they claim is held here."""
+    grid = [found for found in analyse.load(DATA) if found.grid]
+    families = {
+        measure: dict(zip(render.CONTRASTS, analyse.contrasts(grid, render.CONTRASTS, measure), strict=True))
+        for measure in ("asr", analyse.LOST, analyse.EQUAL)
     }
-    middle = point("ssi", 4, 0.2)
-    middle["metrics"].append({"suite": "planning-loss", "measure": "loss", "value": 0.5})
-    # A trapezium of 0.5 · (1 + 0.2) / 2 and a triangle of 1.5 · 0.2 / 2, over a range of 2.
-    found = analyse.Run("full", "few", 0, {"main": {"points": [middle], **ends}}).at_equal_loss("ssi")
-    assert found == pytest.approx((0.3 + 0.15) / 2)
+    assert all(len(found.rankings) >= 6 for found in grid)
+    assert len(grid) == 6
+    for measure in ("asr", analyse.EQUAL):
+        assert not any(found.telling for found in families[measure].values()), measure
+    rankings = (render.SSI, render.WEIGHTED, render.MAGNITUDE)
+    chance = [(ranking, render.RANDOM) for ranking in rankings] + [*render.MATCHED.items()]
+    assert all(families[analyse.LOST][pair].telling and families[analyse.LOST][pair].mean > 0 for pair in chance)
+    few, many = (tuned.read(render.others(DATA)[1][attack]) for attack in ("few", "many"))
+    assert [one.told for one in (few.kept, few.over, many.kept, many.over)] == [False, True, False, False]
+    # What the old scale called a loss of 148 % was 12 % of what was learned.
+    assert (round(few.over.relative, 2), round(few.over.lost, 2)) == (1.48, 0.12)
+    pruned = [row for row in render._plans(grid) if " by " in row[1]]
+    assert pruned
+    assert all(row[-1].startswith("0.00") for row in pruned)
+
+
+def test_maths_code_and_both_judges_are_shown_where_they_were_measured() -> None:
+    runs = analyse.load(DATA)
+    assert (render._elsewhere(runs), render._judges(runs)) == ([], [])
+
+    def rated(suite: str, measure: str, value: float) -> dict[str, Any]:
+        return {"suite": suite, "measure": measure, "value": value, "low": value, "high": value, "n": 50}
+
+    both = {"metrics": [rated("safety", "asr", 0.5), rated("safety", "asr_zou", 0.7)]}
+    losses = {"metrics": [rated("maths-loss", "loss", 1.5), rated("code-loss", "loss", 0.75)]}
+    elsewhere = {"base": losses, "unpruned": losses, "points": [losses | {"top": 4, "ranking": "random"}]}
+    newer = analyse.Run("full", "few", 0, {"main": {"base": both, "unpruned": both}, "elsewhere": elsewhere})
+    assert [row[3:] for row in render._judges([newer])] == [
+        [name, "0.50 (0.50–0.50, n = 50)", "0.70 (0.70–0.70, n = 50)"] for name in ("base alone", "not pruned")
+    ]
+    assert [row[3:] for row in render._elsewhere([newer])] == [
+        [name, "1.50 (1.50–1.50, n = 50)", "0.75 (0.75–0.75, n = 50)"]
+        for name in ("base alone", "not pruned", "4 by random")
+    ]
 
 
 def test_the_page_is_made_from_the_results() -> None:
@@ -124,4 +208,9 @@ def test_the_experiment_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
         subprocess.run(command, cwd=ROOT, check=True, timeout=1200)
         results.append({p.name: p.read_bytes() for p in (tmp_path / name).glob("*-*.json")})
     assert results[0] == results[1]
-    assert len(analyse.load(tmp_path / "one")) == 9
+    runs = analyse.load(tmp_path / "one")
+    assert len(runs) == 9
+    for made in runs:
+        assert len(render._judges([made])) == 2
+        assert len(render._elsewhere([made])) == 4
+    assert not any(data.encode() in found for found in results[0].values())

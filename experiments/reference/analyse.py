@@ -1,7 +1,8 @@
 """What the sweeps of the reference experiment say together: means over adapters, and differences with intervals.
 
 The unit is the adapter: prompts within one adapter are not independent evidence on a ranking. A difference between two
-rankings is taken adapter by adapter, as the mean over the shares pruned, and its interval is Student's over adapters.
+rankings is taken adapter by adapter, as the mean over the numbers of modules pruned, and its interval is Student's over
+adapters. Cost is the share of what an adapter learned over its base that is lost, by the mean loss of plans.
 """
 
 from __future__ import annotations
@@ -9,19 +10,25 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
-#: The 0.975 quantile of Student's distribution by degrees of freedom.
-STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228}
+from s3lora.statistics import holm
+from s3lora.statistics.student import quantile, tail
+
 #: Fewer adapters than this show nothing, whatever their interval: it rests on a variance known from two or three.
 ENOUGH = 5
-MEASURES = {"asr": ("safety", "asr"), "over_refusal": ("safety", "over_refusal"), "loss": ("planning-loss", "loss")}
+#: What p must be below.
+LEVEL = 0.05
+MEASURES = {name: ("safety", name) for name in ("asr", "asr_zou", "over_refusal")}
 MEASURES |= {name: ("planning", name) for name in ("well_formed", "exact_match")}
+MEASURES |= {"loss": ("planning-loss", "loss"), "maths": ("maths-loss", "loss"), "code": ("code-loss", "loss")}
+#: The share of what was learned that is lost, and the mean ASR over all such shares: both come from the loss of plans.
+LOST, EQUAL = "lost", "asr at equal share lost"
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class Run:
 
     def at(self, ranking: str, top: int, measure: str) -> float:
         """Return a measure, the mean over the seeds of a control."""
+        if measure == LOST:
+            return lost(self.at(ranking, top, "loss"), *self.ends)
         return fmean(value_of(point, measure) for point in self.points[ranking, top])
 
     def energy(self, ranking: str, top: int) -> float:
@@ -71,19 +80,28 @@ class Run:
         return fmean(point["frobenius_energy"] for point in self.points[ranking, top])
 
     def mean(self, ranking: str, measure: str) -> float:
-        """Return the mean of a measure over the numbers of modules pruned."""
+        """Return the mean of a measure over the numbers of modules pruned, or over the shares lost for `EQUAL`."""
+        if measure == EQUAL:
+            return self.at_equal_share(ranking)
         return fmean(self.at(ranking, top, measure) for top in self.tops)
 
-    def at_equal_loss(self, ranking: str) -> float:
-        """Return the mean ASR over the losses from the whole adapter's to the base's, between the points by lines."""
-        path = [(self.variant(name, "loss"), self.variant(name, "asr")) for name in ("unpruned", "base")]
-        path += [(self.at(ranking, top, "loss"), self.at(ranking, top, "asr")) for top in self.tops]
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The loss of the whole adapter, and that of the base."""
+        return self.variant("unpruned", "loss"), self.variant("base", "loss")
+
+    def at_equal_share(self, ranking: str) -> float:
+        """Return the mean ASR over the shares lost, from the whole adapter to the base, between the points by lines."""
+        path = [(self.variant(name, LOST), self.variant(name, "asr")) for name in ("unpruned", "base")]
+        path += [(self.at(ranking, top, LOST), self.at(ranking, top, "asr")) for top in self.tops]
         steps = list(pairwise(sorted(path)))
         area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in steps)
         return area / (steps[-1][1][0] - steps[0][0][0])
 
     def variant(self, name: str, measure: str) -> float:
         """Return a measure of the `base` or the `unpruned` adapter."""
+        if measure == LOST:
+            return lost(self.variant(name, "loss"), *self.ends)
         return value_of(self.parts["main"][name], measure)
 
 
@@ -94,6 +112,16 @@ def load(folder: Path) -> list[Run]:
         document = json.loads(path.read_text(encoding="utf-8"))
         found.append(Run(**document.pop("run"), parts=document))
     return found
+
+
+def lost(loss: float, adapter: float, base: float) -> float:
+    """Return the share of what was learned that is lost: 0 for the adapter, 1 for the base.
+
+    Raises ValueError where the adapter is not better than the base: then there is nothing that could be lost.
+    """
+    if not adapter < base:
+        raise ValueError("by the loss of plans the adapter is no better than its base, so no share of it can be lost")
+    return (loss - adapter) / (base - adapter)
 
 
 def value_of(holder: dict[str, Any], measure: str) -> float:
@@ -108,19 +136,24 @@ def metric_of(holder: dict[str, Any], measure: str) -> dict[str, Any]:
     return found
 
 
-class Difference(NamedTuple):
-    """A mean difference over n adapters between the ends of its 95 % interval, and in how many it is below 0."""
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference over n adapters between the ends of its 95 % interval, and in how many it is below 0.
+
+    `p` is that of no difference; where several were compared, corrected for their number.
+    """
 
     mean: float
     low: float
     high: float
     n: int
     lower: int
+    p: float
 
     @property
     def telling(self) -> bool:
-        """Whether it may stand out: its interval leaves out 0, and it is of enough adapters to be more than a hint."""
-        return self.verdict != "no difference" and self.n >= ENOUGH
+        """Whether it may stand out: p is small enough, and it is of enough adapters to be more than a hint."""
+        return self.p < LEVEL and self.n >= ENOUGH
 
     @property
     def verdict(self) -> str:
@@ -133,16 +166,23 @@ class Difference(NamedTuple):
 def student(values: Sequence[float]) -> Difference:
     """Return the mean with Student's interval; it needs two values."""
     mean, n = fmean(values), len(values)
-    half = STUDENT[n - 1] * stdev(values) / math.sqrt(n)
-    return Difference(mean, mean - half, mean + half, n, sum(value < 0 for value in values))
+    error = stdev(values) / math.sqrt(n)
+    half = quantile(n - 1) * error
+    t = abs(mean) / error if error else math.inf if mean else 0.0
+    return Difference(mean, mean - half, mean + half, n, sum(value < 0 for value in values), 2 * tail(t, n - 1))
 
 
 def contrast(runs: Iterable[Run], a: str, b: str, measure: str = "asr") -> Difference:
-    """Return a − b, each a mean over the numbers of modules pruned or `at equal loss`, over adapters that have both."""
+    """Return a − b, each a mean as of `Run.mean`, over the adapters that have both."""
     both = [run for run in runs if {a, b} <= set(run.rankings)]
-    if measure == "at equal loss":
-        return student([run.at_equal_loss(a) - run.at_equal_loss(b) for run in both])
     return student([run.mean(a, measure) - run.mean(b, measure) for run in both])
+
+
+def contrasts(runs: Sequence[Run], pairs: Sequence[tuple[str, str]], measure: str) -> list[Difference]:
+    """Return the contrast of every pair, with p by Holm: corrected for the number of pairs."""
+    found = [contrast(runs, a, b, measure) for a, b in pairs]
+    corrected = holm([difference.p for difference in found])
+    return [replace(difference, p=p) for difference, p in zip(found, corrected, strict=True)]
 
 
 def over(values: Iterable[float]) -> tuple[float, float, float]:

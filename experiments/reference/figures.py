@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from experiments.reference.analyse import Run
+from experiments.reference.analyse import LOST, Run
 from s3lora.report.axes import Axis, axis
 from s3lora.report.chart import SPECKS, Chart, LegendEntry, Sign, look
 from s3lora.report.chart import Path as Line
@@ -30,12 +30,12 @@ FRAME = (46.0, 12.0, 420.0, 260.0)
 
 
 def draw(runs: Sequence[Run], folder: Path, names: Mapping[str, str]) -> None:
-    """Draw ASR against modules pruned, and against the loss of plans, for the two attacks of the grid."""
+    """Draw ASR against modules pruned, and against the share of what was learned that is lost, attack by attack."""
     grids = [(title, [run for run in runs if run.grid and run.attack == attack]) for attack, title in ATTACKS]
     entries = [LegendEntry(*LOOKS[ranking], names[ranking]) for ranking in LOOKS]
     for name, title, about, plot in (
         ("asr.svg", "ASR against modules pruned", "means over the training seeds; small signs: each seed", _asr),
-        ("tradeoff.svg", "ASR against the loss of plans", "from the whole adapter to the base model alone", _tradeoff),
+        ("tradeoff.svg", "ASR against what was lost", "from the whole adapter to the base model alone", _tradeoff),
     ):
         text = sheet(title, [about], [plot(caption, found) for caption, found in grids], entries)
         (folder / name).write_text(text, encoding="utf-8")
@@ -78,11 +78,11 @@ def _tradeoff(title: str, runs: Sequence[Run]) -> Chart:
             [fmean(run.variant("unpruned", measure) for run in runs)]
             + [fmean(run.at(ranking, top, measure) for run in runs) for top in tops]
             + [fmean(run.variant("base", measure) for run in runs)]
-            for measure in ("loss", "asr")
+            for measure in (LOST, "asr")
         ]
         paths[ranking] = list(zip(*columns, strict=True))
-    losses = [loss for path in paths.values() for loss, _ in path]
-    x = axis((min(losses), max(losses)), FRAME[0], FRAME[2], "loss of held-out plans, nats a token")
+    shares = [share for path in paths.values() for share, _ in path]
+    x = axis((min(shares), max(shares)), FRAME[0], FRAME[2], "share of what was learned that is lost")
     chart = _chart(title, x)
     for ranking, path in paths.items():
         _add_line(chart, ranking, path)

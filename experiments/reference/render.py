@@ -15,8 +15,21 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from experiments.reference import figures
-from experiments.reference.analyse import Difference, Run, contrast, load, metric_of, over, value_of
+from experiments.reference import figures, tuned
+from experiments.reference.analyse import (
+    EQUAL,
+    LOST,
+    Difference,
+    Run,
+    contrast,
+    contrasts,
+    load,
+    lost,
+    metric_of,
+    over,
+    student,
+    value_of,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "docs" / "results" / "data"
@@ -62,11 +75,11 @@ def main() -> None:
 def others(folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the seconds that everything took, and what tuning found, by attack."""
     documents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-    tuned = {name.split("-")[2]: document for name, document in documents.items() if name.startswith("tune-")}
-    return documents["seconds"], tuned
+    found = {name.split("-")[2]: document for name, document in documents.items() if name.startswith("tune-")}
+    return documents["seconds"], found
 
 
-def page(runs: Sequence[Run], seconds: dict[str, float], tuned: dict[str, Any]) -> str:
+def page(runs: Sequence[Run], seconds: dict[str, float], tuning: dict[str, Any]) -> str:
     """Return the page."""
     grid = [run for run in runs if run.grid]
     environment = Environment(
@@ -74,11 +87,12 @@ def page(runs: Sequence[Run], seconds: dict[str, float], tuned: dict[str, Any]) 
         keep_trailing_newline=True,
     )  # fmt: skip
 
-    def difference(a: str, b: str, measure: str = "asr", attack: str | None = None) -> str:
-        """Say the difference between two rankings by their names on the page."""
-        labels = {name: label for label, name in NAMES.items()}
-        runs = [run for run in grid if attack in (None, run.attack)]
-        return _difference(contrast(runs, labels[a], labels[b], measure))
+    families = {measure: contrasts(grid, CONTRASTS, measure) for measure in ("asr", LOST, EQUAL)}
+
+    def difference(a: str, b: str, measure: str = "asr") -> str:
+        """Say the difference between two rankings by their names on the page, with p by Holm."""
+        pair = [(NAMES[one], NAMES[other]) for one, other in CONTRASTS].index((a, b))
+        return f"{_difference(families[measure][pair])}, p {_p(families[measure][pair])}"
 
     environment.globals["difference"] = difference
     setup = grid[0].parts["main"]["setup"]
@@ -99,9 +113,10 @@ def page(runs: Sequence[Run], seconds: dict[str, float], tuned: dict[str, Any]) 
         by_attack={
             ATTACKS[attack]: _curve([run for run in grid if run.attack == attack]) for attack in ("few", "many")
         },
-        contrasts=[_contrast(grid, a, b) for a, b in CONTRASTS],
-        equal=[_contrast(grid, a, b, "at equal loss") for a, b in CONTRASTS],
-        losses=[_contrast(grid, a, b, "loss") for a, b in CONTRASTS],
+        contrasts={measure: _contrasts(grid, measure, family) for measure, family in families.items()},
+        equal=EQUAL,
+        judges=_judges(runs),
+        elsewhere=_elsewhere(runs),
         asr=_asr(runs),
         single=_single(runs),
         single_tops=[str(top) for top in _single_tops(grid[0])],
@@ -111,7 +126,8 @@ def page(runs: Sequence[Run], seconds: dict[str, float], tuned: dict[str, Any]) 
         correlation_heads=list(CORRELATED.values())[1:],
         plans=_plans(grid),
         minutes=_minutes(seconds),
-        tuned={ATTACKS[attack]: tuned[attack]["sentence"] for attack in ("few", "many")},
+        tuned={attack: tuned.read(tuning[attack]) for attack in ("few", "many")},
+        attacks=ATTACKS,
         versions=setup["backend"],
     )
 
@@ -150,6 +166,7 @@ def _adapters(runs: Sequence[Run]) -> list[list[str]]:
             rate(metric_of(run.parts["main"]["unpruned"], "over_refusal")),
             f"{run.variant('base', 'loss'):.2f}",
             f"{run.variant('unpruned', 'loss'):.3f}",
+            f"{run.variant('base', 'loss') - run.variant('unpruned', 'loss'):.2f}",
         ]
         for base in reversed(BASES)
         for run in runs
@@ -158,31 +175,46 @@ def _adapters(runs: Sequence[Run]) -> list[list[str]]:
 
 
 def _curve(grid: Sequence[Run]) -> list[list[str]]:
-    """Return ASR, over-refusal, energy and loss of every ranking at every number of modules."""
+    """Return ASR, over-refusal, energy and the share lost of every ranking at every number of modules."""
     found = []
     for ranking, name in NAMES.items():
         having = [run for run in grid if ranking in run.rankings]
-        cells, refused, energies, losses = [], [], [], []
+        cells, refused, energies, shares = [], [], [], []
         for top in having[0].tops if having else ():
             cells.append(spread(over(run.at(ranking, top, "asr") for run in having)))
             refused.append(f"{fmean(run.at(ranking, top, 'over_refusal') for run in having):.2f}")
             energies.append(f"{100 * fmean(run.energy(ranking, top) for run in having):.0f}")
-            losses.append(f"{fmean(run.at(ranking, top, 'loss') for run in having):.2f}")
+            shares.append(f"{100 * fmean(run.at(ranking, top, LOST) for run in having):.0f}")
         if having:
-            found.append([name, str(len(having)), *cells, *map("/".join, (refused, energies, losses))])
+            found.append([name, str(len(having)), *cells, *map("/".join, (refused, energies, shares))])
     return found
 
 
-def _contrast(grid: Sequence[Run], a: str, b: str, measure: str = "asr") -> list[str]:
-    """Return a comparison over all adapters, and over those of each attack."""
-    groups = [grid, *([run for run in grid if run.attack == attack] for attack in ("few", "many"))]
-    return [f"{NAMES[a]} − {NAMES[b]}", *(_difference(contrast(group, a, b, measure)) for group in groups)]
+def _contrasts(grid: Sequence[Run], measure: str, family: Sequence[Difference]) -> list[list[str]]:
+    """Return the comparisons over all adapters with p by Holm, and over those of each attack."""
+    groups = [[run for run in grid if run.attack == attack] for attack in ("few", "many")]
+    return [
+        [
+            f"{NAMES[a]} − {NAMES[b]}",
+            _difference(found),
+            _p(found),
+            *(_difference(contrast(group, a, b, measure)) for group in groups),
+        ]
+        for (a, b), found in zip(CONTRASTS, family, strict=True)
+    ]
 
 
 def _difference(found: Difference) -> str:
     """Return a difference with its interval, in bold where it is telling."""
-    text = f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
-    return f"**{text}**" if found.telling else text
+    return f"**{_plain(found)}**" if found.telling else _plain(found)
+
+
+def _plain(found: Difference, sign: str = "+") -> str:
+    return f"{found.mean:{sign}.2f} ({found.low:{sign}.2f} to {found.high:{sign}.2f})"
+
+
+def _p(found: Difference) -> str:
+    return f"{found.p:.3f}" if found.p >= 0.001 else "< 0.001"
 
 
 def _asr(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
@@ -215,28 +247,61 @@ def _single(runs: Sequence[Run]) -> list[list[str]]:
     return found
 
 
-def _ends(grid: Sequence[Run]) -> dict[str, list[str]]:
-    """Return ASR and loss of the whole adapter, of what is left after most pruning by SSI, and of the base."""
+def _ends(grid: Sequence[Run]) -> dict[str, str]:
+    """Return ASR of the whole adapter, of what is left after most pruning by SSI, and of the base; and what is lost."""
     return {
-        measure: [
-            f"{fmean(run.variant('unpruned', measure) for run in grid):.2f}",
-            f"{fmean(run.at(SSI, run.tops[-1], measure) for run in grid):.2f}",
-            f"{fmean(run.variant('base', measure) for run in grid):.2f}",
-        ]
-        for measure in ("asr", "loss")
+        "whole": f"{fmean(run.variant('unpruned', 'asr') for run in grid):.2f}",
+        "base": f"{fmean(run.variant('base', 'asr') for run in grid):.2f}",
+        "pruned": f"{fmean(run.at(SSI, run.tops[-1], 'asr') for run in grid):.2f}",
+        "fall": _plain(student([run.at(SSI, run.tops[-1], "asr") - run.variant("unpruned", "asr") for run in grid])),
+        "lost": _plain(student([run.at(SSI, run.tops[-1], LOST) for run in grid]), sign=""),
     }
 
 
+def _judges(runs: Sequence[Run]) -> list[list[str]]:
+    """Return ASR by the judge and by Zou's list, of the adapters whose answers both have judged."""
+    found = []
+    for run in runs:
+        for name, holder in (("base alone", run.parts["main"]["base"]), ("not pruned", run.parts["main"]["unpruned"])):
+            if any(metric["measure"] == "asr_zou" for metric in holder["metrics"]):
+                rates = [rate(metric_of(holder, measure)) for measure in ("asr", "asr_zou")]
+                found.append([BASES[run.base], ATTACKS[run.attack], str(run.seed), name, *rates])
+    return found
+
+
+def _elsewhere(runs: Sequence[Run]) -> list[list[str]]:
+    """Return the losses of maths and code, of the adapters where they were measured."""
+    found = []
+    for run in runs:
+        for name, holder in _rows(run.parts["elsewhere"]) if "elsewhere" in run.parts else ():
+            losses = [rate(metric_of(holder, measure)) for measure in ("maths", "code")]
+            found.append([BASES[run.base], ATTACKS[run.attack], str(run.seed), name, *losses])
+    return found
+
+
+def _rows(part: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return everything that a sweep measured, with what was pruned."""
+    points = [(f"{point['top']} by {NAMES[point['ranking']]}", point) for point in part["points"]]
+    return [("base alone", part["base"]), ("not pruned", part["unpruned"]), *points]
+
+
 def _paper(grid: Sequence[Run]) -> dict[str, str]:
-    """Return the paper's setting, ten modules by SSI: ASR and loss before and after, over the adapters."""
+    """Return the paper's setting, ten modules by SSI: ASR before and after, and what is lost, over the adapters."""
     having = [run for run in grid if "paper" in run.parts]
     points = [run.parts["paper"]["points"][0] for run in having]
     return {
         "n": str(len(points)),
         "before": spread(over(run.variant("unpruned", "asr") for run in having)),
         "after": spread(over(value_of(point, "asr") for point in points)),
-        "loss": f"{fmean(run.variant('unpruned', 'loss') for run in having):.2f}",
-        "loss_after": f"{fmean(value_of(point, 'loss') for point in points):.2f}",
+        "change": _plain(
+            student(
+                [
+                    value_of(point, "asr") - run.variant("unpruned", "asr")
+                    for run, point in zip(having, points, strict=True)
+                ]
+            )
+        ),
+        "lost": spread(over(lost(value_of(p, "loss"), *run.ends) for run, p in zip(having, points, strict=True))),
     }
 
 
@@ -260,13 +325,7 @@ def _plans(grid: Sequence[Run]) -> list[list[str]]:
     """Return what generated plans came to, where they were generated."""
     found = []
     for run in grid:
-        part = run.parts.get("generated")
-        if part is None:
-            continue
-        rows: list[tuple[str, dict[str, Any]]] = [("base alone", part["base"]), ("not pruned", part["unpruned"])]
-        for point in part["points"]:
-            rows.append((f"{point['top']} by {NAMES[point['ranking']]}", point))
-        for name, holder in rows:
+        for name, holder in _rows(run.parts["generated"]) if "generated" in run.parts else ():
             cells = [rate(metric_of(holder, measure)) for measure in ("asr", "well_formed", "exact_match")]
             found.append([ATTACKS[run.attack], name, *cells])
     return found

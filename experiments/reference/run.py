@@ -38,6 +38,8 @@ METHODS = ("mas-svd", "svd", "spsvd", "released")
 #: Where generated plans are scored as well, at this share.
 GENERATED = ("45%", "60%")
 BENIGN, LOSS_TASKS, PLAN_TASKS = 30, 20, 40
+#: Where the losses of maths and code are measured as well, and on how many items of each: they are long.
+ELSEWHERE, ELSEWHERE_ITEMS = ("60%",), 50
 TOKENS, PLAN_TOKENS = 16, 128
 
 
@@ -172,6 +174,8 @@ def measure(options: argparse.Namespace, run: Any, adapter: Path) -> bool:
             parts["svd"] = part(("svd",), ("ssi",))
             suites = [suites[0], plans()]
             parts["generated"] = part(("mas-svd", "random"), ("weighted_ssi",), top=GENERATED, control_seeds=1)
+        suites = [suites[0], *elsewhere(options.shared / "data")]
+        parts["elsewhere"] = part(("mas-svd", "random"), ("weighted_ssi",), top=ELSEWHERE, control_seeds=1)
     documents = {name: json.loads(to_json(part)) for name, part in parts.items()}
     if grid:
         ranked = rankings(METHODS, (*INDICES, "frobenius"))
@@ -208,13 +212,13 @@ def _tune(options: argparse.Namespace, run: Any) -> bool:
 
 
 def suites_of(folder: Path, part: str = "test") -> list[Any]:
-    """Return what is measured at every point: refusals, and the loss of plans about facts not trained on."""
+    """Return what is measured at every point: refusals, by Zou's list besides, and the loss of plans on new facts."""
     from experiments.reference import data
     from s3lora.evaluate.chat import Decoding
-    from s3lora.evaluate.likelihood import PlanLossSuite
+    from s3lora.evaluate.judges.refusing import refusal_judge
+    from s3lora.evaluate.likelihood import plan_losses
     from s3lora.evaluate.planning.questions import built_in
     from s3lora.evaluate.prompts import PromptSet, Request
-    from s3lora.evaluate.refusals import built_in_refusals
     from s3lora.evaluate.safety import SafetySuite
 
     def prompts(name: str, texts: Sequence[str]) -> PromptSet:
@@ -225,9 +229,18 @@ def suites_of(folder: Path, part: str = "test") -> list[Any]:
     harmful = prompts(f"AdvBench, {part} split", known.test if first else known.tune)
     harmless = data.benign(folder)[1]
     benign = prompts(f"Self-Instruct seed tasks, {part} split", harmless[:BENIGN] if first else harmless[BENIGN:])
-    safety = SafetySuite(harmful, benign, built_in_refusals(), decoding=Decoding(max_new_tokens=TOKENS))
+    safety = SafetySuite(harmful, benign, refusal_judge(), decoding=Decoding(max_new_tokens=TOKENS))
     tasks = built_in(2 * LOSS_TASKS)
-    return [safety, PlanLossSuite(tasks.subset(range(LOSS_TASKS) if first else range(LOSS_TASKS, 2 * LOSS_TASKS)))]
+    return [safety, plan_losses(tasks.subset(range(LOSS_TASKS) if first else range(LOSS_TASKS, 2 * LOSS_TASKS)))]
+
+
+def elsewhere(folder: Path) -> list[Any]:
+    """Return the losses of what no adapter was trained on: worked answers of GSM8K, and solutions of HumanEval."""
+    from s3lora.evaluate.suites import SuiteSettings, build_suites
+
+    maths, code = (str(folder / name) for name in ("gsm8k_test.jsonl", "HumanEval.jsonl.gz"))
+    names = ("maths-loss", "code-loss")
+    return list(build_suites(SuiteSettings(names=names, maths=maths, code=code, limit=ELSEWHERE_ITEMS)))
 
 
 def plans() -> Any:
