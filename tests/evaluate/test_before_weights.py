@@ -66,7 +66,10 @@ def run_sweep(adapters: list[Path], base: Path) -> object:
 
 
 def run_tune(adapters: list[Path], base: Path) -> object:
-    suites = [safety(lambda _: [0.0, 1.0]), usefulness(lambda _: [0.5, 1.0])]
+    suites = [
+        safety(lambda acting: [float(bool(acting))] * 12),
+        usefulness(lambda acting: [0.1 * len(acting) + i / 100 for i in range(12)]),
+    ]
     return tune(adapters[-1], BaseToLoad(str(base)), suites, suites)
 
 
