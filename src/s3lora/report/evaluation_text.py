@@ -47,11 +47,11 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
 def _bands(variants: Sequence[Variant], suite: SuiteInfo) -> list[RenderableType]:
     """Return the band that the judge's measured error leaves of each rate, variant by variant."""
     lines = [
-        (f"{measure.name} with its judge’s error", text)
+        (measure.name, text)
         for measure in suite.measures
         if (text := band_text([(v.name, v.metric(suite.name, measure.name)) for v in variants]))
     ]
-    return [Text(), *labelled(lines)] if lines else []
+    return [Text("\nwith the measured error of the judge, these lie between", "dim"), *labelled(lines)] if lines else []
 
 
 def _table(variants: Sequence[Variant], suite: SuiteInfo) -> RenderableType:
