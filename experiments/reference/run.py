@@ -29,6 +29,8 @@ TUNED = [("full", "many", 0), ("full", "few", 0)]
 #: Shares of the 120 modules that are pruned; 0 and 100 % are measured once for all rankings.
 SHARES = ("0", "30%", "45%", "60%", "100%")
 FEWER_SHARES = ("0", "45%", "60%", "100%")
+#: Modules that the paper prunes, where there are so many.
+PAPER = 10
 INDICES = ("ssi", "weighted_ssi", "magnitude")
 #: Draws of each control, for the first training seed of the grid and for all other adapters; no two adapters of one
 #: base and attack share a draw.
@@ -169,7 +171,8 @@ def measure(options: argparse.Namespace, run: Any, adapter: Path) -> bool:
         controls = ("random", "random-matched") if grid else ("random",)
         parts = {"main": part(("mas-svd", *controls), INDICES, match=("ssi", "weighted_ssi") if grid else None)}
         if grid:
-            parts["paper"] = part(("mas-svd",), ("ssi",), top=("10",))
+            most = min(PAPER, parts["main"].points[0].modules_total)
+            parts["paper"] = part(("mas-svd",), ("ssi",), top=(str(most),))
         if grid and run.seed == 0:
             parts["svd"] = part(("svd",), ("ssi",))
             suites = [suites[0], plans()]
