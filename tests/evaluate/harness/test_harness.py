@@ -18,7 +18,7 @@ from s3lora.evaluate.harness import running
 from s3lora.evaluate.harness.package import HarnessError, quiet
 from s3lora.evaluate.harness.suite import HarnessSuite, build_suite
 from s3lora.evaluate.harness.tasks import load_tasks
-from s3lora.evaluate.loading import identity_of
+from s3lora.evaluate.identity import identity_of
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suites import SuiteSettings, build_suites, split_suites
