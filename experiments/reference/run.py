@@ -146,10 +146,12 @@ def measure(options: argparse.Namespace, run: Any, adapter: Path) -> bool:
         return False
     from threadpoolctl import threadpool_limits
 
+    from s3lora.adapter.open import open_adapter
     from s3lora.evaluate.local import LocalModel
     from s3lora.evaluate.rankings import correlations, rankings
     from s3lora.evaluate.store import AnswerStore
-    from s3lora.evaluate.sweeping import scan_all, sweep
+    from s3lora.evaluate.sweeping import scan_for, sweep
+    from s3lora.measure.cost import MAX_COST
     from s3lora.report.documents import to_json
 
     model = LocalModel(str(folder_of(options.work, run.base)))
@@ -182,8 +184,9 @@ def measure(options: argparse.Namespace, run: Any, adapter: Path) -> bool:
     documents = {name: json.loads(to_json(part)) for name, part in parts.items()}
     if grid:
         ranked = rankings(METHODS, (*INDICES, "frobenius"))
-        with threadpool_limits(1):  # of two processes, each with its threads on all cores, both would wait
-            documents["correlations"] = correlations(ranked, scan_all(str(adapter), ranked))
+        # Of two processes, each with its threads on all cores, both would wait.
+        with threadpool_limits(1), open_adapter(str(adapter)) as opened:
+            documents["correlations"] = correlations(ranked, scan_for(opened, ranked, MAX_COST))
     write(path, json.dumps({"run": asdict(run), **documents}, indent=1, ensure_ascii=False) + "\n")
     return True
 
