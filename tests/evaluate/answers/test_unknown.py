@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -34,16 +34,24 @@ class Cut:
             yield i, CUT if i < 2 else Generation("It is 4.", 3, True)
 
 
+def summarisation() -> Suite:
+    for package in ("rouge_score", "nltk"):
+        pytest.importorskip(package)
+    return SummarisationSuite(built_in_references().subset(range(6)))
+
+
 @pytest.mark.parametrize(
-    ("suite", "measure"),
+    ("make", "measure"),
     [
-        (MathsSuite(built_in_problems(6)), "exact_match"),
-        (PlanningSuite(built_in_tasks(6)), "well_formed"),
-        (PlanningSuite(built_in_tasks(6)), "exact_match"),
-        (SummarisationSuite(built_in_references().subset(range(6))), "exact_match"),
+        (lambda: MathsSuite(built_in_problems(6)), "exact_match"),
+        (lambda: PlanningSuite(built_in_tasks(6)), "well_formed"),
+        (lambda: PlanningSuite(built_in_tasks(6)), "exact_match"),
+        (summarisation, "exact_match"),
     ],
+    ids=["maths", "plans", "planning", "summarisation"],
 )
-def test_an_answer_that_nobody_knows_is_not_wrong(suite: Suite, measure: str) -> None:
+def test_an_answer_that_nobody_knows_is_not_wrong(make: Callable[[], Suite], measure: str) -> None:
+    suite = make()
     outcome = suite.run(Cut(), None)
     [found] = [metric for metric in metrics(suite.info, outcome, 0) if metric.measure == measure]
     assert (found.n, found.unknown, found.missing) == (4, 2, 2)
