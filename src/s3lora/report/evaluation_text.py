@@ -13,7 +13,7 @@ from s3lora.errors import printable
 from s3lora.evaluate.results import Cost, Evaluation, Measure, Metric, PairedComparison, SuiteInfo, Variant
 from s3lora.report.blocks import BULLET, Fitted, labelled, noted, section, title
 from s3lora.report.names import NameCell, tail
-from s3lora.report.values import NOTHING, band_text, count, decimal, heading, measure_of, metric_text, percent
+from s3lora.report.values import BAND, NOTHING, band_rows, count, decimal, heading, measure_of, metric_text, percent
 
 #: Columns that a name of a variant gets at most, and at least.
 NAME_WIDTH = (34, 16)
@@ -46,12 +46,8 @@ def evaluation_text(evaluation: Evaluation) -> RenderableType:
 
 def _bands(variants: Sequence[Variant], suite: SuiteInfo) -> list[RenderableType]:
     """Return the band that the judge's measured error leaves of each rate, variant by variant."""
-    lines = [
-        (measure.name, text)
-        for measure in suite.measures
-        if (text := band_text([(v.name, v.metric(suite.name, measure.name)) for v in variants]))
-    ]
-    return [Text("\nwith the measured error of the judge, these lie between", "dim"), *labelled(lines)] if lines else []
+    lines = band_rows([(v.name, v) for v in variants], [(suite.name, measure.name) for measure in suite.measures])
+    return [Text(f"\n{BAND}", "dim"), *labelled(lines)] if lines else []
 
 
 def _table(variants: Sequence[Variant], suite: SuiteInfo) -> RenderableType:

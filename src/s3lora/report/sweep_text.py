@@ -15,7 +15,17 @@ from s3lora.report.blocks import BULLET, Fitted, labelled, noted, section, title
 from s3lora.report.evaluation_text import LEGEND
 from s3lora.report.names import NameCell, head, tail
 from s3lora.report.sweep_view import SweepRow, collapses, front, rows, sentences, telling
-from s3lora.report.values import heading, learned_text, measure_of, metric_text, over_refusal_key, percent
+from s3lora.report.values import (
+    BAND,
+    Evaluated,
+    band_rows,
+    heading,
+    learned_text,
+    measure_of,
+    metric_text,
+    over_refusal_key,
+    percent,
+)
 
 #: Best on one of the two axes among all points that are as good on the other.
 PARETO = "◆"
@@ -41,6 +51,8 @@ def sweep_text(sweep: Sweep) -> RenderableType:
     parts.append(Fitted(lambda width: _sweep_table(sweep, keys, short=width < WIDE)))
     made = rows(sweep)
     parts.append(Text(_legend(sweep, made, _shared(sweep)), "dim"))
+    unpruned = [("no adapter", sweep.base), ("nothing pruned", sweep.unpruned)]
+    parts += section(BAND, *labelled(band_rows(unpruned, keys)))
     parts += section("what was found", *_reading(sweep))
     parts += section("rankings that agree (Spearman's rank correlation)", *_correlations(sweep))
     return Group(*parts, *noted(sweep, *collapses(sweep)))
@@ -185,6 +197,13 @@ def tuning_text(tuning: Tuning) -> RenderableType:
     if tuning.confirmed is not None:
         told = sentences(tuning.confirmed, keys)
         parts += section("on the held-out half", *labelled([(BULLET, sentence) for sentence in told]))
+    held_out: list[tuple[str, Evaluated | None]] = [
+        ("no adapter", tuning.held_out_base),
+        ("nothing pruned", tuning.held_out_unpruned),
+        ("chosen", tuning.confirmed),
+    ]
+    bands = band_rows([(name, one) for name, one in held_out if one is not None], keys)
+    parts += section(f"on the held-out half, {BAND}", *labelled(bands))
     return Group(*parts, *noted(tuning))
 
 

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from s3lora.errors import printable
-from s3lora.evaluate.results import ChatFacts, ControlSpread, LearnedShare, Measure, Metric, PairedComparison, SuiteInfo
+from s3lora.evaluate.results import (
+    ChatFacts,
+    ControlSpread,
+    Key,
+    LearnedShare,
+    Measure,
+    Metric,
+    PairedComparison,
+    SuiteInfo,
+    SweepPoint,
+    Variant,
+)
 
+#: What has metrics by suite and measure.
+Evaluated = Variant | SweepPoint
 NOTHING = "–"
 TESTS = {"mcnemar": "McNemar", "mcnemar mid-p": "McNemar mid-p", "paired bootstrap": "paired bootstrap"}
 ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
@@ -199,6 +212,16 @@ def _fixed(value: float, decimals: int, short: bool) -> str:
         return f"{value:.2e}"
     text = f"{value:.{decimals}f}"
     return text.replace("0.", ".", 1) if short and text.lstrip("-").startswith("0.") else text
+
+
+#: The heading of `band_rows`.
+BAND = "with the measured error of the judge, these lie between"
+
+
+def band_rows(measured: Sequence[tuple[str, Evaluated]], keys: Iterable[Key]) -> list[tuple[str, str]]:
+    """Return a measure and its text for each that has a band: between what the rate of each model lies."""
+    rows = [(key[1], band_text([(name, one.metric(*key)) for name, one in measured])) for key in keys]
+    return [row for row in rows if row[1]]
 
 
 def band_text(metrics: Sequence[tuple[str, Metric | None]]) -> str:
