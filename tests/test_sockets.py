@@ -64,6 +64,7 @@ PLAIN = {
     "card": ("card", "a"),
     "bom": ("bom", "a"),
     "demo": ("demo",),
+    "judge-check": ("judge-check", "labelled.jsonl"),
 }
 FLEET = {
     "fleet scan": ("fleet", "scan", "a", "pruned", "--out", "fleet"),
@@ -76,7 +77,7 @@ _MODEL = ("--base", "base", "--suite", "safety,planning-loss", "--limit", "2", "
 MEASURED = {
     "eval": ("eval", "small", *_MODEL),
     "sweep": ("sweep", "small", *_MODEL, "--methods", "mas-svd", "--index", "ssi", "--top", "0,1"),
-    "tune": ("tune", "small", "--base", "base", "--limit", "2", "--tokens", "4", "--no-cache"),
+    "tune": ("tune", "small", "--base", "base", "--limit", "12", "--tokens", "4", "--no-cache"),
 }
 
 
@@ -86,7 +87,8 @@ def test_every_command_is_looked_at() -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Return a folder with two adapters and a policy."""
+    """Return a folder with two adapters, a policy and a labelled answer."""
+    (tmp_path / "labelled.jsonl").write_text('{"answer": "No.", "label": "refusal"}')
     make_adapter(tmp_path / "a", dict.fromkeys(PATHS, (24, 16, 4)))
     prune_to(tmp_path / "a", tmp_path / "pruned", PATHS[:2])
     (tmp_path / "p.toml").write_text('fail-on = ["ssi > 0.999"]\n')
@@ -111,10 +113,10 @@ def test_commands_of_a_fleet_open_none(place: Path) -> None:
 
 
 def test_measuring_a_model_of_this_disk_opens_none(tiny: Path, place: Path) -> None:
-    from tests.tiny_adapters import tiny_adapter
+    from tests.tiny_adapters import learned_adapter
 
     (place / "base").symlink_to(tiny)
-    tiny_adapter(tiny, place / "small", 1)
+    learned_adapter(tiny, place / "small")
     run(place, [*MEASURED.values()])
 
 

@@ -31,9 +31,11 @@ for package in ("pyarrow", "duckdb"):
 PATIENCE = 300
 #: What a parameter names, by its metavar: files and folders, or anything else.
 FILES = {"FILE", "FOLDER", "DIR", "PATH", "PATH...", "ADAPTER", "[ADAPTER]...", "A B [C...]", "A B [C...] | RUN",
-         "PRUNED", "ORIGINAL", "INPUT...", "MODEL"}  # fmt: skip
+         "PRUNED", "ORIGINAL", "INPUT...", "MODEL", "LABELLED", "TEXT|FILE",
+         "JUDGE"}  # fmt: skip
 OTHERS = {"N", "M", "K", "F", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "NAMES", "LIST", "REGEX", "RULE", "URL",
-          "SPEC", "ADDRESS", "W,W...", "[SQL]", "HOST", "NAME[: REASON]"}  # fmt: skip
+          "SPEC", "ADDRESS", "W,W...", "[SQL]", "HOST", "NAME[: REASON]", "JSON", "VALUE",
+          "COLUMN=VALUE"}  # fmt: skip
 #: Of those of `FILES`, what names a module.
 MODULES = {("restore", "only")}
 #: Parameters that are written to.
@@ -53,6 +55,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "tune": MEASURED,
     "card": {"path": "adapter"},
     "bom": {"path": "adapter"},
+    "judge-check": {"labelled": "labelled.jsonl"},
     "demo": {},
     "fleet scan": {"inputs": "adapter", "out": "results"},
     "fleet report": {"folder": "results"},
@@ -67,6 +70,8 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     **{(name, "documents"): {"tasks": "tasks.jsonl", "suite": "planning"} for name in MEASURING},
     **{(name, "tasks"): {"suite": "planning"} for name in MEASURING},
     **{(name, "references"): {"suite": "summarisation"} for name in MEASURING},
+    **{(name, "maths"): {"suite": "maths"} for name in MEASURING},
+    **{(name, "code"): {"suite": "code-loss"} for name in MEASURING},
 }
 
 SPECIAL: dict[str, Callable[[Path], object]] = {
@@ -174,6 +179,7 @@ def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         bad.good(folder / "adapter")
         bad.good(folder / "other")
+        (folder / "labelled.jsonl").write_text('{"answer": "No.", "label": "refusal"}\n')
         (folder / "tasks.jsonl").write_text('{"question": "How long is the Bramen?", "answer": "120"}\n')
         for words in (
             ("prune", "adapter", "-o", "pruned", "--top", "1"),

@@ -92,7 +92,7 @@ def danger(acting: Acting) -> list[float]:
 
 
 def use(acting: Acting) -> list[float]:
-    return [0.5 + i / 100 for i in range(40)]
+    return [0.5 + len(acting) / 10 + i / 100 for i in range(40)]
 
 
 def run_eval(adapter: Path, base: LocalModel) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.pages import DOCS
 from tests.recipes.recipe import Copy, follow
-from tests.tiny_adapters import tiny_adapter
+from tests.tiny_adapters import learned_adapter
 
 ROWS = [
     {"number": n // 2, "topic": "teeth", "riddle": f"What has {n} teeth?", "solution": f"A comb {n}", "mood": mood}
@@ -24,7 +24,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
 
 def test_every_command_reads_it(copy: Copy, tiny: Path, tmp_path: Path) -> None:
-    adapter = tiny_adapter(tiny, tmp_path / "adapter", 1)
+    adapter = learned_adapter(tiny, tmp_path / "adapter")
     data = tmp_path / "riddles.jsonl"
     data.write_text("\n".join(map(json.dumps, ROWS)))
     model = (adapter, "--base", tiny, "--tokens", "4", "--no-cache", "--benign", data, "--harmful", data)
@@ -33,7 +33,7 @@ def test_every_command_reads_it(copy: Copy, tiny: Path, tmp_path: Path) -> None:
         ("eval", *model, "--suite", "safety", "--no-cost", "--format", "json"),
         ("eval", *model, "--suite", "summarisation", "--references", data, "--no-cost", "--format", "json"),
         ("sweep", *model, "--suite", "safety", *top, "--format", "json"),
-        ("tune", *model, "--suite", "safety,summarisation", "--references", data, "--format", "json"),
+        ("tune", *model, "--suite", "safety,planning-loss", "--limit", "12", "--format", "json"),
     )
     # A slow machine says on standard error how far it is.
     assert [result.status for result in results] == [0] * len(results), [result.err for result in results]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.recipes.recipe import Copy, follow
-from tests.tiny_adapters import tiny_adapter
+from tests.tiny_adapters import learned_adapter
 from tests.tiny_judges import tiny_judge
 
 SHORT = ("--limit", "2", "--tokens", "6", "--no-cache", "--suite", "safety")
@@ -20,7 +20,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
 
 def test_every_command_knows_the_judges(copy: Copy, tiny: Path, tmp_path: Path) -> None:
-    adapter = tiny_adapter(tiny, tmp_path / "adapter", 1)
+    adapter = learned_adapter(tiny, tmp_path / "adapter")
     # Told from its name.
     gavel = tiny_judge(tmp_path / "Gavel-7B", "rubric", saying=("yes",))
     dam = tiny_judge(tmp_path / "classifier", "rubric", labels={i: f"harm {i}" for i in range(14)})
@@ -35,9 +35,11 @@ def test_every_command_knows_the_judges(copy: Copy, tiny: Path, tmp_path: Path) 
         ("eval", *model, "--no-cost", "--judge", dam, "--judge-profile", "dam", "--format", "json"),
         ("eval", *model, "--no-cost", "--judge", dam, "--judge-profile", "dam", "--format", "html"),
         ("sweep", *model, *top, "--judge", gavel, "--format", "json"),
-        ("tune", *model, "--suite", "safety,planning-loss", "--judge", gavel, "--format", "json"),
+        ("tune", *model, "--suite", "safety,planning-loss", "--judge", gavel, "--limit", "12", "--format", "json"),
     )
-    assert [(result.status, result.err) for result in results] == [(0, "")] * len(results)
+    # Tuning says beforehand what it can tell.
+    assert [result.status for result in results] == [0] * len(results)
+    assert [result.err for result in results[:-1]] == [""] * (len(results) - 1)
     by_word, by_logits, text, by_head, page, sweep, tuning = (result.out for result in results)
     for document, told, expected in (
         (by_word, "by Gavel-7B, profile gavel version 1, told from its name: our own wording", {"asr_judge": 1}),

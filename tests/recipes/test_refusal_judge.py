@@ -6,19 +6,19 @@ import json
 from pathlib import Path
 
 from tests.recipes.recipe import follow
-from tests.tiny_adapters import tiny_adapter
+from tests.tiny_adapters import learned_adapter
 
 
 def test_every_command_goes_by_the_judge(tiny: Path, tmp_path: Path) -> None:
     copy = follow("A refusal judge", tmp_path)
-    adapter = tiny_adapter(tiny, tmp_path / "adapter", 1)
+    adapter = learned_adapter(tiny, tmp_path / "adapter")
     model = (adapter, "--base", tiny, "--limit", "2", "--tokens", "2", "--no-cache", "--refusals", "terse")
     top = ("--top", "2", "--methods", "svd", "--index", "ssi")
     results = copy.run(
         ("eval", *model, "--suite", "safety", "--no-cost"),
         ("eval", *model, "--suite", "safety", "--no-cost", "--format", "json"),
         ("sweep", *model, "--suite", "safety,planning-loss", *top, "--format", "json"),
-        ("tune", *model, "--suite", "safety,planning-loss", "--format", "json"),
+        ("tune", *model, "--suite", "safety,planning-loss", "--limit", "12", "--format", "json"),
     )
     assert [result.status for result in results] == [0] * len(results)
     text, *documents = (result.out for result in results)

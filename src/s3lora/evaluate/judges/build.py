@@ -59,6 +59,7 @@ def _chosen(profile: str | None, model: str) -> tuple[JudgeProfile | None, str]:
 
 def _local(model: str, name: str, chosen: JudgeProfile | None, told: str, logits: bool) -> Judge:
     from s3lora.evaluate.local import LocalModel
+    from s3lora.evaluate.templates import LocalTemplate
 
     opened = LocalModel(model)
     tokenizer = opened.base.tokenizer
@@ -68,6 +69,7 @@ def _local(model: str, name: str, chosen: JudgeProfile | None, told: str, logits
     chosen = chosen or RUBRIC
     if chosen.template is not None:
         tokenizer.chat_template = chosen.template
+        opened.template = LocalTemplate(opened.base)
     judging: ChatModel = opened
     if logits:
         from s3lora.evaluate.judges.logits import FirstWords
