@@ -398,3 +398,13 @@ def test_served_models_are_compared_with_the_first() -> None:
         evaluate_served([models[0], models[0]], [Refuses()])
     with pytest.raises(UsageError, match="at least one model"):
         evaluate_served([], [Refuses()])
+
+
+def test_a_measure_of_several_suites_is_named_with_its_suite(base: LocalModel, adapter: Path) -> None:
+    def use(acting: Acting) -> list[float]:
+        return [0.5 + len(acting) / 10 + i / 100 for i in range(ITEMS)]
+
+    suites = [safety(danger), usefulness(use, "one"), usefulness(use, "two")]
+    found = evaluate([adapter], base, suites, choose=None)
+    sentences = [c.sentence.partition(":")[0] for c in found.comparisons]
+    assert sentences == ["asr", "one score", "two score"]

@@ -165,6 +165,17 @@ def allow_for_many(
     return [tuple(allowed(what, found) for found in comparisons) for what, comparisons in asked]
 
 
+def told_apart(comparisons: Sequence[PairedComparison]) -> tuple[PairedComparison, ...]:
+    """Return the comparisons with the suite in the sentences of a measure that several suites have, such as `loss`."""
+    suites: dict[str, set[str]] = {}
+    for found in comparisons:
+        suites.setdefault(found.measure, set()).add(found.suite)
+    return tuple(
+        replace(found, sentence=f"{found.suite} {found.sentence}") if len(suites[found.measure]) > 1 else found
+        for found in comparisons
+    )
+
+
 def _sentence(measure: Measure, found: PairedComparison, many: int = 1) -> str:
     """Say what is known, and no more."""
     if found.difference is None or found.low is None or found.high is None or found.p is None:

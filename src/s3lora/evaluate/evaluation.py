@@ -13,7 +13,7 @@ from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import Plan, select
 from s3lora.errors import AdapterFileError, UsageError
-from s3lora.evaluate.aggregate import allow_for_many
+from s3lora.evaluate.aggregate import allow_for_many, told_apart
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.base_model import BaseToLoad, loaded
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
@@ -176,7 +176,7 @@ def _finish(
         setup=setup,
         suites=tuple(bench.infos.values()),
         variants=measured,
-        comparisons=_allowed(bench, variants, compared),
+        comparisons=told_apart(_allowed(bench, variants, compared)),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
