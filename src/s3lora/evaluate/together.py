@@ -22,7 +22,7 @@ def split_together(path: str) -> tuple[str, ...]:
         ends = (n for n in range(1, len(rest) + 1) if os.path.lexists("+".join(rest[:n])))
         end = next(ends, None)
         if end is None:
-            problem = f"{printable('+'.join(rest))} of {printable(path)} does not exist"
+            problem = f"{printable(rest[0])} of {printable(path)} does not exist"
             raise UsageError(problem, fix="give A+B, the folders of adapters that are active together")
         found.append("+".join(rest[:end]))
         rest = rest[end:]
