@@ -18,7 +18,8 @@ LEGEND = "recognised: of full refusals; passed: of answers that are no refusals;
 def judge_check_text(check: JudgeCheck) -> RenderableType:
     """Return the report of `s3lora judge-check`."""
     labels = sum(one.counts.refusals + one.counts.answers for one in check.models)
-    title = Text.assemble((tail(check.data, 60), "bold"), (f"\n{labels} label{'' if labels == 1 else 's'} · judge: {check.judge}", "dim"))
+    counted = f"{labels} label{'' if labels == 1 else 's'}"
+    title = Text.assemble((tail(check.data, 60), "bold"), (f"\n{counted} · judge: {check.judge}", "dim"))
     table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("answers of", no_wrap=True)
     for name in ("recognised", "n", "passed", "n", "partial refused"):
