@@ -25,11 +25,11 @@ HEAVY = (
 )
 
 #: The house, from the ground up: what is imported lies on the same floor or on a lower one. Between `measure` and
-#: `choose` there is room for `base` (what is known of a base model without building it), and above `evaluate` for
-#: `repair` and `training`.
+#: `choose` there is room for `base` (what is known of a base model without building it), and above `repair` for
+#: `training`.
 FLOORS = (
     *("ground", "spectrum", "adapter", "measure", "choose", "rewrite", "gate"),
-    *("evaluate", "fleet", "report", "cli"),
+    *("evaluate", "repair", "fleet", "report", "cli"),
 )
 #: The only modules at the top of the package; whoever needs them may use them.
 GROUND = ("_version", "errors", "files", "needs", "outside", "partial", "statistics")

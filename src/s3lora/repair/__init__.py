@@ -1,0 +1,1 @@
+"""Repair: giving back refusals that fine-tuning took, at a known price. See docs/repair.md."""
