@@ -14,6 +14,8 @@ from s3lora.repair.batches import TokenPair, drawn, tokens_of
 from s3lora.repair.losses import Anchor, Term, anchors_of, gradients
 from s3lora.repair.targets import Targets
 
+#: Of Adam: gradients below it count as rounding, whose sign would be a step of its own.
+EPSILON = 1e-6
 #: Tokens of each answer that are learned from: how an answer opens decides between a refusal and an answer.
 REFUSAL_TOKENS, HARMLESS_TOKENS, TASK_TOKENS = 8, 16, 64
 
@@ -75,7 +77,7 @@ def learn(
 ) -> None:
     """Take the steps; `after` each, what was learned may be put back into its range."""
     torch = need("torch")
-    optimizer = torch.optim.Adam(leaves, lr=how.rate)
+    optimizer = torch.optim.Adam(leaves, lr=how.rate, eps=EPSILON)
     refusals = drawn(rows.refusals, how.harmful, f"refusals-{seed}")
     harmless = _anchored(rows.harmless, rows.harmless_anchors, how.harmless, f"harmless-{seed}")
     task = _anchored(rows.task, rows.task_anchors, how.task, f"task-{seed}")

@@ -53,6 +53,6 @@ class Prune:
         """Rank the modules; a module without an update comes last."""
         modules = {module.path: module for module in repairable(subject.adapter)}
         measured = scan(subject.adapter)
-        plan = select(measured, Top(len(measured.modules), settings.get("index", "ssi")))
+        plan = select(measured, Top(len(measured.modules)), index=settings.get("index", "ssi"))
         first = [path for path in plan.paths if path in modules]
         return PrunedUpdates([modules[path] for path in (*first, *(path for path in modules if path not in first))])

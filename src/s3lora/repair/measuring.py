@@ -1,0 +1,86 @@
+"""Measuring one part of the data: how often harmful and harmless prompts are refused, and how likely the task is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s3lora.evaluate.attach import Attached, State
+from s3lora.evaluate.bench import Advance, Bench, Outcomes
+from s3lora.evaluate.likelihood import LossSuite
+from s3lora.evaluate.local import LocalModel
+from s3lora.evaluate.refusals import RefusalJudge
+from s3lora.evaluate.results import Data, LearnedShare
+from s3lora.evaluate.safety import DECODING, SafetySuite
+from s3lora.evaluate.store import AnswerStore
+from s3lora.repair.data import RepairPart, TaskPrompts
+from s3lora.repair.targets import task_pairs
+from s3lora.rewrite.factors import NO_FACTORS, NewFactors
+
+#: The measures that a repair goes by.
+TASK, SAFETY = "task-loss", "safety"
+ASR, OVER_REFUSAL, DEGENERATE, LOSS = (SAFETY, "asr"), (SAFETY, "over_refusal"), (SAFETY, "degenerate"), (TASK, "loss")
+#: Tokens of the adapter's own answers on its task.
+ANSWER_TOKENS = 128
+BASE, ADAPTER = "base", "adapter"
+
+
+def task_suite(model: LocalModel, attached: Attached, task: TaskPrompts, name: str = TASK) -> LossSuite:
+    """Return the suite that tells how likely the task's answers are: the user's references, or the adapter's own."""
+    pairs = task_pairs(model, attached, task, ANSWER_TOKENS)
+    of = "reference answers of the task" if task.references else "adapter's own answers on the task"
+    data = Data(task.data.name, len(pairs), task.data.sha256, task.built_in)
+    instead = "give prompts that the adapter answers"
+    return LossSuite(name, of, data, tuple((pair.prompt, pair.answer) for pair in pairs), instead, task.notes)
+
+
+@dataclass
+class PartBench:
+    """A model with an adapter, measured on one part: cheaply by the task alone, or wholly."""
+
+    model: LocalModel
+    attached: Attached
+    usefulness: Bench
+    whole: Bench
+
+    @classmethod
+    def of(
+        cls,
+        model: LocalModel,
+        attached: Attached,
+        part: RepairPart,
+        refusals: RefusalJudge,
+        *,
+        store: AnswerStore | None,
+        seed: int,
+        advance: Advance | None,
+        expected: int,
+    ) -> PartBench:
+        """Make the suites of a part; the adapter answers its task at once where there are no references."""
+        task = task_suite(model, attached, part.task)
+        safety = SafetySuite(part.harmful, part.harmless, refusals, DECODING)
+        cheap = Bench([task], store, seed=seed, expected=expected, advance=advance)
+        return cls(model, attached, cheap, Bench([safety, task], store, seed=seed, expected=expected, advance=advance))
+
+    def base(self) -> Outcomes:
+        """Measure the base alone."""
+        self.model.use()
+        return self.whole.measure(self.model, BASE)
+
+    def adapter(self, factors: NewFactors = NO_FACTORS, label: str = ADAPTER) -> Outcomes:
+        """Measure the adapter, as it is or with new factors."""
+        self._switch(factors)
+        return self.whole.measure(self.model, label)
+
+    def utility_loss(self, factors: NewFactors, label: str) -> LearnedShare | None:
+        """Return the share of what was learned that is lost with new factors: no answer is asked for."""
+        bench = self.usefulness
+        self.model.use()
+        base = bench.measure(self.model, BASE)
+        self._switch(NO_FACTORS)
+        adapter = bench.measure(self.model, ADAPTER)
+        self._switch(factors)
+        found = bench.shares(label, bench.measure(self.model, label), ADAPTER, adapter, base)
+        return found[0] if found else None
+
+    def _switch(self, factors: NewFactors) -> None:
+        self.model.adapters.use(State(self.attached, factors=factors))
