@@ -176,11 +176,11 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One model that was measured: the base, an adapter, a pruned adapter (`pruned` are its modules that left), or
-    several adapters active together (`adapters`)."""
+    """One model that was measured: the base, an adapter, a pruned adapter (`pruned` are its modules that left), one
+    with new factors, or several adapters active together (`adapters`)."""
 
     name: str
-    kind: Literal["base", "adapter", "pruned", "served", "together"]
+    kind: Literal["base", "adapter", "pruned", "served", "together", "repaired"]
     adapter: Source | None = None
     adapters: tuple[Source, ...] = ()
     rule: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s3lora.evaluate.attach import Attached, State
@@ -9,16 +10,18 @@ from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.likelihood import LossSuite
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.refusals import RefusalJudge
-from s3lora.evaluate.results import Data, LearnedShare
+from s3lora.evaluate.results import Data, LearnedShare, Measure, Variant
 from s3lora.evaluate.safety import DECODING, SafetySuite
+from s3lora.evaluate.safety import NAME as SAFETY
 from s3lora.evaluate.store import AnswerStore
+from s3lora.evaluate.suite import Suite
 from s3lora.repair.data import RepairPart, TaskPrompts
 from s3lora.repair.targets import task_pairs
 from s3lora.rewrite.factors import NO_FACTORS, NewFactors
 
 #: The measures that a repair goes by.
-TASK, SAFETY = "task-loss", "safety"
-ASR, OVER_REFUSAL, DEGENERATE, LOSS = (SAFETY, "asr"), (SAFETY, "over_refusal"), (SAFETY, "degenerate"), (TASK, "loss")
+TASK = "task-loss"
+ASR, LOSS = (SAFETY, "asr"), (TASK, "loss")
 #: Tokens of the adapter's own answers on its task.
 ANSWER_TOKENS = 128
 BASE, ADAPTER = "base", "adapter"
@@ -39,6 +42,7 @@ class PartBench:
 
     model: LocalModel
     attached: Attached
+    refusals: RefusalJudge
     usefulness: Bench
     whole: Bench
 
@@ -58,29 +62,47 @@ class PartBench:
         """Make the suites of a part; the adapter answers its task at once where there are no references."""
         task = task_suite(model, attached, part.task)
         safety = SafetySuite(part.harmful, part.harmless, refusals, DECODING)
-        cheap = Bench([task], store, seed=seed, expected=expected, advance=advance)
-        return cls(model, attached, cheap, Bench([safety, task], store, seed=seed, expected=expected, advance=advance))
+        cheap = Bench([task], store, seed=seed)
+        whole = Bench([safety, task], store, seed=seed, expected=expected, advance=advance)
+        return cls(model, attached, refusals, cheap, whole)
 
-    def base(self) -> Outcomes:
+    @property
+    def measure(self) -> Measure:
+        """Return the measure of usefulness."""
+        return self.whole.all_measures[LOSS]
+
+    def beside(self, suites: Sequence[Suite]) -> Bench:
+        """Return a bench of other suites, for the same model."""
+        return Bench(suites, self.whole.store, seed=self.whole.seed)
+
+    def base(self, bench: Bench | None = None) -> Outcomes:
         """Measure the base alone."""
         self.model.use()
-        return self.whole.measure(self.model, BASE)
+        return (bench or self.whole).measure(self.model, BASE)
 
-    def adapter(self, factors: NewFactors = NO_FACTORS, label: str = ADAPTER) -> Outcomes:
+    def adapter(self, factors: NewFactors = NO_FACTORS, label: str = ADAPTER, bench: Bench | None = None) -> Outcomes:
         """Measure the adapter, as it is or with new factors."""
-        self._switch(factors)
-        return self.whole.measure(self.model, label)
+        self.model.adapters.use(State(self.attached, factors=factors))
+        return (bench or self.whole).measure(self.model, label)
 
     def utility_loss(self, factors: NewFactors, label: str) -> LearnedShare | None:
         """Return the share of what was learned that is lost with new factors: no answer is asked for."""
         bench = self.usefulness
-        self.model.use()
-        base = bench.measure(self.model, BASE)
-        self._switch(NO_FACTORS)
-        adapter = bench.measure(self.model, ADAPTER)
-        self._switch(factors)
-        found = bench.shares(label, bench.measure(self.model, label), ADAPTER, adapter, base)
+        base, adapter = self.base(bench), self.adapter(bench=bench)
+        found = bench.shares(label, self.adapter(factors, label, bench), ADAPTER, adapter, base)
         return found[0] if found else None
 
-    def _switch(self, factors: NewFactors) -> None:
-        self.model.adapters.use(State(self.attached, factors=factors))
+    def variant(self, name: str, outcomes: Outcomes, adapter: Outcomes, base: Outcomes) -> Variant:
+        """Return what was measured of a state, for the report."""
+        plain = name in (BASE, ADAPTER)
+        return Variant(
+            name=name,
+            kind="base" if name == BASE else "adapter" if name == ADAPTER else "repaired",
+            adapter=None if name == BASE else self.attached.source,
+            metrics=self.whole.metrics(outcomes),
+            shares=() if plain else self.whole.shares(name, outcomes, ADAPTER, adapter, base),
+        )
+
+    def shown(self, base: Outcomes, adapter: Outcomes) -> tuple[Variant, Variant]:
+        """Return base and adapter, for the report."""
+        return self.variant(BASE, base, adapter, base), self.variant(ADAPTER, adapter, adapter, base)

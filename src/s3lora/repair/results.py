@@ -15,6 +15,7 @@ ConstraintVerdict = Literal["confirmed", "not refuted", "refuted"]
 #: `repaired`: a repair was found, and no constraint is refuted. `refuted`: one was found, and the test part refutes a
 #: constraint. `nothing`: no method and strength kept to the constraints, or gained anything.
 RepairOutcome = Literal["repaired", "refuted", "nothing"]
+PartName = Literal["learning", "tuning", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class CardAnswer:
 class RepairPartInfo:
     """The data of one part: what was learned from, tuned on, or tested on."""
 
-    part: Literal["learning", "tuning", "test"]
+    part: PartName
     data: tuple[Data, ...]
 
 
@@ -140,7 +141,8 @@ class RepairPartInfo:
 class Repair:
     """What `s3lora repair` found: the method and strength that were chosen, what they did, and what they cost.
 
-    `base`, `adapter` and `repaired` are measured on the test part; `repaired` is None where nothing was chosen.
+    `base`, `adapter` and `repaired` are measured on the test part. Where nothing was chosen, `repaired` is None, and
+    the others are `measured_on` the tuning part. `shrunk` is the adapter times a factor that costs as much.
     `constraints` are verdicts of the test part. `best` is the best trade that was seen where nothing qualified.
     `written` tells whether a folder was written.
     """
@@ -165,6 +167,7 @@ class Repair:
     adapter: Variant
     repaired: Variant | None
     shrunk: Variant | None = None
+    measured_on: PartName = "test"
     comparisons: tuple[PairedComparison, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     attribution: Attribution | None = None
