@@ -121,7 +121,7 @@ SHAPES: list[DataShape] = [
         ask=with_input,
         answers=columns_like("output"),
         answer_columns="`output`",
-        use="`--task` of `repair`, or `--references`; the `input` is put under the instruction",
+        use="`--references`; the `input` is put under the instruction",
     ),
     DataShape(
         "prompts with completions",
