@@ -45,7 +45,7 @@ def test_planning_with_and_without_the_demo_adapter():
     model.use(attached, attached.modules)
     assert model.identity == base
     assert model.loaded().modules == 0
-    ids, mask = model._pad(model._encode(prompts))
+    ids, mask = model.padded(model._encode(prompts))
     with torch.inference_mode():
         pruned = model.adapters.model(input_ids=ids, attention_mask=mask).logits
         model.use()

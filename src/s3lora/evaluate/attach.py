@@ -18,8 +18,10 @@ from s3lora.errors import S3LoRAError, UnsupportedAdapterError, printable
 from s3lora.evaluate.chat import digest_of
 from s3lora.evaluate.fit import check_fit, check_loadable, refuse_replaced
 from s3lora.evaluate.loading import LoadedBase, ModelError, reason_of
+from s3lora.evaluate.replaced import ReplacedFactors
 from s3lora.evaluate.results import Loaded
 from s3lora.needs import need
+from s3lora.rewrite.factors import NO_FACTORS, NewFactors
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,14 @@ class Attached:
 class State:
     """What is switched on: no adapter (the base alone), an adapter without its `pruned` modules, or several at once.
 
-    Adapters `beside` the first are whole, and so is the first then: their updates add up.
+    Adapters `beside` the first are whole, and so is the first then: their updates add up. `factors` stand in place of
+    those that the first one has in its file.
     """
 
     adapter: Attached | None = None
     pruned: frozenset[str] = frozenset()
     beside: tuple[Attached, ...] = ()
+    factors: NewFactors = NO_FACTORS
 
     @property
     def keys(self) -> list[str]:
@@ -57,7 +61,8 @@ class State:
         if self.adapter is None or (not self.adapter.more and self.pruned.issuperset(self.adapter.modules)):
             return "base"
         files = [[file.name, file.sha256] for file in self.adapter.source.files]
-        return digest_of([files, sorted(self.pruned)])
+        changed = [self.factors.identity] if self.factors.modules else []
+        return digest_of([files, sorted(self.pruned), *changed])
 
 
 class AttachedAdapters:
@@ -68,6 +73,7 @@ class AttachedAdapters:
         self._base = base
         self._peft: Any = None
         self._layers: dict[str, Any] = {}
+        self._replaced = ReplacedFactors()
         self.state = State()
 
     @property
@@ -149,7 +155,8 @@ class AttachedAdapters:
         self._layers = {name: module for name, module in named if isinstance(module, kind)}
 
     def use(self, state: State) -> None:
-        """Switch to a state: flags are set, no weight is touched or copied."""
+        """Switch to a state: flags are set, and no weight is touched but those of new factors."""
+        self._replaced.undo()
         if self._peft is not None:
             if state.adapter is None:
                 with warnings.catch_warnings():
@@ -165,7 +172,13 @@ class AttachedAdapters:
                     self._peft.base_model.set_adapter(state.keys, inference_mode=True)
                 for path in state.pruned:
                     self._layers[path].set_adapter([], inference_mode=True)
+                for path, new in state.factors.modules.items():
+                    self._replaced.put(self.layer(path), state.adapter.key, path, new)
         self.state = state
+
+    def layer(self, path: str) -> Any:
+        """Return the layer of PEFT that stands for a module; raise KeyError where there is none."""
+        return self._layers[path]
 
     def count(self) -> Loaded:
         """Count what of LoRA takes part in the model's forward pass as it stands now."""

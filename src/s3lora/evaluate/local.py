@@ -145,15 +145,15 @@ class LocalModel:
         """Yield the answers batch by batch."""
         for batch in self.batches(prompts, decoding) if batches is None else batches:
             rows = zip(batch, self._encode([prompts[i] for i in batch]), strict=True)
-            fitting = [i for i, ids in rows if self._fits(len(ids) + decoding.max_new_tokens)]
+            fitting = [i for i, ids in rows if self.fits(len(ids) + decoding.max_new_tokens)]
             yield from ((i, Generation("", 0, False, unknown="prompt")) for i in batch if i not in fitting)
             if fitting:
-                answers = self._halving(fitting, lambda part: self._answer([prompts[i] for i in part], decoding))
+                answers = self.halving(fitting, lambda part: self._answer([prompts[i] for i in part], decoding))
                 yield from zip(fitting, answers, strict=True)
 
     def answer_exactly(self, prompts: Sequence[Prompt], tokens: int) -> None:
         """Generate so many tokens for every prompt in one batch, and drop them: work of a fixed size, to be timed."""
-        ids, mask = self._pad(self._encode(prompts))
+        ids, mask = self.padded(self._encode(prompts))
         config = self._transformers.GenerationConfig(
             max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, eos_token_id=self._stops,
             pad_token_id=self._padding,
@@ -173,7 +173,7 @@ class LocalModel:
         heads = self._encode(prompts)
         tails = [tokenizer(text + ends, add_special_tokens=False)["input_ids"] for text in references]
         order = sorted(range(len(heads)), key=lambda i: (len(heads[i]) + len(tails[i]), i))
-        found = {i: (nan, len(tails[i])) for i in order if not self._fits(len(heads[i]) + len(tails[i]))}
+        found = {i: (nan, len(tails[i])) for i in order if not self.fits(len(heads[i]) + len(tails[i]))}
         order = [i for i in order if i not in found]
         while order:
             width = 1
@@ -183,7 +183,7 @@ class LocalModel:
             ):
                 width += 1
             batch, order = order[:width], order[width:]
-            values = self._halving(batch, lambda part: self._losses([heads[i] for i in part], [tails[i] for i in part]))
+            values = self.halving(batch, lambda part: self._losses([heads[i] for i in part], [tails[i] for i in part]))
             found.update(zip(batch, values, strict=True))
         return [found[i] for i in range(len(heads))]
 
@@ -194,10 +194,10 @@ class LocalModel:
         """
         first = self.base.tokenizer(lead, add_special_tokens=False)["input_ids"] if lead else []
         rows = [row if first and row[-len(first) :] == first else [*row, *first] for row in self._encode(prompts)]
-        return self._halving([*range(len(rows))], lambda part: self._next([rows[i] for i in part])) if rows else []
+        return self.halving([*range(len(rows))], lambda part: self._next([rows[i] for i in part])) if rows else []
 
     def _next(self, rows: Sequence[Sequence[int]]) -> list[Any]:
-        ids, mask = self._pad(rows)
+        ids, mask = self.padded(rows)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         with self._torch.inference_mode():
             out = self.adapters.model(
@@ -208,11 +208,11 @@ class LocalModel:
     def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         return [prompt.ids for prompt in self.template.encode(prompts)]
 
-    def _fits(self, tokens: int) -> bool:
+    def fits(self, tokens: int) -> bool:
         """Tell whether so many tokens, prompt and answer together, have positions in the model."""
         return not isinstance(self._context, int) or tokens <= self._context
 
-    def _pad(self, rows: Sequence[Sequence[int]], shared: int = 0) -> tuple[Any, Any]:
+    def padded(self, rows: Sequence[Sequence[int]], shared: int = 0) -> tuple[Any, Any]:
         """Return ids and mask, padded behind the `shared` first tokens so that all rows end together."""
         torch = self._torch
         length = max(map(len, rows))
@@ -253,7 +253,7 @@ class LocalModel:
         encoded = self.template.encode(prompts)
         rows = [prompt.ids for prompt in encoded]
         shared = self._prefix(rows)
-        ids, mask = self._pad(rows, shared)
+        ids, mask = self.padded(rows, shared)
         ends = self._stops
         sampling: dict[str, Any] = {"do_sample": decoding.temperature > 0}
         if decoding.temperature > 0:
@@ -315,7 +315,7 @@ class LocalModel:
 
     def _losses(self, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
         torch = self._torch
-        ids, mask = self._pad([[*head, *tail] for head, tail in zip(heads, tails, strict=True)])
+        ids, mask = self.padded([[*head, *tail] for head, tail in zip(heads, tails, strict=True)])
         longest = max(map(len, tails))
         # Left padding shifts positions; models count them from the mask only when they generate.
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -346,7 +346,7 @@ class LocalModel:
         finally:
             logging.set_verbosity(level)
 
-    def _halving(self, items: list[int], run: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
+    def halving(self, items: list[int], run: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
         """Run over all items at once, and over halves when memory runs out; a single item too big is an error."""
         try:
             return list(run(items))
@@ -364,7 +364,7 @@ class LocalModel:
             )
         half = len(items) // 2
         self.batch_size = min(self.batch_size, half)
-        return [*self._halving(items[:half], run), *self._halving(items[half:], run)]
+        return [*self.halving(items[:half], run), *self.halving(items[half:], run)]
 
     def _cuda_batch(self) -> int:
         """Choose by what is free: about 64 MB an answer holds a few hundred tokens' cache of a 7B model."""

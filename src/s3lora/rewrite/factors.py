@@ -50,6 +50,10 @@ class NewFactors:
         return digest.hexdigest()
 
 
+#: Nothing changes.
+NO_FACTORS = NewFactors()
+
+
 def rounded(module: LoraModule, a: Array, b: Array, bias: float = 1.0) -> NewFactor:
     """Return new factors as the file can hold them; raise OutputError where its dtype cannot.
 
@@ -78,4 +82,4 @@ def changed(factors: NewFactors, modules: Iterable[LoraModule]) -> tuple[str, ..
     return tuple(m.path for m in modules if m.path in factors.modules and factors.modules[m.path].rank != m.rank)
 
 
-__all__ = ["NewFactor", "NewFactors", "changed", "rounded"]
+__all__ = ["NO_FACTORS", "NewFactor", "NewFactors", "changed", "rounded"]
