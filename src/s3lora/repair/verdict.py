@@ -154,7 +154,8 @@ def nothing_to_repair(base: Outcomes, adapter: Outcomes) -> str | None:
         return None
     return (
         f"there is nothing to repair: the adapter's ASR of {fmean(mine):.2f} cannot be told from the base's "
-        f"{fmean(its):.2f} ({change.value:+.2f}, 95 % interval {change.low:+.2f} to {change.high:+.2f}, {size_of(items)})"
+        f"{fmean(its):.2f} ({change.value:+.2f}, 95 % interval {change.low:+.2f} to {change.high:+.2f}, "
+        f"{size_of(items)})"
     )
 
 
