@@ -1,6 +1,7 @@
 """The command group, and the exit status of everything that can happen.
 
-0 done; 1 findings, with --fail-on or --check only, or no repair; 2 wrong use or an error; 3 nothing to audit; 130 interrupted.
+0 done; 1 findings, with --fail-on or --check only, or no repair; 2 wrong use or an error; 3 nothing to audit;
+130 interrupted.
 """
 
 from __future__ import annotations

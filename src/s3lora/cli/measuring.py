@@ -1,4 +1,4 @@
-"""Options that `eval`, `sweep`, `tune` and `repair` share: the model, what is measured, where answers are kept, and the files."""
+"""Options of what measures a model: which one, what is measured, where answers are kept, and the files."""
 
 from __future__ import annotations
 
