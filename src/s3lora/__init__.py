@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
     from s3lora.measure.others import TensorComparison
     from s3lora.measure.scan import ModuleScan, Scan, scan
+    from s3lora.repair.build_data import repair_data
+    from s3lora.repair.data import RepairData
     from s3lora.rewrite.modes import Clip, Mode, Remove, Scale, Zero
     from s3lora.rewrite.provenance import Provenance, read_provenance, restore, write_pruned
     from s3lora.rewrite.prune import Pruned, prune
@@ -74,6 +76,7 @@ _HOME = {
     "Provenance": "s3lora.rewrite.provenance",
     "Pruned": "s3lora.rewrite.prune",
     "Remove": "s3lora.rewrite.modes",
+    "RepairData": "s3lora.repair.data",
     "S3LoRAError": "s3lora.errors",
     "Scale": "s3lora.rewrite.modes",
     "Scaling": "s3lora.adapter.model",
@@ -93,6 +96,7 @@ _HOME = {
     "open_adapter": "s3lora.adapter.open",
     "prune": "s3lora.rewrite.prune",
     "read_provenance": "s3lora.rewrite.provenance",
+    "repair_data": "s3lora.repair.build_data",
     "restore": "s3lora.rewrite.provenance",
     "scan": "s3lora.measure.scan",
     "select": "s3lora.choose.select",
@@ -131,6 +135,7 @@ __all__ = [
     "Provenance",
     "Pruned",
     "Remove",
+    "RepairData",
     "S3LoRAError",
     "Scale",
     "Scaling",
@@ -151,6 +156,7 @@ __all__ = [
     "open_adapter",
     "prune",
     "read_provenance",
+    "repair_data",
     "restore",
     "scan",
     "select",

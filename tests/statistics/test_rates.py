@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from s3lora.statistics import Interval, mcnemar, paired_rate_difference, rate_interval, wilson
+from s3lora.statistics import Interval, items_needed, mcnemar, paired_rate_difference, rate_interval, wilson
 from s3lora.statistics.interval import effective_size
+from s3lora.statistics.learned import POWER
+from s3lora.statistics.rates import Z_POWER
 from tests.reference import statistics as reference
 
 #: Airway hyper-responsiveness (Bentur 2009) and complete response (Cavo 2012), the worked examples of Fagerland,
@@ -178,3 +182,50 @@ def test_equal_items_tell_as_much_as_one_a_cluster() -> None:
 def test_wilson_of_no_counts(case: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="wilson"):
         wilson(*case)
+
+
+@pytest.mark.parametrize("limit", [0.02, 0.05, 0.3])
+def test_items_needed_without_any_event_is_where_the_interval_ends_below_the_limit(limit: float) -> None:
+    needed = items_needed([0] * 40, [0] * 40, limit)
+    assert needed is not None
+    assert reference.tango((0, 0, 0, needed))[1] < limit <= reference.tango((0, 0, 0, needed - 1))[1]
+
+
+@pytest.mark.parametrize(
+    ("table", "limit"),
+    [((10, 2, 4, 84), 0.05), ((0, 5, 5, 90), 0.1), ((20, 20, 5, 55), 0.0), ((3, 1, 1, 95), 0.03), ((10, 12, 3, 75), 0)],
+)
+def test_so_many_items_confirm_in_four_of_five_draws(table: reference.Table, limit: float) -> None:
+    """The exact power, over all tables that can come of what was seen, is about what was asked for."""
+    n = items_needed(*reference.lists(table), limit)
+    assert n is not None
+    fell, rose = (table[i] / sum(table) for i in (1, 2))
+    confirmed = 0.0
+    for first, some in enumerate(stats.binom.pmf(np.arange(n + 1), n, fell)):
+        others = stats.binom.pmf(np.arange(n - first + 1), n - first, rose / (1 - fell)) if some > 1e-4 else []
+        for second, weight in enumerate(others):
+            if weight > 1e-4 and rate_difference((0, first, second, n - first - second)).high < limit:
+                confirmed += some * weight
+    assert confirmed == pytest.approx(0.8, abs=0.05)
+
+
+def test_no_number_of_items_confirms_what_is_seen_to_break_the_limit() -> None:
+    lists = reference.lists((0, 0, 5, 95))
+    assert items_needed(*lists, 0.05) is None
+    assert items_needed(*lists, 0.06) is not None
+
+
+def test_clusters_of_equal_items_need_as_many_times_the_items() -> None:
+    x, y = reference.lists((10, 4, 6, 80))
+    names = [str(i) for i in range(100)]
+    alone = items_needed(x, y, 0.1)
+    together = items_needed([*x, *x], [*y, *y], 0.1, [*names, *names])
+    assert alone is not None
+    # Few clusters know their variance badly, which costs a little more.
+    assert together == pytest.approx(2 * alone, rel=0.05)
+    assert together is not None
+    assert together >= 2 * alone
+
+
+def test_the_power_is_that_of_a_budget() -> None:
+    assert pytest.approx(NormalDist().inv_cdf(POWER), abs=1e-15) == Z_POWER

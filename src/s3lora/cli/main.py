@@ -1,6 +1,7 @@
 """The command group, and the exit status of everything that can happen.
 
-0 done; 1 findings, with --fail-on or --check only; 2 wrong use or an error; 3 nothing to audit; 130 interrupted.
+0 done; 1 findings, with --fail-on or --check only, or no repair; 2 wrong use or an error; 3 nothing to audit;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "scan": "Score every module of an adapter.",
     "prune": "Write the adapter without its sharpest modules.",
+    "repair": "Give back refusals that fine-tuning took, at a known price.",
     "restore": "Put pruned modules back from the original.",
     "compare": "What changed between adapters, module by module.",
     "compose": "What adapters that are active together add up to.",

@@ -1,4 +1,4 @@
-"""Options that `eval`, `sweep` and `tune` share: the model, what is measured, where answers are kept, and the files."""
+"""Options of what measures a model: which one, what is measured, where answers are kept, and the files."""
 
 from __future__ import annotations
 
@@ -59,9 +59,13 @@ data_options = all_options(
                  metavar="S", help="Seconds for one answer of a server."),
 )  # fmt: skip
 
-store_options = all_options(
+cache_options = all_options(
     click.option("--cache", metavar="FOLDER", help="Where answers are kept  [default: ~/.cache/s3lora]."),
     click.option("--no-cache", is_flag=True, help="Keep no answers, and ask for all of them again."),
+)
+
+store_options = all_options(
+    cache_options,
     click.option("-o", "--output", metavar="FOLDER", help="Write the results into this folder."),
 )  # fmt: skip
 
@@ -195,17 +199,20 @@ def is_page(output: str | None, form: str) -> bool:
     return form == "html" and output is not None and output.lower().endswith((".html", ".htm"))
 
 
-def check_folder(output: str | None, form: str = "text") -> None:
-    """Raise before any work is done if results cannot be written to the folder, or to the page; make the folder."""
+def check_folder(output: str | None, form: str = "text", option: str = "--output") -> None:
+    """Raise before any work is done if results cannot be written to the folder, or to the page; make the folder.
+
+    `option` is what names it.
+    """
     if output is None:
         return
     if is_page(output, form):
         check_output(output)
         return
     if not output.strip():
-        raise UsageError("--output has no name", fix="give the folder to write")
+        raise UsageError(f"{option} has no name", fix="give the folder to write")
     if (Path(output) / "adapter_config.json").exists():
-        raise OutputError("is an adapter", file=output, fix="give --output a folder of its own")
+        raise OutputError("is an adapter", file=output, fix=f"give {option} a folder of its own")
     try:
         Path(output).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output):

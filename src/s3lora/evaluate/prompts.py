@@ -75,6 +75,11 @@ class PromptSet:
         """Return the prompts at these positions, in the order of the source."""
         return replace(self, requests=tuple(self.requests[i] for i in sorted(set(positions))))
 
+    def ordered(self) -> PromptSet:
+        """Return the same prompts in the order of their digests, which does not depend on the order of the source."""
+        key = {request: (request.prompt.digest, request.id, request.category) for request in self.requests}
+        return replace(self, requests=tuple(sorted(self.requests, key=key.__getitem__)))
+
     def take(self, limit: int | None, seed: int = 0) -> PromptSet:
         """Return `limit` prompts drawn with the seed, in the order of the source; all of them for None.
 
@@ -85,9 +90,12 @@ class PromptSet:
         return self if len(positions) == len(self) else self.subset(positions)
 
 
-def built_in(kind: Literal["harmful", "benign"]) -> PromptSet:
-    """Return the prompts that come with s3lora: 48 mild harmful ones, or 48 harmless, half of which sound bad."""
-    text = (files("s3lora") / "data" / "evaluate" / f"{kind}.jsonl").read_text(encoding="utf-8")
+def built_in(kind: PromptKind, of: Literal["evaluate", "repair"] = "evaluate") -> PromptSet:
+    """Return the prompts that come with s3lora: mild harmful ones, or harmless, half of which sound bad.
+
+    There are 48 of each kind for `evaluate`, and 140 others for `repair`.
+    """
+    text = (files("s3lora") / "data" / of / f"{kind}.jsonl").read_text(encoding="utf-8")
     return PromptSet(f"built-in {kind}", _requests(json_rows(text, kind, ()), EVERY_ROW, kind)[0], built_in=True)
 
 

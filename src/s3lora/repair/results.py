@@ -12,6 +12,10 @@ from s3lora.measure.scan import SCHEMA_VERSION, Tool
 
 #: What the part of the data that nothing was chosen on says of one constraint.
 ConstraintVerdict = Literal["confirmed", "not refuted", "refuted"]
+ConstraintName = Literal["refusals", "usefulness", "over-refusal", "degenerate"]
+CardQuestion = Literal[
+    "paired uncertainty", "fresh content", "more than shrinking", "transfer to a second task", "over-refusal"
+]
 #: `repaired`: a repair was found, and no constraint is refuted. `refuted`: one was found, and the test part refutes a
 #: constraint. `nothing`: no method and strength kept to the constraints, or gained anything.
 RepairOutcome = Literal["repaired", "refuted", "nothing"]
@@ -64,7 +68,7 @@ class Constraint:
     None where it would not.
     """
 
-    name: Literal["refusals", "usefulness", "over-refusal", "degenerate"]
+    name: ConstraintName
     limit: float
     value: float | None
     low: float | None
@@ -121,9 +125,7 @@ class Attribution:
 class CardAnswer:
     """One question of the acceptance card, and what was measured; `asked` is False where nothing was."""
 
-    question: Literal[
-        "paired uncertainty", "fresh content", "more than shrinking", "transfer to a second task", "over-refusal"
-    ]
+    question: CardQuestion
     asked: bool
     passed: bool | None
     sentence: str
@@ -182,8 +184,10 @@ class Repair:
 __all__ = [
     "Attribution",
     "CardAnswer",
+    "CardQuestion",
     "Completeness",
     "Constraint",
+    "ConstraintName",
     "ConstraintVerdict",
     "LearnedShare",
     "Metric",

@@ -15,6 +15,7 @@ from s3lora.evaluate.results import (
     Tuning,
     Variant,
 )
+from s3lora.repair.results import Repair
 from s3lora.report.documents import to_csv
 from s3lora.report.sweep_view import comparison
 
@@ -124,3 +125,8 @@ def _compared(found: PairedComparison | None) -> tuple[object, ...]:
 
 def _learned(share: LearnedShare | None) -> tuple[object, ...]:
     return (None,) * len(_LEARNED) if share is None else (share.value, share.low, share.high, share.reason or None)
+
+
+def repair_csv(repair: Repair) -> str:
+    """STUB, to be replaced: one row a trial."""
+    return "".join(f"{trial.method},{trial.strength}\n" for trial in repair.trials)

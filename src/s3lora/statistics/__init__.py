@@ -4,7 +4,7 @@ from s3lora.statistics.bootstrap import bootstrap_mean, paired_difference
 from s3lora.statistics.interval import FEWEST, Interval, rate_interval, wilson
 from s3lora.statistics.learned import ShareLost, WithinBudget, learned_share, within_budget
 from s3lora.statistics.many import holm, spearman
-from s3lora.statistics.rates import mcnemar, paired_rate_difference
+from s3lora.statistics.rates import items_needed, mcnemar, paired_rate_difference
 from s3lora.statistics.student import Z
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Z",
     "bootstrap_mean",
     "holm",
+    "items_needed",
     "learned_share",
     "mcnemar",
     "paired_difference",

@@ -19,6 +19,9 @@ from s3lora.statistics.interval import (
 )
 from s3lora.statistics.student import Z
 
+#: A standard normal value lies below this with the power that is asked for, 0.8 (`learned.POWER`).
+Z_POWER = 0.8416212335729143
+
 
 def paired_rate_difference(a: ArrayLike, b: ArrayLike, clusters: Clusters = None) -> Interval:
     """Return the difference b − a of two rates on the same items, 0 or 1 each, with Tango's score interval.
@@ -34,15 +37,43 @@ def paired_rate_difference(a: ArrayLike, b: ArrayLike, clusters: Clusters = None
 
     def score(difference: float) -> float:
         """Return how many standard errors lie between what was seen and a difference."""
-        # Where the difference is given, most likely so many items fell, as a share.
-        b = (2 * n - rose + fell) * difference - rose - fell
-        share = (math.sqrt(max(0.0, b * b + 8 * n * fell * difference * (1 - difference))) - b) / (4 * n)
-        variance = n * (2 * share + difference * (1 - difference))
+        variance = n * _likeliest_variance(fell / n, rose / n, difference)
         off = rose - fell - n * difference
         return off / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, off)
 
     low = _crossing(score, Z, -1.0, seen) if seen > -1 else -1.0
     return Interval(seen, low, _crossing(score, -Z, seen, 1.0) if seen < 1 else 1.0)
+
+
+def _likeliest_variance(fell: float, rose: float, difference: float) -> float:
+    """Return the variance of an item's change where the difference is given, and these shares fell and rose.
+
+    The share that fell is then the most likely one.
+    """
+    b = (2 - rose + fell) * difference - rose - fell
+    share = (math.sqrt(max(0.0, b * b + 8 * fell * difference * (1 - difference))) - b) / 4
+    return 2 * share + difference * (1 - difference)
+
+
+def items_needed(a: ArrayLike, b: ArrayLike, limit: float, clusters: Clusters = None) -> int | None:
+    """Return of how many items the interval of b − a lies below a limit in [0, 1), with a power of 0.8.
+
+    What was seen is taken for the truth: as many items rise and fall, as a share, and clusters are worth as much. None
+    where the difference seen is no less than the limit. The formula is that of the score test (Nam 1997, Biometrics 53,
+    1422). With no item that changed it is the number at which no event rules the limit out.
+
+    >>> items_needed([0] * 50, [0] * 50, 0.05)
+    73
+    """
+    x, y = _pairs(a, b)
+    scale = effective_size(y - x, clusters) / len(x)
+    fell, rose = float(np.mean(x * (1 - y))), float(np.mean((1 - x) * y))
+    seen = rose - fell
+    if seen >= limit:
+        return None
+    spread = math.sqrt(max(0.0, rose + fell - seen * seen))
+    given = math.sqrt(max(0.0, _likeliest_variance(fell, rose, limit)))
+    return math.ceil(((Z * given + Z_POWER * spread) / (limit - seen)) ** 2 / scale)
 
 
 def _crossing(falling: Callable[[float], float], level: float, low: float, high: float) -> float:

@@ -14,7 +14,6 @@ from s3lora.evaluate.data.delimited import DataRow
 
 #: The inputs of an evaluation that are read as rows; an option that names one before a colon is for it alone.
 INPUTS = ("harmful", "benign", "references", "tasks", "maths", "code")
-SCOPE = re.compile(rf"(?:({'|'.join(INPUTS)}):)?(.*)", re.DOTALL)
 CONDITION = re.compile(r"(.+?)(!=|=)(.*)", re.DOTALL)
 #: Columns and values that an error lists, and the most different values of a column that are counted.
 LISTED = 12
@@ -85,11 +84,13 @@ def values_of(fields: Fields, column: str) -> list[str]:
     ]
 
 
-def choices(where: Sequence[str], prompt_fields: Sequence[str], given: Collection[str]) -> dict[str, RowChoice]:
+def choices(
+    where: Sequence[str], prompt_fields: Sequence[str], given: Collection[str], inputs: Sequence[str] = INPUTS
+) -> dict[str, RowChoice]:
     """Return the choice for each input that is given, from the options as they are written.
 
-    `benign:label=safe` is for that input alone, `label=safe` for all. Raises UsageError for what cannot be read, and
-    for an option that is for no input.
+    `benign:label=safe` is for that one of the `inputs` alone, `label=safe` for all. Raises UsageError for what cannot
+    be read, and for an option that is for no input.
 
     >>> choices(["label=unsafe"], [], ["harmful"])["harmful"].conditions
     (RowCondition(column='label', value='unsafe', equal=True),)
@@ -97,12 +98,14 @@ def choices(where: Sequence[str], prompt_fields: Sequence[str], given: Collectio
     conditions: dict[str, list[RowCondition]] = {name: [] for name in given}
     fields: dict[str, str] = {}
     for text in where:
-        condition, scopes = _condition(text), _scopes(text, "--where", given)
-        for name in scopes:
+        one, rest = _scope(text, inputs)
+        condition = _condition(text, rest)
+        for name in _scopes(text, "--where", one, given):
             conditions[name].append(condition)
     for text in prompt_fields:
-        for name in _scopes(text, "--prompt-field", given):
-            column = _rest(text).strip().lower()
+        one, rest = _scope(text, inputs)
+        for name in _scopes(text, "--prompt-field", one, given):
+            column = rest.strip().lower()
             if not column or fields.get(name, column) != column:
                 problem = f"--prompt-field {printable(text, 60)} names no column, or a second one for {name}"
                 raise UsageError(problem, fix="name the column that holds the prompts")
@@ -110,21 +113,20 @@ def choices(where: Sequence[str], prompt_fields: Sequence[str], given: Collectio
     return {name: RowChoice(fields.get(name), tuple(conditions[name])) for name in given}
 
 
-def _condition(text: str) -> RowCondition:
-    found = CONDITION.fullmatch(_rest(text))
+def _condition(text: str, rest: str) -> RowCondition:
+    found = CONDITION.fullmatch(rest)
     if found is None or not found[1].strip():
         raise UsageError(f"--where {printable(text, 60)} cannot be read", fix="write COLUMN=VALUE or COLUMN!=VALUE")
     return RowCondition(found[1].strip().lower(), found[3].strip(), found[2] == "=")
 
 
-def _rest(text: str) -> str:
-    found = SCOPE.fullmatch(text)
-    return found[2] if found else text
+def _scope(text: str, inputs: Collection[str]) -> tuple[str | None, str]:
+    """Return the input that an option is for, None for all, and what it says."""
+    one, colon, rest = text.partition(":")
+    return (one, rest) if colon and one in inputs else (None, text)
 
 
-def _scopes(text: str, option: str, given: Collection[str]) -> list[str]:
-    found = SCOPE.fullmatch(text)
-    one = found[1] if found else None
+def _scopes(text: str, option: str, one: str | None, given: Collection[str]) -> list[str]:
     names = [name for name in given if one in (None, name)]
     if not names:
         needed = f"--{one} FILE" if one else "a file of one's own"

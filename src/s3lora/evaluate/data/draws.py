@@ -1,12 +1,13 @@
-"""Draws and halves of a set, by what its items belong to.
+"""Draws and parts of a set, by what its items belong to.
 
 Several cases of one behaviour – attacks on it, ways to word it – share an identifier and are no independent items. A
 draw takes one of every identifier before it takes a second one of any, so that few items tell of as many behaviours as
-possible; and all items of an identifier are in the same half, lest it be tuned on and held out.
+possible; and all items of an identifier are in the same part, lest it be tuned on and held out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -65,18 +66,33 @@ def draw(items: Sequence[DataItem], limit: int | None, seed: int, what: str) -> 
 
 
 def halves(items: Sequence[DataItem], seed: int) -> tuple[list[int], list[int]]:
-    """Return two sets of positions, in the order of a draw, that share no text and no identifier.
+    """Return two sets of positions as `parts` does, equally large; raise UsageError for fewer than two clusters."""
+    one, two = parts(items, (1, 1), seed)
+    if not two:
+        texts = len({item.text for item in items})
+        what = "one item" if texts < 2 else f"{texts} items with one identifier"
+        raise UsageError(f"a set of {what} cannot be cut into two parts", fix="give more data")
+    return one, two
 
-    A text that comes several times is taken once. Clusters are dealt out one by one, each to the smaller half. Raises
-    UsageError where there are fewer than two clusters.
+
+def parts(items: Sequence[DataItem], sizes: Sequence[int], seed: int) -> list[list[int]]:
+    """Return as many sets of positions as there are sizes, in the order of a draw, that share no text or identifier.
+
+    A text that comes several times is taken once. Clusters are dealt out one by one, each to the part that has the
+    smallest share of its size: parts are in proportion to the sizes, and larger or smaller than those by what there is.
+
+    >>> [len(part) for part in parts([DataItem(text) for text in "abcdefgh"], (1, 1, 2), seed=0)]
+    [2, 2, 4]
     """
     # A text that comes again also joins the identifiers that it comes with: clusters first.
     first = {item.text: i for i, item in reversed(list(enumerate(items)))}
     dealt = [[i for i in cluster if first[items[i].text] == i] for cluster in clusters(items)]
-    if len(dealt) < 2:
-        what = "one item" if len(first) < 2 else f"{len(first)} items with one identifier"
-        raise UsageError(f"a set of {what} cannot be cut into two parts", fix="give more data")
-    parts: tuple[list[int], list[int]] = ([], [])
+    found: list[list[int]] = [[] for _ in sizes]
     for cluster in sorted(dealt, key=lambda cluster: digest_of(["split", seed, cluster[0]])):
-        min(parts, key=len).extend(cluster)
-    return parts
+        emptiest(found, sizes).extend(cluster)
+    return found
+
+
+def emptiest(found: Sequence[list[int]], sizes: Sequence[int]) -> list[int]:
+    """Return the part that has the smallest share of its size, the first one of several; never one of size 0."""
+    return min(zip(found, sizes, strict=True), key=lambda part: len(part[0]) / part[1] if part[1] else math.inf)[0]

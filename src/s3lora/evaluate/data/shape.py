@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from s3lora.evaluate.data.choice import Fields
@@ -86,6 +86,21 @@ def after_hashes(fields: Fields) -> Answers | None:
         return columns_like("answer")(fields)
     _, hashes, number = answer.rpartition("####")
     return Answers((number.strip().replace(",", ""),), answer) if hashes and number.strip() else Answers((answer,))
+
+
+def with_input(fields: Fields, instruction: str) -> str:
+    """Put Alpaca's input, which may be empty, under the instruction."""
+    given = fields.get("input")
+    return f"{instruction}\n\n{given.strip()}" if isinstance(given, str) and given.strip() else instruction
+
+
+def completed(fields: Fields) -> Answers | None:
+    """Return the completion, which is a text, or the messages of an assistant."""
+    given = fields["completion"]
+    if isinstance(given, list):
+        texts = [one.get("content") for one in given if isinstance(one, Mapping)]
+        given = "\n\n".join(text for text in texts if isinstance(text, str))
+    return Answers((given,)) if given not in (None, "") else None
 
 
 def solution(fields: Fields) -> Answers:

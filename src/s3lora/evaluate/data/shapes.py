@@ -19,10 +19,12 @@ from s3lora.evaluate.data.shape import (
     after,
     after_hashes,
     columns_like,
+    completed,
     in_context,
     right_letter,
     solution,
     with_choices,
+    with_input,
 )
 
 SHAPES: list[DataShape] = [
@@ -111,6 +113,31 @@ SHAPES: list[DataShape] = [
         id=("question_id",),
         use="`--benign`; the first turn is asked",
         paper="2306.05685",
+    ),
+    DataShape(
+        "Alpaca",
+        ("instruction", "output"),
+        ("instruction",),
+        ask=with_input,
+        answers=columns_like("output"),
+        answer_columns="`output`",
+        use="`--references`; the `input` is put under the instruction",
+    ),
+    DataShape(
+        "prompts with completions",
+        ("prompt", "completion"),
+        ("prompt",),
+        answers=completed,
+        answer_columns="`completion`, a text or messages",
+        use="the same; the form of TRL",
+    ),
+    DataShape(
+        "prompts with responses",
+        ("prompt", "response"),
+        ("prompt",),
+        answers=columns_like("response"),
+        answer_columns="`response`",
+        use="the same",
     ),
     DataShape(
         "OR-Bench",
