@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from s3lora.measure.others import TensorComparison
     from s3lora.measure.scan import ModuleScan, Scan, scan
     from s3lora.rewrite.modes import Clip, Mode, Remove, Scale, Zero
-    from s3lora.rewrite.provenance import Provenance, read_provenance, restore, write_pruned
-    from s3lora.rewrite.prune import Pruned, prune
+    from s3lora.rewrite.provenance import Provenance, read_provenance
+    from s3lora.rewrite.prune import Pruned, prune, write_pruned
+    from s3lora.rewrite.restore import restore
     from s3lora.spectrum.subspaces import Overlap
 
 #: Public name → the module that defines it.
@@ -93,10 +94,10 @@ _HOME = {
     "open_adapter": "s3lora.adapter.open",
     "prune": "s3lora.rewrite.prune",
     "read_provenance": "s3lora.rewrite.provenance",
-    "restore": "s3lora.rewrite.provenance",
+    "restore": "s3lora.rewrite.restore",
     "scan": "s3lora.measure.scan",
     "select": "s3lora.choose.select",
-    "write_pruned": "s3lora.rewrite.provenance",
+    "write_pruned": "s3lora.rewrite.prune",
 }
 
 __all__ = [

@@ -38,10 +38,7 @@ class Edit:
     def apply(self, tensor: StoredTensor) -> Array:
         """Return the new values in the tensor's layout and dtype; raise OutputError if the dtype cannot hold them."""
         values: Array
-        if self.shape is None:
-            values = tensor.array().copy()
-        else:
-            values = np.zeros(self.shape, numpy_dtype(tensor.dtype))
+        values = tensor.array().copy() if self.shape is None else np.zeros(self.shape, numpy_dtype(tensor.dtype))
         if self.scale is not None:
             with np.errstate(invalid="ignore"):  # a signalling NaN, which _cast finds
                 scaled = values.astype(np.float64) * self.scale

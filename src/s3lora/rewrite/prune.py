@@ -1,24 +1,29 @@
-"""Adapter + Plan → Rewrite: each chosen module as a mode has it, for a loader."""
+"""Adapter + Plan → Rewrite → folder: each chosen module as a mode has it, for a loader."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
 
+import msgspec
+
 from s3lora.adapter import peft_config
 from s3lora.adapter.model import Adapter, LoraModule
-from s3lora.adapter.write import Rewrite
+from s3lora.adapter.write import Rewrite, Written
 from s3lora.choose.select import Plan
-from s3lora.errors import NothingToAuditError, SelectionError, UsageError
+from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
+from s3lora.measure.scan import Scan
 from s3lora.rewrite.code import code_notes, without_code
 from s3lora.rewrite.drop import DropPart, drop_notes, dropped_of, without
 from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, refuse_dora
 from s3lora.rewrite.loaders import Loader, loader_of
 from s3lora.rewrite.modes import Mode, Remove, Zero
 from s3lora.rewrite.names import plain_names
+from s3lora.rewrite.provenance import Provenance, write_recorded
 
 REMOVE, ZERO = Remove(), Zero()
 
@@ -126,6 +131,55 @@ def prune(
         *code_notes(original),
     )
     return Pruned(plan, mode, loader, bake, modes, rewrite, notes, reasons, parts, names)
+
+
+def write_pruned(
+    pruned: Pruned, scan: Scan, out: str | os.PathLike[str], *, force: bool = False
+) -> tuple[Provenance, Written]:
+    """Write a pruned adapter to the folder `out`, whole or not at all, and return its provenance.
+
+    Kept tensors are bit-identical, heads and other files of the folder come along, and the result is opened again
+    and compared before it takes its place. Files that are or run code, pickles and other weights stay behind. Same
+    input and version, same bytes.
+
+    Examples:
+        >>> import s3lora
+        >>> with s3lora.open_adapter("my-adapter") as adapter:
+        ...     scan = s3lora.scan(adapter)
+        ...     pruned = s3lora.prune(adapter, s3lora.select(scan, s3lora.Top(2)))
+        ...     record, written = s3lora.write_pruned(pruned, scan, "two-less")
+        >>> record.mode, len(record.modules)
+        ('remove', 2)
+
+    Raises UsageError if `scan` is of another adapter, OutputError if `out` exists (without `force`), cannot be
+    written, or does not verify.
+    """
+    _same_adapter(pruned.rewrite.adapter, scan)
+    warnings = tuple(dict.fromkeys((*scan.warnings, *pruned.plan.warnings, *pruned.warnings)))
+    record = Provenance(
+        configuration=scan.configuration,
+        source=scan.source,
+        plan=pruned.plan,
+        mode=pruned.mode.name,
+        settings=msgspec.to_builtins(pruned.mode),
+        loader=pruned.loader,
+        bake=pruned.bake,
+        zeroed=pruned.reasons,
+        drop=pruned.drop,
+        dropped=pruned.dropped,
+        warnings=warnings,
+        written=(),
+    )
+    return write_recorded(record, pruned.rewrite, out, force=force)
+
+
+def _same_adapter(adapter: Adapter, scan: Scan) -> None:
+    """Raise UsageError if name or size of the weights show that the scan is of another adapter."""
+    scanned = {(file.name, file.bytes) for file in scan.source.files}
+    if not {(printable(file.name, 255), file.file.size) for file in adapter.files} <= scanned:
+        raise UsageError(
+            f"the scan is of {printable(scan.source.name)}, not of the adapter to write", file=adapter.name
+        )
 
 
 def _chosen(adapter: Adapter, plan: Plan, *, flat: bool) -> list[LoraModule]:
