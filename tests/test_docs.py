@@ -30,7 +30,8 @@ from s3lora.report.documents import ScanDocument
 from s3lora.report.schemas import DOCUMENTS
 from s3lora.rewrite.loaders import LOADERS
 from s3lora.rewrite.modes import MODES
-from s3lora.rewrite.provenance import Provenance, Restoration
+from s3lora.rewrite.provenance import Provenance
+from s3lora.rewrite.restore import Restoration
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
 from s3lora.spectrum.subspaces import Overlap

@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from s3lora.repair.build_data import repair_data
     from s3lora.repair.data import RepairData
     from s3lora.rewrite.modes import Clip, Mode, Remove, Scale, Zero
-    from s3lora.rewrite.provenance import Provenance, read_provenance, restore, write_pruned
-    from s3lora.rewrite.prune import Pruned, prune
+    from s3lora.rewrite.provenance import Provenance, read_provenance
+    from s3lora.rewrite.prune import Pruned, prune, write_pruned
+    from s3lora.rewrite.restore import restore
     from s3lora.spectrum.subspaces import Overlap
 
 #: Public name → the module that defines it.
@@ -97,10 +98,10 @@ _HOME = {
     "prune": "s3lora.rewrite.prune",
     "read_provenance": "s3lora.rewrite.provenance",
     "repair_data": "s3lora.repair.build_data",
-    "restore": "s3lora.rewrite.provenance",
+    "restore": "s3lora.rewrite.restore",
     "scan": "s3lora.measure.scan",
     "select": "s3lora.choose.select",
-    "write_pruned": "s3lora.rewrite.provenance",
+    "write_pruned": "s3lora.rewrite.prune",
 }
 
 __all__ = [

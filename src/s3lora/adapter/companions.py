@@ -32,7 +32,7 @@ def _reason(entry: FolderEntry, file: InventoryFile, tensors: frozenset[str]) ->
     if is_training_state(name) and not file.runs:
         return "state of the training, not of the adapter"
     if file.role == "weights" or name in WEIGHTS or name.endswith(INDEX) or name.startswith("adapter_model"):
-        return "weights with the pruned modules"
+        return "weights with the modules as they were"
     if file.role in ("other weights", "adapter"):
         return _of_weights(entry.path, tensors)
     if file.role in ("pickle", "code"):
@@ -50,8 +50,8 @@ def _of_weights(path: Path, tensors: frozenset[str]) -> str | None:
     try:
         weights = read_safetensors(path)
     except S3LoRAError:
-        return "may hold weights with the pruned modules"
+        return "may hold weights with the modules as they were"
     weights.close()
     stored = StoredAdapter(path.name, dict(weights.tensors), None, CONFIG, weights.metadata)
     lora = not tensors.isdisjoint(weights.tensors) or any(format.recognises(stored) for format in FORMATS)
-    return "weights with the pruned modules" if lora else None
+    return "weights with the modules as they were" if lora else None

@@ -1,15 +1,20 @@
-"""What an `adapter_config.json` must say after modules left the file, so that PEFT does not build them again."""
+"""What an `adapter_config.json` must say after modules left the file, or got other ranks, so that PEFT loads it."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from s3lora.adapter.formats.patterns import Pattern
 from s3lora.adapter.formats.peft_notes import changed_base
 from s3lora.adapter.model import Adapter, LoraModule
-from s3lora.errors import UnsupportedAdapterError, printable
+from s3lora.errors import OutputError, UnsupportedAdapterError, printable
+
+Number = TypeVar("Number", int, float)
+_PLAIN = re.compile(r"[\w.]+")
 
 
 def refuse_changed_base(adapter: Adapter) -> None:
@@ -146,7 +151,8 @@ def baked(config: Mapping[str, Any], kept: Sequence[LoraModule], *, by_tensor: b
     `baked_factor` has made up for, and PEFT does the same without an `alpha_pattern`.
     """
     largest = max(module.rank for module in kept)
-    others = {re.escape(_in_patterns(module, config)): module.rank for module in kept if module.rank != largest}
+    ranks = {_in_patterns(module, config): module.rank for module in kept}
+    others = _table(ranks, largest, "rank_pattern")
     result = dict(config, r=largest, lora_alpha=largest, use_rslora=False)
     result["rank_pattern"] = others
     result["alpha_pattern"] = {} if by_tensor else dict(others)
@@ -156,6 +162,60 @@ def baked(config: Mapping[str, Any], kept: Sequence[LoraModule], *, by_tensor: b
 def baked_factor(module: LoraModule, largest: int, *, by_tensor: bool) -> float:
     """Return what lora_B is multiplied by so that the update stays the same under `baked`."""
     return module.scaling.value * (module.rank / largest if by_tensor else 1.0)
+
+
+def with_ranks(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> dict[str, Any]:
+    """Return the configuration of modules that have other ranks than it says, each with the scaling s that it has.
+
+    alpha = s·r of each module, without rsLoRA, which is what every loader reads. The most frequent rank and alpha
+    become `r` and `lora_alpha`; modules with others get patterns. An alpha is a whole number wherever one gives s.
+    """
+    ranks = {_in_patterns(module, config): module.rank for module in modules}
+    alphas = {_in_patterns(module, config): alpha_of(module.scaling.value, module.rank) for module in modules}
+    rank, alpha = _most_frequent(ranks.values()), _most_frequent(alphas.values())
+    result = dict(config, r=rank, lora_alpha=alpha, use_rslora=False)
+    result["rank_pattern"] = _table(ranks, rank, "rank_pattern")
+    result["alpha_pattern"] = _table(alphas, alpha, "alpha_pattern")
+    if config.get("init_lora_weights") == "orthogonal" and any(number % 2 for number in ranks.values()):
+        result["init_lora_weights"] = True  # PEFT begins with it before it loads, and stops at an odd rank
+    return result
+
+
+def alpha_of(scaling: float, rank: int) -> int | float:
+    """Return the alpha for which alpha / rank is the scaling, to the last bit where there is one.
+
+    >>> alpha_of(2.0, 6), alpha_of(0.25, 66), alpha_of(8 / 3, 8)
+    (12, 16.5, 21.333333333333332)
+    """
+    alpha = scaling * rank
+    if round(alpha) and round(alpha) / rank == scaling:
+        return round(alpha)
+    near = (alpha, math.nextafter(alpha, 0.0), math.nextafter(alpha, math.inf))
+    return next((one for one in near if one / rank == scaling), alpha)
+
+
+def _most_frequent(values: Iterable[Number]) -> Number:
+    """Return the most frequent number, of several the largest."""
+    counts = Counter(values)
+    return max(counts, key=lambda value: (counts[value], value))
+
+
+def _table(values: Mapping[str, Number], default: Number, field: str) -> dict[str, Number]:
+    """Return a table of patterns that gives each path its value, those with the default none.
+
+    Plain paths are what the oldest PEFT finds too, which looks for regular expressions behind a dot only. Where a path
+    ends another one, or holds more than letters and dots, all are anchored expressions.
+
+    Raises OutputError where no table tells the modules apart.
+    """
+    others = {path: value for path, value in values.items() if value != default}
+    spelled = others if all(_PLAIN.fullmatch(path) for path in others) else {}
+    for table in (spelled, {f"^{re.escape(path)}": value for path, value in others.items()}):
+        pattern = Pattern(table, field, "adapter_config.json")
+        found = {path: pattern.find(path) for path in values}
+        if all((default if found[path] is None else found[path]) == value for path, value in values.items()):
+            return dict(table)
+    raise OutputError(f"no `{field}` can tell its modules apart", file="adapter_config.json")
 
 
 def has_patterns(config: Mapping[str, Any]) -> bool:

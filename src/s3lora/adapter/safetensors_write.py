@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +27,18 @@ Change = tuple[Factor, Callable[[], Array]]
 class Edit:
     """A tensor whose values change: for each factor that lies in it, a function that makes the new matrix.
 
-    `scale` multiplies the whole tensor; it is for bias vectors, which are no factor.
+    `scale` multiplies the whole tensor; it is for bias vectors, which are no factor. `shape` is the new shape of a
+    tensor that gets another one: its changes then give all of its values.
     """
 
     changes: tuple[Change, ...] = ()
     scale: float | None = None
+    shape: tuple[int, ...] | None = None
 
     def apply(self, tensor: StoredTensor) -> Array:
         """Return the new values in the tensor's layout and dtype; raise OutputError if the dtype cannot hold them."""
-        values = tensor.array().copy()
+        values: Array
+        values = tensor.array().copy() if self.shape is None else np.zeros(self.shape, numpy_dtype(tensor.dtype))
         if self.scale is not None:
             with np.errstate(invalid="ignore"):  # a signalling NaN, which _cast finds
                 scaled = values.astype(np.float64) * self.scale
@@ -79,7 +83,7 @@ def write_safetensors(
 def _pieces(
     tensors: Mapping[str, StoredTensor], edits: Mapping[str, Edit], metadata: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
-    yield _header(tensors, metadata)
+    yield _header(tensors, edits, metadata)
     for tensor in tensors.values():
         yield from content(tensor, edits.get(tensor.name))
 
@@ -94,16 +98,25 @@ def content(tensor: StoredTensor, edit: Edit | None) -> Iterator[memoryview]:
         yield raw[start : start + CHUNK]
 
 
-def _header(tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str]) -> bytes:
+def shape_of(tensor: StoredTensor, edit: Edit | None) -> tuple[int, ...]:
+    """Return the shape that a tensor is written in."""
+    return tensor.shape if edit is None or edit.shape is None else edit.shape
+
+
+def bytes_of(tensor: StoredTensor, edit: Edit | None) -> int:
+    """Return how many bytes a tensor is written in."""
+    if edit is None or edit.shape is None:
+        return tensor.nbytes
+    return math.prod(edit.shape) * numpy_dtype(tensor.dtype).itemsize
+
+
+def _header(tensors: Mapping[str, StoredTensor], edits: Mapping[str, Edit], metadata: Mapping[str, str]) -> bytes:
     entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, tensor in tensors.items():
-        entries[name] = {
-            "dtype": tensor.code,
-            "shape": list(tensor.shape),
-            "data_offsets": [end, end + tensor.nbytes],
-        }
-        end += tensor.nbytes
+        edit = edits.get(tensor.name)
+        begin, end = end, end + bytes_of(tensor, edit)
+        entries[name] = {"dtype": tensor.code, "shape": list(shape_of(tensor, edit)), "data_offsets": [begin, end]}
     header = msgspec.json.encode(entries)
     header += b" " * (-len(header) % 8)  # so that the data begin at a multiple of 8
     return len(header).to_bytes(8, "little") + header

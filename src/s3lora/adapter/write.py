@@ -15,7 +15,7 @@ from s3lora.adapter.digest import FileDigest
 from s3lora.adapter.folder import check_target, copy_companions
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
-from s3lora.adapter.safetensors_write import Edit, content, write_safetensors
+from s3lora.adapter.safetensors_write import Edit, bytes_of, content, shape_of, write_safetensors
 from s3lora.adapter.tensors import DTYPES, StoredTensor, WeightsFile
 from s3lora.adapter.weights import CONFIG, INDEX, PROVENANCE
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
@@ -28,7 +28,8 @@ class Rewrite:
 
     `dropped` names tensors that leave, `edits` those that change; all others are copied bit by bit. `renamed` gives the
     new names of tensors that are stored under another than they had. `config` is the new configuration, None where
-    there is none. `metadata` is added to `__metadata__` of each weights file.
+    there is none. `metadata` is added to `__metadata__` of each weights file. `check` looks at the adapter as it was
+    written, opened again, and raises OutputError where its modules are not what they should be.
     """
 
     adapter: Adapter
@@ -37,6 +38,7 @@ class Rewrite:
     renamed: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[Adapter], None] | None = None
 
     def kept(self, file: WeightsFile) -> dict[str, StoredTensor]:
         """Return the tensors of a file that stay, by their new names."""
@@ -93,7 +95,7 @@ def _write_weights(rewrite: Rewrite, folder: Path) -> list[FileDigest]:
         name = _output_name(file)
         digests.append(write_safetensors(folder / name, kept, rewrite.edits, _metadata(rewrite, file)))
         table.update(dict.fromkeys(kept, name))
-        size += sum(tensor.nbytes for tensor in kept.values())
+        size += sum(bytes_of(tensor, rewrite.edits.get(tensor.name)) for tensor in kept.values())
     if (index := _index_name(rewrite.adapter)) is not None:
         content = {"metadata": {"total_size": size}, "weight_map": dict(sorted(table.items()))}
         _write_json(folder / index, content, indent=2)
@@ -138,6 +140,8 @@ def _verify(rewrite: Rewrite, folder: Path, files: tuple[FileDigest, ...]) -> No
                 raise OutputError("did not verify: it holds other metadata than it should", file=entry)
             for name, tensor in expected.items():
                 _verify_tensor(tensor, found[name], rewrite.edits.get(tensor.name))
+            if rewrite.check is not None:
+                rewrite.check(result)
     except OutputError:
         raise
     except S3LoRAError as error:
@@ -145,7 +149,7 @@ def _verify(rewrite: Rewrite, folder: Path, files: tuple[FileDigest, ...]) -> No
 
 
 def _verify_tensor(before: StoredTensor, after: StoredTensor, edit: Edit | None) -> None:
-    if (before.code, before.shape) != (after.code, after.shape):
+    if (before.code, shape_of(before, edit)) != (after.code, after.shape):
         raise OutputError("did not verify: its type or shape changed", module=before.name, shape=after.shape)
     for wanted, got in zip(content(before, edit), after.chunks(), strict=True):
         # As arrays: memoryviews are compared one element at a time.

@@ -12,8 +12,7 @@ from s3lora.choose.select import select
 from s3lora.cli.output import show
 from s3lora.measure.scan import scan
 from s3lora.report.documents import scan_document
-from s3lora.rewrite.provenance import write_pruned
-from s3lora.rewrite.prune import prune
+from s3lora.rewrite.prune import prune, write_pruned
 
 
 @click.command("demo")

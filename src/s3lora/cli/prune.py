@@ -27,8 +27,7 @@ from s3lora.files import settle
 from s3lora.report.documents import prune_csv, scan_document, to_json
 from s3lora.rewrite.drop import PARTS
 from s3lora.rewrite.loaders import LOADERS
-from s3lora.rewrite.provenance import write_pruned
-from s3lora.rewrite.prune import prune
+from s3lora.rewrite.prune import prune, write_pruned
 
 
 @click.command("prune")

@@ -10,7 +10,8 @@ from s3lora.cli.options import cost_option, format_option
 from s3lora.cli.output import emit, show
 from s3lora.errors import printable
 from s3lora.files import settle
-from s3lora.rewrite.provenance import Restoration, read_provenance, restore
+from s3lora.rewrite.provenance import read_provenance
+from s3lora.rewrite.restore import Restoration, restore
 
 
 @click.command("restore")

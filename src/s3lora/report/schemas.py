@@ -15,7 +15,8 @@ from s3lora.fleet.results.summary import Summary
 from s3lora.measure.comparison import Comparison
 from s3lora.measure.composition import Composition
 from s3lora.report.documents import ScanDocument
-from s3lora.rewrite.provenance import Provenance, Restoration
+from s3lora.rewrite.provenance import Provenance
+from s3lora.rewrite.restore import Restoration
 
 #: Name of the schema file → type of the document.
 DOCUMENTS: dict[str, Any] = {

@@ -1,29 +1,29 @@
-"""Adapter + Plan → Rewrite: each chosen module as a mode has it, for a loader."""
+"""Adapter + Plan → Rewrite → folder: each chosen module as a mode has it, for a loader."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
 
-import numpy as np
+import msgspec
 
 from s3lora.adapter import peft_config
-from s3lora.adapter.inventory.configs import read_config
 from s3lora.adapter.model import Adapter, LoraModule
-from s3lora.adapter.safetensors_write import Change, Edit
-from s3lora.adapter.tensor import Array
-from s3lora.adapter.weights import CONFIG
-from s3lora.adapter.write import Rewrite
+from s3lora.adapter.write import Rewrite, Written
 from s3lora.choose.select import Plan
-from s3lora.errors import NothingToAuditError, OutputError, SelectionError, UnsupportedAdapterError, UsageError
+from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
+from s3lora.measure.scan import Scan
+from s3lora.rewrite.code import code_notes, without_code
 from s3lora.rewrite.drop import DropPart, drop_notes, dropped_of, without
+from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, refuse_dora
 from s3lora.rewrite.loaders import Loader, loader_of
-from s3lora.rewrite.modes import Mode, Remove, Side, Zero
+from s3lora.rewrite.modes import Mode, Remove, Zero
 from s3lora.rewrite.names import plain_names
+from s3lora.rewrite.provenance import Provenance, write_recorded
 
 REMOVE, ZERO = Remove(), Zero()
 
@@ -109,7 +109,7 @@ def prune(
     kept = [module for module in adapter.modules if module.path not in gone]
     if not kept:
         raise SelectionError("this removes every module, and loaders reject an adapter without any", fix="prune fewer")
-    _refuse_dora([module for module in chosen if module.path not in gone])
+    refuse_dora((module for module in chosen if module.path not in gone), "use --mode remove")
     if bake and (adapter.format != "peft" or adapter.config is None):
         raise UsageError("--bake-scaling needs a PEFT adapter with its adapter_config.json")
     config = _config(adapter, removed, kept, rules, bake=bake)
@@ -118,7 +118,7 @@ def prune(
         original,
         dropped=leaving.union(names),
         renamed={old: new for old, new in renamed.items() if old not in leaving},
-        edits=_edits(kept, modes, _baking(kept, rules) if bake else {}),
+        edits=edits_of(kept, _module_edits(kept, modes), baking_of(kept, rules) if bake else {}),
         config=config,
     )
     rest = dataclasses.replace(adapter, modules=tuple(kept), other_tensors=tuple(set(adapter.other_tensors) - leaving))
@@ -128,9 +128,58 @@ def prune(
         *(mode.notes(chosen) if chosen else ()),
         *renamings,
         *drop_notes(original, rest, parts),
-        *_code_notes(original),
+        *code_notes(original),
     )
     return Pruned(plan, mode, loader, bake, modes, rewrite, notes, reasons, parts, names)
+
+
+def write_pruned(
+    pruned: Pruned, scan: Scan, out: str | os.PathLike[str], *, force: bool = False
+) -> tuple[Provenance, Written]:
+    """Write a pruned adapter to the folder `out`, whole or not at all, and return its provenance.
+
+    Kept tensors are bit-identical, heads and other files of the folder come along, and the result is opened again
+    and compared before it takes its place. Files that are or run code, pickles and other weights stay behind. Same
+    input and version, same bytes.
+
+    Examples:
+        >>> import s3lora
+        >>> with s3lora.open_adapter("my-adapter") as adapter:
+        ...     scan = s3lora.scan(adapter)
+        ...     pruned = s3lora.prune(adapter, s3lora.select(scan, s3lora.Top(2)))
+        ...     record, written = s3lora.write_pruned(pruned, scan, "two-less")
+        >>> record.mode, len(record.modules)
+        ('remove', 2)
+
+    Raises UsageError if `scan` is of another adapter, OutputError if `out` exists (without `force`), cannot be
+    written, or does not verify.
+    """
+    _same_adapter(pruned.rewrite.adapter, scan)
+    warnings = tuple(dict.fromkeys((*scan.warnings, *pruned.plan.warnings, *pruned.warnings)))
+    record = Provenance(
+        configuration=scan.configuration,
+        source=scan.source,
+        plan=pruned.plan,
+        mode=pruned.mode.name,
+        settings=msgspec.to_builtins(pruned.mode),
+        loader=pruned.loader,
+        bake=pruned.bake,
+        zeroed=pruned.reasons,
+        drop=pruned.drop,
+        dropped=pruned.dropped,
+        warnings=warnings,
+        written=(),
+    )
+    return write_recorded(record, pruned.rewrite, out, force=force)
+
+
+def _same_adapter(adapter: Adapter, scan: Scan) -> None:
+    """Raise UsageError if name or size of the weights show that the scan is of another adapter."""
+    scanned = {(file.name, file.bytes) for file in scan.source.files}
+    if not {(printable(file.name, 255), file.file.size) for file in adapter.files} <= scanned:
+        raise UsageError(
+            f"the scan is of {printable(scan.source.name)}, not of the adapter to write", file=adapter.name
+        )
 
 
 def _chosen(adapter: Adapter, plan: Plan, *, flat: bool) -> list[LoraModule]:
@@ -146,17 +195,6 @@ def _chosen(adapter: Adapter, plan: Plan, *, flat: bool) -> list[LoraModule]:
     return [by_path[path] for path in plan.paths]
 
 
-def _refuse_dora(modules: Sequence[LoraModule]) -> None:
-    for module in modules:
-        if module.dora:
-            raise UnsupportedAdapterError(
-                "its DoRA magnitude would still rescale the base weight",
-                module=module.path,
-                shape=(module.m, module.n),
-                fix="use --mode remove",
-            )
-
-
 def _config(
     adapter: Adapter, removed: Sequence[LoraModule], kept: Sequence[LoraModule], loader: Loader, *, bake: bool
 ) -> dict[str, Any] | None:
@@ -164,48 +202,19 @@ def _config(
         return None
     config = dict(adapter.config)
     if adapter.format == "peft":
-        config.pop("auto_map", None)  # it points to code, and PEFT has no such field
-        config = peft_config.without_modules(config, removed, kept)
+        config = peft_config.without_modules(without_code(config), removed, kept)
         if bake:
             config = peft_config.baked(config, kept, by_tensor=loader.divides_by_tensor)
     return config
 
 
-def _baking(kept: Sequence[LoraModule], loader: Loader) -> dict[str, float]:
-    """Return what each module's B is multiplied by so that its scaling can be left out."""
-    largest = max(module.rank for module in kept)
+def _module_edits(kept: Sequence[LoraModule], modes: Mapping[str, Mode]) -> dict[str, ModuleEdit]:
+    chosen = [(module, modes[module.path]) for module in kept if module.path in modes]
     return {
-        module.path: peft_config.baked_factor(module, largest, by_tensor=loader.divides_by_tensor) for module in kept
+        module.path: ModuleEdit(f"the mode {mode.name}", partial(mode.apply, module), mode.changes, mode.bias())
+        for module, mode in chosen
+        if not mode.spares(module)
     }
-
-
-def _edits(kept: Sequence[LoraModule], modes: Mapping[str, Mode], baking: Mapping[str, float]) -> dict[str, Edit]:
-    changes: dict[str, list[Change]] = defaultdict(list)
-    edits: dict[str, Edit] = {}
-    for module in kept:
-        mode, baked = modes.get(module.path), baking.get(module.path, 1.0)
-        if mode is not None and mode.spares(module):
-            mode = None
-        changed: set[Side] = {*(mode.changes if mode else ())} | ({"B"} if baked != 1.0 else set())
-        for side in sorted(changed):
-            for number, part in enumerate((module.A if side == "A" else module.B).parts):
-                changes[part.tensor.name].append((part, partial(_part, module, mode, baked, side, number)))
-        times = (mode.bias() if mode else 1.0) * baked
-        if times != 1.0:
-            edits.update(
-                (name, Edit(scale=times)) for name in module.extras if ".lora_B." in name and name.endswith("bias")
-            )
-    return edits | {name: Edit(changes=tuple(made)) for name, made in changes.items()}
-
-
-def _part(module: LoraModule, mode: Mode | None, baked: float, side: Side, number: int) -> Array:
-    """Return the new values of one part of a factor. They are made when its tensor is written: one at a time."""
-    a, b = (module.A.array(), module.B.array()) if mode is None else mode.apply(module)
-    factor, new = (module.A, a) if side == "A" else (module.B, b.astype(np.float64) * baked)
-    if new.shape != factor.shape:
-        what = f"the mode {mode.name if mode else ''} gives {side} another shape"
-        raise OutputError(what, module=module.path, shape=new.shape)
-    return factor.write_back(new)[number]
 
 
 def _removal_notes(
@@ -218,15 +227,6 @@ def _removal_notes(
     if loader.on_exclusion and config.get("exclude_modules") != adapter.config.get("exclude_modules"):
         return [loader.on_exclusion]
     return []
-
-
-def _code_notes(adapter: Adapter) -> list[str]:
-    if adapter.config_raw is None:
-        return []
-    runs = read_config(adapter.config_raw, CONFIG).runs
-    taken = [name for name in runs if name.startswith("auto_map:") and adapter.format == "peft"]
-    notes = [f"{CONFIG} is written without {name}, which points to code" for name in taken]
-    return notes + [f"{CONFIG} still points to code: {name}" for name in runs if name not in taken]
 
 
 def _zero_notes(reasons: Mapping[str, str]) -> list[str]:

@@ -26,6 +26,10 @@ def none_needed(adapter: Adapter, removed: set[str]) -> dict[str, str]:
     return {}
 
 
+def nothing_to_know(before: int, after: int) -> None:
+    """Return None: the loader takes every rank as it comes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loader:
     """The rules of one loader.
@@ -37,6 +41,8 @@ class Loader:
         reads_patterns: whether every release of it reads `use_rslora`, `rank_pattern` and `alpha_pattern`.
         divides_by_tensor: whether it divides `lora_alpha` by the rank of each tensor, whatever `r` says.
         on_exclusion: what a user must know where `exclude_modules` names removed modules.
+        one_rank: whether it fails where modules have several ranks.
+        rank_note: returns what a user must know where the largest rank changes, given it before and after.
     """
 
     name: str
@@ -45,6 +51,8 @@ class Loader:
     reads_patterns: bool = False
     divides_by_tensor: bool = False
     on_exclusion: str | None = None
+    one_rank: bool = False
+    rank_note: Callable[[int, int], str | None] = nothing_to_know
 
     def check(self, adapter: Adapter, *, bake: bool) -> None:
         """Raise UnsupportedAdapterError if the loader would reject or misread this adapter, pruned or not."""

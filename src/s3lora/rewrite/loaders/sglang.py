@@ -38,4 +38,4 @@ def _needed(adapter: Adapter, removed: set[str]) -> dict[str, str]:
     return dict.fromkeys(needed, "is fused with its neighbours by SGLang")
 
 
-LOADER = Loader("sglang", _problems, _needed)
+LOADER = Loader("sglang", _problems, _needed, one_rank=True)
