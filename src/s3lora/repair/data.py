@@ -57,6 +57,10 @@ class TaskPrompts:
         keys = [(*item, text) for item, text in zip(self.items, texts, strict=True)]
         return self.at(sorted(range(len(self)), key=keys.__getitem__))
 
+    def unanswered(self) -> TaskPrompts:
+        """Return the prompts without references: the adapter's own answers then stand for what it learned."""
+        return replace(self, references=())
+
     def at(self, order: Iterable[int]) -> TaskPrompts:
         """Return the prompts at these positions, in this order."""
         chosen = list(order)
@@ -99,3 +103,9 @@ class RepairData:
     fresh: PromptSet | None = None
     second: TaskPrompts | None = None
     notes: tuple[str, ...] = ()
+
+    def unanswered(self) -> RepairData:
+        """Return the same parts, whose tasks have no references."""
+        parts = (self.learning, self.tuning, self.test)
+        learning, tuning, test = (replace(part, task=part.task.unanswered()) for part in parts)
+        return replace(self, learning=learning, tuning=tuning, test=test)

@@ -83,15 +83,24 @@ def repair(
     methods = [method_of(name) for name in (AUTO if method == "auto" else (method,))]
     settings = (refusals, limits or RepairLimits(), unaligned, store, seed, advance)
     with opened_work(adapter, base, data, *settings, keep_rank=keep_rank) as work:
-        tuning = work.part(work.data.tuning, 2 + FULL * len(methods), SEARCHED)
+        states = 2 + FULL * len(methods)
+        tuning = work.part(work.data.tuning, states, SEARCHED)
         alone, whole = tuning.base(), tuning.adapter()
         _refuse(alone, whole)
         unseen = unseen_usefulness(alone, whole, LOSS, tuning.measure)
+        if unseen is not None and work.data.tuning.task.references:
+            unseen = f"{unseen} The adapter's own answers stand for what it learned instead"
+            work.data = work.data.unanswered()
+            tuning = work.part(work.data.tuning, states, SEARCHED)
+            alone, whole = tuning.base(), tuning.adapter()
         if unseen is not None and tell is not None:
             tell(unseen)
         subject = work.subject(any("prompts" in one.needs for one in methods))
         integrals = attributed(subject, work.stage(EXPLAINED)) if subject.rows is not None else None
-        numbers = [numbers_of(one, whole, alone, LOSS, tuning.measure) for one in (alone, whole)]
+        numbers = (
+            numbers_of(alone, whole, alone, LOSS, tuning.measure),
+            numbers_of(whole, whole, alone, LOSS, tuning.measure),
+        )
 
         def seen(trial: RepairTrial) -> None:
             if tell is not None:

@@ -36,7 +36,8 @@ def outcome_sentence(
     """
     if chosen is None:
         trade = f": the best trade seen is {trial_sentence(best)}" if best is not None else ", nor gained anything"
-        return f"Nothing to write: {NOTHING}{trade}. The adapter's ASR is {_rate(adapter.asr)}, the base's {_rate(base.asr)}."
+        rates = f"The adapter's ASR is {_rate(adapter.asr)}, the base's {_rate(base.asr)}."
+        return f"Nothing to write: {NOTHING}{trade}. {rates}"
     by = f"{chosen.method} at strength {chosen.strength:.3g}"
     if outcome == "nothing":
         return f"{NOTHING[0].upper()}{NOTHING[1:]}; this is the best trade seen, {by}."

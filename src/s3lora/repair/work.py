@@ -17,7 +17,7 @@ from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.judges.refusing import refusal_judge
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.refusals import RefusalJudge
-from s3lora.evaluate.results import Data, Variant
+from s3lora.evaluate.results import Variant
 from s3lora.evaluate.store import AnswerStore
 from s3lora.repair.build_data import repair_data
 from s3lora.repair.candidates import MethodCandidate
@@ -35,7 +35,8 @@ from s3lora.repair.verdict import outcome_of
 from s3lora.repair.words import outcome_sentence
 from s3lora.rewrite.factors import NewFactors
 from s3lora.rewrite.repair_record import RecordedData, RepairFields
-from s3lora.rewrite.repaired import truncate, write_repaired
+from s3lora.rewrite.repaired import write_repaired
+from s3lora.rewrite.truncate import truncate
 
 
 @dataclass
@@ -128,7 +129,7 @@ class RepairWork:
         candidate: MethodCandidate | None,
         proof: Proof | None,
         tuned: tuple[Variant, Variant],
-        numbers: Sequence[TrialNumbers],
+        numbers: tuple[TrialNumbers, TrialNumbers],
     ) -> Repair:
         """Put together what is told; without a proof, base and adapter are those of the tuning part."""
         outcome: RepairOutcome = "nothing"
@@ -202,7 +203,7 @@ class RepairWork:
             ("tuning", self.data.tuning),
             ("test", self.data.test),
         )
-        return tuple(RepairPartInfo(part=name, data=_data(part)) for name, part in named)
+        return tuple(RepairPartInfo(part=name, data=part.data) for name, part in named)
 
 
 @contextmanager
@@ -223,6 +224,8 @@ def opened_work(
     with open_adapter(adapter) as opened:
         repairable(opened)
         data = repair_data(seed=seed) if data is None else data
+        if data.tuning.task.built_in:  # which tell nothing of what this adapter was taught to answer
+            data = data.unanswered()
         model = loaded(base, [opened], advance)
         named = base if isinstance(base, str) else base.base if isinstance(base, BaseToLoad) else None
         attached = model.attach(opened)
@@ -230,8 +233,3 @@ def opened_work(
         yield RepairWork(
             opened, model, attached, data, judge, limits, named, unaligned, store, seed, advance, keep_rank
         )
-
-
-def _data(part: RepairPart) -> tuple[Data, ...]:
-    sets = (part.harmful, part.harmless)
-    return (*(Data(one.name, len(one), one.sha256, one.built_in) for one in sets), part.task.data)
