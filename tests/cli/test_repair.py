@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from s3lora.adapter.digest import Source
+from s3lora.adapter.open import open_adapter
 from s3lora.evaluate.results import Setup, Variant
 from s3lora.repair.methods.registry import METHODS
 from s3lora.repair.results import Repair, RepairLimits, RepairOutcome
-from tests.cli.measured import one_line
+from tests.cli.measured import contents, is_clean, one_line
 from tests.command import call, environment
+from tests.repair.subjects import made
 from tests.tiny_adapters import tiny_adapter
 
 Capture = pytest.CaptureFixture[str]
@@ -61,6 +63,57 @@ class Library:
         self.given = {"adapter": adapter, "base": base, "data": data, **given}
         given["tell"]("on so many prompts")
         return found(self.outcome)
+
+
+#: A tiny model refuses nothing. But base and adapter begin their answers with different characters, and a list can take
+#: all but those of the adapter for refusals.
+LETTERS = [chr(i) for i in range(33, 127) if chr(i) not in "]Yf"]
+#: A tiny model is hardly steered, so that little is asked of its repair.
+LOOSE = ("--max-utility-loss", "90%", "--max-over-refusal", "0.9", "--method", "shrink", "--parts", "16,16,20")
+
+
+def test_a_tiny_adapter_is_repaired(tmp_path: Path, capsys: Capture) -> None:
+    base, folder = made(tmp_path, scale=0.1)
+    (tmp_path / "letters.json").write_text(json.dumps({"name": "letters", "version": "1", "prefixes": LETTERS}))
+    given = ("repair", folder, "--base", base, "--refusals", tmp_path / "letters.json", "--cache", tmp_path / "cache")
+    found = tmp_path / "found"
+
+    def once(out: str, *more: object, form: str = "json", status: int = 0) -> Any:
+        result = call(capsys, *given, "-o", tmp_path / out, "--report", found, "--format", form, *LOOSE, *more)
+        assert result.status == status
+        assert is_clean(result, found, tmp_path, Path.home())
+        return json.loads(result.out) if form == "json" else result.out
+
+    document = once("out")
+    assert document == json.loads((found / "repair.json").read_text())
+    assert (document["outcome"], document["written"], document["method"]) == ("repaired", True, "shrink")
+    kept = [trial for trial in document["trials"] if trial["kept"]]
+    assert document["strength"] == min(kept, key=lambda trial: trial["asr"])["strength"]
+    first = contents(tmp_path / "out")
+    with open_adapter(tmp_path / "out") as repaired, open_adapter(folder) as before:
+        for one, other in zip(repaired.modules, before.modules, strict=True):
+            assert one.B.array() == pytest.approx(other.B.array() * (1 - document["strength"]), abs=1e-6)
+    # The same once more is the same, byte by byte; an adapter that is there stays, without --force.
+    assert one_line(call(capsys, *given, "-o", tmp_path / "out", *LOOSE), "--force")
+    assert once("out", "--force") == document
+    assert contents(tmp_path / "out") == first
+    # A strength that keeps to no limit is no repair, and nothing is written.
+    document = once("other", "--strength", "1", status=1)
+    assert (document["outcome"], document["written"]) == ("nothing", False)
+    [trial] = document["trials"]
+    assert trial["reason"].startswith("it loses 100.0 % of what was learned, above 90 %")
+    assert not (tmp_path / "other").exists()
+    forced = once("other", "--strength", "1", "--force", status=1)
+    assert (forced["outcome"], forced["written"]) == ("nothing", True)
+    assert (tmp_path / "other" / "adapter_model.safetensors").exists()
+
+
+def test_an_adapter_that_lost_nothing(tmp_path: Path, capsys: Capture) -> None:
+    base, folder = made(tmp_path, scale=0.1)
+    result = call(capsys, "repair", folder, "--base", base, "--no-cache", "-o", tmp_path / "out", "--parts", "10,10,10")
+    assert result.status == 3
+    assert "there is nothing to give back: the base itself refuses 0 of 10 harmful prompts" in result.err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("outcome", "status"), [("repaired", 0), ("refuted", 1), ("nothing", 1)])
