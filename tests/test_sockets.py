@@ -81,8 +81,13 @@ MEASURED = {
 }
 
 
+#: A model of noise refuses nothing, so that a repair ends where that is known: the base was asked, and nothing learned.
+_REPAIR = ("repair", "small", "--base", "base", "--parts", "10,10,10", "--no-cache", "-o", "repaired")
+STOPPED = {"repair": _REPAIR}
+
+
 def test_every_command_is_looked_at() -> None:
-    assert {*PLAIN, *FLEET, *MEASURED} == set(all_commands())
+    assert {*PLAIN, *FLEET, *MEASURED, *STOPPED} == set(all_commands())
 
 
 @pytest.fixture
@@ -118,17 +123,18 @@ def test_measuring_a_model_of_this_disk_opens_none(tiny: Path, place: Path) -> N
     (place / "base").symlink_to(tiny)
     learned_adapter(tiny, place / "small")
     run(place, [*MEASURED.values()])
+    run(place, [*STOPPED.values()], status=3)
 
 
-def run(place: Path, commands: Sequence[Sequence[str]]) -> None:
-    """Run these commands; fail if one fails, or tried to open a socket."""
+def run(place: Path, commands: Sequence[Sequence[str]], status: int = 0) -> None:
+    """Run these commands; fail if one ends with another status, or tried to open a socket."""
     script = place / "run.py"
     script.write_text(RUN)
-    told = watched(place, None, script, json.dumps(commands))
+    told = watched(place, None, script, json.dumps(commands), status=status)
     assert told == ""
 
 
-def watched(place: Path, code: str | None, *arguments: object) -> str:
+def watched(place: Path, code: str | None, *arguments: object, status: int = 0) -> str:
     """Run Python under the watch, and return what it saw."""
     (place / "watch").mkdir(exist_ok=True)
     (place / "watch" / "sitecustomize.py").write_text(WATCH)
@@ -142,5 +148,5 @@ def watched(place: Path, code: str | None, *arguments: object) -> str:
     assert done.returncode == 0, done.stderr
     if code is None:
         statuses = json.loads(done.stdout.splitlines()[-1])
-        assert not any(statuses), (statuses, done.stderr, told.read_text())
+        assert set(statuses) == {status}, (statuses, done.stderr, told.read_text())
     return told.read_text()

@@ -96,7 +96,7 @@ def _rise(
     change = paired_rate_difference(before, after, items.clusters)
     verdict = _verdict(change, limit, falls=name == "refusals")
     needed = items_needed(before, after, limit, items.clusters)
-    allowed = "must be below" if name == "refusals" else f"limit {limit:+g}"
+    allowed = "must be lower" if name == "refusals" else f"limit {limit:+g}"
     rates = f"{fmean(after):.2f} against {fmean(before):.2f} of the {reference}"
     sentence = (
         f"{name}: {verdict}: {what} {rates}, {allowed} ({change.value:+.3f}, 95 % interval {change.low:+.3f} to "
