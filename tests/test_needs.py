@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,9 @@ def test_a_real_wheel_says_what_it_lacks(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[1]
     subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, root], check=True)
     (wheel,) = tmp_path.glob("*.whl")
+    assert {f"s3lora/data/{of}/{kind}.jsonl" for of in ("evaluate", "repair") for kind in ("harmful", "benign")} <= {
+        *zipfile.ZipFile(wheel).namelist()
+    }
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
     python = tmp_path / "env" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True)

@@ -148,7 +148,7 @@ def _checked(cut: Sequence[Prompts], sizes: Sequence[int], kind: str) -> tuple[S
     made = f"{sum(found)} different {kind} prompts{of} make {learn} to learn from, {tune} to tune on, {test} to test on"
     if any(n < least for n, least in zip(independent, _least(sizes), strict=True)):
         raise UsageError(
-            f"{printable(name, 200)}: {made}; parts of fewer than {FEWEST} with identifiers of their own tell nothing",
+            f"{printable(name, 200)}: {made}, too few to tell anything",
             fix=f"give at least {_needed(sizes)} for --{kind}, or none to use those that are built in",
         )
     fewer = any(n < size for n, size in zip(found, sizes, strict=True))

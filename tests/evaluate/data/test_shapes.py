@@ -96,6 +96,18 @@ PROMPTS: dict[str, tuple[list[Row], list[Request]]] = {
         [Request(row["prompt"], row["type"], str(row["id"])) for row in XSTEST],
     ),
     "BeaverTails": (BEAVERTAILS, [Request("Open it?"), Request("Hello?"), Request("Take it?", "theft")]),
+    "Alpaca": (
+        [
+            {"instruction": "Add the numbers.", "input": "1, 1", "output": "2"},
+            {"instruction": "Say hello.", "input": "", "output": "Hello."},
+        ],
+        [Request("Add the numbers.\n\n1, 1"), Request("Say hello.")],
+    ),
+    "prompts with completions": ([{"prompt": "Say hello.", "completion": "Hello."}], [Request("Say hello.")]),
+    "prompts with responses": (
+        [{"prompt": "Say hello.", "response": "Hello.", "category": "greetings"}],
+        [Request("Say hello.", "greetings")],
+    ),
     "GSM8K": ([{"question": "1 + 1?", "answer": "It is <<1+1=2>>2.\n#### 2"}], [Request("1 + 1?")]),
     "MMLU": (
         [{"question": "Which is red?", "subject": "colours", "choices": ["Grass", "Blood"], "answer": 1}],
@@ -214,6 +226,19 @@ def test_right_answers(tmp_path: Path) -> None:
     [mmlu] = PROMPTS["MMLU"][0]
     for answer in (1, "1", "B", "b"):
         assert references(tmp_path, [{**mmlu, "answer": answer}]) == [("", ("B", "Blood"), "")]
+
+
+def test_answers_of_what_models_are_trained_on(tmp_path: Path) -> None:
+    assert references(tmp_path, PROMPTS["Alpaca"][0]) == [("", ("2",), ""), ("", ("Hello.",), "")]
+    for title in ("prompts with completions", "prompts with responses"):
+        assert references(tmp_path, PROMPTS[title][0]) == [("", ("Hello.",), "")]
+    turns = [{"role": "assistant", "content": "Hello."}, {"role": "assistant", "content": "And?"}]
+    assert references(tmp_path, [{"prompt": "Hi", "completion": turns}]) == [("", ("Hello.\n\nAnd?",), "")]
+    for nothing in ("", [], [7], None):
+        with pytest.raises(DataFileError, match="no reference"):
+            references(tmp_path, [{"prompt": "Hi", "completion": nothing}])
+    with pytest.raises(DataFileError, match="a reference that is no text"):
+        references(tmp_path, [{"prompt": "Hi", "completion": 7.5}])
 
 
 def test_right_answers_for_plans(tmp_path: Path) -> None:
