@@ -168,7 +168,7 @@ def test_restore_from_another_adapter(adapter: Path, tmp_path: Path, capsys: pyt
     assert "is not the adapter that was pruned" in result.err
     result = call(capsys, "restore", adapter, "--from", adapter, "-o", tmp_path / "back")
     assert result.status == 2
-    assert "only what s3lora pruned can be restored" in result.err
+    assert "only what s3lora pruned or repaired can be restored" in result.err
     assert not (tmp_path / "back").exists()
 
 

@@ -9,14 +9,19 @@ from typing import Any
 import pytest
 
 import s3lora
-from s3lora import Adapter
+from s3lora import Adapter, read_provenance
+from s3lora.adapter.digest import source_of
 from s3lora.errors import UsageError
 from s3lora.evaluate.chat import Decoding, Prompt
 from s3lora.evaluate.cost import measure_costs
 from s3lora.evaluate.evaluation import evaluate, evaluate_served
+from s3lora.evaluate.figures import figures_of
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.results import ChatFacts, Evaluation, Loaded, PairedComparison
 from s3lora.measure.scan import Scan
+from s3lora.rewrite.factors import NewFactors, rounded
+from s3lora.rewrite.repair_record import RepairFields
+from s3lora.rewrite.repaired import write_repaired
 from s3lora.statistics import paired_rate_difference, wilson
 from tests.evaluate.stub_suites import SCORE, Acting, Logits, Stub, first, logits, safety, usefulness
 from tests.evaluate.test_store import Beside
@@ -160,6 +165,28 @@ def test_a_pruned_adapter_alone_is_compared_with_the_base_and_not_pruned_again(
     write_pruned(adapter, tmp_path / "written", 3)
     found = evaluate([tmp_path / "written"], base, [safety(danger)])
     assert [(c.variant, c.reference) for c in found.comparisons] == [("written", "base")]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_repaired_adapter_is_compared_with_its_original(
+    together: bool, tiny: Path, base: LocalModel, adapter: Path, tmp_path: Path
+) -> None:
+    with s3lora.open_adapter(adapter) as opened:
+        halved = {m.path: rounded(m, m.A.array(), m.B.array().astype(float) / 2) for m in opened.modules}
+        how = RepairFields(method="shrink", strength=0.5)
+        write_repaired(opened, NewFactors(halved), how, tmp_path / "written")
+    paths = [tmp_path / "written", *([adapter] if together else [])]
+    found = evaluate(paths, base, [Logits()], choose=choose(2) if not together else None)
+    written = next(v for v in found.variants if v.name == "written")
+    assert (written.kind, written.pruned, written.rule) == ("adapter", (), "")
+    assert [c.reference for c in found.comparisons if c.variant == "written"] == ["adapter" if together else "base"]
+    with warnings_as_errors():
+        model = transformers.AutoModelForCausalLM.from_pretrained(tiny).eval()
+        loaded = peft.PeftModel.from_pretrained(model, tmp_path / "written").eval()
+    assert scores(found)["written"] == pytest.approx(float(logits(loaded)[0].double().mean()), abs=1e-5)
+    with s3lora.open_adapter(tmp_path / "written") as opened:
+        figures = figures_of(found, source_of(opened), read_provenance(tmp_path / "written"), "x")
+    assert [label for label, _ in figures.columns] == ["base alone", *["before the repair"] * together, "this adapter"]
 
 
 def test_what_stays_in_a_milder_way_is_not_called_gone(base: LocalModel, adapter: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from s3lora.rewrite.restore import Restoration, restore
 
 @click.command("restore")
 @click.argument("pruned", metavar="PRUNED")
-@click.option("--from", "original", required=True, metavar="ORIGINAL", help="The adapter that was pruned.")
+@click.option("--from", "original", required=True, metavar="ORIGINAL", help="The adapter that was pruned or repaired.")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
 @click.option("--module", "only", multiple=True, metavar="PATH", help="Put back this module only; repeatable.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder.")
@@ -25,7 +25,7 @@ from s3lora.rewrite.restore import Restoration, restore
 def restore_command(
     pruned: str, original: str, output: str, only: tuple[str, ...], force: bool, max_cost: float, form: str
 ) -> None:
-    """Put removed modules back, after proving by SHA-256 that ORIGINAL is the adapter PRUNED was made from.
+    """Put pruned or repaired modules back, after proving by SHA-256 that PRUNED was made from ORIGINAL.
 
     \b
     s3lora restore pruned --from my-adapter -o restored

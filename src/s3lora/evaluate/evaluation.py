@@ -26,7 +26,8 @@ from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.evaluate.together import alone_and_groups
 from s3lora.measure.scan import Scan, scan
-from s3lora.rewrite.provenance import Provenance, read_provenance
+from s3lora.rewrite.provenance import Recorded, read_provenance
+from s3lora.rewrite.repair_record import RepairProvenance
 
 AdapterPath = str | os.PathLike[str]
 #: Chooses what to prune from an open adapter: → (its scan, the plan).
@@ -220,11 +221,11 @@ def _position(entries: Sequence[_MeasuredState], name: str) -> int:
 
 @dataclass(frozen=True)
 class _Given:
-    """An adapter as it was given, open: its name, its record if it is pruned, else what is to be pruned."""
+    """An adapter as it was given, open: its name, its record if there is one, else what is to be pruned."""
 
     name: str
     adapter: Adapter
-    original: Provenance | None
+    original: Recorded | None
     chosen: tuple[Scan, Plan] | None
 
     def attach(self, model: LocalModel) -> Attached:
@@ -279,7 +280,9 @@ def _together(parts: Sequence[tuple[str, Attached]], taken: Collection[str]) -> 
     return _MeasuredState(variant, State(first, beside=tuple(others)), tuple(names))
 
 
-def _recorded(name: str, source: Source, original: Provenance) -> Variant:
+def _recorded(name: str, source: Source, original: Recorded) -> Variant:
+    if isinstance(original, RepairProvenance):
+        return Variant(name=name, kind="adapter", adapter=source)
     gone = tuple(m.path for m in original.modules if m.action in ("removed", "zeroed"))
     return Variant(
         name=name,
@@ -318,8 +321,8 @@ def _names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def _original(path: str) -> Provenance | None:
-    """Return the record of what a pruned adapter was made from and how, None for any other."""
+def _original(path: str) -> Recorded | None:
+    """Return the record of what a pruned or repaired adapter was made from and how, None for any other."""
     try:
         return read_provenance(path)
     except AdapterFileError:

@@ -20,10 +20,11 @@ from s3lora.evaluate.results import (
     Tuning,
     Variant,
 )
-from s3lora.rewrite.provenance import Provenance
+from s3lora.rewrite.provenance import Recorded
+from s3lora.rewrite.repair_record import RepairProvenance
 from s3lora.spectrum.indices import INDICES
 
-BASE, BEFORE, THIS = "base alone", "before pruning", "this adapter"
+BASE, BEFORE, REPAIRED, THIS = "base alone", "before pruning", "before the repair", "this adapter"
 COLLAPSED = "utility collapse: more than a tenth of what the adapter learned is lost"
 
 
@@ -45,11 +46,12 @@ class AdapterFigures:
     warnings: tuple[str, ...] = ()
 
 
-def figures_of(measurement: Measurement, source: Source, record: Provenance | None, label: object) -> AdapterFigures:
+def figures_of(measurement: Measurement, source: Source, record: Recorded | None, label: object) -> AdapterFigures:
     """Return what `measurement` says of the adapter with the files of `source`.
 
-    A pruned adapter, for which there is a `record`, may have been measured itself; or its original was, and there
-    just those modules were taken out that are missing here. `label` names the measurement in errors.
+    A pruned or repaired adapter, for which there is a `record`, may have been measured itself; or the original of a
+    pruned one was, and there just those modules were taken out that are missing here. `label` names the measurement in
+    errors.
 
     Raises UsageError if it is of other adapters.
     """
@@ -70,14 +72,15 @@ def figures_of(measurement: Measurement, source: Source, record: Provenance | No
     )
 
 
-def _of_evaluation(evaluation: Evaluation, source: Source, record: Provenance | None) -> AdapterFigures | None:
+def _of_evaluation(evaluation: Evaluation, source: Source, record: Recorded | None) -> AdapterFigures | None:
     mine = next((variant for variant in evaluation.variants if _is_measured(variant, source, record)), None)
     if mine is None:
         return None
     comparisons = tuple(c for c in evaluation.comparisons if c.variant == mine.name)
     references = {comparison.reference for comparison in comparisons}
     columns = [(BASE, variant.metrics) for variant in evaluation.variants if variant.kind == "base"]
-    columns += [(BEFORE, v.metrics) for v in evaluation.variants if v.name in references and v.kind == "adapter"]
+    before = REPAIRED if isinstance(record, RepairProvenance) else BEFORE
+    columns += [(before, v.metrics) for v in evaluation.variants if v.name in references and v.kind == "adapter"]
     return AdapterFigures(
         setup=evaluation.setup,
         suites=evaluation.suites,
@@ -87,7 +90,7 @@ def _of_evaluation(evaluation: Evaluation, source: Source, record: Provenance | 
     )
 
 
-def _is_measured(variant: Variant, source: Source, record: Provenance | None) -> bool:
+def _is_measured(variant: Variant, source: Source, record: Recorded | None) -> bool:
     if record is None:
         return variant.kind == "adapter" and _same(variant.adapter, source)
     gone = _gone(record)
@@ -97,7 +100,7 @@ def _is_measured(variant: Variant, source: Source, record: Provenance | None) ->
     return of_original and bool(gone) and set(variant.pruned) == gone
 
 
-def _of_sweep(sweep: Sweep, source: Source, record: Provenance | None) -> AdapterFigures | None:
+def _of_sweep(sweep: Sweep, source: Source, record: Recorded | None) -> AdapterFigures | None:
     columns = [(BASE, sweep.base.metrics)]
     if _same(sweep.adapter, source):
         columns.append((THIS, sweep.unpruned.metrics))
@@ -115,7 +118,7 @@ def _of_sweep(sweep: Sweep, source: Source, record: Provenance | None) -> Adapte
     )
 
 
-def _of_tuning(tuning: Tuning, source: Source, record: Provenance | None) -> AdapterFigures | None:
+def _of_tuning(tuning: Tuning, source: Source, record: Recorded | None) -> AdapterFigures | None:
     before, alone = tuning.held_out_unpruned, tuning.held_out_base
     columns = [(BASE, alone.metrics)] if alone is not None else []
     comparisons: tuple[PairedComparison, ...] = ()
@@ -139,12 +142,15 @@ def _of_tuning(tuning: Tuning, source: Source, record: Provenance | None) -> Ada
     )
 
 
-def _point(points: Sequence[SweepPoint], record: Provenance) -> SweepPoint | None:
+def _point(points: Sequence[SweepPoint], record: Recorded) -> SweepPoint | None:
     """Return the point at which just the modules of `record` are pruned, None where that cannot be told.
 
     Points do not list their modules: the same number from the top of the same ranking are the same modules.
     """
-    configuration, plan, gone = record.configuration, record.plan, _gone(record)
+    gone = _gone(record)
+    if isinstance(record, RepairProvenance):
+        return None
+    configuration, plan = record.configuration, record.plan
     simple = not plan.only and plan.unit == "module" and configuration.rank is None and configuration.fit == "l2"
     rule = RULES.get(plan.rule.partition(" ")[0])
     if not simple or not gone or rule is None or not rule.leading:
@@ -158,7 +164,7 @@ def _point(points: Sequence[SweepPoint], record: Provenance) -> SweepPoint | Non
     return None
 
 
-def _gone(record: Provenance) -> frozenset[str]:
+def _gone(record: Recorded) -> frozenset[str]:
     """Return the modules without any update; none where others were changed, which no measurement of a plan covers."""
     if any(module.action not in ("removed", "zeroed") for module in record.modules):
         return frozenset()

@@ -25,7 +25,7 @@ from s3lora.measure.scan import Tool
 from s3lora.report.documents import to_json
 from s3lora.report.spdx import SPDX
 from s3lora.report.values import chat_facts, percent
-from s3lora.rewrite.provenance import Provenance
+from s3lora.rewrite.provenance import Provenance, Recorded
 
 VERSION = "1.6"
 MODEL = "machine-learning-model"
@@ -41,7 +41,7 @@ def bom(
     source: Source,
     *,
     name: str | None = None,
-    record: Provenance | None = None,
+    record: Recorded | None = None,
     extra: Sequence[FileDigest] = (),
     inventory: Inventory | None = None,
     card: Mapping[str, str] | None = None,
@@ -53,7 +53,7 @@ def bom(
         adapter: the opened adapter.
         source: the digests of its files.
         name: what the adapter is called; by default its folder's name.
-        record: how it was pruned, None where it was not.
+        record: how it was pruned or repaired, None where it was not.
         extra: further files that belong to it, with their digests.
         inventory: what is in its weights and its folder; by default of the weights only.
         card: fields of the metadata of its model card: `license` (with `license_name` and `license_link`) and
@@ -198,7 +198,7 @@ def _licences(fields: Mapping[str, str]) -> list[BomPart]:
     return [{"license": {"name": printable(declared), "url": url, "acknowledgement": "declared"}}]
 
 
-def _pedigree(record: Provenance) -> BomPart:
+def _pedigree(record: Recorded) -> BomPart:
     source = record.source
     ancestor = {
         "type": MODEL,
@@ -207,18 +207,23 @@ def _pedigree(record: Provenance) -> BomPart:
         "hashes": _hashes(source),
         "components": [_file(file) for file in source.files],
     }
+    made = f"{record.tool.name} {record.tool.version}"
+    if isinstance(record, Provenance) and record.modules:
+        notes = f"Pruned by {made}: {_chosen(record)}. s3lora.json lists the modules."
+    else:
+        notes = f"Written by {made}: {record.done}. s3lora.json says more."
+    return {"ancestors": [ancestor], "notes": printable(notes, 2000)}
+
+
+def _chosen(record: Provenance) -> str:
     share = record.plan.share
     parameters = share.parameters / share.parameters_total if share.parameters_total else None
     only = f", among {record.plan.only}" if record.plan.only else ""
-    notes = (
-        f"Pruned by {record.tool.name} {record.tool.version}: of {share.modules_total} modules {record.done}, chosen "
-        f"by the rule {record.plan.rule} of the index {record.plan.index} ({record.configuration.method}){only}; "
-        f"{percent(parameters)} of the LoRA parameters and {percent(share.frobenius_energy)} of the Frobenius energy. "
-        "s3lora.json lists the modules."
-        if record.modules
-        else f"Written by {record.tool.name} {record.tool.version}: {record.done}. s3lora.json says more."
+    return (
+        f"of {share.modules_total} modules {record.done}, chosen by the rule {record.plan.rule} of the index "
+        f"{record.plan.index} ({record.configuration.method}){only}; {percent(parameters)} of the LoRA parameters and "
+        f"{percent(share.frobenius_energy)} of the Frobenius energy"
     )
-    return {"ancestors": [ancestor], "notes": printable(notes, 2000)}
 
 
 def _model_card(adapter: Adapter, fields: Mapping[str, str], figures: AdapterFigures | None) -> BomPart:

@@ -26,7 +26,8 @@ from s3lora.report.values import (
     percent,
     told_with,
 )
-from s3lora.rewrite.provenance import Provenance, Removal
+from s3lora.rewrite.provenance import Provenance, Recorded, Removal
+from s3lora.rewrite.repair_record import RepairProvenance
 from s3lora.spectrum.indices import INDICES
 
 #: Modules, files and data sets that are named; the rest is counted.
@@ -51,19 +52,21 @@ def front_matter(scan: Scan) -> str:
 
 
 def card_section(
-    scan: Scan, index: str, record: Provenance | None, figures: AdapterFigures | None, command: Sequence[str]
+    scan: Scan, index: str, record: Recorded | None, figures: AdapterFigures | None, command: Sequence[str]
 ) -> str:
     """Return the section: what was scanned, the sharpest modules, the pruning, what was measured, how to verify it.
 
     Parameters:
         scan: of the adapter.
         index: the index to rank modules by.
-        record: how it was pruned, None where it was not.
+        record: how it was pruned or repaired, None where it was not.
         figures: what was measured of it, None where nothing is attached.
         command: the words of `s3lora card` that write this section again, from within the adapter's folder.
     """
     parts = [_scanned(scan, index), _sharpest(scan.modules, index)]
-    if record is not None:
+    if isinstance(record, RepairProvenance):
+        parts.append(_repair(record, scan.source))
+    elif record is not None:
         parts.append(_pruning(record, scan.source))
     if figures is not None:
         parts.append(_measured(figures))
@@ -166,14 +169,34 @@ def _pruning(record: Provenance, source: Source) -> list[str]:
         f"Made from {named} by s3lora {text(record.tool.version)}: of its {count(share.modules_total)} modules, "
         f"{record.done}.{rule if record.modules else ''}",
         "",
-        *table(
-            ["Weights", "SHA-256"],
-            [[f"source, {named}", code(record.source.sha256)], ["result, this adapter", code(source.sha256)]],
-        ),
+        *_digests(record, source),
         "",
         *(_modules(record.modules, record.plan.index) if record.modules else ()),
         *(f"- Note: {text(note)}" for note in record.warnings[:SENTENCES]),
     ]
+
+
+def _digests(record: Recorded, source: Source) -> list[str]:
+    named = code(record.source.name)
+    rows = [[f"source, {named}", code(record.source.sha256)], ["result, this adapter", code(source.sha256)]]
+    return table(["Weights", "SHA-256"], rows)
+
+
+def _repair(record: RepairProvenance, source: Source) -> list[str]:
+    lines = [
+        "### Repair",
+        "",
+        f"Made from {code(record.source.name)} by s3lora {text(record.tool.version)}: {text(record.done)}. "
+        "What it learned from and was tuned and tested on:",
+        "",
+    ]
+    for part, given in record.repair.data.items():
+        told = [f"{text(data.name, 120)} (n = {data.n}, SHA-256 {code(data.sha256[:12])}…)" for data in given[:DATA]]
+        lines.append(f"- {text(part)}: {', '.join(told) or 'nothing'}")
+    if not record.repair.data:
+        lines.append("- no data")
+    return [*lines, "", *_digests(record, source), "",
+            *(f"- Note: {text(note)}" for note in record.warnings[:SENTENCES])]  # fmt: skip
 
 
 def _modules(modules: Sequence[Removal], index: str) -> list[str]:
@@ -253,12 +276,14 @@ def _about(suite: SuiteInfo) -> list[str]:
     return [*lines, *([f"- judge: {text(suite.judge)}"] if suite.judge else [])]
 
 
-def _verifying(source: Source, record: Provenance | None, command: Sequence[str]) -> list[str]:
+def _verifying(source: Source, record: Recorded | None, command: Sequence[str]) -> list[str]:
     names = [file.name for file in source.files[:FILES] if _WORD.fullmatch(file.name)]
     lines = [f"sha256sum {' '.join(names)}"] if names else []
     if all(_PLAIN_WORD.fullmatch(word) for word in command):
         lines.append(" ".join(command))
     if record is not None:
         lines.append("s3lora restore . --from ORIGINAL -o restored")
-    proof = "; the last line proves that it was made from ORIGINAL, and puts back what was pruned" if record else ""
+    proof = (
+        f"; the last line proves that it was made from ORIGINAL, and puts back what was {record.word}" if record else ""
+    )
     return ["### To verify this", "", f"In this folder{proof}:", "", "```sh", *lines, "```"]
