@@ -21,6 +21,8 @@ from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.store import AnswerStore
 from s3lora.repair.build_data import repair_data
 from s3lora.repair.data import RepairData
+from s3lora.repair.methods import gates, patch, retrain
+from s3lora.repair.methods.registry import METHODS
 from s3lora.repair.repairing import repair
 from s3lora.repair.results import Repair, RepairLimits
 from tests.repair.subjects import change, made
@@ -41,6 +43,17 @@ class FirstLetters:
 
     def refused(self, answer: str) -> bool:
         return answer[:1] not in self.letters
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let methods learn refusals and nothing else, and fast: what steers a tiny model within a test."""
+    for method in (gates, patch, retrain):
+        steps = dataclasses.replace(method.STEPS, rate=0.1, harmless_weight=0.0, task_weight=0.0)
+        monkeypatch.setattr(method, "STEPS", steps)
+        for known in METHODS.values():
+            if known.__module__ == method.__name__:
+                monkeypatch.setitem(METHODS, known.name, dataclasses.replace(known, settings=({},)))
 
 
 #: A tiny model is hardly steered, so that nothing is asked but fewer answers.
@@ -89,6 +102,7 @@ def test_an_adapter_is_repaired_and_written(tmp_path: Path, data: RepairData):
 
 
 @pytest.mark.parametrize("method", ["gates", "patch", "gates+patch", "retrain", "prune"])
+@pytest.mark.usefixtures("eager")
 def test_every_method_goes_through(method: str, tmp_path: Path, data: RepairData):
     base, folder = made(tmp_path, scale=0.1)
     found = run(base, folder, data, method=method, strength=1.0, out=tmp_path / "out", force=True)
@@ -117,6 +131,7 @@ def test_auto_tries_the_control_first_and_the_same_twice_is_the_same(tmp_path: P
         assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
 
 
+@pytest.mark.usefixtures("eager")
 def test_the_rank_is_kept_where_that_is_asked_for(tmp_path: Path, data: RepairData):
     base, folder = made(tmp_path, scale=0.1)
     more = {"method": "patch", "strength": 1.0, "keep_rank": True, "force": True}
