@@ -178,8 +178,11 @@ def directives() -> list[str]:
 
 
 def test_public_names_are_documented() -> None:
-    public = [name for name in directives() if not name.startswith(("evaluate.", "fleet."))]
-    assert sorted([*(name.rpartition(".")[2] for name in public), "__version__"]) == sorted(s3lora.__all__)
+    offered = {"repair", *(name for name, home in s3lora._HOME.items() if home.startswith("s3lora.repair."))}
+    documented = {name.rpartition(".")[2]: name for name in directives()}
+    public = [name for name in directives() if not name.startswith(("evaluate.", "fleet.", "repair."))]
+    assert offered.issubset(documented)
+    assert sorted([*(name.rpartition(".")[2] for name in public), *offered, "__version__"]) == sorted(s3lora.__all__)
     assert "`__version__`" in API.read_text(encoding="utf-8")
     for path in public:
         module, _, name = path.rpartition(".")
@@ -188,7 +191,7 @@ def test_public_names_are_documented() -> None:
 
 def test_the_names_of_the_extras_import() -> None:
     """They are public by their full path, not as `s3lora.…`: importing s3lora must stay light."""
-    names = [name for name in directives() if name.startswith(("evaluate.", "fleet."))]
+    names = [name for name in directives() if name.startswith(("evaluate.", "fleet.", "repair."))]
     assert len(names) >= 20
     for path in names:
         module, _, name = path.rpartition(".")

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from s3lora.measure.scan import ModuleScan, Scan, scan
     from s3lora.repair.build_data import repair_data
     from s3lora.repair.data import RepairData
+    from s3lora.repair.repairing import repair
+    from s3lora.repair.results import Repair, RepairLimits
     from s3lora.rewrite.modes import Clip, Mode, Remove, Scale, Zero
     from s3lora.rewrite.provenance import Provenance, read_provenance
     from s3lora.rewrite.prune import Pruned, prune, write_pruned
@@ -77,7 +79,9 @@ _HOME = {
     "Provenance": "s3lora.rewrite.provenance",
     "Pruned": "s3lora.rewrite.prune",
     "Remove": "s3lora.rewrite.modes",
+    "Repair": "s3lora.repair.results",
     "RepairData": "s3lora.repair.data",
+    "RepairLimits": "s3lora.repair.results",
     "S3LoRAError": "s3lora.errors",
     "Scale": "s3lora.rewrite.modes",
     "Scaling": "s3lora.adapter.model",
@@ -136,7 +140,9 @@ __all__ = [
     "Provenance",
     "Pruned",
     "Remove",
+    "Repair",
     "RepairData",
+    "RepairLimits",
     "S3LoRAError",
     "Scale",
     "Scaling",
@@ -157,6 +163,7 @@ __all__ = [
     "open_adapter",
     "prune",
     "read_provenance",
+    "repair",
     "repair_data",
     "restore",
     "scan",
@@ -170,6 +177,8 @@ def __getattr__(name: str) -> object:
 
     So the command line can say how many threads NumPy's BLAS may start before NumPy is imported.
     """
+    if name == "repair":  # a package that can be called
+        return importlib.import_module("s3lora.repair")
     if name not in _HOME:
         raise AttributeError(f"module 's3lora' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

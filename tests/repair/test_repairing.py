@@ -172,6 +172,11 @@ def test_what_the_base_decides_is_refused_before_the_model_is_loaded(
         run(tmp_path / "no-such-model", folder, data)
 
 
+def test_it_is_called_as_the_package(tmp_path: Path, data: RepairData):
+    with pytest.raises(UsageError, match="a strength says nothing without a method"):
+        s3lora.repair(tmp_path, str(tmp_path), data, strength=0.5)
+
+
 @pytest.mark.parametrize("strength", [0.0, -1.0, 1.5, float("nan")])
 def test_an_impossible_strength(strength: float, tmp_path: Path, data: RepairData):
     with pytest.raises(UsageError, match="strength"):
