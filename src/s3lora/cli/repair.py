@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,8 +181,9 @@ def _check_folders(path: str, output: str, options: dict[str, Any]) -> None:
     """Raise before anything is measured if something cannot be written."""
     report = options["report"]
     if report is not None and report.strip():
-        inside = Path(output).resolve()
-        if inside in (Path(report).resolve(), *Path(report).resolve().parents):
+        # realpath, for resolve() raises on a loop of links
+        inside = Path(os.path.realpath(report))
+        if Path(os.path.realpath(output)) in (inside, *inside.parents):
             raise UsageError("--report lies in the folder of --output", fix="give it a folder of its own")
     check_target(Path(output), Path(path), force=options["force"])
     check_folder(report, option="--report")
