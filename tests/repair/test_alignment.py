@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import s3lora.repair.alignment as tested
+from s3lora.adapter.open import open_adapter
 from s3lora.errors import NonFiniteError, UsageError
 from s3lora.repair.alignment import AlignmentChange, changes, seed_of
+from s3lora.repair.modules import repairable
 from tests.reference.unaligned import alignment
 from tests.repair.pairs import SHAPES, TALL, model_folder, quiet, random_adapter, random_weights, subject_of
 from tests.support import dtype_of
@@ -103,3 +105,18 @@ def test_weights_that_are_not_finite_are_told(tmp_path: Path, bad: float) -> Non
     unaligned = model_folder(tmp_path / "bad", weights)
     with pytest.raises(NonFiniteError, match=f"{TALL}.*NaN or infinity"):
         list(changes(subject.base, unaligned, adapter.modules, quiet))
+
+
+def test_folders_of_real_models_give_the_difference_of_their_weights(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from tests.tiny_adapters import MODULES, tiny_adapter
+    from tests.tiny_model import tiny_folder, tiny_llama
+
+    base, unaligned = (str(tiny_folder(tmp_path / str(seed), seed=seed)) for seed in (0, 1))
+    after, before = (tiny_llama(seed).state_dict() for seed in (0, 1))
+    with open_adapter(tiny_adapter(Path(base), tmp_path / "adapter")) as adapter:
+        found = list(changes(base, unaligned, repairable(adapter), quiet))
+    assert {module.path for module, _ in found} == set(MODULES)
+    for module, change in found:
+        v = (after[f"{module.path}.weight"] - before[f"{module.path}.weight"]).double().numpy()
+        assert np.allclose(change.times(np.eye(module.n)), v, atol=1e-6)

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3lora.repair.canonical import directions_of, factors_of
+from s3lora.adapter.open import open_adapter
+from s3lora.errors import NonFiniteError
+from s3lora.repair.canonical import canonical, directions_of, factors_of
 from tests.reference.dense import delta
+from tests.repair.pairs import write_peft
 from tests.support import factors
 
 SIZES = st.integers(1, 7)
@@ -50,3 +56,14 @@ def test_an_update_of_zero_has_zero_factors() -> None:
         found = directions_of(a, left, scaling)
         assert not found.sigma.any()
         assert not (np.abs(factors_of(found, scaling, rank=2)[1]) > 0).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_factors_that_are_not_finite_are_told_by_their_module(tmp_path: Path, bad: float) -> None:
+    a, b = factors(5, 6, 2)
+    b[1, 1] = bad
+    with (
+        open_adapter(write_peft(tmp_path, {"layers.0.q_proj": (a, b)})) as adapter,
+        pytest.raises(NonFiniteError, match=r"layers\.0\.q_proj \(5 × 6\): holds NaN or infinity"),
+    ):
+        canonical(adapter.modules[0])

@@ -27,13 +27,6 @@ class BaseWeights:
     """The weight matrices of one base model.
 
     The files are open until `close`. Their headers are checked in full; a matrix is read when it is asked for.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     BaseWeights(folder)
-    Traceback (most recent call last):
-        ...
-    s3lora.evaluate.loading.ModelError: ...: the folder has no config.json, so it is no model
     """
 
     def __init__(self, base: str) -> None:
@@ -45,7 +38,8 @@ class BaseWeights:
         self.name = base
         folder = _folder(base)
         config = folder / "config.json"
-        self._kind = parsed_config(raw_config(config), config.name).get("model_type")
+        kind = parsed_config(raw_config(config), config.name).get("model_type")
+        self._turned = isinstance(kind, str) and kind in TRANSPOSED
         with ExitStack() as opened:
             self._tensors: dict[str, StoredTensor] = {}
             for file in open_weights(_weights(folder, base)):
@@ -68,8 +62,7 @@ class BaseWeights:
             fix = "give the model in bfloat16, float16 or float32"
             raise UnsupportedAdapterError(f"its weight is stored as {tensor.dtype}", **where, fix=fix)
         wanted = (module.m, module.n)
-        square = module.m == module.n
-        if tensor.shape == wanted and not (square and self._kind in TRANSPOSED):
+        if tensor.shape == wanted and not (self._turned and module.m == module.n):
             return tensor.matrix()
         if tensor.shape == wanted[::-1]:
             return tensor.matrix(lambda stored: stored.T)
@@ -133,7 +126,8 @@ def _weights(folder: Path, base: str) -> Path:
     found = next((folder / name for name in MODEL_WEIGHTS if (folder / name).exists()), None)
     if found is None:
         looked = " or ".join(MODEL_WEIGHTS)
-        raise ModelError(f"the folder has no weights as safetensors ({looked})", file=base)
+        fix = "save the model again by save_pretrained, which writes them"
+        raise ModelError(f"the folder has no weights as safetensors ({looked})", file=base, fix=fix)
     return found
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from s3lora.adapter.model import LoraModule
 from s3lora.adapter.tensor import Array
+from s3lora.errors import NonFiniteError
 
 
 class Directions(NamedTuple):
@@ -21,8 +22,15 @@ class Directions(NamedTuple):
 
 
 def canonical(module: LoraModule) -> Directions:
-    """Return the directions of a module; each u_k has a positive number where it is largest, so signs are fixed."""
-    return directions_of(module.A.array(), module.B.array(), module.scaling.value)
+    """Return the directions of a module; each u_k has a positive number where it is largest, so signs are fixed.
+
+    Raises NonFiniteError for NaN or infinity.
+    """
+    a, b = (factor.array().astype(np.float64) for factor in (module.A, module.B))
+    if not all(np.isfinite(part).all() for part in (a, b, module.scaling.value)):
+        fix = "the training diverged or the file is damaged"
+        raise NonFiniteError("holds NaN or infinity", module=module.path, shape=(module.m, module.n), fix=fix)
+    return directions_of(a, b, module.scaling.value)
 
 
 def directions_of(a: Array, b: Array, scaling: float) -> Directions:
