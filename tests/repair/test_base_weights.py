@@ -126,13 +126,13 @@ def test_a_damaged_file_is_refused_and_closed(tmp_path: Path) -> None:
 
 
 def test_a_name_is_looked_for_in_the_cache_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub = pytest.importorskip("huggingface_hub")
+    constants = pytest.importorskip("huggingface_hub.constants")
     snapshot = tmp_path / "models--some--model" / "snapshots" / "abc"
     model_folder(snapshot, {"a.weight": weight()})
     refs = tmp_path / "models--some--model" / "refs"
     refs.mkdir()
     (refs / "main").write_text("abc")
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with BaseWeights("some/model") as base:
         assert np.array_equal(base.matrix(module("a", 3, 4)), weight())
     with pytest.raises(ModelError, match=r"some/other: .*not in the cache.*hf download some/other"):

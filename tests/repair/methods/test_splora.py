@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3lora.repair.alignment import AlignmentChange
+from s3lora.repair.alignment import AlignmentChange, changes, seed_of
 from s3lora.repair.canonical import Directions, canonical
 from s3lora.repair.methods.splora import SPLORA, e_diem
 from tests.reference import unaligned as reference
@@ -20,6 +20,20 @@ def test_the_score_is_that_of_the_whole_matrices_up_to_sampling(tmp_path: Path) 
             dense = reference.e_diem(delta_of(module), v, 1, samples=2000)
             # Mean and spread of 2,000 samples are good to about 1 part in 40.
             assert abs(found - dense) < 0.08 + 0.08 * abs(dense), module.path
+
+
+def test_of_the_same_samples_the_score_is_exactly_the_formula(tmp_path: Path) -> None:
+    with random_adapter(tmp_path / "adapter") as adapter:
+        module = adapter.modules[0]
+        v = change_of(module.path)
+        u, sigma, vt = canonical(module)
+        generator = np.random.default_rng([5])
+        samples = [np.linalg.qr(generator.standard_normal(u.shape))[0] * sigma @ vt for _ in range(4)]
+        distances = np.array([reference.distance(sample, v) for sample in samples])
+        spread = np.sqrt(((distances - distances.mean()) ** 2).sum() / 3)
+        expected = (reference.distance(delta_of(module), v) - distances.mean()) / spread
+        found = e_diem(canonical(module), AlignmentChange(v, np.zeros_like(v)), [5], samples=4)
+    assert np.isclose(found, expected, rtol=1e-9)
 
 
 def test_the_samples_differ_as_the_released_ones_do_not(tmp_path: Path) -> None:
@@ -56,7 +70,11 @@ def test_where_all_directions_are_moved_alike_no_module_stands_out() -> None:
 def test_it_removes_the_modules_of_the_highest_score_and_as_many_as_asked(tmp_path: Path, count: int) -> None:
     with random_adapter(tmp_path / "adapter") as adapter:
         subject = subject_of(tmp_path, adapter)
-        ranked = [module.path for module in SPLORA.learn(subject, {"count": 3}, quiet).modules]
+        scores = {
+            module.path: e_diem(canonical(module), change, seed_of(subject.seed, module.path))
+            for module, change in changes(subject.base, subject.unaligned, adapter.modules, quiet)
+        }
+        ranked = sorted(scores, key=lambda path: -scores[path])
         learned = SPLORA.learn(subject, {"count": count}, quiet)
         assert [module.path for module in learned.modules] == ranked[:count]
         after = deltas(adapter, learned.at(1.0))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import s3lora.repair.methods.subspace as tested
+from s3lora.adapter.open import open_adapter
 from s3lora.repair.alignment import AlignmentChange, Leading
 from s3lora.repair.canonical import canonical
 from s3lora.repair.methods.subspace import RANDOM_SUBSPACE, SUBSPACE, cut
@@ -24,7 +25,9 @@ from tests.repair.pairs import (
     quiet,
     random_adapter,
     subject_of,
+    write_peft,
 )
+from tests.support import factors
 
 
 @again
@@ -93,6 +96,15 @@ def test_the_rank_grows_to_twice_that_of_the_file_where_it_must(tmp_path: Path) 
     with random_adapter(tmp_path / "adapter") as adapter:
         new = SUBSPACE.learn(subject_of(tmp_path, adapter), {"size": 3}, quiet).at(0.5)
     assert {path: one.rank for path, one in new.modules.items()} == {path: 2 * r for path, (_, _, r) in SHAPES.items()}
+
+
+def test_factors_of_more_columns_than_the_update_needs_keep_their_rank(tmp_path: Path) -> None:
+    a, b = factors(12, 12, 2)
+    b[:, 1] = 2 * b[:, 0]  # exactly
+    with open_adapter(write_peft(tmp_path / "adapter", {SQUARE: (a, b)})) as adapter:
+        new = SUBSPACE.learn(subject_of(tmp_path, adapter), {"size": 12}, quiet).at(0.5).modules[SQUARE]
+        assert new.rank == adapter.modules[0].rank == 2
+        assert np.allclose(delta_of(adapter.modules[0], new), delta_of(adapter.modules[0]), atol=1e-5)
 
 
 def test_the_control_has_the_size_of_the_subspace_and_not_its_directions(tmp_path: Path) -> None:
