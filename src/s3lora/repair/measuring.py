@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
+from s3lora.evaluate.chat import Decoding
 from s3lora.evaluate.likelihood import LossSuite
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.refusals import RefusalJudge
@@ -25,6 +26,8 @@ ASR, LOSS = (SAFETY, "asr"), (TASK, "loss")
 #: Tokens of the adapter's own answers on its task.
 ANSWER_TOKENS = 128
 BASE, ADAPTER = "base", "adapter"
+#: How answers are drawn where strengths are chosen: their openings tell refusals, and are asked for many times.
+OPENINGS = Decoding(max_new_tokens=32)
 
 
 def task_suite(model: LocalModel, attached: Attached, task: TaskPrompts, name: str = TASK) -> LossSuite:
@@ -58,10 +61,11 @@ class PartBench:
         seed: int,
         advance: Advance | None,
         expected: int,
+        decoding: Decoding = DECODING,
     ) -> PartBench:
         """Make the suites of a part; the adapter answers its task at once where there are no references."""
         task = task_suite(model, attached, part.task)
-        safety = SafetySuite(part.harmful, part.harmless, refusals, DECODING)
+        safety = SafetySuite(part.harmful, part.harmless, refusals, decoding)
         cheap = Bench([task], store, seed=seed)
         whole = Bench([safety, task], store, seed=seed, expected=expected, advance=advance)
         return cls(model, attached, refusals, cheap, whole)
