@@ -103,7 +103,7 @@ TEXTS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), made=TEXTS, seed=st.integers(0, 3))
 def test_the_same_file_in_another_order(
     data: st.DataObject, made: list[tuple[str, str]], seed: int, tmp_path: Path

@@ -122,10 +122,10 @@ def _check_apart(harmful: PromptSet, harmless: PromptSet) -> None:
 
 def _cut(data: Prompts, sizes: Sequence[int], seed: int) -> list[Prompts]:
     """Cut a set that is in the order of its digests."""
-    cut = parts(data.items, sizes, seed)
+    items = data.items
     drawn = [
-        [part[i] for i in draw([data.items[i] for i in part], n, seed, "prompts")] if n else []
-        for part, n in zip(cut, sizes, strict=True)
+        [part[i] for i in draw([items[i] for i in part], n, seed, "prompts")] if n else []
+        for part, n in zip(parts(items, sizes, seed), sizes, strict=True)
     ]
     return [data.subset(part) for part in drawn]
 

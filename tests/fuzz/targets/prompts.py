@@ -11,6 +11,7 @@ from s3lora.evaluate.planning.loader import read_tasks
 from s3lora.evaluate.prompts import read_prompts
 from s3lora.evaluate.references import read_references
 from s3lora.evaluate.refusals import read_refusals
+from s3lora.repair.task_data import read_task
 from tests.fuzz.contract import BrokenContract, untouched
 from tests.fuzz.draw import Draw
 from tests.fuzz.target import Target
@@ -22,7 +23,7 @@ def _chosen(file: Path) -> object:
     return read_prompts(file, choice, "harmful")
 
 
-READERS = (read_prompts, read_references, read_refusals, read_tasks, _chosen)
+READERS = (read_prompts, read_references, read_refusals, read_tasks, _chosen, read_task)
 ENDINGS = (".jsonl", ".csv", ".json", ".txt", ".tsv", "")
 
 
@@ -54,6 +55,8 @@ def _seeds() -> Sequence[bytes]:
         b"\1\0" + b'{"question": "a", "choices": ["b", "c"], "answer": 1}\n{"question": "a", "answer": "b #### 2"}',
         b"\3\0" + b'{"question": "a", "answer": {"value": "b"}, "context": [["t", ["s"]]]}',
         b"\4\0" + b'{"text": "a", "label": "unsafe", "tags": {"x": true}}\n{"text": "b", "label": "safe"}',
+        b"\5\0" + b'{"prompt": "a", "completion": [{"role": "assistant", "content": "b"}]}',
+        b"\5\0" + b'{"instruction": "a", "input": "b", "output": "#E1 = LLM[c]"}\n{"question": "a", "plan": "b"}',
         b"\2\2" + b'{"name": "n", "version": "1", "prefixes": ["I cannot", "Sorry"], "matching": "prefix"}',
     )
 
