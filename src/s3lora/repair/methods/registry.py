@@ -8,7 +8,10 @@ from s3lora.repair.methods.method import RepairMethod
 from s3lora.repair.methods.patch import Patch
 from s3lora.repair.methods.prune import Prune
 from s3lora.repair.methods.retrain import Retrain
+from s3lora.repair.methods.safelora import SAFELORA
 from s3lora.repair.methods.shrink import Shrink
+from s3lora.repair.methods.splora import SPLORA
+from s3lora.repair.methods.subspace import RANDOM_SUBSPACE, SUBSPACE
 
 GATED_PATCH = Patch(
     name="gates+patch",
@@ -17,7 +20,11 @@ GATED_PATCH = Patch(
     gated=True,
 )
 METHODS: dict[str, RepairMethod] = {
-    method.name: method for method in (Shrink(), Prune(), Gates(), Patch(), GATED_PATCH, Retrain())
+    method.name: method
+    for method in (
+        *(Shrink(), Prune(), Gates(), Patch(), GATED_PATCH, Retrain()),
+        *(SUBSPACE, RANDOM_SUBSPACE, SAFELORA, SPLORA),
+    )
 }
 #: What `auto` tries, in this order; the first is the control.
 AUTO = ("shrink", "gates", "patch", "gates+patch")
