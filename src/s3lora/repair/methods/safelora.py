@@ -22,7 +22,7 @@ from s3lora.repair.alignment import AlignmentChange, changes
 from s3lora.repair.canonical import canonical
 from s3lora.repair.methods.method import Need, RepairSubject
 from s3lora.repair.modules import repairable
-from s3lora.rewrite.factors import NewFactors, rounded
+from s3lora.rewrite.factors import NO_FACTORS, NewFactors, rounded
 from s3lora.spectrum.tall import Float
 
 #: τ: what the paper uses, and a wider choice.
@@ -50,11 +50,11 @@ class SafeLoraLearned:
     def at(self, strength: float) -> NewFactors:
         """Return (1 − t)·B + t·C·B beside the A of the file, so ΔW(t) = (1 − t)·ΔW + t·C·ΔW; none at strength 0."""
         if not strength:
-            return NewFactors()
+            return NO_FACTORS
         found = {}
         for one in self.modules:
-            a, b = (factor.array().astype(np.float64) for factor in (one.module.A, one.module.B))
-            found[one.module.path] = rounded(one.module, a, (1 - strength) * b + strength * one.projected)
+            b = (1 - strength) * one.module.B.array().astype(np.float64) + strength * one.projected
+            found[one.module.path] = rounded(one.module, one.module.A.array(), b)
         return NewFactors(found)
 
 

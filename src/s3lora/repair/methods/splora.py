@@ -23,7 +23,7 @@ from s3lora.repair.alignment import AlignmentChange, changes, seed_of
 from s3lora.repair.canonical import Directions, canonical
 from s3lora.repair.methods.method import Need, RepairSubject
 from s3lora.repair.modules import repairable
-from s3lora.rewrite.factors import NewFactors, rounded
+from s3lora.rewrite.factors import NO_FACTORS, NewFactors, rounded
 from s3lora.spectrum.tall import Float
 
 SAMPLES = 50
@@ -46,13 +46,11 @@ class SPLoraLearned:
     def at(self, strength: float) -> NewFactors:
         """Return (1 − t)·B beside the A of the file: nothing is left at strength 1, and nothing changes at 0."""
         if not strength:
-            return NewFactors()
+            return NO_FACTORS
         rest = 1 - strength
-        found = {}
-        for module in self.modules:
-            a, b = (factor.array().astype(np.float64) for factor in (module.A, module.B))
-            found[module.path] = rounded(module, a, rest * b, bias=rest)
-        return NewFactors(found)
+        return NewFactors(
+            {m.path: rounded(m, m.A.array(), rest * m.B.array().astype(np.float64), rest) for m in self.modules}
+        )
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from s3lora.repair.alignment import AlignmentChange, Leading, changes, seed_of
 from s3lora.repair.canonical import Directions, canonical, directions_of, factors_of
 from s3lora.repair.methods.method import Need, RepairSubject
 from s3lora.repair.modules import repairable
-from s3lora.rewrite.factors import NewFactor, NewFactors, rounded
+from s3lora.rewrite.factors import NO_FACTORS, NewFactor, NewFactors, rounded
 from s3lora.spectrum.tall import Float
 
 #: κ: a part that holds all of an update is damped to a tenth, one with a tenth of it to a half. A finer choice is left
@@ -91,7 +91,7 @@ class SubspaceLearned:
     def at(self, strength: float) -> NewFactors:
         """Return the new factors, of rank 2r at most; none at strength 0."""
         if not strength:
-            return NewFactors()
+            return NO_FACTORS
 
         def left(energy: float) -> float:
             return 1 - strength * (1 - 1 / (1 + self.kappa * energy))
