@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,3 +77,10 @@ def regauged(folder: Path, target: Path, seed: int = 0) -> Path:
     )
     (target / "adapter_config.json").write_bytes((folder / "adapter_config.json").read_bytes())
     return target
+
+
+def refusing_list(path: Path, letters: str = "]Yf") -> Path:
+    """Write a list by which every answer refuses that does not begin with one of these letters, and return its path."""
+    prefixes = [chr(i) for i in range(33, 127) if chr(i) not in letters]
+    path.write_text(json.dumps({"name": "letters", "version": "1", "prefixes": prefixes}))
+    return path
