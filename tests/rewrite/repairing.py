@@ -14,7 +14,6 @@ from s3lora.rewrite.repaired import write_repaired
 from tests.planning import PREFIX, tensors_of
 from tests.support import factors
 
-NOTHING = NewFactors()
 Q0, V0, Q1, V1 = (f"model.layers.{i}.self_attn.{p}_proj" for i in (0, 1) for p in "qv")
 SHAPES = {Q0: (48, 32, 4), V0: (24, 32, 4), Q1: (48, 32, 4), V1: (24, 32, 4)}
 HOW = RepairFields(

@@ -24,13 +24,13 @@ from s3lora import (
     scan,
 )
 from s3lora.adapter.peft_config import alpha_of
-from s3lora.rewrite.factors import NewFactor, NewFactors
+from s3lora.rewrite.factors import NO_FACTORS, NewFactor, NewFactors
 from s3lora.rewrite.loaders import LOADERS
 from s3lora.rewrite.repair_record import RepairFields
 from s3lora.rewrite.repaired import repaired, write_repaired
 from tests.adapter.test_write import beside, listing, sharded
 from tests.planning import PREFIX, config_of, dense, tensors_of
-from tests.rewrite.repairing import HOW, NOTHING, Q0, Q1, SHAPES, V0, V1, matches, new_factor, repair_to
+from tests.rewrite.repairing import HOW, Q0, Q1, SHAPES, V0, V1, matches, new_factor, repair_to
 from tests.support import dtype_of, factors, make_adapter, shared, write_safetensors
 
 
@@ -52,8 +52,8 @@ def test_what_is_written_is_what_was_made(tmp_path: Path, ranks, dtype: str):
 def test_nothing_to_change_is_the_identity(tmp_path: Path, loader: str):
     source = make_adapter(tmp_path / "a", SHAPES, dtype="bfloat16")
     with open_adapter(source) as adapter:
-        record, _ = write_repaired(adapter, NOTHING, RepairFields(method="gates", strength=0.0), tmp_path / "b")
-    matches(tmp_path / "b", NOTHING, source)
+        record, _ = write_repaired(adapter, NO_FACTORS, RepairFields(method="gates", strength=0.0), tmp_path / "b")
+    matches(tmp_path / "b", NO_FACTORS, source)
     assert config_of(tmp_path / "b") == config_of(source)
     assert record.done == "no module changed by gates at strength 0"
 
@@ -213,6 +213,20 @@ def test_fused_experts_are_kept_as_they_are(tmp_path: Path):
             repaired(before, NewFactors({expert.path: new_factor(expert, expert.rank + 1)}))
 
 
+def test_a_convolution_keeps_its_rank_and_its_kernel(tmp_path: Path):
+    kernels = {
+        "conv_in.lora_A.weight": np.ones((2, 3, 3, 3), np.float32),
+        "conv_in.lora_B.weight": np.ones((5, 2, 1, 1), np.float32),
+    }
+    source = make_adapter(tmp_path / "a", {Q0: (8, 8, 2)}, heads=kernels)
+    out, made = repair_to(source, tmp_path / "b", {"conv_in": 0})
+    new = made.modules["conv_in"]
+    after = tensors_of(out)[f"{PREFIX}conv_in.lora_A.weight"]
+    assert np.array_equal(after, new.A.reshape(2, 3, 3, 3))
+    with pytest.raises(UnsupportedAdapterError, match="stored as one matrix each"):
+        repair_to(source, tmp_path / "c", {"conv_in": 3})
+
+
 def test_what_a_wrapper_put_before_the_keys_is_taken_off(tmp_path: Path):
     source = make_adapter(tmp_path / "a", {Q0: (8, 8, 2), V0: (8, 8, 2)})
     plain = tensors_of(source)
@@ -243,12 +257,12 @@ def test_refusals(tmp_path: Path):
             with pytest.raises(UsageError, match="do not fit"):
                 repaired(adapter, NewFactors({first.path: bad}))
         with pytest.raises(UsageError, match="no loader 'onnx'"):
-            repaired(adapter, NOTHING, loader="onnx")
+            repaired(adapter, NO_FACTORS, loader="onnx")
         wild = NewFactor(np.full_like(good.A, np.nan), good.B)
         with pytest.raises(OutputError, match="not finite"):
             write_repaired(adapter, NewFactors({first.path: wild}), HOW, tmp_path / "b")
         with pytest.raises(UsageError, match="strength of 2"):
-            write_repaired(adapter, NOTHING, RepairFields(method="x", strength=2.0), tmp_path / "b")
+            write_repaired(adapter, NO_FACTORS, RepairFields(method="x", strength=2.0), tmp_path / "b")
     for init in ("pissa", "olora"):
         other = make_adapter(tmp_path / init, SHAPES, config={"init_lora_weights": init})
         with pytest.raises(UnsupportedAdapterError, match="path_initial_model_for_weight_conversion"):

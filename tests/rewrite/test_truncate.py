@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3lora import open_adapter
-from s3lora.rewrite.factors import NewFactor, NewFactors, rounded
+from s3lora.rewrite.factors import NO_FACTORS, NewFactor, NewFactors, rounded
 from s3lora.rewrite.truncate import truncate
-from tests.rewrite.repairing import NOTHING, Q0, Q1, SHAPES, V0, new_factor
+from tests.rewrite.repairing import Q0, Q1, SHAPES, V0, new_factor
 from tests.support import make_adapter
 
 
@@ -43,11 +43,11 @@ def test_it_is_the_nearest_of_that_rank_and_tells_what_is_lost(tmp_path: Path, c
 
 def test_nothing_of_a_higher_rank_loses_nothing(tmp_path: Path):
     with open_adapter(make_adapter(tmp_path / "a", SHAPES)) as adapter:
-        assert truncate(NOTHING, adapter) == (NOTHING, 0.0)
+        assert truncate(NO_FACTORS, adapter) == (NO_FACTORS, 0.0)
         lower = NewFactors({Q0: new_factor(adapter.modules[0], 2)})
         assert truncate(lower, adapter) == (lower, 0.0)
     with open_adapter(make_adapter(tmp_path / "b", SHAPES, zero_b=SHAPES)) as adapter:
-        assert truncate(NOTHING, adapter)[1] == 0.0
+        assert truncate(NO_FACTORS, adapter)[1] == 0.0
 
 
 @given(st.integers(0, 99), st.sampled_from(["float32", "bfloat16"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -182,16 +181,13 @@ def with_ranks(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> dict
 
 
 def alpha_of(scaling: float, rank: int) -> int | float:
-    """Return the alpha for which alpha / rank is the scaling, to the last bit where there is one.
+    """Return the alpha for which alpha / rank is the scaling: a whole number where one gives just that.
 
     >>> alpha_of(2.0, 6), alpha_of(0.25, 66), alpha_of(8 / 3, 8)
     (12, 16.5, 21.333333333333332)
     """
     alpha = scaling * rank
-    if round(alpha) and round(alpha) / rank == scaling:
-        return round(alpha)
-    near = (alpha, math.nextafter(alpha, 0.0), math.nextafter(alpha, math.inf))
-    return next((one for one in near if one / rank == scaling), alpha)
+    return round(alpha) if round(alpha) / rank == scaling else alpha
 
 
 def _most_frequent(values: Iterable[Number]) -> Number:
