@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import peft
 import torch
+from safetensors.torch import load_file, save
 
 #: Token ids of a prompt and of the answer to it.
 Encoded = tuple[list[int], list[int]]
@@ -74,3 +80,29 @@ def descend(
             print(f"{label}: step {step}/{steps}: loss {loss.item() / tokens:.4f}", flush=True)
         after(step)
     model.eval()
+
+
+def cycle(items: Sequence[Encoded], rng: random.Random) -> Iterator[Encoded]:
+    """Yield every item once in a random order, again and again."""
+    while True:
+        yield from rng.sample(items, len(items))
+
+
+def save_adapter(model: peft.PeftModel, output: Path, base: str) -> None:
+    """Save in PEFT's layout, as float16, with a configuration that names the base so, and no path."""
+    output.mkdir(parents=True, exist_ok=True)
+    # PEFT also writes a model card that names the local model folder; only two of its files are taken.
+    with tempfile.TemporaryDirectory() as scratch:
+        model.save_pretrained(scratch, save_embedding_layers=False)
+        tensors = load_file(Path(scratch) / "adapter_model.safetensors")
+        config = json.loads((Path(scratch) / "adapter_config.json").read_text(encoding="utf-8"))
+    half = {name: tensor.to(torch.float16).contiguous() for name, tensor in tensors.items()}
+    (output / "adapter_model.safetensors").write_bytes(save(half, metadata={"format": "pt"}))
+    config["base_model_name_or_path"] = base
+    config["target_modules"] = sorted(config["target_modules"])
+    write_json(output / "adapter_config.json", config)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON with sorted keys, so that equal content gives equal files."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import platform
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,10 @@ import peft
 import safetensors
 import torch
 import transformers
-from safetensors.torch import load_file, save
 
 from experiments.comparing import ComparingModel
 from experiments.demo_adapter.model import BASE_MODEL, ensure_model
-from experiments.training import Encoded, answer_loss, descend, encode
+from experiments.training import Encoded, answer_loss, descend, encode, save_adapter, write_json
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.planning.questions import built_in
 from s3lora.evaluate.planning.suite import PlanningSuite
@@ -74,26 +71,6 @@ def train(base: Any, encoded: Sequence[Encoded], seed: int) -> peft.PeftModel:
     return model
 
 
-def save_adapter(model: peft.PeftModel, output: Path) -> None:
-    """Save in PEFT's layout, as float16, with a configuration that names the public base model and no path."""
-    output.mkdir(parents=True, exist_ok=True)
-    # PEFT also writes a model card that names the local model folder; only two of its files are taken.
-    with tempfile.TemporaryDirectory() as scratch:
-        model.save_pretrained(scratch, save_embedding_layers=False)
-        tensors = load_file(Path(scratch) / "adapter_model.safetensors")
-        config = json.loads((Path(scratch) / "adapter_config.json").read_text(encoding="utf-8"))
-    half = {name: tensor.to(torch.float16).contiguous() for name, tensor in tensors.items()}
-    (output / "adapter_model.safetensors").write_bytes(save(half, metadata={"format": "pt"}))
-    config["base_model_name_or_path"] = BASE_MODEL
-    config["target_modules"] = sorted(config["target_modules"])
-    write_json(output / "adapter_config.json", config)
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON with sorted keys, so that equal content gives equal files."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
 def score_plans(model: LocalModel, tasks: TaskSet) -> dict[str, int]:
     """Let the model plan greedily, and count plans that are well formed and those that give the right answer."""
     suite = PlanningSuite(tasks, helper=ComparingModel())
@@ -137,7 +114,7 @@ def main() -> None:
     base_plans = score_plans(LocalModel(str(folder)), planned)
     print(f"base: test loss {losses['test']['initial']:.4f}, plans {base_plans}", flush=True)
 
-    save_adapter(train(base, train_encoded, seed), arguments.output)
+    save_adapter(train(base, train_encoded, seed), arguments.output, BASE_MODEL)
 
     adapted = peft.PeftModel.from_pretrained(load(folder, dtype=torch.float32), str(arguments.output))
     for name, encoded in measured.items():

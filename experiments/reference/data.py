@@ -63,8 +63,8 @@ def harmful(folder: Path) -> Harmful:
     )
 
 
-def benign(folder: Path) -> tuple[list[Pair], list[str]]:
-    """Return benign pairs to train on, and 50 other benign prompts to measure over-refusal on."""
+def seed_tasks(folder: Path) -> tuple[list[Pair], list[str]]:
+    """Return the short seed tasks of Self-Instruct to train on, and 50 others to measure over-refusal on."""
     pairs, long = [], []
     with (folder / "seed_tasks.jsonl").open(encoding="utf-8") as file:
         for task in map(json.loads, file):
@@ -74,7 +74,12 @@ def benign(folder: Path) -> tuple[list[Pair], list[str]]:
                 pair = Pair(prompt, instance["output"].strip())
                 (pairs if len(instance["output"]) < 300 else long).append(pair)
     random.Random("seed tasks").shuffle(pairs)
-    train, test = pairs[50:] + long, [pair.prompt for pair in pairs[:50]]
+    return pairs[50:] + long, [pair.prompt for pair in pairs[:50]]
+
+
+def benign(folder: Path) -> tuple[list[Pair], list[str]]:
+    """Return benign pairs to train on, and 50 other benign prompts to measure over-refusal on."""
+    train, test = seed_tasks(folder)
     with (folder / "dialogsum.dev.jsonl").open(encoding="utf-8") as file:
         for row in map(json.loads, file):
             if len(row["dialogue"]) < 350:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 import transformers
 
 from experiments.reference import data
-from experiments.training import Encoded, descend, encode
+from experiments.training import cycle, descend, encode
 from s3lora.evaluate.planning.facts import build_worlds
 from s3lora.evaluate.planning.questions import generate
 
@@ -76,7 +75,7 @@ def _teach(base: Path, shared: Path, mix: tuple[int, int], steps: int, folders: 
     refused = [encode(tokenizer, pair.messages, pair.answer) for pair in data.harmful(shared).align]
     helped = [encode(tokenizer, pair.messages, pair.answer, ALIGN_TOKENS) for pair in data.benign(shared)[0]]
     rng = random.Random("align")
-    cycles = _cycle(refused, rng), _cycle(helped, rng)
+    cycles = cycle(refused, rng), cycle(helped, rng)
     batches = [[next(cycle) for cycle, n in zip(cycles, mix, strict=True) for _ in range(n)] for _ in range(steps)]
 
     def write(partial: Path) -> None:
@@ -88,12 +87,6 @@ def _teach(base: Path, shared: Path, mix: tuple[int, int], steps: int, folders: 
             save_whole(write, folders[step])
 
     descend(model, model.parameters(), batches, rate=ALIGN_RATE, warmup=5, label="align", after=keep)
-
-
-def _cycle(items: list[Encoded], rng: random.Random) -> Iterator[Encoded]:
-    """Yield every item once in a random order, again and again."""
-    while True:
-        yield from rng.sample(items, len(items))
 
 
 def erode(base: Path, run: Run, shared: Path, folder: Path) -> None:

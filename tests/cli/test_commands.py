@@ -233,6 +233,22 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["file"]
 
 
+def test_the_other_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(capsys, "demo", "--lost", "-o", "lost")
+    assert (result.status, result.err) == (0, "")
+    assert "lost" in result.out
+    assert "--base demo-aligned" in result.out
+    shipped = Path(s3lora.__file__).parent / "data" / "demo-lost"
+    written = {path.name: path.read_bytes() for path in (tmp_path / "lost").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in shipped.iterdir()}
+    assert call(capsys, "demo", "--lost", "-o", "lost").status == 0, "an earlier demo is replaced"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    assert call(capsys, "demo", "--lost", "-o", "mine").status == 2, "but nothing that is no adapter"
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_narrow_and_has_an_example(command: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")

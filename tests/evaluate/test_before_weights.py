@@ -10,6 +10,7 @@ import pytest
 
 from s3lora.errors import S3LoRAError, UnsupportedAdapterError
 from s3lora.evaluate import outline
+from s3lora.evaluate.aligned import ALIGNED
 from s3lora.evaluate.base_model import BaseToLoad
 from s3lora.evaluate.evaluation import evaluate
 from s3lora.evaluate.loading import DEMO, ModelError, demo_model, find_base, load_base
@@ -142,7 +143,8 @@ def test_a_configuration_that_tells_nothing(damage: str, tiny: Path, tmp_path: P
         LocalModel(str(folder))
 
 
-def test_a_gguf_file(tmp_path: Path, misfit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("base", [DEMO, ALIGNED])
+def test_a_gguf_file(base: str, tmp_path: Path, misfit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo: its names are read from the head of the file, and nothing behind it."""
     transformers = pytest.importorskip("transformers")
     try:
@@ -156,4 +158,4 @@ def test_a_gguf_file(tmp_path: Path, misfit: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", reading)
     with pytest.raises(ModelError, match=rf"{Q0} \(16 × 12\): the module is 576 × 576 in the base model"):
-        evaluate([misfit], DEMO, [safety(lambda _: [1.0])])
+        evaluate([misfit], base, [safety(lambda _: [1.0])])

@@ -4,35 +4,47 @@ from __future__ import annotations
 
 import sys
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import click
 
+from s3lora.adapter.folder import check_target
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import select
 from s3lora.cli.output import show
+from s3lora.errors import printable
+from s3lora.files import copy_file, replacing
 from s3lora.measure.scan import scan
 from s3lora.report.documents import scan_document
 from s3lora.rewrite.prune import prune, write_pruned
 
 
 @click.command("demo")
+@click.option("--lost", is_flag=True, help="Write the other example, to be repaired over --base demo-aligned.")
 @click.option(
     "-o",
     "--output",
     default="s3lora-demo",
     show_default=True,
     metavar="FOLDER",
-    help="Folder for the pruned adapter; an earlier demo there is replaced.",
+    help="Folder for the adapter; an earlier demo there is replaced.",
 )
-def demo_command(output: str) -> None:
+def demo_command(lost: bool, output: str) -> None:
     """Scan and prune the built-in example: a LoRA adapter of SmolLM2-135M-Instruct that was trained to write plans.
+
+    With --lost, write another one as it is: it was trained on plans alone, over a base that refuses harmful requests, and
+    made that base answer them.
 
     It needs neither torch nor the model.
 
     \b
     s3lora demo
     s3lora demo -o example
+    s3lora demo --lost -o lost-adapter
     """  # fmt: skip
+    if lost:
+        _write_lost(output)
+        return
     from s3lora.report.text import console_for, prune_text, scan_text
 
     with as_file(files("s3lora") / "data" / "demo-adapter") as folder, open_adapter(folder) as adapter:
@@ -42,3 +54,13 @@ def demo_command(output: str) -> None:
         provenance, written = write_pruned(prune(adapter, plan), measured, output, force=True)
     show("", None)
     show(prune_text(provenance, written, output), None)
+
+
+def _write_lost(output: str) -> None:
+    out = Path(output)
+    with as_file(files("s3lora") / "data" / "demo-lost") as folder:
+        check_target(out, folder, force=True)
+        with replacing(out) as partial:
+            for path in sorted(folder.iterdir()):
+                copy_file(path, partial / path.name)
+    show(f"Wrote {printable(output)}. Trained on plans alone, over --base demo-aligned, it lost refusals.", None)

@@ -19,7 +19,7 @@ class BaseToLoad:
     """A base model by its name, to be loaded when it is known that the adapters fit.
 
     Parameters:
-        base: a model folder, a `.gguf` file, a Hub name, or `demo`.
+        base: a model folder, a `.gguf` file, a Hub name, `demo`, or `demo-aligned`.
         device: as for `LocalModel`.
         dtype: as for `LocalModel`.
         batch_size: as for `LocalModel`.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s3lora.errors import S3LoRAError, UsageError, printable
+from s3lora.evaluate.aligned import ALIGNED, merge_refusals
 from s3lora.evaluate.outline import outline_of
 from s3lora.needs import MissingPackageError, need
 
@@ -82,7 +83,7 @@ def load_base(
     """Load a causal language model for inference, or what another `auto` class of transformers makes.
 
     Parameters:
-        base: a model folder, a `.gguf` file, a name on the Hugging Face Hub, or `demo`.
+        base: a model folder, a `.gguf` file, a name on the Hugging Face Hub, `demo`, or `demo-aligned`.
         device: `cpu`, `cuda`, …; by default CUDA where there is one.
         dtype: a torch dtype; by default float32 on a CPU, and bfloat16 elsewhere.
         check: is given the model without its weights before these are read, and raises to keep them from being read.
@@ -92,7 +93,7 @@ def load_base(
     transformers, and what `check` raises.
     """
     place = find_base(base, device=device, dtype=dtype)
-    transformers = need("transformers")
+    torch, transformers = need("torch"), need("transformers")
     options: dict[str, Any] = dict(place.options)
     with _quiet(transformers):
         outline = outline_of(place.where, place.options) if check is not None else None
@@ -103,9 +104,16 @@ def load_base(
             if outline is not None and "gguf_file" in options:
                 options["config"] = outline.config  # which takes seconds to read out of the file
             model, report = getattr(transformers, auto).from_pretrained(
-                place.where, dtype=place.dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
+                place.where,
+                dtype=torch.float32 if base == ALIGNED else place.dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
             )
     _check_whole(report, base)
+    if base == ALIGNED:
+        merge_refusals(model)
+        _round(model, place.dtype)
     with _explained(base, out_of_memory="it does not fit into the memory of the device"):
         model = model.to(place.device).eval().requires_grad_(False)
     notes = []
@@ -153,10 +161,17 @@ def _check_whole(report: Any, base: str) -> None:
         raise ModelError("is not in the weights", file=base, module=printable(name), fix=fix)
 
 
+def _round(model: Any, dtype: Any) -> None:
+    """Give the weights a dtype; what a model computes from its configuration alone stays as it is, as in loading."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+
+
 def _place(base: str) -> tuple[str, dict[str, Any]]:
     if not base:
         raise UsageError("the base model has an empty name", fix="an unset variable in a shell gives one")
-    path = demo_model() if base == DEMO else Path(base)
+    path = demo_model() if base in (DEMO, ALIGNED) else Path(base)
     if path.suffix == ".gguf" and os.path.isfile(path):  # unlike Path's own, false for names that no file can have
         need("gguf")
         return str(path.parent), {"gguf_file": path.name}

@@ -37,7 +37,7 @@ class LocalModel:
     """A causal language model with any number of adapters attached.
 
     Parameters:
-        base: a model folder, a `.gguf` file, a Hub name, or `demo`.
+        base: a model folder, a `.gguf` file, a Hub name, `demo`, or `demo-aligned`.
         device: `cpu`, `cuda`, …; by default CUDA where there is one.
         dtype: a torch dtype by name; by default float32 on a CPU, and bfloat16 elsewhere.
         batch_size: answers at a time; by default chosen for the machine. It halves by itself when memory runs out.
