@@ -307,7 +307,11 @@ def stacked(rows: Sequence[StackedRow], x: Axis, title: str, summary: str, about
     return chart
 
 
-_LOOKS = {"base": ("plain", SIGNS[3]), "adapter": ("c1", SIGNS[1])}
+_LOOKS = {
+    "base": ("plain", SIGNS[3]),
+    "adapter": ("c1", SIGNS[1]),
+    "shrunk": ("control control0", SIGNS[2]),
+}
 
 
 def _value(variant: Variant, key: Key) -> float | None:

@@ -40,7 +40,7 @@ from s3lora.report.scan_charts import HIGH, NARROW, ROOM, WIDE, HeatMap, HeatMap
 from s3lora.report.scan_charts import TOP as MAP_TOP
 from s3lora.report.values import decimal, learned_text, measure_of, metric_text
 
-SHARE = "share of what was learned that is lost, in %"
+SHARE = "lost of what was learned, in %"
 
 
 def before_and_after(repair: Repair) -> list[Chart]:
@@ -63,10 +63,10 @@ def _learned(repair: Repair) -> Chart | None:
         share = lost(repair, one)
         if one.kind in ("base", "adapter"):
             whole = 100.0 * (one.kind == "base")
-            rows.append(StackedRow(name, one.kind, whole, None, None, f"{whole:.0f} %"))
+            rows.append(StackedRow(name, name, whole, None, None, f"{whole:.0f} %"))
         elif share is not None and share.value is not None:
             low, high = (None if end is None else 100 * end for end in (share.low, share.high))
-            rows.append(StackedRow(name, one.kind, 100 * share.value, low, high, learned_text(share)))
+            rows.append(StackedRow(name, name, 100 * share.value, low, high, learned_text(share)))
     if repair.utility is None or len(rows) < 3:  # of base and adapter alone there is nothing to say
         return None
     ends = [end for row in rows for end in (row.value, row.low, row.high) if end is not None]
@@ -177,7 +177,7 @@ class RepairMap:
 
 
 def maps(repair: Repair) -> list[RepairMap]:
-    """Return the maps of what was lost and of what was learned, on one scale, and that of the gates if there are some.
+    """Return the maps of what was lost and of what was learned, and that of the gates if there are some.
 
     There are none where fewer than two modules have a layer.
     """
@@ -185,15 +185,16 @@ def maps(repair: Repair) -> list[RepairMap]:
     placed = [module for module in modules if module.layer is not None]
     if len(placed) < 2:
         return []
-    shares = [_cells(placed, lambda module: module.lost), _cells(placed, lambda module: module.learned)]
-    values = [value for cells in shares for value in cells.values()]
-    span = min(0.0, *values), max(values)
-    texts = ("what was lost", "its share of the refusals that were lost"), (
-        "what was learned", "its share of what the adapter learned")  # fmt: skip
-    made = [
-        RepairMap(title, about, _drawn(placed, cells, span, signed_percent), _ends(span, signed_percent))
-        for (title, about), cells in zip(texts, shares, strict=True)
-    ]
+    shares: tuple[tuple[str, str, Callable[[ModuleAttribution], float]], ...] = (
+        ("what was lost", "its share of the refusals that were lost", lambda module: module.lost),
+        ("what was learned", "its share of what the adapter learned", lambda module: module.learned),
+    )
+    made = []
+    for title, about, share in shares:
+        cells = _cells(placed, share)
+        span = min(0.0, *cells.values()), max(cells.values())
+        ends = (signed_percent(span[0]), signed_percent(span[1]), len(SCALE))
+        made.append(RepairMap(title, about, _drawn(placed, cells, span, signed_percent), ends))
     gated = [module for module in placed if module.gates]
     if gated:
         kept = _means(gated)
@@ -219,10 +220,6 @@ def _means(modules: Sequence[ModuleAttribution]) -> dict[_Place, float]:
     sums = _cells(modules, lambda module: sum(module.gates))
     counts = _cells(modules, lambda module: len(module.gates))
     return {place: total / counts[place] for place, total in sums.items()}
-
-
-def _ends(span: tuple[float, float], text: Callable[[float], str]) -> tuple[str, str, int]:
-    return text(span[0]), text(span[1]), len(SCALE)
 
 
 def _drawn(

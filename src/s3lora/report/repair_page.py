@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from s3lora.repair.results import Repair
 from s3lora.report.evaluation_text import items as counted
 from s3lora.report.html import environment_of_pages, render
@@ -47,6 +49,7 @@ def repair_page(repair: Repair, command: str | None = None) -> str:
         repair=repair,
         tool=repair.tool,
         command=command,
+        verdict=re.split(r"(?<=[.:;]) ", repair.sentence),  # each part is short enough to be shown whole
         notes=(notes[:NOTES], notes[NOTES:]),
         settings=settings_text(repair),
         states=states(repair),

@@ -144,7 +144,7 @@ def _attribution(repair: Repair) -> list[RenderableType]:
 def _card(repair: Repair) -> list[tuple[str, str]]:
     """Return the questions with their answers; what the table of limits tells stands there."""
     told = {one.sentence: one.name for one in repair.constraints}
-    rows = []
+    rows: list[tuple[str, str]] = []
     for answer in repair.card:
         why = f", as {told[answer.sentence]} above" if answer.sentence in told else f": {answer.sentence}"
         rows.append((answer.question, answered(answer) + why * answer.asked))

@@ -131,8 +131,12 @@ def carries(module: ModuleAttribution) -> str:
 
 
 def signed_percent(share: float) -> str:
-    """Return a share that may be negative."""
-    return percent(share).replace("-", "−")
+    """Return a share that may be negative.
+
+    >>> signed_percent(-0.002), signed_percent(0.12)
+    ('−0.2 %', '12 %')
+    """
+    return f"{'−' * (share < 0)}{percent(abs(share))}"
 
 
 def by_loss(repair: Repair) -> list[ModuleAttribution]:
