@@ -203,6 +203,20 @@ def repair() -> Repair:
     )
 
 
+def small() -> Repair:
+    """Return a repair of four modules only."""
+    made = attribution()
+    few = made.modules[66:70]
+    short = tuple(
+        dataclasses.replace(
+            one, gates=one.gates[:2], lost_by_direction=one.lost_by_direction[:2],
+            learned_by_direction=one.learned_by_direction[:2],
+        )
+        for one in few
+    )  # fmt: skip
+    return dataclasses.replace(repair(), attribution=dataclasses.replace(made, modules=short))
+
+
 def refuted() -> Repair:
     """Return a repair of which the test part refutes one limit: nothing was written."""
     broken = constraint("over-refusal", 0.05, 0.31, 0.09, "refuted", None)

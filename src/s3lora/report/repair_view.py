@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from s3lora.evaluate.results import Key, LearnedShare, Metric, Variant
 from s3lora.repair.results import CardAnswer, Completeness, Constraint, ModuleAttribution, Repair, RepairTrial
 from s3lora.report.values import NOTHING, change_text, learned_text, measure_of, percent
+from s3lora.rewrite.repair_record import RecordedAnswer
 
 #: The measures of a repair beside that of safety, as far as they were taken.
 BESIDE = ("over_refusal", "degenerate", "degenerate_benign")
@@ -101,14 +102,14 @@ def would_confirm(constraint: Constraint) -> str:
     return "no number" if constraint.needed is None else f"about {constraint.needed:,}"
 
 
-def answered(answer: CardAnswer) -> str:
+def answered(answer: CardAnswer | RecordedAnswer) -> str:
     """Return the answer to a question of the acceptance card in a word or three."""
     if not answer.asked:
         return "not asked"
     return {True: "passed", False: "failed", None: "cannot be told"}[answer.passed]
 
 
-def evidence(answer: CardAnswer) -> str:
+def evidence(answer: CardAnswer | RecordedAnswer) -> str:
     """Return what is said besides the answer itself."""
     return answer.sentence.removeprefix("not asked: ") if not answer.asked else answer.sentence
 
