@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from s3lora.report.page import evaluation_page, sweep_page, tuning_page
-from tests.report import measured
+from s3lora.report.repair_page import repair_page
+from tests.report import measured, repaired
 from tests.report.browser import WIDTHS, Show, axe, overflow, presentable
 from tests.report.contrast import pale
 from tests.report.test_page import ATTACK
@@ -18,9 +19,13 @@ PAGES: dict[str, Callable[[], str]] = {
     "sweep": lambda: sweep_page(measured.sweep(), "s3lora sweep made-up-adapter --base made-up"),
     "evaluation": lambda: evaluation_page(measured.evaluation()),
     "tuning": lambda: tuning_page(measured.tuning(), "s3lora tune made-up-adapter --base made-up"),
+    "repair": lambda: repair_page(repaired.repair(), "s3lora repair made-up-adapter --base made-up"),
+    "refuted-repair": lambda: repair_page(repaired.refuted()),
+    "no-repair": lambda: repair_page(repaired.nothing()),
     "hostile-sweep": lambda: sweep_page(measured.hostile_sweep(ATTACK), ATTACK),
     "hostile-evaluation": lambda: evaluation_page(measured.hostile_evaluation(ATTACK)),
     "hostile-tuning": lambda: tuning_page(measured.hostile_tuning(ATTACK), ATTACK),
+    "hostile-repair": lambda: repair_page(repaired.hostile(ATTACK), ATTACK),
 }
 SHOWN = """() => {
   const rows = [...document.querySelectorAll("tbody tr")], svg = document.querySelector("figure svg");

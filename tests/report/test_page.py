@@ -14,7 +14,8 @@ import pytest
 
 from s3lora.evaluate.results import Evaluation, Metric, Sweep
 from s3lora.report.page import evaluation_page, sweep_page, tuning_page
-from tests.report import measured
+from s3lora.report.repair_page import repair_page
+from tests.report import measured, repaired
 from tests.report.test_text import HOSTILE
 
 ATTACK = "\"'></td></svg></style><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}&lt;"
@@ -104,6 +105,7 @@ def pages(name: str) -> list[str]:
         sweep_page(measured.hostile_sweep(name), f"s3lora sweep {name}"),
         evaluation_page(measured.hostile_evaluation(name), f"s3lora eval {name}"),
         tuning_page(measured.hostile_tuning(name), f"s3lora tune {name}"),
+        repair_page(repaired.hostile(name), f"s3lora repair {name}"),
     ]
 
 
@@ -115,6 +117,10 @@ MADE: dict[str, Callable[[], str]] = {
     "bare evaluation": lambda: evaluation_page(measured.bare_evaluation()),
     "tuning": lambda: tuning_page(measured.tuning(), "s3lora tune made-up-adapter --base made-up"),
     "nothing to prune": lambda: tuning_page(measured.tuning(0)),
+    "repair": lambda: repair_page(repaired.repair(), "s3lora repair made-up-adapter --base made-up"),
+    "refuted repair": lambda: repair_page(repaired.refuted()),
+    "no repair": lambda: repair_page(repaired.nothing()),
+    "bare repair": lambda: repair_page(repaired.bare()),
 }
 
 

@@ -36,7 +36,7 @@ from s3lora.repair.trial import TrialNumbers
 from s3lora.repair.verdict import outcome_of
 from s3lora.repair.words import outcome_sentence
 from s3lora.rewrite.factors import NewFactors
-from s3lora.rewrite.repair_record import RecordedData, RepairFields
+from s3lora.rewrite.repair_record import RecordedAnswer, RecordedData, RepairFields
 from s3lora.rewrite.repaired import write_repaired
 from s3lora.rewrite.truncate import truncate
 
@@ -191,6 +191,7 @@ class RepairWork:
             limits=asdict(self.limits),
             lost_energy=result.lost_energy,
             warnings=result.warnings,
+            card=tuple(RecordedAnswer(one.question, one.asked, one.passed, one.sentence) for one in result.card),
         )
         factors = candidate.factors(chosen.strength)
         record, written = write_repaired(self.adapter, factors, fields, out, loader=loader, force=force)

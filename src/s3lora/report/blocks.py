@@ -36,15 +36,17 @@ class Fitted:
         yield self.make(options.max_width)
 
 
-def labelled(rows: Sequence[tuple[str, str]], style: str = "dim", least: int = 0) -> list[RenderableType]:
-    """Return lines of a label, `least` columns wide, and a sentence that may wrap; nothing for no lines."""
+def labelled(
+    rows: Sequence[tuple[str, str]], style: str = "dim", least: int = 0, most: int = 24
+) -> list[RenderableType]:
+    """Return lines of a label, `least` to `most` columns wide, and a sentence that may wrap; nothing for no lines."""
     if not rows:
         return []
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-    table.add_column(style=style, no_wrap=True, min_width=least, max_width=24)
+    table.add_column(style=style, no_wrap=True, min_width=least, max_width=most)
     table.add_column(ratio=1)
     for label, sentence in rows:
-        table.add_row(Text(tail(label, 24)), Text(printable(sentence, SENTENCE)))
+        table.add_row(Text(tail(label, most)), Text(printable(sentence, SENTENCE)))
     return [table]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import get_args
 
 from s3lora.adapter.digest import Source
 from s3lora.adapter.hub import hub_name
@@ -12,8 +13,10 @@ from s3lora.evaluate.figures import AdapterFigures
 from s3lora.evaluate.results import Measure, Metric, SuiteInfo
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.scan import ModuleScan, Scan
+from s3lora.repair.results import CardQuestion
 from s3lora.report.glance import Glance, glance_of
 from s3lora.report.markdown import code, table, text
+from s3lora.report.repair_view import answered, evidence
 from s3lora.report.values import (
     NOTHING,
     OVER_REFUSAL,
@@ -27,7 +30,7 @@ from s3lora.report.values import (
     told_with,
 )
 from s3lora.rewrite.provenance import Provenance, Recorded, Removal
-from s3lora.rewrite.repair_record import RepairProvenance
+from s3lora.rewrite.repair_record import RecordedAnswer, RepairProvenance
 from s3lora.spectrum.indices import INDICES
 
 #: Modules, files and data sets that are named; the rest is counted.
@@ -195,8 +198,19 @@ def _repair(record: RepairProvenance, source: Source) -> list[str]:
         lines.append(f"- {text(part)}: {', '.join(told) or 'nothing'}")
     if not record.repair.data:
         lines.append("- no data")
-    return [*lines, "", *_digests(record, source), "",
-            *(f"- Note: {text(note)}" for note in record.warnings[:SENTENCES])]  # fmt: skip
+    notes = [f"- Note: {text(note)}" for note in record.warnings[:SENTENCES]]
+    return [*lines, "", *_digests(record, source), "", *_answers(record.repair.card), *([""] if notes else []), *notes]
+
+
+def _answers(card: Sequence[RecordedAnswer]) -> list[str]:
+    """Return the acceptance card of a repair; what no record answers was not asked."""
+    known = {answer.question: answer for answer in card}
+    rows = []
+    for question in get_args(CardQuestion):
+        answer = known.get(question, RecordedAnswer(question, False, None, "nothing is recorded of it."))
+        rows.append([text(question), answered(answer), text(evidence(answer))])
+    about = "Acceptance card, from prompts that nothing was chosen on. Whatever it says holds for these prompts."
+    return [about, "", *table(["Question", "Answer", "Evidence"], rows)]
 
 
 def _modules(modules: Sequence[Removal], index: str) -> list[str]:

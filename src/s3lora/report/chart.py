@@ -119,6 +119,8 @@ class Chart:
 
 
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 470.0, 12.0, 314.0
+#: Where the axis begins beside the names of rows.
+NAMED = 176.0
 
 
 def against_modules(sweep: Sweep) -> Chart | None:
@@ -265,30 +267,51 @@ def legend(sweep: Sweep) -> list[LegendEntry]:
 
 def forest(evaluation: Evaluation, suite: SuiteInfo, measure: Measure) -> Chart | None:
     """Return one measure of all variants below each other, None where fewer than two have a number."""
-    metrics = [variant.metric(suite.name, measure.name) for variant in evaluation.variants]
-    measured = [
-        (v, m) for v, m in zip(evaluation.variants, metrics, strict=True) if m is not None and m.value is not None
+    metrics = [(variant, variant.metric(suite.name, measure.name)) for variant in evaluation.variants]
+    rows = [
+        StackedRow(v.name, v.kind, m.value, m.low, m.high, metric_text(m))
+        for v, m in metrics
+        if m is not None and m.value is not None
     ]
-    if len(measured) < 2:
-        return None
-    bottom = TOP + 26.0 * len(measured)
-    ends = [end for _, m in measured for end in (m.value, m.low, m.high)]
-    x = measure_axis(measure, (suite.name, measure.name), ends, 176.0, RIGHT)
-    rows = tuple((TOP + 26.0 * i + 13, tail(variant.name, 24)) for i, (variant, _) in enumerate(measured))
-    y = Axis(0, 1, TOP + MARGIN, bottom - MARGIN, "", rows)
+    ends = [end for row in rows for end in (row.value, row.low, row.high)]
+    x = measure_axis(measure, (suite.name, measure.name), ends, NAMED, RIGHT)
     said = f"{measure.name}: {measure.about}" if measure.about else ""
-    summary = f"{measure.name} with its 95 % interval."
-    chart = Chart(x, y, f"{measure.name} of each variant", summary, said, height=bottom + 46)
-    for (variant, metric), (level, _) in zip(measured, rows, strict=True):
-        css, shape = _LOOKS.get(variant.kind, ("c0", SIGNS[0]))
-        if metric.low is not None and metric.high is not None:
-            chart.lines.append(Path(f"interval {css}", ((x.at(metric.low), level), (x.at(metric.high), level))))
-        at = x.at(metric.value or 0.0)
-        chart.signs.append(Sign(css, shape, at, level, f"{variant.name}: {metric_text(metric)}"))
+    return stacked(rows, x, f"{measure.name} of each variant", f"{measure.name} with its 95 % interval.", said)
+
+
+@dataclass(frozen=True, slots=True)
+class StackedRow:
+    """One variant in a drawing of rows: a value between the ends of its interval, and both as text."""
+
+    name: str
+    kind: str
+    value: float
+    low: float | None
+    high: float | None
+    text: str
+
+
+def stacked(rows: Sequence[StackedRow], x: Axis, title: str, summary: str, about: str = "") -> Chart | None:
+    """Return values with their intervals below each other, None for fewer than two; `x` begins at `NAMED`."""
+    if len(rows) < 2:
+        return None
+    bottom = TOP + 26.0 * len(rows)
+    levels = tuple((TOP + 26.0 * i + 13, tail(row.name, 24)) for i, row in enumerate(rows))
+    y = Axis(0, 1, TOP + MARGIN, bottom - MARGIN, "", levels)
+    chart = Chart(x, y, title, summary, about, height=bottom + 46)
+    for row, (level, _) in zip(rows, levels, strict=True):
+        css, shape = _LOOKS.get(row.kind, ("c0", SIGNS[0]))
+        if row.low is not None and row.high is not None:
+            chart.lines.append(Path(f"interval {css}", ((x.at(row.low), level), (x.at(row.high), level))))
+        chart.signs.append(Sign(css, shape, x.at(row.value), level, f"{row.name}: {row.text}"))
     return chart
 
 
-_LOOKS = {"base": ("plain", SIGNS[3]), "adapter": ("c1", SIGNS[1])}
+_LOOKS = {
+    "base": ("plain", SIGNS[3]),
+    "adapter": ("c1", SIGNS[1]),
+    "shrunk": ("control control0", SIGNS[2]),
+}
 
 
 def _value(variant: Variant, key: Key) -> float | None:

@@ -1,4 +1,4 @@
-"""The curves of a sweep as a picture: the charts of its page on one sheet."""
+"""The curves of a sweep, and what the trials of a repair traded, as pictures: charts of their pages on one sheet."""
 
 from __future__ import annotations
 
@@ -7,23 +7,38 @@ from pathlib import Path
 
 from s3lora.evaluate.results import Sweep
 from s3lora.files import write_whole
+from s3lora.repair.results import Repair
 from s3lora.report.chart import against_modules, against_utility, legend
 from s3lora.report.names import head, tail
 from s3lora.report.picture import png_of
+from s3lora.report.repair_charts import trade_off, trade_off_legend
 from s3lora.report.sheet import sheet
 
 
-def draw(sweep: Sweep, path: Path | str) -> None:
-    """Write the curves of a sweep as a PNG, whole or not at all.
+def draw(result: Sweep | Repair, path: Path | str) -> None:
+    """Write the curves of a sweep, or the trials of a repair, as a PNG, whole or not at all.
 
     Raises OutputError where the file cannot be written, MissingPackageError without resvg-py.
     """
-    write_whole(Path(path), png(sweep))
+    write_whole(Path(path), png(result))
 
 
-def png(sweep: Sweep) -> bytes:
-    """Return the curves of a sweep as a PNG; raises MissingPackageError without resvg-py."""
-    return png_of(svg(sweep))
+def png(result: Sweep | Repair) -> bytes:
+    """Return the curves of a sweep, or the trials of a repair, as a PNG.
+
+    Raises MissingPackageError without resvg-py.
+    """
+    return png_of(svg(result) if isinstance(result, Sweep) else trials_svg(result))
+
+
+def trials_svg(repair: Repair) -> str:
+    """Return what the trials of a repair traded as SVG: safety against what was learned that is lost."""
+    drawn = trade_off(repair)
+    charts = [] if drawn is None else [drawn]
+    judge = next((suite.judge for suite in repair.suites if suite.name == repair.safety[0] and suite.judge), "")
+    about = [f"base {tail(repair.setup.base, 50)}", *([f"judged by {head(judge, 60)}"] if judge else [])]
+    about.append("filled: within all limits; numbers: strengths" if charts else "no trial has both numbers")
+    return sheet(repair.source.name or "adapter", about, charts, trade_off_legend(repair) if charts else [])
 
 
 def svg(sweep: Sweep) -> str:

@@ -1,7 +1,8 @@
-"""The CSV of measurements: one row a variant or point, suite and measure."""
+"""The CSV of measurements: one row a variant or point, suite and measure, or one a trial."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from s3lora.adapter.digest import Source
@@ -17,6 +18,7 @@ from s3lora.evaluate.results import (
 )
 from s3lora.repair.results import Repair
 from s3lora.report.documents import to_csv
+from s3lora.report.repair_view import in_order, is_chosen
 from s3lora.report.sweep_view import comparison
 
 _ADAPTER = ("adapter", "sha256")
@@ -40,6 +42,21 @@ _METRIC = (
     "judge_high",
 )
 _COMPARISON = ("reference", "difference", "difference_low", "difference_high", "p", "p_holm", "test", "verdict")
+_TRIAL = (
+    "method",
+    "settings",
+    "strength",
+    "asr",
+    "over_refusal",
+    "degenerate",
+    "learned_lost",
+    "n",
+    "norm_ratio",
+    "cosine",
+    "kept",
+    "chosen",
+    "reason",
+)
 _LEARNED = ("learned_lost", "learned_lost_low", "learned_lost_high", "learned_lost_reason")
 
 
@@ -128,5 +145,12 @@ def _learned(share: LearnedShare | None) -> tuple[object, ...]:
 
 
 def repair_csv(repair: Repair) -> str:
-    """STUB, to be replaced: one row a trial."""
-    return "".join(f"{trial.method},{trial.strength}\n" for trial in repair.trials)
+    """Return one row a trial, as it was measured on the tuning part, in the order in which the page has them."""
+    rows: list[Sequence[object]] = [(*_ADAPTER, *_TRIAL)]
+    adapter = _source(repair.source)
+    for trial in in_order(repair):
+        settings = json.dumps(dict(trial.settings), sort_keys=True, default=str) if trial.settings else None
+        numbers = (trial.asr, trial.over_refusal, trial.degenerate, trial.utility_loss, trial.n)
+        update = (trial.norm_ratio, trial.cosine, trial.kept, is_chosen(repair, trial), trial.reason or None)
+        rows.append((*adapter, trial.method, settings, trial.strength, *numbers, *update))
+    return to_csv(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from s3lora.evaluate.results import Evaluation, SuiteInfo, Sweep, Tuning
+from s3lora.repair.results import Repair
 
 #: Names before a note that are shown; a sweep may have a hundred.
 NAMED = 3
@@ -27,11 +28,14 @@ def once(notes: Iterable[str], names: Iterable[str]) -> list[str]:
     return [f"{_listed(list(found))}: {text}" if found else text for (text, _), found in said.items()]
 
 
-def names_in(result: Evaluation | Sweep | Tuning) -> set[str]:
+def names_in(result: Evaluation | Sweep | Tuning | Repair) -> set[str]:
     """Return the names that notes on a result begin with: of variants, prunings and data."""
     names = data_names(result.suites)
     if isinstance(result, Evaluation):
         return names | {variant.name for variant in result.variants}
+    if isinstance(result, Repair):
+        states = (result.base, result.adapter, result.repaired, result.shrunk)
+        return names | {state.name for state in states if state is not None}
     points = result.points if isinstance(result, Sweep) else result.tried
     return names | {one.variant for point in points for one in point.comparisons}
 

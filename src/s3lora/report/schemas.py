@@ -14,6 +14,7 @@ from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.results.summary import Summary
 from s3lora.measure.comparison import Comparison
 from s3lora.measure.composition import Composition
+from s3lora.repair.results import Repair
 from s3lora.report.documents import ScanDocument
 from s3lora.rewrite.provenance import Provenance
 from s3lora.rewrite.restore import Restoration
@@ -32,6 +33,7 @@ DOCUMENTS: dict[str, Any] = {
     "sweep": Sweep,
     "tune": Tuning,
     "judge-check": JudgeCheck,
+    "repair": Repair,
 }
 
 #: Type → fields that came after the first release of the current version. They are always written, but a document of

@@ -117,7 +117,15 @@ def difference_text(comparison: PairedComparison) -> str:
         return NOTHING
     if low is None or high is None:
         return _signed(value, _decimals(value, value, value))
-    decimals = 2 if comparison.test.startswith("mcnemar") else _decimals(value, low, high)
+    return change_text(value, low, high, 2 if comparison.test.startswith("mcnemar") else _decimals(value, low, high))
+
+
+def change_text(value: float, low: float, high: float, decimals: int = 2) -> str:
+    """Return a difference with its sign and its interval.
+
+    >>> change_text(-0.72, -0.81, 0.001)
+    '−0.72 [−0.81, 0.00]'
+    """
     return f"{_signed(value, decimals)} [{_signed(low, decimals)}, {_signed(high, decimals)}]"
 
 

@@ -26,6 +26,16 @@ class RecordedData:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedAnswer:
+    """The answer to one question of the acceptance card; `passed` is None where it cannot be told or was not asked."""
+
+    question: str
+    asked: bool
+    passed: bool | None
+    sentence: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairFields:
     """How an adapter was repaired.
@@ -39,6 +49,7 @@ class RepairFields:
         limits: what it was allowed to cost, by name.
         lost_energy: share of Σσ² that was dropped to keep the ranks, in [0, 1]; None where nothing was.
         warnings: what a user should know.
+        card: the acceptance card, from the part that nothing was chosen on.
     """
 
     method: str
@@ -49,6 +60,7 @@ class RepairFields:
     limits: Mapping[str, float] = field(default_factory=dict)
     lost_energy: float | None = None
     warnings: tuple[str, ...] = ()
+    card: tuple[RecordedAnswer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +125,4 @@ class RepairProvenance:
         return {"s3lora": msgspec.json.encode(story).decode()}
 
 
-__all__ = ["REPAIR_VERSION", "RecordedData", "RepairFields", "RepairProvenance", "RepairedModule"]
+__all__ = ["REPAIR_VERSION", "RecordedAnswer", "RecordedData", "RepairFields", "RepairProvenance", "RepairedModule"]

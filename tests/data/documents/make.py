@@ -16,7 +16,9 @@ import tempfile
 from pathlib import Path
 
 from s3lora.cli.main import run
+from s3lora.report.documents import to_json
 from s3lora.report.schemas import DOCUMENTS, schema
+from tests.report.repaired import small
 from tests.tiny_adapters import tiny_adapter, tiny_base
 
 MEASURE = ("--base", "base", "--limit", "2", "--tokens", "4", "--no-cache", "--suite", "safety,planning-loss")
@@ -54,6 +56,8 @@ def make(target: Path) -> None:
                 status = run([*command, "--format", "json"])
             assert status == 0, (name, status)
             (target / f"{name}.json").write_text(printed.getvalue(), encoding="utf-8")
+        # A model with random weights refuses nothing, so that there is nothing to give back.
+        (target / "repair.json").write_text(to_json(small()), encoding="utf-8")
         for name in DOCUMENTS:
             (target / "schemas" / f"{name}.json").write_text(schema(name), encoding="utf-8")
 
