@@ -125,7 +125,7 @@ def test_the_live_factors_are_those_of_the_file(tmp_path: Path):
             found = model.losses(prompts, answers)
         assert [nats for nats, _ in found] == pytest.approx([nats for nats, _ in wanted], rel=1e-4)
         assert model.losses(prompts, answers) == wanted
-        assert learning_rows(model, TARGETS).terms()[0].tokens > 0
+        assert learning_rows(model, attached, TARGETS).terms()[0].tokens > 0
 
 
 def test_new_factors_are_switched_like_any_state(tmp_path: Path):

@@ -42,8 +42,7 @@ def subject() -> Iterator[RepairSubject]:
     model = LocalModel(str(small_model()))
     with open_adapter(DEMO_ADAPTER) as adapter:
         attached = model.attach(adapter)
-        model.use(attached)
-        rows = learning_rows(model, Targets(REFUSALS, HARMLESS, TASK))
+        rows = learning_rows(model, attached, Targets(REFUSALS, HARMLESS, TASK))
         yield RepairSubject(adapter, model, attached, rows)
 
 

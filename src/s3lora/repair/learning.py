@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from s3lora.evaluate.attach import Attached
 from s3lora.evaluate.bench import Advance
 from s3lora.evaluate.local import LocalModel
 from s3lora.needs import need
@@ -17,7 +18,7 @@ from s3lora.repair.targets import Targets
 #: Of Adam: gradients below it count as rounding, whose sign would be a step of its own.
 EPSILON = 1e-6
 #: Tokens of each answer that are learned from: how an answer opens decides between a refusal and an answer.
-REFUSAL_TOKENS, HARMLESS_TOKENS, TASK_TOKENS = 8, 16, 64
+REFUSAL_TOKENS, HARMLESS_TOKENS, TASK_TOKENS = 8, 8, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class LearningRows:
-    """The rows that are learned from, with what the adapter says on those that are to stay as they are."""
+    """The rows that are learned from: anchored at the base on harmless prompts, and at the adapter on its task."""
 
     refusals: Sequence[TokenPair]
     harmless: Sequence[TokenPair]
@@ -56,12 +57,19 @@ class LearningRows:
         return Term(self.refusals), Term(self.task, anchors=self.task_anchors)
 
 
-def learning_rows(model: LocalModel, targets: Targets) -> LearningRows:
-    """Return the targets as tokens, anchored at the model as it is now: with the adapter on."""
+def learning_rows(model: LocalModel, attached: Attached, targets: Targets) -> LearningRows:
+    """Return the targets as tokens with their anchors; afterwards the adapter is on.
+
+    Harmless prompts are anchored at the base, whose answers they have: it tells them from harmful ones, and an anchor
+    at the adapter would hold back what gives refusals back.
+    """
     refusals = tokens_of(model, targets.refusals, REFUSAL_TOKENS)
     harmless = tokens_of(model, targets.harmless, HARMLESS_TOKENS)
     task = tokens_of(model, targets.task, TASK_TOKENS)
-    return LearningRows(refusals, harmless, task, anchors_of(model, harmless), anchors_of(model, task))
+    model.use()
+    harmless_anchors = anchors_of(model, harmless)
+    model.use(attached)
+    return LearningRows(refusals, harmless, task, harmless_anchors, anchors_of(model, task))
 
 
 def learn(

@@ -92,8 +92,7 @@ class RepairWork:
         if prompts:
             targets = build_targets(self.model, self.attached, self.data.learning, self.refusals)
             self.notes = (*self.notes, *targets.notes)
-            self.model.use(self.attached)
-            rows = learning_rows(self.model, targets)
+            rows = learning_rows(self.model, self.attached, targets)
         more = {"base": self.base, "unaligned": self.unaligned, "seed": self.seed, "store": self.store}
         return RepairSubject(self.adapter, self.model, self.attached, rows, **more)  # type: ignore[arg-type]
 
