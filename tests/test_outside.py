@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from s3lora.errors import AdapterFileError
@@ -119,6 +119,9 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=12).map("".join))
+@example(":\x1b[1m::")
+@example(":\x1b[1m:error::")
+@example("#\x1b[1m#vso[")
 def test_no_line_is_a_command(text: str):
     shown = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", without_commands(text))
     assert COMMANDS.search(shown) is None

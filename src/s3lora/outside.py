@@ -21,8 +21,20 @@ _SECRET = re.compile(
 _KEY = re.compile(r"[A-Za-z0-9_+=-]{16,}")
 #: Commands that Azure Pipelines, TeamCity and GitHub's first runners find anywhere in a line.
 _ANYWHERE = re.compile(r"#(?=#(?:vso|teamcity)?\[)", re.IGNORECASE)
+#: A colour and the like, which may be taken out before a line is looked at.
+_COLOUR = r"\x1b\[[0-9;]*[A-Za-z]"
+
+
+def _through(text: str) -> str:
+    """Return a pattern for a text that may have colours between its characters."""
+    return f"(?:{_COLOUR})*".join(map(re.escape, text))
+
+
+_COLOURED = re.compile("|".join(map(_through, ("##[", "##vso[", "##teamcity["))), re.IGNORECASE)
 #: Those that GitHub and GitLab find where a line begins, colours and the like not counted.
-_FIRST = re.compile(r"^((?:\s|\x1b\[[0-9;]*[A-Za-z])*)(?=::|##|section_(?:start|end):)")
+_FIRST = re.compile(
+    rf"^((?:\s|{_COLOUR})*)(?={'|'.join(map(_through, ('::', '##', 'section_start:', 'section_end:')))})"
+)
 
 
 def printable(text: object, limit: int = 160) -> str:
@@ -69,6 +81,9 @@ def without_commands(text: str) -> str:
     >>> without_commands("  ::error::x")
     '  \\\\::error::x'
     """
-    if not any(mark in text for mark in ("::", "##", "section_")):
+    if not any(mark in text for mark in ("::", "##", "section_", "\x1b")):
         return text
-    return "".join(_FIRST.sub(r"\1\\", _ANYWHERE.sub(r"#\\", line)) for line in text.splitlines(keepends=True))
+    return "".join(
+        _FIRST.sub(r"\1\\", _COLOURED.sub(lambda found: f"#\\{found[0][1:]}", line))
+        for line in text.splitlines(keepends=True)
+    )
