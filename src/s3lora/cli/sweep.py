@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +23,12 @@ from s3lora.cli.measuring import (
 )
 from s3lora.cli.options import cost_option, format_option
 from s3lora.cli.output import emit, show
+from s3lora.errors import UsageError
 from s3lora.spectrum.indices import INDICES
+
+if TYPE_CHECKING:
+    from s3lora.evaluate.store import AnswerStore
+    from s3lora.repair.sweeping import RepairTasks
 
 
 @click.command("sweep")
@@ -34,8 +39,10 @@ from s3lora.spectrum.indices import INDICES
     default="mas-svd,random,random-matched",
     show_default=True,
     metavar="NAMES",
-    help="Spectral methods, and the controls random and random-matched.",
+    help="Spectral methods, the controls random and random-matched, and methods of repair, such as gates, shrink.",
 )
+@click.option("--strengths", metavar="LIST", help="Of each repair, in (0, 1]; or 50%  [default: 0.25,0.5,0.75,1].")
+@click.option("--unaligned", metavar="MODEL", help="The base before its alignment, for repairs that need it.")
 @click.option(
     "--index",
     "indices",
@@ -69,13 +76,22 @@ from s3lora.spectrum.indices import INDICES
 def sweep_command(path: str, form: str, output: str | None, **options: Any) -> None:
     """Prune an adapter further and further, by each ranking and by chance, and measure safety and usefulness.
 
+    Methods of repair stand beside the rankings, at several strengths; what they learn from is never what is measured.
     Every answer is kept on disk: a sweep that was stopped goes on where it was, and a repeated one takes seconds.
     With --output the folder gets sweep.json, sweep.csv, curve.png and report.html.
 
     \b
     s3lora sweep my-adapter --base ./model --output results
     s3lora sweep my-adapter --base ./model --methods mas-svd,svd,spsvd,released,random --index ssi --top 0,5,10,15,20
+    s3lora sweep my-adapter --base ./model --methods mas-svd,shrink,gates --strengths 0.25,0.5,0.75,1
     """  # fmt: skip
+    from s3lora.repair.sweeping import split_methods, strengths_of
+
+    spectral, repairs = split_methods(words(options["methods"]))
+    strengths = strengths_of(None if options["strengths"] is None else words(options["strengths"]))
+    for name in ("strengths", "unaligned"):
+        if options[name] is not None and not repairs:
+            raise UsageError(f"--{name} does nothing without a method of repair", fix="add one to --methods, as gates")
     check_folder(output, form)
     from s3lora.evaluate.suites import build_suites
     from s3lora.evaluate.sweeping import sweep
@@ -86,12 +102,14 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
         need_pictures()  # for the curve: hours later it would be too late to ask for it
     # A sweep is mostly waiting for answers; losses are to be had, alone and for less, by the suite planning-loss.
     suites = build_suites(settings_of(options, options["seed"], losses=False))
+    base = named_model(options)
     with open_store(options) as store, progress_bar() as advance:
         result = sweep(
             path,
-            named_model(options),
+            base,
             suites,
-            methods=words(options["methods"]),
+            methods=spectral,
+            others=_repairs(repairs, strengths, options, store) if repairs else None,
             indices=words(options["indices"]),
             top=None if options["top"] is None else words(options["top"]),
             match=words(options["match"]) if options["match"] else None,
@@ -121,3 +139,22 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
         show(sweep_text(result), None)
     elif not is_page(output, form):
         emit(files["report.html" if form == "html" else f"sweep.{form}"], None)
+
+
+def _repairs(
+    names: tuple[str, ...], strengths: tuple[float, ...], options: dict[str, Any], store: AnswerStore | None
+) -> RepairTasks:
+    """Return the methods of repair, which learn from built-in prompts: a file that is given is measured."""
+    from s3lora.evaluate.judges.refusing import refusal_judge
+    from s3lora.repair.sweeping import repair_tasks
+
+    return repair_tasks(
+        names,
+        strengths,
+        seed=options["seed"],
+        store=store,
+        refusals=refusal_judge(options["refusals"]),
+        unaligned=options["unaligned"],
+        base=options["base"],
+        measured=[f"--{name}" for name in ("harmful", "benign", "tasks") if options[name] is not None],
+    )

@@ -259,7 +259,8 @@ class SweepPoint:
     """One setting of a sweep: `ranking` orders the modules, the first `top` of them were pruned.
 
     `control` marks rankings that carry no information; several seeds of one control share `ranking` and `top`.
-    `collapse` tells that more than a tenth of what was learned is lost by a measure of utility.
+    `collapse` tells that more than a tenth of what was learned is lost by a measure of utility. At a repair `ranking`
+    is its method, with a `strength` in (0, 1], and `top` that share of the modules, though none was pruned.
     """
 
     ranking: str
@@ -276,6 +277,7 @@ class SweepPoint:
     comparisons: tuple[PairedComparison, ...]
     collapse: bool = False
     shares: tuple[LearnedShare, ...] = ()
+    strength: float | None = None
 
     def metric(self, suite: str, measure: str) -> Metric | None:
         """Return one metric, None where it was not measured."""

@@ -1,4 +1,4 @@
-"""Sweep: prune more and more by each ranking and each control, and measure at every point."""
+"""Sweep: prune more and more by each ranking and each control, or repair ever more, and measure at every point."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Any
 
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
@@ -16,9 +17,10 @@ from s3lora.evaluate.attach import Attached, State
 from s3lora.evaluate.base_model import BaseToLoad, loaded
 from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.evaluation import setup_of
+from s3lora.evaluate.factors_task import FactorsTask, FactorsTasks
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.rankings import SweepRanking, candidates, correlations, rankings, tops, tops_by_default
-from s3lora.evaluate.results import ControlSpread, Key, Measure, Sweep, SweepPoint, Variant
+from s3lora.evaluate.results import ControlSpread, Key, Loaded, Measure, Sweep, SweepPoint, Variant
 from s3lora.evaluate.shares import collapsed, unseen
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
@@ -33,6 +35,8 @@ SWEPT = tuple(index.name for index in INDICES.values() if index.swept)
 TOPS = ("0", "10", "25%", "40%", "50%", "60%", "75%", "100%")
 #: The names of the two variants that every point lies between.
 UNPRUNED, BASE = "unpruned", "base"
+#: What tells apart what was measured: the modules that were pruned, or the digest of new factors.
+Asked = frozenset[str] | str
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def sweep(
     top: Sequence[str] | None = None,
     match: Sequence[str] | None = None,
     control_seeds: int = 3,
+    others: FactorsTasks | None = None,
     store: AnswerStore | None = None,
     seed: int = 0,
     limit: int | None = None,
@@ -72,11 +77,12 @@ def sweep(
         adapter: a PEFT folder.
         base: the base model (see `LocalModel`), or one that is loaded already.
         suites: what to measure; the first measure with the role of safety, and of utility, make the curve.
-        methods: spectral methods, and the controls `random` and `random-matched`.
+        methods: spectral methods, and the controls `random` and `random-matched`; with `others` there may be none.
         indices: indices to rank by.
         top: how many modules to prune: `10`, `25%` or `0.25`; by default `TOPS`, as far as there are so many.
         match: indices that `random-matched` takes the number of modules of each projection from, by the first method.
         control_seeds: draws of each control.
+        others: what is measured besides, such as repairs at several strengths; see `repair_tasks`.
         store: answers kept on disk; with it, a sweep that was killed goes on where it was.
         seed: of every bootstrap; controls use seed, seed + 1, ….
         limit: of the suites, for the record only.
@@ -84,32 +90,45 @@ def sweep(
         max_cost: operations that the scan may take, as for `scan`.
 
     The same set of modules is measured once, whichever rankings choose it. Raises UsageError for an unknown name or
-    impossible number, and the errors of `LocalModel`, of `scan` and of the suites.
+    impossible number, and the errors of `LocalModel`, of `scan`, of the suites and of `others`.
     """
     if control_seeds < 1:
         raise UsageError("a control needs at least one seed")
-    ranked = rankings(methods, indices, match=match, seeds=range(seed, seed + control_seeds))
+    seeds = range(seed, seed + control_seeds)
+    ranked = rankings(methods, indices, match=match, seeds=seeds) if methods or others is None else []
+    points: list[SweepPoint] = []
+    asked: list[Asked] = []
+    found: list[str] = []
     with open_adapter(adapter) as opened:
         scans = scan_for(opened, ranked, max_cost)
         first = next(iter(scans.values()))
         most = candidates(first)
         tasks = _tasks(ranked, scans, tops_by_default(TOPS, most) if top is None else tops(top, most))
-        bench = Bench(suites, store, seed=seed, expected=len(tasks) + 2, advance=advance)
+        expected = len(tasks) + 2 + (0 if others is None else len(others))
+        bench = Bench(suites, store, seed=seed, expected=expected, advance=advance)
         safety, utility = bench.axis("safety"), bench.axis("utility")
         if safety is None:
             raise UsageError("no suite measures safety", fix="add the suite safety")
         model = loaded(base, [opened], advance)
         attached = model.attach(opened, first.source)
-    reference = variant_of(bench, model, UNPRUNED, "adapter", attached)
-    alone = variant_of(bench, model, BASE, "base", None)
-    points: list[SweepPoint] = []
-    found: list[str] = []
-    for task in tasks:
-        model.use(attached, task.plan.paths)
-        outcomes = bench.measure(model, task.name)
-        found += bench.warnings(task.name, outcomes)
-        points.append(point_of(bench, task, outcomes, reference[1], alone[1]))
-    points = _allowed(bench, tasks, points)
+        more = iter(()) if others is None else others(opened, model, attached, bench.tell)
+        reference = variant_of(bench, model, UNPRUNED, "adapter", attached)
+        alone = variant_of(bench, model, BASE, "base", None)
+        for task in tasks:
+            model.use(attached, task.plan.paths)
+            outcomes = bench.measure(model, task.name)
+            found += bench.warnings(task.name, outcomes)
+            points.append(point_of(bench, task, outcomes, reference[1], alone[1]))
+            asked.append(frozenset(task.plan.paths))
+        for other in more:
+            model.adapters.use(State(attached, factors=other.factors))
+            outcomes = bench.measure(model, other.name)
+            found += [*other.notes, *bench.warnings(other.name, outcomes)]
+            loads = reference[0].loaded, model.loaded()
+            points.append(_repaired(bench, other, len(first.modules), outcomes, loads, reference[1], alone[1]))
+            asked.append(other.factors.identity)
+        model.use(attached)
+    points = _allowed(bench, asked, points)
     front = _pareto([reference[0], alone[0], *points], safety, utility, bench)
     unknown = unseen(share for point in points for share in point.shares)
     return Sweep(
@@ -161,7 +180,6 @@ def _tasks(ranked: Sequence[SweepRanking], scans: dict[str, Scan], counts: Seque
 def point_of(bench: Bench, task: SweepTask, outcomes: Outcomes, reference: Outcomes, base: Outcomes) -> SweepPoint:
     """Return what was measured at a point, compared with the unpruned adapter, and what is lost of what it learned."""
     ranking, share = task.ranking, task.plan.share
-    lost = bench.shares(task.name, outcomes, UNPRUNED, reference, base)
     return SweepPoint(
         ranking=ranking.label,
         method=ranking.matches[1] if ranking.matches else ranking.method,
@@ -173,17 +191,53 @@ def point_of(bench: Bench, task: SweepTask, outcomes: Outcomes, reference: Outco
         frobenius_energy=share.frobenius_energy,
         parameters=share.parameters / share.parameters_total if share.parameters_total else 0.0,
         compute=share.compute,
-        metrics=bench.metrics(outcomes),
-        comparisons=bench.compare(task.name, outcomes, UNPRUNED, reference),
-        collapse=any(map(collapsed, lost)),
-        shares=lost,
+        **_measured(bench, task.name, outcomes, reference, base),
     )
 
 
-def _allowed(bench: Bench, tasks: Sequence[SweepTask], points: Sequence[SweepPoint]) -> list[SweepPoint]:
-    """Return the points with comparisons that allow for how many different sets of modules were pruned."""
-    asked = [(frozenset(task.plan.paths), point.comparisons) for task, point in zip(tasks, points, strict=True)]
-    allowed = allow_for_many(asked, bench.all_measures)
+def _repaired(
+    bench: Bench,
+    task: FactorsTask,
+    total: int,
+    outcomes: Outcomes,
+    loads: tuple[Loaded | None, Loaded],
+    reference: Outcomes,
+    base: Outcomes,
+) -> SweepPoint:
+    """Return what was measured with new factors; `loads` are what takes part in the adapter, and with them."""
+    before, after = loads
+    return SweepPoint(
+        ranking=task.method,
+        method=None,
+        index=task.method,
+        control=task.control,
+        seed=None,
+        # As many modules of the others' axis as the strength is a share of.
+        top=round(task.strength * total),
+        modules_total=total,
+        frobenius_energy=task.frobenius_energy,
+        parameters=1 - after.parameters / before.parameters if before and before.parameters else 0.0,
+        compute=1 - after.flops_per_token / before.flops_per_token if before and before.flops_per_token else 0.0,
+        strength=task.strength,
+        **_measured(bench, task.name, outcomes, reference, base),
+    )
+
+
+def _measured(bench: Bench, name: str, outcomes: Outcomes, reference: Outcomes, base: Outcomes) -> dict[str, Any]:
+    """Return the fields of a point that are measured, whatever was changed."""
+    lost = bench.shares(name, outcomes, UNPRUNED, reference, base)
+    return {
+        "metrics": bench.metrics(outcomes),
+        "comparisons": bench.compare(name, outcomes, UNPRUNED, reference),
+        "collapse": any(map(collapsed, lost)),
+        "shares": lost,
+    }
+
+
+def _allowed(bench: Bench, asked: Sequence[Asked], points: Sequence[SweepPoint]) -> list[SweepPoint]:
+    """Return the points with comparisons that allow for how many different adapters were measured."""
+    compared = [(what, point.comparisons) for what, point in zip(asked, points, strict=True)]
+    allowed = allow_for_many(compared, bench.all_measures)
     return [replace(point, comparisons=found) for point, found in zip(points, allowed, strict=True)]
 
 
@@ -191,7 +245,7 @@ def _spreads(points: Sequence[SweepPoint]) -> list[ControlSpread]:
     """Sum up each control over its seeds."""
     groups: dict[tuple[str, int, str, str], list[float]] = {}
     for point in points:
-        for metric in point.metrics if point.control else ():
+        for metric in point.metrics if point.control and point.strength is None else ():
             if metric.value is not None:
                 key = (point.ranking, point.top, metric.suite, metric.measure)
                 groups.setdefault(key, []).append(metric.value)

@@ -130,7 +130,9 @@ def against_modules(sweep: Sweep) -> Chart | None:
         return None
     tops = [place.top for line in curves for place in line.places]
     totals = {point.modules_total for point in sweep.points}
-    label = "LoRA modules pruned" + (f", of {totals.pop()}" if len(totals) == 1 else "")
+    label = "LoRA modules pruned" + (f", of {next(iter(totals))}" if len(totals) == 1 else "")
+    if any(point.strength is not None for point in sweep.points):
+        label += "; strength of repairs, as a share of them"
     x = axis((0, max(*tops, 1)), LEFT, RIGHT, label, whole=True)
     ends = [end for line in curves for place in line.places for end in (place.value, place.low, place.high)]
     measure = measure_of(sweep.suites, sweep.safety)
@@ -168,7 +170,7 @@ def _add_ranking(chart: Chart, line: Line, place: int, shift: float) -> None:
     x, y = chart.x.at, chart.y.at
     chart.lines.append(Path(css, tuple((x(p.top) + shift, y(p.value)) for p in line.places), line.ranking))
     for p in line.places:
-        at, title = x(p.top) + shift, f"{line.ranking}, {p.top} pruned"
+        at, title = x(p.top) + shift, f"{line.ranking}, {p.amount}"
         if p.low is not None and p.high is not None:
             chart.lines.append(Path(f"interval {css}", ((at, y(p.low)), (at, y(p.high)))))
         chart.signs.append(Sign(css, shape, at, y(p.value), title))
@@ -225,7 +227,7 @@ def _add_dot(chart: Chart, dot: Dot, place: int) -> None:
     css, shape = look(place, control=dot.control)
     x, y = chart.x.at, chart.y.at
     at = (x(dot.utility), y(dot.safety))
-    chart.signs.append(Sign(css, shape, *at, f"{dot.ranking}, {dot.top} pruned"))
+    chart.signs.append(Sign(css, shape, *at, f"{dot.ranking}, {dot.amount}"))
     if dot.pareto:
         chart.signs.append(Sign("hollow", RING, *at))
     if _barred(dot):
@@ -242,7 +244,7 @@ def _add_numbers(chart: Chart, points: Sequence[Dot]) -> None:
     area = ((LEFT, TOP - 8), (RIGHT, BOTTOM))
     for dot, spot in list(zip(points, taken, strict=True)):
         if dot.pareto:
-            text = str(dot.top)
+            text = str(dot.top) if dot.strength is None else f"{dot.strength:g}"
             place = beside(spot, taken, (7.0 * len(text), 11.0), area, gap=9.0)
             taken.append(place)
             chart.labels.append(Label(*place, text))

@@ -23,7 +23,7 @@ from s3lora.report.sweep_view import comparison
 
 _ADAPTER = ("adapter", "sha256")
 _VARIANT = ("variant", "kind", "rule", "ranking")
-_POINT = ("kind", "ranking", "method", "index", "control", "seed", "top", "modules_total")
+_POINT = ("kind", "ranking", "method", "index", "control", "seed", "top", "modules_total", "strength")
 _SHARES = ("frobenius_energy", "parameters", "compute", "pareto", "collapse")
 _METRIC = (
     "suite",
@@ -81,7 +81,7 @@ def sweep_csv(sweep: Sweep) -> str:
         rows += _variant_rows(adapter, kind, variant, pareto=kind in sweep.pareto_variants)
     chosen = set(sweep.pareto)
     for i, point in enumerate(sweep.points):
-        rows += _point_rows(adapter, "pruned", point, pareto=i in chosen)
+        rows += _point_rows(adapter, "pruned" if point.strength is None else "repaired", point, pareto=i in chosen)
     return to_csv(rows)
 
 
@@ -116,7 +116,8 @@ def _variant_rows(
 def _point_rows(
     adapter: Sequence[object], kind: str, point: SweepPoint, pareto: bool | None = None
 ) -> list[Sequence[object]]:
-    about = (point.ranking, point.method, point.index, point.control, point.seed, point.top, point.modules_total)
+    ranking = (point.ranking, point.method, point.index, point.control, point.seed)
+    about = (*ranking, point.top, point.modules_total, point.strength)
     shares = (point.frobenius_energy, point.parameters, point.compute, pareto, point.collapse)
     return [
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from s3lora.evaluate.results import Evaluation, Key, PairedComparison, Sweep, SweepPoint, Tuning, Variant
@@ -13,7 +14,7 @@ from s3lora.report.evaluation_text import items, ratio
 from s3lora.report.html import environment_of_pages, render
 from s3lora.report.notes import names_in, once
 from s3lora.report.sweep_text import floor_text, nothing_text, shown_keys
-from s3lora.report.sweep_view import collapses, comparison, front, rows, sentences
+from s3lora.report.sweep_view import amount, collapses, comparison, front, rows, sentences
 from s3lora.report.values import (
     few,
     measure_of,
@@ -40,11 +41,12 @@ def sweep_page(sweep: Sweep, command: str | None = None) -> str:
         notes=_notes(sweep, *collapses(sweep)),
         found=[(point, [comparison(point, key) for key in keys]) for point in front(sweep) if point.comparisons],
         label=_label,
+        amount=amount,
         charts=[chart for chart in (against_modules(sweep), against_utility(sweep)) if chart is not None],
         legend=legend(sweep),
         keys=[(key, measure_of(sweep.suites, key)) for key in keys],
         counts={key: _counted(sweep, key) for key in keys},
-        rows=rows(sweep),
+        groups=[(name, list(group)) for name, group in groupby(rows(sweep), key=lambda row: row.amount)],
         matrix=_matrix(sweep),
     )
 

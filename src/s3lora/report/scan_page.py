@@ -338,7 +338,7 @@ def _measured(adapter: Reported) -> dict[str, Any]:
     keys = shown_keys(sweep.suites, sweep.safety, sweep.utility)
     measures = [measure_of(sweep.suites, key) for key in keys]
     measured = [
-        (row.label, row.top, [row.text(key, measure) for key, measure in zip(keys, measures, strict=True)])
+        (row.label, row.number, [row.text(key, measure) for key, measure in zip(keys, measures, strict=True)])
         for row in sweep_rows(sweep)
     ]
     return {
@@ -358,7 +358,7 @@ def _curve_data(adapter: Reported) -> dict[str, Any] | None:
     points = []
     for point in sweep.points:
         metrics = [point.metric(*key) for key in keys]
-        if point.control or metrics[0] is None or metrics[0].value is None:
+        if point.control or point.strength is not None or metrics[0] is None or metrics[0].value is None:
             continue
         text = ", ".join(f"{key[1]} {metric_text(m)}" for key, m in zip(keys, metrics, strict=True))
         place: list[float] = []

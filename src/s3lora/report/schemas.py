@@ -51,7 +51,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "Metric": ("unknown", "least", "most", "clusters", "values", "judge_low", "judge_high"),
     "Measure": ("errors", "judged"),
     "PairedComparison": ("clusters", "p_holm"),
-    "SweepPoint": ("shares",),
+    "SweepPoint": ("shares", "strength"),
     "Variant": ("adapters", "shares"),
 }
 

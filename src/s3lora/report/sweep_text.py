@@ -14,7 +14,7 @@ from s3lora.evaluate.results import Key, Metric, SuiteInfo, Sweep, SweepPoint, T
 from s3lora.report.blocks import BULLET, Fitted, labelled, noted, section, title
 from s3lora.report.evaluation_text import LEGEND
 from s3lora.report.names import NameCell, head, tail
-from s3lora.report.sweep_view import SweepRow, collapses, front, rows, sentences, telling
+from s3lora.report.sweep_view import SweepRow, amount, collapses, front, rows, sentences, telling
 from s3lora.report.values import (
     BAND,
     Evaluated,
@@ -59,8 +59,10 @@ def sweep_text(sweep: Sweep) -> RenderableType:
 
 
 def _about(sweep: Sweep) -> str:
-    number = len(sweep.points)
-    return f"{number} pruning{'' if number == 1 else 's'} on one model"
+    repairs = sum(point.strength is not None for point in sweep.points)
+    counts = ((len(sweep.points) - repairs, "pruning"), (repairs, "repair"))
+    told = [f"{number} {what}{'' if number == 1 else 's'}" for number, what in counts if number]
+    return f"{' and '.join(told) or '0 prunings'} on one model"
 
 
 def shown_keys(suites: Sequence[SuiteInfo], safety: Key, utility: Key | None) -> list[Key]:
@@ -83,10 +85,10 @@ def _sweep_table(sweep: Sweep, keys: Sequence[Key], *, short: bool) -> Table:
     shared = _shared(sweep)
     last = None
     for row in made:
-        if row.top != last:
+        if row.amount != last:
             table.add_row("", "", *[""] * len(keys), "")
-            table.add_row("", Text(_pruned(row.points[0]), "bold"), *[""] * len(keys), "")
-            last = row.top
+            table.add_row("", Text(row.amount, "bold"), *[""] * len(keys), "")
+            last = row.amount
         cells = [Text(row.text(key, measure_of(sweep.suites, key), short=short)) for key in keys]
         label = Text(tail(row.label.replace(shared, "") if short and shared else row.label, LABEL))
         style = "bold" if row.pareto else "dim" if row.control else ""
@@ -132,10 +134,6 @@ def _cells(metric: Callable[[str, str], Metric | None], keys: Sequence[Key], sho
     return [Text(metric_text(metric(*key), short=short)) for key in keys]
 
 
-def _pruned(point: SweepPoint) -> str:
-    return f"{point.top} of {point.modules_total} pruned"
-
-
 def _legend(sweep: Sweep, made: Sequence[SweepRow], shared: str) -> str:
     lines = [LEGEND]
     if any(shared and shared in row.label for row in made):
@@ -165,7 +163,8 @@ def _label(point: SweepPoint) -> str:
     """Return a mark where the sentences name the point themselves, else its ranking and number of modules."""
     if point.comparisons and all(c.variant in c.sentence for c in point.comparisons):
         return PARETO
-    return f"{tail(point.ranking, 22 - len(str(point.top)))}, {point.top}"
+    number = str(point.top) if point.strength is None else f"{point.strength:g}"
+    return f"{tail(point.ranking, 22 - len(number))}, {number}"
 
 
 def _correlations(sweep: Sweep) -> list[RenderableType]:
@@ -234,7 +233,7 @@ def _tuning_table(tuning: Tuning, keys: Sequence[Key], *, short: bool) -> Table:
             cells = _cells(point.metric, keys, short)
             lost = [learned_text(point.learned(*learned), short=short)] if learned else []
             shares = (percent(point.frobenius_energy), *lost)
-            table.add_row(mark, NameCell(_pruned(point)), *cells, *shares, style="bold" if chosen else "")
+            table.add_row(mark, NameCell(amount(point)), *cells, *shares, style="bold" if chosen else "")
 
     half("tuning half", tuning.tuning_base, tuning.tuning_unpruned, tuning.tried)
     table.add_row("")

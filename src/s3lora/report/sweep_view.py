@@ -31,6 +31,21 @@ class SweepRow:
         return self.points[0].top
 
     @property
+    def strength(self) -> float | None:
+        """Return the strength of a repair."""
+        return self.points[0].strength
+
+    @property
+    def number(self) -> str:
+        """Return the number of modules pruned alone, or a strength."""
+        return str(self.top) if self.strength is None else self.amount
+
+    @property
+    def amount(self) -> str:
+        """Return the number of modules pruned, of how many; or a strength."""
+        return amount(self.points[0])
+
+    @property
     def control(self) -> bool:
         """Return whether the ranking carries no information."""
         return self.points[0].control
@@ -94,13 +109,22 @@ def rows(sweep: Sweep) -> list[SweepRow]:
             made += [SweepRow((point,), (), True, extra=True) for point in points if id(point) in front]
         else:
             made += [SweepRow((point,), (), id(point) in front) for point in points]
-    return sorted(made, key=lambda row: (row.top, row.control))
+    return sorted(made, key=lambda row: (row.top, row.strength or 0.0, row.control))
 
 
-def _groups(points: Sequence[SweepPoint]) -> dict[tuple[str, int], tuple[SweepPoint, ...]]:
-    groups: dict[tuple[str, int], tuple[SweepPoint, ...]] = {}
+def amount(point: SweepPoint) -> str:
+    """Return how many modules were pruned, of how many; or the strength of a repair."""
+    return f"{point.top} of {point.modules_total} pruned" if point.strength is None else _strength(point.strength)
+
+
+def _strength(value: float) -> str:
+    return f"strength {value:g}"
+
+
+def _groups(points: Sequence[SweepPoint]) -> dict[tuple[str, int, float | None], tuple[SweepPoint, ...]]:
+    groups: dict[tuple[str, int, float | None], tuple[SweepPoint, ...]] = {}
     for point in points:
-        key = (point.ranking, point.top)
+        key = (point.ranking, point.top, point.strength)
         groups[key] = (*groups.get(key, ()), point)
     return groups
 
@@ -108,7 +132,7 @@ def _groups(points: Sequence[SweepPoint]) -> dict[tuple[str, int], tuple[SweepPo
 def front(sweep: Sweep) -> list[SweepPoint]:
     """Return the points of the Pareto front, by number of modules."""
     chosen = [sweep.points[i] for i in sweep.pareto if 0 <= i < len(sweep.points)]
-    return sorted(chosen, key=lambda point: point.top)
+    return sorted(chosen, key=lambda point: (point.top, point.strength or 0.0))
 
 
 def telling(sweep: Sweep, most: int) -> list[SweepPoint]:
@@ -126,7 +150,8 @@ def collapses(sweep: Sweep) -> list[str]:
     gone = sum(point.collapse for point in sweep.points)
     if not gone:
         return []
-    where = f"at {gone} of {len(sweep.points)} prunings"
+    repairs = any(point.strength is not None for point in sweep.points)
+    where = f"at {gone} of {len(sweep.points)} {'points' if repairs else 'prunings'}"
     return [f"utility collapse {where}: more than a tenth of what the adapter learned is lost; they are marked"]
 
 
@@ -148,6 +173,12 @@ class CurvePlace:
     value: float
     low: float | None
     high: float | None
+    strength: float | None = None
+
+    @property
+    def amount(self) -> str:
+        """Return the number of modules pruned, or the strength of a repair."""
+        return f"{self.top} pruned" if self.strength is None else _strength(self.strength)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +206,12 @@ class Dot:
     utility_interval: tuple[float, float] | None
     safety_interval: tuple[float, float] | None
     spread: bool = False
+    strength: float | None = None
+
+    @property
+    def amount(self) -> str:
+        """Return the number of modules pruned, or the strength of a repair."""
+        return f"{self.top} pruned" if self.strength is None else _strength(self.strength)
 
 
 def lines(sweep: Sweep) -> list[Line]:
@@ -211,7 +248,7 @@ def _place(row: SweepRow, key: Key) -> CurvePlace | None:
     metric = row.points[0].metric(*key)
     if metric is None or metric.value is None:
         return None
-    return CurvePlace(row.top, metric.value, metric.low, metric.high)
+    return CurvePlace(row.top, metric.value, metric.low, metric.high, row.strength)
 
 
 def dots(sweep: Sweep) -> list[Dot]:
@@ -233,6 +270,7 @@ def dots(sweep: Sweep) -> list[Dot]:
                     utility_interval=_interval(utility.low, utility.high),
                     safety_interval=_interval(safety.low, safety.high),
                     spread=bool(row.spreads),
+                    strength=row.strength,
                 )
             )
     return made
