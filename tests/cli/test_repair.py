@@ -129,7 +129,8 @@ def test_the_exit_status_says_whether_a_repair_holds(
         if form != "text":
             name = "report.html" if form == "html" else f"repair.{form}"
             assert result.out == (tmp_path / "report" / name).read_text()
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["repair.csv", "repair.json", "report.html"]
+    files = ["repair.csv", "repair.json", "report.html", "trials.png"]
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == files
     assert json.loads((tmp_path / "report" / "repair.json").read_text())["outcome"] == outcome
     assert not (tmp_path / "out").exists()
 

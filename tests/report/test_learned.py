@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from s3lora.evaluate.results import Evaluation, LearnedShare, Sweep
+from s3lora.evaluate.results import Evaluation, LearnedShare, Sweep, SweepPoint
+from s3lora.report.chart import against_utility
 from s3lora.report.evaluation_text import evaluation_text
 from s3lora.report.measured_documents import evaluation_csv, sweep_csv
 from s3lora.report.page import sweep_page
 from s3lora.report.sweep_text import LOST, sweep_text
+from s3lora.report.sweep_view import usefulness
 from s3lora.report.values import learned_text, p_text
 from tests.report import measured
 from tests.report.test_measured_text import shown as render
@@ -40,6 +42,45 @@ def test_the_table_of_a_sweep_has_a_column(width: int) -> None:
     assert ("12 % [4, 21]" in told) == (width == 140)
     assert LOST.split(";")[0] in " ".join(told.split())
     assert max(map(len, told.splitlines())) <= width
+
+
+def lost_more_and_more() -> Sweep:
+    """Return a sweep of which each point has lost as much of what was learned as modules were pruned."""
+    made = measured.sweep()
+
+    def shares(point: SweepPoint) -> tuple[LearnedShare, ...]:
+        value = point.top / point.modules_total + 0.01 * (point.seed or 0)
+        return (replace(SHARE, value=value, low=value - 0.03, high=value + 0.05),)
+
+    return replace(made, points=tuple(replace(point, shares=shares(point)) for point in made.points))
+
+
+def test_the_axis_of_usefulness_is_the_share_wherever_it_can_be_told() -> None:
+    made = lost_more_and_more()
+    chart = against_utility(made)
+    assert chart is not None
+    assert chart.x.label == "lost of what was learned, in %"
+    assert "the adapter is 0 %, the base 100 %" in chart.about
+    at = {sign.title: sign.x for sign in chart.signs}
+    assert at["unpruned"] == pytest.approx(chart.x.at(0))
+    assert at["base"] == pytest.approx(chart.x.at(100))
+    assert at["magnitude, 60 pruned"] == pytest.approx(chart.x.at(50))
+    assert at["random, 60 pruned"] == pytest.approx(chart.x.at(51)), "the mean of three seeds"
+    ringed = next(p for p in made.points if p.top == 60 and p.ranking == "mas-svd weighted-ssi")
+    assert usefulness(made, ringed) == 50
+    (low, _), (high, _) = next(
+        p.spots for p in chart.lines if "interval c0" in p.css and p.spots[0][1] == p.spots[1][1]
+        and p.spots[0][0] < chart.x.at(50) < p.spots[1][0]
+    )  # fmt: skip
+    assert (low, high) == pytest.approx((chart.x.at(47), chart.x.at(55)))
+
+
+def test_without_shares_the_axis_is_the_measure() -> None:
+    for made in (measured.sweep(), sweep(UNSEEN)):
+        chart = against_utility(made)
+        assert chart is not None
+        assert chart.x.label.startswith("rouge-1")
+        assert usefulness(made, made.points[-1]) == made.points[-1].metric(*measured.ROUGE).value  # type: ignore[union-attr]
 
 
 def test_a_page_has_a_column() -> None:

@@ -87,7 +87,7 @@ prompt_options = all_options(
     "--loader", type=click.Choice(list(LOADERS)), default="peft", show_default=True, help="Loader to write for."
 )
 @click.option("--force", is_flag=True, help="Write even what was refuted, and replace an existing adapter folder.")
-@click.option("--report", metavar="FOLDER", help="Write what was found into this folder: JSON, CSV and a page.")
+@click.option("--report", metavar="FOLDER", help="Write what was found into this folder: JSON, CSV, a picture and a page.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of everything random."
 )
@@ -114,6 +114,10 @@ def repair_command(path: str, output: str, form: str, **options: Any) -> int:
     _check_method(options)
     _check_folders(path, output, options)
     base, data = named_model(options), _data(options)
+    if options["report"] is not None:
+        from s3lora.report.picture import need_pictures
+
+        need_pictures()  # for the trials: it would be too late to ask for it when they are measured
     from s3lora.evaluate.judges.refusing import refusal_judge
     from s3lora.repair.repairing import repair
 
@@ -141,7 +145,7 @@ def repair_command(path: str, output: str, form: str, **options: Any) -> int:
         if not options["no_cache"]:
             complain("what is done stays done: the same command goes on from here", 0)
         raise
-    _tell(result, form, options["report"])
+    _tell(result, output, form, options["report"])
     return 0 if result.outcome == "repaired" else 1
 
 
@@ -199,7 +203,7 @@ def _data(options: dict[str, Any]) -> RepairData:
     return repair_data(**{name: options[name] for name in names}, learn=learn, tune=tune, test=test)
 
 
-def _tell(result: Repair, form: str, report: str | None) -> None:
+def _tell(result: Repair, output: str, form: str, report: str | None) -> None:
     from s3lora.report.documents import to_json
     from s3lora.report.measured_documents import repair_csv
 
@@ -209,9 +213,13 @@ def _tell(result: Repair, form: str, report: str | None) -> None:
 
         files["report.html"] = repair_page(result)
         write_files(report, files)
+    if report is not None:
+        from s3lora.report.curves import draw
+
+        draw(result, Path(report) / "trials.png")
     if form == "text":
         from s3lora.report.repair_text import repair_text
 
-        show(repair_text(result), None)
+        show(repair_text(result, output), None)
     else:
         emit(files["report.html" if form == "html" else f"repair.{form}"], None)

@@ -113,7 +113,8 @@ def repair(
         if chosen is not None and candidate is not None:
             proof = work.proof(chosen, candidate, control)
         result = work.result(found, chosen, candidate, proof, tuning.shown(alone, whole), numbers)
-        result = replace(result, attribution=_explained(subject, integrals, candidate))
+        suites = result.suites or tuple(tuning.whole.infos.values())
+        result = replace(result, suites=suites, attribution=_explained(subject, integrals, candidate))
         if unseen is not None:
             result = replace(result, warnings=(unseen, *result.warnings))
         writes = result.outcome == "repaired" or force

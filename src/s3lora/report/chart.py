@@ -10,7 +10,7 @@ from s3lora.report.axes import MARGIN, Axis, axis, measure_axis
 from s3lora.report.colours import GREYS, HUES
 from s3lora.report.labels import Spot, beside
 from s3lora.report.names import tail
-from s3lora.report.sweep_view import Dot, Line, apart, dots, lines, order
+from s3lora.report.sweep_view import Dot, Line, apart, by_share, dots, lines, order
 from s3lora.report.values import measure_of, metric_text
 
 #: Circle, square, triangles, diamond, plus and cross, around (0, 0): one a colour.
@@ -190,17 +190,28 @@ def against_utility(sweep: Sweep) -> Chart | None:
         return None
     across = [end for dot in points for end in (dot.utility, *((_barred(dot) and dot.utility_interval) or ()))]
     up = [end for dot in points for end in (dot.safety, *((_barred(dot) and dot.safety_interval) or ()))]
-    across, up = [*across, *_values(sweep, sweep.utility)], [*up, *_values(sweep, sweep.safety)]
-    x = measure_axis(measure_of(sweep.suites, sweep.utility), sweep.utility, across, LEFT, RIGHT)
-    y = measure_axis(measure_of(sweep.suites, sweep.safety), sweep.safety, up, BOTTOM, TOP)
+    up += [end for end in _values(sweep, sweep.safety) if end is not None]
     safety, utility = sweep.safety[1], sweep.utility[1]
+    shared = by_share(sweep)
+    # Without the adapter all of what was learned is lost, and with the whole adapter nothing.
+    ends = (100.0, 0.0) if shared else tuple(_values(sweep, sweep.utility))
+    if shared:
+        utility = "what was learned, lost"
+        x = axis((min(*across, *ends), max(*across, *ends)), LEFT, RIGHT, "lost of what was learned, in %")
+        about = f"what was learned, by {sweep.utility[1]}: the adapter is 0 %, the base 100 %"
+    else:
+        measure = measure_of(sweep.suites, sweep.utility)
+        x = measure_axis(measure, sweep.utility, [*across, *ends], LEFT, RIGHT)
+        about = _about(sweep, sweep.utility)
+    y = measure_axis(measure_of(sweep.suites, sweep.safety), sweep.safety, up, BOTTOM, TOP)
     summary = f"{safety} and {utility} of each point; the Pareto front is ringed."
-    chart = Chart(x, y, f"{safety} against {utility}", summary, _about(sweep, sweep.utility))
+    chart = Chart(x, y, f"{safety} against {utility}", summary, about)
     for dot in sorted(points, key=lambda dot: not dot.control):
         _add_dot(chart, dot, order(sweep).index(dot.ranking))
     best = [(dot.utility, dot.safety) for dot in points if dot.pareto]
-    for name, shape, variant in (("unpruned", STAR, sweep.unpruned), ("base", PENTAGON, sweep.base)):
-        at = (_value(variant, sweep.utility), _value(variant, sweep.safety))
+    bounds = (("unpruned", STAR, sweep.unpruned, ends[1]), ("base", PENTAGON, sweep.base, ends[0]))
+    for name, shape, variant, useful in bounds:
+        at = (useful, _value(variant, sweep.safety))
         if at[0] is not None and at[1] is not None:
             chart.signs.append(Sign("hollow", shape, x.at(at[0]), y.at(at[1]), name))
             if name in sweep.pareto_variants:

@@ -220,7 +220,9 @@ def next_steps(repair: Repair, out: str | None = None) -> list[tuple[str, str]]:
     if repair.written:
         measure = shlex.join(["s3lora", "eval", written, adapter, "--base", "MODEL"])
         back = shlex.join(["s3lora", "restore", written, "--from", adapter, "-o", "RESTORED"])
-        forced = [("", "it was written although a limit is refuted")] if repair.outcome != "repaired" else []
+        forced = (
+            [("", "it was written by --force: it does not keep to all limits")] if repair.outcome != "repaired" else []
+        )
         return [*forced, (measure, "measures it on prompts of your own"), (back, "puts the original back")]
     if repair.outcome == "repaired":
         again = shlex.join(["s3lora", "repair", adapter, "--base", "MODEL", "-o", written])

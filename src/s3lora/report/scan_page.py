@@ -35,6 +35,7 @@ from s3lora.report.scan_charts import (
 from s3lora.report.scan_view import View, start_of, view_of
 from s3lora.report.sweep_text import shown_keys
 from s3lora.report.sweep_view import rows as sweep_rows
+from s3lora.report.sweep_view import usefulness
 from s3lora.report.values import count, decimal, heading, measure_of, metric_text, percent
 from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
@@ -362,8 +363,9 @@ def _curve_data(adapter: Reported) -> dict[str, Any] | None:
             continue
         text = ", ".join(f"{key[1]} {metric_text(m)}" for key, m in zip(keys, metrics, strict=True))
         place: list[float] = []
-        if len(charts) > 1 and len(metrics) > 1 and metrics[1] is not None and metrics[1].value is not None:
-            place = [charts[1].x.at(metrics[1].value), charts[1].y.at(metrics[0].value)]
+        useful = usefulness(sweep, point)
+        if len(charts) > 1 and useful is not None:
+            place = [charts[1].x.at(useful), charts[1].y.at(metrics[0].value)]
         points.append({"index": point.index, "method": point.method, "top": point.top, "text": text, "at": place})
     across = charts[0].x
     return {

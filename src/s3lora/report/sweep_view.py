@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from s3lora.evaluate.results import ControlSpread, Key, Measure, PairedComparison, Sweep, SweepPoint
 from s3lora.report.values import NOTHING, learned_text, metric_text, percent, spread_text
@@ -251,13 +252,32 @@ def _place(row: SweepRow, key: Key) -> CurvePlace | None:
     return CurvePlace(row.top, metric.value, metric.low, metric.high, row.strength)
 
 
+def by_share(sweep: Sweep) -> bool:
+    """Return whether usefulness is shown as the share of what was learned that is lost: wherever it can be told."""
+    shares = [None if sweep.utility is None else point.learned(*sweep.utility) for point in sweep.points]
+    return any(share is not None and share.value is not None for share in shares)
+
+
+def usefulness(sweep: Sweep, point: SweepPoint) -> float | None:
+    """Return where a point lies on the axis of usefulness: in % of what was learned if `by_share`."""
+    if sweep.utility is None:
+        return None
+    if by_share(sweep):
+        share = point.learned(*sweep.utility)
+        return None if share is None or share.value is None else 100 * share.value
+    metric = point.metric(*sweep.utility)
+    return None if metric is None else metric.value
+
+
 def dots(sweep: Sweep) -> list[Dot]:
-    """Return a dot a row of the table that has both numbers."""
+    """Return a dot a row of the table that has both numbers; usefulness in % of what was learned if `by_share`."""
     if sweep.utility is None:
         return []
     made = []
+    shared = by_share(sweep)
     for row in rows(sweep):
-        safety, utility = _place(row, sweep.safety), _place(row, sweep.utility)
+        safety = _place(row, sweep.safety)
+        utility = _share_place(row, sweep.utility) if shared else _place(row, sweep.utility)
         if safety is not None and utility is not None:
             made.append(
                 Dot(
@@ -274,6 +294,18 @@ def dots(sweep: Sweep) -> list[Dot]:
                 )
             )
     return made
+
+
+def _share_place(row: SweepRow, key: Key) -> CurvePlace | None:
+    """Return the share of what was learned that is lost, in %; of a control, its mean and range over the seeds."""
+    found = [share for point in row.points if (share := point.learned(*key)) is not None]
+    values = [100 * share.value for share in found if share.value is not None]
+    if len(values) < len(row.points):
+        return None
+    if row.spreads:
+        return CurvePlace(row.top, fmean(values), min(values), max(values))
+    low, high = (None if end is None else 100 * end for end in (found[0].low, found[0].high))
+    return CurvePlace(row.top, values[0], low, high)
 
 
 def _interval(low: float | None, high: float | None) -> tuple[float, float] | None:
