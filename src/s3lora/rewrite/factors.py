@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,9 +77,4 @@ def _rounded(module: LoraModule, side: str, values: Array) -> Array:
     raise OutputError(problem, module=module.path, shape=values.shape, fix=fix)
 
 
-def changed(factors: NewFactors, modules: Iterable[LoraModule]) -> tuple[str, ...]:
-    """Return the paths of modules that get another rank."""
-    return tuple(m.path for m in modules if m.path in factors.modules and factors.modules[m.path].rank != m.rank)
-
-
-__all__ = ["NO_FACTORS", "NewFactor", "NewFactors", "changed", "rounded"]
+__all__ = ["NO_FACTORS", "NewFactor", "NewFactors", "rounded"]

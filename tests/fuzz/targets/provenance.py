@@ -38,7 +38,7 @@ def _fuzz(data: bytes, folder: Path) -> None:
         (pruned / name).write_bytes(content)
     found = s3lora.read_provenance(pruned)
     repr(found.modules)
-    repr(found.plan)
+    repr(found.done)
     put(folder / "in")
     with untouched(folder / "in"), untouched(pruned):
         command("card", pruned, "--print")
