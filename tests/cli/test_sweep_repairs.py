@@ -13,12 +13,7 @@ from pathlib import Path
 import pytest
 
 from s3lora.evaluate.prompts import built_in
-from s3lora.evaluate.references import built_in_references
-from s3lora.evaluate.suites import SuiteSettings, build_suites
-from s3lora.evaluate.sweeping import sweep
-from s3lora.repair.methods.registry import METHODS
-from s3lora.repair.sweeping import repair_tasks
-from tests.cli.measured import SHORT, contents, is_clean, one_line, validated
+from tests.cli.measured import SHORT, contents, is_clean, validated
 from tests.command import call
 from tests.repair.subjects import made, refusing_list
 from tests.tiny_adapters import MODULES
@@ -97,7 +92,9 @@ def test_repairs_alone_learn_once_and_the_same(
     assert more["points"][-1]["metrics"] == json.loads(first.out)["points"][0]["metrics"]
 
 
-def test_what_is_measured_is_not_learned_from(subject: tuple[Path, Path, Path], tmp_path: Path, capsys: Capture) -> None:
+def test_what_is_measured_is_not_learned_from(
+    subject: tuple[Path, Path, Path], tmp_path: Path, capsys: Capture
+) -> None:
     rows = [json.dumps({"prompt": request.text}) for request in built_in("harmful", "repair").requests]
     own = tmp_path / "own.jsonl"
     own.write_text("\n".join(rows) + "\n")

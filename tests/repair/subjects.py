@@ -39,7 +39,9 @@ def subject_of(base: Path, folder: Path, seed: int = 0, **more: Any) -> Iterator
     model = LocalModel(str(base))
     with open_adapter(folder) as adapter:
         attached = model.attach(adapter)
-        yield RepairSubject(adapter, model, attached, learning_rows(model, attached, TARGETS), base=str(base), seed=seed, **more)
+        yield RepairSubject(
+            adapter, model, attached, learning_rows(model, attached, TARGETS), base=str(base), seed=seed, **more
+        )
 
 
 def made(tmp_path: Path, seed: int = 0, scale: float = 1.0, **config: Any) -> tuple[Path, Path]:

@@ -36,7 +36,7 @@ TOPS = ("0", "10", "25%", "40%", "50%", "60%", "75%", "100%")
 #: The names of the two variants that every point lies between.
 UNPRUNED, BASE = "unpruned", "base"
 #: What tells apart what was measured: the modules that were pruned, or the digest of new factors.
-Asked = frozenset[str] | str
+AskedPoint = frozenset[str] | str
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def sweep(
     seeds = range(seed, seed + control_seeds)
     ranked = rankings(methods, indices, match=match, seeds=seeds) if methods or others is None else []
     points: list[SweepPoint] = []
-    asked: list[Asked] = []
+    asked: list[AskedPoint] = []
     found: list[str] = []
     with open_adapter(adapter) as opened:
         scans = scan_for(opened, ranked, max_cost)
@@ -234,7 +234,7 @@ def _measured(bench: Bench, name: str, outcomes: Outcomes, reference: Outcomes, 
     }
 
 
-def _allowed(bench: Bench, asked: Sequence[Asked], points: Sequence[SweepPoint]) -> list[SweepPoint]:
+def _allowed(bench: Bench, asked: Sequence[AskedPoint], points: Sequence[SweepPoint]) -> list[SweepPoint]:
     """Return the points with comparisons that allow for how many different adapters were measured."""
     compared = [(what, point.comparisons) for what, point in zip(asked, points, strict=True)]
     allowed = allow_for_many(compared, bench.all_measures)

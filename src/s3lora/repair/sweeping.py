@@ -64,8 +64,7 @@ class RepairTasks:
         if self.learns:
             tell("answers to learn from")
             targets = build_targets(model, attached, self.learning, self.refusals)
-            model.use(attached)
-            rows = learning_rows(model, targets)
+            rows = learning_rows(model, attached, targets)
             notes += targets.notes
         more = {"base": self.base, "unaligned": self.unaligned, "seed": self.seed, "store": self.store}
         subject = RepairSubject(adapter, model, attached, rows, **more)  # type: ignore[arg-type]
