@@ -43,9 +43,14 @@ def document(result: Result) -> Any:
     return json.loads(result.out)
 
 
-def next_step(result: Result) -> list[str]:
+def pruning(result: Result) -> list[str]:
     """Return the words of the command that a report ends with, as a shell would read them."""
-    return shlex.split(result.out.partition("\nnext  ")[2].replace("\\\n", ""))
+    return shlex.split(result.out.partition("\nsmaller files, which is no repair:\n")[2].replace("\\\n", ""))
+
+
+def next_step(result: Result) -> list[str]:
+    """Return the words of the command that a report names as the next step."""
+    return shlex.split(result.out.partition("\nnext  ")[2].partition("\n\n")[0].replace("\\\n", ""))
 
 
 def selected(result: Result) -> list[str]:
@@ -62,22 +67,36 @@ def test_text(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(len(line) <= 80 and line == line.rstrip() for line in lines)
     assert "top 10 by ssi would prune 6 of 12 modules: 50.0% of LoRA parameters" in result.out
     assert "note top 10 is capped at 6: there are only 12 candidates" in result.out
-    assert next_step(result) == ["s3lora", "prune", str(adapter), "-o", "PRUNED"]
+    assert pruning(result) == ["s3lora", "prune", str(adapter), "-o", "PRUNED"]
+    assert next_step(result) == ["s3lora", "repair", str(adapter), "--base", "MODEL", "-o", "REPAIRED"]
 
 
-def test_the_next_step_repeats_the_options(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is printed as the next step must prune what the report has marked."""
+def test_the_pruning_repeats_the_options(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed must prune what the report has marked."""
     options = ("--top", "2", "--index", "weighted-ssi", "--only", "q_proj|v_proj", "--kurtosis", "--layers", "1-4")
     result = call(capsys, "scan", adapter, *options)
     told = ["--kurtosis", "--index", "weighted-ssi", "--top", "2", "--layers", "1-4", "--only", "q_proj|v_proj"]
-    assert next_step(result) == ["s3lora", "prune", str(adapter), *told, "-o", "PRUNED"]
+    assert pruning(result) == ["s3lora", "prune", str(adapter), *told, "-o", "PRUNED"]
 
 
 @pytest.mark.parametrize("options", [("--rank", "1"), ("--top", "0"), ("--fraction", "1")])
-def test_no_next_step_that_would_be_refused(
+def test_no_pruning_that_would_be_refused(
     options: tuple[str, ...], adapter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "next  " not in call(capsys, "scan", adapter, *options).out
+    result = call(capsys, "scan", adapter, *options)
+    assert "s3lora prune" not in result.out
+    assert next_step(result)[1] == "repair", "it goes by other things than the plan"
+
+
+def test_no_repair_that_would_be_refused(zeros: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "s3lora repair" not in call(capsys, "scan", zeros).out
+    magnitude = {f"{path}.lora_magnitude_vector": np.ones(shape[0], "float32") for path, shape in LAYERS.items()}
+    dora = make_adapter(tmp_path / "dora", LAYERS, config={"use_dora": True}, heads=magnitude)
+    pissa = make_adapter(tmp_path / "pissa", LAYERS, config={"init_lora_weights": "pissa"})
+    for refused in (dora, pissa):
+        result = call(capsys, "scan", refused)
+        assert result.status == 0
+        assert "s3lora repair" not in result.out, refused
 
 
 def test_a_flat_plan_is_said_to_be_refused(adapter: Path, tmp_path: Path, capsys: Any) -> None:

@@ -61,7 +61,7 @@ def test_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Its base family thing has 75 adapters in the reference." in text
     assert "not unusual against this reference" in text
     assert "6 modules are compared with 75 adapters: same base family, projection, rank band and layer third." in text
-    assert "--reference" not in result.out.partition("next  ")[2], "prune has no such option"
+    assert "--reference" not in result.out.partition("next  ")[2], "repair and prune have no such option"
     assert call(capsys, "scan", "adapter", "--reference", "ref.parquet").out == result.out
 
 
@@ -184,7 +184,7 @@ def test_a_policy_may_name_it(tmp_path: Path, desk: Path, capsys: pytest.Capture
     for form in ("sarif", "junit"):
         assert call(capsys, "scan", "adapter", *policy, "--format", form).status == 0
     assert call(capsys, "scan", "adapter", *policy, "--quiet").status == 0
-    made = call(capsys, "scan", "adapter", *policy).out.partition("\nnext  ")[2]
+    made = call(capsys, "scan", "adapter", *policy).out.partition("\nsmaller files, which is no repair:\n")[2]
     assert shlex.split(made.replace("\\\n", "")) == ["s3lora", "prune", "adapter", "-o", "PRUNED"]
 
 

@@ -216,7 +216,7 @@ def test_maps_keep_to_the_width(width: int, count: int) -> None:
 def test_a_report_of_nothing() -> None:
     lines = text.to_text(text.scan_text(document([module("h.0.q", None)]), "s3lora prune x")).splitlines()
     assert lines[0] == "adapter  peft · 1 module · rank 2 · float32"
-    assert not any("next" in line for line in lines)
+    assert not any("next" in line or "s3lora prune" in line for line in lines)
 
 
 def test_the_plan_in_numbers() -> None:
@@ -311,7 +311,13 @@ def everything(name: str) -> list[str]:
     share = Share(1, 8, 28, 224, 0.1, 0.1)
     provenance = provenance_of(source(name), [path], rule="top 10", only=name, share=share, warnings=(name,))
     return [
-        text.to_text(text.scan_text(scan_doc, f"s3lora prune '{'x' * 100}' --only 'a b' -o PRUNED")),
+        text.to_text(
+            text.scan_text(
+                scan_doc,
+                f"s3lora prune '{'x' * 100}' --only 'a b' -o PRUNED",
+                repair=f"s3lora repair '{name}' --base MODEL",
+            )
+        ),
         text.to_text(text.prune_text(provenance, Written((), (name, name)), name)),
         *(text.to_text(compare_text(made_comparison.hostile(name, count))) for count in (2, 3)),
     ]
@@ -343,5 +349,7 @@ def test_the_next_command_is_broken_so_that_a_shell_joins_it() -> None:
     command = "s3lora prune some/quite/long/path/to/an/adapter --index weighted-ssi --only 'a b' --top 3 -o PRUNED"
     shown = text.to_text(text._next(command, 80))
     assert all(len(line) <= 80 for line in shown.splitlines())
+    assert shown.startswith("next  s3lora")
+    assert text.to_text(text._next(command, 80, "")).startswith("      s3lora")
     joined = shown.removeprefix("next").replace("\\\n", " ")
     assert joined.split() == command.split()

@@ -87,9 +87,7 @@ prompt_options = all_options(
     "--loader", type=click.Choice(list(LOADERS)), default="peft", show_default=True, help="Loader to write for."
 )
 @click.option("--force", is_flag=True, help="Write even what was refuted, and replace an existing adapter folder.")
-@click.option(
-    "--report", metavar="FOLDER", help="Write what was found into this folder: JSON, CSV, a picture and a page."
-)
+@click.option("--report", metavar="FOLDER", help="Write what was found into this folder.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of everything random."
 )

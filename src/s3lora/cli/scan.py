@@ -25,6 +25,7 @@ from s3lora.cli.options import (
 from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.cli.policies import PolicyCommand, policy_allows, policy_options
 from s3lora.cli.scan_formats import FORMATS, ScanOutcome, document_of
+from s3lora.cli.steps import repair_step
 from s3lora.errors import UsageError
 from s3lora.gate.allow import allowances, allowed_names
 from s3lora.gate.audit import Audit, Terms, audit, gravest
@@ -199,12 +200,13 @@ def _show(audits: Sequence[Audit], output: str | None, *, first: bool = True) ->
             continue
         if parts or not first:
             parts.append(Text())
-        parts.append(scan_text(document_of(one, one.scan), _next(one, one.scan), console))
+        smaller, repair = _pruning(one, one.scan), repair_step(one.scan, one.path)
+        parts.append(scan_text(document_of(one, one.scan), smaller, console, repair=repair))
     if parts:
         show(Group(*parts), output)
 
 
-def _next(one: Audit, scan: Scan) -> str | None:
+def _pruning(one: Audit, scan: Scan) -> str | None:
     """Return the command that prunes what the report marks, None where `prune` would refuse the adapter."""
     if scan.inventory.base_changed or any(module.nonfinite for module in scan.modules):
         return None

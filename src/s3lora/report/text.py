@@ -34,6 +34,8 @@ MAX_WIDTH = 110
 SHOWN = 10
 #: Columns of the labels of what is in the adapter: those of the longest.
 LABEL = 13
+#: What stands above the command that prunes: docs/results/reference.md has the figures.
+SMALLER = "smaller files, which is no repair:"
 #: How the notes of `scan` and `select` on a flat index go on after its name.
 _FLAT = "does not discriminate here"
 
@@ -68,8 +70,13 @@ def _coloured(console: Console | None) -> bool:
     return console is not None and console.is_terminal and console.color_system is not None and not console.no_color
 
 
-def scan_text(document: ScanDocument, command: str | None, console: Console | None = None) -> RenderableType:
-    """Return the report of one scan; `command` is shown as the next step."""
+def scan_text(
+    document: ScanDocument, command: str | None, console: Console | None = None, *, repair: str | None = None
+) -> RenderableType:
+    """Return the report of one scan.
+
+    `repair` is the command shown as the next step, and `command` prunes what the report marks.
+    """
     width = 80 if console is None else console.width
     index = document.ranked_by
     glance = glance_of(document)
@@ -84,8 +91,10 @@ def scan_text(document: ScanDocument, command: str | None, console: Console | No
     if document.plan is not None:
         parts.append(_plan_line(document.plan))
     parts += _notes(_without_repetition(glance.notes))
+    if repair is not None:
+        parts += [Text(), _next(repair, width)]
     if command is not None and document.plan is not None and _prunable(document.plan):
-        parts += [Text(), _next(command, width)]
+        parts += [Text(), Text(SMALLER, "dim"), _next(command, width, "")]
     return Group(*parts)
 
 
@@ -101,7 +110,7 @@ def _prunable(plan: Plan) -> bool:
     return 0 < len(plan.chosen) < plan.share.modules_total and not plan.flat
 
 
-def _next(command: str, width: int) -> Text:
+def _next(command: str, width: int, label: str = "next") -> Text:
     """Return the command over as many lines as it needs, so that it can be copied into a shell."""
     words: list[str] = []
     for word in shlex.split(command):
@@ -116,7 +125,7 @@ def _next(command: str, width: int) -> Text:
             lines[-1] += " \\"
             lines.append("")
         lines[-1] += f" {word}" if lines[-1] else word
-    return Text.assemble(("next  ", "dim"), ("\n      ".join(lines), "bold"))
+    return Text.assemble((f"{label:6}", "dim"), ("\n      ".join(lines), "bold"))
 
 
 def _title(document: ScanDocument, width: int) -> Text:
