@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from s3lora.errors import UsageError
 from s3lora.evaluate.prompts import built_in
-from tests.cli.measured import SHORT, contents, is_clean, validated
+from s3lora.evaluate.references import built_in_references
+from s3lora.evaluate.suites import SuiteSettings, build_suites
+from s3lora.evaluate.sweeping import sweep
+from s3lora.repair.sweeping import repair_tasks
+from tests.cli.measured import SHORT, contents, is_clean, one_line, validated
 from tests.command import call
 from tests.repair.subjects import made, refusing_list
 from tests.tiny_adapters import MODULES
@@ -92,14 +97,70 @@ def test_repairs_alone_learn_once_and_the_same(
     assert more["points"][-1]["metrics"] == json.loads(first.out)["points"][0]["metrics"]
 
 
-def test_what_is_measured_is_not_learned_from(
-    subject: tuple[Path, Path, Path], tmp_path: Path, capsys: Capture
-) -> None:
-    rows = [json.dumps({"prompt": request.text}) for request in built_in("harmful", "repair").requests]
+def test_what_is_measured_is_not_learned_from(tmp_path: Path) -> None:
     own = tmp_path / "own.jsonl"
-    own.write_text("\n".join(rows) + "\n")
-    given = words(subject, "--harmful", own, "--strengths", "1", "--no-cache", "--format", "json")
-    for method, says in (("shrink", False), ("gates", True)):
-        document = json.loads(call(capsys, *given, "--methods", method).out)
-        told = [note for note in document["warnings"] if "nothing is learned from what is measured" in note]
-        assert [("instead of --harmful" in note) for note in told] == [True] * says
+    own.write_text(
+        "".join(json.dumps({"prompt": one.text}) + "\n" for one in built_in("harmful", "repair").requests[:70])
+    )
+    suites = build_suites(SuiteSettings(names=("safety", "planning", "maths", "summarisation"), harmful=str(own)))
+    plain, apart = repair_tasks(["gates"]), repair_tasks(["gates"], measured=suites)
+    before, after = plain.learning, apart.learning
+    assert 0 < len(after.harmful) < len(before.harmful)
+    assert not {one.text for one in built_in("harmful", "repair").requests[:70]} & {
+        one.text for one in after.harmful.requests
+    }
+    assert after.harmless == before.harmless
+    # Of the built-in tasks, summaries alone are both asked and learned from.
+    summaries = {example.prompt.digest for example in built_in_references().examples}
+    left = [prompt for prompt in before.task.prompts if prompt.digest not in summaries]
+    assert list(after.task.prompts) == left
+    assert len(left) < len(before.task)
+    assert after.task.references == ()
+    assert any("own.jsonl" in note for note in apart.notes)
+    assert (plain.notes, repair_tasks(["shrink"], measured=suites).notes) == ((), ())
+
+
+def test_all_that_could_be_learned_from_is_measured(tmp_path: Path) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text("".join(json.dumps({"prompt": one.text}) + "\n" for one in built_in("harmful", "repair").requests))
+    with pytest.raises(UsageError, match="all prompts to learn from are measured"):
+        repair_tasks(["gates"], measured=build_suites(SuiteSettings(names=("safety",), harmful=str(own))))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    {
+        "unknown": (("--methods", "gaets"), "choose from mas-svd.*, random, random-matched, shrink, .*gates"),
+        "word": (("--methods", "gates", "--strengths", "half"), "--strengths half is no strength; write 0.5 or 50%"),
+        "none": (("--methods", "gates", "--strengths", ","), "--strengths names no strength"),
+        "nothing": (("--methods", "gates", "--strengths", "0,0.5"), "--strengths 0 is out of range"),
+        "too much": (("--methods", "shrink", "--strengths", "150%"), "--strengths 150% is out of range"),
+        "signs": (("--methods", "shrink", "--strengths", "-0.5"), "--strengths -0.5 is no strength"),
+        "in vain": (
+            ("--methods", "mas-svd", "--strengths", "1"),
+            "--strengths does nothing without a method of repair",
+        ),
+        "unaligned": (("--methods", "mas-svd", "--unaligned", "x"), "--unaligned does nothing without a method"),
+        "weights": (("--methods", "safelora"), "safelora needs --unaligned MODEL"),
+        "matched": (("--methods", "shrink,random-matched"), "random-matched needs a ranking to match"),
+    }.values(),
+)
+def test_errors(given: tuple[str, ...], says: str, subject: tuple[Path, Path, Path], capsys: Capture) -> None:
+    assert one_line(call(capsys, *words(subject, *given, "--no-cache")), says)
+
+
+def test_from_python(subject: tuple[Path, Path, Path]) -> None:
+    """A base that does not refuse is told before anything is measured."""
+    base, adapter, _ = subject
+    suites = build_suites(SuiteSettings(names=("safety",), limit=2, tokens={"safety": 12}))
+    found = sweep(adapter, str(base), suites, methods=(), others=repair_tasks(["shrink", "prune"], [0.5]))
+    assert [(point.ranking, point.strength, point.control) for point in found.points] == [
+        ("shrink", 0.5, True),
+        ("prune", 0.5, False),
+    ]
+    with pytest.raises(UsageError, match="there is nothing to give back"):
+        sweep(adapter, str(base), suites, methods=(), others=repair_tasks(["gates"], [0.5]))
+    with pytest.raises(UsageError, match="no method gaets"):
+        repair_tasks(["gaets"])
+    with pytest.raises(UsageError, match="a strength of 2 cannot be meant"):
+        repair_tasks(["shrink"], [2.0])

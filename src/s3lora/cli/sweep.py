@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from s3lora.spectrum.indices import INDICES
 
 if TYPE_CHECKING:
     from s3lora.evaluate.store import AnswerStore
+    from s3lora.evaluate.suite import Suite
     from s3lora.repair.sweeping import RepairTasks
 
 
@@ -109,7 +111,7 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
             base,
             suites,
             methods=spectral,
-            others=_repairs(repairs, strengths, options, store) if repairs else None,
+            others=_repairs(repairs, strengths, suites, options, store) if repairs else None,
             indices=words(options["indices"]),
             top=None if options["top"] is None else words(options["top"]),
             match=words(options["match"]) if options["match"] else None,
@@ -142,7 +144,11 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
 
 
 def _repairs(
-    names: tuple[str, ...], strengths: tuple[float, ...], options: dict[str, Any], store: AnswerStore | None
+    names: tuple[str, ...],
+    strengths: tuple[float, ...],
+    suites: Sequence[Suite],
+    options: dict[str, Any],
+    store: AnswerStore | None,
 ) -> RepairTasks:
     """Return the methods of repair, which learn from built-in prompts: a file that is given is measured."""
     from s3lora.evaluate.judges.refusing import refusal_judge
@@ -156,5 +162,5 @@ def _repairs(
         refusals=refusal_judge(options["refusals"]),
         unaligned=options["unaligned"],
         base=options["base"],
-        measured=[f"--{name}" for name in ("harmful", "benign", "tasks") if options[name] is not None],
+        measured=suites,
     )

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from s3lora.adapter.model import Adapter
 from s3lora.choose.select import CONTROLS
 from s3lora.errors import UsageError, printable
+from s3lora.evaluate.asked import asked_by, own_data
 from s3lora.evaluate.attach import Attached
+from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.factors_task import FactorsTask
 from s3lora.evaluate.judges.refusing import refusal_judge
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.references import built_in_references
 from s3lora.evaluate.refusals import RefusalJudge
 from s3lora.evaluate.store import AnswerStore
+from s3lora.evaluate.suite import Suite
 from s3lora.repair.build_data import repair_data
 from s3lora.repair.data import RepairData, RepairPart
 from s3lora.repair.geometry import moved
@@ -98,23 +100,23 @@ def repair_tasks(
     refusals: RefusalJudge | None = None,
     unaligned: str | None = None,
     base: str | None = None,
-    measured: Sequence[str] = (),
+    measured: Sequence[Suite] = (),
 ) -> RepairTasks:
     """Return methods of repair, each at all strengths, as `sweep` takes them (`others`).
 
     Parameters:
         names: methods of the registry; each is tried with its first settings.
         strengths: numbers in (0, 1].
-        data: the learning part is learned from; it must hold nothing that the sweep measures. None for what is built
-            in, without the summaries, which `s3lora eval` may ask.
+        data: the learning part is learned from; None for what is built in.
         seed: of everything that is drawn.
         store: what was learned is kept there.
         refusals: what decides what is a refusal; None for the rules over openings.
         unaligned: the folder of the weights before alignment, for methods that compare with it.
         base: the folder of the base's own weights, for the same methods.
-        measured: names of the inputs that the sweep measures, for a warning that nothing is learned from them.
+        measured: the suites of the sweep; nothing that they ask is learned from, and a note says so of your own data.
 
-    Raises UsageError for an unknown method, an impossible strength, and a method whose weights are not given.
+    Raises UsageError for an unknown method, an impossible strength, a method whose weights are not given, and where
+    nothing is left to learn from.
 
     >>> len(repair_tasks(["shrink", "gates"], [0.5, 1.0]))
     4
@@ -127,16 +129,21 @@ def repair_tasks(
         if "unaligned" in method.needs and not unaligned:
             fix = "name the base before its alignment"
             raise UsageError(f"the method {method.name} needs --unaligned MODEL", fix=fix)
-    part = _apart(repair_data(seed=seed).learning) if data is None else data.learning
-    if part.task.built_in:  # which tell nothing of what this adapter was taught to answer
-        part = replace(part, task=part.task.unanswered())
-    judge = refusals or refusal_judge(None)
-    tasks = RepairTasks(methods, tuple(sorted(set(strengths))), part, judge, base, unaligned, store, seed)
-    if not measured or not tasks.learns:
+    tasks = RepairTasks(
+        methods,
+        tuple(sorted(set(strengths))),
+        (repair_data(seed=seed) if data is None else data).learning,
+        refusals or refusal_judge(None),
+        base,
+        unaligned,
+        store,
+        seed,
+    )
+    if not tasks.learns:
         return tasks
-    names, those = " and ".join(measured), "the built-in prompts" if data is None else "other prompts"
-    note = f"nothing is learned from what is measured: repairs learn from {those} instead of {names}"
-    return replace(tasks, notes=(note,))
+    own = own_data(measured)
+    note = f"nothing is learned from {', '.join(own)}, which is measured: repairs learn from other prompts"
+    return replace(tasks, learning=_apart(tasks.learning, asked_by(measured)), notes=(note,) if own else ())
 
 
 def split_methods(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -176,11 +183,20 @@ def strengths_of(text: Sequence[str] | None) -> tuple[float, ...]:
     return tuple(found)
 
 
-def _apart(part: RepairPart) -> RepairPart:
-    """Return a built-in part without prompts that `s3lora eval` may ask: other built-in ones are apart already."""
-    asked = {example.prompt.digest for example in built_in_references().examples}
-    left = [i for i, prompt in enumerate(part.task.prompts) if prompt.digest not in asked]
-    return replace(part, task=part.task.at(left))
+def _apart(part: RepairPart, asked: frozenset[str]) -> RepairPart:
+    """Return a part without prompts that are measured."""
+
+    def left(prompts: Sequence[Prompt]) -> list[int]:
+        found = [i for i, prompt in enumerate(prompts) if prompt.digest not in asked]
+        if not found:
+            raise UsageError("all prompts to learn from are measured", fix="measure other prompts, or fewer by --limit")
+        return found
+
+    task = part.task.at(left(part.task.prompts))
+    if task.built_in:  # whose references tell nothing of what this adapter was taught to answer
+        task = task.unanswered()
+    harmful, harmless = (one.subset(left(one.prompts)) for one in (part.harmful, part.harmless))
+    return RepairPart(harmful, harmless, task)
 
 
 __all__ = ["STRENGTHS", "UNINFORMED", "RepairTasks", "repair_tasks", "split_methods", "strengths_of"]
