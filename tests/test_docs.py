@@ -26,6 +26,7 @@ from s3lora.measure.against import Against, Mark, Standing
 from s3lora.measure.comparison import Comparison, ModuleComparison
 from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate
 from s3lora.measure.scan import ModuleScan
+from s3lora.repair.results import Constraint, ModuleAttribution, Repair, RepairTrial
 from s3lora.report.documents import ScanDocument
 from s3lora.report.schemas import DOCUMENTS
 from s3lora.rewrite.loaders import LOADERS
@@ -144,6 +145,10 @@ def rows(page: Path, title: str) -> list[list[str]]:
         ("field of a point", results.SweepPoint),
         ("field of a spread", results.ControlSpread),
         ("field of a tuning", results.Tuning),
+        ("field of a repair", Repair),
+        ("field of a trial", RepairTrial),
+        ("field of a verdict", Constraint),
+        ("field of an attributed module", ModuleAttribution),
     ],
 )
 def test_the_fields_of_the_json_are_documented(title: str, document: Any) -> None:

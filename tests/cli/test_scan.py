@@ -404,7 +404,7 @@ def test_outliers_are_counted_as_they_are_chosen(adapter: Path, capsys: pytest.C
         for rule in (("--rule", "outlier"), ()):
             result = call(capsys, "scan", adapter, *rule, *options, "--fail-on", "outliers >= 0")
             assert result.err == f"s3lora: {adapter}: finding: outliers is {chosen}, rule outliers >= 0\n"
-            told = next_step(result)
+            told = pruning(result)
             assert ("--z" in told) == bool(rule and told), "prune would refuse a --z without its rule"
     assert call(capsys, "scan", adapter, "--z", "0.5", "--fail-on", "outliers").status == 1
     assert call(capsys, "scan", adapter, "--z", "99", "--fail-on", "outliers").status == 0
