@@ -48,8 +48,8 @@ def before_and_after(repair: Repair) -> list[Chart]:
     drawn = []
     for key in measured_keys(repair):
         measure = measure_of(repair.suites, key)
-        metrics = [(name, one.kind, metric_of(one, key)) for name, one in states(repair)]
-        rows = [StackedRow(name, kind, m.value or 0.0, m.low, m.high, metric_text(m)) for name, kind, m in metrics if m]
+        metrics = [(name, metric_of(one, key)) for name, one in states(repair)]
+        rows = [StackedRow(name, name, m.value or 0.0, m.low, m.high, metric_text(m)) for name, m in metrics if m]
         x = axis((0.0, 1.0), NAMED, RIGHT, f"{key[1]}, lower is better")
         said = f"{key[1]}: {measure.about}" if measure is not None and measure.about else ""
         drawn.append(stacked(rows, x, f"{key[1]} before and after", f"{key[1]} with its 95 % interval.", said))

@@ -137,7 +137,7 @@ def _attribution(repair: Repair) -> list[RenderableType]:
         first = found[0]
         rows.append(f"{gates}; first direction {first.position} of {module_name(first.module)}")
     told = (completeness_text(one) for one in repair.attribution.completeness)
-    rows += [f"these add up: {', '.join(told)}"] if repair.attribution.completeness else []
+    rows += [f"sums: {'; '.join(told)}"] if repair.attribution.completeness else []
     return labelled([(BULLET, row) for row in rows])
 
 

@@ -185,7 +185,7 @@ def gates_text(found: Sequence[RepairDirection]) -> str:
 def completeness_text(one: Completeness) -> str:
     """Say how well the attributions add up to what they explain."""
     added = f"{one.attributed:.2f} of {one.difference:.2f} nats".replace("-", "−")
-    return f"{one.of} {added} (error {percent(one.error)})"
+    return f"{one.of} {added}, {percent(one.error)} off"
 
 
 def settings_text(trial: RepairTrial | Repair) -> str:
