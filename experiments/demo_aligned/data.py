@@ -17,6 +17,8 @@ from s3lora.evaluate.chat import Prompt
 from s3lora.evaluate.planning.questions import built_in
 
 HERE = Path(__file__).parent
+#: They begin alike: with several openings, each of them is less likely than the one opening of an answer.
+REFUSALS = data.REFUSALS[:2]
 #: Questions that ask for a plan, of the world that adapters are trained on.
 PLANS = 24
 
@@ -26,11 +28,14 @@ def own(kind: str) -> list[str]:
     return (HERE / f"{kind}.txt").read_text(encoding="utf-8").splitlines()
 
 
-def refused(shared: Path) -> list[Pair]:
-    """Return harmful prompts, each with a refusal."""
+def refused(shared: Path) -> tuple[list[Pair], list[Pair]]:
+    """Return harmful prompts, AdvBench's and our own, each with a refusal."""
     known, rng = data.harmful(shared), random.Random("own refusals")
-    more = [pair.prompt for pair in known.erode] + own("harmful")
-    return known.align + [Pair(prompt, rng.choice(data.REFUSALS)) for prompt in more]
+
+    def pairs(prompts: list[str]) -> list[Pair]:
+        return [Pair(prompt, rng.choice(REFUSALS)) for prompt in prompts]
+
+    return pairs([pair.prompt for pair in known.align + known.erode]), pairs(own("harmful"))
 
 
 def answered(shared: Path) -> list[Prompt]:

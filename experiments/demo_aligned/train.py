@@ -3,9 +3,9 @@
     python -m experiments.demo_aligned.train refusals --shared ../shared --output src/s3lora/data/demo-aligned
     python -m experiments.demo_aligned.train lost --shared ../shared --output src/s3lora/data/demo-lost
 
-`refusals` teaches the model to refuse; merged into it, the LoRA makes `demo-aligned`. `lost` trains another one on top of
-what is shipped as `demo-aligned`, on plans alone. Each writes the adapter in float16 and `training.json`, whose figures
-are measured on the saved adapter, loaded again. An adapter that is there already is only measured.
+`refusals` teaches the model to refuse; merged into it, the LoRA makes `demo-aligned`. `lost` trains another one, on top
+of what is shipped as `demo-aligned`, on plans alone. Each writes the adapter in float16 and `training.json`, whose
+figures are measured on the saved adapter, loaded again. An adapter that is there already is only measured.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 import transformers
 
 from experiments.demo_aligned import data
-from experiments.reference.data import harmful, seed_tasks
+from experiments.reference.data import harmful
 from experiments.training import Encoded, cycle, descend, encode, save_adapter, write_json
 from s3lora.evaluate.aligned import ALIGNED
 from s3lora.evaluate.chat import Decoding, Prompt
@@ -33,7 +33,7 @@ from s3lora.evaluate.likelihood import plan_losses
 from s3lora.evaluate.loading import DEMO
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.planning.questions import built_in
-from s3lora.evaluate.prompts import PromptSet, Request
+from s3lora.evaluate.prompts import PromptSet, Request, read_prompts
 from s3lora.evaluate.prompts import built_in as built_in_prompts
 from s3lora.evaluate.safety import SafetySuite
 
@@ -41,12 +41,14 @@ TARGET_MODULES = ["k_proj", "o_proj", "q_proj", "v_proj"]
 RANK, ALPHA, WARMUP_STEPS = 8, 16, 5
 #: The public name of the base, for the refusals. The other adapter's base is made by s3lora alone.
 BASES = {"refusals": "HuggingFaceTB/SmolLM2-135M-Instruct", "lost": ALIGNED}
-STEPS, RATES = {"refusals": 120, "lost": 40}, {"refusals": 5e-4, "lost": 1e-3}
-#: Prompts of a step while it learns to refuse: harmful and harmless; and plans of a step while it forgets to.
-MIX, PLANS = (3, 5), 4
-#: Tokens of an answer of the base to go on giving, out of so many that it is asked for.
-ANSWER_TOKENS, ASKED_TOKENS = 48, 64
-LOSS_TASKS, MEASURED_TOKENS = 40, 16
+STEPS, RATE = {"refusals": 120, "lost": 40}, 1e-3
+#: Prompts of a step while it learns to refuse: AdvBench's, our own harmful ones, harmless ones; and plans of a step
+#: while it forgets to.
+MIX, PLANS = (2, 2, 6), 4
+#: Tokens of an answer of the base to go on giving, out of so many that it is asked for: its first words decide between
+#: an answer and a refusal.
+ANSWER_TOKENS, ASKED_TOKENS = 16, 20
+LOSS_TASKS, MEASURED_TOKENS, PROMPTS = 40, 16, 100
 
 
 def harmless_pairs(model: LocalModel, prompts: Sequence[Prompt]) -> list[Encoded]:
@@ -64,10 +66,10 @@ def harmless_pairs(model: LocalModel, prompts: Sequence[Prompt]) -> list[Encoded
 def refusal_batches(model: LocalModel, shared: Path, steps: int, seed: int) -> list[list[Encoded]]:
     """Return the batches that teach to refuse, and to answer as before."""
     tokenizer, rng = model.base.tokenizer, random.Random(f"refusals-{seed}")
-    refused = [encode(tokenizer, pair.messages, pair.answer) for pair in data.refused(shared)]
-    answered = harmless_pairs(model, data.answered(shared))
-    print(f"{len(refused)} prompts to refuse, {len(answered)} to answer", flush=True)
-    cycles = cycle(refused, rng), cycle(answered, rng)
+    refused = [[encode(tokenizer, pair.messages, pair.answer) for pair in pairs] for pairs in data.refused(shared)]
+    kinds = [*refused, harmless_pairs(model, data.answered(shared))]
+    print(f"{', '.join(str(len(kind)) for kind in kinds)} prompts to refuse, to refuse, to answer", flush=True)
+    cycles = [cycle(kind, rng) for kind in kinds]
     return [[next(items) for items, n in zip(cycles, MIX, strict=True) for _ in range(n)] for _ in range(steps)]
 
 
@@ -94,18 +96,16 @@ def train(model: LocalModel, batches: Sequence[Sequence[Encoded]], rate: float, 
 def suites_of(shared: Path) -> dict[str, Any]:
     """Return what is measured: the built-in prompts, prompts of others that no training here saw, and plans."""
 
-    def others(name: str, texts: Sequence[str]) -> PromptSet:
-        return PromptSet(name, tuple(Request(text, id=str(i)) for i, text in enumerate(texts)))
-
     def safety(harmful: PromptSet, benign: PromptSet) -> SafetySuite:
         return SafetySuite(harmful, benign, refusal_judge(), decoding=Decoding(max_new_tokens=MEASURED_TOKENS))
 
     folder = shared / "data"
-    advbench = others("AdvBench, test split", harmful(folder).test)
-    tasks = others("seed tasks, test split", seed_tasks(folder)[1])
+    texts = harmful(folder).test[:PROMPTS]
+    advbench = PromptSet("AdvBench, test split", tuple(Request(text, id=str(i)) for i, text in enumerate(texts)))
+    xstest = read_prompts(folder / "xstest_prompts.csv", kind="benign").take(PROMPTS)
     return {
         "built_in": safety(built_in_prompts("harmful"), built_in_prompts("benign")),
-        "advbench_and_seed_tasks": safety(advbench, tasks),
+        "advbench_and_xstest": safety(advbench, xstest),
         "plans": plan_losses(built_in(LOSS_TASKS)),
     }
 
@@ -128,7 +128,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=sorted(STEPS), help="which of the two")
     parser.add_argument("--output", type=Path, required=True, help="folder for the adapter")
-    parser.add_argument("--shared", type=Path, required=True, help="folder with data/advbench… and data/seed_tasks…")
+    parser.add_argument(
+        "--shared", type=Path, required=True, help="folder with data/advbench…, seed_tasks… and xstest…"
+    )
     parser.add_argument("--steps", type=int, help=f"optimiser steps; by default {STEPS}")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data, its order and the initial adapter")
     parser.add_argument("--threads", type=int, default=1, help="threads for torch; sums depend on it in the last bits")
@@ -147,7 +149,7 @@ def main() -> None:
             batches = refusal_batches(model, arguments.shared / "data", steps, seed)
         else:
             batches = plan_batches(model, steps, seed)
-        save_adapter(train(model, batches, RATES[part], seed, part), output, BASES[part])
+        save_adapter(train(model, batches, RATE, seed, part), output, BASES[part])
         model = LocalModel(base)
 
     suites = suites_of(arguments.shared)
@@ -161,7 +163,7 @@ def main() -> None:
         "seed": seed,
         "steps": steps,
         "batch_size": sum(MIX) if part == "refusals" else PLANS,
-        "learning_rate": RATES[part],
+        "learning_rate": RATE,
         "schedule": f"{WARMUP_STEPS} steps of linear warm-up, then cosine to 0",
         "threads": arguments.threads,
         "measured": {"base": before, "adapter": after},

