@@ -60,6 +60,8 @@ def write(results: dict[str, Any], docs: Path) -> None:
         lines += _estimates(results["cost"])
     if "first" in results:
         lines += _first(results["first"])
+    if "step" in results:
+        lines += _step(results["step"])
     if "sweep" in results:
         lines += _sweep(results["sweep"])
     if "fleet" in results:
@@ -237,6 +239,19 @@ def _first(part: dict[str, Any]) -> list[str]:
             f" {row['wall_ratio']:.2f} | {row['cpu_ratio']:.2f} |"
             for row in part["rows"]
         ),
+        "",
+    ]
+
+
+def _step(part: dict[str, Any]) -> list[str]:
+    machine = part["machine"]
+    return [
+        "## A step of a repair",
+        "",
+        f"CPU seconds of one step on one batch of {part['rows']} answers, {part['tokens']} tokens with their prompts:",
+        f"learning gates took {part['gates']:.2f}, training the same LoRA by plain autograd {part['lora']:.2f}; the",
+        f"median of {part['repeats']} paired ratios is {part['ratio']:.2f}.",
+        f"By `python benchmarks/run.py --only step`, on {machine['date']}, {machine['cpu']}, {machine['cores']} cores.",
         "",
     ]
 
