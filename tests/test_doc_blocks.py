@@ -37,6 +37,7 @@ from s3lora.cli.options import refuse_idle
 from s3lora.evaluate.prompts import built_in
 from s3lora.evaluate.rankings import rankings, tops
 from s3lora.evaluate.suites import SuiteSettings
+from s3lora.repair.sweeping import split_methods, strengths_of
 from tests.foreign_blocks import CHECKS
 from tests.pages import DOCS, PAGES, ROOT, Block, Command, blocks, commands, commands_of, pages, read_blocks
 from tests.program import parsed
@@ -234,7 +235,10 @@ def parse(command: Command) -> None:
     if command.name in MEASURING:
         SuiteSettings(names=listed(given["suite"]))
     if command.name == "sweep":
-        rankings(listed(given["methods"]), listed(given["indices"]))
+        ranked, repairs = split_methods(listed(given["methods"]))
+        if ranked or not repairs:
+            rankings(ranked, listed(given["indices"]))
+        strengths_of(listed(given["strengths"]) if given["strengths"] else None)
         tops(listed(given["top"] or "0"), 120)
 
 
