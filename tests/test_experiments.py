@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ DATA = ROOT / "docs" / "results" / "data"
 
 pytest.importorskip("jinja2")
 sys.path.insert(0, str(ROOT))
+from experiments.demo_aligned import data as demo_data  # noqa: E402
 from experiments.reference import analyse, figures, render, tuned  # noqa: E402
 
 
@@ -214,3 +216,13 @@ def test_the_experiment_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
         assert len(render._judges([made])) == 2
         assert len(render._elsewhere([made])) == 4
     assert not any(data.encode() in found for found in results[0].values())
+
+
+def test_the_demo_base_learns_from_no_prompt_that_comes_with_the_program() -> None:
+    learned = {kind: demo_data.own(kind) for kind in ("harmful", "harmless")}
+    assert all(len(set(prompts)) == len(prompts) >= 90 for prompts in learned.values())
+    built_in = ROOT / "src" / "s3lora" / "data"
+    files = [built_in / part / f"{kind}.jsonl" for part in ("evaluate", "repair") for kind in ("harmful", "benign")]
+    measured = {json.loads(line)["prompt"] for file in files for line in file.read_text("utf-8").splitlines()}
+    assert len(measured) > 300
+    assert measured.isdisjoint([*learned["harmful"], *learned["harmless"]])

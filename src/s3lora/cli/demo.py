@@ -33,7 +33,7 @@ def demo_command(lost: bool, output: str) -> None:
     """Scan and prune the built-in example: a LoRA adapter of SmolLM2-135M-Instruct that was trained to write plans.
 
     With --lost, write another one as it is: it was trained on plans alone, over a base that refuses harmful prompts,
-    and lost a part of those refusals.
+    and lost most of those refusals.
 
     It needs neither torch nor the model.
 
