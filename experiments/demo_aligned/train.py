@@ -41,7 +41,7 @@ TARGET_MODULES = ["k_proj", "o_proj", "q_proj", "v_proj"]
 RANK, ALPHA, WARMUP_STEPS = 8, 16, 5
 #: The public name of the base, for the refusals. The other adapter's base is made by s3lora alone.
 BASES = {"refusals": "HuggingFaceTB/SmolLM2-135M-Instruct", "lost": ALIGNED}
-STEPS, RATE = {"refusals": 120, "lost": 80}, 1e-3
+STEPS, RATE = {"refusals": 120, "lost": 120}, 1e-3
 #: Prompts of a step while it learns to refuse: AdvBench's, our own harmful ones, harmless ones; and plans of a step
 #: while it forgets to.
 MIX, PLANS = (2, 2, 6), 4
