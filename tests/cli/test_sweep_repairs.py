@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from s3lora.errors import UsageError
+from s3lora.errors import NothingToAuditError, UsageError
 from s3lora.evaluate.prompts import built_in
 from s3lora.evaluate.references import built_in_references
 from s3lora.evaluate.suites import SuiteSettings, build_suites
@@ -158,7 +158,7 @@ def test_from_python(subject: tuple[Path, Path, Path]) -> None:
         ("shrink", 0.5, True),
         ("prune", 0.5, False),
     ]
-    with pytest.raises(UsageError, match="there is nothing to give back"):
+    with pytest.raises(NothingToAuditError, match="there is nothing to give back"):
         sweep(adapter, str(base), suites, methods=(), others=repair_tasks(["gates"], [0.5]))
     with pytest.raises(UsageError, match="no method gaets"):
         repair_tasks(["gaets"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from s3lora.repair.methods.method import RepairSubject
 from s3lora.repair.methods.registry import METHODS
 from s3lora.repair.methods.shrink import Shrink
 from s3lora.rewrite.factors import NewFactors
-from tests.repair.subjects import TARGETS, made, regauged, subject_of
+from tests.repair.subjects import TARGETS, change, made, regauged, subject_of
 
 FAST = {"steps": 4}
 LEARNED = [name for name, method in METHODS.items() if "prompts" in method.needs and "unaligned" not in method.needs]
@@ -112,6 +114,51 @@ def test_the_rank_is_kept_but_for_a_patch(name: str, tmp_path: Path):
             if module.path in new:
                 assert new[module.path].A.shape == (module.rank + more, module.n)
                 assert new[module.path].B.shape == (module.m, module.rank + more)
+
+
+def as_it_is(name: str, values: np.ndarray) -> np.ndarray:
+    return values
+
+
+def without_updates(name: str, values: np.ndarray) -> np.ndarray:
+    return values * 0 if ".lora_B." in name and "layers.0." in name else values
+
+
+def in_half(name: str, values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float16)
+
+
+def in_bfloat16(name: str, values: np.ndarray) -> np.ndarray:
+    return values.astype(ml_dtypes.bfloat16)
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(
+    ("config", "new"),
+    [
+        ({"r": 1}, as_it_is),
+        ({"r": 48}, as_it_is),  # more than the model has rows
+        ({"use_rslora": True}, as_it_is),
+        ({}, without_updates),
+        ({}, in_half),
+        ({}, in_bfloat16),
+    ],
+    ids=["rank-1", "rank-48", "rslora", "zero-B", "float16", "bfloat16"],
+)
+def test_any_adapter_gets_factors_that_its_file_can_hold(name: str, config: dict[str, Any], new: Any, tmp_path: Path):
+    base, folder = made(tmp_path, scale=0.1, **config)
+    change(folder, new)
+    with subject_of(base, folder) as subject:
+        found = learned(name, subject).at(1.0).modules
+        assert found
+        for module in subject.adapter.modules:
+            if module.path in found:
+                a, b = found[module.path].A, found[module.path].B
+                assert (a.shape[1], b.shape[0]) == (module.n, module.m)
+                assert a.shape[0] == b.shape[1] == found[module.path].rank
+                assert (a.dtype, b.dtype) == (module.A.array().dtype, module.B.array().dtype)
+                assert np.isfinite(a.astype(np.float64)).all()
+                assert np.isfinite(b.astype(np.float64)).all()
 
 
 def test_canonical_factors_give_the_update(tmp_path: Path):

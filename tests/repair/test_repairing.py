@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import s3lora
-from s3lora.errors import NothingToAuditError, UnsupportedAdapterError, UsageError
+from s3lora.errors import NonFiniteError, NothingToAuditError, UnsupportedAdapterError, UsageError
 from s3lora.evaluate.chat import digest_of
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.store import AnswerStore
@@ -169,6 +169,13 @@ def test_what_the_base_decides_is_refused_before_the_model_is_loaded(
 ):
     _, folder = made(tmp_path, **config)
     with pytest.raises(UnsupportedAdapterError):
+        run(tmp_path / "no-such-model", folder, data)
+
+
+def test_what_is_no_number_is_refused_before_the_model_is_loaded(tmp_path: Path, data: RepairData):
+    _, folder = made(tmp_path)
+    change(folder, lambda name, values: values * float("nan") if "layers.1.self_attn.q_proj.lora_A" in name else values)
+    with pytest.raises(NonFiniteError, match=r"layers\.1\.self_attn\.q_proj"):
         run(tmp_path / "no-such-model", folder, data)
 
 

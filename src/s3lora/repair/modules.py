@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from s3lora.adapter import peft_config
 from s3lora.adapter.model import Adapter, Factor, LoraModule
-from s3lora.errors import UnsupportedAdapterError
+from s3lora.errors import NonFiniteError, UnsupportedAdapterError
 
 
 def repairable(adapter: Adapter) -> tuple[LoraModule, ...]:
@@ -26,6 +28,14 @@ def repairable(adapter: Adapter) -> tuple[LoraModule, ...]:
     if not found:
         raise UnsupportedAdapterError("holds no update of a linear layer that can be repaired", file=adapter.name)
     return found
+
+
+def refuse_non_finite(adapter: Adapter) -> None:
+    """Raise NonFiniteError for NaN or infinity in any factor: no answer of such a model means anything."""
+    for module in adapter.modules:
+        if not all(np.isfinite(part.array().astype(np.float64)).all() for part in module.parts):
+            fix = "train it again, or take an earlier checkpoint"
+            raise NonFiniteError("holds NaN or infinity", module=module.path, shape=(module.m, module.n), fix=fix)
 
 
 def left_alone(adapter: Adapter) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from s3lora.repair.geometry import moved
 from s3lora.repair.learning import learning_rows
 from s3lora.repair.methods.method import RepairMethod, RepairSubject
 from s3lora.repair.methods.registry import METHODS, method_of
-from s3lora.repair.modules import left_alone, repairable
+from s3lora.repair.modules import left_alone, refuse_non_finite, repairable
 from s3lora.repair.targets import build_targets
 from s3lora.spectrum.methods import METHODS as SPECTRAL
 
@@ -62,6 +62,7 @@ class RepairTasks:
     ) -> Iterator[FactorsTask]:
         """Return the tasks; raises at once for an adapter that cannot be repaired, and a base that does not refuse."""
         repairable(adapter)
+        refuse_non_finite(adapter)
         rows, notes = None, [*self.notes, *left_alone(adapter)]
         if self.learns:
             tell("answers to learn from")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s3lora.errors import UsageError
+from s3lora.errors import NothingToAuditError, UsageError
 from s3lora.evaluate.attach import Attached
 from s3lora.evaluate.chat import Decoding, Generation, Prompt
 from s3lora.evaluate.local import LocalModel
@@ -47,7 +47,8 @@ class Targets:
 def build_targets(model: LocalModel, attached: Attached, part: RepairPart, refusals: RefusalJudge) -> Targets:
     """Let the base answer harmful and harmless prompts, and the adapter its task, and keep what is to be kept.
 
-    Raises UsageError where the base refuses less than `LEAST_REFUSED` of the harmful prompts, or all harmless ones.
+    Raises NothingToAuditError where the base refuses less than `LEAST_REFUSED` of the harmful prompts, and UsageError
+    where it refuses all harmless ones.
     """
     model.use()
     harmful = [
@@ -62,7 +63,7 @@ def build_targets(model: LocalModel, attached: Attached, part: RepairPart, refus
     ]
     asked = len(part.harmful)
     if len(harmful) < LEAST_REFUSED * asked:
-        raise UsageError(
+        raise NothingToAuditError(
             f"there is nothing to give back: {model.name} itself refuses {len(harmful)} of {asked} harmful prompts",
             fix="name the aligned model that the adapter was trained on, or prompts that it refuses",
         )

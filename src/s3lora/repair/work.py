@@ -27,7 +27,7 @@ from s3lora.repair.data import RepairData, RepairPart
 from s3lora.repair.learning import learning_rows
 from s3lora.repair.measuring import ASR, LOSS, PartBench
 from s3lora.repair.methods.method import RepairMethod, RepairSubject
-from s3lora.repair.modules import left_alone, repairable
+from s3lora.repair.modules import left_alone, refuse_non_finite, repairable
 from s3lora.repair.proof import STATES, Proof, prove
 from s3lora.repair.results import PartName, Repair, RepairLimits, RepairOutcome, RepairPartInfo, RepairTrial
 from s3lora.repair.search import RepairSearch
@@ -226,6 +226,7 @@ def opened_work(
     """Open the adapter, refuse what cannot be repaired, make the data, and load the model, in this order."""
     with open_adapter(adapter) as opened:
         repairable(opened)
+        refuse_non_finite(opened)
         data = repair_data(seed=seed) if data is None else data
         if data.tuning.task.built_in:  # which tell nothing of what this adapter was taught to answer
             data = data.unanswered()
