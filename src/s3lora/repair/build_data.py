@@ -63,8 +63,8 @@ def repair_data(
     DataFileError for what cannot be read.
 
     >>> data = repair_data(learn=32, tune=50, test=100)
-    >>> [len(part.harmful) for part in (data.learning, data.tuning, data.test)]
-    [32, 50, 100]
+    >>> len(data.learning.harmful), len(data.tuning.harmful), len(data.test.harmful)
+    (32, 50, 100)
     """
     sizes = (learn, tune, test)
     if min(sizes) < 1:
