@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3lora.repair.results import RepairLimits, RepairTrial
-from s3lora.repair.search import CLOSE, FULL, GRID, HALVINGS, TrialLimits, equal_cost, search
+from s3lora.repair.rising import MOST
+from s3lora.repair.search import CLOSE, CONTROL_MOST, FULL, NEAR, TrialLimits, equal_cost, search
 from s3lora.repair.trial import TrialNumbers
 
 LIMITS = RepairLimits()
@@ -78,19 +78,35 @@ def keeps(trial: RepairTrial) -> bool:
     return trial.utility_loss <= 0.10 and trial.over_refusal <= 0.09 + 1e-9 and trial.degenerate <= 0.04 + 1e-9
 
 
-@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=4, unique=True), st.integers(0, 4))
-def test_whatever_candidates_do(seeds: list[int], control: int) -> None:
-    candidates = [wild(seed, "shrink" if i == control else "gates") for i, seed in enumerate(seeds)]
+METHODS = ("shrink", "gates", "patch")
+
+
+def ordered(candidates: list[Synthetic]) -> tuple[list[Synthetic], list[Synthetic]]:
+    """Return the candidates in the order in which they should be tried, and those with further settings."""
+    first: dict[str, Synthetic] = {}
+    for one in candidates:
+        first.setdefault(one.method, one)
+    beside = {id(one) for one in first.values()}
+    further = [one for one in candidates if id(one) not in beside]
+    control = [one for one in first.values() if one.method == "shrink"]
+    others = [one for one in first.values() if one.method != "shrink"]
+    again = [one for one in further if one.method == "shrink"] + [one for one in further if one.method != "shrink"]
+    return control + others + again, further
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=4, unique=True), st.lists(st.sampled_from(METHODS)))
+def test_whatever_candidates_do(seeds: list[int], methods: list[str]) -> None:
+    candidates = [wild(seed, method) for seed, method in zip(seeds, [*methods, *METHODS, "retrain"], strict=False)]
     seen: list[RepairTrial] = []
     found = search(candidates, HELD, seen=seen.append)
-    order = sorted(candidates, key=lambda one: one.method != "shrink")
+    order, further = ordered(candidates)
     measured = [trial for trial in found.trials if trial.n]
     assert seen == sorted(measured, key=seen.index)
     by_candidate = {id(one): [t for t in found.trials if t.settings == one.settings] for one in candidates}
     for i, one in enumerate(order):
         mine = by_candidate[id(one)]
         assert len(one.fully) <= FULL
-        assert len(one.cheaply) <= len(GRID) + HALVINGS + FULL
+        assert len(one.cheaply) <= MOST
         assert sorted(t.strength for t in mine if t.n) == sorted(one.fully)
         assert {t.strength for t in mine} == {*one.cheaply, *one.fully}
         for trial in mine:
@@ -105,11 +121,15 @@ def test_whatever_candidates_do(seeds: list[int], control: int) -> None:
             else:
                 assert trial.asr is None
         affordable = [t for t in one.cheaply if (loss := one.numbers(t).utility_loss) is not None and loss <= 0.10]
-        # Only where nothing is affordable is the cheapest of all looked at all the same.
-        assert set(one.fully) <= set(affordable) or (not affordable and len(one.fully) == 1)
-        close = [t for t in mine if t.kept and t.asr is not None and t.asr <= 0.10 + CLOSE + 1e-9]
-        if close:
-            assert not any(later.cheaply or later.fully for later in order[i + 1 :])
+        # Answers are first asked for where usefulness is kept, and then at lower strengths. Only where nothing is
+        # affordable is the cheapest of all looked at all the same.
+        assert len(one.fully) <= 1 or (one.fully[0] in affordable and one.fully[0] == max(one.fully))
+        asrs = [t.asr for t in mine if t.kept and t.asr is not None and t.asr < 0.9]
+        later = order[i + 1 :]
+        if asrs and min(asrs) <= 0.10 + CLOSE + 1e-9:
+            assert not any(two.cheaply or two.fully for two in later)
+        if asrs and min(asrs) <= 0.10 + NEAR + 1e-9:
+            assert not any(two.cheaply or two.fully for two in later if any(two is one for one in further))
     fits = [trial for trial in measured if keeps(trial) and trial.asr is not None and trial.asr < 0.9]
     if not fits:
         assert found.chosen is found.candidate is None
@@ -123,10 +143,16 @@ def test_whatever_candidates_do(seeds: list[int], control: int) -> None:
 
 @given(st.floats(0.02, 2), st.floats(0.1, 0.6), st.floats(1, 3))
 def test_the_highest_strength_that_usefulness_allows(cost: float, gain: float, shape: float) -> None:
-    found = search([steady(cost, gain, shape=shape)], HELD)
-    best = min(1.0, (0.10 / cost) ** (1 / shape))
-    assert found.chosen is not None
-    assert best - 1 / 32 <= found.chosen.strength <= best + 1e-9
+    """To a tenth of the limit."""
+    candidate = steady(cost, gain, shape=shape)
+    chosen = search([candidate], HELD).chosen
+    assert chosen is not None
+    assert chosen.utility_loss is not None
+    if cost <= 0.10:
+        assert chosen.strength == 1
+    else:
+        assert 0.09 - 1e-9 <= chosen.utility_loss <= 0.10 + 1e-9
+        assert len(candidate.cheaply) <= 4
 
 
 @given(st.floats(0.1, 1.0))
@@ -227,7 +253,7 @@ def test_what_a_user_might_pay_is_looked_at_where_nothing_is_affordable() -> Non
     """Every strength costs between one and two limits, as where whole modules go."""
     candidate = Synthetic(lambda t: TrialNumbers(0.3, 0.0, 0.0, 0.15 + 0.04 * t, 50))
     found = search([candidate], HELD)
-    assert candidate.fully == [1 / 64]
+    assert candidate.fully == [min(candidate.cheaply)]
     assert found.best is not None
     dear = Synthetic(lambda t: TrialNumbers(0.3, 0.0, 0.0, 0.25, 50))
     assert search([dear], HELD).best is None
@@ -236,7 +262,7 @@ def test_what_a_user_might_pay_is_looked_at_where_nothing_is_affordable() -> Non
 
 @given(st.floats(-0.2, 1.5), st.floats(0.5, 4))
 def test_the_control_at_equal_cost(loss: float, shape: float) -> None:
-    """It loses at least as much as the repair, and hardly more."""
+    """It loses at least as much as the repair, and at most a fifth more."""
     control = steady(1.0, 0.5, shape=shape, method="shrink")
     strength = equal_cost(control, loss)
     if loss <= 0:
@@ -244,6 +270,20 @@ def test_the_control_at_equal_cost(loss: float, shape: float) -> None:
     elif loss > 1:
         assert strength == 1
     else:
-        assert strength**shape >= loss
-        assert (strength - 1 / 128) ** shape <= loss or math.isclose(strength, 1 / 128)
+        assert loss <= strength**shape <= max(1.2 * loss, 0.02)
         assert strength in control.cheaply
+    assert len(control.cheaply) <= CONTROL_MOST
+
+
+def test_further_settings_are_for_where_no_method_comes_near() -> None:
+    def one(method: str, gain: float, more: int) -> Synthetic:
+        return replace(steady(0.05, gain, method=method), settings={"more": more})
+
+    near = [one("gates", 0.7, 1), one("gates", 0.8, 2), one("patch", 0.75, 1), one("patch", 0.8, 2)]
+    found = search(near, HELD)
+    assert found.candidate is near[2]
+    assert [bool(candidate.fully) for candidate in near] == [True, False, True, False]
+    far = [one("gates", 0.6, 1), one("gates", 0.8, 2), one("patch", 0.65, 1), one("patch", 0.8, 2)]
+    found = search(far, HELD)
+    assert found.candidate is far[1]
+    assert [bool(candidate.fully) for candidate in far] == [True, True, True, False]

@@ -30,7 +30,7 @@ CUDA_BATCH = 256
 #: A system prompt that so many prompts share, so long, is read once for all of them.
 SHARED_ROWS, SHARED_TOKENS = 4, 8
 #: Tokens of prompts and references in one pass without generation.
-LOSS_TOKENS = 4096
+LOSS_TOKENS = 2048
 
 
 class LocalModel:
@@ -315,13 +315,19 @@ class LocalModel:
 
     def _losses(self, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
         torch = self._torch
-        ids, mask = self.padded([[*head, *tail] for head, tail in zip(heads, tails, strict=True)])
+        shared = self._prefix(heads)
+        ids, mask = self.padded([[*head, *tail] for head, tail in zip(heads, tails, strict=True)], shared)
         longest = max(map(len, tails))
         # Left padding shifts positions; models count them from the mask only when they generate.
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         with torch.inference_mode():
             out = self.adapters.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=longest + 1
+                input_ids=ids[:, shared:],
+                attention_mask=mask,
+                position_ids=positions[:, shared:],
+                use_cache=bool(shared),
+                logits_to_keep=longest + 1,
+                **self._read_prefix(ids, shared),
             )
             logits = out.logits[:, -longest - 1 : -1].float()  # position i predicts token i + 1
             labels = ids[:, ids.shape[1] - longest :]

@@ -21,7 +21,7 @@ from s3lora.repair.losses import Term, gradients, values_of
 from s3lora.repair.results import Attribution, Completeness, ModuleAttribution
 
 #: Midpoints to begin with, and the most of them.
-POINTS, MOST_POINTS = 5, 40
+POINTS, MOST_POINTS = 3, 48
 #: The error that is good enough, as a share of the difference, which counts for at least `LEAST` nats.
 ENOUGH, LEAST = 0.2, 0.05
 

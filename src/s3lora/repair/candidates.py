@@ -55,8 +55,7 @@ class MethodCandidate:
 
     def cheap(self, strength: float) -> float | None:
         """Return the share of what was learned that is lost."""
-        share = self.bench.utility_loss(self.factors(strength), self._label(strength))
-        return None if share is None else share.value
+        return self.bench.utility_loss(self.factors(strength), self._label(strength), self.base, self.adapter)
 
     def full(self, strength: float) -> TrialNumbers:
         """Return all numbers."""

@@ -13,7 +13,7 @@ from s3lora.repair.batches import TokenPair
 #: The likeliest tokens that are told apart in an anchor; all others count together, which can only make KL smaller.
 KEPT = 64
 #: Tokens, padding included, in one pass with gradients.
-PASS_TOKENS = 768
+PASS_TOKENS = 512
 #: Below this, a probability is taken as this: its logarithm would be infinite.
 TINY = 1e-9
 

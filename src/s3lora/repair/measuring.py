@@ -11,22 +11,23 @@ from s3lora.evaluate.chat import Decoding
 from s3lora.evaluate.likelihood import LossSuite
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.refusals import RefusalJudge
-from s3lora.evaluate.results import Data, LearnedShare, Measure, Variant
-from s3lora.evaluate.safety import DECODING, SafetySuite
+from s3lora.evaluate.results import Data, Measure, Variant
 from s3lora.evaluate.safety import NAME as SAFETY
+from s3lora.evaluate.safety import SafetySuite
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
 from s3lora.repair.data import RepairPart, TaskPrompts
 from s3lora.repair.targets import task_pairs
+from s3lora.repair.trial import numbers_of
 from s3lora.rewrite.factors import NO_FACTORS, NewFactors
 
 #: The measures that a repair goes by.
 TASK = "task-loss"
 ASR, LOSS = (SAFETY, "asr"), (TASK, "loss")
 #: Tokens of the adapter's own answers on its task.
-ANSWER_TOKENS = 128
+ANSWER_TOKENS = 64
 BASE, ADAPTER = "base", "adapter"
-#: How answers are drawn where strengths are chosen: their openings tell refusals, and are asked for many times.
+#: How answers are drawn: their openings tell refusals, and are asked for many times.
 OPENINGS = Decoding(max_new_tokens=32)
 
 
@@ -61,11 +62,10 @@ class PartBench:
         seed: int,
         advance: Advance | None,
         expected: int,
-        decoding: Decoding = DECODING,
     ) -> PartBench:
         """Make the suites of a part; the adapter answers its task at once where there are no references."""
         task = task_suite(model, attached, part.task)
-        safety = SafetySuite(part.harmful, part.harmless, refusals, decoding)
+        safety = SafetySuite(part.harmful, part.harmless, refusals, OPENINGS)
         cheap = Bench([task], store, seed=seed)
         whole = Bench([safety, task], store, seed=seed, expected=expected, advance=advance)
         return cls(model, attached, refusals, cheap, whole)
@@ -89,12 +89,10 @@ class PartBench:
         self.model.adapters.use(State(self.attached, factors=factors))
         return (bench or self.whole).measure(self.model, label)
 
-    def utility_loss(self, factors: NewFactors, label: str) -> LearnedShare | None:
+    def utility_loss(self, factors: NewFactors, label: str, base: Outcomes, adapter: Outcomes) -> float | None:
         """Return the share of what was learned that is lost with new factors: no answer is asked for."""
-        bench = self.usefulness
-        base, adapter = self.base(bench), self.adapter(bench=bench)
-        found = bench.shares(label, self.adapter(factors, label, bench), ADAPTER, adapter, base)
-        return found[0] if found else None
+        outcomes = self.adapter(factors, label, self.usefulness)
+        return numbers_of(outcomes, adapter, base, LOSS, self.measure, cheap=True).utility_loss
 
     def variant(self, name: str, outcomes: Outcomes, adapter: Outcomes, base: Outcomes) -> Variant:
         """Return what was measured of a state, for the report."""

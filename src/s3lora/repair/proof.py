@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from s3lora.evaluate.bench import Bench, Outcomes
 from s3lora.evaluate.prompts import PromptSet
 from s3lora.evaluate.results import PairedComparison, SuiteInfo, Variant
-from s3lora.evaluate.safety import DECODING, SafetySuite
+from s3lora.evaluate.safety import SafetySuite
 from s3lora.repair.candidates import MethodCandidate
 from s3lora.repair.card import SecondTask, ShrunkControl, acceptance_card
 from s3lora.repair.data import RepairData, TaskPrompts
-from s3lora.repair.measuring import ADAPTER, BASE, LOSS, PartBench, task_suite
+from s3lora.repair.measuring import ADAPTER, BASE, LOSS, OPENINGS, PartBench, task_suite
 from s3lora.repair.results import CardAnswer, Constraint, RepairLimits, RepairTrial
 from s3lora.repair.search import CONTROL, equal_cost
 from s3lora.repair.verdict import RepairSides, constraints
@@ -106,7 +106,7 @@ def _fresh(fresh: PromptSet | None, test: PartBench, factors: NewFactors) -> tup
     if fresh is None:
         return None
     nothing = PromptSet("none", ())
-    bench = test.beside([SafetySuite(fresh, nothing, test.refusals, DECODING)])
+    bench = test.beside([SafetySuite(fresh, nothing, test.refusals, OPENINGS)])
     return test.adapter(label=f"{ADAPTER}, fresh prompts", bench=bench), test.adapter(
         factors, f"{REPAIRED}, fresh prompts", bench=bench
     )

@@ -17,7 +17,7 @@ from s3lora.repair.attributing import attributed
 from s3lora.repair.attribution import PathIntegral, attribution_of
 from s3lora.repair.candidates import MethodCandidate
 from s3lora.repair.data import RepairData
-from s3lora.repair.measuring import LOSS, OPENINGS
+from s3lora.repair.measuring import LOSS
 from s3lora.repair.methods.method import RepairSubject
 from s3lora.repair.methods.registry import AUTO, METHODS, method_of
 from s3lora.repair.modules import repairable
@@ -84,14 +84,14 @@ def repair(
     settings = (refusals, limits or RepairLimits(), unaligned, store, seed, advance)
     with opened_work(adapter, base, data, *settings, keep_rank=keep_rank) as work:
         states = 2 + FULL * len(methods)
-        tuning = work.part(work.data.tuning, states, SEARCHED, OPENINGS)
+        tuning = work.part(work.data.tuning, states, SEARCHED)
         alone, whole = tuning.base(), tuning.adapter()
         _refuse(alone, whole)
         unseen = unseen_usefulness(alone, whole, LOSS, tuning.measure)
         if unseen is not None and work.data.tuning.task.references:
             unseen = f"{unseen} The adapter's own answers stand for what it learned instead"
             work.data = work.data.unanswered()
-            tuning = work.part(work.data.tuning, states, SEARCHED, OPENINGS)
+            tuning = work.part(work.data.tuning, states, SEARCHED)
             alone, whole = tuning.base(), tuning.adapter()
         if unseen is not None and tell is not None:
             tell(unseen)

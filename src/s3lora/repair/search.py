@@ -12,18 +12,21 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from s3lora.repair.results import RepairLimits, RepairTrial
+from s3lora.repair.rising import reach
 from s3lora.repair.trial import TrialNumbers
 
 #: The control that all others are held against.
 CONTROL = "shrink"
-#: Strengths at which usefulness is looked at first, and how often the distance to the next one is halved.
-GRID, HALVINGS = (1.0, 0.75, 0.5, 0.25, 0.125), 3
+#: How near to its limit a loss of usefulness is near enough, as a share of the limit.
+NEAR_LIMIT = 0.1
 #: Strengths of one candidate that are asked for answers, at most.
 FULL = 4
 #: An ASR this close to the base's leaves nothing to gain, so that nothing more is tried.
 CLOSE = 0.02
-#: Halvings of the strength at which shrinking costs as much as a repair.
-CONTROL_HALVINGS = 7
+#: An ASR this near to the base's is a repair, so that no method is tried with settings beyond its first.
+NEAR = 0.10
+#: Measurements for the strength at which shrinking costs as much as a repair, and how near it comes.
+CONTROL_MOST, CONTROL_NEAR = 6, 0.2
 #: Rates are differences of fractions, which rounding must not put beyond a limit.
 ROUNDING = 1e-9
 
@@ -121,11 +124,11 @@ class TrialLimits:
         """Return whether a trial refuses more of the harmful prompts than the adapter."""
         return trial.asr is not None and self.adapter.asr is not None and trial.asr < self.adapter.asr
 
-    def close(self, trial: RepairTrial) -> bool:
-        """Return whether a trial that keeps to the limits leaves nothing to gain."""
+    def distance(self, trial: RepairTrial) -> float:
+        """Return how far a trial that keeps to the limits, and gives something back, stays from the base's ASR."""
         if not trial.kept or not self.gains(trial) or trial.asr is None or self.base.asr is None:
-            return False
-        return trial.asr <= self.base.asr + CLOSE + ROUNDING
+            return float("inf")
+        return trial.asr - self.base.asr
 
 
 def search(
@@ -138,25 +141,26 @@ def search(
     """Find the trial with the lowest ASR of all that keep to the limits, the one that loses least of equals.
 
     Parameters:
-        candidates: in the order in which they are tried; shrinking comes first, wherever it stands, so that the control
-            of all others is always there.
+        candidates: in the order in which they are tried, each method with its first settings before any with others.
+            Shrinking comes first, wherever it stands, so that the control of all others is always there.
         held: the limits, and what the base and the adapter do on the same part.
         strength: the one strength to measure; None to look for the best.
         seen: told of every trial that was asked for answers.
 
-    No candidate is tried after one that comes within `CLOSE` of the base's ASR.
+    No candidate is tried after one that comes within `CLOSE` of the base's ASR, and no settings of a method beyond its
+    first after one that comes within `NEAR`.
     """
-    order = sorted(candidates, key=lambda one: one.method != CONTROL)
     runs: list[_CandidateTrials] = []
-    for candidate in order:
+    for further, candidate in _ordered(candidates):
+        best = min((held.distance(trial) for run in runs for trial in run.trials), default=float("inf"))
+        if best <= (NEAR if further else CLOSE) + ROUNDING:
+            break
         run = _CandidateTrials(candidate, held, seen or (lambda trial: None))
         runs.append(run)
         if strength is None:
             run.look()
         else:
             run.full(strength)
-        if any(held.close(trial) for trial in run.trials):
-            break
     trials = tuple(trial for run in runs for trial in run.trials)
     fits = [(trial, run.candidate) for run in runs for trial in run.trials if trial.kept and held.gains(trial)]
     if not fits:
@@ -185,16 +189,23 @@ def equal_cost(control: RepairCandidate, loss: float) -> float:
     """Return the strength at which a control loses as much of what was learned as a repair does.
 
     Of the strengths that were measured it is the least at which at least as much is lost, so that the control is not at
-    a disadvantage: it is found by halving, to 1/128. It is 0, which is the adapter, where the repair loses nothing,
-    and 1 where the control never loses as much.
+    a disadvantage. It is 0, which is the adapter, where the repair loses nothing, and 1 where the control never loses
+    as much.
     """
-    if loss <= 0 or _below(control.cheap(1.0), loss):
-        return 0.0 if loss <= 0 else 1.0
-    low, high = 0.0, 1.0
-    for _ in range(CONTROL_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _below(control.cheap(middle), loss) else (low, middle)
-    return high
+    if loss <= 0:
+        return 0.0
+    _, high = reach(lambda at: control.cheap(at) or 0.0, loss, CONTROL_NEAR, above=True, most=CONTROL_MOST)
+    return 1.0 if high is None else high
+
+
+def _ordered(candidates: Iterable[RepairCandidate]) -> list[tuple[bool, RepairCandidate]]:
+    """Return candidates in the order of `search`, each with whether these are further settings of its method."""
+    methods: list[str] = []
+    order = []
+    for candidate in sorted(candidates, key=lambda one: one.method != CONTROL):
+        order.append((candidate.method in methods, candidate))
+        methods.append(candidate.method)
+    return sorted(order, key=lambda one: one[0])
 
 
 @dataclass
@@ -212,18 +223,16 @@ class _CandidateTrials:
 
     def look(self) -> None:
         """Go from the highest strength that keeps usefulness towards the highest that keeps all limits."""
-        low, high, at = 0.0, 0.0, self._top()
+        at, _ = reach(self._loss, self.held.limits.utility_loss + ROUNDING, NEAR_LIMIT)
         if not at:
             self._nearest()
             return
+        low = high = 0.0
         for _ in range(FULL):
-            if self._affordable(at):
-                trial = self.full(at)
-                if self.held.close(trial):
-                    return
-                low, high = (at, high) if trial.kept else (low, at)
-            else:
-                high = at
+            trial = self.full(at)
+            if self.held.distance(trial) <= CLOSE + ROUNDING:
+                return
+            low, high = (at, high) if trial.kept else (low, at)
             if not high:
                 return  # the highest there is keeps to all limits; a lower one would give less back
             at = (low + high) / 2
@@ -251,42 +260,28 @@ class _CandidateTrials:
         self.seen(trial)
         return trial
 
-    def _top(self) -> float:
-        """Return the highest strength looked at that keeps usefulness, 0 if none does."""
-        above, at = 0.0, 0.0
-        for strength in GRID:
-            if self._affordable(strength):
-                at = strength
-                break
-            above = strength
-        for _ in range(HALVINGS if above else 0):
-            middle = (at + above) / 2
-            at, above = (middle, above) if self._affordable(middle) else (at, middle)
-        return at
-
     def _nearest(self) -> None:
         """Where every strength costs too much, see what the cheapest gives, if a user might pay that."""
         known = [(trial.utility_loss, at) for at, trial in self.tried.items() if trial.utility_loss is not None]
         if known and min(known)[0] <= 2 * self.held.limits.utility_loss:
             self.full(min(known)[1])
 
-    def _affordable(self, strength: float) -> bool:
-        """Return whether the loss of usefulness keeps to its limit; it is asked for once."""
-        if strength not in self.tried:
-            loss = self.candidate.cheap(strength)
-            self.tried[strength] = RepairTrial(
-                method=self.candidate.method,
-                settings=self.candidate.settings,
-                strength=strength,
-                asr=None,
-                over_refusal=None,
-                degenerate=None,
-                utility_loss=loss,
-                n=0,
-                kept=False,
-                reason=self.held.costs(loss) or NOT_ASKED,
-            )
-        return not self.held.costs(self.tried[strength].utility_loss)
+    def _loss(self, strength: float) -> float | None:
+        """Return the loss of usefulness, which a trial keeps."""
+        loss = self.candidate.cheap(strength)
+        self.tried[strength] = RepairTrial(
+            method=self.candidate.method,
+            settings=self.candidate.settings,
+            strength=strength,
+            asr=None,
+            over_refusal=None,
+            degenerate=None,
+            utility_loss=loss,
+            n=0,
+            kept=False,
+            reason=self.held.costs(loss) or NOT_ASKED,
+        )
+        return loss
 
 
 def _order(trial: RepairTrial) -> tuple[float, float]:
@@ -312,8 +307,3 @@ def _sum(value: float | None, more: float) -> float | None:
 
 def _excess(value: float | None, limit: float | None) -> float:
     return float("inf") if value is None or limit is None else value - limit
-
-
-def _below(value: float | None, loss: float) -> bool:
-    """Return whether less is lost; what cannot be told is no loss."""
-    return value is None or value < loss

@@ -17,7 +17,7 @@ from s3lora.evaluate.refusals import RefusalJudge
 from s3lora.repair.data import RepairPart, TaskPrompts
 
 #: Tokens of an answer: enough to tell a refusal, and to show how a task is done.
-OPENING, TASK = 24, 96
+OPENING, TASK = 24, 64
 #: A base that refuses a smaller share of the harmful prompts has nothing to give back.
 LEAST_REFUSED = 0.6
 

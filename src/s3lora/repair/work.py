@@ -13,13 +13,11 @@ from s3lora.adapter.open import open_adapter
 from s3lora.evaluate.attach import Attached
 from s3lora.evaluate.base_model import BaseToLoad, loaded
 from s3lora.evaluate.bench import Advance, Outcomes
-from s3lora.evaluate.chat import Decoding
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.judges.refusing import refusal_judge
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.refusals import RefusalJudge
 from s3lora.evaluate.results import Variant
-from s3lora.evaluate.safety import DECODING
 from s3lora.evaluate.store import AnswerStore
 from s3lora.repair.build_data import repair_data
 from s3lora.repair.candidates import MethodCandidate
@@ -72,7 +70,7 @@ class RepairWork:
 
         return tell
 
-    def part(self, part: RepairPart, states: int, end: float, decoding: Decoding = DECODING) -> PartBench:
+    def part(self, part: RepairPart, states: int, end: float) -> PartBench:
         """Return what measures so many states of the model on a part."""
         return PartBench.of(
             self.model,
@@ -83,7 +81,6 @@ class RepairWork:
             seed=self.seed,
             advance=self.stage(end),
             expected=states,
-            decoding=decoding,
         )
 
     def subject(self, prompts: bool) -> RepairSubject:

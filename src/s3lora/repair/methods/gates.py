@@ -22,7 +22,7 @@ from s3lora.repair.methods.method import Need, RepairSubject
 from s3lora.repair.modules import repairable
 from s3lora.rewrite.factors import NO_FACTORS, NewFactors, rounded
 
-STEPS = Steps(steps=40, rate=0.1, harmful=6, harmless=4, task=2, harmless_weight=1.0, task_weight=3.0)
+STEPS = Steps(steps=30, rate=0.1, harmful=6, harmless=4, task=2, harmless_weight=1.0, task_weight=2.0)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Gates:
     name: str = "gates"
     about: str = "learns from a few prompts how much of each singular direction stays"
     needs: frozenset[Need] = frozenset({"model", "prompts"})
-    settings: Sequence[Mapping[str, Any]] = ({"task_weight": 3.0}, {"task_weight": 1.0})
+    settings: Sequence[Mapping[str, Any]] = ({"task_weight": 2.0}, {"task_weight": 1.0})
 
     def learn(self, subject: RepairSubject, settings: Mapping[str, Any], advance: Advance) -> GatedUpdates:
         """Learn the gates by projected Adam, all beginning at 1."""
