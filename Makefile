@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test coverage test-slow test-harness lint types format docs bench picture clean
+.PHONY: help demo test coverage test-slow test-harness lint types format docs bench picture clean test-thorough
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make test       run the tests"
 	@echo "make coverage   run the tests, and tell what they do not reach; takes half as long again"
 	@echo "make test-slow  run the tests that need minutes"
+	@echo "make test-thorough  run the tests that take long, and that CI runs besides"
 	@echo "make test-harness  run the tests with lm-evaluation-harness and Inspect"
 	@echo "make lint       check the style"
 	@echo "make types      check the types"
@@ -40,6 +41,9 @@ test: $(VENV)/.full
 
 coverage: $(VENV)/.full
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov
+
+test-thorough: $(VENV)/.full
+	$(BIN)/python -m pytest -m "thorough and not slow" -n $(WORKERS) --dist worksteal
 
 test-slow: $(VENV)/.full
 	$(BIN)/python -m pytest -m slow

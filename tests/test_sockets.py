@@ -117,6 +117,7 @@ def test_commands_of_a_fleet_open_none(place: Path) -> None:
     run(place, [*FLEET.values()])
 
 
+@pytest.mark.thorough
 def test_measuring_a_model_of_this_disk_opens_none(tiny: Path, place: Path) -> None:
     from tests.tiny_adapters import learned_adapter
 

@@ -94,6 +94,7 @@ def test_of_runs_that_prune_to_one_place_the_first_succeeds(source: Path, tmp_pa
     assert beside(out) == {"source", "out", "alike"}
 
 
+@pytest.mark.thorough
 def test_of_two_runs_that_restore_to_one_place_the_first_succeeds(source: Path, tmp_path: Path) -> None:
     one = prune_to(source, tmp_path / "one", PATHS[:2])
     words = ("restore", one, "--from", source, "-o", tmp_path / "out")

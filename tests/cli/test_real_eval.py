@@ -14,6 +14,7 @@ from tests.small_model import small_model
 DEMO = Path(s3lora.__file__).parent / "data" / "demo-adapter"
 
 
+@pytest.mark.thorough
 def test_the_demo_adapter(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     given = ("--suite", "safety,planning", "--limit", "2", "--tokens", "safety=16,planning=96", "--no-cost")

@@ -211,6 +211,7 @@ def stopped_after(answers: int, seconds: float, number: signal.Signals, argument
     return Result(process.returncode, out, err)
 
 
+@pytest.mark.thorough
 def test_killed_at_any_moment_it_goes_on(
     tiny: Path, adapter: Path, undisturbed: Path, tmp_path: Path, capsys: Capture, heard: Heard
 ) -> None:
@@ -235,6 +236,7 @@ def test_killed_at_any_moment_it_goes_on(
     assert list(first.values()) == list(contents(undisturbed / "out").values())
 
 
+@pytest.mark.thorough
 def test_two_at_once_on_one_cache(tiny: Path, adapter: Path, undisturbed: Path, tmp_path: Path) -> None:
     both = [start(words(tiny, adapter, tmp_path, "-o", tmp_path / name)) for name in ("one", "two")]
     told = [process.communicate(timeout=PATIENCE) for process in both]

@@ -81,6 +81,7 @@ def aligned() -> Any:
     return load_base(ALIGNED)
 
 
+@pytest.mark.thorough
 def test_the_refusals_are_in_the_weights(demo: Any, aligned: Any) -> None:
     assert aligned.name == ALIGNED
     assert identity_of(aligned) != identity_of(demo)
@@ -98,6 +99,7 @@ def test_the_refusals_are_in_the_weights(demo: Any, aligned: Any) -> None:
             assert not torch.equal(before[name], after[name])
 
 
+@pytest.mark.thorough
 def test_another_dtype_is_rounded_once(aligned: Any) -> None:
     half = load_base(ALIGNED, dtype="bfloat16").model
     plain = load_base(DEMO, dtype="bfloat16").model
@@ -110,6 +112,7 @@ def test_another_dtype_is_rounded_once(aligned: Any) -> None:
     assert half.lm_head.weight is half.model.embed_tokens.weight
 
 
+@pytest.mark.thorough
 def test_what_one_has_and_the_other_lost() -> None:
     needed()
     from s3lora.evaluate.local import LocalModel

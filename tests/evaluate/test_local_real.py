@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+import pytest
+
 from s3lora.evaluate.chat import Decoding
 from s3lora.evaluate.planning.plan import OWN_TOOLS, read_plan
 from s3lora.evaluate.planning.questions import built_in
@@ -16,6 +18,7 @@ DEMO_ADAPTER = Path(str(files("s3lora"))) / "data" / "demo-adapter"
 DECODING = Decoding(max_new_tokens=96)
 
 
+@pytest.mark.thorough
 def test_planning_with_and_without_the_demo_adapter():
     from s3lora.evaluate.local import LocalModel
 

@@ -58,6 +58,7 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.thorough
 def test_a_real_server_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("S3LORA_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)

@@ -103,6 +103,7 @@ def children(pid: int) -> Iterator[int]:
             continue
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
 def test_killed_workers_lose_nothing(population: Path, expected: Path, tmp_path: Path) -> None:
     running = driver([population], tmp_path / "out", "--batch", "8", code=STEPS)
@@ -157,6 +158,7 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 12))])
 def test_a_killed_driver_leaves_a_consistent_dataset_that_is_completed(
     seed: int, population: Path, expected: Path, tmp_path: Path
@@ -186,6 +188,7 @@ def test_a_killed_driver_leaves_a_consistent_dataset_that_is_completed(
     assert not (out / ".work").exists()
 
 
+@pytest.mark.thorough
 def test_a_killed_driver_never_shows_old_and_new_rows_together(tmp_path: Path) -> None:
     """Adapters that have changed take the place of their rows, part by part, and not before they are measured."""
     moment = random.Random(9)

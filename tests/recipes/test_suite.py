@@ -18,6 +18,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     return follow("A suite", tmp_path_factory.mktemp("suite"))
 
 
+@pytest.mark.thorough
 def test_every_command_knows_the_suite(copy: Copy, tiny: Path, tmp_path: Path) -> None:
     adapter = tiny_adapter(tiny, tmp_path / "adapter", 1)
     model = (adapter, "--base", tiny, *SHORT)

@@ -118,6 +118,7 @@ def test_every_method_goes_through(method: str, tmp_path: Path, data: RepairData
             assert max(module.rank for module in written.modules) == found.rank_after
 
 
+@pytest.mark.thorough
 def test_auto_tries_the_control_first_and_the_same_twice_is_the_same(tmp_path: Path, data: RepairData):
     base, folder = made(tmp_path, scale=0.1)
     found = []

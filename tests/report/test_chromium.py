@@ -27,6 +27,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "hostile-tuning": lambda: tuning_page(measured.hostile_tuning(ATTACK), ATTACK),
     "hostile-repair": lambda: repair_page(repaired.hostile(ATTACK), ATTACK),
 }
+#: What a stranger's names can do to a page takes a browser long to tell.
+NAMED = [pytest.param(name, marks=pytest.mark.thorough) if name.startswith("hostile") else name for name in PAGES]
 SHOWN = """() => {
   const rows = [...document.querySelectorAll("tbody tr")], svg = document.querySelector("figure svg");
   return {
@@ -38,7 +40,7 @@ SHOWN = """() => {
 }"""
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", NAMED)
 def test_pages_show_what_they_hold(show: Show, name: str) -> None:
     text = PAGES[name]()
     papers: dict[bool, set[str]] = {False: set(), True: set()}
@@ -55,7 +57,7 @@ def test_pages_show_what_they_hold(show: Show, name: str) -> None:
     assert papers[False] != papers[True]
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", NAMED)
 def test_pages_are_presentable(show: Show, name: str) -> None:
     presentable(show, PAGES[name](), name)
 

@@ -28,6 +28,7 @@ def test_pages_are_presentable(show: Show, kind: str) -> None:
     presentable(show, compare_page(SHOWN[kind]()), f"compare-{kind}")
 
 
+@pytest.mark.thorough
 def test_hostile_names_are_presentable(show: Show) -> None:
     text = compare_page(made.hostile(ATTACK))
     presentable(show, text, "compare-hostile")

@@ -36,6 +36,7 @@ def test_a_page_of_errors_alone_is_presentable(show: Show) -> None:
     presentable(show, population_page(made.bare()), "population-bare", looks=((400, False),))
 
 
+@pytest.mark.thorough
 def test_hostile_names_are_presentable(show: Show) -> None:
     found = made.population(ATTACK)
     text = population_page(dataclasses.replace(found, distributions=found.distributions[:1]))

@@ -291,6 +291,7 @@ def test_the_page_tells_all_without_scripts(show: Show, tmp_path: Path) -> None:
     assert "Path contains" not in text
 
 
+@pytest.mark.thorough
 def test_the_measured_curve_follows_the_slider(show: Show) -> None:
     measured = made_sweep()
     source = scan(DEMO).source
@@ -322,6 +323,7 @@ def test_names_cannot_become_markup(show: Show, tmp_path: Path) -> None:
     presentable(show, page(path), "scan-hostile")
 
 
+@pytest.mark.thorough
 def test_several_adapters_share_a_page(show: Show, tmp_path: Path) -> None:
     text = scan_page([reported(DEMO), reported(mixed(tmp_path / "made"))])
     presentable(show, text, "scan-several")

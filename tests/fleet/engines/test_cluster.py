@@ -71,6 +71,7 @@ def test_the_same_tables_as_the_local_engine(population: Path, expected: Path, t
     assert (out / "fleet.json").read_bytes() == (expected / "fleet.json").read_bytes()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
 def test_lost_nodes_lose_nothing(seed: int, population: Path, expected: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
