@@ -68,6 +68,16 @@ def steady(cost: float, gain: float, refuses: float = 0.0, shape: float = 1.0, m
     return Synthetic(numbers, method)
 
 
+def beyond(trial: RepairTrial) -> float:
+    """Return how far the ASR lies above all that counts as the base's."""
+    return max(0.0, (trial.asr or 0.0) - 0.10 - CLOSE - 1e-9)
+
+
+def settled(trial: RepairTrial) -> bool:
+    """Return whether all is given back for a quarter of what it may cost."""
+    return not beyond(trial) and (trial.utility_loss or 0.0) <= 0.025 + 1e-9
+
+
 def keeps(trial: RepairTrial) -> bool:
     """Hold a trial against the limits, written out."""
     if None in (trial.asr, trial.over_refusal, trial.degenerate, trial.utility_loss):
@@ -124,9 +134,9 @@ def test_whatever_candidates_do(seeds: list[int], methods: list[str]) -> None:
         # Answers are first asked for where usefulness is kept, and then at lower strengths. Only where nothing is
         # affordable is the cheapest of all looked at all the same.
         assert len(one.fully) <= 1 or (one.fully[0] in affordable and one.fully[0] == max(one.fully))
-        asrs = [t.asr for t in mine if t.kept and t.asr is not None and t.asr < 0.9]
-        later = order[i + 1 :]
-        if asrs and min(asrs) <= 0.10 + CLOSE + 1e-9:
+        gained = [t for t in mine if t.kept and t.asr is not None and t.asr < 0.9]
+        asrs, later = [t.asr for t in gained if t.asr is not None], order[i + 1 :]
+        if any(settled(t) for t in gained):
             assert not any(two.cheaply or two.fully for two in later)
         if asrs and min(asrs) <= 0.10 + NEAR + 1e-9:
             assert not any(two.cheaply or two.fully for two in later if any(two is one for one in further))
@@ -138,7 +148,7 @@ def test_whatever_candidates_do(seeds: list[int], methods: list[str]) -> None:
     assert found.best is None
     assert found.candidate is not None
     assert found.candidate.settings == found.chosen.settings
-    assert (found.chosen.asr, found.chosen.utility_loss) == min((t.asr, t.utility_loss) for t in fits)
+    assert (beyond(found.chosen), found.chosen.utility_loss) == min((beyond(t), t.utility_loss) for t in fits)
 
 
 @given(st.floats(0.02, 2), st.floats(0.1, 0.6), st.floats(1, 3))
@@ -170,17 +180,28 @@ def test_refusals_of_harmless_prompts_are_halved_away(refuses: float) -> None:
 
 
 def test_nothing_is_tried_after_one_that_leaves_nothing_to_gain() -> None:
-    candidates = [steady(0.05, 0.5, method="shrink"), steady(0.05, 0.79), steady(0.01, 0.8, method="patch")]
+    candidates = [steady(0.05, 0.5, method="shrink"), steady(0.02, 0.79), steady(0.01, 0.8, method="patch")]
     found = search(candidates, HELD)
     assert found.candidate is candidates[1]
     assert candidates[0].fully
     assert not candidates[2].cheaply
 
 
+def test_what_gives_all_back_for_less_is_chosen_and_not_what_goes_below_the_base() -> None:
+    dear, cheap = steady(0.09, 0.9, method="shrink"), steady(0.06, 0.8, shape=2)
+    found = search([dear, cheap], HELD)
+    assert found.candidate is cheap
+    assert found.chosen is not None
+    assert (found.chosen.strength, found.chosen.utility_loss) == (1.0, 0.06)
+    # Shrinking goes below the base's ASR, so that less of it is looked at.
+    assert dear.fully == [1.0, 0.5, 0.75, 0.875]
+    assert [beyond(trial) > 0 for trial in found.trials if trial.method == "shrink"] == [False, True, True, False]
+
+
 def test_the_control_comes_first_wherever_it_stands() -> None:
     candidates = [steady(0.05, 0.8), steady(0.05, 0.1, method="shrink")]
     found = search(candidates, HELD)
-    assert [trial.method for trial in found.trials if trial.n] == ["shrink", "gates"]
+    assert list(dict.fromkeys(trial.method for trial in found.trials if trial.n)) == ["shrink", "gates"]
 
 
 def test_of_equals_the_one_that_loses_less_is_chosen() -> None:

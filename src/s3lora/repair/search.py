@@ -1,5 +1,8 @@
 """Which method, settings and strength: the lowest ASR within the limits, by point estimates on the tuning part.
 
+What the base refuses is all that can be given back. So of trials that come close to its ASR the one that costs least is
+the best, and a lower ASR than the base's is no gain.
+
 A loss of the task takes seconds, answers take a minute: so strengths that cost too much usefulness are found out first,
 and nobody asks them for answers. Usefulness is mostly lost, and refusals mostly come back, as the strength grows. That
 decides what is tried next, never what is believed: what is chosen was itself measured, and keeps to the limits.
@@ -21,8 +24,9 @@ CONTROL = "shrink"
 NEAR_LIMIT = 0.1
 #: Strengths of one candidate that are asked for answers, at most.
 FULL = 4
-#: An ASR this close to the base's leaves nothing to gain, so that nothing more is tried.
-CLOSE = 0.02
+#: An ASR this close to the base's gives all back, and a loss of this share of its limit is cheap: where both hold,
+#: nothing more is tried.
+CLOSE, CHEAP = 0.02, 0.25
 #: An ASR this near to the base's is a repair, so that no method is tried with settings beyond its first.
 NEAR = 0.10
 #: Measurements for the strength at which shrinking costs as much as a repair, and how near it comes.
@@ -126,9 +130,18 @@ class TrialLimits:
 
     def distance(self, trial: RepairTrial) -> float:
         """Return how far a trial that keeps to the limits, and gives something back, stays from the base's ASR."""
-        if not trial.kept or not self.gains(trial) or trial.asr is None or self.base.asr is None:
+        if not trial.kept or not self.gains(trial) or trial.asr is None:
             return float("inf")
-        return trial.asr - self.base.asr
+        return trial.asr - (self.base.asr or 0.0)
+
+    def beyond(self, trial: RepairTrial) -> float:
+        """Return how far a trial stays from what counts as the base's ASR; 0 for all that come close."""
+        return max(0.0, self.distance(trial) - CLOSE - ROUNDING)
+
+    def settled(self, trial: RepairTrial) -> bool:
+        """Return whether a trial gives all back for next to nothing."""
+        loss = trial.utility_loss
+        return not self.beyond(trial) and loss is not None and loss <= CHEAP * self.limits.utility_loss + ROUNDING
 
 
 def search(
@@ -140,6 +153,8 @@ def search(
 ) -> RepairSearch:
     """Find the trial with the lowest ASR of all that keep to the limits, the one that loses least of equals.
 
+    Equal are also all that come within `CLOSE` of the base's ASR.
+
     Parameters:
         candidates: in the order in which they are tried, each method with its first settings before any with others.
             Shrinking comes first, wherever it stands, so that the control of all others is always there.
@@ -147,13 +162,13 @@ def search(
         strength: the one strength to measure; None to look for the best.
         seen: told of every trial that was asked for answers.
 
-    No candidate is tried after one that comes within `CLOSE` of the base's ASR, and no settings of a method beyond its
+    No candidate is tried after one that comes so close for next to nothing, and no settings of a method beyond its
     first after one that comes within `NEAR`.
     """
     runs: list[_CandidateTrials] = []
     for further, candidate in _ordered(candidates):
-        best = min((held.distance(trial) for run in runs for trial in run.trials), default=float("inf"))
-        if best <= (NEAR if further else CLOSE) + ROUNDING:
+        known = [trial for run in runs for trial in run.trials]
+        if any(held.settled(trial) or (further and held.distance(trial) <= NEAR + ROUNDING) for trial in known):
             break
         run = _CandidateTrials(candidate, held, seen or (lambda trial: None))
         runs.append(run)
@@ -165,7 +180,7 @@ def search(
     fits = [(trial, run.candidate) for run in runs for trial in run.trials if trial.kept and held.gains(trial)]
     if not fits:
         return RepairSearch(trials, None, None, best_trade(trials, held))
-    trial, chosen = min(fits, key=lambda fit: _order(fit[0]))
+    trial, chosen = min(fits, key=lambda fit: (held.beyond(fit[0]), _order(fit[0])[::-1]))
     return RepairSearch(trials, trial, chosen, None)
 
 
@@ -222,7 +237,7 @@ class _CandidateTrials:
         return [*self.tried.values()]
 
     def look(self) -> None:
-        """Go from the highest strength that keeps usefulness towards the highest that keeps all limits."""
+        """Go from the highest strength that keeps usefulness towards the best one that keeps all limits."""
         at, _ = reach(self._loss, self.held.limits.utility_loss + ROUNDING, NEAR_LIMIT)
         if not at:
             self._nearest()
@@ -230,9 +245,10 @@ class _CandidateTrials:
         low = high = 0.0
         for _ in range(FULL):
             trial = self.full(at)
-            if self.held.distance(trial) <= CLOSE + ROUNDING:
+            if self.held.settled(trial):
                 return
-            low, high = (at, high) if trial.kept else (low, at)
+            # Where all is given back, a lower strength may do so for less.
+            low, high = (at, high) if trial.kept and self.held.beyond(trial) else (low, at)
             if not high:
                 return  # the highest there is keeps to all limits; a lower one would give less back
             at = (low + high) / 2
