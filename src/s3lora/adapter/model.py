@@ -24,6 +24,8 @@ ScalingOrigin = Literal[
     "alpha_pattern",
     "alpha tensor",
     "config scale",
+    "metadata",
+    "default",
     "memory",
     "ambiguous",
     "unknown",
@@ -35,7 +37,8 @@ class Scaling:
     """The factor s in ΔW = s·B·A, and how it is known.
 
     `origin` is `unknown` where no configuration says anything (the value is then 1) and `ambiguous` where writers of
-    this format disagree about the meaning of what it says.
+    this format disagree about the meaning of what it says. It is `metadata` where the file's header tells it, and
+    `default` where nothing is stored and every loader of the format then takes 1.
     """
 
     value: float
@@ -48,12 +51,13 @@ class Factor:
 
     `view` turns the stored array into the matrix of shape `shape` without copying, so that assigning to the view of
     a copy writes the factor back in the file's own layout. Several factors may be views of one tensor (fused
-    experts), as long as they do not overlap.
+    experts), as long as they do not overlap, or are the same: then they are `shared` by several modules.
     """
 
     tensor: Tensor
     shape: tuple[int, int]
     view: Layout = as_stored
+    shared: bool = False
 
     @property
     def parts(self) -> tuple[Factor, ...]:
@@ -217,6 +221,8 @@ class Adapter:
     warnings: tuple[str, ...] = ()
     # False where the loaders of this format need every module present, so that pruned modules stay as zeros.
     removable: bool = True
+    # Which of several adapters of one file this is, None where it is the only one.
+    picked: str | None = None
     # What makes the inventory stands above this file, so who opens an adapter gives it along.
     take_inventory: Callable[[Adapter], Inventory] = field(default=_nothing_taken, repr=False, compare=False)
     _inventory: Inventory | None = field(default=None, init=False, repr=False, compare=False)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from s3lora.adapter.formats import FORMATS, StoredAdapter
+from s3lora.adapter.formats import FORMATS, StoredAdapter, several
 from s3lora.adapter.formats.base import GATHER
 from s3lora.adapter.formats.peft import refuse_other_types
 from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.tensors import WeightsFile
-from s3lora.adapter.weights import CONFIG, open_weights, parsed_config, raw_config, weights_in
+from s3lora.adapter.weights import CONFIG, folder_of, open_weights, parsed_config, raw_config, weights_in
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, printable
 
+#: Ends of keys of factors, of the formats that people meet most.
+LOOKED_FOR = "keys that hold lora_A and lora_B, lora_down and lora_up, lora.down and lora.up, or lora_a and lora_b"
 
-def open_adapter(path: str | os.PathLike[str]) -> Adapter:
-    """Open a LoRA adapter: a folder, or one weights file (`.safetensors`, `.bin`, or an index of shards).
+
+def open_adapter(path: str | os.PathLike[str], adapter: str | None = None) -> Adapter:
+    """Open a LoRA adapter: a folder, or one weights file, such as `.safetensors`, `.bin`, `.npz`, `.gguf`, or an index.
 
     Only headers are read: a factor is read when it is used. The adapter is a context manager, which closes the files.
 
@@ -29,6 +33,11 @@ def open_adapter(path: str | os.PathLike[str]) -> Adapter:
         ...     adapter.format, len(adapter.modules), adapter.modules[0].rank
         ('peft', 120, 8)
 
+    Parameters:
+        path: the folder or file.
+        adapter: which one, where a file holds several under the names that PEFT gave them, or a folder has a folder for
+            each.
+
     Raises:
         AdapterFileError: a file is missing, unreadable, malformed or hostile.
         UnsupportedAdapterError: the adapter is not LoRA, or a kind of LoRA whose update is not one B·A a module.
@@ -37,14 +46,16 @@ def open_adapter(path: str | os.PathLike[str]) -> Adapter:
     if not os.fspath(path):
         raise AdapterFileError("no adapter has an empty path", fix="an unset variable in a shell gives one")
     try:
-        return _open(Path(path))
+        return _open(Path(path), adapter)
     except S3LoRAError as error:
         error.adapter = os.fspath(path)
         raise
 
 
-def _open(location: Path) -> Adapter:
+def _open(location: Path, picked: str | None) -> Adapter:
     whole = _is_folder(location)
+    if whole and picked is not None and (inner := folder_of(location, picked)) is not None:
+        location, picked = inner, None
     config_file = _config_file(location if whole else location.parent)
     raw = None if config_file is None else raw_config(config_file)
     config = None if raw is None or config_file is None else parsed_config(raw, config_file.name)
@@ -53,11 +64,33 @@ def _open(location: Path) -> Adapter:
     weights = weights_in(location, config) if whole else location
     files = open_weights(weights)
     try:
-        return _assemble(location, weights, files, config, config_file, raw)
+        if picked is not None:
+            files, left_out = _only(picked, files, weights.name)
+        else:
+            left_out = ()
+        adapter = _assemble(location, weights, files, config, config_file, raw)
+        return (
+            adapter
+            if picked is None
+            else dataclasses.replace(adapter, picked=picked, warnings=(*adapter.warnings, *left_out))
+        )
     except Exception:
         for file in files:
             file.close()
         raise
+
+
+def _only(picked: str, files: tuple[WeightsFile, ...], label: str) -> tuple[tuple[WeightsFile, ...], tuple[str, ...]]:
+    """Return the files with the tensors of one adapter alone, and what to say of the others."""
+    merged = {name: tensor for file in files for name, tensor in file.tensors.items()}
+    mine = several.only(merged, picked, label)
+    others = sorted(several.adapter_names(merged).keys() - several.adapter_names(mine).keys())
+    notes = (f"the adapters {printable(', '.join(others), 200)} of the same file are left out",) if others else ()
+    kept = (
+        dataclasses.replace(file, tensors={name: one for name, one in file.tensors.items() if name in mine})
+        for file in files
+    )
+    return tuple(kept), notes
 
 
 def _assemble(
@@ -110,11 +143,16 @@ def _assemble(
 
 def _nothing(source: StoredAdapter) -> NothingToAuditError:
     """Return the error for weights that no format recognises."""
-    none = f"none of its {len(source.tensors)} tensors is a LoRA factor"
+    keys = [printable(key, 100) for key in source.tensors]
+    if not keys:
+        return NothingToAuditError("holds no LoRA module, and no other tensor", file=source.label)
+    shown = " and ".join(keys[:1] + keys[-1:] if len(keys) > 1 else keys)
+    none = f"none of its {len(keys)} tensors is a LoRA factor: it holds {shown}, and s3lora looked for {LOOKED_FOR}"
     if source.config is not None and "peft_type" in source.config:
         what = f"holds no LoRA module, though {source.config_label} is of a PEFT adapter: {none}"
         return NothingToAuditError(what, file=source.label, fix="the file is incomplete, or not that adapter's")
-    return NothingToAuditError(none, file=source.label, fix="give a LoRA adapter, not a whole model")
+    fix = "give a LoRA adapter; of a kind that is not read, one that its tool has converted to PEFT's format"
+    return NothingToAuditError(none, file=source.label, fix=fix)
 
 
 def _is_folder(location: Path) -> bool:

@@ -12,6 +12,7 @@ import click
 
 from s3lora.choose.rules import Outlier
 from s3lora.cli.options import (
+    adapter_option,
     format_option,
     given_options,
     is_written,
@@ -44,6 +45,7 @@ TOLD = 10
 
 @click.command("scan", cls=PolicyCommand)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@adapter_option
 @scan_options
 @rule_options
 @click.option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,7 @@ from s3lora.measure.cost import MAX_COST, Shape, afford, compare_cost
 from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.others import TensorComparison, compare_others
+from s3lora.measure.pairing import paired
 from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, scan
 from s3lora.spectrum.difference import inner_product
 from s3lora.spectrum.tall import BLOCK
@@ -103,12 +104,14 @@ def compare(
     paths: Sequence[str | os.PathLike[str]],
     method: str = "mas-svd",
     *,
+    adapter: Sequence[str] = (),
     progress: Callable[[str], Progress | None] | None = None,
     max_cost: float = MAX_COST,
 ) -> Comparison:
     """Compare adapters of one base model in the order given, each with the one before it and the last with the first.
 
-    All are opened before the first is measured, and each is measured once.
+    All are opened before the first is measured, and each is measured once. Where another tool, or another version of a
+    library, calls the same modules otherwise, a warning says so, and they have the names of the first adapter.
 
     Examples:
         >>> import s3lora
@@ -118,25 +121,32 @@ def compare(
 
     Parameters:
         paths: two or more adapters; `checkpoints` finds those of a run.
+        adapter: which of several in a file or folder, as for `open_adapter`: one name for all paths, or one for each.
         method: as for `scan`.
         progress: called with the name of each adapter, returns what `scan` calls while it measures that one.
         max_cost: operations that all of it may take, as for `scan`.
 
     Raises:
-        UsageError: fewer than two adapters.
+        UsageError: fewer than two adapters, or another number of names than of paths.
         CostError: it would take more operations than `max_cost`; nothing was read but headers.
         NothingToAuditError: an adapter has no module path in common with the one before it.
         S3LoRAError: whatever `open_adapter` and `scan` raise.
     """
     if isinstance(paths, str | os.PathLike) or len(paths) < 2:
         raise UsageError("one adapter is no comparison", fix="give two or more, as a list of paths")
+    if len(adapter) > 1 and len(adapter) != len(paths):
+        raise UsageError(
+            f"{len(adapter)} names for {len(paths)} adapters", fix="give one name for all, or one for each"
+        )
+    picked: list[str | None] = [*(adapter or [None])]
+    picked *= len(paths) if len(picked) == 1 else 1
     configuration = configured(method, None, "l2", None, 0, False)
-    with _Adapters(paths) as adapters, threadpool_limits(limits=1, user_api="blas"):
+    with _Adapters(paths, picked) as adapters, threadpool_limits(limits=1, user_api="blas"):
         afford(compare_cost(adapters.shapes, configuration), max_cost, f"comparing {len(paths)} adapters by {method}")
-        first = before = _measured(adapters[0], method, progress)
+        first = before = _measured(adapters[0], adapters.renamed[0], method, progress)
         scans, steps, net = [first.scan], [], dict[str, DistanceAndCosine]()
         for i in range(1, len(paths)):
-            after = _measured(adapters[i], method, progress)
+            after = _measured(adapters[i], adapters.renamed[i], method, progress)
             steps.append(dict(_relations(before, after)))
             if i == len(paths) - 1:
                 net = steps[0] if i == 1 else dict(_relations(first, after))
@@ -151,7 +161,7 @@ def compare(
         steps=tuple(step_of(one.source.name) for one in scans),
         modules=modules,
         tensors=compare_others([one.inventory for one in scans]),
-        warnings=tuple(_warnings(scans, modules)),
+        warnings=(*adapters.notes, *_warnings(scans, modules)),
     )
 
 
@@ -161,11 +171,15 @@ class _Adapters:
     Those that stay open within the bounds are not opened again.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], picked: Sequence[str | None]) -> None:
         self._paths = paths
+        self._picked = picked
         self._open: dict[int, Adapter] = {}
         #: Of each adapter the shapes of its modules by their paths.
         self.shapes: list[dict[str, Shape]] = []
+        #: Of each adapter the names that its modules get where they get others, and what to say of it.
+        self.renamed: list[dict[str, str]] = []
+        self.notes: list[str] = []
 
     def __enter__(self) -> _Adapters:
         try:
@@ -182,7 +196,7 @@ class _Adapters:
 
     def __getitem__(self, i: int) -> Adapter:
         if i not in self._open:
-            self._open[i] = open_adapter(self._paths[i])
+            self._open[i] = open_adapter(self._paths[i], self._picked[i])
         return self._open[i]
 
     def close(self, i: int) -> None:
@@ -194,18 +208,21 @@ class _Adapters:
 
     def _check(self) -> None:
         files = 0
-        name = ""
+        names: list[str] = []
+        shapes: list[dict[str, Shape]] = []
         for i in range(len(self._paths)):
             adapter = self._first_opening(i)
-            own = {module.path: (module.m, module.n, module.rank) for module in adapter.modules}
-            if i and not own.keys() & self.shapes[-1].keys():
-                raise NothingToAuditError(f"{name} and {adapter.name} have no module in common")
-            name = adapter.name
-            self.shapes.append(own)
+            names.append(adapter.name)
+            shapes.append({module.path: (module.m, module.n, module.rank) for module in adapter.modules})
             if i >= AT_ONCE and files + len(adapter.files) > OPEN_FILES:
                 self.close(i)
             else:
                 files += len(adapter.files)
+        self.renamed, self.notes = paired(list(zip(names, shapes, strict=True)))
+        for i, (own, new) in enumerate(zip(shapes, self.renamed, strict=True)):
+            self.shapes.append({new.get(path, path): shape for path, shape in own.items()})
+            if i and not self.shapes[i].keys() & self.shapes[i - 1].keys():
+                raise NothingToAuditError(f"{names[i - 1]} and {names[i]} have no module in common")
 
     def _first_opening(self, i: int) -> Adapter:
         """Open an adapter; where there are more than two, an error says how to do without this one."""
@@ -230,18 +247,25 @@ class _Measured:
     records: dict[str, ModuleScan]
 
 
-def _measured(adapter: Adapter, method: str, progress: Callable[[str], Progress | None] | None) -> _Measured:
+def _measured(
+    adapter: Adapter, renamed: Mapping[str, str], method: str, progress: Callable[[str], Progress | None] | None
+) -> _Measured:
     shown = None if progress is None else progress(adapter.name)
     full = scan(adapter, method, progress=shown, max_cost=math.inf)  # all together were found affordable
     records = tuple(
-        dataclasses.replace(record, sigma=(), indices={name: record.indices[name] for name in INDICES_KEPT})
+        dataclasses.replace(
+            record,
+            path=renamed.get(record.path, record.path),
+            sigma=(),
+            indices={name: record.indices[name] for name in INDICES_KEPT},
+        )
         for record in full.modules
     )
     inventory = dataclasses.replace(full.inventory, tensors=full.inventory.unmeasured, files=(), loaders=())
     return _Measured(
         adapter,
         dataclasses.replace(full, modules=records, inventory=inventory),
-        {module.path: module for module in adapter.modules},
+        {renamed.get(module.path, module.path): module for module in adapter.modules},
         {record.path: record for record in records},
     )
 

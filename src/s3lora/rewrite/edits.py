@@ -48,6 +48,8 @@ def edits_of(
     edits: dict[str, Edit] = {}
     for module in modules:
         edit, baked = made.get(module.path), baking.get(module.path, 1.0)
+        if edit is not None:
+            _refuse_shared(module, edit)
         changed: set[Side] = {*(edit.sides if edit else ())} | ({"B"} if baked != 1.0 else set())
         for side in sorted(changed):
             for number, part in enumerate((module.A if side == "A" else module.B).parts):
@@ -58,6 +60,21 @@ def edits_of(
         if times != 1.0:
             edits.update((name, Edit(scale=times)) for name in biases_of(module))
     return edits | {name: Edit(tuple(parts), shape=shapes.get(name)) for name, parts in changes.items()}
+
+
+def is_shared(module: LoraModule, side: Side) -> bool:
+    """Return whether other modules have the same A, or the same B."""
+    return any(part.shared for part in (module.A if side == "A" else module.B).parts)
+
+
+def _refuse_shared(module: LoraModule, edit: ModuleEdit) -> None:
+    for side in edit.sides:
+        if is_shared(module, side):
+            raise UnsupportedAdapterError(
+                f"shares its lora_{side} with other experts, and {edit.what} would change it for all of them",
+                module=module.path,
+                fix="use --mode zero or scale, which change the other factor",
+            )
 
 
 def biases_of(module: LoraModule) -> list[str]:

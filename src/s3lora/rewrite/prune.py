@@ -10,18 +10,21 @@ from functools import partial
 from typing import Any, get_args
 
 import msgspec
+import numpy as np
 
 from s3lora.adapter import peft_config
 from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.tensor import Array
 from s3lora.adapter.write import Rewrite, Written
 from s3lora.choose.select import Plan
 from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
 from s3lora.measure.scan import Scan
 from s3lora.rewrite.code import code_notes, without_code
 from s3lora.rewrite.drop import DropPart, drop_notes, dropped_of, without
-from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, refuse_dora
+from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, is_shared, refuse_dora
+from s3lora.rewrite.header import header_without
 from s3lora.rewrite.loaders import Loader, loader_of
-from s3lora.rewrite.modes import Mode, Remove, Zero
+from s3lora.rewrite.modes import Mode, Remove, Scale, Zero
 from s3lora.rewrite.names import plain_names
 from s3lora.rewrite.provenance import Provenance, write_recorded
 
@@ -120,6 +123,7 @@ def prune(
         renamed={old: new for old, new in renamed.items() if old not in leaving},
         edits=edits_of(kept, _module_edits(kept, modes), baking_of(kept, rules) if bake else {}),
         config=config,
+        metadata=header_without(adapter, removed, kept),
     )
     rest = dataclasses.replace(adapter, modules=tuple(kept), other_tensors=tuple(set(adapter.other_tensors) - leaving))
     notes = (
@@ -210,11 +214,20 @@ def _config(
 
 def _module_edits(kept: Sequence[LoraModule], modes: Mapping[str, Mode]) -> dict[str, ModuleEdit]:
     chosen = [(module, modes[module.path]) for module in kept if module.path in modes]
-    return {
-        module.path: ModuleEdit(f"the mode {mode.name}", partial(mode.apply, module), mode.changes, mode.bias())
-        for module, mode in chosen
-        if not mode.spares(module)
-    }
+    return {module.path: _module_edit(module, mode) for module, mode in chosen if not mode.spares(module)}
+
+
+def _module_edit(module: LoraModule, mode: Mode) -> ModuleEdit:
+    what = f"the mode {mode.name}"
+    if isinstance(mode, Zero | Scale) and is_shared(module, "B"):
+        # What it does to B it does to A instead, which other experts do not have.
+        return ModuleEdit(what, partial(_by_a, module, mode.bias()), ("A",), mode.bias())
+    return ModuleEdit(what, partial(mode.apply, module), mode.changes, mode.bias())
+
+
+def _by_a(module: LoraModule, factor: float) -> tuple[Array, Array]:
+    a = module.A.array().astype(np.float64)
+    return (a * factor if factor else np.zeros(a.shape)), module.B.array()
 
 
 def _removal_notes(

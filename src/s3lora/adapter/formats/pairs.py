@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from s3lora.adapter.formats.base import Reading, alpha_scaling, check_pair, matrix, missing_half
+from s3lora.adapter.formats.base import Reading, StoredAdapter, alpha_scaling, check_pair, matrix, missing_half
+from s3lora.adapter.formats.header import with_header
+from s3lora.adapter.formats.parts import Scalings
 from s3lora.adapter.model import LoraModule, Scaling, natural_key
 from s3lora.adapter.tensor import Tensor
 from s3lora.errors import AdapterFileError
@@ -15,7 +17,10 @@ Locate = Callable[[str], tuple[int | None, str]]
 
 @dataclass(slots=True)
 class Pair:
-    """The tensors of one module: `down` is A, `up` is B; `extras` leave the file with them."""
+    """The tensors of one module: `down` is A, `up` is B; `extras` leave the file with them.
+
+    Modules of one `group` leave together.
+    """
 
     path: str
     down: Tensor | None = None
@@ -23,6 +28,7 @@ class Pair:
     alpha: Tensor | None = None
     dora: bool = False
     extras: list[str] = field(default_factory=list)
+    group: str | None = None
 
     def add(self, role: str, name: str, tensor: Tensor, label: str) -> None:
         """Take the tensor called `name` as this module's `down`, `up` or `alpha`."""
@@ -36,13 +42,18 @@ class Pair:
 def read_pairs(
     pairs: Iterable[Pair],
     others: Iterable[str],
-    label: str,
+    source: StoredAdapter,
     locate: Locate,
     notes: Iterable[str] = (),
+    scalings: Scalings | None = None,
 ) -> Reading:
-    """Return the modules in the order of the model; `locate` gives layer and projection of a path."""
-    modules = tuple(sorted((_module(pair, label, locate) for pair in pairs), key=lambda m: natural_key(m.path)))
-    told = list(notes)
+    """Return the modules in the order of the model; `locate` gives layer and projection of a path.
+
+    `scalings` are those of a configuration, for modules without an alpha of their own.
+    """
+    read = sorted((_module(one, source.label, locate, scalings) for one in pairs), key=lambda m: natural_key(m.path))
+    modules, header = with_header(read, source)
+    told = [*notes, *header]
     unknown = sum(module.scaling.origin == "unknown" for module in modules)
     if unknown:
         told.append(
@@ -54,7 +65,7 @@ def read_pairs(
     return Reading(modules, tuple(others), tuple(told))
 
 
-def _module(pair: Pair, label: str, locate: Locate) -> LoraModule:
+def _module(pair: Pair, label: str, locate: Locate, scalings: Scalings | None) -> LoraModule:
     if pair.down is None or pair.up is None:
         halves = ("up", "down") if pair.down is None else ("down", "up")
         if pair.down is None and pair.up is None:
@@ -63,7 +74,10 @@ def _module(pair: Pair, label: str, locate: Locate) -> LoraModule:
     a, b = matrix(pair.down, label), matrix(pair.up, label)
     check_pair(pair.path, a, b, label)
     layer, projection = locate(pair.path)
-    scaling = Scaling(1.0, "unknown") if pair.alpha is None else alpha_scaling(pair.alpha, a.shape[0], label)
+    if pair.alpha is not None:
+        scaling = alpha_scaling(pair.alpha, a.shape[0], label)
+    else:
+        scaling = Scaling(1.0, "unknown") if scalings is None else scalings.of(pair.path, a.shape[0])
     return LoraModule(
         path=pair.path,
         A=a,
@@ -74,4 +88,5 @@ def _module(pair: Pair, label: str, locate: Locate) -> LoraModule:
         kind="conv" if len(pair.down.shape) > 2 else "linear",
         dora=pair.dora,
         extras=tuple(pair.extras),
+        group=pair.group,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from s3lora.adapter.formats import experts
+from s3lora.adapter.formats import experts, loose
 from s3lora.adapter.formats.base import (
     Format,
     Reading,
@@ -17,14 +18,17 @@ from s3lora.adapter.formats.base import (
     missing_half,
     rank_warning,
 )
+from s3lora.adapter.formats.header import with_header
 from s3lora.adapter.formats.parts import Parts, Scalings
 from s3lora.adapter.formats.peft_notes import peft_notes
+from s3lora.adapter.formats.several import adapter_names, refuse_several
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.model import LoraModule, natural_key, path_parts
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 _KEY = re.compile(
     r"^(?P<path>.+?)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
+    r"(?:_(?P<number>\d{1,4}))?"
     r"(?:\.(?P<adapter>(?!(?:weight|bias)(?:\.|$)).+?))?(?:\.(?P<leaf>weight|bias))?$"
 )
 #: Parts of other methods beside lora_A and lora_B, which change the product B·A.
@@ -49,6 +53,7 @@ def _read(source: StoredAdapter) -> Reading:
     modules: list[LoraModule] = []
     configured: dict[str, int] = {}
     nested = any(key.endswith(experts.BASE) for key in parts)
+    turned = loose.lie_turned(parts.values(), config)
     for part in parts.values():
         for factor, other in (("A", "B"), ("B", "A")):
             if getattr(part, factor) is None:
@@ -56,12 +61,15 @@ def _read(source: StoredAdapter) -> Reading:
         found = experts.fused(part, parts, config, scaling, source.label, nested)
         if found is None:
             configured_path = experts.configured(part, parts, config, nested)
-            found = [_module(part, scaling, source.label, configured_path)]
+            found = _modules(part, scaling, source.label, configured_path, config, turned=turned)
             if (rank := scaling.rank(configured_path)) is not None:
                 configured[part.path] = rank
         modules.extend(found)
-    ordered = tuple(sorted(modules, key=lambda module: natural_key(module.path)))
+    ordered, told = with_header(sorted(modules, key=lambda module: natural_key(module.path)), source)
+    notes += told
     _refuse_equal_paths(ordered, source.label)
+    if turned:
+        notes.append(loose.TURNED)
     if any(module.scaling.origin == "unknown" for module in ordered):
         notes.append("no adapter_config.json: the scaling is unknown and taken as 1, so magnitudes are relative")
     if any(module.dora for module in ordered):
@@ -69,6 +77,8 @@ def _read(source: StoredAdapter) -> Reading:
     notes.extend(peft_notes(config, ordered))
     notes.extend(rank_warning(ordered, configured))
     notes.extend(experts.notes(ordered))
+    if any(module.group == module.path.rpartition(".")[0] and module.expert is None for module in ordered):
+        notes.append(loose.GROUPED)
     return Reading(ordered, others, tuple(notes))
 
 
@@ -77,7 +87,7 @@ def _collect(source: StoredAdapter) -> tuple[dict[str, Parts], tuple[str, ...], 
     parts: dict[str, Parts] = {}
     others: list[str] = []
     matches = {name: _KEY.match(name) for name in source.tensors}
-    _refuse_several({match["adapter"] or "default" for match in matches.values() if match}, source.label)
+    refuse_several(adapter_names(source.tensors), source.label)
     twice: set[str] = set()
     keys = {match["path"] for match in matches.values() if match}
     for name, match in matches.items():
@@ -104,14 +114,6 @@ def _collect(source: StoredAdapter) -> tuple[dict[str, Parts], tuple[str, ...], 
             setattr(part, letter, tensor)
     notes = [f"{len(twice)} modules are stored twice, as LoRA and under `modules_to_save`: read once"] if twice else []
     return parts, tuple(_give_to_modules(others, parts, source)), notes
-
-
-def _refuse_several(adapters: set[str], label: str) -> None:
-    if len(adapters) > 1:
-        names = printable(", ".join(sorted(adapters)[:8]))
-        raise UnsupportedAdapterError(
-            f"holds several adapters in one file ({names})", file=label, fix="save each adapter by itself"
-        )
 
 
 def _give_to_modules(names: Iterable[str], parts: Mapping[str, Parts], source: StoredAdapter) -> Iterator[str]:
@@ -161,17 +163,23 @@ def _refuse_other_part(rest: str, path: str, source: StoredAdapter) -> None:
     raise UnsupportedAdapterError(what, file=source.label, module=path, fix="s3lora reads LoRA only")
 
 
-def _module(part: Parts, scaling: Scalings, label: str, configured: str) -> LoraModule:
+def _modules(
+    part: Parts, scalings: Scalings, label: str, configured: str, config: Mapping[str, Any], *, turned: bool
+) -> list[LoraModule]:
+    """Return the module of a pair, several where it holds those of q, k and v."""
     assert part.A is not None
     assert part.B is not None
-    a, b = matrix(part.A, label), matrix(part.B, label)
+    if several := loose.grouped(part, partial(scalings.of, configured), config, label):
+        return several
+    a, b = matrix(part.A, label, transpose=turned), matrix(part.B, label, transpose=turned)
     check_pair(part.path, a, b, label)
     layer, projection, expert = path_parts(part.path)
-    return LoraModule(
+    rank = a.shape[0]
+    module = LoraModule(
         path=part.path,
         A=a,
         B=b,
-        scaling=alpha_scaling(part.alpha, a.shape[0], label) if part.alpha else scaling.of(configured, a.shape[0]),
+        scaling=alpha_scaling(part.alpha, rank, label) if part.alpha else scalings.of(configured, rank),
         layer=layer,
         projection=projection,
         expert=expert,
@@ -179,6 +187,7 @@ def _module(part: Parts, scaling: Scalings, label: str, configured: str) -> Lora
         dora=part.magnitude is not None,
         extras=tuple(part.extras),
     )
+    return [module]
 
 
 def _refuse_equal_paths(modules: Iterable[LoraModule], label: str) -> None:
