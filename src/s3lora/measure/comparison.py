@@ -138,8 +138,8 @@ def compare(
         raise UsageError(
             f"{len(adapter)} names for {len(paths)} adapters", fix="give one name for all, or one for each"
         )
-    picked: list[str | None] = [*(adapter or [None])]
-    picked *= len(paths) if len(picked) == 1 else 1
+    named: list[str | None] = [*adapter] or [None]
+    picked = named * len(paths) if len(named) == 1 else named
     configuration = configured(method, None, "l2", None, 0, False)
     with _Adapters(paths, picked) as adapters, threadpool_limits(limits=1, user_api="blas"):
         afford(compare_cost(adapters.shapes, configuration), max_cost, f"comparing {len(paths)} adapters by {method}")

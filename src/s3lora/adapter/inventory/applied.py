@@ -81,8 +81,8 @@ def _misnamed(adapter: Adapter) -> Iterator[Unapplied]:
         yield Unapplied(
             kind="name",
             modules=tuple(module.path for module in adapter.modules),
-            cause="the file holds its tensors in a dictionary within another, as under `state_dict`, where PEFT does not "
-            "look, and goes on without",
+            cause="the file holds its tensors in a dictionary within another, as under `state_dict`, where PEFT does "
+            "not look, and goes on without",
             remedy="save what is inside, or let `s3lora prune` write it",
         )
     paths = [
