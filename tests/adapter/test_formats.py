@@ -117,9 +117,9 @@ def test_diffusers_spellings_without_alpha(tmp_path: Path) -> None:
     assert {(m.path, m.layer, m.projection) for m in adapter.modules} == set(DIFFUSERS.values())
     assert (adapter.format, adapter.removable, adapter.other_tensors) == ("diffusers", True, ("text_embeds",))
     for module in adapter.modules:
-        assert module.scaling == Scaling(1.0, "unknown")
+        assert module.scaling == Scaling(1.0, "default")
         np.testing.assert_array_equal(product(module), B @ A)
-    assert "no alpha for 5 of 5 modules" in adapter.warnings[0]
+    assert adapter.warnings == ()
 
 
 @pytest.mark.parametrize("form", ["unet.x.to_q.alpha", "unet.x.to_q.lora.alpha", "unet.x.processor.to_q_lora.alpha"])

@@ -102,7 +102,7 @@ def test_nothing_to_open(tmp_path: Path) -> None:
         open_adapter(tmp_path)
     (tmp_path / "adapter_config.json").unlink()
     (tmp_path / "adapter.gguf").write_bytes(b"GGUF")
-    with pytest.raises(UnsupportedAdapterError, match="is a GGUF file"):
+    with pytest.raises(AdapterFileError, match="is truncated within its header"):
         open_adapter(tmp_path / "adapter.gguf")
 
 
