@@ -10,7 +10,7 @@ import pytest
 
 from s3lora.adapter.open import open_adapter
 from s3lora.adapter.weights import WEIGHTS
-from s3lora.errors import AdapterFileError, NothingToAuditError, UnsupportedAdapterError
+from s3lora.errors import AdapterFileError, NothingToAuditError
 from tests.support import factors, make_adapter, write_safetensors
 
 MODULES = {f"model.layers.{i}.self_attn.{p}_proj": (6, 8, 2) for i in range(3) for p in "qv"}

@@ -8,6 +8,7 @@ from tests.fuzz.targets import (
     configuration,
     expression,
     gate,
+    gguf,
     inventory,
     judge,
     measurement,
@@ -21,7 +22,7 @@ from tests.fuzz.targets import (
 )
 
 MODULES = (
-    safetensors, torch_files, npz, configuration, names, expression, gate, reference, card, provenance, measurement,
-    prompts, judge, inventory,
+    safetensors, torch_files, npz, gguf, configuration, names, expression, gate, reference, card, provenance,
+    measurement, prompts, judge, inventory,
 )  # fmt: skip
 TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}
