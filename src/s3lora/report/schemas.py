@@ -45,6 +45,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "ScanDocument": ("gate", "inventory", "reference"),
     "Counts": ("inside",),
     "Setup": ("chat",),
+    "Source": ("adapter",),
     "Survey": ("inside",),
     "Sweep": ("pareto_variants",),
     "Tuning": ("tuning_base", "held_out_base", "outcome", "forecast"),
