@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import s3lora
+from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.adapter.npz import read_npz
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError
@@ -163,3 +165,17 @@ def test_pruning_writes_npz_again(tmp_path: Path, save: Callable[..., None], mod
             assert not result[f"{gone}.lora_b"].any()
     s3lora.restore(tmp_path / "one", source, tmp_path / "back")
     assert (tmp_path / "back" / "adapters.npz").read_bytes() == (source / "adapters.npz").read_bytes()
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_what_is_no_factor_is_told_alike_however_it_lies(tmp_path: Path, save: Callable[..., None]) -> None:
+    more = {"model.norm.weight": np.array([1.0, -7.0, np.nan], np.float32), "empty": np.zeros((0, 3), np.float32)}
+    scan = s3lora.scan(folder_with(tmp_path / "x", npz(save, **TENSORS, **more)))
+    found = {tensor.name: tensor for tensor in scan.inventory.tensors if tensor.name in more}
+    norm, empty = found["model.norm.weight"], found["empty"]
+    digest = hashlib.sha256(more["model.norm.weight"].tobytes()).hexdigest()
+    assert (norm.finite, norm.largest, norm.sha256, norm.bytes) == (False, 7.0, digest, 12)
+    assert (empty.finite, empty.largest) == (True, None)
+    with open_adapter(tmp_path / "x") as adapter:
+        (told,) = [tensor for tensor in inventory_of(adapter).tensors if tensor.name == "model.norm.weight"]
+    assert (told.finite, told.largest) == (False, 7.0)

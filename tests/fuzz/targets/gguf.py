@@ -46,7 +46,8 @@ def _gguf(draw: Draw) -> bytes:
             )
             if values.shape[-1] % 32 == 0 and draw.chance(3):
                 packed.append(name)
-    raw = bytearray(gguf_bytes(tensors, keys, q8_0=tuple(packed)))
+    whole = tuple(name for name in packed if tensors[name].shape[-1] % 32 == 0)
+    raw = bytearray(gguf_bytes(tensors, keys, q8_0=whole))
     for _ in range(draw.number(4)):
         raw[draw.number(65_535) % len(raw)] = draw.number(255)
     return bytes(raw)
