@@ -115,6 +115,18 @@ def test_rows_in_pairs_are_put_back(tmp_path: Path, name: str, heads: int) -> No
     np.testing.assert_array_equal(back, permuted(B, heads))
 
 
+def test_heads_of_a_configuration_of_the_base_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"num_attention_heads": 4, "num_key_value_heads": 2}')
+    adapter = opened(tmp_path, {**pair("blk.0.attn_q.weight", b=permuted(B, 4)),
+                                **pair("blk.0.attn_k.weight", b=permuted(B, 2))})  # fmt: skip
+    for module in adapter.modules:
+        np.testing.assert_array_equal(module.B.array(), B)
+    assert adapter.warnings == ()
+    for bad in ("{", "[]", "{}", '{"num_attention_heads": true}', '{"num_attention_heads": -4}'):
+        (tmp_path / "config.json").write_text(bad)
+        assert any("by pairs" in warning for warning in opened(tmp_path, pair()).warnings)
+
+
 def test_rows_in_pairs_are_told_of_where_nothing_says_how_many_heads(tmp_path: Path) -> None:
     adapter = opened(tmp_path, pair())
     assert any("by pairs" in warning for warning in adapter.warnings)

@@ -127,6 +127,27 @@ def test_torchtune_with_the_configuration_it_writes(tmp_path: Path) -> None:
     assert (module.scaling, module.dora, module.extras) == (Scaling(3.0, "alpha/r"), True, (*more,))
 
 
+@pytest.mark.parametrize(
+    ("config", "turned", "told"),
+    [
+        ({"model_type": "llama", "num_attention_heads": 1}, True, False),
+        ({"model_type": "qwen2", "num_attention_heads": 1}, False, False),
+        ({"model_type": "llama"}, False, True),
+        (None, False, True),
+    ],
+)
+def test_torchtune_keeps_rows_in_pairs(tmp_path: Path, config: dict[str, Any] | None, turned: bool, told: bool) -> None:
+    torch = pytest.importorskip("torch")
+    stored = B[[0, 3, 1, 4, 2, 5]]  # of one head, the first rows of both halves, the second, the third
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    tensors = {"layers.0.attn.q_proj.lora_a.weight": A, "layers.0.attn.q_proj.lora_b.weight": stored}
+    torch.save({name: torch.from_numpy(values) for name, values in tensors.items()}, tmp_path / "adapter_0.pt")
+    with open_adapter(tmp_path) as adapter:
+        np.testing.assert_array_equal(adapter.modules[0].B.array(), B if turned else stored)
+        assert any("by pairs" in warning for warning in adapter.warnings) == told
+
+
 def test_one_path_under_two_keys(tmp_path: Path) -> None:
     keys = ["layers.0.q.lora.A.weight", "layers.0.q.lora.B.weight"]
     tensors = {f"{wrapper}{key}": x for wrapper in ("", "module.") for key, x in zip(keys, (A, B), strict=True)}

@@ -109,7 +109,9 @@ def _assemble(
                 raise AdapterFileError("this tensor is in two shards", file=file.name, module=name)
             tensors[name] = tensor
         metadata.update(file.metadata)
-    source = StoredAdapter(weights.name, tensors, config, config_file.name if config_file else CONFIG, metadata)
+    label = config_file.name if config_file else CONFIG
+    model = _model_config(weights) if any(file.form in ("gguf", "torch") for file in files) else None
+    source = StoredAdapter(weights.name, tensors, config, label, metadata, model)
     if source.config is not None and all(tensor.shape == (0,) for tensor in tensors.values()):
         what = (
             f"all of its {len(tensors)} tensors are empty" if tensors else "holds no LoRA module, and no other tensor"
@@ -139,6 +141,15 @@ def _assemble(
         removable=format.removable,
         take_inventory=inventory_of,
     )
+
+
+def _model_config(weights: Path) -> dict[str, Any] | None:
+    """Return the base model's configuration that lies beside weights, None where there is none that can be read."""
+    path = weights.with_name("config.json")
+    try:
+        return parsed_config(raw_config(path), path.name) if path.is_file() else None
+    except (S3LoRAError, OSError):
+        return None
 
 
 def _nothing(source: StoredAdapter) -> NothingToAuditError:

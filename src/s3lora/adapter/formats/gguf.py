@@ -14,12 +14,12 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 from s3lora.adapter.formats.base import Format, Reading, StoredAdapter, check_pair, matrix, missing_half, positive
 from s3lora.adapter.formats.experts import of_experts
-from s3lora.adapter.model import DerivedFactor, Factor, LoraModule, Scaling, natural_key, path_parts
-from s3lora.adapter.tensor import Array, Tensor
+from s3lora.adapter.formats.rows import KEY, QUERY, heads_of, unpaired
+from s3lora.adapter.model import Factor, LoraModule, Scaling, natural_key, path_parts
+from s3lora.adapter.tensor import Tensor
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 TYPE, KIND, ARCHITECTURE = "general.type", "adapter.type", "general.architecture"
@@ -102,12 +102,12 @@ def _modules(path: str, halves: Mapping[str, Tensor], source: StoredAdapter) -> 
     first, second = matrix(a, source.label, transpose=embedding), matrix(b, source.label)
     check_pair(place, first, second, source.label)
     layer, projection, expert = path_parts(place)
-    heads = _heads(path, source.metadata)
+    heads = _heads(place, source)
     return [
         LoraModule(
             path=place,
             A=first,
-            B=second if heads is None else _unpaired(second, heads, place, source.label),
+            B=second if heads is None else unpaired(second, heads, place, source.label),
             scaling=_scaling(source, first.shape[0]),
             layer=layer,
             projection=projection,
@@ -149,45 +149,26 @@ def _scaled(module: LoraModule, scaling: Scaling) -> LoraModule:
     return dataclasses.replace(module, scaling=scaling)
 
 
-def _heads(path: str, metadata: Mapping[str, str]) -> int | None:
+def _heads(place: str, source: StoredAdapter) -> int | None:
     """Return the number of heads whose rows lie in pairs, None where they do not, or where nothing says how many."""
-    name = path.rpartition(".")[2]
-    architecture = metadata.get(ARCHITECTURE, "")
-    if architecture not in PAIRED or name not in ("attn_q", "attn_k"):
+    projection = place.rpartition(".")[2]
+    architecture = source.metadata.get(ARCHITECTURE, "")
+    if architecture not in PAIRED or projection not in (QUERY, KEY):
         return None
-    query = metadata.get(f"{architecture}.attention.head_count", "")
-    text = query if name == "attn_q" else metadata.get(f"{architecture}.attention.head_count_kv", query)
-    return int(text) if text.isascii() and text.isdecimal() and 0 < len(text) < 6 and int(text) else None
-
-
-def _unpaired(factor: Factor, heads: int, path: str, label: str) -> DerivedFactor:
-    """Return B with its rows in the order of Transformers: in each head the first of all pairs, then the second."""
-    rows = factor.shape[0]
-    if rows % (2 * heads):
-        raise AdapterFileError(f"has {rows} rows, which {heads} heads do not share", file=label, module=path)
-    return DerivedFactor(
-        (factor,), factor.shape, partial(_halved, heads=heads), lambda matrix: (_paired(matrix, heads=heads),)
-    )
-
-
-def _halved(stored: Array, *, heads: int) -> Array:
-    by_pair = stored.reshape(heads, -1, 2, stored.shape[1])  # (heads, pairs, 2, r)
-    return by_pair.swapaxes(1, 2).reshape(stored.shape)
-
-
-def _paired(matrix: Array, *, heads: int) -> Array:
-    by_half = matrix.reshape(heads, 2, -1, matrix.shape[1])  # (heads, 2, pairs, r)
-    return by_half.swapaxes(1, 2).reshape(matrix.shape)
+    query = source.metadata.get(f"{architecture}.attention.head_count", "")
+    text = source.metadata.get(f"{architecture}.attention.head_count_kv", query) if projection == KEY else query
+    told = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
+    return told or heads_of(source.model, projection)
 
 
 def _notes(modules: tuple[LoraModule, ...], source: StoredAdapter) -> Iterator[str]:
     if any(module.scaling.origin == "unknown" for module in modules):
         yield f"no `{ALPHA}`: the scaling is unknown and taken as 1, so magnitudes are relative"
-    paired = [module for module in modules if module.projection in ("q_proj", "k_proj", "attn_q", "attn_k")]
+    paired = [module for module in modules if module.projection in (QUERY, KEY, "attn_q", "attn_k")]
     if source.metadata.get(ARCHITECTURE) in PAIRED and any(isinstance(module.B, Factor) for module in paired):
         yield (
-            "llama.cpp orders the rows of q and k by pairs, and the file does not say how many heads there are: no "
-            "index depends on it, and comparing them with an adapter in another format does"
+            "llama.cpp orders the rows of q and k by pairs, and neither the file nor a config.json beside it says how "
+            "many heads there are: no index depends on it, and comparing with an adapter in another format does"
         )
 
 

@@ -10,6 +10,7 @@ their own, for theirs are fused in another way.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,22 +18,31 @@ from dataclasses import dataclass
 from s3lora.adapter.formats.base import Format, Reading, StoredAdapter
 from s3lora.adapter.formats.pairs import Pair, read_pairs
 from s3lora.adapter.formats.parts import Scalings
+from s3lora.adapter.formats.rows import KEY, QUERY, heads_of, unpaired
 from s3lora.adapter.formats.wrappers import unwrapped
-from s3lora.adapter.model import path_parts
+from s3lora.adapter.model import Factor, LoraModule, path_parts
+
+#: Model types whose q and k torchtune keeps in pairs.
+PAIRED = frozenset(("llama", "mistral", "gemma", "gemma2"))
+IN_PAIRS = (
+    "torchtune orders the rows of q and k of some models by pairs, and no config.json beside the file says which model "
+    "this is: no index depends on it, and comparing with an adapter of another tool does"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
     """A scheme of keys: `key` has the groups `path` and `half`, of which `first` is A.
 
-    `magnitude` is the end of the key of a DoRA magnitude, and `place` gives the module's path in the base model.
+    `magnitude` is the end of the key of a DoRA magnitude, `place` gives the module's path in the base model, and
+    `rows` tells whether the rows of q and k may lie in pairs.
     """
 
     key: re.Pattern[str]
     first: str
     magnitude: str | None = None
     place: Callable[[str], str] = str
-    notes: tuple[str, ...] = ()
+    rows: bool = False
 
     def recognises(self, source: StoredAdapter) -> bool:
         """Return whether a key is of this scheme."""
@@ -62,8 +72,29 @@ class Names:
                 owners[owner].add("alpha", name, source.tensors[name], source.label)
             else:
                 others.append(name)
+        turned = _turned(source) if self.rows else None
         scaling = Scalings(source.config, source.config_label) if "lora_alpha" in (source.config or {}) else None
-        return read_pairs(pairs.values(), others, source, lambda path: path_parts(path)[:2], self.notes, scaling)
+        read = read_pairs(pairs.values(), others, source, lambda path: path_parts(path)[:2], (), scaling)
+        if turned is False or not any(module.projection in (QUERY, KEY) for module in read.modules):
+            return read
+        if turned is None:
+            notes = (*read.warnings, *([IN_PAIRS] if self.rows else []))
+            return dataclasses.replace(read, warnings=notes)
+        return dataclasses.replace(read, modules=tuple(_put_back(module, source) for module in read.modules))
+
+
+def _turned(source: StoredAdapter) -> bool | None:
+    """Return whether torchtune keeps the rows of q and k of this base model in pairs, None where nothing tells."""
+    kind = (source.model or {}).get("model_type")
+    known = all(heads_of(source.model, one) for one in (QUERY, KEY))
+    return None if not isinstance(kind, str) else False if kind not in PAIRED else True if known else None
+
+
+def _put_back(module: LoraModule, source: StoredAdapter) -> LoraModule:
+    heads = heads_of(source.model, module.projection) if module.projection in (QUERY, KEY) else None
+    if heads is None or not isinstance(module.B, Factor):
+        return module
+    return dataclasses.replace(module, B=unpaired(module.B, heads, module.path, source.label))
 
 
 _TORCHTUNE = {
@@ -97,10 +128,7 @@ TORCHTUNE = Names(
     "a",
     "magnitude",
     _of_transformers,
-    (
-        "torchtune orders the rows of q and k by pairs, as llama.cpp does: no index depends on it, and comparing them "
-        "with an adapter of another tool does",
-    ),
+    rows=True,
 )
 MEGATRON = Names(re.compile(_MEGATRON), "in", None, _of_megatron)
 MINIMIND = Names(re.compile(r"(?P<path>.+)\.lora\.(?P<half>[AB])\.weight"), "A")
