@@ -113,7 +113,8 @@ def weights_in(folder: Path, config: Mapping[str, Any] | None) -> Path:
         raise NothingToAuditError(
             f"holds no adapter weights itself, its folders do: {told}{more}",
             file=folder,
-            fix=f"give one of them, as {printable(folder / inner[0], 240)}, or --adapter {printable(inner[0], 60)}",
+            fix=f"give one of them, such as {printable(folder / inner[0], 240)}, or "
+            f"--adapter {printable(inner[0], 60)}",
         )
     raise NothingToAuditError(
         f"holds no adapter weights (looked for {', '.join(WEIGHTS)}, *.safetensors and one of {_ONE_OF})", file=folder
