@@ -344,7 +344,7 @@ def test_diffusers_without_alpha_is_one(tmp_path: Path) -> None:
     ):
         adapter = opened(tmp_path, diffusers(path))
         assert (adapter.modules[0].scaling, adapter.warnings) == (Scaling(1.0, "default"), ())
-    for path in ("transformer.h.0.attn.c_attn", "model.layers.0.q_proj"):
+    for path in ("transformer.h.0.attn.c_attn", "model.layers.0.q_proj", "base_model.model.transformer.encoder.q"):
         assert opened(tmp_path, diffusers(path)).modules[0].scaling == Scaling(1.0, "unknown")
 
 

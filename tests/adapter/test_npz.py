@@ -25,7 +25,7 @@ from tests.support import factors
 
 A, B = factors(12, 20, 3)
 Q = "model.layers.0.self_attn.q_proj"
-TENSORS = {f"{Q}.lora_a": A.T, f"{Q}.lora_b": np.ascontiguousarray(B.T)}
+TENSORS = {f"{Q}.lora_a": np.ascontiguousarray(A.T), f"{Q}.lora_b": np.ascontiguousarray(B.T)}
 CONFIG = {"lora_parameters": {"rank": 3, "scale": 20.0, "dropout": 0.0}, "num_layers": 1}
 
 
@@ -179,3 +179,12 @@ def test_what_is_no_factor_is_told_alike_however_it_lies(tmp_path: Path, save: C
     with open_adapter(tmp_path / "x") as adapter:
         (told,) = [tensor for tensor in inventory_of(adapter).tensors if tensor.name == "model.norm.weight"]
     assert (told.finite, told.largest) == (False, 7.0)
+
+
+def test_what_has_to_be_held_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s3lora.adapter.npz.MAX_DECODED", 200)
+    with open_adapter(folder_with(tmp_path / "x", npz(**TENSORS))) as adapter:
+        assert adapter.modules
+    packed = folder_with(tmp_path / "y", npz(np.savez_compressed, **TENSORS))
+    with pytest.raises(UnsupportedAdapterError, match="too much to hold"):
+        open_adapter(packed)

@@ -9,7 +9,10 @@ import numpy as np
 
 from s3lora.adapter.regular import CHUNK, Bytes
 from s3lora.adapter.tensor import Array, Layout, as_stored
-from s3lora.adapter.tensors import StoredTensor
+from s3lora.adapter.tensors import LONG, StoredTensor
+
+#: Bytes of the values of one tensor, which are in memory at once.
+MAX_DECODED = 8 * LONG
 
 
 @dataclass(frozen=True, slots=True)

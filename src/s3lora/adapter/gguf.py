@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from s3lora.adapter.decoded import DecodedTensor
+from s3lora.adapter.decoded import MAX_DECODED, DecodedTensor
 from s3lora.adapter.regular import CHUNK, Bytes, RegularFile
 from s3lora.adapter.tensor import Array
 from s3lora.adapter.tensors import (
-    LONG,
     MAX_DIMENSIONS,
     MAX_HEADER,
     StoredTensor,
@@ -208,7 +207,7 @@ def _tensor(entry: TensorEntry, file: RegularFile) -> StoredTensor:
         return StoredTensor(entry.name, PLAIN[entry.kind], entry.shape, file, entry.offset, entry.nbytes)
     size = 4 * math.prod(entry.shape)
     decode: Callable[[Bytes], Array]
-    if size > 8 * LONG:
+    if size > MAX_DECODED:
         decode = partial(_too_long, entry=entry, label=file.path.name)
     else:
         decode = partial(_dequantised, entry=entry)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from s3lora.adapter.decoded import DecodedTensor
+from s3lora.adapter.decoded import MAX_DECODED, DecodedTensor
 from s3lora.adapter.regular import Bytes, RegularFile
 from s3lora.adapter.tensor import Array
 from s3lora.adapter.tensors import (
@@ -104,6 +104,14 @@ def _tensor(name: str, member: ZipMember, file: RegularFile) -> StoredTensor:
     turned = matched["fortran"] == "True" and sum(one > 1 for one in shape) > 1
     if not (member.deflated or swapped or turned):
         return StoredTensor(name, code, shape, file, member.offset + start, size)
+    if size > MAX_DECODED:
+        raise UnsupportedAdapterError(
+            f"has {size:,} bytes of values that do not lie row by row as they are, which is too much to hold",
+            file=file.path.name,
+            module=name,
+            shape=shape,
+            fix="save it again by numpy.savez, in C order and little-endian",
+        )
     decode = partial(_decoded, code=code, shape=shape, member=member, start=start, swapped=swapped, turned=turned)
     return DecodedTensor(name, code, shape, file, member.offset, size, member.packed, decode)
 

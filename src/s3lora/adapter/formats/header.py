@@ -15,6 +15,7 @@ import msgspec
 
 from s3lora.adapter.formats.base import StoredAdapter, positive
 from s3lora.adapter.formats.parts import Scalings
+from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.model import LoraModule, Scaling
 from s3lora.errors import AdapterFileError, printable
 
@@ -106,7 +107,9 @@ class _Header:
         if alpha is not None:
             return Scaling(alpha / module.rank, "metadata")
         # Diffusers and kohya's scripts scale by 1 what has no alpha.
-        return Scaling(1.0, "default") if self._bare and _OF_PICTURES.match(module.path) else None
+        of_peft = module.A.parts[0].tensor.name.startswith(PREFIX)
+        known = self._bare and not of_peft and _OF_PICTURES.match(module.path)
+        return Scaling(1.0, "default") if known else None
 
 
 def _wide(module: LoraModule) -> bool:
