@@ -22,6 +22,7 @@ from s3lora.measure.batches import in_batches
 from s3lora.measure.configuration import Configuration, configured
 from s3lora.measure.cost import MAX_COST, NOTHING, Estimate, afford, scan_cost
 from s3lora.measure.modules import ByModule
+from s3lora.measure.updates import stack_of
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
@@ -256,11 +257,7 @@ def _measured(
     Only by the first configuration can a module be an error. By another one it then has no index.
     """
     try:
-        update = FactoredUpdate(
-            [module.A.matrix() for module in batch],
-            [module.B.matrix() for module in batch],
-            [module.scaling.value for module in batch],
-        )
+        update = stack_of(batch)
         zero = update.is_zero.tolist()
         columns = [_columns(batch[0], update, configuration) for configuration in configurations]
     except (FloatingPointError, ValueError) as error:
