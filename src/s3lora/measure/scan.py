@@ -49,7 +49,8 @@ class ModuleScan:
     """What was measured of one module.
 
     `shape` is [m, n] of ΔW; `sigma` the list σ̃ of the method, descending, empty for a zero update; `indices` maps
-    each index to its value, None where it is undefined. `selected` is set by a plan.
+    each index to its value, None where it is undefined. `selected` is set by a plan. `form` says how the update is
+    stored: `LoRA`, `LoHa`, `LoKr`, `AdaLoRA`, `VeRA` or `QALoRA`.
     """
 
     path: str
@@ -68,6 +69,7 @@ class ModuleScan:
     sigma: tuple[float, ...]
     indices: dict[str, float | None]
     selected: bool = False
+    form: str = "LoRA"
 
     @property
     def nonfinite(self) -> bool:
@@ -323,6 +325,7 @@ def _record(
         zero=zero,
         sigma=sigma[i],
         indices={name: values[i] for name, values in indices.items()},
+        form=module.form,
     )
 
 

@@ -37,8 +37,15 @@ _KEY = re.compile(
 )
 #: Parts of other methods beside lora_A and lora_B, which change the product B·A.
 _OTHER_PARTS = {"lora_E": "AdaLoRA", "ranknum": "AdaLoRA", "lora_diag": "KaSA", "lora_mid": "LoCon with a Tucker core"}
-#: Values of `peft_type` that are read; a configuration that lacks it may be of LoRA.
-_READ = ("LORA", "ADALORA", "LOHA", "LOKR", "VERA")
+#: How an update is stored → `peft_type`; a configuration that lacks it may be of LoRA.
+_TYPES: dict[Form, str] = {
+    "LoRA": "LORA",
+    "QALoRA": "LORA",
+    "AdaLoRA": "ADALORA",
+    "LoHa": "LOHA",
+    "LoKr": "LOKR",
+    "VeRA": "VERA",
+}
 #: Inputs of one group of QALoRA unless the configuration says otherwise, and at most.
 _GROUP, _MAX_GROUP = 16, 1 << 16
 #: Parts that do not change it once the training is over.
@@ -58,9 +65,16 @@ def _recognises(source: StoredAdapter) -> bool:
 
 def _read(source: StoredAdapter) -> Reading:
     if vera.is_vera(source.tensors):
-        return vera.read(source)
-    if lycoris.is_product(source.tensors):
-        return _read_products(source)
+        reading = vera.read(source)
+    elif lycoris.is_product(source.tensors):
+        reading = _read_products(source)
+    else:
+        reading = _read_pairs(source)
+    _refuse_another_type(reading.modules, source)
+    return reading
+
+
+def _read_pairs(source: StoredAdapter) -> Reading:
     config = source.config or {}
     parts, others, notes = _collect(source)
     scaling = Scalings(source.config, source.config_label)
@@ -235,7 +249,7 @@ def _module(part: Parts, scaling: Scalings, source: StoredAdapter, configured: s
         form = "AdaLoRA"
         a, b = adalora.with_values(part.path, *stored, part.values, label)
         own = adalora.scaling_of(source.config, part.began, rank, source.config_label)
-    elif config.get("peft_type") == "ADALORA":
+    elif config.get("peft_type") == "ADALORA" or part.began is not None:
         raise missing_half(part.path, "lora_A and lora_B", "lora_E", label)
     else:
         own = alpha_scaling(part.alpha, rank, label) if part.alpha else scaling.of(configured, rank)
@@ -275,11 +289,24 @@ def _grouped(a: Factor, config: Mapping[str, Any], label: str) -> DerivedFactor:
     return DerivedFactor((a,), (a.shape[0], a.shape[1] * group), spread, pooled)
 
 
+def _refuse_another_type(modules: Iterable[LoraModule], source: StoredAdapter) -> None:
+    """Raise AdapterFileError where the configuration is of another type than the tensors: PEFT then applies nothing."""
+    kind = (source.config or {}).get("peft_type")
+    for module in modules:
+        if kind is not None and _TYPES[module.form] != kind:
+            raise AdapterFileError(
+                f"is {module.form}, and {source.config_label} is of a {printable(kind, 40)} adapter",
+                file=source.label,
+                module=module.path,
+                fix="give the configuration that was saved with it",
+            )
+
+
 def refuse_other_types(source: StoredAdapter) -> None:
     """Raise UnsupportedAdapterError if the configuration is of a PEFT method that is not read."""
     config, names = source.config or {}, [*source.tensors]
     kind = config.get("peft_type", "LORA")
-    if kind not in _READ:
+    if kind not in _TYPES.values():
         raise not_read(kind, names, source.config_label)
     for switch, method in (("use_bdlora", "BD-LoRA"), ("kasa_config", "KaSA")):
         if config.get(switch):
