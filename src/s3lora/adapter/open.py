@@ -9,6 +9,7 @@ from typing import Any
 
 from s3lora.adapter.formats import FORMATS, StoredAdapter
 from s3lora.adapter.formats.base import GATHER
+from s3lora.adapter.formats.others import nothing_found
 from s3lora.adapter.formats.peft import refuse_other_types
 from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.adapter.model import Adapter
@@ -31,7 +32,7 @@ def open_adapter(path: str | os.PathLike[str]) -> Adapter:
 
     Raises:
         AdapterFileError: a file is missing, unreadable, malformed or hostile.
-        UnsupportedAdapterError: the adapter is not LoRA, or a kind of LoRA whose update is not one B·A a module.
+        UnsupportedAdapterError: the adapter is of a kind that is not read.
         NothingToAuditError: no weights, or no LoRA tensors among them.
     """
     if not os.fspath(path):
@@ -48,8 +49,6 @@ def _open(location: Path) -> Adapter:
     config_file = _config_file(location if whole else location.parent)
     raw = None if config_file is None else raw_config(config_file)
     config = None if raw is None or config_file is None else parsed_config(raw, config_file.name)
-    if config is not None:
-        refuse_other_types(config, config_file.name if config_file else "")
     weights = weights_in(location, config) if whole else location
     files = open_weights(weights)
     try:
@@ -83,12 +82,14 @@ def _assemble(
         )
         kind = AdapterFileError if any("lora_" in name for name in tensors) else NothingToAuditError
         raise kind(what, file=weights.name, fix=GATHER)
+    refuse_other_types(source)
     for format in FORMATS:
         if format.recognises(source):
             reading = format.read(source)
             break
     else:
-        raise _nothing(source)
+        peft = source.config is not None and "peft_type" in source.config
+        raise nothing_found([*tensors], source.label, source.config_label if peft else None)
     if not reading.modules:
         raise NothingToAuditError("holds no LoRA module", file=weights.name)
     return Adapter(
@@ -106,15 +107,6 @@ def _assemble(
         removable=format.removable,
         take_inventory=inventory_of,
     )
-
-
-def _nothing(source: StoredAdapter) -> NothingToAuditError:
-    """Return the error for weights that no format recognises."""
-    none = f"none of its {len(source.tensors)} tensors is a LoRA factor"
-    if source.config is not None and "peft_type" in source.config:
-        what = f"holds no LoRA module, though {source.config_label} is of a PEFT adapter: {none}"
-        return NothingToAuditError(what, file=source.label, fix="the file is incomplete, or not that adapter's")
-    return NothingToAuditError(none, file=source.label, fix="give a LoRA adapter, not a whole model")
 
 
 def _is_folder(location: Path) -> bool:

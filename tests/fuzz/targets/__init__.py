@@ -7,6 +7,7 @@ from tests.fuzz.targets import (
     card,
     configuration,
     expression,
+    forms,
     gate,
     inventory,
     judge,
@@ -22,6 +23,6 @@ from tests.fuzz.targets import (
 
 MODULES = (
     safetensors, torch_files, npz, configuration, names, expression, gate, reference, card, provenance, measurement,
-    prompts, judge, inventory,
+    prompts, judge, inventory, forms,
 )  # fmt: skip
 TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}

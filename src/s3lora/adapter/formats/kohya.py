@@ -1,55 +1,59 @@
 """kohya-ss: `lora_unet_down_blocks_0_…_attn1_to_q.lora_down.weight`, `….lora_up.weight`, `….alpha`.
 
 `lora_down` is A (r, n), `lora_up` is B (m, r); convolutions have four dimensions and are flattened. The module's path
-is the base of its keys, because underscores cannot be turned back into dots without the model.
+is the base of its keys, because underscores cannot be turned back into dots without the model. LoHa and LoKr lie in the
+same files, by the keys of LyCORIS (`lycoris.py`): alpha is divided by their rank, and a LoKr of two whole matrices is
+scaled by 1 whatever its alpha.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
-from s3lora.adapter.formats.base import Format, Reading, StoredAdapter
+from s3lora.adapter.formats import lycoris
+from s3lora.adapter.formats.base import Format, Reading, StoredAdapter, alpha_scaling
+from s3lora.adapter.formats.others import refuse_kinds
 from s3lora.adapter.formats.pairs import Pair, read_pairs
-from s3lora.adapter.model import path_parts
-from s3lora.errors import UnsupportedAdapterError
+from s3lora.adapter.model import LoraModule, Scaling, path_parts
+from s3lora.adapter.tensor import Tensor
 
 _ROLES = {".lora_down.weight": "down", ".lora_up.weight": "up", ".alpha": "alpha"}
-#: Tensors of other update rules that the same tools write, by the end of the key.
-_OTHER_KINDS = (
-    (re.compile(r"\.lora_mid\.weight$"), "LoCon with a Tucker core (lora_mid)"),
-    (re.compile(r"\.hada_[wt]\d(_[ab])?$"), "LoHa"),
-    (re.compile(r"\.lokr_[wt]\d(_[ab])?$"), "LoKr"),
-    (re.compile(r"\.(oft_blocks|oft_diag|boft_\w+)$"), "OFT"),
-    (re.compile(r"\.[ab][12]\.weight$"), "GLoRA"),
-    (re.compile(r"\.on_input$"), "IA³"),
-)
 _AFTER_BLOCK = re.compile(
     r"^.*_(?:blocks?|layers?|h|attentions|resnets|downsamplers|upsamplers|resblocks)(?:_\d+)+_(?P<projection>.+)$"
 )
-_PREFIX = re.compile(r"^lora_(?:unet|te\d?|transformer)_")
+_PREFIX = re.compile(r"^(?:lora_(?:unet|te\d?|transformer)|lycoris)_")
 
 
 def _recognises(source: StoredAdapter) -> bool:
-    return any(name.endswith((".lora_down.weight", ".lora_up.weight")) for name in source.tensors) or any(
-        name.startswith("lora_") and _other_kind(name) for name in source.tensors
-    )
+    pairs = any(name.endswith((".lora_down.weight", ".lora_up.weight")) for name in source.tensors)
+    return pairs or lycoris.is_product(source.tensors)
 
 
 def _read(source: StoredAdapter) -> Reading:
-    refuse_other_kinds(source.tensors, source.label)
+    refuse_kinds(source.tensors, source.label)
+    products = lycoris.collect(source.tensors, source.label)
     pairs: dict[str, Pair] = {}
     rest = []
     for name, tensor in source.tensors.items():
+        if lycoris.KEY.match(name):
+            continue
         base, role = _split(name)
         if role in ("down", "up"):
             pairs.setdefault(base, Pair(base)).add(role, name, tensor, source.label)
         else:
             rest.append(name)
     others = []
+    alphas: dict[str, Tensor] = {}
     for name in rest:
         base, role = _split(name)
-        pair = pairs.get(base if role else name.rpartition(".")[0])
+        owner = base if role else name.rpartition(".")[0]
+        if (product := products.get(owner)) is not None and owner not in pairs:
+            product.dora = product.dora or name.endswith(".dora_scale")
+            product.extras.append(name)
+            if role:
+                alphas[owner] = source.tensors[name]
+            continue
+        pair = pairs.get(owner)
         if pair is None:
             others.append(name)
         elif role:
@@ -57,7 +61,19 @@ def _read(source: StoredAdapter) -> Reading:
         else:
             pair.dora = pair.dora or name.endswith(".dora_scale")
             pair.extras.append(name)
-    return read_pairs(pairs.values(), others, source.label, locate=locate)
+    made = [_product(product, alphas.get(base), source.label) for base, product in products.items()]
+    return read_pairs(pairs.values(), others, source.label, locate=locate, products=made)
+
+
+def _product(product: lycoris.Product, alpha: Tensor | None, label: str) -> LoraModule:
+    """Return a LoHa or LoKr module, with alpha / r as LyCORIS has it."""
+    scaling = Scaling(1.0, "unknown")
+    rank = product.rank()
+    if rank is None:
+        scaling = Scaling(1.0, "always 1")
+    elif alpha is not None and rank:
+        scaling = alpha_scaling(alpha, rank, label)
+    return lycoris.module_of(product, scaling, (*locate(product.path), None), label)
 
 
 def _split(name: str) -> tuple[str, str | None]:
@@ -83,19 +99,6 @@ def locate(path: str) -> tuple[int | None, str]:
         return layer, projection
     match = _AFTER_BLOCK.match(path)
     return layer, match["projection"] if match else _PREFIX.sub("", path)
-
-
-def refuse_other_kinds(names: Iterable[str], label: str) -> None:
-    """Raise UnsupportedAdapterError if a tensor belongs to an update that is not one product B·A."""
-    for name in names:
-        if kind := _other_kind(name):
-            raise UnsupportedAdapterError(
-                f"is {kind}, whose update is not one product B·A; s3lora reads LoRA only", file=label, module=name
-            )
-
-
-def _other_kind(name: str) -> str | None:
-    return next((kind for pattern, kind in _OTHER_KINDS if pattern.search(name)), None)
 
 
 FORMAT = Format("kohya", _recognises, _read)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from s3lora.adapter.formats.base import Reading, alpha_scaling, check_pair, matrix, missing_half
+from s3lora.adapter.formats.base import Reading, alpha_scaling, check_pair, matrix, missing_half, refuse_equal_paths
+from s3lora.adapter.formats.forms import form_notes
 from s3lora.adapter.model import LoraModule, Scaling, natural_key
 from s3lora.adapter.tensor import Tensor
 from s3lora.errors import AdapterFileError
@@ -39,9 +40,15 @@ def read_pairs(
     label: str,
     locate: Locate,
     notes: Iterable[str] = (),
+    products: Iterable[LoraModule] = (),
 ) -> Reading:
-    """Return the modules in the order of the model; `locate` gives layer and projection of a path."""
-    modules = tuple(sorted((_module(pair, label, locate) for pair in pairs), key=lambda m: natural_key(m.path)))
+    """Return the modules in the order of the model, with other `products` among them.
+
+    `locate` gives layer and projection of a path.
+    """
+    read = [*(_module(pair, label, locate) for pair in pairs), *products]
+    modules = tuple(sorted(read, key=lambda m: natural_key(m.path)))
+    refuse_equal_paths(modules, label)
     told = list(notes)
     unknown = sum(module.scaling.origin == "unknown" for module in modules)
     if unknown:
@@ -49,6 +56,7 @@ def read_pairs(
             f"no alpha for {unknown} of {len(modules)} modules: their scaling is unknown and taken as 1, "
             "so magnitudes are relative"
         )
+    told.extend(form_notes(modules))
     if any(module.dora for module in modules):
         told.append("DoRA: the spectra are of B·A alone; the magnitude vectors are carried along unread")
     return Reading(modules, tuple(others), tuple(told))

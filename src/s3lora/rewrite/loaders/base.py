@@ -76,6 +76,10 @@ class Loader:
         zeros: dict[str, str] = {}
         if not adapter.removable:
             zeros.update((path, f"is needed by loaders of {adapter.format}, which read them all") for path in removed)
+        sharing = {module.path for module in adapter.modules if any(part.shared for part in module.parts)}
+        zeros.update(
+            (path, "shares its projections, whose size PEFT takes from all layers") for path in removed & sharing
+        )
         zeros.update((path, "shares its tensors with experts that stay") for path in _shared(adapter, removed))
         zeros.update(
             (path, "is an expert that newer loaders stack with those that stay") for path in _stacked(adapter, removed)
@@ -115,6 +119,8 @@ def not_peft(adapter: Adapter) -> Iterator[Problem]:
     """Yield a problem unless the adapter is PEFT's, with its configuration."""
     if adapter.format != "peft" or adapter.config is None:
         yield "is no PEFT adapter with an adapter_config.json", "convert it to PEFT's format first"
+    for form in dict.fromkeys(module.form for module in adapter.modules if module.form != "LoRA"):
+        yield f"is {form}, and it reads LoRA only", MERGE
 
 
 def dora(adapter: Adapter) -> Iterator[Problem]:
