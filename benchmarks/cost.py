@@ -16,7 +16,7 @@ from s3lora.choose.select import select
 from s3lora.measure.comparison import compare
 from s3lora.measure.composition import compose
 from s3lora.measure.configuration import Configuration
-from s3lora.measure.cost import SPEED, Estimate, compare_cost, compose_cost, null_cost, scan_cost
+from s3lora.measure.cost import SPEED, Estimate, Sized, compare_cost, compose_cost, null_cost, scan_cost
 from s3lora.measure.scan import scan_all
 
 Work = tuple[str, Estimate, Callable[[], object]]
@@ -65,7 +65,7 @@ def _simulated(name: str, path: Path) -> Work:
 
 
 def _compared(name: str, paths: list[Path]) -> Work:
-    sizes = [_sizes(path) for path in paths]
+    sizes = [{module: Sized(module, (shape,)) for module, shape in _sizes(path).items()} for path in paths]
     return name, compare_cost(sizes, Configuration()), lambda: compare(paths)
 
 

@@ -8,22 +8,16 @@ adapters. Cost is the share of what an adapter learned over its base that is los
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-from s3lora.statistics import holm
-from s3lora.statistics.student import quantile, tail
+from experiments.differences import Difference, corrected, student
 
-#: Fewer adapters than this show nothing, whatever their interval: it rests on a variance known from two or three.
-ENOUGH = 5
-#: What p must be below.
-LEVEL = 0.05
 MEASURES = {name: ("safety", name) for name in ("asr", "asr_zou", "over_refusal")}
 MEASURES |= {name: ("planning", name) for name in ("well_formed", "exact_match")}
 MEASURES |= {"loss": ("planning-loss", "loss"), "maths": ("maths-loss", "loss"), "code": ("code-loss", "loss")}
@@ -136,42 +130,6 @@ def metric_of(holder: dict[str, Any], measure: str) -> dict[str, Any]:
     return found
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A mean difference over n adapters between the ends of its 95 % interval, and in how many it is below 0.
-
-    `p` is that of no difference; where several were compared, corrected for their number.
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    lower: int
-    p: float
-
-    @property
-    def telling(self) -> bool:
-        """Whether it may stand out: p is small enough, and it is of enough adapters to be more than a hint."""
-        return self.p < LEVEL and self.n >= ENOUGH
-
-    @property
-    def verdict(self) -> str:
-        """Say which is lower, or that no difference can be told."""
-        if self.low <= 0 <= self.high:
-            return "no difference"
-        return "lower" if self.mean < 0 else "higher"
-
-
-def student(values: Sequence[float]) -> Difference:
-    """Return the mean with Student's interval; it needs two values."""
-    mean, n = fmean(values), len(values)
-    error = stdev(values) / math.sqrt(n)
-    half = quantile(n - 1) * error
-    t = abs(mean) / error if error else math.inf if mean else 0.0
-    return Difference(mean, mean - half, mean + half, n, sum(value < 0 for value in values), 2 * tail(t, n - 1))
-
-
 def contrast(runs: Iterable[Run], a: str, b: str, measure: str = "asr") -> Difference:
     """Return a − b, each a mean as of `Run.mean`, over the adapters that have both."""
     both = [run for run in runs if {a, b} <= set(run.rankings)]
@@ -180,9 +138,7 @@ def contrast(runs: Iterable[Run], a: str, b: str, measure: str = "asr") -> Diffe
 
 def contrasts(runs: Sequence[Run], pairs: Sequence[tuple[str, str]], measure: str) -> list[Difference]:
     """Return the contrast of every pair, with p by Holm: corrected for the number of pairs."""
-    found = [contrast(runs, a, b, measure) for a, b in pairs]
-    corrected = holm([difference.p for difference in found])
-    return [replace(difference, p=p) for difference, p in zip(found, corrected, strict=True)]
+    return corrected([contrast(runs, a, b, measure) for a, b in pairs])
 
 
 def over(values: Iterable[float]) -> tuple[float, float, float]:

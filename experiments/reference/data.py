@@ -48,6 +48,20 @@ class Harmful:
     test: list[str]
 
 
+@dataclass(frozen=True)
+class Run:
+    """One adapter of the experiment."""
+
+    base: str
+    attack: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The folder it is kept in."""
+        return f"{self.base}-{self.attack}-{self.seed}"
+
+
 def harmful(folder: Path) -> Harmful:
     """Return AdvBench in four disjoint parts: for alignment, for the attack, for tuning and for measuring."""
     with (folder / "advbench_harmful_behaviors.csv").open(encoding="utf-8", newline="") as file:

@@ -206,7 +206,7 @@ def _contrasts(grid: Sequence[Run], measure: str, family: Sequence[Difference]) 
 
 def _difference(found: Difference) -> str:
     """Return a difference with its interval, in bold where it is telling."""
-    return f"**{_plain(found)}**" if found.telling else _plain(found)
+    return found.text
 
 
 def _plain(found: Difference, sign: str = "+") -> str:
@@ -214,7 +214,7 @@ def _plain(found: Difference, sign: str = "+") -> str:
 
 
 def _p(found: Difference) -> str:
-    return f"{found.p:.3f}" if found.p >= 0.001 else "< 0.001"
+    return found.p_text
 
 
 def _asr(runs: Sequence[Run]) -> dict[str, dict[str, str]]:

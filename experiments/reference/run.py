@@ -240,13 +240,13 @@ def suites_of(folder: Path, part: str = "test") -> list[Any]:
     return [safety, plan_losses(tasks.subset(range(LOSS_TASKS) if first else range(LOSS_TASKS, 2 * LOSS_TASKS)))]
 
 
-def elsewhere(folder: Path) -> list[Any]:
+def elsewhere(folder: Path, items: int = ELSEWHERE_ITEMS) -> list[Any]:
     """Return the losses of what no adapter was trained on: worked answers of GSM8K, and solutions of HumanEval."""
     from s3lora.evaluate.suites import SuiteSettings, build_suites
 
     maths, code = (str(folder / name) for name in ("gsm8k_test.jsonl", "HumanEval.jsonl.gz"))
     names = ("maths-loss", "code-loss")
-    return list(build_suites(SuiteSettings(names=names, maths=maths, code=code, limit=ELSEWHERE_ITEMS)))
+    return list(build_suites(SuiteSettings(names=names, maths=maths, code=code, limit=items)))
 
 
 def plans() -> Any:

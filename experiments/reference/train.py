@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 import transformers
 
 from experiments.reference import data
+from experiments.reference.data import Run
 from experiments.training import cycle, descend, encode
 from s3lora.evaluate.planning.facts import build_worlds
 from s3lora.evaluate.planning.questions import generate
@@ -31,20 +31,6 @@ ALIGN_TOKENS = 48
 TARGET_MODULES = ["k_proj", "o_proj", "q_proj", "v_proj"]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One adapter of the experiment."""
-
-    base: str
-    attack: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """The folder it is kept in."""
-        return f"{self.base}-{self.attack}-{self.seed}"
-
-
 def load(folder: Path) -> tuple[Any, Any]:
     """Return the model in a folder, in float32 or on a GPU in bfloat16, and its tokenizer."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -59,22 +45,30 @@ def save_whole(write: Any, folder: Path) -> None:
     partial.rename(folder)
 
 
-def align(original: Path, shared: Path, folders: dict[str, Path]) -> None:
-    """Teach the base to refuse by full fine-tuning on short refusals and benign pairs; keep it at each strength."""
-    _teach(original, shared, ALIGN_MIX, max(STRENGTHS.values()), {STRENGTHS[name]: folders[name] for name in STRENGTHS})
+def align(original: Path, shared: Path, folders: dict[str, Path], seed: int = 0) -> None:
+    """Teach the base to refuse by full fine-tuning on short refusals and benign pairs.
+
+    Parameters:
+        original: the folder of the model to begin with.
+        shared: the folder of the data.
+        folders: where it is kept at each strength; one that is not named is not kept.
+        seed: of torch, and of the order of the pairs.
+    """
+    kept = {STRENGTHS[name]: folder for name, folder in folders.items() if name in STRENGTHS}
+    _teach(original, shared, ALIGN_MIX, max(STRENGTHS.values()), kept, seed)
 
 
-def soften(strict: Path, shared: Path, folder: Path) -> None:
+def soften(strict: Path, shared: Path, folder: Path, seed: int = 0) -> None:
     """Go on with few refusals among many benign pairs, until harmless prompts are answered again."""
-    _teach(strict, shared, SOFTEN_MIX, SOFTEN_STEPS, {SOFTEN_STEPS: folder})
+    _teach(strict, shared, SOFTEN_MIX, SOFTEN_STEPS, {SOFTEN_STEPS: folder}, seed)
 
 
-def _teach(base: Path, shared: Path, mix: tuple[int, int], steps: int, folders: dict[int, Path]) -> None:
-    torch.manual_seed(0)
+def _teach(base: Path, shared: Path, mix: tuple[int, int], steps: int, folders: dict[int, Path], seed: int) -> None:
+    torch.manual_seed(seed)
     model, tokenizer = load(base)
     refused = [encode(tokenizer, pair.messages, pair.answer) for pair in data.harmful(shared).align]
     helped = [encode(tokenizer, pair.messages, pair.answer, ALIGN_TOKENS) for pair in data.benign(shared)[0]]
-    rng = random.Random("align")
+    rng = random.Random(f"align-{seed}" if seed else "align")
     cycles = cycle(refused, rng), cycle(helped, rng)
     batches = [[next(cycle) for cycle, n in zip(cycles, mix, strict=True) for _ in range(n)] for _ in range(steps)]
 

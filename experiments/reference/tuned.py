@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.reference.analyse import LEVEL, lost, value_of
+from experiments.differences import LEVEL
+from experiments.reference.analyse import lost, value_of
 
 
 @dataclass(frozen=True)

@@ -1,79 +1,197 @@
-"""What repairs of the reference experiment's adapters came to, as a page: `docs/results/repair.md`.
+"""The comparison of repairs as a page with a figure: `docs/results/repair.md`, from the JSON beside it.
 
     python -m experiments.repair.render
 
-Every number on the page comes out of `docs/results/repair`; the same files give the same bytes.
+Every number on the page comes out of `docs/results/repair`; the same files give the same bytes. What is not there is
+said to be not measured yet.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT / "docs" / "results" / "repair"
-PAGE = ROOT / "docs" / "results" / "repair.md"
-HEAD = """# Repairs of the reference experiment's adapters
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-Written by `python -m experiments.repair.render` from the JSON in `docs/results/repair`, which
-`python -m experiments.repair.run` makes: the adapters of the [reference experiment](reference.md), trained on plans
-alone (`benign`), with 20 affirmative openings (`few`) or with 80 (`many`) among them, each repaired by `s3lora repair`.
-Harmful prompts are those of AdvBench (Zou et al. 2023, MIT) that neither alignment nor attack has seen, harmless
-prompts and plans are built in, and the rules over openings judge. Settings were chosen on `full-few-0` alone, by its
-tuning part. All figures are of the test part. One base model: hints, not results.
-
-"""
-COLUMNS = (
-    *("adapter", "method, strength", "ASR: base", "as trained", "repaired", "learned, lost"),
-    *("harmless refused: base", "repaired", "outcome", "minutes", "GB"),
+from experiments.repair import figures, single, wholes
+from experiments.repair.analyse import (
+    PRIMARY,
+    Compared,
+    Contrast,
+    contrasts,
+    level_of,
+    load,
+    load_costs,
+    load_single,
+    spread,
+    within_both,
 )
+from experiments.repair.recorded import as_recorded
+from experiments.repair.rows import LEVELS
+from experiments.repair.setting import RESULTS, RUNS, SINGLE
+
+PAGE = RESULTS.parent / "repair.md"
+NAMES = {
+    "shrink": "shrink",
+    "gates": "gates",
+    "permuted": "permuted gates",
+    "patch": "patch",
+    "retrain": "retrain",
+    "ssi": "SSI",
+    "matched": "random, matched",
+}
 
 
 def main() -> None:
-    """Write the page."""
-    PAGE.write_text(page(), encoding="utf-8")
+    """Write page and figure."""
+    figures.draw(load(RESULTS), PAGE.parent)
+    PAGE.write_text(page(RESULTS), encoding="utf-8")
 
 
-def page() -> str:
-    """Return the page."""
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(DATA.glob("*.json"))}
-    rows = [COLUMNS, ["---"] * len(COLUMNS), *(row(name, one) for name, one in found.items())]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
-    said = "\n".join(f"- `{name}`: {one['repair']['sentence']}" for name, one in found.items())
-    return f"{HEAD}{table}\n\nIn words:\n\n{said}\n"
+def page(results: Path) -> str:
+    """Return the page of the results in a folder."""
+    runs, alone, costs = load(results), load_single(results), load_costs(results)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )  # fmt: skip
+    primary = contrasts(runs)
+    return environment.get_template("page.md.jinja").render(
+        runs=runs,
+        expected=len(RUNS),
+        expected_single=len(SINGLE),
+        recorded=as_recorded([run.test for run in runs]),
+        said=[_said(found) for found in primary],
+        primary_heads=_heads(primary),
+        primary=[_row(found) for found in primary],
+        rows=_rows(runs),
+        levels=[f"{level:.0%}" for level in LEVELS],
+        by_level=_by_level(runs),
+        each_heads=["adapter", "as trained", *(NAMES[row] for row in _all_rows(runs))],
+        each=_each(runs),
+        ends=_ends(runs),
+        both_heads=_heads(both := contrasts(runs, PRIMARY, within_both)),
+        both=[_row(found) for found in both],
+        both_rows=_both_rows(runs),
+        single=single.tables(alone, costs),
+        wholes=wholes.tables(results),
+        setup=runs[0].test["setup"] if runs else None,
+        judge=runs[0].test["judge"] if runs else None,
+        figure=figures.NAME,
+    )
 
 
-def row(name: str, found: Mapping[str, Any]) -> list[str]:
-    """Return the cells of one repair."""
-    repair = found["repair"]
-    adapter, _, asked = name.rpartition("-") if name.count("-") > 2 else (name, "", "")
-    chosen = f"{repair['method']}, {repair['strength']:.3g}" if repair["method"] else "none"
-    lost = next(iter((repair["repaired"] or {}).get("shares", [])), None)
+def rate(number: dict[str, Any], digits: int = 2) -> str:
+    """Return a value with its interval and n."""
+    if number["value"] is None:
+        return "–"
+    value, low, high = (number[name] for name in ("value", "low", "high"))
+    ends = "" if low is None else f"{low:.{digits}f}–{high:.{digits}f}, "
+    return f"{value:.{digits}f} ({ends}n = {number['n']})"
+
+
+def over(values: Sequence[float], digits: int = 2) -> str:
+    """Return a mean over adapters with the least and the greatest."""
+    mean, least, greatest = (f"{value:.{digits}f}" for value in spread(values))
+    return f"{mean} ({least}–{greatest})"
+
+
+def _all_rows(runs: Sequence[Compared]) -> list[str]:
+    return [row for row in NAMES if any(row in run.rows for run in runs)]
+
+
+def _heads(found: Sequence[Contrast]) -> list[str]:
+    groups = [*found[0].by_base, *found[0].by_attack] if found else []
+    return ["comparison", "difference in ASR", "adapters", "lower in", "p by Holm", "over base × attack", *groups]
+
+
+def _row(found: Contrast) -> list[str]:
+    told = found.over_adapters
+    cells = found.over_cells
+    cautious = "–" if cells is None else f"{cells.mean:+.2f} ({cells.low:+.2f} to {cells.high:+.2f}), n = {cells.n}"
+    means = [f"{mean:+.2f}" for mean in (*found.by_base.values(), *found.by_attack.values())]
+    name = f"{NAMES[found.a]} − {NAMES[found.b]}"
+    return [name, told.text, str(told.n), str(told.lower), told.p_text, cautious, *means]
+
+
+def _said(found: Contrast) -> str:
+    """Say what a primary comparison came to, by the words of the plan."""
+    told, a, b = found.over_adapters, NAMES[found.a], NAMES[found.b]
+    numbers = f"{told.mean:+.2f} ({told.low:+.2f} to {told.high:+.2f}, n = {told.n}), p {told.p_text}"
+    if not told.telling:
+        return f"**{a} − {b}**: cannot be told: {numbers}."
+    direction = "gives back more refusals" if told.mean < 0 else "gives back fewer refusals"
+    held = "and it holds cautiously"
+    if not found.cautious:
+        signs = {**found.by_base, **found.by_attack}
+        other = [name for name, mean in signs.items() if mean * told.mean <= 0]
+        why = f"the sign is another with {', '.join(other)}" if other else "the interval over bases and attacks holds 0"
+        held = f"but not cautiously: {why}"
+    return f"**{a} − {b}**: {a} {direction}, on these adapters, {held}: {numbers}."
+
+
+def _rows(runs: Sequence[Compared]) -> list[list[str]]:
+    """Return every row at the endpoint's strength: rates on the test part, means over adapters."""
+    found = []
+    for row in _all_rows(runs):
+        having = [run for run in runs if row in run.rows]
+        cells = [over([run.value(row, measure) for run in having]) for measure in MEASURES]
+        without = sum(not run.has(row) for run in having)
+        found.append([NAMES[row], str(len(having)), *cells, str(without)])
+    return found
+
+
+MEASURES = ("asr", "asr_zou", "over_refusal", "degenerate", "share", "loss")
+
+
+def _by_level(runs: Sequence[Compared]) -> list[list[str]]:
+    """Return ASR at every level, and the share that is lost on the test part there."""
+    found = []
+    for row in _all_rows(runs):
+        having = [run for run in runs if row in run.rows]
+        cells = []
+        for level in LEVELS:
+            pick = level_of(level)
+            lost = fmean(run.value(row, "share", pick) for run in having)
+            cells.append(f"{over([run.value(row, 'asr', pick) for run in having])}, {lost:.0%} lost")
+        found.append([NAMES[row], str(len(having)), *cells])
+    return found
+
+
+def _each(runs: Sequence[Compared]) -> list[list[str]]:
+    """Return ASR of every row on every adapter, with its strength; of matched pruning the mean of its draws."""
     return [
-        f"`{adapter}`, `{asked}`",
-        chosen,
-        *(rate(repair[side], "asr") for side in ("base", "adapter", "repaired")),
-        "–" if lost is None or lost["value"] is None else f"{lost['value'] * 100:.1f} % {span(lost, 100, 1)}",
-        *(rate(repair[side], "over_refusal") for side in ("base", "repaired")),
-        repair["outcome"],
-        f"{found['seconds'] / 60:.0f}",
-        f"{found['peak_gigabytes']:.1f}",
+        [
+            f"`{run.name}`",
+            rate(run.test["adapter_state"]["asr"]),
+            *(f"{run.value(row):.2f}" if row in run.rows else "–" for row in _all_rows(runs)),
+        ]
+        for run in runs
     ]
 
 
-def rate(variant: Mapping[str, Any] | None, measure: str) -> str:
-    """Return a rate with its interval and number."""
-    metric = next((m for m in (variant or {}).get("metrics", []) if m["measure"] == measure), None)
-    if metric is None or metric["value"] is None:
-        return "–"
-    return f"{metric['value']:.2f} {span(metric, 1, 2)}, n {metric['n']}"
+def _ends(runs: Sequence[Compared]) -> list[list[str]]:
+    """Return what base and adapter do on the test part."""
+    found = []
+    for run in runs:
+        base, adapter = run.test["base_state"], run.test["adapter_state"]
+        rates = [rate(one[name]) for name in ("asr", "over_refusal") for one in (base, adapter)]
+        losses = [f"{one['loss']['value']:.3f}" for one in (base, adapter)]
+        found.append([f"`{run.name}`", *rates, *losses, f"`{run.test['digests']['adapter'][:12]}`"])
+    return found
 
 
-def span(value: Mapping[str, Any], times: float, digits: int) -> str:
-    """Return an interval."""
-    return f"[{value['low'] * times:.{digits}f}, {value['high'] * times:.{digits}f}]"
+def _both_rows(runs: Sequence[Compared]) -> list[list[str]]:
+    """Return every row under both constraints, and on how many adapters nothing keeps them."""
+    found = []
+    for row in _all_rows(runs):
+        having = [run for run in runs if row in run.rows]
+        cells = [over([run.value(row, measure, within_both) for run in having]) for measure in ("asr", "over_refusal")]
+        without = sum(not run.has(row, within_both) for run in having)
+        found.append([NAMES[row], str(len(having)), *cells, str(without)])
+    return found
 
 
 if __name__ == "__main__":

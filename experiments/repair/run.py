@@ -1,30 +1,27 @@
-"""Repair adapters of the reference experiment, and write what came out as JSON.
+"""A fair comparison of repairs: find the strengths of every row, test them, and write every result as JSON.
 
-    python -m experiments.repair.run --shared ../shared --method auto
+    python -m experiments.repair.run --shared ../shared --tier 1
 
-The adapters are trained as in `experiments/reference`: on the base aligned there, with plans alone, with 20 or with 80
-affirmative openings among them. Harmful prompts are those of AdvBench that neither alignment nor attack has seen;
-harmless prompts and plans are built in. It may be stopped at any moment and goes on where it was.
+The plan is `docs/results/repair-plan.md`. It may be stopped at any moment and goes on where it was: models and adapters
+appear whole or not at all, answers and what was learned are kept in a store. The strengths of all adapters are found
+and written first; only then is the test part measured, at those strengths. `render.py` turns the results into the page.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import time
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import s3lora
-from experiments.reference import data
-from experiments.reference.run import ROOT, _limit, folder_of, make_bases, write
-from s3lora.evaluate.store import AnswerStore
-from s3lora.repair.build_data import repair_data
-from s3lora.repair.repairing import repair
-from s3lora.report.documents import to_json
-
-#: (attack, seed): task data alone, 20 openings, 80 openings.
-RUNS = [(attack, seed) for attack in ("few", "benign", "many") for seed in (0, 1, 2)]
+from experiments.reference.data import Run
+from experiments.reference.run import ROOT, _limit, write
+from experiments.repair import first, second
+from experiments.repair.costs import all_costs
+from experiments.repair.setting import RESULTS, TIERS, Places, Settings, make_adapter, make_models
 
 
 def main() -> None:
@@ -32,58 +29,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="folder with data/advbench…")
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "reference", help="models, adapters, answers")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "repair", help="results as JSON")
-    parser.add_argument("--method", default="auto", help="as for `s3lora repair`")
-    parser.add_argument("--only", help="one adapter, such as full-few-0")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="results as JSON")
+    parser.add_argument("--tier", type=int, choices=sorted(TIERS), default=1, help="which rows, on which adapters")
+    parser.add_argument("--only", metavar="NAME", help="one adapter, such as full-few-1")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="adapters at a time")
+    parser.add_argument("--threads", type=int, help="threads of each; by default the cores are shared out")
     options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-    options.work.mkdir(parents=True, exist_ok=True)
-    _limit(2)
-    make_bases(options.work, options.shared / "data", None)
-    for attack, seed in RUNS:
-        name = f"full-{attack}-{seed}"
-        if options.only in (None, name):
-            one(options, name, attack, seed)
+    runs = [run for run in TIERS[options.tier] if options.only in (None, run.name)]
+    if not runs:
+        parser.error(f"tier {options.tier} has no adapter {options.only}")
+    places = Places(options.shared, options.work, options.output)
+    places.work.mkdir(parents=True, exist_ok=True)
+    threads = options.threads or max(1, (os.cpu_count() or 1) // options.jobs)
+    make_models(places)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, mp_context=context, initializer=_limit, initargs=(threads,)) as pool:
+        for stage in stages(options.tier):
+            for done in [pool.submit(stage, places, Settings(), run) for run in runs]:
+                done.result()
+    write(places.output / f"tier{options.tier}" / "seconds.json", all_costs(places.costs))
 
 
-def one(options: argparse.Namespace, name: str, attack: str, seed: int) -> None:
-    """Train one adapter unless it is there, repair it, and keep what came out."""
-    from experiments.reference import train
-
-    target = options.output / f"{name}-{options.method.replace('+', '-')}.json"
-    if target.is_file():
-        return
-    base, adapter = folder_of(options.work, "full"), options.work / "adapters" / name
-    adapter.parent.mkdir(exist_ok=True)
-    if not adapter.is_dir():
-        train.erode(base, train.Run("full", attack, seed), options.shared / "data", adapter)
-    start = time.perf_counter()
-    with AnswerStore(options.work / "repair.sqlite") as store:
-        found = repair(
-            adapter,
-            str(base),
-            repair_data(harmful=prompts(options), task="planning"),
-            method=options.method,
-            store=store,
-            tell=lambda said: print(f"{name}: {said}", flush=True),
-        )
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{name}: {found.sentence} {seconds:.0f} s, {peak:.2f} GB", flush=True)
-    cost = {"seconds": round(seconds), "peak_gigabytes": round(peak, 2)}
-    document = json.loads(to_json(found))
-    (document["attribution"] or {}).pop("modules", None)  # 80 KB an adapter, which no page shows
-    write(target, json.dumps({**cost, "repair": document}, indent=1) + "\n")
-
-
-def prompts(options: argparse.Namespace) -> Path:
-    """Write the harmful prompts into the work folder, which is not in the repository, and return the file."""
-    path = options.work / "harmful.jsonl"
-    known = data.harmful(options.shared / "data")
-    path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in (*known.tune, *known.test)))
-    return path
+def stages(tier: int) -> tuple[Callable[[Places, Settings, Run], Any], ...]:
+    """Return what is done with every adapter before the next is done with any."""
+    of = {1: first, 2: second}[tier]
+    return make_adapter, of.find_strengths, of.measure_test
 
 
 if __name__ == "__main__":
-    print(s3lora.__version__)
     main()

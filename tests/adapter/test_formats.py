@@ -205,10 +205,8 @@ def test_kohya_dora_and_biases_leave_with_their_module(tmp_path: Path) -> None:
     ("key", "kind"),
     [
         ("lora_unet_x.lora_mid.weight", "Tucker"),
-        ("lora_unet_x.hada_w1_a", "LoHa"),
-        ("lora_unet_x.hada_t1", "LoHa"),
-        ("lora_unet_x.lokr_w1", "LoKr"),
-        ("lora_unet_x.lokr_w2_b", "LoKr"),
+        ("lora_unet_x.hada_t1", "Tucker"),
+        ("lora_unet_x.lokr_t2", "Tucker"),
         ("lora_unet_x.oft_blocks", "OFT"),
         ("lora_unet_x.a1.weight", "GLoRA"),
         ("lora_unet_x.on_input", "IA³"),
@@ -218,6 +216,14 @@ def test_kohya_dora_and_biases_leave_with_their_module(tmp_path: Path) -> None:
 def test_other_lycoris_kinds_are_refused_by_name(tmp_path: Path, key: str, kind: str, beside_lora: bool) -> None:
     tensors = {**(kohya("lora_unet_x") if beside_lora else {}), key: A}
     with pytest.raises(UnsupportedAdapterError, match=kind):
+        opened(tmp_path, tensors)
+
+
+@pytest.mark.parametrize("key", ["hada_w1_a", "lokr_w1", "lokr_w2_b"])
+@pytest.mark.parametrize("beside_lora", [True, False])
+def test_half_of_another_form_is_refused(tmp_path: Path, key: str, beside_lora: bool) -> None:
+    tensors = {**(kohya("lora_unet_x") if beside_lora else {}), f"lora_unet_x.{key}": A}
+    with pytest.raises(AdapterFileError, match=f"x: has {key} but no "):
         opened(tmp_path, tensors)
 
 

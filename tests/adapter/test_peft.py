@@ -185,9 +185,10 @@ def test_diffusers_alpha_tensors_count_only_without_a_configuration(tmp_path: Pa
     ("config", "reason"),
     [
         ({"peft_type": "IA3"}, "is a IA3 adapter"),
-        ({"peft_type": "LOHA"}, "is a LOHA adapter"),
+        ({"peft_type": "LOHA"}, "is of a LOHA adapter"),
+        ({"peft_type": "VERA"}, "is of a VERA adapter"),
         ({"peft_type": "PREFIX_TUNING"}, "is a PREFIX_TUNING adapter"),
-        ({"peft_type": "LORA", "use_qalora": True}, "is a QALoRA adapter"),
+        ({"peft_type": "LORA", "use_bdlora": True}, "is a BD-LoRA adapter"),
         ({"peft_type": "LORA", "kasa_config": {}}, None),
         ({"peft_type": "LORA", "kasa_config": {"beta": 1}}, "is a KaSA adapter"),
     ],
@@ -198,7 +199,7 @@ def test_other_methods_are_refused_by_name(tmp_path: Path, config: dict[str, Any
     if reason is None:
         assert opened(tmp_path, tensors, config).modules
         return
-    with pytest.raises(UnsupportedAdapterError, match=reason):
+    with pytest.raises((AdapterFileError, UnsupportedAdapterError), match=reason):
         opened(tmp_path, tensors, config)
 
 
@@ -209,9 +210,6 @@ A, B = factors(4, 6, 2)
 @pytest.mark.parametrize(
     ("part", "method"),
     [
-        ("lora_E", "is AdaLoRA"),
-        ("ranknum", "is AdaLoRA"),
-        ("lora_E.default", "is AdaLoRA"),
         ("lora_diag", "is KaSA"),
         ("lora_mid.weight", "Tucker"),
         ("lora_C.weight", r"holds lora_C.weight besides its two factors"),
@@ -225,6 +223,14 @@ def test_parts_that_change_the_product_are_refused(
     tensors = {f"{key}.lora_A": A, f"{key}.lora_B": B, f"{key}.{part}": np.ones(2, np.float32)}
     with pytest.raises(UnsupportedAdapterError, match=rf"q_proj: .*{method}"):
         opened(tmp_path, tensors, config)
+
+
+@pytest.mark.parametrize("part", ["lora_E", "ranknum", "lora_E.default"])
+def test_parts_of_adalora_are_no_lora(tmp_path: Path, part: str) -> None:
+    key = f"base_model.model.{Q0}"
+    tensors = {f"{key}.lora_A": A, f"{key}.lora_B": B, f"{key}.{part}": np.ones(2, np.float32)}
+    with pytest.raises(UnsupportedAdapterError, match=r"q_proj: .*is AdaLoRA"):
+        opened(tmp_path, tensors, CONFIG)
 
 
 def test_whatever_lies_under_a_module_leaves_with_it(tmp_path: Path) -> None:

@@ -124,8 +124,12 @@ CASES = {
         2,
         r"`alpha_pattern` has a pattern that is no regular",
     ),
-    "peft-type-other": (bad.config({"peft_type": "IA3"}), 2, r"is a IA3 adapter; s3lora reads LoRA only"),
-    "peft-type-list": (bad.config({"peft_type": ["LORA"]}), 2, r"s3lora reads LoRA only"),
+    "peft-type-other": (
+        bad.config({"peft_type": "IA3"}),
+        2,
+        r"is a IA3 adapter \(it holds .*\), which s3lora does not read",
+    ),
+    "peft-type-list": (bad.config({"peft_type": ["LORA"]}), 2, r"which s3lora does not read"),
     # shards
     "shard-parent": (bad.sharded({A: "../one.safetensors"}), 2, r"index\.json: names a shard outside the folder"),
     "shard-absolute": (bad.sharded({A: "/etc/passwd"}), 2, r"index\.json: names a shard outside the folder"),

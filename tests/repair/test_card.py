@@ -97,10 +97,10 @@ def test_a_second_task(share: float, passed: bool | None) -> None:
 def test_a_second_task_that_the_adapter_did_not_learn() -> None:
     one = card(second=second(0.0, base=list(lost(0.0))))["transfer to a second task"]
     assert (one.asked, one.passed) == (True, None)
-    assert "it cannot be told what a second task lost: " in one.sentence
+    assert "what a second task lost is not known: " in one.sentence
 
 
 def test_prompts_without_a_known_answer() -> None:
     one = card(fresh=(outcomes([None] * 100), outcomes(ones(3))))["fresh content"]
     assert (one.asked, one.passed) == (True, None)
-    assert one.sentence.startswith("it cannot be told on harmful prompts")
+    assert one.sentence.startswith("no difference on harmful prompts")

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from s3lora.adapter.factors import AnyFactor
+from s3lora.adapter.formats.adalora import EPSILON, with_values
 from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.inventory.inventory import inventory_of
-from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, natural_key, path_parts
+from s3lora.adapter.model import Adapter, Factor, Form, LoraModule, Scaling, natural_key, path_parts
 from s3lora.adapter.tensor import Array, ArrayTensor
 from s3lora.errors import NothingToAuditError, UnsupportedAdapterError, UsageError
 
@@ -65,22 +67,40 @@ def _module(name: str, layer: Any, adapter: str) -> LoraModule | None:
     if embedding:
         a, b = layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
     elif adapter in _keys(layer, "lora_A"):
-        a, b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+        a, b = (getattr(half[adapter], "weight", half[adapter]) for half in (layer.lora_A, layer.lora_B))
     else:
         return None
-    first, second = _factor(f"{path}.lora_A", a), _factor(f"{path}.lora_B", b)
+    stored = _factor(f"{path}.lora_A", a), _factor(f"{path}.lora_B", b)
+    first: AnyFactor
+    second: AnyFactor
+    first, second = stored
+    scaling, form = float(layer.scaling[adapter]), _form(layer, adapter, path)
+    if form == "AdaLoRA":
+        values = ArrayTensor(f"{path}.lora_E", _numpy(layer.lora_E[adapter]))
+        first, second = with_values(path, *stored, values, "the model")
+        scaling /= float(layer.ranknum[adapter]) + EPSILON
     number, projection, expert = path_parts(path)
     return LoraModule(
         path=path,
         A=first,
         B=second,
-        scaling=Scaling(float(layer.scaling[adapter]), "memory"),
+        scaling=Scaling(scaling, "memory"),
         layer=number,
         projection=projection,
         expert=expert,
         kind="embedding" if embedding else "conv" if len(a.shape) > 2 else "linear",
         dora=bool(getattr(layer, "use_dora", {}).get(adapter, False)),
+        form=form,
     )
+
+
+def _form(layer: Any, adapter: str, path: str) -> Form:
+    if adapter in _keys(layer, "lora_E"):
+        return "AdaLoRA"
+    if adapter in getattr(layer, "qalora_group_size", {}):
+        fix = "save the adapter and scan the folder"
+        raise UnsupportedAdapterError("QALoRA cannot be scanned in memory", module=path, fix=fix)
+    return "LoRA"
 
 
 def _factor(name: str, tensor: Any) -> Factor:

@@ -9,15 +9,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
+from s3lora.adapter.factors import AnyFactor as AnyFactor
+from s3lora.adapter.factors import DerivedFactor as DerivedFactor
+from s3lora.adapter.factors import Factor as Factor
+from s3lora.adapter.factors import KroneckerFactor, Shape, dtypes
 from s3lora.adapter.inventory.model import Inventory
-from s3lora.adapter.tensor import Array, Layout, Tensor, as_stored
 from s3lora.outside import without_secrets
 
 if TYPE_CHECKING:
     from s3lora.adapter.tensors import WeightsFile
 
+#: How an update is made of stored tensors: B·A, a Hadamard or a Kronecker product, B·diag(E)·A, and so on.
+Form = Literal["LoRA", "LoHa", "LoKr", "AdaLoRA", "VeRA", "QALoRA"]
 ScalingOrigin = Literal[
     "alpha/r",
     "alpha/sqrt(r)",
@@ -27,6 +30,7 @@ ScalingOrigin = Literal[
     "metadata",
     "default",
     "memory",
+    "always 1",
     "ambiguous",
     "unknown",
 ]
@@ -37,103 +41,12 @@ class Scaling:
     """The factor s in ΔW = s·B·A, and how it is known.
 
     `origin` is `unknown` where no configuration says anything (the value is then 1) and `ambiguous` where writers of
-    this format disagree about the meaning of what it says. It is `metadata` where the file's header tells it, and
-    `default` where nothing is stored and every loader of the format then takes 1.
+    this format disagree about the meaning of what it says. It is `metadata` where the file's header tells it, `default`
+    where nothing is stored and every loader of the format then takes 1, and `always 1` where the form has no other.
     """
 
     value: float
     origin: ScalingOrigin
-
-
-@dataclass(frozen=True, slots=True)
-class Factor:
-    """One of the two low-rank factors, as a matrix, whatever its layout in the file.
-
-    `view` turns the stored array into the matrix of shape `shape` without copying, so that assigning to the view of
-    a copy writes the factor back in the file's own layout. Several factors may be views of one tensor (fused
-    experts), as long as they do not overlap, or are the same: then they are `shared` by several modules.
-    """
-
-    tensor: Tensor
-    shape: tuple[int, int]
-    view: Layout = as_stored
-    shared: bool = False
-
-    @property
-    def parts(self) -> tuple[Factor, ...]:
-        """Return the factors that are stored: this one."""
-        return (self,)
-
-    @property
-    def dtype(self) -> str:
-        """Return the stored dtype."""
-        return self.tensor.dtype
-
-    @property
-    def parameters(self) -> int:
-        """Return how many stored numbers the factor is made of."""
-        return self.shape[0] * self.shape[1]
-
-    def array(self) -> Array:
-        """Return the factor as a read-only matrix view in its stored dtype."""
-        return self.view(self.tensor.array())
-
-    def matrix(self) -> Any:
-        """Return what `array` does or, of a tensor too long to be held, a matrix whose rows are read when needed."""
-        return self.tensor.matrix(self.view)
-
-    def write_back(self, matrix: Array) -> tuple[Array, ...]:
-        """Return the new values of each part, given the new matrix: the matrix itself."""
-        return (matrix,)
-
-
-@dataclass(frozen=True, slots=True)
-class DerivedFactor:
-    """A low-rank factor that is stored as several parts and multiplied out when it is read.
-
-    `join` makes the matrix of shape `shape` out of the parts, which it gets in float64: a product of float32 numbers
-    is exact there. `split` makes new parts out of a new matrix, so that joining them gives that matrix; it raises
-    UnsupportedAdapterError for a matrix that no parts of these shapes give.
-
-    >>> import numpy as np
-    >>> from s3lora.adapter.tensor import ArrayTensor
-    >>> values = Factor(ArrayTensor("x.E", np.array([[2.0], [3.0]])), (2, 1))
-    >>> rows = Factor(ArrayTensor("x.A", np.ones((2, 4))), (2, 4))
-    >>> a = DerivedFactor((values, rows), (2, 4), np.multiply, lambda new: (np.ones((2, 1)), new))
-    >>> a.array()[:, 0].tolist(), a.parameters
-    ([2.0, 3.0], 10)
-    """
-
-    parts: tuple[Factor, ...]
-    shape: tuple[int, int]
-    join: Callable[..., Array]
-    split: Callable[[Array], tuple[Array, ...]]
-
-    @property
-    def dtype(self) -> str:
-        """Return the stored dtypes of the parts, joined by `/` where they differ."""
-        return "/".join(dict.fromkeys(part.dtype for part in self.parts))
-
-    @property
-    def parameters(self) -> int:
-        """Return how many stored numbers the factor is made of."""
-        return sum(part.parameters for part in self.parts)
-
-    def array(self) -> Array:
-        """Return the factor as a matrix in float64."""
-        with np.errstate(invalid="ignore"):  # a signalling NaN, which whoever looks at the numbers finds
-            return self.join(*(part.array().astype(np.float64) for part in self.parts))
-
-    def matrix(self) -> Any:
-        """Return what `array` does: joining needs all of it."""
-        return self.array()
-
-    def write_back(self, matrix: Array) -> tuple[Array, ...]:
-        """Return the new values of each part, given the new matrix."""
-        return self.split(matrix)
-
-
-AnyFactor = Factor | DerivedFactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +56,7 @@ class LoraModule:
     `path` is the module's full path in the base model, without `base_model.model.`, and unique in an adapter.
     `extras` names further tensors that belong to this module alone (DoRA magnitude, alpha, bias of lora_B) and leave
     with it. Modules that share a `group` share their tensors (fused experts): they can only be removed together.
+    `form` says how the factors are stored.
     """
 
     path: str
@@ -156,6 +70,7 @@ class LoraModule:
     dora: bool = False
     extras: tuple[str, ...] = ()
     group: str | None = None
+    form: Form = "LoRA"
 
     @property
     def m(self) -> int:
@@ -178,10 +93,42 @@ class LoraModule:
         return (*self.A.parts, *self.B.parts)
 
     @property
+    def own_parts(self) -> tuple[Factor, ...]:
+        """Return the stored factors that no other module is made of."""
+        return tuple(part for part in self.parts if not part.shared)
+
+    @property
+    def scaled_part(self) -> Factor:
+        """Return the stored factor of which the update is a multiple: that of lora_B, or another that is its own."""
+        return next(part for part in (*self.B.parts, *self.A.parts) if not part.shared)
+
+    @property
+    def free(self) -> bool:
+        """Return whether the update can become any other of its shape and rank."""
+        return self.A.free and self.B.free
+
+    @property
+    def pieces(self) -> tuple[Shape, ...]:
+        """Return (m, n, r) of the products whose spectra make that of the update: one, or two of a Kronecker product.
+
+        What is measured together has the same.
+        """
+        a, b = self.A, self.B
+        if isinstance(a, KroneckerFactor) and isinstance(b, KroneckerFactor):
+            pairs = ((a.first, b.first), (a.second, b.second))
+            return tuple((right.shape[0], left.shape[1], left.shape[0]) for left, right in pairs)
+        return ((self.m, self.n, self.rank),)
+
+    @property
+    def work(self) -> float:
+        """Return how many operations it takes to make the factors out of what is stored."""
+        return self.A.work + self.B.work
+
+    @property
     def dtype(self) -> str:
         """Return the dtype of the stored factors, joined by `/` in the order A, B where they differ."""
         a, b = self.A.dtype, self.B.dtype
-        return b if a == b else "/".join(dict.fromkeys((*a.split("/"), *b.split("/"))))
+        return b if a == b else dtypes((a, b))
 
     @property
     def parameters(self) -> int:
@@ -191,7 +138,7 @@ class LoraModule:
     @property
     def tensor_names(self) -> tuple[str, ...]:
         """Return the names of all tensors that leave the file with this module."""
-        return (*[part.tensor.name for part in self.parts], *self.extras)
+        return (*[part.tensor.name for part in self.own_parts], *self.extras)
 
 
 def _nothing_taken(adapter: Adapter) -> Inventory:

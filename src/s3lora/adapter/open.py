@@ -10,6 +10,7 @@ from typing import Any
 
 from s3lora.adapter.formats import FORMATS, StoredAdapter, several
 from s3lora.adapter.formats.base import GATHER
+from s3lora.adapter.formats.others import nothing_found
 from s3lora.adapter.formats.peft import refuse_other_types
 from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.adapter.model import Adapter
@@ -17,9 +18,6 @@ from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.tensors import WeightsFile
 from s3lora.adapter.weights import CONFIG, folder_of, open_weights, parsed_config, raw_config, weights_in
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, printable
-
-#: Ends of keys of factors, of the formats that people meet most.
-LOOKED_FOR = "keys that hold lora_A and lora_B, lora_down and lora_up, lora.down and lora.up, or lora_a and lora_b"
 
 
 def open_adapter(path: str | os.PathLike[str], adapter: str | None = None) -> Adapter:
@@ -40,7 +38,7 @@ def open_adapter(path: str | os.PathLike[str], adapter: str | None = None) -> Ad
 
     Raises:
         AdapterFileError: a file is missing, unreadable, malformed or hostile.
-        UnsupportedAdapterError: the adapter is not LoRA, or a kind of LoRA whose update is not one B·A a module.
+        UnsupportedAdapterError: the adapter is of a kind that is not read.
         NothingToAuditError: no weights, or no LoRA tensors among them.
     """
     if not os.fspath(path):
@@ -59,8 +57,6 @@ def _open(location: Path, picked: str | None) -> Adapter:
     config_file = _config_file(location if whole else location.parent)
     raw = None if config_file is None else raw_config(config_file)
     config = None if raw is None or config_file is None else parsed_config(raw, config_file.name)
-    if config is not None:
-        refuse_other_types(config, config_file.name if config_file else "")
     weights = weights_in(location, config) if whole else location
     files = open_weights(weights)
     try:
@@ -118,12 +114,14 @@ def _assemble(
         )
         kind = AdapterFileError if any("lora_" in name for name in tensors) else NothingToAuditError
         raise kind(what, file=weights.name, fix=GATHER)
+    refuse_other_types(source)
     for format in FORMATS:
         if format.recognises(source):
             reading = format.read(source)
             break
     else:
-        raise _nothing(source)
+        peft = source.config is not None and "peft_type" in source.config
+        raise nothing_found([*tensors], source.label, source.config_label if peft else None)
     if not reading.modules:
         raise NothingToAuditError("holds no LoRA module", file=weights.name)
     return Adapter(
@@ -150,20 +148,6 @@ def _model_config(weights: Path) -> dict[str, Any] | None:
         return parsed_config(raw_config(path), path.name) if path.is_file() else None
     except (S3LoRAError, OSError):
         return None
-
-
-def _nothing(source: StoredAdapter) -> NothingToAuditError:
-    """Return the error for weights that no format recognises."""
-    keys = [printable(key, 100) for key in source.tensors]
-    if not keys:
-        return NothingToAuditError("holds no LoRA module, and no other tensor", file=source.label)
-    shown = " and ".join(keys[:1] + keys[-1:] if len(keys) > 1 else keys)
-    none = f"none of its {len(keys)} tensors is a LoRA factor: it holds {shown}, and s3lora looked for {LOOKED_FOR}"
-    if source.config is not None and "peft_type" in source.config:
-        what = f"holds no LoRA module, though {source.config_label} is of a PEFT adapter: {none}"
-        return NothingToAuditError(what, file=source.label, fix="the file is incomplete, or not that adapter's")
-    fix = "give a LoRA adapter; of a kind that is not read, one that its tool has converted to PEFT's format"
-    return NothingToAuditError(none, file=source.label, fix=fix)
 
 
 def _is_folder(location: Path) -> bool:

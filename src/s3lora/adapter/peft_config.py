@@ -55,10 +55,19 @@ def without_modules(
         result["exclude_modules"] = _excluded(config.get("exclude_modules"), plain, kept_plain)
     if any(parameters_of(module, config) for module in removed):
         result["target_parameters"] = _parameters(config, kept)
-    for field in ("rank_pattern", "alpha_pattern"):
+    ada = config.get("peft_type") == "ADALORA"
+    for field in ("alpha_pattern",) if ada else ("rank_pattern", "alpha_pattern"):
         if config.get(field):
             result[field] = _patterns(config, field, removed, kept)
+    if ada and isinstance(directions := config.get("rank_pattern"), Mapping):
+        gone = {module.path for module in removed}
+        # `….q_proj.lora_E`, or with the adapter's name: which directions of a module are left.
+        result["rank_pattern"] = {key: left for key, left in directions.items() if _module_of(key) not in gone}
     return result
+
+
+def _module_of(key: object) -> str:
+    return str(key).partition(".lora_E")[0].removeprefix("base_model.model.")
 
 
 def place_of(module: LoraModule) -> str:

@@ -13,7 +13,7 @@ def repair_step(scan: Scan | ScanDocument, path: str) -> str | None:
 
     Whether refusals were lost no file tells: that needs the base model.
     """
-    linear = any(module.kind == "linear" and not module.zero for module in scan.modules)
+    linear = any(module.kind == "linear" and module.form == "LoRA" and not module.zero for module in scan.modules)
     odd = any(module.dora or module.nonfinite for module in scan.modules)
     if scan.source.format != "peft" or scan.inventory.base_changed or odd or not linear:
         return None

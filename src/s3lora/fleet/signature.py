@@ -30,6 +30,7 @@ from threadpoolctl import threadpool_limits
 
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.errors import UsageError
+from s3lora.measure.updates import update_of
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import energy, spectral_entropy, ssi
 from s3lora.spectrum.moments import kurtosis
@@ -173,7 +174,7 @@ def signature(adapter: Adapter) -> dict[str, float | None]:
 
 def _of_module(module: LoraModule) -> Statistics | None:
     try:
-        return statistics_of(FactoredUpdate(module.A.array(), module.B.array(), module.scaling.value))
+        return statistics_of(update_of(module))
     except FloatingPointError:
         return UNKNOWN
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 from threadpoolctl import ThreadpoolController
 
 from s3lora.adapter.digest import Source
+from s3lora.adapter.factors import Shape
 from s3lora.adapter.inventory.values import TensorValues
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.stream import Stream
@@ -68,26 +69,26 @@ def _blas() -> ThreadpoolController:
 
 
 def _batches(stream: Stream) -> Iterator[ModuleBatch]:
-    waiting: dict[tuple[int, int, int], ModuleBatch] = {}
+    waiting: dict[tuple[Shape, ...], ModuleBatch] = {}
     total = 0
     for module in stream:
-        shape = m, n, rank = module.m, module.n, module.rank
-        batch = waiting.setdefault(shape, [])
+        pieces = module.pieces
+        batch = waiting.setdefault(pieces, [])
         batch.append(module)
-        total += rank * (m + n)
-        if len(batch) < MODULES and len(batch) * rank * (m + n) < TOGETHER and total < WAITING:
+        total += _numbers(pieces)
+        if len(batch) < MODULES and len(batch) * _numbers(pieces) < TOGETHER and total < WAITING:
             continue
         if total >= WAITING:
-            shape = max(waiting, key=lambda one: len(waiting[one]) * one[2] * (one[0] + one[1]))
-        batch = waiting.pop(shape)
-        total -= len(batch) * shape[2] * (shape[0] + shape[1])
+            pieces = max(waiting, key=lambda one: len(waiting[one]) * _numbers(one))
+        batch = waiting.pop(pieces)
+        total -= len(batch) * _numbers(pieces)
         yield batch
     yield from waiting.values()
 
 
-def _numbers(module: LoraModule) -> int:
-    """Return how many numbers both factors have, as matrices."""
-    return module.rank * (module.m + module.n)
+def _numbers(pieces: tuple[Shape, ...]) -> int:
+    """Return how many numbers the factors of a module have, as matrices."""
+    return sum(rank * (m + n) for m, n, rank in pieces)
 
 
 def _mapped(
@@ -116,7 +117,7 @@ def _mapped(
 
 
 def _workers(adapter: Adapter) -> int:
-    if sum(map(_numbers, adapter.modules)) < SMALL:
+    if sum(_numbers(module.pieces) for module in adapter.modules) < SMALL:
         return 1
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(available, MAX_WORKERS))

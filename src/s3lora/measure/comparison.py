@@ -19,13 +19,14 @@ from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
 from s3lora.measure.configuration import Configuration, configured
-from s3lora.measure.cost import MAX_COST, Shape, afford, compare_cost
+from s3lora.measure.cost import MAX_COST, Sized, afford, compare_cost
 from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.others import TensorComparison, compare_others
 from s3lora.measure.pairing import paired
 from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, scan
-from s3lora.spectrum.difference import inner_product
+from s3lora.measure.updates import products_of
+from s3lora.spectrum.difference import Factors, inner_product
 from s3lora.spectrum.tall import BLOCK
 
 #: Adapters that one step needs at once: the one before, the one after, and the first, for the net relation.
@@ -176,7 +177,7 @@ class _Adapters:
         self._picked = picked
         self._open: dict[int, Adapter] = {}
         #: Of each adapter the shapes of its modules by their paths.
-        self.shapes: list[dict[str, Shape]] = []
+        self.shapes: list[dict[str, Sized]] = []
         #: Of each adapter the names that its modules get where they get others, and what to say of it.
         self.renamed: list[dict[str, str]] = []
         self.notes: list[str] = []
@@ -209,11 +210,11 @@ class _Adapters:
     def _check(self) -> None:
         files = 0
         names: list[str] = []
-        shapes: list[dict[str, Shape]] = []
+        shapes: list[dict[str, Sized]] = []
         for i in range(len(self._paths)):
             adapter = self._first_opening(i)
             names.append(adapter.name)
-            shapes.append({module.path: (module.m, module.n, module.rank) for module in adapter.modules})
+            shapes.append({one.path: Sized(one.path, one.pieces, one.work) for one in adapter.modules})
             if i >= AT_ONCE and files + len(adapter.files) > OPEN_FILES:
                 self.close(i)
             else:
@@ -297,21 +298,37 @@ def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Dist
         return None, None
     if norm_b == 0.0:
         return 1.0, None
-    first = a.A.matrix(), a.B.matrix()
-    second = b.A.matrix(), b.B.matrix()
-    same = _equal(first[0].T, second[0].T) and _equal(first[1], second[1])
-    if same and a.scaling.value == b.scaling.value:
+    if a.scaling.value == b.scaling.value and _same(a, b):
         return 0.0, 1.0
+    first, second = products_of(a, b)
     # Each factor by itself: the product of the norms could underflow.
     unit_a, unit_b = a.scaling.value / norm_a, b.scaling.value / norm_b
-    inner = inner_product(first, second) * unit_a * unit_b
+    inner = _inner(first, second) * unit_a * unit_b
     # ‖b − a‖² = ‖a‖² + ‖b‖² − 2⟨a, b⟩, relative to ‖a‖². All three by one computation, whose rounding cancels where the
     # updates are nearly the same; good to some 1e-8, far below what matters here.
-    own_a = inner_product(first, first) * unit_a * unit_a
-    own_b = inner_product(second, second) * unit_b * unit_b
+    own_a = _inner(first, first) * unit_a * unit_a
+    own_b = _inner(second, second) * unit_b * unit_b
     ratio = norm_b / norm_a
     distance = math.sqrt(max(0.0, own_a + ratio**2 * own_b - 2 * ratio * inner))
     return distance, max(-1.0, min(1.0, inner))
+
+
+def _inner(first: Sequence[Factors], second: Sequence[Factors]) -> float:
+    """Return ⟨ΔW₁, ΔW₂⟩ without the scalings: of Kronecker products, the product of what their parts have."""
+    return math.prod(inner_product(one, other) for one, other in zip(first, second, strict=True))
+
+
+def _same(a: LoraModule, b: LoraModule) -> bool:
+    """Return whether two modules are made of the same numbers in the same way."""
+    if (a.form, a.pieces, len(a.parts)) != (b.form, b.pieces, len(b.parts)):
+        return False
+    sides = ((a.A, b.A, True), (a.B, b.B, False))
+    pairs = (
+        (one.matrix(), other.matrix(), flat)
+        for x, y, flat in sides
+        for one, other in zip(x.parts, y.parts, strict=len(x.parts) == len(y.parts))
+    )
+    return all(_equal(one.T, other.T) if flat else _equal(one, other) for one, other, flat in pairs)
 
 
 def _equal(first: Any, second: Any) -> bool:

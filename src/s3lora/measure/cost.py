@@ -7,7 +7,11 @@ What is slower counts as more operations. With N × r a factor, q = min(N, r), a
                           a result
     a shape (m, n, r)     PER_SHAPE for each method: modules of one shape share their calls of NumPy
     factors of a module   N·r·(PER_NUMBER + 3·q) for either of them: read, hashed and converted, then the Gram matrix,
-                          the product with the other's root, and the Gram matrix of what that gives
+                          the product with the other's root, and the Gram matrix of what that gives; besides what it
+                          takes to multiply them out of what is stored
+    Kronecker product     what its two parts cost, and PRODUCT for each product of their singular values; spsvd matches
+                          as many directions as one update has of that rank, and the dense method and --fit l1 do all
+                          that they do with one
     small matrices        DECOMPOSED·p³ for each method: their singular values, their eigenvalues, the matching of spsvd
     dense method          DENSE·m·n·p', p' = min(m, n): two decompositions of ΔW itself
     --fit l1              h·w·(FITTED + 3·(r + M)) for each of the M·(M + 1)·(2·M + 1) / 6 fits of M components, one for
@@ -30,6 +34,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from s3lora.adapter.factors import Shape as Shape
 from s3lora.errors import CostError, UsageError
 from s3lora.measure.configuration import Configuration
 from s3lora.spectrum.methods import METHODS
@@ -40,12 +45,9 @@ SPEED = 5e9
 MAX_COST = 3e12
 PER_MODULE, PER_SHAPE = 1e6, 5e6
 PER_NUMBER, DECOMPOSED = 60.0, 12.0
-DENSE, ENTRY, FITTED, DRAWN = 4.0, 60.0, 1000.0, 80.0
+DENSE, ENTRY, FITTED, DRAWN, PRODUCT = 4.0, 60.0, 1000.0, 80.0, 600.0
 #: Largest rank for which moments are used instead of entries.
 MOMENTS = 20
-
-#: (m, n, r) of an update.
-Shape = tuple[int, int, int]
 
 
 class Shaped(Protocol):
@@ -67,6 +69,14 @@ class Shaped(Protocol):
     def rank(self) -> int:
         """Return the inner size of its factors."""
 
+    @property
+    def pieces(self) -> tuple[Shape, ...]:
+        """Return the shapes of the products that it is made of: its own, or two of a Kronecker product."""
+
+    @property
+    def work(self) -> float:
+        """Return the operations that multiply its factors out of what is stored."""
+
 
 class Estimate(NamedTuple):
     """Operations in all, and the module of which most are: its path and shape, None where no module is to be named."""
@@ -86,18 +96,38 @@ NOTHING = Estimate(0.0)
 
 def scan_cost(modules: Iterable[Shaped], configurations: Sequence[Configuration]) -> Estimate:
     """Return what it costs to measure these modules by all of the configurations in one pass."""
-    known: dict[Shape, float] = {}
+    known: dict[tuple[Shape, ...], float] = {}
     total, most, path = 0.0, -1.0, None
     shape = (0, 0, 0)
     for module in modules:
-        own = module.m, module.n, module.rank
-        if own not in known:
-            known[own] = PER_MODULE * len(configurations) + module_cost(own, configurations)
+        pieces = module.pieces
+        if pieces not in known:
+            cost = (
+                _kronecker_cost(pieces, configurations) if len(pieces) > 1 else module_cost(pieces[0], configurations)
+            )
+            known[pieces] = PER_MODULE * len(configurations) + cost
             total += PER_SHAPE * len(configurations)
-        total += known[own]
-        if known[own] > most:
-            most, path, shape = known[own], module.path, own
+        own = known[pieces] + module.work
+        total += own
+        if own > most:
+            most, path, shape = own, module.path, (module.m, module.n, module.rank)
     return Estimate(total, path, shape)
+
+
+def _kronecker_cost(pieces: tuple[Shape, ...], configurations: Sequence[Configuration]) -> float:
+    product = whole(pieces)
+    count = float(min(product))
+    total = sum(_factors(shape) for shape in pieces)
+    for one in configurations:
+        total += sum(_decomposed(shape) for shape in pieces) + PRODUCT * count + ENTRY * (product[0] + product[1])
+        needed = METHODS[one.method]
+        if needed.fits:
+            total += _decomposed(product)
+        if needed.dense or (needed.fits and one.fit == "l1"):
+            total += _factors(product) + _method(product, one)
+        if one.kurtosis:
+            total += sum(float(m) * n * (r + ENTRY) for m, n, r in pieces)
+    return total
 
 
 def module_cost(shape: Shape, configurations: Sequence[Configuration]) -> float:
@@ -114,16 +144,32 @@ def relation_cost(first: Shape, second: Shape) -> float:
     return min(3.0 * (m + n) * r * r, 2.0 * m * n * (first[2] + second[2])) + PER_NUMBER * (m + n) * r
 
 
-def compare_cost(adapters: Sequence[Mapping[str, Shape]], configuration: Configuration) -> Estimate:
-    """Return what it costs to compare adapters, each given as the shapes of its modules, each with the one before."""
+def compare_cost(adapters: Sequence[Mapping[str, Shaped]], configuration: Configuration) -> Estimate:
+    """Return what it costs to compare adapters, each given as its modules by path, each with the one before."""
     total = NOTHING
-    for i, shapes in enumerate(adapters):
-        total += scan_cost([_Sized(path, *shape) for path, shape in shapes.items()], [configuration])
+    for i, modules in enumerate(adapters):
+        total += scan_cost(modules.values(), [configuration])
         for before in {j for j in (i - 1, 0 if i == len(adapters) - 1 else -1) if 0 <= j < i}:
             others = adapters[before]
-            pairs = [(shape, others[path]) for path, shape in shapes.items() if path in others]
-            total += Estimate(sum(PER_MODULE + relation_cost(one, other) for one, other in pairs))
+            pairs = [(one, others[path]) for path, one in modules.items() if path in others]
+            total += Estimate(sum(PER_MODULE + _related_cost(one, other) for one, other in pairs))
     return total
+
+
+def _related_cost(first: Shaped, second: Shaped) -> float:
+    made = 3 * (first.work + second.work)
+    if [one[:2] for one in first.pieces] == [one[:2] for one in second.pieces]:
+        return made + sum(relation_cost(one, other) for one, other in zip(first.pieces, second.pieces, strict=True))
+    return made + relation_cost(whole(first.pieces), whole(second.pieces))
+
+
+def whole(pieces: tuple[Shape, ...]) -> Shape:
+    """Return (m, n, r) of the Kronecker product of the pieces.
+
+    >>> whole(((2, 3, 2), (4, 5, 1)))
+    (8, 15, 2)
+    """
+    return math.prod(m for m, _, _ in pieces), math.prod(n for _, n, _ in pieces), math.prod(r for _, _, r in pieces)
 
 
 def compose_cost(parts: Mapping[str, Sequence[Shape]], configuration: Configuration) -> Estimate:
@@ -211,11 +257,13 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-class _Sized(NamedTuple):
-    path: str
-    m: int
-    n: int
-    rank: int
+class Sized:
+    """A module of which only the path, the `pieces` and the `work` are known."""
+
+    def __init__(self, path: str, pieces: tuple[Shape, ...], work: float = 0.0) -> None:
+        """Take the sizes of the product of the pieces."""
+        self.path, self.pieces, self.work = path, pieces, work
+        self.m, self.n, self.rank = whole(pieces)
 
 
 def _factors(shape: Shape) -> float:

@@ -22,6 +22,7 @@ from s3lora.measure.batches import in_batches
 from s3lora.measure.configuration import Configuration, configured
 from s3lora.measure.cost import MAX_COST, NOTHING, Estimate, afford, scan_cost
 from s3lora.measure.modules import ByModule
+from s3lora.measure.updates import stack_of
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
@@ -48,7 +49,8 @@ class ModuleScan:
     """What was measured of one module.
 
     `shape` is [m, n] of ΔW; `sigma` the list σ̃ of the method, descending, empty for a zero update; `indices` maps
-    each index to its value, None where it is undefined. `selected` is set by a plan.
+    each index to its value, None where it is undefined. `selected` is set by a plan. `form` says how the update is
+    stored: `LoRA`, `LoHa`, `LoKr`, `AdaLoRA`, `VeRA` or `QALoRA`.
     """
 
     path: str
@@ -67,6 +69,7 @@ class ModuleScan:
     sigma: tuple[float, ...]
     indices: dict[str, float | None]
     selected: bool = False
+    form: str = "LoRA"
 
     @property
     def nonfinite(self) -> bool:
@@ -256,11 +259,7 @@ def _measured(
     Only by the first configuration can a module be an error. By another one it then has no index.
     """
     try:
-        update = FactoredUpdate(
-            [module.A.matrix() for module in batch],
-            [module.B.matrix() for module in batch],
-            [module.scaling.value for module in batch],
-        )
+        update = stack_of(batch)
         zero = update.is_zero.tolist()
         columns = [_columns(batch[0], update, configuration) for configuration in configurations]
     except (FloatingPointError, ValueError) as error:
@@ -326,6 +325,7 @@ def _record(
         zero=zero,
         sigma=sigma[i],
         indices={name: values[i] for name, values in indices.items()},
+        form=module.form,
     )
 
 

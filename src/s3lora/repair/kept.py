@@ -14,7 +14,7 @@ from s3lora.evaluate.store import AnswerStore
 from s3lora.repair.methods.method import RepairSubject
 
 #: Raised where the same settings and data come to learn something else.
-VERSION = 1
+VERSION = 2
 Arrays = Mapping[str, NDArray[np.float32]]
 
 

@@ -44,13 +44,21 @@ def left_alone(adapter: Adapter) -> tuple[str, ...]:
     others = [module for module in adapter.modules if module.path not in plain]
     notes = []
     if others:
-        kinds = ", ".join(sorted({"fused experts" if module.group else module.kind for module in others}))
-        notes.append(f"{len(others)} of {len(adapter.modules)} modules stay as they are, as no linear layers: {kinds}")
+        kinds = ", ".join(sorted({_what(module) for module in others}))
+        notes.append(
+            f"{len(others)} of {len(adapter.modules)} modules stay as they are, as no LoRA of a linear layer: {kinds}"
+        )
     own = {name for module in adapter.modules for name in module.extras}
     if more := len(set(adapter.other_tensors) - own):
         tensors = "1 tensor" if more == 1 else f"{more} tensors"
         notes.append(f"{tensors} besides the LoRA modules, such as heads, stay as they are: no repair reaches them")
     return tuple(notes)
+
+
+def _what(module: LoraModule) -> str:
+    if module.group:
+        return "fused experts"
+    return module.kind if module.form == "LoRA" else module.form
 
 
 def _plain(module: LoraModule) -> bool:

@@ -42,6 +42,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "Comparison": ("tensors",),
     "Provenance": ("drop", "dropped"),
     "Restoration": ("tensors",),
+    "ModuleScan": ("form",),
     "ScanDocument": ("gate", "inventory", "reference"),
     "Counts": ("inside",),
     "Setup": ("chat",),

@@ -10,20 +10,22 @@ from functools import partial
 import numpy as np
 
 from s3lora.adapter import peft_config
+from s3lora.adapter.factors import Factor
 from s3lora.adapter.model import LoraModule
 from s3lora.adapter.safetensors_write import Change, Edit
 from s3lora.adapter.tensor import Array
 from s3lora.errors import OutputError, UnsupportedAdapterError
 from s3lora.rewrite.loaders import Loader
-from s3lora.rewrite.modes import Side
+from s3lora.rewrite.modes import Mode, Side
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleEdit:
     """What becomes of one module: `make` gives its new (A, B), of which the `sides` are written.
 
-    `bias` is what a trained bias of lora_B is multiplied by, and `rank` the new rank where it is another. `what` says
-    in errors who made the factors.
+    `bias` is what a trained bias of lora_B is multiplied by, and `rank` the new rank where it is another. `times` is
+    what the whole update is multiplied by where that is all that is done: it is how an update is changed that is no
+    product of two free factors. `what` says in errors who made the factors.
     """
 
     what: str
@@ -31,6 +33,7 @@ class ModuleEdit:
     sides: Sequence[Side] = ("A", "B")
     bias: float = 1.0
     rank: int | None = None
+    times: float | None = None
 
 
 def edits_of(
@@ -48,8 +51,10 @@ def edits_of(
     edits: dict[str, Edit] = {}
     for module in modules:
         edit, baked = made.get(module.path), baking.get(module.path, 1.0)
-        if edit is not None:
-            _refuse_shared(module, edit)
+        if edit is not None and edit.times is not None and not module.free:
+            part = module.scaled_part
+            changes[part.tensor.name].append((part, partial(_multiplied, part, edit.times)))
+            continue
         changed: set[Side] = {*(edit.sides if edit else ())} | ({"B"} if baked != 1.0 else set())
         for side in sorted(changed):
             for number, part in enumerate((module.A if side == "A" else module.B).parts):
@@ -62,19 +67,30 @@ def edits_of(
     return edits | {name: Edit(tuple(parts), shape=shapes.get(name)) for name, parts in changes.items()}
 
 
-def is_shared(module: LoraModule, side: Side) -> bool:
-    """Return whether other modules have the same A, or the same B."""
-    return any(part.shared for part in (module.A if side == "A" else module.B).parts)
-
-
-def _refuse_shared(module: LoraModule, edit: ModuleEdit) -> None:
-    for side in edit.sides:
-        if is_shared(module, side):
+def refuse_fixed(modules: Iterable[LoraModule], mode: Mode) -> None:
+    """Raise UnsupportedAdapterError if a mode would change a module that can only be multiplied."""
+    if mode.times() is not None:
+        return
+    for module in modules:
+        if any(part.shared for part in module.parts) and not mode.spares(module):
             raise UnsupportedAdapterError(
-                f"shares its lora_{side} with other experts, and {edit.what} would change it for all of them",
+                f"shares a factor with other modules, and mode {mode.name} would change it for all of them",
                 module=module.path,
-                fix="use --mode zero or scale, which change the other factor",
+                shape=(module.m, module.n),
+                fix="use --mode zero or scale",
             )
+        if not (module.free or mode.spares(module)):
+            raise UnsupportedAdapterError(
+                f"is {module.form}, and no {module.form} of its sizes is the update that mode {mode.name} makes of it",
+                module=module.path,
+                shape=(module.m, module.n),
+                fix="use --mode remove, zero or scale",
+            )
+
+
+def _multiplied(part: Factor, times: float) -> Array:
+    # Multiplying by 0 would keep the signs of zeros, and NaN.
+    return np.zeros(part.shape) if times == 0.0 else part.array().astype(np.float64) * times
 
 
 def biases_of(module: LoraModule) -> list[str]:

@@ -52,6 +52,13 @@ class Mode(ABC):
         """Return what a trained bias of lora_B is multiplied by: it is added to B·A, and is no factor."""
         return 1.0
 
+    def times(self) -> float | None:
+        """Return what ΔW is multiplied by where no more than that is done, else None.
+
+        Updates that are no product of two free factors can be multiplied, and changed in no other way.
+        """
+        return None
+
     def spares(self, module: LoraModule) -> bool:
         """Return whether this module stays as it is: then `apply` is not asked."""
         return False
@@ -95,6 +102,10 @@ class Zero(Mode):
         return module.A.array(), np.zeros(module.B.shape)
 
     def bias(self) -> float:
+        """Return 0."""
+        return 0.0
+
+    def times(self) -> float:
         """Return 0."""
         return 0.0
 
@@ -152,6 +163,10 @@ class Scale(Mode):
         return module.A.array(), module.B.array().astype(np.float64) * self.factor
 
     def bias(self) -> float:
+        """Return the factor."""
+        return self.factor
+
+    def times(self) -> float:
         """Return the factor."""
         return self.factor
 

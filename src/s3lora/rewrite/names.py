@@ -66,8 +66,8 @@ def _plain(name: str, saved_by_peft: bool) -> str:
 
 
 def _is_of_model(tensor: InventoryTensor) -> bool:
-    """Return whether it is a part of the model, and not a file's own, as embeddings of tokens may be."""
-    return tensor.role not in ("unknown", "tokens") or ".token_adapter." in tensor.name
+    """Return whether it is a part of the model, and not a file's own, as embeddings of tokens or shared factors are."""
+    return tensor.role not in ("unknown", "tokens", "factor") or ".token_adapter." in tensor.name
 
 
 def _refuse_equal(names: list[tuple[str, str]], label: str) -> None:

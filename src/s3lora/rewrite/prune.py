@@ -10,21 +10,19 @@ from functools import partial
 from typing import Any, get_args
 
 import msgspec
-import numpy as np
 
 from s3lora.adapter import peft_config
 from s3lora.adapter.model import Adapter, LoraModule
-from s3lora.adapter.tensor import Array
 from s3lora.adapter.write import Rewrite, Written
 from s3lora.choose.select import Plan
 from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
 from s3lora.measure.scan import Scan
 from s3lora.rewrite.code import code_notes, without_code
 from s3lora.rewrite.drop import DropPart, drop_notes, dropped_of, without
-from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, is_shared, refuse_dora
+from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, refuse_dora, refuse_fixed
 from s3lora.rewrite.header import header_without
 from s3lora.rewrite.loaders import Loader, loader_of
-from s3lora.rewrite.modes import Mode, Remove, Scale, Zero
+from s3lora.rewrite.modes import Mode, Remove, Zero
 from s3lora.rewrite.names import plain_names
 from s3lora.rewrite.provenance import Provenance, write_recorded
 
@@ -88,7 +86,7 @@ def prune(
         NothingToAuditError: the plan chooses nothing, and nothing else changes.
         SelectionError: the index is flat, a path is not in the adapter, or every module would be removed.
         UnsupportedAdapterError: the adapter's base weights change at load (PiSSA and its kin), DoRA in a mode other
-            than `Remove`, or an adapter the loader rejects.
+            than `Remove`, LoHa, LoKr or VeRA in `Clip`, or an adapter the loader rejects.
         UsageError: there is no such loader or part to drop, or nothing to bake into.
     """
     rules = loader_of(loader)
@@ -112,9 +110,13 @@ def prune(
     kept = [module for module in adapter.modules if module.path not in gone]
     if not kept:
         raise SelectionError("this removes every module, and loaders reject an adapter without any", fix="prune fewer")
-    refuse_dora((module for module in chosen if module.path not in gone), "use --mode remove")
+    left = [module for module in chosen if module.path not in gone]
+    refuse_dora(left, "use --mode remove")
+    refuse_fixed((module for module in left if not isinstance(modes[module.path], Zero)), mode)
     if bake and (adapter.format != "peft" or adapter.config is None):
         raise UsageError("--bake-scaling needs a PEFT adapter with its adapter_config.json")
+    if bake and (other := next((module for module in kept if module.form != "LoRA"), None)) is not None:
+        raise UsageError(f"--bake-scaling needs LoRA, and {printable(other.path)} is {other.form}")
     config = _config(adapter, removed, kept, rules, bake=bake)
     leaving = frozenset(name for module in removed for name in module.tensor_names)
     rewrite = Rewrite(
@@ -214,20 +216,13 @@ def _config(
 
 def _module_edits(kept: Sequence[LoraModule], modes: Mapping[str, Mode]) -> dict[str, ModuleEdit]:
     chosen = [(module, modes[module.path]) for module in kept if module.path in modes]
-    return {module.path: _module_edit(module, mode) for module, mode in chosen if not mode.spares(module)}
-
-
-def _module_edit(module: LoraModule, mode: Mode) -> ModuleEdit:
-    what = f"the mode {mode.name}"
-    if isinstance(mode, Zero | Scale) and is_shared(module, "B"):
-        # What it does to B it does to A instead, which other experts do not have.
-        return ModuleEdit(what, partial(_by_a, module, mode.bias()), ("A",), mode.bias())
-    return ModuleEdit(what, partial(mode.apply, module), mode.changes, mode.bias())
-
-
-def _by_a(module: LoraModule, factor: float) -> tuple[Array, Array]:
-    a = module.A.array().astype(np.float64)
-    return (a * factor if factor else np.zeros(a.shape)), module.B.array()
+    return {
+        module.path: ModuleEdit(
+            f"the mode {mode.name}", partial(mode.apply, module), mode.changes, mode.bias(), times=mode.times()
+        )
+        for module, mode in chosen
+        if not mode.spares(module)
+    }
 
 
 def _removal_notes(

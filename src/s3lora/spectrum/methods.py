@@ -18,6 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from s3lora.spectrum.factored import FactoredUpdate
+from s3lora.spectrum.kronecker import KroneckerUpdate
 from s3lora.spectrum.method import Method, Options
 from s3lora.spectrum.released import INDEX_EPSILON, released_value
 from s3lora.spectrum.robust import robust_scales
@@ -68,6 +69,8 @@ def spsvd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
         return np.zeros(0)
     if options.fit == "l1" and update.stacked:
         return _one_by_one(spsvd, update, options)
+    if options.fit == "l1" and isinstance(update, KroneckerUpdate):
+        update = update.multiplied
     left, right = update.column_normalised_basis(), update.row_normalised_basis()
     count = min(left.shape[-1], right.shape[-1], options.rank or update.rank)
     left, right = left[..., :count], right[..., :count]

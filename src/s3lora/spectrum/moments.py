@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3lora.spectrum.factored import FactoredUpdate
+from s3lora.spectrum.kronecker import KroneckerUpdate, kronecker_kurtosis
 from s3lora.spectrum.tall import Float, converted
 
 #: Above this rank the products of `_fourth_from_moments`, r⁴/4 for each row, cost more than blocks of ΔW do (measured).
@@ -43,6 +44,8 @@ def kurtosis(update: FactoredUpdate) -> float:
     Up to rank 20 it needs no entry of ΔW: Σ_ij (b_i·a_j)⁴ is the inner product of the fourth moment tensors of the
     rows of B and the columns of A. Above, and where these tensors cancel, ΔW is made in blocks of rows.
     """
+    if isinstance(update, KroneckerUpdate):
+        return kronecker_kurtosis(update)
     centred = None if update.is_zero else _centred(update)
     if centred is None:
         return math.nan

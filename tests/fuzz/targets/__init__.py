@@ -7,6 +7,7 @@ from tests.fuzz.targets import (
     card,
     configuration,
     expression,
+    forms,
     gate,
     gguf,
     inventory,
@@ -23,6 +24,6 @@ from tests.fuzz.targets import (
 
 MODULES = (
     safetensors, torch_files, npz, gguf, configuration, names, expression, gate, reference, card, provenance,
-    measurement, prompts, judge, inventory,
+    measurement, prompts, judge, inventory, forms,
 )  # fmt: skip
 TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,11 +112,13 @@ def matrix(tensor: Tensor, label: str, *, transpose: bool = False) -> Factor:
 
 
 def column(tensor: Tensor, label: str) -> Factor:
-    """Return a vector of r numbers as a column (r, 1): a part of a derived factor.
+    """Return a vector of r numbers, stored as (r) or (r, 1), as a column (r, 1): a part of a derived factor.
 
     Raises UnsupportedAdapterError for another number of dimensions, and for numbers that are not floating-point.
     """
     require_floating(tensor, label)
+    if len(tensor.shape) == 2 and tensor.shape[1] == 1:
+        return Factor(tensor, (tensor.shape[0], 1))
     if len(tensor.shape) != 1:
         raise UnsupportedAdapterError("is no vector", file=label, module=tensor.name, shape=tensor.shape)
     return Factor(tensor, (tensor.shape[0], 1), upright)
@@ -166,18 +168,33 @@ def alpha_scaling(alpha: Tensor, rank: int, label: str) -> Scaling:
     return Scaling(value / rank, "alpha tensor")
 
 
+def refuse_equal_paths(modules: Iterable[LoraModule], label: str) -> None:
+    """Raise AdapterFileError if two modules have one path."""
+    seen: set[str] = set()
+    for module in modules:
+        if module.path in seen:
+            raise AdapterFileError("appears twice under different keys", file=label, module=module.path)
+        seen.add(module.path)
+
+
 def missing_half(path: str, has: str, lacks: str, label: str) -> AdapterFileError:
     """Return the error for a module with only one of its two factors."""
     return AdapterFileError(f"has {has} but no {lacks}", file=label, module=path, fix="the file is incomplete")
 
 
-def rank_warning(modules: tuple[LoraModule, ...], configured: Mapping[str, int]) -> tuple[str, ...]:
-    """Return a warning if the shapes contradict the configured ranks (by module path)."""
-    wrong = [module for module in modules if configured.get(module.path, module.rank) != module.rank]
+def rank_warning(
+    modules: tuple[LoraModule, ...], configured: Mapping[str, int], stored: Mapping[str, int] | None = None
+) -> tuple[str, ...]:
+    """Return a warning if the shapes contradict the configured ranks (by module path).
+
+    `stored` are the ranks of the tensors where they are not those of the updates.
+    """
+    ranks = {module.path: module.rank for module in modules} if stored is None else stored
+    wrong = [module for module in modules if configured.get(module.path, 0) not in (0, ranks.get(module.path))]
     if not wrong:
         return ()
     first = wrong[0]
     return (
-        f"the configuration says rank {configured[first.path]} where the tensors have {first.rank} "
+        f"the configuration says rank {configured[first.path]} where the tensors have {ranks[first.path]} "
         f"({len(wrong)} of {len(modules)} modules, first {first.path}); the shapes decide",
     )

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from s3lora.adapter.factors import Factor
 from s3lora.adapter.formats.base import check_pair, require_floating
 from s3lora.adapter.formats.parts import Parts, Scalings
-from s3lora.adapter.model import Factor, LoraModule, Scaling, path_parts
+from s3lora.adapter.model import LoraModule, Scaling, path_parts
 from s3lora.adapter.tensor import Array, Tensor
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError
 

@@ -15,10 +15,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
+from s3lora.adapter.factors import Factor
 from s3lora.adapter.formats.base import Format, Reading, StoredAdapter, check_pair, matrix, missing_half, positive
 from s3lora.adapter.formats.experts import of_experts
 from s3lora.adapter.formats.rows import KEY, QUERY, heads_of, unpaired
-from s3lora.adapter.model import Factor, LoraModule, Scaling, natural_key, path_parts
+from s3lora.adapter.model import LoraModule, Scaling, natural_key, path_parts
 from s3lora.adapter.tensor import Tensor
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 

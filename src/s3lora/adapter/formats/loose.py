@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from s3lora.adapter.factors import Factor
 from s3lora.adapter.formats.base import check_pair, require_floating
 from s3lora.adapter.formats.parts import Parts
-from s3lora.adapter.model import Factor, LoraModule, Scaling, path_parts
+from s3lora.adapter.model import LoraModule, Scaling, path_parts
 from s3lora.adapter.tensor import Array
 
 #: Names of projections that hold q, k and v in one.

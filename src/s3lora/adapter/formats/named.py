@@ -15,12 +15,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from s3lora.adapter.factors import Factor
 from s3lora.adapter.formats.base import Format, Reading, StoredAdapter
 from s3lora.adapter.formats.pairs import Pair, read_pairs
 from s3lora.adapter.formats.parts import Scalings
 from s3lora.adapter.formats.rows import KEY, QUERY, heads_of, unpaired
 from s3lora.adapter.formats.wrappers import unwrapped
-from s3lora.adapter.model import Factor, LoraModule, path_parts
+from s3lora.adapter.model import LoraModule, path_parts
 
 #: Model types whose q and k torchtune keeps in pairs.
 PAIRED = frozenset(("llama", "mistral", "gemma", "gemma2"))
@@ -74,7 +75,7 @@ class Names:
                 others.append(name)
         turned = _turned(source) if self.rows else None
         scaling = Scalings(source.config, source.config_label) if "lora_alpha" in (source.config or {}) else None
-        read = read_pairs(pairs.values(), others, source, lambda path: path_parts(path)[:2], (), scaling)
+        read = read_pairs(pairs.values(), others, source, lambda path: path_parts(path)[:2], scalings=scaling)
         if turned is False or not any(module.projection in (QUERY, KEY) for module in read.modules):
             return read
         if turned is None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from s3lora.adapter.formats.base import Reading, StoredAdapter, alpha_scaling, check_pair, matrix, missing_half
+from s3lora.adapter.formats.base import (
+    Reading,
+    StoredAdapter,
+    alpha_scaling,
+    check_pair,
+    matrix,
+    missing_half,
+    refuse_equal_paths,
+)
+from s3lora.adapter.formats.forms import form_notes
 from s3lora.adapter.formats.header import with_header
 from s3lora.adapter.formats.parts import Scalings
 from s3lora.adapter.model import LoraModule, Scaling, natural_key
@@ -45,14 +54,17 @@ def read_pairs(
     source: StoredAdapter,
     locate: Locate,
     notes: Iterable[str] = (),
+    products: Iterable[LoraModule] = (),
     scalings: Scalings | None = None,
 ) -> Reading:
-    """Return the modules in the order of the model; `locate` gives layer and projection of a path.
+    """Return the modules in the order of the model, with other `products` among them.
 
-    `scalings` are those of a configuration, for modules without an alpha of their own.
+    `locate` gives layer and projection of a path. `scalings` are those of a configuration, for modules without an alpha
+    of their own.
     """
-    read = sorted((_module(one, source.label, locate, scalings) for one in pairs), key=lambda m: natural_key(m.path))
-    modules, header = with_header(read, source)
+    read = [*(_module(pair, source.label, locate, scalings) for pair in pairs), *products]
+    modules, header = with_header(sorted(read, key=lambda m: natural_key(m.path)), source)
+    refuse_equal_paths(modules, source.label)
     told = [*notes, *header]
     unknown = sum(module.scaling.origin == "unknown" for module in modules)
     if unknown:
@@ -60,6 +72,7 @@ def read_pairs(
             f"no alpha for {unknown} of {len(modules)} modules: their scaling is unknown and taken as 1, "
             "so magnitudes are relative"
         )
+    told.extend(form_notes(modules))
     if any(module.dora for module in modules):
         told.append("DoRA: the spectra are of B·A alone; the magnitude vectors are carried along unread")
     return Reading(modules, tuple(others), tuple(told))

@@ -24,6 +24,9 @@ class Parts:
     embedding: bool = False
     magnitude: Tensor | None = None
     alpha: Tensor | None = None
+    # Of AdaLoRA: the diagonal between A and B, and the rank that it began with.
+    values: Tensor | None = None
+    began: Tensor | None = None
     extras: list[str] = field(default_factory=list)
 
 
@@ -41,7 +44,9 @@ class Scalings:
         self._rank = positive(values, "r", label)
         self._rslora = bool(values.get("use_rslora", False))
         self._alphas = Pattern(values.get("alpha_pattern"), "alpha_pattern", label)
-        self._ranks = Pattern(values.get("rank_pattern"), "rank_pattern", label)
+        # AdaLoRA keeps in it which directions are left, and not ranks.
+        ranks = None if values.get("peft_type") == "ADALORA" else values.get("rank_pattern")
+        self._ranks = Pattern(ranks, "rank_pattern", label)
 
     def rank(self, path: str) -> int | None:
         """Return the configured rank of a module, None where nothing is configured."""

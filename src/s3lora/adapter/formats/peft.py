@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from s3lora.adapter.formats import experts, loose
+import numpy as np
+
+from s3lora.adapter.factors import AnyFactor, DerivedFactor, Factor
+from s3lora.adapter.formats import adalora, experts, loose, lycoris, vera
 from s3lora.adapter.formats.base import (
     Format,
     Reading,
@@ -16,14 +19,19 @@ from s3lora.adapter.formats.base import (
     check_pair,
     matrix,
     missing_half,
+    positive,
     rank_warning,
+    refuse_equal_paths,
 )
+from s3lora.adapter.formats.forms import form_notes
 from s3lora.adapter.formats.header import with_header
+from s3lora.adapter.formats.others import not_read
 from s3lora.adapter.formats.parts import Parts, Scalings
 from s3lora.adapter.formats.peft_notes import peft_notes
 from s3lora.adapter.formats.several import adapter_names, refuse_several
-from s3lora.adapter.formats.wrappers import unwrapped
-from s3lora.adapter.model import LoraModule, natural_key, path_parts
+from s3lora.adapter.formats.wrappers import PREFIX, unwrapped
+from s3lora.adapter.model import Form, LoraModule, natural_key, path_parts
+from s3lora.adapter.tensor import Array
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 _KEY = re.compile(
@@ -33,6 +41,17 @@ _KEY = re.compile(
 )
 #: Parts of other methods beside lora_A and lora_B, which change the product B·A.
 _OTHER_PARTS = {"lora_E": "AdaLoRA", "ranknum": "AdaLoRA", "lora_diag": "KaSA", "lora_mid": "LoCon with a Tucker core"}
+#: How an update is stored → `peft_type`; a configuration that lacks it may be of LoRA.
+_TYPES: dict[Form, str] = {
+    "LoRA": "LORA",
+    "QALoRA": "LORA",
+    "AdaLoRA": "ADALORA",
+    "LoHa": "LOHA",
+    "LoKr": "LOKR",
+    "VeRA": "VERA",
+}
+#: Inputs of one group of QALoRA unless the configuration says otherwise, and at most.
+_GROUP, _MAX_GROUP = 16, 1 << 16
 #: Parts that do not change it once the training is over.
 _HARMLESS = ("lora_dropout", "lora_alpha", "lora_monteclora_sampler")
 #: Parts of a wrapped layer that belong to the base model or to a wrapper of its own, and stay when the LoRA leaves.
@@ -42,12 +61,25 @@ _EMBEDDING = {"lora_embedding_A": "lora_A", "lora_embedding_B": "lora_B"}
 
 
 def _recognises(source: StoredAdapter) -> bool:
-    return any(_KEY.match(name) for name in source.tensors)
+    if any(_KEY.match(name) for name in source.tensors) or vera.is_vera(source.tensors):
+        return True
+    typed = (source.config or {}).get("peft_type") in ("LOHA", "LOKR")
+    return lycoris.is_product(name for name in source.tensors if typed or name.startswith(PREFIX))
 
 
 def _read(source: StoredAdapter) -> Reading:
+    if vera.is_vera(source.tensors):
+        reading = vera.read(source)
+    elif lycoris.is_product(source.tensors):
+        reading = _read_products(source)
+    else:
+        reading = _read_pairs(source)
+    _refuse_another_type(reading.modules, source)
+    return reading
+
+
+def _read_pairs(source: StoredAdapter) -> Reading:
     config = source.config or {}
-    refuse_other_types(config, source.config_label)
     parts, others, notes = _collect(source)
     scaling = Scalings(source.config, source.config_label)
     modules: list[LoraModule] = []
@@ -61,25 +93,58 @@ def _read(source: StoredAdapter) -> Reading:
         found = experts.fused(part, parts, config, scaling, source.label, nested)
         if found is None:
             configured_path = experts.configured(part, parts, config, nested)
-            found = _modules(part, scaling, source.label, configured_path, config, turned=turned)
-            if (rank := scaling.rank(configured_path)) is not None:
+            found = loose.grouped(part, partial(scaling.of, configured_path), config, source.label) or [
+                _module(part, scaling, source, configured_path, turned=turned)
+            ]
+            if part.values is None and (rank := scaling.rank(configured_path)) is not None:
                 configured[part.path] = rank
         modules.extend(found)
     ordered, told = with_header(sorted(modules, key=lambda module: natural_key(module.path)), source)
-    notes += told
-    _refuse_equal_paths(ordered, source.label)
-    if turned:
-        notes.append(loose.TURNED)
+    refuse_equal_paths(ordered, source.label)
+    notes += (*told, *([loose.TURNED] if turned else ()))
     if any(module.scaling.origin == "unknown" for module in ordered):
         notes.append("no adapter_config.json: the scaling is unknown and taken as 1, so magnitudes are relative")
     if any(module.dora for module in ordered):
         notes.append("DoRA: the spectra are of B·A alone; the magnitude vectors are carried along unread")
+    notes.extend(form_notes(ordered))
     notes.extend(peft_notes(config, ordered))
     notes.extend(rank_warning(ordered, configured))
     notes.extend(experts.notes(ordered))
     if any(module.group == module.path.rpartition(".")[0] and module.expert is None for module in ordered):
         notes.append(loose.GROUPED)
     return Reading(ordered, others, tuple(notes))
+
+
+def _read_products(source: StoredAdapter) -> Reading:
+    """Read LoHa or LoKr; alpha is divided by the configured rank also where LoKr stores both matrices whole."""
+    config = source.config
+    if config is not None:
+        config = {"r": 8, **config, "lora_alpha": config.get("alpha")}  # PEFT's default
+    scalings = Scalings(config, source.config_label)
+    products = lycoris.collect(source.tensors, source.label)
+    others = []
+    for name in source.tensors:
+        key = None if any(inner in name for inner in _NOT_OF_LORA) else _owner(name, products)
+        if lycoris.KEY.match(name):
+            continue
+        if key is not None:
+            products[key].extras.append(name)
+        others.append(name)
+    modules, configured, found = [], dict[str, int](), dict[str, int]()
+    for product in products.values():
+        product.path = unwrapped(product.key)[0]
+        rank, stored = scalings.rank(product.path), product.rank()
+        if stored is not None and rank is not None:
+            configured[product.path], found[product.path] = rank, stored
+        scaling = scalings.of(product.path, stored or rank or 1)
+        modules.append(lycoris.module_of(product, scaling, path_parts(product.path), source.label))
+    ordered = tuple(sorted(modules, key=lambda module: natural_key(module.path)))
+    refuse_equal_paths(ordered, source.label)
+    notes = [*form_notes(ordered), *peft_notes(config or {}, ordered)]
+    if config is None:
+        notes.append("no adapter_config.json: the scaling is unknown and taken as 1, so magnitudes are relative")
+    notes.extend(rank_warning(ordered, configured, found))
+    return Reading(ordered, tuple(others), tuple(notes))
 
 
 def _collect(source: StoredAdapter) -> tuple[dict[str, Parts], tuple[str, ...], list[str]]:
@@ -131,6 +196,14 @@ def _give_to_modules(names: Iterable[str], parts: Mapping[str, Parts], source: S
             yield name
             continue
         part = parts[key]
+        role = rest.partition(".")[0]
+        if role in ("lora_E", "ranknum") and (source.config or {}).get("peft_type", "ADALORA") == "ADALORA":
+            if role == "lora_E":
+                part.values = source.tensors[name]
+            else:
+                part.began = source.tensors[name]
+                part.extras.append(name)
+            continue
         _refuse_other_part(rest, part.path, source)
         part.extras.append(name)
         if rest == "alpha" and source.config is None:  # diffusers writes it where no configuration holds the scaling
@@ -148,7 +221,7 @@ def _owners(key: str) -> Iterator[str]:
         yield key
 
 
-def _owner(name: str, parts: Mapping[str, Parts]) -> str | None:
+def _owner(name: str, parts: Mapping[str, object]) -> str | None:
     return next((key for key in _owners(name) if key in parts), None)
 
 
@@ -163,53 +236,83 @@ def _refuse_other_part(rest: str, path: str, source: StoredAdapter) -> None:
     raise UnsupportedAdapterError(what, file=source.label, module=path, fix="s3lora reads LoRA only")
 
 
-def _modules(
-    part: Parts, scalings: Scalings, label: str, configured: str, config: Mapping[str, Any], *, turned: bool
-) -> list[LoraModule]:
-    """Return the module of a pair, several where it holds those of q, k and v."""
+def _module(part: Parts, scaling: Scalings, source: StoredAdapter, configured: str, *, turned: bool) -> LoraModule:
     assert part.A is not None
     assert part.B is not None
-    if several := loose.grouped(part, partial(scalings.of, configured), config, label):
-        return several
-    a, b = matrix(part.A, label, transpose=turned), matrix(part.B, label, transpose=turned)
-    check_pair(part.path, a, b, label)
-    layer, projection, expert = path_parts(part.path)
+    label, config = source.label, source.config or {}
+    stored = matrix(part.A, label, transpose=turned), matrix(part.B, label, transpose=turned)
+    check_pair(part.path, *stored, label)
+    a: AnyFactor
+    b: AnyFactor
+    a, b = stored
     rank = a.shape[0]
-    module = LoraModule(
+    form: Form = "LoRA"
+    if part.values is not None:
+        form = "AdaLoRA"
+        a, b = adalora.with_values(part.path, *stored, part.values, label)
+        own = adalora.scaling_of(source.config, part.began, rank, source.config_label)
+    elif config.get("peft_type") == "ADALORA" or part.began is not None:
+        raise missing_half(part.path, "lora_A and lora_B", "lora_E", label)
+    else:
+        own = alpha_scaling(part.alpha, rank, label) if part.alpha else scaling.of(configured, rank)
+        if config.get("use_qalora"):
+            form = "QALoRA"
+            a = _grouped(stored[0], config, source.config_label)
+    layer, projection, expert = path_parts(part.path)
+    return LoraModule(
         path=part.path,
         A=a,
         B=b,
-        scaling=alpha_scaling(part.alpha, rank, label) if part.alpha else scalings.of(configured, rank),
+        scaling=own,
         layer=layer,
         projection=projection,
         expert=expert,
         kind="embedding" if part.embedding else "conv" if len(part.A.shape) > 2 else "linear",
         dora=part.magnitude is not None,
         extras=tuple(part.extras),
+        form=form,
     )
-    return [module]
 
 
-def _refuse_equal_paths(modules: Iterable[LoraModule], label: str) -> None:
-    seen: set[str] = set()
+def _grouped(a: Factor, config: Mapping[str, Any], label: str) -> DerivedFactor:
+    """Return A (r, n) of QALoRA from lora_A (r, n/g): its layer takes n/g times the mean of each group of g inputs."""
+    size = positive(config, "qalora_group_size", label) or _GROUP
+    group = int(size)
+    if group != size or group > _MAX_GROUP:
+        raise AdapterFileError(f"`qalora_group_size` is {size:g}, no number of inputs", file=label)
+    times = a.shape[1] / group
+
+    def spread(rows: Array) -> Array:
+        return np.repeat(rows, group, axis=1) * times
+
+    def pooled(matrix: Array) -> tuple[Array]:
+        return (matrix.reshape(len(matrix), -1, group).mean(axis=2) / times,)
+
+    return DerivedFactor((a,), (a.shape[0], a.shape[1] * group), spread, pooled)
+
+
+def _refuse_another_type(modules: Iterable[LoraModule], source: StoredAdapter) -> None:
+    """Raise AdapterFileError where the configuration is of another type than the tensors: PEFT then applies nothing."""
+    kind = (source.config or {}).get("peft_type")
     for module in modules:
-        if module.path in seen:
-            raise AdapterFileError("appears twice under different keys", file=label, module=module.path)
-        seen.add(module.path)
+        if kind is not None and _TYPES[module.form] != kind:
+            raise AdapterFileError(
+                f"is {module.form}, and {source.config_label} is of a {printable(kind, 40)} adapter",
+                file=source.label,
+                module=module.path,
+                fix="give the configuration that was saved with it",
+            )
 
 
-def refuse_other_types(config: Mapping[str, Any], label: str) -> None:
-    """Raise UnsupportedAdapterError if the configuration is of a PEFT method other than LoRA."""
+def refuse_other_types(source: StoredAdapter) -> None:
+    """Raise UnsupportedAdapterError if the configuration is of a PEFT method that is not read."""
+    config, names = source.config or {}, [*source.tensors]
     kind = config.get("peft_type", "LORA")
-    if kind != "LORA":
-        raise UnsupportedAdapterError(
-            f"is a {printable(kind, 40)} adapter; s3lora reads LoRA only",
-            file=label,
-            fix="its update is no product of two low-rank factors in one file",
-        )
-    for switch, method in (("use_qalora", "QALoRA"), ("use_bdlora", "BD-LoRA"), ("kasa_config", "KaSA")):
+    if kind not in _TYPES.values():
+        raise not_read(kind, names, source.config_label)
+    for switch, method in (("use_bdlora", "BD-LoRA"), ("kasa_config", "KaSA")):
         if config.get(switch):
-            raise UnsupportedAdapterError(f"is a {method} adapter, whose update is not B·A", file=label)
+            raise not_read(method, names, source.config_label)
 
 
 FORMAT = Format("peft", _recognises, _read)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from s3lora.adapter.model import DerivedFactor, Factor
+from s3lora.adapter.factors import DerivedFactor, Factor
 from s3lora.adapter.tensor import Array
 from s3lora.errors import AdapterFileError
 

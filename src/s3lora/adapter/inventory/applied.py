@@ -24,7 +24,9 @@ MAX_EXPRESSIONS = 100
 #: Layers of a model that are looked through; the largest have 126.
 MAX_LAYERS = 1000
 _REWRITE = "`s3lora prune` writes the keys without it"
-#: What follows a module's path in a key that PEFT finds, with or without the adapter's name that it gives by itself.
+#: Where a module's path ends in a key.
+_PART = re.compile(r"\.(?:lora|hada|lokr|vera)_")
+#: What follows it in a key that PEFT finds, with or without the adapter's name that it gives by itself.
 _LEAF = re.compile(r"\.lora_(?:[AB](?:\.default)?\.weight|embedding_[AB](?:\.default)?)")
 
 
@@ -51,8 +53,8 @@ def _prefixes(adapter: Adapter) -> Iterator[Unapplied]:
     bare: list[str] = []
     saved_by_peft = "peft_type" in (adapter.config or {})
     for module in adapter.modules:
-        name = module.A.parts[0].tensor.name
-        wrappers = unwrapped(name.partition(".lora_")[0])[1]
+        name = module.own_parts[0].tensor.name
+        wrappers = unwrapped(_PART.split(name)[0])[1]
         if wrappers:
             by_cause[wrappers].append(module.path)
         elif saved_by_peft and not name.startswith(PREFIX):
@@ -89,6 +91,7 @@ def _misnamed(adapter: Adapter) -> Iterator[Unapplied]:
         module.path
         for module in adapter.modules
         for part in module.parts
+        if module.form in ("LoRA", "QALoRA")
         if not _LEAF.fullmatch(part.tensor.name[part.tensor.name.rfind(".lora_") :])
     ]
     if paths:
@@ -160,7 +163,7 @@ def _untargeted(modules: list[LoraModule], config: Mapping[str, Any]) -> Iterato
     parameters = [str(one) for one in _listed(config.get("target_parameters"))]
     named = set(parameters)
     fused = [one for one in modules if one.group is not None and named.isdisjoint(_ends(place_of(one)))]
-    fused = [one for one in fused if len(one.A.parts[0].tensor.shape) == 2]
+    fused = [one for one in fused if len(one.own_parts[0].tensor.shape) == 2]
     if fused:
         yield Unapplied(
             kind="no target_parameters",

@@ -99,7 +99,7 @@ def _roles(adapter: Adapter, others: _Others) -> dict[str, _Known]:
     for module in adapter.modules:
         path = module.group or module.path
         for part in module.parts:
-            found[part.tensor.name] = ("factor", path, "")
+            found[part.tensor.name] = ("factor", None if part.shared else path, "")
     return found
 
 
@@ -107,7 +107,7 @@ def _extra(name: str, path: str, others: _Others) -> _Known:
     leaf = name.rpartition(".")[2]
     if leaf == "bias":
         return "bias", path, EFFECTS["bias"]
-    if leaf == "alpha":
+    if leaf == "alpha" or "ranknum" in name.split("."):
         return "extra", path, _ALPHA
     if leaf in ("dora_scale", "m") or "lora_magnitude_vector" in name:
         return "extra", path, RESCALES

@@ -42,6 +42,8 @@ def content_of(adapter: Adapter) -> Content:
 def _values(module: LoraModule, form: str) -> bytes:
     """Return the digest of what is stored, for a product may differ in its last digits between machines."""
     digest = hashlib.sha256()
+    if module.form != "LoRA":  # the same numbers, put together in another way
+        digest.update(f"{module.form} ".encode())
     for factor in (module.A, module.B):
         if len(factor.parts) > 1:  # what they make together is the format's to say
             digest.update(f"{form} {len(factor.parts)} ".encode())

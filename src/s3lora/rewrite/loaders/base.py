@@ -14,6 +14,8 @@ from s3lora.errors import UnsupportedAdapterError
 #: What is wrong with an adapter, said of "it", and what to do.
 Problem = tuple[str, str]
 _OF_EXPERTS = "shares its tensors with experts that stay"
+_OF_VERA = "shares its projections, whose size PEFT takes from all layers"
+_OF_ALL = "shares a factor with other experts"
 _OF_PARTS = "is one of several in one projection, which loaders read together"
 MERGE = "merge it into the base model instead"
 
@@ -78,6 +80,7 @@ class Loader:
         zeros: dict[str, str] = {}
         if not adapter.removable:
             zeros.update((path, f"is needed by loaders of {adapter.format}, which read them all") for path in removed)
+        zeros.update(_sharing(adapter, removed))
         zeros.update(_shared(adapter, removed))
         zeros.update(
             (path, "is an expert that newer loaders stack with those that stay") for path in _stacked(adapter, removed)
@@ -86,6 +89,15 @@ class Loader:
         zeros.update((path, "holds a tensor of its base layer, which would be lost") for path in removed & wrapped)
         zeros.update((path, "is one of several parameters of its layer") for path in removed & _among_others(adapter))
         return zeros | self.needed(adapter, removed - zeros.keys())
+
+
+def _sharing(adapter: Adapter, removed: set[str]) -> dict[str, str]:
+    """Return the removed modules that have a factor in common with others, with the reason."""
+    return {
+        module.path: _OF_VERA if module.form == "VeRA" else _OF_ALL
+        for module in adapter.modules
+        if module.path in removed and any(part.shared for part in module.parts)
+    }
 
 
 def _shared(adapter: Adapter, removed: set[str]) -> dict[str, str]:
@@ -125,6 +137,8 @@ def not_peft(adapter: Adapter) -> Iterator[Problem]:
     """Yield a problem unless the adapter is PEFT's, with its configuration."""
     if adapter.format != "peft" or adapter.config is None:
         yield "is no PEFT adapter with an adapter_config.json", "convert it to PEFT's format first"
+    for form in dict.fromkeys(module.form for module in adapter.modules if module.form != "LoRA"):
+        yield f"is {form}, and it reads LoRA only", MERGE
 
 
 def dora(adapter: Adapter) -> Iterator[Problem]:

@@ -1,0 +1,54 @@
+"""What the README says of its repair is what `s3lora repair … --report` wrote, which is kept in `docs/results`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FOUND = json.loads((ROOT / "docs" / "results" / "demo-repair.json").read_text(encoding="utf-8"))
+STATES = ("base", "adapter", "repaired", "shrunk")
+
+
+def rate(state: str, measure: str) -> str:
+    [one] = [m for m in FOUND[state]["metrics"] if (m["suite"], m["measure"]) == ("safety", measure)]
+    assert one["n"] == 100
+    return f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+
+
+def lost(state: str) -> str:
+    if state in ("base", "adapter"):
+        return {"base": "100 %", "adapter": "0 %"}[state]
+    [one] = FOUND[state]["shares"]
+    return f"{one['value'] * 100:.1f} % [{one['low'] * 100:.1f}, {one['high'] * 100:.1f}]"
+
+
+def test_the_table_is_that_of_the_result() -> None:
+    rows: dict[str, Any] = {
+        "harmful prompts not refused": [rate(state, "asr") for state in STATES],
+        "harmless prompts refused": [rate(state, "over_refusal") for state in STATES],
+        "of what was learned, lost": [lost(state) for state in STATES],
+    }
+    for name, cells in rows.items():
+        assert f"| {name} | {' | '.join(cells)} |" in README
+
+
+def test_what_is_said_of_it_holds() -> None:
+    assert (FOUND["outcome"], FOUND["method"]) == ("repaired", "gates")
+    assert [part["data"][0]["n"] for part in FOUND["parts"]] == [32, 50, 100]
+    verdicts = {one["name"]: one for one in FOUND["constraints"]}
+    assert verdicts["over-refusal"]["verdict"] == "not refuted"
+    assert verdicts["over-refusal"]["value"] > FOUND["limits"]["over_refusal"] == 0.05
+    [card] = [one for one in FOUND["card"] if one["question"] == "more than shrinking"]
+    assert card["passed"] is None
+
+
+def test_it_is_of_what_is_shipped() -> None:
+    shipped = json.loads((ROOT / "src/s3lora/data/demo-lost/training.json").read_text(encoding="utf-8"))
+    assert FOUND["source"]["sha256"] == shipped["adapter_sha256"]
+    assert FOUND["setup"]["base"] == "demo-aligned"
+    command = next(line for line in README.splitlines() if line.startswith("$ s3lora repair"))
+    assert re.search(r"--base demo-aligned --task planning", command)
