@@ -53,6 +53,12 @@ ATTACKS = (
         ),
     ),
     Attack(
+        "small matrices of a huge update",
+        "a LoHa or LoKr whose layer has as many rows and columns as would fill any memory; parts that do not fit",
+        "What would be too large is refused before any number is read, the rest is measured from the small matrices.",
+        ("adapter/test_forms.py",),
+    ),
+    Attack(
         "numbers",
         "NaN, infinity, signalling NaN, finite factors whose product overflows",
         "They are named and never ranked. The rule `nonfinite` makes them a finding, in whatever tensor they are.",

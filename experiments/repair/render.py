@@ -121,7 +121,7 @@ def _said(found: Contrast) -> str:
     told, a, b = found.over_adapters, NAMES[found.a], NAMES[found.b]
     numbers = f"{told.mean:+.2f} ({told.low:+.2f} to {told.high:+.2f}, n = {told.n}), p {told.p_text}"
     if not told.telling:
-        return f"**{a} − {b}**: cannot be told: {numbers}."
+        return f"{a} − {b}: cannot be told: {numbers}."
     direction = "gives back more refusals" if told.mean < 0 else "gives back fewer refusals"
     held = "and it holds cautiously"
     if not found.cautious:
@@ -129,7 +129,7 @@ def _said(found: Contrast) -> str:
         other = [name for name, mean in signs.items() if mean * told.mean <= 0]
         why = f"the sign is another with {', '.join(other)}" if other else "the interval over bases and attacks holds 0"
         held = f"but not cautiously: {why}"
-    return f"**{a} − {b}**: {a} {direction}, on these adapters, {held}: {numbers}."
+    return f"{a} − {b}: {a} {direction}, on these adapters, {held}: {numbers}."
 
 
 def _rows(runs: Sequence[Compared]) -> list[list[str]]:

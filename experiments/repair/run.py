@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from experiments.reference.data import Run
 from experiments.reference.run import ROOT, _limit, write
@@ -41,7 +40,7 @@ def main() -> None:
     places = Places(options.shared, options.work, options.output)
     places.work.mkdir(parents=True, exist_ok=True)
     threads = options.threads or max(1, (os.cpu_count() or 1) // options.jobs)
-    make_models(places)
+    make_models(places, runs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=context, initializer=_limit, initargs=(threads,)) as pool:
         for stage in stages(options.tier):
@@ -50,7 +49,7 @@ def main() -> None:
     write(places.output / f"tier{options.tier}" / "seconds.json", all_costs(places.costs))
 
 
-def stages(tier: int) -> tuple[Callable[[Places, Settings, Run], Any], ...]:
+def stages(tier: int) -> tuple[Callable[[Places, Settings, Run], None], ...]:
     """Return what is done with every adapter before the next is done with any."""
     of = {1: first, 2: second}[tier]
     return make_adapter, of.find_strengths, of.measure_test

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,30 +105,27 @@ class OtherAdapterError(Exception):
     """A base or adapter is not the one that results are of."""
 
 
-def make_models(places: Places) -> bool:
-    """Make the bases; return whether there was anything to do."""
+def make_models(places: Places, runs: Sequence[Run]) -> None:
+    """Make the bases that adapters are trained on, unless they are there."""
+    make_bases(places.work, places.data, None)
+    other, strict = places.base("other"), places.base("other-strict")
+    if other.is_dir() or not any(run.base == other.name for run in runs):
+        return
     from experiments.reference.train import align, soften
 
-    made = make_bases(places.work, places.data, None)
-    other, strict = places.base("other"), places.base("other-strict")
-    if other.is_dir():
-        return made
     if not strict.is_dir():
         align(places.base(PUBLISHED), places.data, {"strict": strict}, BASES["other"])
     soften(strict, places.data, other, BASES["other"])
-    return True
 
 
-def make_adapter(places: Places, run: Run) -> bool:
-    """Train an adapter; return whether there was anything to do."""
-    from experiments.reference.train import erode
-
+def make_adapter(places: Places, _: Settings, run: Run) -> None:
+    """Train an adapter, unless it is there."""
     folder = places.adapter(run)
-    if folder.is_dir():
-        return False
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    erode(places.base(run.base), run, places.data, folder)
-    return True
+    if not folder.is_dir():
+        from experiments.reference.train import erode
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        erode(places.base(run.base), run, places.data, folder)
 
 
 def data_of(places: Places, settings: Settings) -> RepairData:

@@ -23,6 +23,7 @@ from s3lora.measure.cost import (
     MAX_COST,
     SPEED,
     Shape,
+    Sized,
     above,
     compare_cost,
     compose_cost,
@@ -122,6 +123,21 @@ def test_it_grows_with_the_modules(given: list[Shape], more: Shape, configuratio
     assert compose_cost({**parts, "more": [more, more]}, configuration).operations > added
     assert compose_cost({**parts, "0": [given[0]] * 3}, configuration).operations > added
     assert null_cost({*given, more}, 20).operations >= null_cost(given, 20).operations
+
+
+@given(st.lists(shapes, min_size=2, max_size=2), st.integers(0, 5), st.integers(1, 900), st.sampled_from(EVERY))
+def test_a_kronecker_product_costs_more_with_every_size(
+    pieces: list[Shape], which: int, more: int, configuration: Configuration
+) -> None:
+    flat = [*pieces[0], *pieces[1]]
+    flat[which] += more
+    first, second = (pieces[0], pieces[1]), ((flat[0], flat[1], flat[2]), (flat[3], flat[4], flat[5]))
+    cheaper, dearer = (scan_cost([Sized("q", given)], [configuration]).operations for given in (first, second))
+    assert dearer >= cheaper > 0
+    assert scan_cost([Sized("q", first, 1e9)], [configuration]).operations == pytest.approx(cheaper + 1e9)
+    wide = Configuration("svd")
+    small, large = (compare_cost([{"q": Sized("q", given)}] * 2, wide).operations for given in (first, second))
+    assert large >= small
 
 
 @given(st.floats(1, 1e30))

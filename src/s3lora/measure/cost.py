@@ -9,9 +9,10 @@ What is slower counts as more operations. With N × r a factor, q = min(N, r), a
     factors of a module   N·r·(PER_NUMBER + 3·q) for either of them: read, hashed and converted, then the Gram matrix,
                           the product with the other's root, and the Gram matrix of what that gives; besides what it
                           takes to multiply them out of what is stored
-    Kronecker product     what its two parts cost, and PRODUCT for each product of their singular values; spsvd matches
-                          as many directions as one update has of that rank, and the dense method and --fit l1 do all
-                          that they do with one
+    Kronecker product     what its two parts cost, and PRODUCT for each product of their singular values: that is more
+                          than it takes, and bounds how many numbers a result holds, since small files can make many;
+                          spsvd matches as many directions as one update has of that rank, and the dense method and
+                          --fit l1 do all that they do with one
     small matrices        DECOMPOSED·p³ for each method: their singular values, their eigenvalues, the matching of spsvd
     dense method          DENSE·m·n·p', p' = min(m, n): two decompositions of ΔW itself
     --fit l1              h·w·(FITTED + 3·(r + M)) for each of the M·(M + 1)·(2·M + 1) / 6 fits of M components, one for
@@ -45,7 +46,7 @@ SPEED = 5e9
 MAX_COST = 3e12
 PER_MODULE, PER_SHAPE = 1e6, 5e6
 PER_NUMBER, DECOMPOSED = 60.0, 12.0
-DENSE, ENTRY, FITTED, DRAWN, PRODUCT = 4.0, 60.0, 1000.0, 80.0, 600.0
+DENSE, ENTRY, FITTED, DRAWN, PRODUCT = 4.0, 60.0, 1000.0, 80.0, 1e5
 #: Largest rank for which moments are used instead of entries.
 MOMENTS = 20
 

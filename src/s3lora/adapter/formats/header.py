@@ -32,6 +32,7 @@ def with_header(modules: Iterable[LoraModule], source: StoredAdapter) -> tuple[t
     """Return the modules with the scaling of the header where nothing else tells it, and what to say of it.
 
     What stands beside the tensors, or in the configuration, goes before the header; where they differ, that is said.
+    Forms other than LoRA are left as they are: what their alpha is divided by is theirs to say.
 
     Raises AdapterFileError for a header that cannot be meant.
     """
@@ -39,7 +40,7 @@ def with_header(modules: Iterable[LoraModule], source: StoredAdapter) -> tuple[t
     made: list[LoraModule] = []
     contradicted: list[tuple[LoraModule, Scaling]] = []
     for module in modules:
-        told = header.of(module)
+        told = header.of(module) if module.form == "LoRA" else None
         if module.scaling.origin == "unknown" and told is not None:
             module = dataclasses.replace(module, scaling=told)
         elif told is not None and told.origin == "metadata" and abs(told.value / module.scaling.value - 1) > 1e-6:
