@@ -85,6 +85,12 @@ def _read_pairs(source: StoredAdapter) -> Reading:
     modules: list[LoraModule] = []
     configured: dict[str, int] = {}
     nested = any(key.endswith(experts.BASE) for key in parts)
+    if config.get("peft_type") == "ADALORA" and (
+        empty := [key for key, part in parts.items() if adalora.is_empty(part)]
+    ):
+        others += tuple(name for key in empty for name in parts.pop(key).names)
+        of = f"{len(empty)} of {len(empty) + len(parts)} modules"
+        notes.append(f"{of} have rank 0, as AdaLoRA leaves those that it takes the whole rank from")
     turned = loose.lie_turned(parts.values(), config)
     for part in parts.values():
         for factor, other in (("A", "B"), ("B", "A")):
