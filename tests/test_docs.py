@@ -20,6 +20,7 @@ import pytest
 import s3lora
 from benchmarks import million
 from s3lora.adapter.formats import FORMATS
+from s3lora.adapter.loaders import LOADERS
 from s3lora.choose.select import Plan
 from s3lora.evaluate import results
 from s3lora.measure.against import Against, Mark, Standing
@@ -29,7 +30,6 @@ from s3lora.measure.scan import ModuleScan
 from s3lora.repair.results import Constraint, ModuleAttribution, Repair, RepairTrial
 from s3lora.report.documents import ScanDocument
 from s3lora.report.schemas import DOCUMENTS
-from s3lora.rewrite.loaders import LOADERS
 from s3lora.rewrite.modes import MODES
 from s3lora.rewrite.provenance import Provenance
 from s3lora.rewrite.repair_record import RepairFields, RepairProvenance

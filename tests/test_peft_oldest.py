@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from s3lora.rewrite.loaders.peft import FIRST_PEFT
+from s3lora.adapter.loaders.peft import FIRST_PEFT
 from tests.planning import prune_to
 from tests.support import make_adapter
 

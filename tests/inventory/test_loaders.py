@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from s3lora.adapter.inventory.files import list_files
-from s3lora.adapter.inventory.loaders import RULES, choices
+from s3lora.adapter.inventory.loaders import choices
 from s3lora.adapter.inventory.model import LoaderChoice
+from s3lora.adapter.loaders import LOADERS
 from s3lora.adapter.open import open_adapter
 from tests.support import make_adapter, shared, write_safetensors
 
@@ -112,8 +113,8 @@ def test_peft_itself_takes_what_is_said(folder: Path, names: tuple[str, ...], mo
         tensors = {key: np.full_like(array, i) for key, array in first.items()}
         write = save_torch if name.endswith((".bin", ".pt")) else write_safetensors
         write(folder / name, tensors)  # type: ignore[operator]
-    said = next(rule for rule in RULES if rule.loader == "peft").takes
-    from s3lora.adapter.inventory.loaders import LoaderView
+    said = LOADERS["peft"].takes
+    from s3lora.adapter.loaders.folder import LoaderView
 
     chosen, _ = said(LoaderView(tuple(sorted(names)), {"peft_type": "LORA"}, "peft"))
     try:

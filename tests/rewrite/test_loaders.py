@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from s3lora import UnsupportedAdapterError, open_adapter, prune, read_provenance, scan
-from s3lora.rewrite.loaders import LOADERS
+from s3lora.adapter.loaders import LOADERS
 from tests.planning import PREFIX, config_of, plan_of, prune_to, tensors_of
 from tests.support import make_adapter
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from s3lora import UnsupportedAdapterError, read_provenance, scan
-from s3lora.rewrite.loaders import LOADERS
+from s3lora.adapter.loaders import LOADERS
 from tests.adapter.test_write import beside
 from tests.planning import PREFIX, config_of, dense, tensors_of
 from tests.rewrite.repairing import Q0, SHAPES, repair_to

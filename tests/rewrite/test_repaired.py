@@ -23,9 +23,9 @@ from s3lora import (
     restore,
     scan,
 )
+from s3lora.adapter.loaders import LOADERS
 from s3lora.adapter.peft_config import alpha_of
 from s3lora.rewrite.factors import NO_FACTORS, NewFactor, NewFactors
-from s3lora.rewrite.loaders import LOADERS
 from s3lora.rewrite.repair_record import RepairFields
 from s3lora.rewrite.repaired import repaired, write_repaired
 from tests.adapter.test_write import beside, listing, sharded

@@ -24,6 +24,7 @@ from s3lora.errors import S3LoRAError, UsageError
 INTERRUPTED = 130
 COMMANDS = {
     "scan": "Score every module of an adapter.",
+    "check": "Will it load: on which base, and with which loaders?",
     "prune": "Write the adapter without its sharpest modules.",
     "repair": "Give back refusals that fine-tuning took, at a known price.",
     "restore": "Put pruned modules back from the original.",

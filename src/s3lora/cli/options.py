@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from s3lora.adapter.loaders import LOADERS, written
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.presets import PRESETS
@@ -68,6 +69,28 @@ class RankingName(click.Choice[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name with hyphens."""
         return super().convert(str(value).replace("_", "-"), param, ctx)
+
+
+class LoaderName(click.ParamType):
+    """The name of a loader that adapters are written for, or `NAME=VERSION`."""
+
+    name = "loader"
+
+    def get_metavar(self, param: click.Parameter, *args: Any) -> str:
+        """Return the names."""
+        return f"[{'|'.join(one.name for one in LOADERS.values() if one.writes)}][=VERSION]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text as it is, if it names one."""
+        try:
+            written(str(value))
+        except UsageError as error:
+            self.fail(f"{error.problem}; {error.fix}.", param, ctx)
+        return str(value)
+
+
+loader_option = click.option("--loader", type=LoaderName(), default="peft", show_default=True,
+                             help="Loader to write for.")  # fmt: skip
 
 
 def all_options(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:

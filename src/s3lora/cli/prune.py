@@ -14,6 +14,7 @@ from s3lora.cli.options import (
     adapter_option,
     chooses,
     format_option,
+    loader_option,
     mode_options,
     mode_with,
     refuse_idle,
@@ -27,7 +28,6 @@ from s3lora.cli.pages import reported
 from s3lora.files import settle
 from s3lora.report.documents import prune_csv, scan_document, to_json
 from s3lora.rewrite.drop import PARTS
-from s3lora.rewrite.loaders import LOADERS
 from s3lora.rewrite.prune import prune, write_pruned
 
 
@@ -36,9 +36,7 @@ from s3lora.rewrite.prune import prune, write_pruned
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
 @adapter_option
 @mode_options
-@click.option(
-    "--loader", type=click.Choice(list(LOADERS)), default="peft", show_default=True, help="Loader to write for."
-)
+@loader_option
 @click.option("--bake-scaling", is_flag=True, help="Multiply the scaling into lora_B and write alpha = r.")
 @click.option(
     "--drop",

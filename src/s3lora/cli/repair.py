@@ -19,12 +19,11 @@ from s3lora.cli.measuring import (
     progress_bar,
     write_files,
 )
-from s3lora.cli.options import all_options, format_option
+from s3lora.cli.options import all_options, format_option, loader_option
 from s3lora.cli.output import complain, emit, show
 from s3lora.errors import UsageError, printable
 from s3lora.repair.methods.registry import METHODS
 from s3lora.repair.results import RepairLimits
-from s3lora.rewrite.loaders import LOADERS
 
 if TYPE_CHECKING:
     from s3lora.repair.data import RepairData
@@ -83,9 +82,7 @@ prompt_options = all_options(
     help="How far refusals of harmless prompts may rise above the base's.",
 )
 @click.option("--keep-rank", is_flag=True, help="Bring the rank back to what it was, and tell what that loses.")
-@click.option(
-    "--loader", type=click.Choice(list(LOADERS)), default="peft", show_default=True, help="Loader to write for."
-)
+@loader_option
 @click.option("--force", is_flag=True, help="Write even what was refuted, and replace an existing adapter folder.")
 @click.option("--report", metavar="FOLDER", help="Write what was found into this folder.")
 @click.option(

@@ -47,7 +47,7 @@ def sarif(audits: Sequence[Audit], baseline: Baseline | None = None) -> str:
     run: dict[str, Any] = {
         "tool": {"driver": _driver()},
         "invocations": [_invocation(audits)],
-        "originalUriBaseIds": _bases([*artifacts, *(one.place for one in audits), *(known.place for known in gone)]),
+        "originalUriBaseIds": bases_of([*artifacts, *(one.place for one in audits), *(known.place for known in gone)]),
         "artifacts": list(artifacts.values()),
         "results": [*results, *map(_absent, gone)],
     }
@@ -57,7 +57,7 @@ def sarif(audits: Sequence[Audit], baseline: Baseline | None = None) -> str:
     return to_json({"$schema": SCHEMA, "version": VERSION, "runs": [run]})
 
 
-def _text(text: str) -> dict[str, str]:
+def text_of(text: str) -> dict[str, str]:
     """Return a message of which no part is taken for a placeholder or a link (§ 3.11.5, 3.11.6)."""
     text = text.replace("{", "{{").replace("}", "}}")
     if "](" in text:
@@ -75,7 +75,7 @@ def _driver() -> dict[str, Any]:
     }
 
 
-def _bases(places: Sequence[Place]) -> dict[str, Any]:
+def bases_of(places: Sequence[Place]) -> dict[str, Any]:
     used = {_base(place) for place in places}
     return {name: {"description": {"text": text}} for name, text in _BASES.items() if name in used}
 
@@ -84,7 +84,7 @@ def _base(place: Place) -> str:
     return OUTSIDE if place.outside else INSIDE
 
 
-def _location(place: Place, index: int | None = None) -> dict[str, Any]:
+def location_of(place: Place, index: int | None = None) -> dict[str, Any]:
     artifact: dict[str, Any] = {"uri": place.uri, "uriBaseId": _base(place)}
     if index is not None:
         artifact["index"] = index
@@ -134,8 +134,8 @@ def _notification(kind: Descriptor, text: str, place: Place) -> dict[str, Any]:
     return {
         "descriptor": {"id": kind.id, "index": TROUBLES.index(kind)},
         "level": kind.level,
-        "message": _text(text),
-        "locations": [_location(place)],
+        "message": text_of(text),
+        "locations": [location_of(place)],
     }
 
 
@@ -143,7 +143,7 @@ def _results(one: Audit, indices: dict[Place, int], baseline: Baseline | None) -
     if one.scan is None:
         return []
     if one.gate is None:
-        return [_summary(one.scan, _location(one.place, indices.get(one.place)))]
+        return [_summary(one.scan, location_of(one.place, indices.get(one.place)))]
     found = [_result(one, one.scan, verdict, indices) for verdict in one.verdicts if verdict.findings]
     found += [_suppressed(one, one.scan, allowed, indices) for allowed in one.allowed]
     if baseline is not None:
@@ -162,7 +162,7 @@ def _result(one: Audit, scan: Scan, verdict: GateVerdict, indices: dict[Place, i
         "ruleId": rule.id,
         "ruleIndex": _ALL_RULES.index(rule),
         "level": rule.level,
-        "message": _text(_message(scan, verdict, findings)),
+        "message": text_of(_message(scan, verdict, findings)),
         **_located(one.place, files, indices),
         "partialFingerprints": _fingerprints(fingerprint_of(one.place, verdict.gate, findings)),
         "properties": {"rule": str(verdict.gate), "counted": _counted(findings)},
@@ -179,7 +179,7 @@ def _suppressed(one: Audit, scan: Scan, allowed: Allowed, indices: dict[Place, i
         "ruleIndex": _ALL_RULES.index(rule),
         # GitHub does not look at suppressions: there it is a note, whatever the level of the rule.
         "level": "note",
-        "message": _text(f"{printable(scan.source.name, 80)}: {allowed}."),
+        "message": text_of(f"{printable(scan.source.name, 80)}: {allowed}."),
         **_located(one.place, _files(one, allowed.counted), indices),
         "partialFingerprints": _fingerprints(fingerprint),
         "suppressions": [{"kind": "external", **justification}],
@@ -201,15 +201,15 @@ def _files(one: Audit, names: Sequence[str]) -> tuple[str, ...]:
 def _located(weights: Place, files: Sequence[str], indices: dict[Place, int]) -> dict[str, Any]:
     """Return where a result is: in the weights, or in files of their folder."""
     if not files:
-        return {"locations": [_location(weights, indices.get(weights))]}
+        return {"locations": [location_of(weights, indices.get(weights))]}
     places = [weights.beside(name) for name in files[:MAX_LOCATIONS]]
     found: dict[str, Any] = {
-        "analysisTarget": _location(weights, indices.get(weights))["physicalLocation"]["artifactLocation"],
-        "locations": [_location(places[0], indices.get(places[0]))],
+        "analysisTarget": location_of(weights, indices.get(weights))["physicalLocation"]["artifactLocation"],
+        "locations": [location_of(places[0], indices.get(places[0]))],
     }
     if places[1:]:
         found["relatedLocations"] = [
-            {"id": i, **_location(place, indices.get(place)), "message": _text(printable(name, 200))}
+            {"id": i, **location_of(place, indices.get(place)), "message": text_of(printable(name, 200))}
             for i, (place, name) in enumerate(zip(places[1:], files[1:], strict=False), 1)
         ]
     return found
@@ -249,7 +249,7 @@ def _summary(scan: Scan, location: dict[str, Any]) -> dict[str, Any]:
         "ruleIndex": _ALL_RULES.index(SUMMARY),
         "kind": "informational",
         "level": "none",
-        "message": _text(f"{printable(scan.source.name, 80)}: {len(scan.modules)} modules measured.{most}"),
+        "message": text_of(f"{printable(scan.source.name, 80)}: {len(scan.modules)} modules measured.{most}"),
         "locations": [location],
     }
 
@@ -262,7 +262,7 @@ def _absent(known: Known) -> dict[str, Any]:
         result |= {"ruleIndex": _ALL_RULES.index(rule), "level": rule.level}
     return result | {
         "message": {"text": printable(known.message, 2000)},
-        "locations": [_location(known.place)],
+        "locations": [location_of(known.place)],
         "partialFingerprints": dict(known.fingerprints),
         "properties": {"rule": known.rule, "counted": [{"name": name} for name in known.modules]},
         "baselineState": "absent",

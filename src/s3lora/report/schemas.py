@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from s3lora.compat.results import Check
 from s3lora.evaluate.judges.checking import JudgeCheck
 from s3lora.evaluate.results import Evaluation, Sweep, Tuning
 from s3lora.fleet.populations.reference import Facts
@@ -24,6 +25,7 @@ DOCUMENTS: dict[str, Any] = {
     "scan": ScanDocument,
     "prune": Provenance,
     "restore": Restoration,
+    "check": Check,
     "compare": Comparison,
     "compose": Composition,
     "fleet": Summary,

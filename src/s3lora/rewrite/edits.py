@@ -11,11 +11,11 @@ import numpy as np
 
 from s3lora.adapter import peft_config
 from s3lora.adapter.factors import Factor
+from s3lora.adapter.loaders import Loader
 from s3lora.adapter.model import LoraModule
 from s3lora.adapter.safetensors_write import Change, Edit
 from s3lora.adapter.tensor import Array
 from s3lora.errors import OutputError, UnsupportedAdapterError
-from s3lora.rewrite.loaders import Loader
 from s3lora.rewrite.modes import Mode, Side
 
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import msgspec
 
 from s3lora.adapter import peft_config
+from s3lora.adapter.loaders import Loader, written
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.write import Rewrite, Written
 from s3lora.choose.select import Plan
@@ -21,7 +22,6 @@ from s3lora.rewrite.code import code_notes, without_code
 from s3lora.rewrite.drop import DropPart, drop_notes, dropped_of, without
 from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, refuse_dora, refuse_fixed
 from s3lora.rewrite.header import header_without
-from s3lora.rewrite.loaders import Loader, loader_of
 from s3lora.rewrite.modes import Mode, Remove, Zero
 from s3lora.rewrite.names import plain_names
 from s3lora.rewrite.provenance import Provenance, write_recorded
@@ -89,7 +89,7 @@ def prune(
             than `Remove`, LoHa, LoKr or VeRA in `Clip`, or an adapter the loader rejects.
         UsageError: there is no such loader or part to drop, or nothing to bake into.
     """
-    rules = loader_of(loader)
+    rules = written(loader)
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
     names = tuple(tensor.name for tensor in dropped)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from s3lora.adapter.digest import FileDigest, Source
+from s3lora.adapter.loaders import loader_of
 from s3lora.errors import UsageError, printable
 from s3lora.measure.scan import Tool
-from s3lora.rewrite.loaders import loader_of
 
 #: Of `s3lora.json` in the folder of a repaired adapter.
 REPAIR_VERSION = 1

@@ -13,6 +13,7 @@ from typing import Any
 
 from s3lora.adapter import peft_config
 from s3lora.adapter.digest import source_of
+from s3lora.adapter.loaders import Loader, written
 from s3lora.adapter.model import Adapter, Factor, LoraModule
 from s3lora.adapter.tensor import ArrayTensor, as_stored
 from s3lora.adapter.write import Rewrite, Written
@@ -20,7 +21,6 @@ from s3lora.errors import OutputError, SelectionError, UnsupportedAdapterError, 
 from s3lora.rewrite.code import code_notes, without_code
 from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, refuse_dora
 from s3lora.rewrite.factors import NewFactor, NewFactors
-from s3lora.rewrite.loaders import Loader, loader_of
 from s3lora.rewrite.names import plain_names
 from s3lora.rewrite.provenance import write_recorded
 from s3lora.rewrite.repair_record import RepairedModule, RepairFields, RepairProvenance
@@ -69,7 +69,7 @@ def repaired(adapter: Adapter, factors: NewFactors, *, loader: str = "peft", bak
             loader rejects, or another rank where it cannot be written.
         UsageError: there is no such loader, factors that do not fit the module, or nothing to bake into.
     """
-    rules = loader_of(loader)
+    rules = written(loader)
     if factors.modules or bake:
         peft_config.refuse_changed_base(adapter)
     chosen = _chosen(adapter, factors)

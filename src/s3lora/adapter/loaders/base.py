@@ -1,0 +1,240 @@
+"""What a loader is: which files it takes, which adapters it rejects or misreads, and how it computes their scaling."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from s3lora.adapter.formats.wrappers import unwrapped
+from s3lora.adapter.loaders.folder import LoaderView, Taken, of_peft, peft_files
+from s3lora.adapter.loaders.problems import BAKE, Effect, Problem, Problems, no_problems
+from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.peft_config import has_patterns, parameters_of
+from s3lora.errors import UnsupportedAdapterError, UsageError, printable
+
+_OF_EXPERTS = "shares its tensors with experts that stay"
+_OF_VERA = "shares its projections, whose size PEFT takes from all layers"
+_OF_ALL = "shares a factor with other experts"
+_OF_PARTS = "is one of several in one projection, which loaders read together"
+#: A greater relative difference of scalings is more than another way of rounding.
+TOLERANCE = 1e-9
+
+
+def none_needed(adapter: Adapter, removed: set[str]) -> dict[str, str]:
+    """Return nothing: the loader misses no module."""
+    return {}
+
+
+def nothing_to_know(before: int, after: int) -> None:
+    """Return None: the loader takes every rank as it comes."""
+
+
+def no_notes(adapter: Adapter) -> Iterator[str]:
+    """Yield nothing."""
+    yield from ()
+
+
+def alpha_over_r(adapter: Adapter, module: LoraModule) -> float | None:
+    """Return `lora_alpha / r` of the configuration, whatever patterns and `use_rslora` say; None where it is none."""
+    return _quotient(adapter, (adapter.config or {}).get("r"))
+
+
+def alpha_over_tensor(adapter: Adapter, module: LoraModule) -> float | None:
+    """Return `lora_alpha` of the configuration by the rank of the tensors."""
+    return _quotient(adapter, module.rank)
+
+
+def as_trained(adapter: Adapter, module: LoraModule) -> float | None:
+    """Return the scaling that the module has by the rules of PEFT."""
+    return module.scaling.value
+
+
+def _quotient(adapter: Adapter, rank: object) -> float | None:
+    alpha = (adapter.config or {}).get("lora_alpha", 8)
+    given = (alpha, rank)
+    if any(isinstance(value, bool) or not isinstance(value, int | float) or not value for value in given):
+        return None
+    return float(alpha) / float(rank)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """The rules of one loader.
+
+    Parameters:
+        name: as `--loader` has it.
+        problems: yields why it would reject or misread an adapter, pruned or not.
+        needed: returns which of the removed paths it must still find, with the reason, said of "it".
+        scaling: returns the scaling that it computes for a module, None where it can compute none; that of the oldest
+            releases that are in use.
+        reads_patterns: the version from which on it scales each module as PEFT does; "0" for every version.
+        divides_by_tensor: whether it divides `lora_alpha` by the rank of each tensor, whatever `r` says.
+        on_exclusion: what a user must know where `exclude_modules` names removed modules.
+        one_rank: whether it fails where modules have several ranks.
+        rank_note: returns what a user must know where the largest rank changes, given it before and after.
+        reads: whether it is meant for such a folder.
+        takes: which files it takes of it.
+        seen: the versions that were run or read, the newest last.
+        how: how they were seen.
+        notes: yields what a user should know where it loads the adapter as it was trained.
+        missing: what comes of modules that the base model has not, and what it does, said of the loader.
+        renamed: the same of modules that the base calls otherwise; None where it is the same.
+        by_layer: whether it goes by layer and projection, whatever stands before them in a name.
+        tied_head: what comes of an update of an output layer that is tied to the embeddings; None where it loads.
+        writes: whether `prune` can write for it.
+        strict: whether `prune` refuses what it would reject or misread.
+        version: the version that is meant; None for any.
+    """
+
+    name: str
+    problems: Problems = no_problems
+    needed: Callable[[Adapter, set[str]], dict[str, str]] = none_needed
+    scaling: Callable[[Adapter, LoraModule], float | None] = alpha_over_r
+    reads_patterns: str | None = None
+    divides_by_tensor: bool = False
+    on_exclusion: str | None = None
+    one_rank: bool = False
+    rank_note: Callable[[int, int], str | None] = nothing_to_know
+    reads: Callable[[LoaderView], bool] = of_peft
+    takes: Callable[[LoaderView], Taken] = peft_files
+    seen: tuple[str, ...] = ()
+    how: str = "read in its source"
+    notes: Callable[[Adapter], Iterator[str]] = no_notes
+    missing: tuple[Effect, str] = ("other", "leaves them out")
+    renamed: tuple[Effect, str] | None = None
+    by_layer: bool = False
+    tied_head: tuple[Effect, str] | None = None
+    writes: bool = True
+    strict: bool = True
+    version: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """Return the name, with the version where one is meant."""
+        return self.name if self.version is None else f"{self.name}={self.version}"
+
+    def at(self, version: str) -> Loader:
+        """Return the loader of one version; raise UsageError if it is none."""
+        if not version or len(version) > 40 or not version[0].isdigit() or not version.isascii():
+            raise UsageError(f"{printable(version, 40)!r} is no version", fix=f"write for example {self.name}=0.33.0")
+        return replace(self, version=version)
+
+    def check(self, adapter: Adapter, *, bake: bool) -> None:
+        """Raise UnsupportedAdapterError if the loader would reject or misread this adapter, pruned or not."""
+        for problem in self.all_problems(adapter, bake=bake) if self.strict else ():
+            if problem.told == "check":
+                continue
+            cannot = "is not known to load" if problem.effect == "unknown" else "cannot load"
+            what = f"{self.shown} {cannot} this adapter: it {problem.what}"
+            raise UnsupportedAdapterError(what, file=adapter.name, fix=problem.fix)
+
+    def all_problems(self, adapter: Adapter, *, bake: bool = False) -> Iterator[Problem]:
+        """Yield the problems that this version has, that of the scaling last; `bake` writes it into lora_B."""
+        for problem in self.problems(adapter):
+            if problem.holds(self.version):
+                yield problem
+        if not bake and (problem := self.misscaled(adapter)) is not None:
+            yield problem
+
+    def scaling_of(self, adapter: Adapter, module: LoraModule) -> float | None:
+        """Return the scaling that this version computes for a module; None where it can compute none."""
+        since = Problem("", "", before=self.reads_patterns)
+        modern = self.reads_patterns is not None and not since.holds(self.version or self.reads_patterns)
+        return as_trained(adapter, module) if modern else self.scaling(adapter, module)
+
+    def misscaled(self, adapter: Adapter) -> Problem | None:
+        """Return the problem that modules get another scaling, None where all get theirs in every version meant."""
+        if adapter.format != "peft" or adapter.config is None or self.reads_patterns == "0":
+            return None
+        since = Problem("", "", before=self.reads_patterns)
+        if not since.holds(self.version):
+            return None
+        wrong = [
+            (module, found)
+            for module in adapter.modules
+            if not _same(found := self.scaling(adapter, module), module.scaling.value)
+        ]
+        if not wrong:
+            return None
+        module, found = wrong[0]
+        told = "none" if found is None else f"{found:.4g}"
+        releases = "" if self.reads_patterns is None else " in releases before " + self.reads_patterns
+        patterns = "`use_rslora`" if adapter.config.get("use_rslora") else "patterns"
+        why = patterns if has_patterns(adapter.config) else "an `r` that is not the rank of its tensors"
+        return Problem(
+            f"scales modules by {why}, which the loader does not read{releases}: {printable(module.path, 120)} "
+            f"would get {told} instead of {module.scaling.value:.4g}",
+            "add --bake-scaling",
+            "other",
+            tuple(one.path for one, _ in wrong),
+            before=self.reads_patterns,
+            command=BAKE,
+        )
+
+    def kept_as_zeros(self, adapter: Adapter, removed: set[str]) -> dict[str, str]:
+        """Return which of the `removed` paths must stay as zero tensors, with the reason (said of "it").
+
+        Experts that share tensors, or that a loader stacks into one, can only leave together; a base layer's tensor
+        that was saved under the wrapped module's name is found only while the module is wrapped; some formats'
+        loaders read every module; and this loader may need more.
+        """
+        zeros: dict[str, str] = {}
+        if not adapter.removable:
+            zeros.update((path, f"is needed by loaders of {adapter.format}, which read them all") for path in removed)
+        zeros.update(_sharing(adapter, removed))
+        zeros.update(_shared(adapter, removed))
+        zeros.update(
+            (path, "is an expert that newer loaders stack with those that stay") for path in _stacked(adapter, removed)
+        )
+        wrapped = {unwrapped(name.rpartition(".base_layer.")[0])[0] for name in adapter.other_tensors}
+        zeros.update((path, "holds a tensor of its base layer, which would be lost") for path in removed & wrapped)
+        zeros.update((path, "is one of several parameters of its layer") for path in removed & _among_others(adapter))
+        return zeros | self.needed(adapter, removed - zeros.keys())
+
+
+def _same(one: float | None, other: float) -> bool:
+    return one is not None and math.isclose(one, other, rel_tol=TOLERANCE)
+
+
+def _sharing(adapter: Adapter, removed: set[str]) -> dict[str, str]:
+    """Return the removed modules that have a factor in common with others, with the reason."""
+    return {
+        module.path: _OF_VERA if module.form == "VeRA" else _OF_ALL
+        for module in adapter.modules
+        if module.path in removed and any(part.shared for part in module.parts)
+    }
+
+
+def _shared(adapter: Adapter, removed: set[str]) -> dict[str, str]:
+    """Return the removed modules whose group stays in part, with the reason."""
+    groups: dict[str, list[LoraModule]] = defaultdict(list)
+    for module in adapter.modules:
+        if module.group is not None:
+            groups[module.group].append(module)
+    found = {}
+    for modules in groups.values():
+        if not removed.issuperset(module.path for module in modules):
+            for module in modules:
+                if module.path in removed:
+                    fused = module.expert is not None
+                    found[module.path] = _OF_EXPERTS if fused else _OF_PARTS
+    return found
+
+
+def _stacked(adapter: Adapter, removed: set[str]) -> set[str]:
+    """Return the removed experts with tensors of their own, unless all of the adapter's experts go.
+
+    From transformers 5 on, PEFT stacks them into one parameter: it fails if one expert is missing, and cannot leave
+    one layer out, since its configuration names the stacked parameter of all layers.
+    """
+    experts = {module.path for module in adapter.modules if module.expert is not None and module.group is None}
+    by_name = isinstance((adapter.config or {}).get("target_modules"), list)
+    return set() if by_name and experts <= removed else experts & removed
+
+
+def _among_others(adapter: Adapter) -> set[str]:
+    """Return the parameters of layers of which `target_parameters` names several: which is which, nothing tells."""
+    config = adapter.config or {}
+    return {module.path for module in adapter.modules if len(parameters_of(module, config)) > 1}

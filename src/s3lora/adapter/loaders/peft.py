@@ -1,0 +1,129 @@
+"""PEFT 0.14 to 0.21: reads all that s3lora opens in its format, and builds modules by the configuration.
+
+Seen by running 0.13.2, 0.14.0 and 0.21.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from s3lora.adapter.formats.patterns import Pattern
+from s3lora.adapter.formats.peft_notes import changed_base, replicates
+from s3lora.adapter.inventory.model import Unapplied
+from s3lora.adapter.loaders.base import Loader, as_trained
+from s3lora.adapter.loaders.problems import PLAIN, Effect, Problem, others_of, some, wrapped
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.peft_config import has_patterns, parameters_of, place_of
+
+#: First release of PEFT that reads `exclude_modules`.
+FIRST_PEFT = "0.14.0"
+#: Fields that came with a release or after it; a release before 0.14 stops at a field that it does not know.
+FIELDS = ("exclude_modules", "eva_config", "lora_bias", "corda_config", "trainable_token_indices", "target_parameters")
+#: Fields whose meaning is lost on an older release, with the first that reads them.
+READ_SINCE = {"target_parameters": "0.17.0", "alora_invocation_tokens": "0.18.0"}
+#: Kinds of modules that are not applied → what comes of them.
+_EFFECTS: Mapping[str, Effect] = {"empty": "fails", "slice": "fails", "not known": "unknown"}
+
+
+def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
+    """Yield what PEFT rejects or does not apply; `bare` tells that keys without its prefix are applied."""
+    config = adapter.config
+    if adapter.format != "peft" or config is None or "peft_type" not in config:
+        what = "is no PEFT adapter with an adapter_config.json"
+        yield Problem(what, "convert it to PEFT's format first", command=PLAIN)
+        return
+    for one in adapter.inventory.unapplied:
+        if (one.dead or one.kind == "not known") and not (
+            bare and one.kind == "prefix" and _lacks_prefix(adapter, one)
+        ):
+            yield unapplied(one)
+    if unknown := [field for field in FIELDS if field in config]:
+        what = f"has {some(unknown)} in its configuration, and stops at a field that it does not know"
+        yield Problem(what, f"use PEFT {FIRST_PEFT} or newer", before=FIRST_PEFT)
+    for field, since in READ_SINCE.items():
+        if config.get(field):
+            yield Problem(f"has `{field}`, which it does not read", f"use PEFT {since} or newer", "other", before=since)
+    yield from misranked(adapter)
+
+
+def _lacks_prefix(adapter: Adapter, one: Unapplied) -> bool:
+    """Return whether all that keeps modules from being applied is that their keys lack PEFT's prefix."""
+    paths = set(one.modules)
+    return not any(module.path in paths for module in adapter.modules if module.path in wrapped(adapter))
+
+
+def unapplied(one: Unapplied) -> Problem:
+    """Return the problem that modules are not applied."""
+    effect = _EFFECTS.get(one.kind, "other")
+    command = PLAIN if one.kind in ("prefix", "name") else None
+    return Problem(f"holds {some(one.modules)}: {one.cause}" if one.modules else one.cause, one.remedy, effect,
+                   one.modules, command=command)  # fmt: skip
+
+
+def misranked(adapter: Adapter) -> Iterator[Problem]:
+    """Yield a problem if modules have another rank than the configuration gives them: the shapes do not fit then."""
+    config: Mapping[str, Any] = adapter.config or {}
+    label = "adapter_config.json"
+    ranks = Pattern(config.get("rank_pattern"), "rank_pattern", label)
+    given = config.get("r", 8)
+    wrong = []
+    for module in adapter.modules:
+        path = next(iter(parameters_of(module, config)), place_of(module))
+        rank = ranks.find(path) or given
+        if rank != module.rank:
+            wrong.append((module, rank))
+    if wrong:
+        module, rank = wrong[0]
+        what = f"has modules of another rank than its configuration gives them: {some([module.path])} of rank "
+        paths = tuple(one.path for one, _ in wrong)
+        yield Problem(f"{what}{module.rank}, where it gives {rank}", "set `r` or `rank_pattern` right", modules=paths)
+
+
+def notes(adapter: Adapter) -> Iterator[str]:
+    """Yield what PEFT does with an adapter that it loads as it was trained."""
+    config = adapter.config or {}
+    changed = [tensor.name for tensor in others_of(adapter, "base weight")]
+    if changed:
+        yield f"replaces weights of the base model by {len(changed)} tensors of the file: {some(changed)}"
+    if (method := changed_base(config)) is not None:
+        yield f"takes a part out of the base weights first ({method}), so that the base must be the one of the training"
+    projections = {module.projection for module in adapter.modules}
+    if {"embed_tokens", "lm_head"} <= projections:
+        yield "merges wrongly where embeddings and output layer are tied (0.21.2: 1.8 to 2.7 times off)"
+    if replicates(config):
+        yield "merges layer_replication wrongly (0.21.2)"
+    if config.get("alora_invocation_tokens"):
+        yield "cannot merge an aLoRA"
+    yield from _hot_swap(adapter)
+    for one in adapter.inventory.unapplied:
+        if not one.dead and one.kind != "not known":
+            yield f"{one.cause} ({some(one.modules)})"
+
+
+def _hot_swap(adapter: Adapter) -> Iterator[str]:
+    config = adapter.config or {}
+    rest = {"head": "heads", "tokens": "trained tokens", "bias": "biases"}
+    found = sorted({rest[tensor.role] for tensor in others_of(adapter, "head", "tokens", "bias")})
+    if any(module.dora for module in adapter.modules):
+        found.append("DoRA")
+    if any(module.kind == "embedding" for module in adapter.modules):
+        found.append("embeddings")
+    if found:
+        yield f"cannot hot-swap it ({', '.join(found)})"
+    elif has_patterns(config) and (config.get("rank_pattern") or config.get("alpha_pattern")):
+        yield "hot-swaps it wrongly and says nothing (0.21.2, ranks or alphas by pattern)"
+
+
+LOADER = Loader(
+    "peft",
+    problems,
+    scaling=as_trained,
+    reads_patterns="0",
+    on_exclusion=f"excluded modules need PEFT {FIRST_PEFT} or newer to load",
+    seen=("0.13.2", FIRST_PEFT, "0.21.2"),
+    how="run",
+    notes=notes,
+    missing=("other", "goes on without them, with a warning"),
+    strict=False,  # writing an adapter mends what PEFT would not apply
+)

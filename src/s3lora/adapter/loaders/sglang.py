@@ -1,0 +1,181 @@
+"""SGLang 0.5.23: fuses projections while loading, and fails or drops updates where parts of them are missing.
+
+It goes by the number of the layer and the projection in a key, whatever stands before them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from s3lora.adapter.loaders.base import Loader, alpha_over_r
+from s3lora.adapter.loaders.folder import LoaderView, Taken
+from s3lora.adapter.loaders.problems import (
+    MERGE,
+    PAD,
+    SAVED_ALONG,
+    Problem,
+    activated,
+    changed_at_load,
+    default_names,
+    dora,
+    fused_experts,
+    lacking,
+    not_peft,
+    others_of,
+    replicated,
+    some,
+    trained_bias,
+)
+from s3lora.adapter.model import Adapter
+
+#: What SGLang leaves out of the files of torch.
+_SKIPS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
+#: Texts that it takes for `target_modules`.
+_ALL = ("all", "all-linear")
+#: Projections that become one: where some are missing, the update of the others is lost.
+FAMILIES = (
+    ("in_proj_q", "in_proj_k", "in_proj_v", "in_proj_z"),
+    ("in_proj_qkv", "in_proj_z"),
+    ("q_a_proj", "kv_a_proj_with_mqa"),
+)
+#: Of Mamba: `gate_proj` belongs to `x_proj` where a layer has it, and to `up_proj` elsewhere.
+MAMBA = ("gate_proj", "x_proj")
+_NEEDED = ("r", "lora_alpha", "target_modules")
+
+
+def takes(view: LoaderView) -> Taken:
+    """Follow the default loader of SGLang 0.5.23: all files of the first kind of which there is one."""
+    index = "model.safetensors.index.json" in view.names
+    for suffix in (".safetensors", ".bin", ".pt"):
+        found = [name for name in view.ending(suffix) if not name.startswith(".") and name not in _SKIPS]
+        if found:
+            several = len(found) > 1
+            note = f"takes every {suffix} file, the last of two tensors with one name" if several else ""
+            return tuple(found), "takes those that model.safetensors.index.json names" if index and several else note
+    return (), "finds no .safetensors, .bin or .pt file"
+
+
+def _problems(adapter: Adapter) -> Iterator[Problem]:
+    foreign = [*not_peft(adapter)]
+    yield from foreign or lacking(adapter, *_NEEDED)
+    if foreign:
+        return
+    yield from dora(adapter)
+    yield from trained_bias(adapter)
+    targets = (adapter.config or {}).get("target_modules")
+    if isinstance(targets, str) and targets not in _ALL:
+        what = "has a regular expression in target_modules, which it rejects"
+        yield Problem(what, "list the names in adapter_config.json")
+    yield from _ranks(adapter)
+    yield from _incomplete(adapter)
+    yield from _dropped(adapter)
+    if experts := fused_experts(adapter):
+        what = "holds the fused experts of `target_parameters`, of which nobody has seen what it makes"
+        yield Problem(what, "store each expert by itself", "unknown", experts)
+    yield from default_names(adapter, "which were not tried", "unknown")
+    yield from activated(adapter, "other")
+    yield from replicated(adapter, "other")
+    yield from changed_at_load(adapter)
+
+
+def _ranks(adapter: Adapter) -> Iterator[Problem]:
+    """Yield a problem unless every module has the rank `r`: it asserts that the shapes are of it."""
+    given = (adapter.config or {}).get("r")
+    if wrong := [module for module in adapter.modules if module.rank != given]:
+        what = f"has modules of another rank than r = {given}, and it stops at their shapes: {some([wrong[0].path])}"
+        fix = "pad lora_A and lora_B with zeros to one rank, which changes nothing"
+        yield Problem(what, fix, modules=tuple(module.path for module in wrong), command=PAD)
+
+
+def _layers(adapter: Adapter) -> list[dict[str, str]]:
+    """Return the paths of the modules of each parent by their last name."""
+    layers: dict[str, dict[str, str]] = defaultdict(dict)
+    for module in adapter.modules:
+        parent, _, name = module.path.rpartition(".")
+        layers[parent][name] = module.path
+    return list(layers.values())
+
+
+def _incomplete(adapter: Adapter) -> Iterator[Problem]:
+    """Yield the sets of projections of which parts are missing, so that it stops or drops the rest."""
+    stops: list[str] = []
+    lost: list[str] = []
+    for names in _layers(adapter):
+        if "q_proj" in names and "v_proj" not in names and "kv_a_proj_with_mqa" not in names:
+            stops.append(names["q_proj"])
+        if "q_proj" not in names:
+            lost += [names[name] for name in ("k_proj", "v_proj") if name in names]
+        if "up_proj" in names and "gate_proj" not in names:
+            lost.append(names["up_proj"])
+        if "x_proj" in names and "gate_proj" not in names:
+            lost.append(names["x_proj"])
+        for family in FAMILIES:
+            there = [name for name in family if name in names]
+            if there and len(there) < len(family) and not _of_another(family, names):
+                lost += [names[name] for name in there]
+    fix = "add the missing modules with lora_B = 0, which changes nothing"
+    if stops:
+        what = f"has a query projection without a value projection, at which it stops: {some(stops)}"
+        yield Problem(what, fix, modules=tuple(stops))
+    if lost:
+        what = f"lacks parts of projections that it fuses, and the others are dropped with no word: {some(lost)}"
+        yield Problem(what, fix, "other", tuple(lost))
+
+
+def _of_another(family: tuple[str, ...], names: dict[str, str]) -> bool:
+    """Return whether the parts belong to another family, which is complete: `in_proj_z` stands in two."""
+    there = {name for name in family if name in names}
+    return any(there < set(other) and names.keys() >= set(other) for other in FAMILIES if other != family) or (
+        there == {"in_proj_z"} and bool(names.keys() & {"in_proj_q", "in_proj_k", "in_proj_v", "in_proj_qkv"})
+    )
+
+
+def _dropped(adapter: Adapter) -> Iterator[Problem]:
+    """Yield what it never stores, and says nothing of."""
+    others = [tensor.name for tensor in others_of(adapter) if not tensor.name.endswith(SAVED_ALONG)]
+    if others:
+        what = f"holds {len(others)} tensors that it drops with no word ({some(others)})"
+        yield Problem(what, MERGE, "other")
+    targets = (adapter.config or {}).get("target_modules")
+    named = {str(name).rpartition(".")[2] for name in targets} if isinstance(targets, list) else set()
+    ends = ("embed_tokens", "lm_head")
+    if lost := [
+        one.path for one in adapter.modules if one.projection in ends and named and one.projection not in named
+    ]:
+        what = f"has {some(lost)}, which `target_modules` does not name, and it drops it with no word"
+        yield Problem(what, "name it in `target_modules`", "other", tuple(lost))
+
+
+def _needed(adapter: Adapter, removed: set[str]) -> dict[str, str]:
+    """Return v and gate where q and up stay, q where k or v stays, and the rest of every set that is fused."""
+    needed: list[str] = []
+    for names in _layers(adapter):
+        stay = {name for name, path in names.items() if path not in removed}
+        leave = names.keys() - stay
+        if "q_proj" in leave and stay & {"k_proj", "v_proj"}:
+            needed.append(names["q_proj"])
+            stay.add("q_proj")
+        if "v_proj" in leave and "q_proj" in stay:
+            needed.append(names["v_proj"])
+        mamba = "x_proj" in names
+        if "gate_proj" in leave and "up_proj" in stay and not mamba:
+            needed.append(names["gate_proj"])
+        for family in (*FAMILIES, *((MAMBA,) if mamba else ())):
+            if stay.intersection(family):
+                needed += [names[name] for name in family if name in leave]
+    return dict.fromkeys(needed, "is fused with its neighbours by SGLang")
+
+
+LOADER = Loader(
+    "sglang",
+    _problems,
+    _needed,
+    scaling=alpha_over_r,
+    one_rank=True,
+    takes=takes,
+    seen=("0.5.23",),
+    how="its own normalisation of names was run",
+    missing=("other", "drops them with no word"),
+    by_layer=True,
+)

@@ -1,0 +1,63 @@
+"""`s3lora check`."""
+
+from __future__ import annotations
+
+import click
+
+from s3lora.adapter.loaders import LOADERS
+from s3lora.cli.options import format_option
+from s3lora.cli.output import check_output, complain, emit, show
+from s3lora.compat.checking import check
+from s3lora.gate.places import place_of
+from s3lora.report.documents import to_json
+
+
+@click.command("check")
+@click.argument("path", metavar="PATH")
+@click.option(
+    "--base", metavar="BASE", help="The base model: its config.json, folder, weights, or name in the Hub's cache."
+)
+@click.option(
+    "--loader",
+    "loaders",
+    multiple=True,
+    metavar="NAME[=VERSION]",
+    help=f"Only these; repeatable: {', '.join(LOADERS)}  [default: those meant for such an adapter].",
+)
+@click.option(
+    "--fail-on",
+    multiple=True,
+    metavar="RULE",
+    help="Exit 1 if this holds: loader:NAME, loaders (any of them), or modules (not in the base, or of another shape).",
+)
+@format_option("json", "sarif")
+@click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
+def check_command(
+    path: str, base: str | None, loaders: tuple[str, ...], fail_on: tuple[str, ...], form: str, output: str | None
+) -> int:
+    """Say whether an adapter loads, on which base and with which loaders, and what mends it.
+
+    Each loader has a verdict – loads and means the same, loads and means something else, fails, or not known – with
+    the reason, the versions it was seen in, and the command that mends it. Nothing is loaded, fetched or built. Exit
+    status: 0 done, 1 a --fail-on rule holds, 2 an error, 3 nothing to check.
+
+    \b
+    s3lora check my-adapter
+    s3lora check my-adapter --base base-model
+    s3lora check my-adapter --loader vllm --loader sglang=0.5.23 --fail-on loader:vllm
+    """
+    check_output(output)
+    made = check(path, base, loaders, fail_on)
+    if form == "json":
+        emit(to_json(made), output)
+    elif form == "sarif":
+        from s3lora.report.check_sarif import check_sarif
+
+        emit(check_sarif(made, place_of(path, made.source.files[0].name if made.source.files else None)), output)
+    else:
+        from s3lora.report.check_text import check_text
+
+        show(check_text(made, path), output)
+    for found in made.findings:
+        complain(f"{path}: finding: {found.message}", 1)
+    return int(bool(made.findings))

@@ -1,0 +1,1 @@
+"""Will it load: an adapter against its base model, and against what each loader does."""

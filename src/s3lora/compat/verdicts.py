@@ -1,0 +1,124 @@
+"""What one loader does with an adapter: its own rules, the files it takes, and what the base model has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from s3lora.adapter.inventory.model import LoaderChoice
+from s3lora.adapter.loaders import Loader
+from s3lora.adapter.loaders.problems import Problem, some
+from s3lora.adapter.model import Adapter
+from s3lora.base.model import BaseModel
+from s3lora.base.names import tail_of
+from s3lora.compat.results import LoaderReason, LoaderVerdict, ModuleCheck, Verdict
+from s3lora.errors import printable
+
+_GRAVITY: tuple[Verdict, ...] = ("same", "unknown", "other", "fails")
+
+
+def verdict_of(
+    loader: Loader,
+    adapter: Adapter,
+    modules: Sequence[ModuleCheck],
+    base: BaseModel | None,
+    choice: LoaderChoice | None,
+) -> LoaderVerdict:
+    """Return what a loader does; of the newest version that was seen, unless the loader is of another."""
+    meant = loader if loader.version is not None or not loader.seen else loader.at(loader.seen[-1])
+    problems = [*_files(choice), *told(meant, adapter)]
+    problems += [*_names(loader, modules), *_shapes(modules), *_tied(loader, adapter, base)]
+    reasons = tuple(
+        LoaderReason(effect=one.effect, what=one.what, fix=one.fix, modules=one.modules, command=one.command)
+        for one in problems
+    )
+    verdict = max(("same", *(one.effect for one in problems)), key=_GRAVITY.index)  # type: ignore[type-var]
+    return LoaderVerdict(
+        loader=loader.name,
+        version=loader.version,
+        verdict=verdict,
+        reasons=reasons,
+        notes=tuple(dict.fromkeys((*_notes(loader, adapter, base), *_older(loader, meant, adapter), *_unseen(loader)))),
+        seen=loader.seen,
+        how=loader.how,
+    )
+
+
+def told(loader: Loader, adapter: Adapter) -> list[Problem]:
+    """Return the problems that a loader has of its own."""
+    return [problem for problem in loader.all_problems(adapter) if problem.told != "prune"]
+
+
+def _files(choice: LoaderChoice | None) -> Iterator[Problem]:
+    """Yield what is wrong with the files that the loader takes of the folder."""
+    if choice is None:
+        return
+    if not choice.files:
+        yield Problem(f"lies in files that it does not take: it {choice.note}", "name its weights as the loader does")
+    elif not choice.measured:
+        taken = some([*choice.files])
+        yield Problem(f"lies in a folder of which it takes {taken}, which is not what was read here",
+                      "keep one file of weights in the folder", "other")  # fmt: skip
+
+
+def _names(loader: Loader, modules: Sequence[ModuleCheck]) -> Iterator[Problem]:
+    """Yield what comes of modules that the base has not, or calls otherwise."""
+    effect, does = loader.missing
+    if missing := [one.path for one in modules if one.standing == "missing"]:
+        what = f"has {len(missing)} modules that the base has not ({some(missing)}), and the loader {does}"
+        yield Problem(what, "give the base that it was trained on, or take these modules out", effect, tuple(missing))
+    renamed = [one for one in modules if one.standing == "renamed"]
+    if loader.by_layer:
+        renamed = [one for one in renamed if tail_of(one.path) != tail_of(one.base_path or "")]
+    if renamed:
+        effect, does = loader.renamed or loader.missing
+        one = renamed[0]
+        what = (
+            f"has {len(renamed)} modules that the base calls otherwise ({printable(one.path, 120)} is "
+            f"{printable(one.base_path or '', 120)}), and the loader {does}"
+        )
+        yield Problem(what, "rename the keys as the check tells", effect, tuple(one.path for one in renamed))
+
+
+def _shapes(modules: Sequence[ModuleCheck]) -> Iterator[Problem]:
+    """Yield the modules whose shapes are not those of the base, at which every loader stops."""
+    if wrong := [one for one in modules if one.fits is False]:
+        one = wrong[0]
+        m, n = one.base_shape or (0, 0)
+        told = f"{printable(one.path, 120)} is {one.shape[0]} × {one.shape[1]}, its weight {m} × {n}"
+        note = f": {one.note}" if one.note else ""
+        what = f"has {len(wrong)} modules whose shape is not that of the base ({told}{note})"
+        yield Problem(what, "give the base that it was trained on", modules=tuple(one.path for one in wrong))
+
+
+def _tied(loader: Loader, adapter: Adapter, base: BaseModel | None) -> Iterator[Problem]:
+    """Yield what comes of an update of an output layer that is tied to the embeddings."""
+    heads = [module.path for module in adapter.modules if module.projection == "lm_head"]
+    if base is not None and base.tied and heads and loader.tied_head is not None:
+        effect, does = loader.tied_head
+        what = f"has an update of {some(heads)}, which is tied to the embeddings in the base, and the loader {does}"
+        yield Problem(what, "leave lm_head out of the training, or untie the base", effect, tuple(heads))
+
+
+def _notes(loader: Loader, adapter: Adapter, base: BaseModel | None) -> Iterator[str]:
+    apart = base is not None and base.tied is False
+    for note in loader.notes(adapter):
+        if not (apart and "tied" in note):
+            yield note
+
+
+def _older(loader: Loader, meant: Loader, adapter: Adapter) -> Iterator[str]:
+    """Yield what releases before the one that is meant make of the adapter, where it is something else."""
+    if loader.version is not None:
+        return
+    now = {problem.what for problem in told(meant, adapter)}
+    for problem in told(loader, adapter):
+        if problem.what not in now and problem.before is not None:
+            outcome = {"fails": "stops", "other": "loads another update", "unknown": "was not seen"}[problem.effect]
+            yield f"before {problem.before} it {outcome}: the adapter {problem.what}"
+
+
+def _unseen(loader: Loader) -> Iterator[str]:
+    """Yield that the version that is asked about was not seen."""
+    if loader.version is None or loader.version in loader.seen or not loader.seen:
+        return
+    yield f"{loader.version} was not run: what is told of versions was seen in {', '.join(loader.seen)}"
