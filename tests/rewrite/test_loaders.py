@@ -98,19 +98,22 @@ BIAS = {f"{Q0}.lora_B.bias": np.ones(8, np.float32)}
     [
         ({}, {}, ""),
         ({"use_rslora": True}, {}, "vllm sglang llamacpp"),
-        ({"rank_pattern": {"q_proj": 2}}, {}, "vllm sglang llamacpp"),
+        # Which says the same to llama.cpp, for it divides by the rank of the tensors.
+        ({"r": 4, "rank_pattern": {"_proj": 2, "q_proj": 2, "v_proj": 2}}, {}, "vllm sglang"),
+        ({"rank_pattern": {"q_proj": 2}}, {}, ""),
         ({"alpha_pattern": {"q_proj": 2}}, {}, "vllm sglang llamacpp"),
         ({"target_modules": ".*q_proj"}, {}, "sglang"),
         ({"use_dora": True}, MAGNITUDE, "vllm sglang llamacpp"),
         ({"lora_bias": True}, BIAS, "vllm sglang llamacpp"),
         ({"bias": "all"}, {}, "vllm sglang"),
-        ({"modules_to_save": ["score"]}, HEAD, "vllm llamacpp"),
+        ({"modules_to_save": ["score"]}, HEAD, "vllm sglang llamacpp"),
         ({"base_model_name_or_path": None}, {}, "llamacpp"),
     ],
 )
-@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("loader", [name for name, one in LOADERS.items() if one.writes])
 def test_adapters_a_loader_rejects(tmp_path: Path, config, heads, rejecting: str, loader):
-    source = make_adapter(tmp_path / "a", {Q0: SHAPE, Q1: SHAPE}, config=config, heads=heads)
+    paths = (Q0, Q1, *(path.replace("q_proj", "v_proj") for path in (Q0, Q1)))
+    source = make_adapter(tmp_path / "a", dict.fromkeys(paths, SHAPE), config=config, heads=heads)
     with open_adapter(source) as adapter:
         plan = plan_of(scan(adapter), [Q0])
         if loader not in rejecting.split():

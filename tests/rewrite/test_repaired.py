@@ -48,7 +48,7 @@ def test_what_is_written_is_what_was_made(tmp_path: Path, ranks, dtype: str):
             assert module.A.array().dtype == dtype_of(dtype)
 
 
-@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("loader", [name for name, one in LOADERS.items() if one.writes])
 def test_nothing_to_change_is_the_identity(tmp_path: Path, loader: str):
     source = make_adapter(tmp_path / "a", SHAPES, dtype="bfloat16")
     with open_adapter(source) as adapter:

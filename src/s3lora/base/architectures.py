@@ -1,6 +1,6 @@
 """`model_type` of a configuration → the modules of the model, as transformers 5 names them.
 
-Each rule is a function of the configuration that returns a `Layout`. They were held against the models of transformers
+Each rule is a function of the configuration that returns a `ArchitectureLayout`. They were held against the models of transformers
 5.24 with configurations of odd sizes. What is not in the table is not guessed.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from s3lora.base.rules import Layout
+from s3lora.base.rules import ArchitectureLayout
 from s3lora.base.sizes import layers_of
 
 Config = Mapping[str, Any]
@@ -24,21 +24,21 @@ _FUSED = {"mlp.gate": "e h", "=mlp.experts.gate_up_proj": "2*g h", "=mlp.experts
 _TEXT = {"model.embed_tokens": "~v h", "lm_head": "v h"}
 
 
-def _gated(config: Config) -> Layout:
-    return Layout("model.layers.{i}", {**_ATTENTION, **_GATED}, _TEXT, layers_of(config))
+def _gated(config: Config) -> ArchitectureLayout:
+    return ArchitectureLayout("model.layers.{i}", {**_ATTENTION, **_GATED}, _TEXT, layers_of(config))
 
 
-def _mixtral(config: Config) -> Layout:
-    return Layout("model.layers.{i}", {**_ATTENTION, **_FUSED}, _TEXT, layers_of(config))
+def _mixtral(config: Config) -> ArchitectureLayout:
+    return ArchitectureLayout("model.layers.{i}", {**_ATTENTION, **_FUSED}, _TEXT, layers_of(config))
 
 
-def _phimoe(config: Config) -> Layout:
+def _phimoe(config: Config) -> ArchitectureLayout:
     experts = {"mlp.router": "e h", **_FUSED}
     del experts["mlp.gate"]
-    return Layout("model.layers.{i}", {**_ATTENTION, **experts}, _TEXT, layers_of(config))
+    return ArchitectureLayout("model.layers.{i}", {**_ATTENTION, **experts}, _TEXT, layers_of(config))
 
 
-def _sparse(config: Config, shared: Mapping[str, str]) -> Layout:
+def _sparse(config: Config, shared: Mapping[str, str]) -> ArchitectureLayout:
     """Return layers of experts, but for those that the configuration makes dense."""
     count = layers_of(config)
     step = config.get("decoder_sparse_step", 1)
@@ -47,7 +47,7 @@ def _sparse(config: Config, shared: Mapping[str, str]) -> Layout:
     sparse = frozenset(i for i in range(count) if i not in plain and (not regular or (i + 1) % step == 0))
     dense = frozenset(range(count)) - sparse
     only = {**dict.fromkeys((*_FUSED, *shared), sparse), **dict.fromkeys(_GATED, dense)}
-    return Layout("model.layers.{i}", {**_ATTENTION, **_GATED, **_FUSED, **shared}, _TEXT, count, only)
+    return ArchitectureLayout("model.layers.{i}", {**_ATTENTION, **_GATED, **_FUSED, **shared}, _TEXT, count, only)
 
 
 _SHARED = {
@@ -58,12 +58,12 @@ _SHARED = {
 }
 
 
-def _gpt_oss(config: Config) -> Layout:
+def _gpt_oss(config: Config) -> ArchitectureLayout:
     experts = {"mlp.router": "e h", "=mlp.experts.gate_up_proj": "2*f h", "=mlp.experts.down_proj": "h f"}
-    return Layout("model.layers.{i}", {**_ATTENTION, **experts}, _TEXT, layers_of(config))
+    return ArchitectureLayout("model.layers.{i}", {**_ATTENTION, **experts}, _TEXT, layers_of(config))
 
 
-def _deepseek(config: Config) -> Layout:
+def _deepseek(config: Config) -> ArchitectureLayout:
     count = layers_of(config)
     query = {"self_attn.q_a_proj": "ql h", "self_attn.q_b_proj": "qm ql"}
     if config.get("q_lora_rank") is None:
@@ -83,92 +83,92 @@ def _deepseek(config: Config) -> Layout:
     dense = frozenset(range(min(count, first if isinstance(first, int) else 0)))
     sparse = frozenset(range(count)) - dense
     only = {**dict.fromkeys((*_FUSED, *shared), sparse), **dict.fromkeys(_GATED, dense)}
-    return Layout("model.layers.{i}", {**attention, **_GATED, **_FUSED, **shared}, _TEXT, count, only)
+    return ArchitectureLayout("model.layers.{i}", {**attention, **_GATED, **_FUSED, **shared}, _TEXT, count, only)
 
 
-def _starcoder2(config: Config) -> Layout:
+def _starcoder2(config: Config) -> ArchitectureLayout:
     inner = {**_ATTENTION, "mlp.c_fc": "f h", "mlp.c_proj": "h f"}
-    return Layout("model.layers.{i}", inner, _TEXT, layers_of(config))
+    return ArchitectureLayout("model.layers.{i}", inner, _TEXT, layers_of(config))
 
 
-def _nemotron(config: Config) -> Layout:
+def _nemotron(config: Config) -> ArchitectureLayout:
     inner = {**_ATTENTION, "mlp.up_proj": "f h", "mlp.down_proj": "h f"}
-    return Layout("model.layers.{i}", inner, _TEXT, layers_of(config))
+    return ArchitectureLayout("model.layers.{i}", inner, _TEXT, layers_of(config))
 
 
-def _phi(config: Config) -> Layout:
+def _phi(config: Config) -> ArchitectureLayout:
     inner = {**_ATTENTION, "self_attn.dense": "h q", "mlp.fc1": "f h", "mlp.fc2": "h f"}
     del inner["self_attn.o_proj"]
-    return Layout("model.layers.{i}", inner, _TEXT, layers_of(config))
+    return ArchitectureLayout("model.layers.{i}", inner, _TEXT, layers_of(config))
 
 
-def _phi3(config: Config) -> Layout:
+def _phi3(config: Config) -> ArchitectureLayout:
     inner = {
         "self_attn.qkv_proj": "q+2*kv h",
         "self_attn.o_proj": "h q",
         "mlp.gate_up_proj": "2*f h",
         "mlp.down_proj": "h f",
     }
-    return Layout("model.layers.{i}", inner, _TEXT, layers_of(config))
+    return ArchitectureLayout("model.layers.{i}", inner, _TEXT, layers_of(config))
 
 
-def _glm(config: Config) -> Layout:
+def _glm(config: Config) -> ArchitectureLayout:
     inner = {**_ATTENTION, "mlp.gate_up_proj": "2*f h", "mlp.down_proj": "h f"}
-    return Layout("model.layers.{i}", inner, _TEXT, layers_of(config))
+    return ArchitectureLayout("model.layers.{i}", inner, _TEXT, layers_of(config))
 
 
-def _gpt2(config: Config) -> Layout:
+def _gpt2(config: Config) -> ArchitectureLayout:
     inner = {"attn.c_attn": "3*h h", "attn.c_proj": "h h", "mlp.c_fc": "f h", "mlp.c_proj": "h f"}
     outer = {"transformer.wte": "~v h", "lm_head": "v h"}
-    return Layout("transformer.h.{i}", inner, outer, layers_of(config))
+    return ArchitectureLayout("transformer.h.{i}", inner, outer, layers_of(config))
 
 
-def _gptj(config: Config) -> Layout:
+def _gptj(config: Config) -> ArchitectureLayout:
     inner = {
         **{f"attn.{name}_proj": "h h" for name in ("q", "k", "v", "out")},
         "mlp.fc_in": "f h",
         "mlp.fc_out": "h f",
     }
     outer = {"transformer.wte": "~v h", "lm_head": "v h"}
-    return Layout("transformer.h.{i}", inner, outer, layers_of(config))
+    return ArchitectureLayout("transformer.h.{i}", inner, outer, layers_of(config))
 
 
-def _gpt_neo(config: Config) -> Layout:
+def _gpt_neo(config: Config) -> ArchitectureLayout:
     inner = {
         **{f"attn.attention.{name}_proj": "h h" for name in ("q", "k", "v", "out")},
         "mlp.c_fc": "f h",
         "mlp.c_proj": "h f",
     }
     outer = {"transformer.wte": "~v h", "lm_head": "v h"}
-    return Layout("transformer.h.{i}", inner, outer, layers_of(config))
+    return ArchitectureLayout("transformer.h.{i}", inner, outer, layers_of(config))
 
 
 _NEOX = {"mlp.dense_h_to_4h": "f h", "mlp.dense_4h_to_h": "h f"}
 
 
-def _gpt_neox(config: Config) -> Layout:
+def _gpt_neox(config: Config) -> ArchitectureLayout:
     inner = {"attention.query_key_value": "3*h h", "attention.dense": "h h", **_NEOX}
     outer = {"gpt_neox.embed_in": "~v h", "lm_head": "v h"}
-    return Layout("gpt_neox.layers.{i}", inner, outer, layers_of(config))
+    return ArchitectureLayout("gpt_neox.layers.{i}", inner, outer, layers_of(config))
 
 
-def _bloom(config: Config) -> Layout:
+def _bloom(config: Config) -> ArchitectureLayout:
     inner = {"self_attention.query_key_value": "3*h h", "self_attention.dense": "h h",
              "mlp.dense_h_to_4h": "4*h h", "mlp.dense_4h_to_h": "h 4*h"}  # fmt: skip
     outer = {"transformer.word_embeddings": "~v h", "lm_head": "v h"}
-    return Layout("transformer.h.{i}", inner, outer, layers_of(config))
+    return ArchitectureLayout("transformer.h.{i}", inner, outer, layers_of(config))
 
 
-def _falcon(config: Config) -> Layout:
+def _falcon(config: Config) -> ArchitectureLayout:
     fused = "q+2*kv h"
     if not config.get("new_decoder_architecture"):
         fused = "h+2*a h" if config.get("multi_query", True) else "3*h h"
     inner = {"self_attention.query_key_value": fused, "self_attention.dense": "h h", **_NEOX}
     outer = {"transformer.word_embeddings": "~v h", "lm_head": "v h"}
-    return Layout("transformer.h.{i}", inner, outer, layers_of(config))
+    return ArchitectureLayout("transformer.h.{i}", inner, outer, layers_of(config))
 
 
-def _opt(config: Config) -> Layout:
+def _opt(config: Config) -> ArchitectureLayout:
     inner = {
         **{f"self_attn.{name}_proj": "h h" for name in ("k", "v", "q", "out")},
         "fc1": "f h",
@@ -176,10 +176,10 @@ def _opt(config: Config) -> Layout:
     }
     wide = config.get("word_embed_proj_dim") in (None, config.get("hidden_size"))
     outer = {"model.decoder.embed_tokens": "~v h", "lm_head": "v h"} if wide else {}
-    return Layout("model.decoder.layers.{i}", inner, outer, layers_of(config))
+    return ArchitectureLayout("model.decoder.layers.{i}", inner, outer, layers_of(config))
 
 
-def _bert(config: Config) -> Layout:
+def _bert(config: Config) -> ArchitectureLayout:
     prefix = str(config.get("model_type"))
     inner = {
         **{f"attention.self.{name}": "h h" for name in ("query", "key", "value")},
@@ -188,12 +188,12 @@ def _bert(config: Config) -> Layout:
         "output.dense": "h f",
     }
     # What lies above depends on the task: heads are not told.
-    return Layout(f"{prefix}.encoder.layer.{{i}}", inner, {f"{prefix}.embeddings.word_embeddings": "~v h"},
+    return ArchitectureLayout(f"{prefix}.encoder.layer.{{i}}", inner, {f"{prefix}.embeddings.word_embeddings": "~v h"},
                   layers_of(config))  # fmt: skip
 
 
 #: `model_type` → the rule.
-ARCHITECTURES: dict[str, Callable[[Config], Layout]] = {
+ARCHITECTURES: dict[str, Callable[[Config], ArchitectureLayout]] = {
     **dict.fromkeys(
         ("llama", "mistral", "ministral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite", "olmo", "olmo2",
          "olmo3", "smollm3", "stablelm", "cohere", "cohere2", "seed_oss", "ernie4_5", "exaone4",

@@ -71,5 +71,5 @@ def _module(name: str, tensor: StoredTensor | None, architecture: str | None) ->
     embedding = path.rpartition(".")[2] in _EMBEDDINGS
     known: tuple[int, int] | None = None
     if tensor is not None and shape is not None and len(shape) == 2 and tensor.dtype in FLOATING:
-        known = (shape[1], shape[0]) if architecture in TURNED and not embedding and path != "lm_head" else shape  # type: ignore[assignment]
+        known = (shape[1], shape[0]) if architecture in TURNED and not embedding and path != "lm_head" else shape
     return BaseModule(path, known, "embedding" if embedding else "linear")

@@ -9,7 +9,7 @@ from typing import Literal
 #: Where names and shapes come from: its weights, or its configuration by the rules of its architecture.
 Evidence = Literal["weights", "configuration"]
 #: (m, n) of a weight: outputs and inputs; None where only the name is known.
-Shape = tuple[int, int]
+WeightShape = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class BaseModule:
     """
 
     path: str
-    shape: Shape | None
+    shape: WeightShape | None
     kind: Literal["linear", "embedding", "parameter"] = "linear"
     experts: int = 0
 

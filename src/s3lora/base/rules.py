@@ -53,7 +53,7 @@ def size_of(text: str, sizes: Sizes) -> int:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ArchitectureLayout:
     """The modules of a model: those of each layer, and those outside.
 
     Parameters:

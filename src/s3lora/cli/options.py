@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from s3lora.adapter.loaders import LOADERS, written
+from s3lora.adapter.loaders import LOADERS, loader_of
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.presets import PRESETS
@@ -71,7 +71,7 @@ class RankingName(click.Choice[str]):
         return super().convert(str(value).replace("_", "-"), param, ctx)
 
 
-class LoaderName(click.ParamType):
+class LoaderName(click.ParamType[str]):
     """The name of a loader that adapters are written for, or `NAME=VERSION`."""
 
     name = "loader"
@@ -83,7 +83,7 @@ class LoaderName(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text as it is, if it names one."""
         try:
-            written(str(value))
+            loader_of(str(value), to_write=True)
         except UsageError as error:
             self.fail(f"{error.problem}; {error.fix}.", param, ctx)
         return str(value)

@@ -14,7 +14,7 @@ from s3lora.measure.scan import SCHEMA_VERSION, Tool
 
 #: How a module of the adapter stands to the base: it is there, under another name, as a part of fused experts, not
 #: there, or nobody knows.
-Standing = Literal["found", "renamed", "expert", "missing", "unknown"]
+ModuleStanding = Literal["found", "renamed", "expert", "missing", "unknown"]
 #: What a loader does with the adapter.
 Verdict = Literal["same", "other", "fails", "unknown"]
 #: Verdict → words.
@@ -40,7 +40,7 @@ class ModuleCheck:
     shape: tuple[int, int]
     rank: int
     scaling: float
-    standing: Standing | None = None
+    standing: ModuleStanding | None = None
     base_path: str | None = None
     base_shape: tuple[int, int] | None = None
     fits: bool | None = None
@@ -143,7 +143,7 @@ class Check:
             raise KeyError(loader)
         return found
 
-    def of_standing(self, *standings: Standing) -> tuple[ModuleCheck, ...]:
+    def of_standing(self, *standings: ModuleStanding) -> tuple[ModuleCheck, ...]:
         """Return the modules of these standings."""
         return tuple(module for module in self.modules if module.standing in standings)
 

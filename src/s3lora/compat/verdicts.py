@@ -31,7 +31,8 @@ def verdict_of(
         LoaderReason(effect=one.effect, what=one.what, fix=one.fix, modules=one.modules, command=one.command)
         for one in problems
     )
-    verdict = max(("same", *(one.effect for one in problems)), key=_GRAVITY.index)  # type: ignore[type-var]
+    outcomes: list[Verdict] = ["same", *(one.effect for one in problems)]
+    verdict = max(outcomes, key=_GRAVITY.index)
     return LoaderVerdict(
         loader=loader.name,
         version=loader.version,

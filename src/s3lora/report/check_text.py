@@ -10,7 +10,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from s3lora.compat.results import WORDS, BaseFacts, Check, LoaderReason, LoaderVerdict, ModuleCheck, Verdict
+from s3lora.compat.results import (
+    WORDS,
+    BaseFacts,
+    Check,
+    LoaderReason,
+    LoaderVerdict,
+    ModuleCheck,
+    ModuleStanding,
+    Verdict,
+)
 from s3lora.errors import printable
 from s3lora.report.blocks import section
 from s3lora.report.names import NameCell, tail
@@ -46,9 +55,9 @@ def _base(check: Check, base: BaseFacts, shown: int) -> Iterator[RenderableType]
     yield Text(
         f"  {tail(base.name, 60)} · {printable(kind, 40)} · {base.modules} modules, by its {base.evidence}{tied}"
     )
-    counts = {name: len(check.of_standing(name)) for name in ("found", "expert", "renamed", "missing", "unknown")}  # type: ignore[arg-type]
-    words = {"found": "found", "expert": "in fused experts", "renamed": "under another name", "missing": "missing",
-             "unknown": "not known"}  # fmt: skip
+    words: dict[ModuleStanding, str] = {"found": "found", "expert": "in fused experts", "renamed": "under another name",
+                                        "missing": "missing", "unknown": "not known"}  # fmt: skip
+    counts = {name: len(check.of_standing(name)) for name in words}
     told = ", ".join(f"{count} {words[name]}" for name, count in counts.items() if count)
     misfits = check.misfits
     yield Text(f"  {told}; {len(misfits) or 'none'} of another shape", "bold" if misfits or counts["missing"] else "")

@@ -76,6 +76,7 @@ def _driver() -> dict[str, Any]:
 
 
 def bases_of(places: Sequence[Place]) -> dict[str, Any]:
+    """Return what the beginnings of the URIs of these places stand for (§ 3.14.14)."""
     used = {_base(place) for place in places}
     return {name: {"description": {"text": text}} for name, text in _BASES.items() if name in used}
 
@@ -85,6 +86,7 @@ def _base(place: Place) -> str:
 
 
 def location_of(place: Place, index: int | None = None) -> dict[str, Any]:
+    """Return a location: a whole file, by its number among the artifacts where it has one."""
     artifact: dict[str, Any] = {"uri": place.uri, "uriBaseId": _base(place)}
     if index is not None:
         artifact["index"] = index

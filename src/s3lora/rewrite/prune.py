@@ -12,7 +12,7 @@ from typing import Any, get_args
 import msgspec
 
 from s3lora.adapter import peft_config
-from s3lora.adapter.loaders import Loader, written
+from s3lora.adapter.loaders import Loader, loader_of
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.write import Rewrite, Written
 from s3lora.choose.select import Plan
@@ -89,7 +89,7 @@ def prune(
             than `Remove`, LoHa, LoKr or VeRA in `Clip`, or an adapter the loader rejects.
         UsageError: there is no such loader or part to drop, or nothing to bake into.
     """
-    rules = written(loader)
+    rules = loader_of(loader, to_write=True)
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
     names = tuple(tensor.name for tensor in dropped)

@@ -13,7 +13,7 @@ from typing import Any
 
 from s3lora.adapter import peft_config
 from s3lora.adapter.digest import source_of
-from s3lora.adapter.loaders import Loader, written
+from s3lora.adapter.loaders import Loader, loader_of
 from s3lora.adapter.model import Adapter, Factor, LoraModule
 from s3lora.adapter.tensor import ArrayTensor, as_stored
 from s3lora.adapter.write import Rewrite, Written
@@ -69,7 +69,7 @@ def repaired(adapter: Adapter, factors: NewFactors, *, loader: str = "peft", bak
             loader rejects, or another rank where it cannot be written.
         UsageError: there is no such loader, factors that do not fit the module, or nothing to bake into.
     """
-    rules = written(loader)
+    rules = loader_of(loader, to_write=True)
     if factors.modules or bake:
         peft_config.refuse_changed_base(adapter)
     chosen = _chosen(adapter, factors)

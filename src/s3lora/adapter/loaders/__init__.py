@@ -7,10 +7,11 @@ sources, or seen by running them, and are kept in `docs/loaders.md`. `prune` wri
 from __future__ import annotations
 
 from s3lora.adapter.loaders import diffusers, llamacpp, mlx, peft, sglang, transformers, vllm
-from s3lora.adapter.loaders.base import Loader, Problem
+from s3lora.adapter.loaders.base import Loader
+from s3lora.adapter.loaders.problems import Problem
 from s3lora.errors import UsageError, printable
 
-__all__ = ["LOADERS", "Loader", "Problem", "loader_of", "written"]
+__all__ = ["LOADERS", "Loader", "Problem", "loader_of"]
 
 #: Every loader by its name, in the order in which they are shown.
 LOADERS: dict[str, Loader] = {
@@ -18,22 +19,15 @@ LOADERS: dict[str, Loader] = {
 }
 
 
-def loader_of(name: str) -> Loader:
-    """Return the loader of a name, or of `NAME=VERSION`; raise UsageError if there is none.
+def loader_of(name: str, *, to_write: bool = False) -> Loader:
+    """Return the loader of a name, or of `NAME=VERSION`; raise UsageError if there is none, or none `to_write` for.
 
     >>> loader_of("vllm=0.33.0").shown
     'vllm=0.33.0'
     """
     bare, equals, version = name.partition("=")
-    if bare not in LOADERS:
-        raise UsageError(f"no loader {printable(bare, 40)!r}", fix=f"choose one of {', '.join(LOADERS)}")
+    known = [one.name for one in LOADERS.values() if one.writes or not to_write]
+    if bare not in known:
+        what = f"nothing is written for the loader {bare}" if bare in LOADERS else f"no loader {printable(bare, 40)!r}"
+        raise UsageError(what, fix=f"choose one of {', '.join(known)}")
     return LOADERS[bare].at(version) if equals else LOADERS[bare]
-
-
-def written(name: str) -> Loader:
-    """Return the loader of a name that adapters can be written for; raise UsageError if there is none."""
-    loader = loader_of(name)
-    if not loader.writes:
-        names = ", ".join(one.name for one in LOADERS.values() if one.writes)
-        raise UsageError(f"nothing is written for the loader {loader.name}", fix=f"choose one of {names}")
-    return loader

@@ -135,8 +135,8 @@ class Loader:
         for problem in self.problems(adapter):
             if problem.holds(self.version):
                 yield problem
-        if not bake and (problem := self.misscaled(adapter)) is not None:
-            yield problem
+        if not bake and (scaling := self.misscaled(adapter)) is not None:
+            yield scaling
 
     def scaling_of(self, adapter: Adapter, module: LoraModule) -> float | None:
         """Return the scaling that this version computes for a module; None where it can compute none."""

@@ -85,7 +85,10 @@ def _ranks(adapter: Adapter) -> Iterator[Problem]:
     if wrong := [module for module in adapter.modules if module.rank != given]:
         what = f"has modules of another rank than r = {given}, and it stops at their shapes: {some([wrong[0].path])}"
         fix = "pad lora_A and lora_B with zeros to one rank, which changes nothing"
-        yield Problem(what, fix, modules=tuple(module.path for module in wrong), command=PAD)
+        # Of modules of one rank, the scaling says what `prune` has to do: baking it sets `r` right.
+        one = len({module.rank for module in adapter.modules}) == 1
+        paths = tuple(module.path for module in wrong)
+        yield Problem(what, fix, modules=paths, command=PAD, told="check" if one else "both")
 
 
 def _layers(adapter: Adapter) -> list[dict[str, str]]:
