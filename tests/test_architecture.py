@@ -24,8 +24,8 @@ HEAVY = (
     *("ray", "pyarrow", "duckdb", "sklearn", "fsspec", "huggingface_hub", "aiohttp"),
 )
 
-#: The house, from the ground up: what is imported lies on the same floor or on a lower one. Above `repair` there is room
-#: for `training`.
+#: The house, from the ground up: what is imported lies on the same floor or on a lower one. Above `repair` there is
+#: room for `training`.
 FLOORS = (
     *("ground", "spectrum", "adapter", "base", "measure", "compat", "choose", "rewrite", "gate"),
     *("evaluate", "repair", "fleet", "report", "cli"),

@@ -21,6 +21,7 @@ import s3lora
 from benchmarks import million
 from s3lora.adapter.formats import FORMATS
 from s3lora.adapter.loaders import LOADERS
+from s3lora.compat.results import Check, LoaderVerdict, ModuleCheck
 from s3lora.choose.select import Plan
 from s3lora.evaluate import results
 from s3lora.measure.against import Against, Mark, Standing
@@ -120,6 +121,9 @@ def rows(page: Path, title: str) -> list[list[str]]:
         ("field of a scan", ScanDocument),
         ("field of a module", ModuleScan),
         ("field of a plan", Plan),
+        ("field of a check", Check),
+        ("field of a module in a check", ModuleCheck),
+        ("field of a loader's verdict", LoaderVerdict),
         ("field of a reference in a scan", Against),
         ("field of a standing", Standing),
         ("field of a mark", Mark),

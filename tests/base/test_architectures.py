@@ -28,7 +28,8 @@ LATENT = {
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 FALCON = {key: value for key, value in NEW.items() if key != "intermediate_size"}
 MODELS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "granite", "olmo2", "stablelm", "cohere", "starcoder2"), NEW),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "granite", "olmo2", "stablelm", "cohere"), NEW),
+    "starcoder2": NEW,
     **dict.fromkeys(("nemotron", "phi", "phi3", "mixtral", "olmoe", "smollm3", "seed_oss", "cohere2"), NEW),
     **dict.fromkeys(("olmo", "olmo3", "ernie4_5", "exaone4", "phimoe", "arcee"), NEW),
     **{name: {**NEW, "head_dim": 10} for name in ("gemma", "gemma2", "gemma3_text", "glm", "glm4", "apertus")},
@@ -121,16 +122,20 @@ def test_most_rules_were_tried() -> None:
 
 
 TEXT = {key: value for key, value in NEW.items() if key not in ("pad_token_id", "bos_token_id", "eos_token_id")}
-VISION = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16,
-          "patch_size": 8}  # fmt: skip
+VISION = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2,
+          "image_size": 16, "patch_size": 8}  # fmt: skip
 SEEING = {
     "gemma3": {"text_config": {**TEXT, "head_dim": 10}, "vision_config": VISION},
-    "llava": {"text_config": {"model_type": "llama", **TEXT}, "vision_config": {"model_type": "clip_vision_model", **VISION}},
-    "qwen2_vl": {"text_config": TEXT, "vision_config": {"depth": 1, "embed_dim": 16, "hidden_size": 48, "num_heads": 2}},
-    "qwen3_vl": {"text_config": {**TEXT, "head_dim": 8}, "vision_config": {"depth": 1, "hidden_size": 16, "num_heads": 2,
-                 "out_hidden_size": 48, "intermediate_size": 20, "deepstack_visual_indexes": [0]}},
+    "llava": {"text_config": {"model_type": "llama", **TEXT},
+              "vision_config": {"model_type": "clip_vision_model", **VISION}},
+    "qwen2_vl": {"text_config": TEXT,
+                 "vision_config": {"depth": 1, "embed_dim": 16, "hidden_size": 48, "num_heads": 2}},
+    "qwen3_vl": {"text_config": {**TEXT, "head_dim": 8},
+                 "vision_config": {"depth": 1, "hidden_size": 16, "num_heads": 2, "out_hidden_size": 48,
+                                   "intermediate_size": 20, "deepstack_visual_indexes": [0]}},
     "idefics3": {"text_config": {"model_type": "llama", **TEXT}, "vision_config": VISION},
-    "mistral3": {"text_config": {"model_type": "mistral", **TEXT}, "vision_config": {"model_type": "pixtral", **VISION}},
+    "mistral3": {"text_config": {"model_type": "mistral", **TEXT},
+                 "vision_config": {"model_type": "pixtral", **VISION}},
 }  # fmt: skip
 
 

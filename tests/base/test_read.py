@@ -110,7 +110,8 @@ def test_a_configuration_that_no_model_has(change: dict[str, Any], told: str) ->
 @given(st.dictionaries(
     st.sampled_from([*SIZES, "model_type", "text_config", "head_dim", "mlp_only_layers", "first_k_dense_replace",
                      "decoder_sparse_step", "kv_lora_rank", "num_experts"]),
-    st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=5), st.booleans(), st.lists(st.integers(), max_size=3),
+    st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=5), st.booleans(),
+              st.lists(st.integers(), max_size=3),
               st.sampled_from(["llama", "deepseek_v3", "qwen2_moe", "gemma3", "falcon"]),
               st.dictionaries(st.sampled_from([*SIZES, "model_type"]), st.integers(), max_size=3)),
 ))  # fmt: skip

@@ -158,21 +158,24 @@ def test_what_each_loader_makes_of_it(case: str, tmp_path: Path) -> None:
         assert made[loader].seen
 
 
+LOST = {"peft": "other", "transformers": "other"}
+NAMED = {"vllm": "fails", "llamacpp": "fails", "sglang": "unknown"}
+
+
 @pytest.mark.parametrize(
-    ("change", "config", "expected"),
+    ("change", "expected"),
     [
-        (lambda name: f"_orig_mod.{name}", {}, {"peft": "other", "transformers": "other", "vllm": "other", "llamacpp": "fails"}),
-        (lambda name: f"module.{name}", {}, {"peft": "other", "transformers": "other", "vllm": "other", "llamacpp": "fails"}),
-        (lambda name: f"base_model.model.{name}", {}, {"peft": "other", "transformers": "other"}),
-        (lambda name: name.removeprefix("base_model.model."), {}, {"peft": "other"}),
-        (lambda name: name.replace(".weight", ".default.weight"), {}, {"vllm": "fails", "llamacpp": "fails", "sglang": "unknown"}),
-        (lambda name: name.replace(".weight", ".mine.weight"), {},
-         {"peft": "other", "transformers": "other", "vllm": "fails", "llamacpp": "fails", "sglang": "unknown"}),
+        (lambda name: f"_orig_mod.{name}", {**LOST, "vllm": "other", "llamacpp": "fails"}),
+        (lambda name: f"module.{name}", {**LOST, "vllm": "other", "llamacpp": "fails"}),
+        (lambda name: f"base_model.model.{name}", LOST),
+        (lambda name: name.removeprefix("base_model.model."), {"peft": "other"}),
+        (lambda name: name.replace(".weight", ".default.weight"), NAMED),
+        (lambda name: name.replace(".weight", ".mine.weight"), {**LOST, **NAMED}),
     ],
     ids=["torch.compile", "DDP", "PEFT twice", "no prefix", "default", "another name"],
 )  # fmt: skip
-def test_names_of_keys(change: Callable[[str], str], config: Any, expected: dict[str, str], tmp_path: Path) -> None:
-    made = check(rename(adapter(tmp_path, **config), change))
+def test_names_of_keys(change: Callable[[str], str], expected: dict[str, str], tmp_path: Path) -> None:
+    made = check(rename(adapter(tmp_path), change))
     assert {one: verdict for one, verdict in verdicts(made).items() if verdict != "same"} == expected
 
 
@@ -306,7 +309,8 @@ def test_mlx_and_diffusers(tmp_path: Path) -> None:
     picture.mkdir()
     path = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     write_safetensors(picture / "pytorch_lora_weights.safetensors",
-                      {f"{path}.lora_{x}.weight": np.ones(s, "f4") for x, s in (("A", (2, 8)), ("B", (6, 2)))})  # fmt: skip
+                      {f"{path}.lora_{x}.weight": np.ones(s, "f4")
+                       for x, s in (("A", (2, 8)), ("B", (6, 2)))})  # fmt: skip
     assert verdicts(check(picture)) == {"diffusers": "same"}
     assert verdicts(check(adapter(tmp_path), loaders=["mlx", "diffusers"])) == {"mlx": "fails", "diffusers": "unknown"}
 
@@ -349,13 +353,13 @@ def test_against_another_base(tmp_path: Path) -> None:
 
 def test_a_vocabulary_of_another_size(tmp_path: Path) -> None:
     paths = [*ATTENTION, "lm_head"]
-    made = check(adapter(tmp_path, paths, shapes={"lm_head": (24, 8, 2)}, heads=EMBEDDING,
-                         target_modules=["q_proj", "k_proj", "v_proj", "lm_head", "embed_tokens"]), base(tmp_path / "m"))  # fmt: skip
+    named = ["q_proj", "k_proj", "v_proj", "lm_head", "embed_tokens"]
+    given = {"heads": EMBEDDING, "target_modules": named}
+    made = check(adapter(tmp_path, paths, shapes={"lm_head": (24, 8, 2)}, **given), base(tmp_path / "m"))
     assert [(one.path, one.base_shape) for one in made.misfits] == [("lm_head", (20, 8))]
     assert "vocabulary" in made.misfits[0].note
-    tied = check(adapter(tmp_path, paths, shapes={"lm_head": (20, 8, 2)}, heads=EMBEDDING,
-                         target_modules=["q_proj", "k_proj", "v_proj", "lm_head", "embed_tokens"]),
-                 base(tmp_path / "m", tie_word_embeddings=True))  # fmt: skip
+    folder = adapter(tmp_path, paths, shapes={"lm_head": (20, 8, 2)}, **given)
+    tied = check(folder, base(tmp_path / "m", tie_word_embeddings=True))
     assert not tied.misfits
     assert any("both act on one weight" in note for note in tied.notes)
     assert any("merges wrongly" in note for note in tied["peft"].notes)

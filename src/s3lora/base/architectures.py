@@ -1,7 +1,7 @@
 """`model_type` of a configuration → the modules of the model, as transformers 5 names them.
 
-Each rule is a function of the configuration that returns a `ArchitectureLayout`. They were held against the models of transformers
-5.24 with configurations of odd sizes. What is not in the table is not guessed.
+Each rule is a function of the configuration that returns an `ArchitectureLayout`. They were held against the models of
+transformers 5.24 with configurations of odd sizes. What is not in the table is not guessed.
 """
 
 from __future__ import annotations
@@ -195,8 +195,8 @@ def _bert(config: Config) -> ArchitectureLayout:
 #: `model_type` → the rule.
 ARCHITECTURES: dict[str, Callable[[Config], ArchitectureLayout]] = {
     **dict.fromkeys(
-        ("llama", "mistral", "ministral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite", "olmo", "olmo2",
-         "olmo3", "smollm3", "stablelm", "cohere", "cohere2", "seed_oss", "ernie4_5", "exaone4",
+        ("llama", "mistral", "ministral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite", "olmo",
+         "olmo2", "olmo3", "smollm3", "stablelm", "cohere", "cohere2", "seed_oss", "ernie4_5", "exaone4",
          "hunyuan_v1_dense"),
         _gated,
     ),
@@ -229,8 +229,8 @@ ARCHITECTURES: dict[str, Callable[[Config], ArchitectureLayout]] = {
 #: `model_type` of models that see or hear → where their language model lies. Its configuration is `text_config`.
 COMPOUND = {
     **dict.fromkeys(
-        ("gemma3", "llava", "llava_next", "llava_onevision", "mistral3", "paligemma", "qwen2_vl", "qwen2_5_vl", "qwen3_vl",
-         "qwen3_vl_moe", "internvl", "aya_vision", "vipllava", "glm4v"),
+        ("gemma3", "llava", "llava_next", "llava_onevision", "mistral3", "paligemma", "qwen2_vl", "qwen2_5_vl",
+         "qwen3_vl", "qwen3_vl_moe", "internvl", "aya_vision", "vipllava", "glm4v"),
         "model.language_model",
     ),
     "idefics3": "model.text_model",

@@ -76,7 +76,7 @@ class LoaderName(click.ParamType[str]):
 
     name = "loader"
 
-    def get_metavar(self, param: click.Parameter, *args: Any) -> str:
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         """Return the names."""
         return f"[{'|'.join(one.name for one in LOADERS.values() if one.writes)}][=VERSION]"
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "scan": ("scan", "adapter", "--top", "2", "--kurtosis"),
     "prune": ("prune", "adapter", "-o", "pruned", "--top", "2"),
     "restore": ("restore", "pruned", "--from", "adapter", "-o", "restored"),
+    "check": ("check", "adapter", "--base", "base", "--fail-on", "modules"),
     "compare": ("compare", "adapter", "other", "pruned"),
     "compose": ("compose", "adapter", "other"),
     "fleet": ("fleet", "scan", "adapter", "other", "--out", "fleet", "--quiet"),

@@ -39,8 +39,8 @@ class Problem:
         since: the first version that has the problem; None for every version that is known.
         before: the first version that no longer has it.
         command: what mends it, with `PATH` and `OUT` for the folders.
-        told: by whom: by `check` alone where writing the adapter mends it, by `prune` alone where the loader can be told
-            otherwise.
+        told: by whom: by `check` alone where writing the adapter mends it, by `prune` alone where the loader can be
+            told otherwise.
     """
 
     what: str
