@@ -159,7 +159,7 @@ def test_what_each_loader_makes_of_it(case: str, tmp_path: Path) -> None:
 
 
 LOST = {"peft": "other", "transformers": "other"}
-NAMED = {"vllm": "fails", "llamacpp": "fails", "sglang": "unknown"}
+NAMED = {"transformers": "other", "vllm": "fails", "llamacpp": "fails", "sglang": "unknown"}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ NAMED = {"vllm": "fails", "llamacpp": "fails", "sglang": "unknown"}
     [
         (lambda name: f"_orig_mod.{name}", {**LOST, "vllm": "other", "llamacpp": "fails"}),
         (lambda name: f"module.{name}", {**LOST, "vllm": "other", "llamacpp": "fails"}),
-        (lambda name: f"base_model.model.{name}", LOST),
+        (lambda name: f"base_model.model.{name}", {"peft": "other"}),
         (lambda name: name.removeprefix("base_model.model."), {"peft": "other"}),
         (lambda name: name.replace(".weight", ".default.weight"), NAMED),
         (lambda name: name.replace(".weight", ".mine.weight"), {**LOST, **NAMED}),

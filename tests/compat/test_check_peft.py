@@ -13,7 +13,7 @@ import pytest
 
 from s3lora import check, open_adapter
 from tests.peft_models import INPUT, llama, save, torch, transformers
-from tests.support import write_safetensors
+from tests.support import make_adapter, write_safetensors
 
 peft = pytest.importorskip("peft")
 PLAIN = {"target_modules": ["q_proj", "v_proj"]}
@@ -83,3 +83,80 @@ def test_the_verdict_is_what_happens(case: str, loader: str, tmp_path: Path) -> 
             return
     equal = bool(torch.allclose(found, wanted, atol=1e-5))
     assert verdict == ("same" if equal else "other"), transformers.__version__
+
+
+SIZES = {"vocab_size": 97, "hidden_size": 48, "intermediate_size": 56, "num_hidden_layers": 2, "num_attention_heads": 6,
+         "num_key_value_heads": 2}  # fmt: skip
+VISION = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2,
+          "image_size": 16, "patch_size": 8}  # fmt: skip
+BASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", SIZES),
+    "mixtral": ("mixtral", {**SIZES, "num_local_experts": 4}),
+    "qwen3_moe": ("qwen3_moe", {**SIZES, "num_experts": 4, "moe_intermediate_size": 40, "head_dim": 8}),
+    "gpt_neox": ("gpt_neox", SIZES),
+    "llava": ("llava", {"text_config": {"model_type": "llama", **SIZES},
+                        "vision_config": {"model_type": "clip_vision_model", **VISION}}),
+    "qwen2_vl": ("qwen2_vl", {"text_config": SIZES,
+                              "vision_config": {"depth": 1, "embed_dim": 16, "hidden_size": 48, "num_heads": 2}}),
+}  # fmt: skip
+
+
+def queries(prefix: str, layers: int = 2) -> dict[str, tuple[int, int, int]]:
+    return {f"{prefix}layers.{i}.self_attn.q_proj": (48, 48, 2) for i in range(layers)}
+
+
+def experts(stem: str, inner: int, names: str, count: int) -> dict[str, tuple[int, int, int]]:
+    up, gate, down = names.split()
+    shapes = {up: (inner, 48, 2), gate: (inner, 48, 2), down: (48, inner, 2)}
+    return {
+        f"model.layers.{i}.{stem}.experts.{e}.{w}": s for i in range(2) for e in range(count) for w, s in shapes.items()
+    }
+
+
+#: Base → modules of the adapter.
+AGAINST: dict[str, tuple[str, dict[str, tuple[int, int, int]]]] = {
+    "as trained": ("llama", queries("model.")),
+    "without the head": ("llama", queries("")),
+    "a layer more": ("llama", queries("model.", 3)),
+    "another shape": ("llama", {f"model.layers.{i}.self_attn.k_proj": (48, 48, 2) for i in range(2)}),
+    "no such projection": ("llama", {"model.layers.0.self_attn.c_attn": (48, 48, 2)}),
+    "experts one by one": ("qwen3_moe", experts("mlp", 40, "up_proj gate_proj down_proj", 4)),
+    "an expert too few": ("qwen3_moe", experts("mlp", 40, "up_proj gate_proj down_proj", 3)),
+    "experts of old": ("mixtral", experts("block_sparse_moe", 56, "w3 w1 w2", 4)),
+    "a router of old": ("mixtral", {f"model.layers.{i}.block_sparse_moe.gate": (4, 48, 2) for i in range(2)}),
+    "an output layer of old": ("gpt_neox", {"embed_out": (97, 48, 2)}),
+    "llava now": ("llava", queries("model.language_model.")),
+    "llava before": ("llava", queries("language_model.model.")),
+    "llava as text": ("llava", queries("model.")),
+    "qwen2_vl before": ("qwen2_vl", queries("model.")),
+    "qwen2_vl turned": ("qwen2_vl", queries("language_model.model.")),
+}
+
+
+@pytest.mark.parametrize("case", AGAINST)
+@pytest.mark.parametrize("loader", ["peft", "transformers"])
+def test_the_verdict_on_a_base_is_what_happens(case: str, loader: str, tmp_path: Path) -> None:
+    name, modules = AGAINST[case]
+    kind, fields = BASES[name]
+    folder = make_adapter(tmp_path / "adapter", modules)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        auto = (
+            transformers.AutoModelForImageTextToText if "vision_config" in fields else transformers.AutoModelForCausalLM
+        )
+        model = auto.from_config(transformers.AutoConfig.for_model(kind, **fields))
+        model.config.save_pretrained(tmp_path / "base")
+        made = check(folder, str(tmp_path / "base"), [loader])
+        verdict = made[loader].verdict
+        try:
+            if loader == "peft":
+                model = peft.PeftModel.from_pretrained(model, str(folder))
+            else:
+                model.load_adapter(str(folder))
+        except Exception:
+            assert verdict == "fails", made[loader].reasons
+            return
+    filled = [bool(one.any()) for key, one in model.named_parameters() if "lora_B" in key and "vision" not in key]
+    whole = all(filled) and (len(filled) >= len(modules) or any(".experts." in path for path in modules))
+    told = {"same"} if whole else {"other"}
+    assert verdict in told, (made[loader].reasons, filled)

@@ -136,7 +136,7 @@ def renamings(pairs: Mapping[str, str]) -> tuple[Renaming, ...]:
     counts: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], str] = {}
     for path, base in pairs.items():
-        change = _readable(path, base)
+        change = readable_change(path, base)
         counts[change] += 1
         examples.setdefault(change, path)
     return tuple(
@@ -145,7 +145,12 @@ def renamings(pairs: Mapping[str, str]) -> tuple[Renaming, ...]:
     )
 
 
-def _readable(path: str, base: str) -> tuple[str, str]:
+def readable_change(path: str, base: str) -> tuple[str, str]:
+    """Return what has to be replaced in a path, and by what: a name within a layer, or the beginning.
+
+    >>> readable_change("model.layers.0.block_sparse_moe.gate", "model.layers.0.mlp.gate")
+    ('block_sparse_moe.gate', 'mlp.gate')
+    """
     for old, new in RENAMED:
         if f".{old}" in path and path.replace(f".{old}", f".{new}", 1) == base:
             return old, new

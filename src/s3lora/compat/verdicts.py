@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from s3lora.adapter.inventory.model import LoaderChoice
 from s3lora.adapter.loaders import Loader
-from s3lora.adapter.loaders.problems import Problem, some
+from s3lora.adapter.loaders.problems import Effect, Problem, some
 from s3lora.adapter.model import Adapter
 from s3lora.base.model import BaseModel
-from s3lora.base.names import tail_of
+from s3lora.base.names import readable_change, tail_of
 from s3lora.compat.results import LoaderReason, LoaderVerdict, ModuleCheck, Verdict
 from s3lora.errors import printable
 
@@ -26,7 +26,12 @@ def verdict_of(
     """Return what a loader does; of the newest version that was seen, unless the loader is of another."""
     meant = loader if loader.version is not None or not loader.seen else loader.at(loader.seen[-1])
     problems = [*_files(choice), *told(meant, adapter)]
-    problems += [*_names(loader, modules), *_shapes(modules), *_tied(loader, adapter, base)]
+    problems += [
+        *_names(loader, modules, None if base is None else base.architecture),
+        *_shapes(modules),
+        *_built(loader, adapter, modules, base),
+        *_tied(loader, adapter, base),
+    ]
     reasons = tuple(
         LoaderReason(effect=one.effect, what=one.what, fix=one.fix, modules=one.modules, command=one.command)
         for one in problems
@@ -61,23 +66,35 @@ def _files(choice: LoaderChoice | None) -> Iterator[Problem]:
                       "keep one file of weights in the folder", "other")  # fmt: skip
 
 
-def _names(loader: Loader, modules: Sequence[ModuleCheck]) -> Iterator[Problem]:
+def _names(loader: Loader, modules: Sequence[ModuleCheck], architecture: str | None) -> Iterator[Problem]:
     """Yield what comes of modules that the base has not, or calls otherwise."""
     effect, does = loader.missing
     if missing := [one.path for one in modules if one.standing == "missing"]:
         what = f"has {len(missing)} modules that the base has not ({some(missing)}), and the loader {does}"
         yield Problem(what, "give the base that it was trained on, or take these modules out", effect, tuple(missing))
-    renamed = [one for one in modules if one.standing == "renamed"]
-    if loader.by_layer:
-        renamed = [one for one in renamed if tail_of(one.path) != tail_of(one.base_path or "")]
-    if renamed:
-        effect, does = loader.renamed or loader.missing
+    by_effect: dict[tuple[Effect, str], list[ModuleCheck]] = {}
+    for one in modules:
+        if one.standing == "renamed" and (outcome := _of_renamed(loader, one, architecture)) is not None:
+            by_effect.setdefault(outcome, []).append(one)
+    for (effect, does), renamed in by_effect.items():
         one = renamed[0]
         what = (
             f"has {len(renamed)} modules that the base calls otherwise ({printable(one.path, 120)} is "
             f"{printable(one.base_path or '', 120)}), and the loader {does}"
         )
         yield Problem(what, "rename the keys as the check tells", effect, tuple(one.path for one in renamed))
+
+
+def _of_renamed(loader: Loader, one: ModuleCheck, architecture: str | None) -> tuple[Effect, str] | None:
+    """Return what comes of a module that the base calls otherwise, and what the loader does; None where it finds it."""
+    path, base_path = one.path, one.base_path or ""
+    if loader.by_layer and tail_of(path) == tail_of(base_path):
+        return None
+    old = readable_change(path, base_path)[0]
+    mapped = loader.maps.get((architecture or "", old), loader.maps.get(("", old)))
+    if mapped is not None:
+        return None if mapped else loader.missing
+    return loader.renamed or loader.missing
 
 
 def _shapes(modules: Sequence[ModuleCheck]) -> Iterator[Problem]:
@@ -89,6 +106,35 @@ def _shapes(modules: Sequence[ModuleCheck]) -> Iterator[Problem]:
         note = f": {one.note}" if one.note else ""
         what = f"has {len(wrong)} modules whose shape is not that of the base ({told}{note})"
         yield Problem(what, "give the base that it was trained on", modules=tuple(one.path for one in wrong))
+
+
+def _built(
+    loader: Loader, adapter: Adapter, modules: Sequence[ModuleCheck], base: BaseModel | None
+) -> Iterator[Problem]:
+    """Yield what a loader that builds modules by the configuration cannot build in this base."""
+    if base is None or not loader.builds:
+        return
+    there: dict[str, dict[str, set[int]]] = {}
+    for module, one in zip(adapter.modules, modules, strict=True):
+        if one.standing == "expert" and one.base_path and module.group is None and module.expert is not None:
+            there.setdefault(one.base_path, {}).setdefault(module.projection, set()).add(module.expert)
+    lacking = [
+        path for path, parts in there.items() if any(len(one) < base.modules[path].experts for one in parts.values())
+    ]
+    if lacking:
+        what = f"has some experts of {some(lacking)} and not the others, which the loader stacks into one"
+        yield Problem(what, "add the other experts with lora_B = 0, which changes nothing", modules=tuple(lacking))
+    targets = (adapter.config or {}).get("target_modules")
+    if base.complete and isinstance(targets, list) and targets and not there:
+        ends = {f".{path}"[at:] for path in base.modules for at in _dots(path)}
+        if not any(f".{name}" in ends for name in targets) and not (adapter.config or {}).get("target_parameters"):
+            what = f"has {some([str(name) for name in targets])} in `target_modules`, and the base none of them"
+            yield Problem(what, "give the base that it was trained on, or the names that it has")
+
+
+def _dots(path: str) -> Iterator[int]:
+    """Yield where the path, after a dot in front, has a dot."""
+    yield from (at for at, letter in enumerate(f".{path}") if letter == ".")
 
 
 def _tied(loader: Loader, adapter: Adapter, base: BaseModel | None) -> Iterator[Problem]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.loaders.folder import LoaderView, Taken, of_peft, peft_files
@@ -81,6 +81,9 @@ class Loader:
         notes: yields what a user should know where it loads the adapter as it was trained.
         missing: what comes of modules that the base model has not, and what it does, said of the loader.
         renamed: the same of modules that the base calls otherwise; None where it is the same.
+        maps: whether it maps an old beginning of names to the new one, by architecture ("" for all) and beginning, as it
+            was seen.
+        builds: whether it builds modules by the configuration, and stacks experts that the base has stacked.
         by_layer: whether it goes by layer and projection, whatever stands before them in a name.
         tied_head: what comes of an update of an output layer that is tied to the embeddings; None where it loads.
         writes: whether `prune` can write for it.
@@ -104,6 +107,8 @@ class Loader:
     notes: Callable[[Adapter], Iterator[str]] = no_notes
     missing: tuple[Effect, str] = ("other", "leaves them out")
     renamed: tuple[Effect, str] | None = None
+    maps: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    builds: bool = False
     by_layer: bool = False
     tied_head: tuple[Effect, str] | None = None
     writes: bool = True

@@ -10,6 +10,7 @@ from typing import Any
 
 from s3lora.adapter.formats.patterns import Pattern
 from s3lora.adapter.formats.peft_notes import changed_base, replicates
+from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.inventory.model import Unapplied
 from s3lora.adapter.loaders.base import Loader, as_trained
 from s3lora.adapter.loaders.problems import PLAIN, Effect, Problem, others_of, some, wrapped
@@ -27,7 +28,9 @@ _EFFECTS: Mapping[str, Effect] = {"empty": "fails", "slice": "fails", "not known
 
 
 def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
-    """Yield what PEFT rejects or does not apply; `bare` tells that keys without its prefix are applied."""
+    """Yield what PEFT rejects or does not apply; `bare` tells that keys are applied however often they have its
+    prefix.
+    """
     config = adapter.config
     if adapter.format != "peft" or config is None or "peft_type" not in config:
         what = "is no PEFT adapter with an adapter_config.json"
@@ -48,9 +51,9 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
 
 
 def _lacks_prefix(adapter: Adapter, one: Unapplied) -> bool:
-    """Return whether all that keeps modules from being applied is that their keys lack PEFT's prefix."""
-    paths = set(one.modules)
-    return not any(module.path in paths for module in adapter.modules if module.path in wrapped(adapter))
+    """Return whether all that keeps modules from being applied is that PEFT's prefix is not there once."""
+    inside = {path for path, names in wrapped(adapter).items() if names != (PREFIX.removesuffix("."),)}
+    return inside.isdisjoint(one.modules)
 
 
 def unapplied(one: Unapplied) -> Problem:
@@ -125,5 +128,15 @@ LOADER = Loader(
     how="run",
     notes=notes,
     missing=("other", "goes on without them, with a warning"),
+    maps={
+        ("llava", "language_model.model."): True,
+        ("gemma3", "language_model.model."): True,
+        ("qwen2_vl", "language_model.model."): False,
+        ("llava", "model."): False,
+        ("gemma3", "model."): False,
+        ("qwen2_vl", "model."): False,
+        ("mixtral", "block_sparse_moe.gate"): True,
+    },
+    builds=True,
     strict=False,  # writing an adapter mends what PEFT would not apply
 )
