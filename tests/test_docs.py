@@ -21,8 +21,8 @@ import s3lora
 from benchmarks import million
 from s3lora.adapter.formats import FORMATS
 from s3lora.adapter.loaders import LOADERS
-from s3lora.compat.results import Check, LoaderVerdict, ModuleCheck
 from s3lora.choose.select import Plan
+from s3lora.compat.results import Check, LoaderVerdict, ModuleCheck
 from s3lora.evaluate import results
 from s3lora.measure.against import Against, Mark, Standing
 from s3lora.measure.comparison import Comparison, ModuleComparison

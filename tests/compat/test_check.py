@@ -272,6 +272,12 @@ def test_versions(tmp_path: Path) -> None:
         check(folder, loaders=["ollama"])
 
 
+def test_layers_that_nobody_saw(tmp_path: Path) -> None:
+    made = check(adapter(tmp_path, ["transformer.h.0.attn.c_attn"]))
+    told = {"vllm": "unknown", "sglang": "unknown", "llamacpp": "unknown"}
+    assert {one: verdict for one, verdict in verdicts(made).items() if verdict != "same"} == told
+
+
 def test_ranks_of_vllm(tmp_path: Path) -> None:
     made = check(adapter(tmp_path, [Q0], shapes={Q0: (64, 64, 20)}, r=20), loaders=["vllm"])["vllm"]
     assert (made.verdict, made.notes) == ("same", ("needs --max-lora-rank 32 for rank 20; its default is 16",))

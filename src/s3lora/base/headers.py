@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
 from s3lora.adapter.model import natural_key
-from s3lora.adapter.tensors import FLOATING, StoredTensor
-from s3lora.adapter.weights import INDEX, open_weights, parsed_config, raw_config
+from s3lora.adapter.tensors import FLOATING, MAX_NAME, StoredTensor
+from s3lora.adapter.weights import INDEX, MAX_SHARDS, open_weights, parsed_config
 from s3lora.base.model import BaseModule
-from s3lora.errors import AdapterFileError, printable
+from s3lora.errors import AdapterFileError
+from s3lora.files import read_whole
 
 #: What the folder of a model may hold, the first that is there.
 MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -20,7 +20,8 @@ TURNED = frozenset(("gpt2", "openai-gpt", "imagegpt", "decision_transformer"))
 _PACKED = (".qweight", ".weight_packed")
 #: Names of tables of embeddings.
 _EMBEDDINGS = ("embed_tokens", "wte", "wpe", "embed_in", "word_embeddings", "embed_positions", "position_embeddings")
-MAX_NAMES = 2_000_000
+#: Bytes of an index that are read; those of the largest mixtures of experts have 9 MB.
+MAX_INDEX = 64 * 1024 * 1024
 
 
 def stored_modules(weights: Path, architecture: str | None) -> dict[str, BaseModule]:
@@ -28,33 +29,33 @@ def stored_modules(weights: Path, architecture: str | None) -> dict[str, BaseMod
 
     Of an index whose shards are not there, the names alone are known. Raises AdapterFileError for a damaged file.
     """
-    if weights.name.endswith(INDEX) and not _has_shards(weights):
-        names: Mapping[str, StoredTensor | None] = dict.fromkeys(_listed(weights))
-        made = [module for name in names if (module := _module(name, None, architecture)) is not None]
+    made = []
+    table = _weight_map(weights) if weights.name.endswith(INDEX) else {}
+    shards = [weights.parent / name for name in sorted(set(table.values()))] or [weights]
+    if table and not all(shard.exists() for shard in shards):
+        made = [module for name in table if (module := _module(name, None, architecture)) is not None]
     else:
-        made = []
-        for file in open_weights(weights):
+        for file in (one for shard in shards for one in open_weights(shard)):
             with closing(file):
                 made += [one for name, tensor in file.tensors.items()
                          if (one := _module(name, tensor, architecture)) is not None]  # fmt: skip
     return {module.path: module for module in sorted(made, key=lambda module: natural_key(module.path))}
 
 
-def _has_shards(index: Path) -> bool:
-    return all((index.parent / name).exists() for name in set(_weight_map(index).values()))
-
-
 def _weight_map(index: Path) -> dict[str, str]:
-    table = parsed_config(raw_config(index), index.name).get("weight_map")
-    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
+    """Return which shard holds which tensor; raise AdapterFileError if the file tells none, or of one elsewhere."""
+    raw = read_whole(index, MAX_INDEX, AdapterFileError, label=index.name)
+    table = parsed_config(raw, index.name).get("weight_map")
+    if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
         raise AdapterFileError("has no `weight_map` from tensors to files", file=index.name)
-    if any(Path(name).name != name for name in set(table.values())):
+    shards = set(table.values())
+    if len(shards) > MAX_SHARDS:
+        raise AdapterFileError(f"names {len(shards)} shards", file=index.name)
+    if any(Path(name).name != name or not name.isprintable() or name in ("", ".", "..") for name in shards):
         raise AdapterFileError("names a shard outside the folder", file=index.name)
+    if any(not name.isprintable() or len(name) > MAX_NAME for name in table):
+        raise AdapterFileError("holds a tensor whose name no model can have", file=index.name)
     return table
-
-
-def _listed(index: Path) -> Iterator[str]:
-    yield from (printable(name, 512) for name in _weight_map(index))
 
 
 def _module(name: str, tensor: StoredTensor | None, architecture: str | None) -> BaseModule | None:

@@ -22,6 +22,8 @@ EXPERTS = {
     "gate_up_proj": ("gate_proj", "up_proj", "w1", "w3", "gate_up_proj"),
     "down_proj": ("down_proj", "w2"),
 }
+#: Paths with one end that are looked at: models have as many as they have towers.
+MAX_ALIKE = 32
 #: Parts of names of what sees and hears, whose layers are called as those of the language model.
 _SENSES = ("vision", "visual", "audio", "image")
 _EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.([^.]+)")
@@ -84,7 +86,9 @@ class Names:
         self._known = frozenset(paths)
         self._by_tail: dict[str, list[str]] = {}
         for path in sorted(self._known):
-            self._by_tail.setdefault(tail_of(path), []).append(path)
+            alike = self._by_tail.setdefault(tail_of(path), [])
+            if len(alike) < MAX_ALIKE:
+                alike.append(path)
 
     def find(self, path: str) -> str | None:
         """Return the module of the base that a path means, by this or by another name; None for none or several.

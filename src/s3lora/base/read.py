@@ -19,7 +19,6 @@ from s3lora.errors import UsageError, printable
 from s3lora.needs import need
 
 CONFIG = "config.json"
-#: Models that the weights of tell their architecture in the header only.
 _SAFETENSORS = ".safetensors"
 
 

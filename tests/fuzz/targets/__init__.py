@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.fuzz.target import Target
 from tests.fuzz.targets import (
+    base,
     card,
     configuration,
     expression,
@@ -24,6 +25,6 @@ from tests.fuzz.targets import (
 
 MODULES = (
     safetensors, torch_files, npz, gguf, configuration, names, expression, gate, reference, card, provenance,
-    measurement, prompts, judge, inventory, forms,
+    measurement, prompts, judge, inventory, forms, base,
 )  # fmt: skip
 TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}

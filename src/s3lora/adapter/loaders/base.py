@@ -67,8 +67,8 @@ class Loader:
         name: as `--loader` has it.
         problems: yields why it would reject or misread an adapter, pruned or not.
         needed: returns which of the removed paths it must still find, with the reason, said of "it".
-        scaling: returns the scaling that it computes for a module, None where it can compute none; that of the oldest
-            releases that are in use.
+        scaling: returns the scaling that it computes for a module, None where it can compute none; before
+            `reads_patterns`, where that is a version.
         reads_patterns: the version from which on it scales each module as PEFT does; "0" for every version.
         divides_by_tensor: whether it divides `lora_alpha` by the rank of each tensor, whatever `r` says.
         on_exclusion: what a user must know where `exclude_modules` names removed modules.
@@ -81,8 +81,8 @@ class Loader:
         notes: yields what a user should know where it loads the adapter as it was trained.
         missing: what comes of modules that the base model has not, and what it does, said of the loader.
         renamed: the same of modules that the base calls otherwise; None where it is the same.
-        maps: whether it maps an old beginning of names to the new one, by architecture ("" for all) and beginning, as it
-            was seen.
+        maps: whether it maps an old beginning of names to the new one, by architecture ("" for all) and beginning, as
+            it was seen.
         builds: whether it builds modules by the configuration, and stacks experts that the base has stacked.
         by_layer: whether it goes by layer and projection, whatever stands before them in a name.
         tied_head: what comes of an update of an output layer that is tied to the embeddings; None where it loads.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from s3lora.adapter.loaders.base import Loader, alpha_over_tensor
 from s3lora.adapter.loaders.problems import (
+    CONV1D,
     MERGE,
     SAVED_ALONG,
     Problem,
@@ -20,6 +21,7 @@ from s3lora.adapter.loaders.problems import (
     replicated,
     some,
     trained_bias,
+    unseen_layers,
 )
 from s3lora.adapter.model import Adapter
 
@@ -54,6 +56,9 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     if experts := fused_experts(adapter):
         what = "holds the fused experts of `target_parameters`, which its converter takes for one matrix"
         yield Problem(what, "store each expert by itself", modules=experts)
+    yield from unseen_layers(
+        adapter, CONV1D, "whose weights its converter turns, with which it was not seen", known=False
+    )
     yield from replicated(adapter, "other")
     yield from changed_at_load(adapter)
     if adapter.base_model is None:

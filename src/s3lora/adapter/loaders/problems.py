@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,8 @@ PAD = "s3lora convert PATH --to peft --pad-rank -o OUT"
 PLAIN = "s3lora convert PATH --to peft -o OUT"
 #: Copies of base weights that PEFT saves beside an update of the embeddings or of the output layer.
 SAVED_ALONG = ("embed_tokens.base_layer.weight", "lm_head.base_layer.weight")
+#: Layers of GPT-2 and its kin, whose weights lie the other way round (Conv1D).
+CONV1D = ("c_attn", "c_proj", "c_fc", "q_attn")
 #: Names that a sentence tells of many.
 NAMED = 3
 
@@ -162,6 +164,13 @@ def fused_experts(adapter: Adapter) -> tuple[str, ...]:
         for module in adapter.modules
         if module.group is not None and len(module.A.parts[0].tensor.shape) == 2
     )
+
+
+def unseen_layers(adapter: Adapter, names: Container[str], what: str, *, known: bool) -> Iterator[Problem]:
+    """Yield a problem if modules have other names than a loader is `known` to take, or such as it was not seen with."""
+    if paths := [module.path for module in adapter.modules if (module.projection in names) is not known]:
+        fix = "load it once and look"
+        yield Problem(f"has {some(paths)}, {what}", fix, "unknown", tuple(paths), told="check")
 
 
 def changed_at_load(adapter: Adapter, effect: Effect = "other", since: str | None = None) -> Iterator[Problem]:

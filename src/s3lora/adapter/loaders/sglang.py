@@ -26,6 +26,7 @@ from s3lora.adapter.loaders.problems import (
     replicated,
     some,
     trained_bias,
+    unseen_layers,
 )
 from s3lora.adapter.model import Adapter
 
@@ -41,6 +42,26 @@ FAMILIES = (
 )
 #: Of Mamba: `gate_proj` belongs to `x_proj` where a layer has it, and to `up_proj` elsewhere.
 MAMBA = ("gate_proj", "x_proj")
+#: Projections that it has sizes for, whatever the model.
+KNOWN = frozenset(
+    (
+        *(
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "qkv_proj",
+            "o_proj",
+            "out_proj",
+            "gate_proj",
+            "up_proj",
+            "gate_up_proj",
+            "down_proj",
+        ),
+        *("w1", "w2", "w3", "x_proj", "in_proj", "in_proj_q", "in_proj_k", "in_proj_v", "in_proj_z", "in_proj_qkv"),
+        *("in_proj_qkvz", "q_a_proj", "kv_a_proj_with_mqa", "q_b_proj", "kv_b_proj", "fused_qkv_a_proj_with_mqa"),
+        *("embed_tokens", "lm_head"),
+    )
+)
 _NEEDED = ("r", "lora_alpha", "target_modules")
 
 
@@ -73,6 +94,7 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     if experts := fused_experts(adapter):
         what = "holds the fused experts of `target_parameters`, of which nobody has seen what it makes"
         yield Problem(what, "store each expert by itself", "unknown", experts)
+    yield from unseen_layers(adapter, KNOWN, "which it takes for models alone that define them", known=True)
     yield from default_names(adapter, "which were not tried", "unknown")
     yield from activated(adapter, "other")
     yield from replicated(adapter, "other")

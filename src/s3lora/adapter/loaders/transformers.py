@@ -1,4 +1,4 @@
-"""Transformers 5.24 `load_adapter`: PEFT's rules, but that it takes PEFT's prefix off however often it is there. Run."""
+"""Transformers 5.24 `load_adapter`: PEFT's rules, but that it finds keys without PEFT's prefix, or with two. Run."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from s3lora.adapter.inventory.model import InventoryTensor
 from s3lora.adapter.loaders.base import Loader, alpha_over_r
 from s3lora.adapter.loaders.folder import first_of
 from s3lora.adapter.loaders.problems import (
+    CONV1D,
     MERGE,
     SAVED_ALONG,
     Problem,
@@ -27,6 +28,7 @@ from s3lora.adapter.loaders.problems import (
     replicated,
     some,
     trained_bias,
+    unseen_layers,
 )
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.weights import PEFT_WEIGHTS
@@ -56,6 +58,7 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     if experts := fused_experts(adapter):
         what = "holds fused experts, which it reads for those models alone whose experts it keeps as one tensor"
         yield Problem(what, "store each expert by itself", "unknown", experts)
+    yield from unseen_layers(adapter, CONV1D, "layers of GPT-2 and its kin, with which it was not seen", known=False)
     yield from activated(adapter, "fails", since=RUN)
     yield from activated(adapter, "other", before=RUN)
     yield from replicated(adapter, "fails", since=RUN)
