@@ -43,9 +43,9 @@ def model_of(config: Config, name: str) -> BaseModel:
         return BaseModel(name, shown, notes=(f"the configuration of the base {why}",))
     try:
         layout, sizes = rule(inner), sizes_of(inner)
+        found = [_placed(module, place) for module in layout.modules(sizes)]
     except SizeError as error:
         return BaseModel(name, shown, notes=(f"the configuration of the base does not tell its sizes: {error}",))
-    found = [_placed(module, place) for module in layout.modules(sizes)]
     body = f"{_path(layout.layers.partition('.{i}')[0], place)}."
     # Beside the language model, and above an encoder, there is what no rule tells.
     complete = place is None and text not in ("bert", "roberta")

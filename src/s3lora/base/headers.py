@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def stored_modules(weights: Path, architecture: str | None) -> dict[str, BaseMod
     made = []
     table = _weight_map(weights) if weights.name.endswith(INDEX) else {}
     shards = [weights.parent / name for name in sorted(set(table.values()))] or [weights]
-    if table and not all(shard.exists() for shard in shards):
+    if table and not all(os.path.exists(shard) for shard in shards):
         made = [module for name in table if (module := _module(name, None, architecture)) is not None]
     else:
         for file in (one for shard in shards for one in open_weights(shard)):
@@ -51,7 +52,10 @@ def _weight_map(index: Path) -> dict[str, str]:
     shards = set(table.values())
     if len(shards) > MAX_SHARDS:
         raise AdapterFileError(f"names {len(shards)} shards", file=index.name)
-    if any(Path(name).name != name or not name.isprintable() or name in ("", ".", "..") for name in shards):
+    if any(
+        Path(name).name != name or not name.isprintable() or name in ("", ".", "..") or len(name) > 255
+        for name in shards
+    ):
         raise AdapterFileError("names a shard outside the folder", file=index.name)
     if any(not name.isprintable() or len(name) > MAX_NAME for name in table):
         raise AdapterFileError("holds a tensor whose name no model can have", file=index.name)

@@ -38,7 +38,7 @@ def whole(config: Mapping[str, Any], *names: str, default: int | None = None) ->
 
 
 def size_of(text: str, sizes: Sizes) -> int:
-    """Return the value of a sum of products.
+    """Return the value of a sum of products; raise SizeError for a size that the configuration did not give.
 
     >>> size_of("q+2*kv", {"q": 32, "kv": 8})
     48
@@ -47,6 +47,8 @@ def size_of(text: str, sizes: Sizes) -> int:
     for term in text.split("+"):
         value = 1
         for factor in term.split("*"):
+            if not factor.isdigit() and factor not in sizes:
+                raise SizeError("it lacks the sizes of its attention")
             value *= int(factor) if factor.isdigit() else sizes[factor]
         total += value
     return total
