@@ -60,3 +60,16 @@ def test_the_real_adapters(name: str) -> None:
     weights = sorted(folder.glob("*.safetensors"))
     made = check(weights[0] if len(weights) > 1 else folder)
     assert made.loaders
+
+
+@pytest.mark.parametrize("case", ["lycoris_loha", "lycoris_lokr", "kohya_mixed_lokr"])
+def test_other_forms_were_not_seen(case: str) -> None:
+    made = check(shared() / "cases" / case)
+    assert {one.loader: one.verdict for one in made.loaders} == {"diffusers": "unknown"}
+
+
+def test_other_forms_are_rejected() -> None:
+    made = check(shared() / "cases" / "adalora")
+    told = dict.fromkeys(("vllm", "sglang", "llamacpp"), "fails")
+    assert {one.loader: one.verdict for one in made.loaders if one.verdict != "same"} == told
+    assert all(len(made[loader].reasons) == 1 for loader in told)

@@ -23,9 +23,9 @@ from s3lora import (
     scan,
 )
 from s3lora.adapter.inventory.inventory import inventory_of
+from s3lora.adapter.loaders import LOADERS
 from s3lora.fleet.results.content import content_of
 from s3lora.fleet.signature import signature
-from s3lora.rewrite.loaders import LOADERS
 from tests.forms import PATHS, PREFIX, M, N, loha, lokr, lycoris_adapter, peft_adapter
 from tests.planning import config_of, prune_to, tensors_of
 from tests.reference.forms import update

@@ -161,11 +161,11 @@ def _older(loader: Loader, meant: Loader, adapter: Adapter) -> Iterator[str]:
     for problem in told(loader, adapter):
         if problem.what not in now and problem.before is not None:
             outcome = {"fails": "stops", "other": "loads another update", "unknown": "was not seen"}[problem.effect]
-            yield f"before {problem.before} it {outcome}: the adapter {problem.what}"
+            yield f"{outcome} before {problem.before}: the adapter {problem.what}"
 
 
 def _unseen(loader: Loader) -> Iterator[str]:
     """Yield that the version that is asked about was not seen."""
     if loader.version is None or loader.version in loader.seen or not loader.seen:
         return
-    yield f"{loader.version} was not run: what is told of versions was seen in {', '.join(loader.seen)}"
+    yield f"was not run in {loader.version}: what is told of versions was seen in {', '.join(loader.seen)}"

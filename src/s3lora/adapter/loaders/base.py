@@ -159,7 +159,7 @@ class Loader:
         wrong = [
             (module, found)
             for module in adapter.modules
-            if not _same(found := self.scaling(adapter, module), module.scaling.value)
+            if module.form == "LoRA" and not _same(found := self.scaling(adapter, module), module.scaling.value)
         ]
         if not wrong:
             return None

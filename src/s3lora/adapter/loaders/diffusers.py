@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from s3lora.adapter.loaders.base import Loader, as_trained
 from s3lora.adapter.loaders.folder import LoaderView, Taken
-from s3lora.adapter.loaders.problems import Problem
+from s3lora.adapter.loaders.problems import Problem, other_forms
 from s3lora.adapter.model import Adapter
 
 #: Formats that diffusers reads besides PEFT's.
@@ -54,6 +54,7 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     elif adapter.format == "peft" and not any(module.path.startswith(_PARTS) for module in adapter.modules):
         what = "names no part of a picture model, such as `unet.` or `transformer.`"
         yield Problem(what, "use a loader of language models", "unknown")
+    yield from other_forms(adapter)
     if any(module.dora for module in adapter.modules):
         yield Problem("uses DoRA, which was not seen there", "load it once and look", "unknown")
 

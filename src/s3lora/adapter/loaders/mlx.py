@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from s3lora.adapter.loaders.base import Loader, as_trained
 from s3lora.adapter.loaders.folder import LoaderView, Taken
-from s3lora.adapter.loaders.problems import Problem
+from s3lora.adapter.loaders.problems import Problem, other_forms
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.weights import MLX_WEIGHTS, is_mlx
 
@@ -35,6 +35,7 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
         yield Problem("is no MLX adapter", "convert it to MLX's format first",
                       command="s3lora convert PATH --to mlx -o OUT")  # fmt: skip
         return
+    yield from other_forms(adapter)
     if missing := [f"`{field}`" for field in NEEDED if field not in (adapter.config or {})]:
         what = f"has no {' and no '.join(missing)} in its configuration, which it reads"
         yield Problem(what, "write what the training had into adapter_config.json")

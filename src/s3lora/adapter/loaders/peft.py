@@ -100,8 +100,8 @@ def notes(adapter: Adapter) -> Iterator[str]:
         yield "cannot merge an aLoRA"
     yield from _hot_swap(adapter)
     for one in adapter.inventory.unapplied:
-        if not one.dead and one.kind != "not known":
-            yield f"{one.cause} ({some(one.modules)})"
+        if one.kind == "untrained" and not one.dead:
+            yield f"builds {some(one.modules)} untrained: `target_modules` names them, and the file holds nothing of them"
 
 
 def _hot_swap(adapter: Adapter) -> Iterator[str]:

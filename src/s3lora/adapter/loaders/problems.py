@@ -118,6 +118,12 @@ def not_peft(adapter: Adapter) -> Iterator[Problem]:
         yield Problem(f"is {form}, and it reads LoRA only", MERGE)
 
 
+def other_forms(adapter: Adapter) -> Iterator[Problem]:
+    """Yield a problem if updates are stored in another form than LoRA, with which a loader was not seen."""
+    if forms := [*dict.fromkeys(module.form for module in adapter.modules if module.form != "LoRA")]:
+        yield Problem(f"is {' and '.join(forms)}, with which it was not seen", "load it once and look", "unknown")
+
+
 def dora(adapter: Adapter) -> Iterator[Problem]:
     """Yield a problem if the adapter has magnitude vectors."""
     if any(module.dora for module in adapter.modules) or (adapter.config or {}).get("use_dora"):
