@@ -74,7 +74,7 @@ def misranked(adapter: Adapter) -> Iterator[Problem]:
     for module in adapter.modules:
         path = next(iter(parameters_of(module, config)), place_of(module))
         rank = ranks.find(path) or given
-        if rank != module.rank:
+        if module.form == "LoRA" and rank != module.rank:
             wrong.append((module, rank))
     if wrong:
         module, rank = wrong[0]
@@ -101,7 +101,7 @@ def notes(adapter: Adapter) -> Iterator[str]:
     yield from _hot_swap(adapter)
     for one in adapter.inventory.unapplied:
         if one.kind == "untrained" and not one.dead:
-            yield f"builds {some(one.modules)} untrained: `target_modules` names them, and the file holds nothing of them"
+            yield f"builds {some(one.modules)} untrained, which `target_modules` names and the file lacks"
 
 
 def _hot_swap(adapter: Adapter) -> Iterator[str]:
