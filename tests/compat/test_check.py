@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from s3lora import Check, UsageError, check, open_adapter, read_base
+from s3lora import Check, S3LoRAError, UsageError, check, open_adapter, read_base
 from s3lora.compat.results import LoaderVerdict
 from tests.support import make_adapter, write_safetensors
 
@@ -417,6 +419,29 @@ def test_rules(tmp_path: Path) -> None:
     for text in ("loader:", "loader:x", "ssi > 1", ""):
         with pytest.raises(UsageError):
             check(folder, fail_on=[text])
+
+
+VALUE = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.text(max_size=4), max_size=2),
+    st.dictionaries(st.text(max_size=4), st.integers(), max_size=2), st.just("\x1b[31m"), st.just(".*q_proj"),
+)  # fmt: skip
+FIELDS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "target_parameters", "modules_to_save",
+          "bias", "init_lora_weights", "use_rslora", "use_dora", "lora_bias", "layer_replication", "exclude_modules",
+          "alora_invocation_tokens", "base_model_name_or_path", "task_type")  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(config=st.dictionaries(st.sampled_from(FIELDS), VALUE, max_size=4))
+def test_no_configuration_breaks_a_check(config: dict[str, Any], tmp_path: Path) -> None:
+    folder = adapter(tmp_path, **config)
+    try:
+        made = check(folder, base(tmp_path / "m"), fail_on=["loaders"])
+    except S3LoRAError:
+        return
+    told = [reason.what + reason.fix for one in made.loaders for reason in one.reasons]
+    assert all(
+        text.isprintable() for text in (*told, *made.notes, *(note for one in made.loaders for note in one.notes))
+    )
 
 
 def test_an_opened_adapter_and_a_read_base(tmp_path: Path) -> None:

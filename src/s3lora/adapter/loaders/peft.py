@@ -16,6 +16,7 @@ from s3lora.adapter.loaders.base import Loader, as_trained
 from s3lora.adapter.loaders.problems import PLAIN, Effect, Problem, others_of, some, wrapped
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.peft_config import has_patterns, parameters_of, place_of
+from s3lora.errors import printable
 
 #: First release of PEFT that reads `exclude_modules`.
 FIRST_PEFT = "0.14.0"
@@ -80,7 +81,11 @@ def misranked(adapter: Adapter) -> Iterator[Problem]:
         module, rank = wrong[0]
         what = f"has modules of another rank than its configuration gives them: {some([module.path])} of rank "
         paths = tuple(one.path for one, _ in wrong)
-        yield Problem(f"{what}{module.rank}, where it gives {rank}", "set `r` or `rank_pattern` right", modules=paths)
+        yield Problem(
+            f"{what}{module.rank}, where it gives {printable(rank, 40)}",
+            "set `r` or `rank_pattern` right",
+            modules=paths,
+        )
 
 
 def notes(adapter: Adapter) -> Iterator[str]:
@@ -90,7 +95,8 @@ def notes(adapter: Adapter) -> Iterator[str]:
     if changed:
         yield f"replaces weights of the base model by {len(changed)} tensors of the file: {some(changed)}"
     if (method := changed_base(config)) is not None:
-        yield f"takes a part out of the base weights first ({method}), so that the base must be the one of the training"
+        told = printable(method, 40)
+        yield f"takes a part out of the base weights first ({told}): the base must be that of the training"
     projections = {module.projection for module in adapter.modules}
     if {"embed_tokens", "lm_head"} <= projections:
         yield "merges wrongly where embeddings and output layer are tied (0.21.2: 1.8 to 2.7 times off)"

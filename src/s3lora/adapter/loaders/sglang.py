@@ -29,6 +29,7 @@ from s3lora.adapter.loaders.problems import (
     unseen_layers,
 )
 from s3lora.adapter.model import Adapter
+from s3lora.errors import printable
 
 #: What SGLang leaves out of the files of torch.
 _SKIPS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
@@ -105,7 +106,8 @@ def _ranks(adapter: Adapter) -> Iterator[Problem]:
     """Yield a problem unless every module has the rank `r`: it asserts that the shapes are of it."""
     given = (adapter.config or {}).get("r")
     if wrong := [module for module in adapter.modules if module.rank != given]:
-        what = f"has modules of another rank than r = {given}, and it stops at their shapes: {some([wrong[0].path])}"
+        rank, path = printable(given, 40), some([wrong[0].path])
+        what = f"has modules of another rank than r = {rank}, and it stops at their shapes: {path}"
         fix = "pad lora_A and lora_B with zeros to one rank, which changes nothing"
         # Of modules of one rank, the scaling says what `prune` has to do: baking it sets `r` right.
         one = len({module.rank for module in adapter.modules}) == 1
