@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from s3lora import Check, S3LoRAError, UsageError, check, open_adapter, read_base
 from s3lora.compat.results import LoaderVerdict
+from tests.command import call
 from tests.support import make_adapter, write_safetensors
 
 ATTENTION = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(2) for p in "qkv"]
@@ -158,6 +159,18 @@ def test_what_each_loader_makes_of_it(case: str, tmp_path: Path) -> None:
         assert word in why(made[loader])
         assert all(reason.fix for reason in made[loader].reasons)
         assert made[loader].seen
+
+
+def test_the_command_that_mends_it_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = rename(adapter(tmp_path), lambda name: f"_orig_mod.{name}")
+    for loader in ("peft", "vllm", "llamacpp"):
+        (reason,) = check(folder, loaders=[loader])[loader].reasons
+        out = tmp_path / loader
+        words = [{"PATH": str(folder), "OUT": str(out)}.get(word, word) for word in (reason.command or "").split()]
+        assert call(capsys, *words[1:]).status == 0
+        assert check(out, loaders=[loader])[loader].verdict == "same"
+    base = check(adapter(tmp_path / "b", heads=HEAD, modules_to_save=["score"]), loaders=["llamacpp"])["llamacpp"]
+    assert base.reasons[0].command == "s3lora prune PATH --drop all -o OUT"
 
 
 LOST = {"peft": "other", "transformers": "other"}
@@ -422,7 +435,8 @@ def test_rules(tmp_path: Path) -> None:
 
 
 VALUE = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.text(max_size=4), max_size=2),
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
+    st.lists(st.text(max_size=4), max_size=2),
     st.dictionaries(st.text(max_size=4), st.integers(), max_size=2), st.just("\x1b[31m"), st.just(".*q_proj"),
 )  # fmt: skip
 FIELDS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "target_parameters", "modules_to_save",
