@@ -363,10 +363,12 @@ def test_against_another_base(tmp_path: Path) -> None:
     assert verdicts(short) == {
         "peft": "other",
         "transformers": "other",
-        "vllm": "fails",
+        "vllm": "other",
         "sglang": "other",
         "llamacpp": "fails",
     }
+    gpt2 = base(tmp_path / "m", model_type="gpt2", n_embd=8, n_head=2, n_layer=2)
+    assert verdicts(check(adapter(tmp_path), gpt2)) == {**dict.fromkeys(LOADERS, "fails"), "sglang": "other"}
     unknown = check(adapter(tmp_path), base(tmp_path / "m", model_type="of_ours"))
     assert {one.standing for one in unknown.modules} == {"unknown"}
     assert any("of_ours" in note for note in unknown.notes)

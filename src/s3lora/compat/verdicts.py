@@ -27,7 +27,7 @@ def verdict_of(
     meant = loader if loader.version is not None or not loader.seen else loader.at(loader.seen[-1])
     problems = [*_files(choice), *told(meant, adapter)]
     problems += [
-        *_names(loader, modules, None if base is None else base.architecture),
+        *_names(loader, modules, base),
         *_shapes(modules),
         *_built(loader, adapter, modules, base),
         *_tied(loader, adapter, base),
@@ -66,16 +66,23 @@ def _files(choice: LoaderChoice | None) -> Iterator[Problem]:
                       "keep one file of weights in the folder", "other")  # fmt: skip
 
 
-def _names(loader: Loader, modules: Sequence[ModuleCheck], architecture: str | None) -> Iterator[Problem]:
+def _names(loader: Loader, modules: Sequence[ModuleCheck], base: BaseModel | None) -> Iterator[Problem]:
     """Yield what comes of modules that the base has not, or calls otherwise."""
-    effect, does = loader.missing
-    if missing := [one.path for one in modules if one.standing == "missing"]:
+    missing_of: dict[tuple[Effect, str], list[str]] = {}
+    there = set() if base is None else {path.rpartition(".")[2] for path in base.modules}
+    for one in modules:
+        if one.standing == "missing":
+            elsewhere = one.path.rpartition(".")[2] in there
+            outcome = loader.missing if not elsewhere else loader.missing_layer or loader.missing
+            missing_of.setdefault(outcome, []).append(one.path)
+    for (effect, does), missing in missing_of.items():
         what = f"has {len(missing)} modules that the base has not ({some(missing)}), and the loader {does}"
         yield Problem(what, "give the base that it was trained on, or take these modules out", effect, tuple(missing))
+    architecture = None if base is None else base.architecture
     by_effect: dict[tuple[Effect, str], list[ModuleCheck]] = {}
     for one in modules:
-        if one.standing == "renamed" and (outcome := _of_renamed(loader, one, architecture)) is not None:
-            by_effect.setdefault(outcome, []).append(one)
+        if one.standing == "renamed" and (change := _of_renamed(loader, one, architecture)) is not None:
+            by_effect.setdefault(change, []).append(one)
     for (effect, does), renamed in by_effect.items():
         one = renamed[0]
         what = (

@@ -80,6 +80,8 @@ class Loader:
         how: how they were seen.
         notes: yields what a user should know where it loads the adapter as it was trained.
         missing: what comes of modules that the base model has not, and what it does, said of the loader.
+        missing_layer: the same of modules of layers that it has not, whose projections it has elsewhere; None where it
+            is the same.
         renamed: the same of modules that the base calls otherwise; None where it is the same.
         maps: whether it maps an old beginning of names to the new one, by architecture ("" for all) and beginning, as
             it was seen.
@@ -106,6 +108,7 @@ class Loader:
     how: str = "read in its source"
     notes: Callable[[Adapter], Iterator[str]] = no_notes
     missing: tuple[Effect, str] = ("other", "leaves them out")
+    missing_layer: tuple[Effect, str] | None = None
     renamed: tuple[Effect, str] | None = None
     maps: Mapping[tuple[str, str], bool] = field(default_factory=dict)
     builds: bool = False

@@ -115,6 +115,7 @@ LOADER = Loader(
     seen=(RUN,),
     how="its adapter-loading code was run",
     notes=_notes,
-    missing=("fails", "stops at projections that the model has not, and leaves out layers that it has not"),
+    missing=("fails", "stops at projections that the model has not"),
+    missing_layer=("other", "leaves out layers that the model has not"),
     renamed=("unknown", "maps names by a table for each model, which was not tried"),
 )
