@@ -25,6 +25,14 @@ _SAFETENSORS = ".safetensors"
 def read_base(base: str) -> BaseModel:
     """Return what is known of a base model. Nothing is fetched, no weight is read, and nothing is built.
 
+    Examples:
+        >>> import json, pathlib, s3lora
+        >>> config = {"model_type": "gpt2", "n_embd": 8, "n_head": 2, "n_layer": 3, "vocab_size": 20}
+        >>> _ = pathlib.Path("config.json").write_text(json.dumps(config))
+        >>> base = s3lora.read_base("config.json")
+        >>> len(base.modules), base.modules["transformer.h.2.attn.c_attn"].shape
+        (14, (24, 8))
+
     Parameters:
         base: a `config.json`, a folder that has one, an index of shards or a safetensors file, or the name of a model
             that is in the cache of the Hugging Face Hub.
