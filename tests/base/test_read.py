@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from s3lora import AdapterFileError, UsageError, read_base
@@ -108,6 +108,7 @@ def test_a_configuration_that_no_model_has(change: dict[str, Any], told: str) ->
     assert told in base.notes[0]
 
 
+@example({"model_type": "qwen2_moe", "mlp_only_layers": 1})
 @given(st.dictionaries(
     st.sampled_from([*SIZES, "model_type", "text_config", "head_dim", "mlp_only_layers", "first_k_dense_replace",
                      "decoder_sparse_step", "kv_lora_rank", "num_experts"]),

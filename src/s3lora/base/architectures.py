@@ -42,7 +42,8 @@ def _sparse(config: Config, shared: Mapping[str, str]) -> ArchitectureLayout:
     """Return layers of experts, but for those that the configuration makes dense."""
     count = layers_of(config)
     step = config.get("decoder_sparse_step", 1)
-    plain = config.get("mlp_only_layers") or ()
+    named = config.get("mlp_only_layers")
+    plain = named if isinstance(named, list) else ()
     regular = isinstance(step, int) and not isinstance(step, bool) and step > 0
     sparse = frozenset(i for i in range(count) if i not in plain and (not regular or (i + 1) % step == 0))
     dense = frozenset(range(count)) - sparse
