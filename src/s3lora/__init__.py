@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from s3lora.adapter.model import Adapter, LoraModule, Scaling
     from s3lora.adapter.open import open_adapter
     from s3lora.base.model import BaseModel, BaseModule
-    from s3lora.base.names import Renaming
+    from s3lora.base.names import ModuleRenaming
     from s3lora.base.read import read_base
     from s3lora.choose.rules import Fraction, Gap, Null, Outlier, Threshold, Top
     from s3lora.choose.select import Choice, Filter, Plan, Share, select
@@ -80,6 +80,7 @@ _HOME = {
     "ModuleCheck": "s3lora.compat.results",
     "ModuleComparison": "s3lora.measure.comparison",
     "ModuleComposition": "s3lora.measure.composition",
+    "ModuleRenaming": "s3lora.base.names",
     "ModuleScan": "s3lora.measure.scan",
     "ModuleUpdate": "s3lora.measure.composition",
     "NonFiniteError": "s3lora.errors",
@@ -92,7 +93,6 @@ _HOME = {
     "Provenance": "s3lora.rewrite.provenance",
     "Pruned": "s3lora.rewrite.prune",
     "Remove": "s3lora.rewrite.modes",
-    "Renaming": "s3lora.base.names",
     "Repair": "s3lora.repair.results",
     "RepairData": "s3lora.repair.data",
     "RepairLimits": "s3lora.repair.results",
@@ -152,6 +152,7 @@ __all__ = [
     "ModuleCheck",
     "ModuleComparison",
     "ModuleComposition",
+    "ModuleRenaming",
     "ModuleScan",
     "ModuleUpdate",
     "NonFiniteError",
@@ -164,7 +165,6 @@ __all__ = [
     "Provenance",
     "Pruned",
     "Remove",
-    "Renaming",
     "Repair",
     "RepairData",
     "RepairLimits",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from s3lora import AdapterFileError, UsageError, read_base
 from s3lora.base.configured import model_of
-from s3lora.base.names import Names, changed_prefix, expert_of, renamings, tail_of
+from s3lora.base.names import ModuleNames, changed_prefix, expert_of, renamings, tail_of
 from tests.support import write_safetensors
 
 SIZES = {"hidden_size": 8, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2,
@@ -167,12 +167,12 @@ KNOWN = [f"model.language_model.layers.{i}.self_attn.{p}_proj" for i in range(2)
     ],
 )
 def test_names_that_mean_the_same(path: str, found: str | None) -> None:
-    assert Names(KNOWN).find(path) == found
+    assert ModuleNames(KNOWN).find(path) == found
 
 
 def test_old_names_of_experts() -> None:
     known = ["model.layers.0.mlp.gate", "model.layers.0.mlp.experts.gate_up_proj"]
-    assert Names(known).find("model.layers.0.block_sparse_moe.gate") == known[0]
+    assert ModuleNames(known).find("model.layers.0.block_sparse_moe.gate") == known[0]
     assert expert_of("model.layers.0.mlp.experts.3.w2") == ("model.layers.0.mlp.experts.down_proj", 3, "w2")
     assert expert_of("model.layers.0.mlp.experts.w2") is None
 
@@ -191,7 +191,7 @@ NAME = st.lists(
 @given(NAME, st.lists(NAME, max_size=6))
 def test_a_name_that_is_there_is_found_under_itself(path: list[str], others: list[list[str]]) -> None:
     known = [".".join(one) for one in [path, *others]]
-    assert Names(known).find(known[0]) == known[0]
+    assert ModuleNames(known).find(known[0]) == known[0]
     old, new = changed_prefix(f"{known[0]}.end", f"{known[-1]}.end")
     assert new + f"{known[0]}.end".removeprefix(old) == f"{known[-1]}.end"
     assert known[0].endswith(tail_of(known[0]))

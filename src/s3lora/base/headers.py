@@ -19,7 +19,7 @@ MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 TURNED = frozenset(("gpt2", "openai-gpt", "imagegpt", "decision_transformer"))
 #: Ends of names of weights that are packed: their shapes are not those of the layer.
 _PACKED = (".qweight", ".weight_packed")
-#: Names of tables of embeddings.
+#: ModuleNames of tables of embeddings.
 _EMBEDDINGS = ("embed_tokens", "wte", "wpe", "embed_in", "word_embeddings", "embed_positions", "position_embeddings")
 #: Bytes of an index that are read; those of the largest mixtures of experts have 9 MB.
 MAX_INDEX = 64 * 1024 * 1024

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from s3lora.adapter.model import block
 
-#: Names within a layer that transformers 5 changed, old → new.
+#: ModuleNames within a layer that transformers 5 changed, old → new.
 RENAMED = (
     ("block_sparse_moe.gate", "mlp.gate"),
     ("block_sparse_moe.experts", "mlp.experts"),
@@ -39,7 +39,7 @@ REASONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Renaming:
+class ModuleRenaming:
     """A renaming that makes modules fit: what stands at the beginning of their paths, or in them, and what should.
 
     `modules` counts those that it is right for, `example` is one of them, and `why` says where it comes from.
@@ -78,7 +78,7 @@ def expert_of(path: str) -> tuple[str, int, str] | None:
     return None if fused is None else (f"{match[1]}.{fused}", int(match[2]), match[3])
 
 
-class Names:
+class ModuleNames:
     """Finds the modules of an adapter among those of a base model."""
 
     def __init__(self, paths: Iterable[str]) -> None:
@@ -135,7 +135,7 @@ def _spellings(path: str) -> Iterator[str]:
             yield path.replace(f".{old}", f".{new}", 1)
 
 
-def renamings(pairs: Mapping[str, str]) -> tuple[Renaming, ...]:
+def renamings(pairs: Mapping[str, str]) -> tuple[ModuleRenaming, ...]:
     """Return the renamings that turn each path into its other, each with how many it is right for."""
     counts: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], str] = {}
@@ -144,7 +144,7 @@ def renamings(pairs: Mapping[str, str]) -> tuple[Renaming, ...]:
         counts[change] += 1
         examples.setdefault(change, path)
     return tuple(
-        Renaming(old=old, new=new, modules=count, example=examples[old, new], why=REASONS.get((old, new), ""))
+        ModuleRenaming(old=old, new=new, modules=count, example=examples[old, new], why=REASONS.get((old, new), ""))
         for (old, new), count in counts.most_common()
     )
 

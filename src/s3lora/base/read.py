@@ -14,7 +14,7 @@ from s3lora.adapter.weights import INDEX, parsed_config, raw_config
 from s3lora.base.configured import model_of
 from s3lora.base.headers import MODEL_WEIGHTS, stored_modules
 from s3lora.base.model import BaseModel, BaseModule
-from s3lora.base.names import Names, expert_of
+from s3lora.base.names import ModuleNames, expert_of
 from s3lora.errors import UsageError, printable
 from s3lora.needs import need
 
@@ -96,7 +96,7 @@ def _joined(model: BaseModel, stored: Mapping[str, BaseModule], config: Mapping[
     if not model.modules:
         notes = (*model.notes, "names and shapes are those of its weights, which its model may call otherwise")
         return replace(model, modules=stored, evidence="weights", complete=True, notes=notes)
-    names, used = Names(stored), set()
+    names, used = ModuleNames(stored), set()
     modules = {}
     for path, module in model.modules.items():
         found = stored.get(names.find(path) or "")

@@ -8,7 +8,7 @@ from math import gcd
 
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.base.model import BaseModel, BaseModule
-from s3lora.base.names import Names, expert_of
+from s3lora.base.names import ModuleNames, expert_of
 from s3lora.compat.results import ModuleCheck
 
 #: Formats whose paths are not those of the model: `lora_unet_…` joins names by underscores.
@@ -19,14 +19,14 @@ def against(adapter: Adapter, base: BaseModel, checks: Sequence[ModuleCheck]) ->
     """Return the checks with what the base says of each module."""
     if not base.modules or adapter.format in JOINED:
         return tuple(replace(check, standing="unknown") for check in checks)
-    names = Names(base.modules)
+    names = ModuleNames(base.modules)
     made = []
     for module, check in zip(adapter.modules, checks, strict=True):
         made.append(_one(module, check, base, names))
     return tuple(made)
 
 
-def _one(module: LoraModule, check: ModuleCheck, base: BaseModel, names: Names) -> ModuleCheck:
+def _one(module: LoraModule, check: ModuleCheck, base: BaseModel, names: ModuleNames) -> ModuleCheck:
     path = module.path
     if path in base.modules:
         return _shaped(module, replace(check, standing="found", base_path=path), base.modules[path])
@@ -41,7 +41,7 @@ def _one(module: LoraModule, check: ModuleCheck, base: BaseModel, names: Names) 
     return _shaped(module, replace(check, standing="renamed", base_path=other), base.modules[other])
 
 
-def _expert(path: str, modules: Mapping[str, BaseModule], names: Names) -> tuple[BaseModule, int, str] | None:
+def _expert(path: str, modules: Mapping[str, BaseModule], names: ModuleNames) -> tuple[BaseModule, int, str] | None:
     """Return the fused parameter of the base that an expert is a part of, its number and its projection."""
     told = expert_of(path)
     if told is None:

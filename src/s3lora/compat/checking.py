@@ -20,7 +20,7 @@ from s3lora.compat.rules import CheckRule, findings_of
 from s3lora.compat.verdicts import verdict_of
 from s3lora.errors import printable
 
-#: Names of `target_modules` that stand for whatever the model has.
+#: ModuleNames of `target_modules` that stand for whatever the model has.
 _ANY = ("all-linear", "all")
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from s3lora.adapter.digest import Source
 from s3lora.adapter.loaders.problems import Effect
 from s3lora.base.model import Evidence
-from s3lora.base.names import Renaming
+from s3lora.base.names import ModuleRenaming
 from s3lora.measure.scan import SCHEMA_VERSION, Tool
 
 #: How a module of the adapter stands to the base: it is there, under another name, as a part of fused experts, not
@@ -126,7 +126,7 @@ class Check:
     source: Source
     base: BaseFacts | None
     modules: tuple[ModuleCheck, ...]
-    renamings: tuple[Renaming, ...]
+    renamings: tuple[ModuleRenaming, ...]
     loaders: tuple[LoaderVerdict, ...]
     notes: tuple[str, ...]
     findings: tuple[CheckFinding, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from s3lora.base.names import Names, renamings
+from s3lora.base.names import ModuleNames, renamings
 from s3lora.base.read import read_base
 from tests.fuzz.target import Target
 
@@ -16,7 +16,7 @@ _ASKED = ("model.layers.1.self_attn.q_proj", "h.0.attn.c_attn", "model.layers.0.
 
 def _asked(base: str) -> None:
     model = read_base(base)
-    names = Names(model.modules)
+    names = ModuleNames(model.modules)
     found = {path: other for path in _ASKED if (other := names.find(path)) is not None}
     renamings(found)
     assert all(model.modules[path] for path in found.values())
