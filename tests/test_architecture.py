@@ -24,11 +24,10 @@ HEAVY = (
     *("ray", "pyarrow", "duckdb", "sklearn", "fsspec", "huggingface_hub", "aiohttp"),
 )
 
-#: The house, from the ground up: what is imported lies on the same floor or on a lower one. Between `measure` and
-#: `choose` there is room for `base` (what is known of a base model without building it), and above `repair` for
-#: `training`.
+#: The house, from the ground up: what is imported lies on the same floor or on a lower one. Above `repair`
+#: there is room for `training`.
 FLOORS = (
-    *("ground", "spectrum", "adapter", "measure", "choose", "rewrite", "gate"),
+    *("ground", "spectrum", "adapter", "base", "measure", "choose", "rewrite", "gate"),
     *("evaluate", "repair", "fleet", "report", "cli"),
 )
 #: The only modules at the top of the package; whoever needs them may use them.

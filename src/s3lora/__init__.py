@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from s3lora.errors import (
         AdapterFileError,
         CostError,
+        ModelError,
         NonFiniteError,
         NothingToAuditError,
         OutputError,
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
         UnsupportedAdapterError,
         UsageError,
     )
+    from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase, WeightDelta
     from s3lora.measure.comparison import Comparison, ModuleComparison, compare
     from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
+    from s3lora.measure.delta import scan_delta
     from s3lora.measure.others import TensorComparison
     from s3lora.measure.scan import ModuleScan, Scan, scan
     from s3lora.repair.build_data import repair_data
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Adapter": "s3lora.adapter.model",
     "AdapterFileError": "s3lora.errors",
+    "AgainstBase": "s3lora.measure.against_base",
     "Alignment": "s3lora.measure.composition",
     "Choice": "s3lora.choose.select",
     "Clip": "s3lora.rewrite.modes",
@@ -65,6 +69,8 @@ _HOME = {
     "LoaderChoice": "s3lora.adapter.inventory.model",
     "LoraModule": "s3lora.adapter.model",
     "Mode": "s3lora.rewrite.modes",
+    "ModelError": "s3lora.errors",
+    "ModuleAgainstBase": "s3lora.measure.against_base",
     "ModuleComparison": "s3lora.measure.comparison",
     "ModuleComposition": "s3lora.measure.composition",
     "ModuleScan": "s3lora.measure.scan",
@@ -94,6 +100,7 @@ _HOME = {
     "Unapplied": "s3lora.adapter.inventory.model",
     "UnsupportedAdapterError": "s3lora.errors",
     "UsageError": "s3lora.errors",
+    "WeightDelta": "s3lora.measure.against_base",
     "Zero": "s3lora.rewrite.modes",
     "checkpoints": "s3lora.adapter.checkpoints",
     "compare": "s3lora.measure.comparison",
@@ -104,6 +111,7 @@ _HOME = {
     "repair_data": "s3lora.repair.build_data",
     "restore": "s3lora.rewrite.restore",
     "scan": "s3lora.measure.scan",
+    "scan_delta": "s3lora.measure.delta",
     "select": "s3lora.choose.select",
     "write_pruned": "s3lora.rewrite.prune",
 }
@@ -111,6 +119,7 @@ _HOME = {
 __all__ = [
     "Adapter",
     "AdapterFileError",
+    "AgainstBase",
     "Alignment",
     "Choice",
     "Clip",
@@ -126,6 +135,8 @@ __all__ = [
     "LoaderChoice",
     "LoraModule",
     "Mode",
+    "ModelError",
+    "ModuleAgainstBase",
     "ModuleComparison",
     "ModuleComposition",
     "ModuleScan",
@@ -155,6 +166,7 @@ __all__ = [
     "Unapplied",
     "UnsupportedAdapterError",
     "UsageError",
+    "WeightDelta",
     "Zero",
     "__version__",
     "checkpoints",
@@ -167,6 +179,7 @@ __all__ = [
     "repair_data",
     "restore",
     "scan",
+    "scan_delta",
     "select",
     "write_pruned",
 ]

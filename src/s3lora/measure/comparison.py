@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
+from s3lora.measure.base_reader import BaseReader, Beside, reading, relation
 from s3lora.measure.configuration import Configuration, configured
 from s3lora.measure.cost import MAX_COST, Sized, afford, compare_cost
 from s3lora.measure.modules import ByModule
@@ -106,6 +108,7 @@ def compare(
     *,
     progress: Callable[[str], Progress | None] | None = None,
     max_cost: float = MAX_COST,
+    base_weights: str | os.PathLike[str] | None = None,
 ) -> Comparison:
     """Compare adapters of one base model in the order given, each with the one before it and the last with the first.
 
@@ -122,6 +125,7 @@ def compare(
         method: as for `scan`.
         progress: called with the name of each adapter, returns what `scan` calls while it measures that one.
         max_cost: operations that all of it may take, as for `scan`.
+        base_weights: the folder of the base model of all of them, as for `scan`.
 
     Raises:
         UsageError: fewer than two adapters.
@@ -132,12 +136,18 @@ def compare(
     if isinstance(paths, str | os.PathLike) or len(paths) < 2:
         raise UsageError("one adapter is no comparison", fix="give two or more, as a list of paths")
     configuration = configured(method, None, "l2", None, 0, False)
-    with _Adapters(paths) as adapters, threadpool_limits(limits=1, user_api="blas"):
+    beside = None if base_weights is None else Beside(os.fspath(base_weights))
+    with _Adapters(paths) as adapters, threadpool_limits(limits=1, user_api="blas"), ExitStack() as opened:
+
+        def measure(i: int) -> _Measured:
+            reader = opened.enter_context(reading(adapters[i], beside, 0))
+            return _measured(adapters[i], method, progress, base_weights, reader, max_cost)
+
         afford(compare_cost(adapters.shapes, configuration), max_cost, f"comparing {len(paths)} adapters by {method}")
-        first = before = _measured(adapters[0], method, progress)
+        first = before = measure(0)
         scans, steps, net = [first.scan], [], dict[str, DistanceAndCosine]()
         for i in range(1, len(paths)):
-            after = _measured(adapters[i], method, progress)
+            after = measure(i)
             steps.append(dict(_relations(before, after)))
             if i == len(paths) - 1:
                 net = steps[0] if i == 1 else dict(_relations(first, after))
@@ -223,17 +233,27 @@ class _Adapters:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """An open adapter with its scan, of which only what the comparison tells is kept."""
+    """An open adapter with its scan, of which only what the comparison tells is kept; `reader` reads base weights."""
 
     adapter: Adapter
     scan: Scan
     modules: dict[str, LoraModule]
     records: dict[str, ModuleScan]
+    reader: BaseReader | None
 
 
-def _measured(adapter: Adapter, method: str, progress: Callable[[str], Progress | None] | None) -> _Measured:
+def _measured(
+    adapter: Adapter,
+    method: str,
+    progress: Callable[[str], Progress | None] | None,
+    base_weights: str | os.PathLike[str] | None,
+    reader: BaseReader | None,
+    max_cost: float,
+) -> _Measured:
     shown = None if progress is None else progress(adapter.name)
-    full = scan(adapter, method, progress=shown, max_cost=math.inf)  # all together were found affordable
+    # All together were found affordable, but for what the base weights take.
+    limit = math.inf if reader is None else max_cost
+    full = scan(adapter, method, progress=shown, max_cost=limit, base_weights=base_weights)
     records = tuple(
         dataclasses.replace(record, sigma=(), indices={name: record.indices[name] for name in INDICES_KEPT})
         for record in full.modules
@@ -244,6 +264,7 @@ def _measured(adapter: Adapter, method: str, progress: Callable[[str], Progress 
         dataclasses.replace(full, modules=records, inventory=inventory),
         {module.path: module for module in adapter.modules},
         {record.path: record for record in records},
+        reader,
     )
 
 
@@ -256,13 +277,24 @@ def _relations(before: _Measured, after: _Measured) -> Iterator[tuple[str, Dista
         other = after.records.get(path)
         if other is not None and record.shape == other.shape:
             norms = record.indices["frobenius"] or 0.0, other.indices["frobenius"] or 0.0
-            yield path, _related(before.modules[path], after.modules[path], *norms)
+            yield path, _related_of(before, after, path, *norms)
     for one in (before, after):
         try:
             one.adapter.check_unchanged()
         except S3LoRAError as error:
             error.adapter = str(one.adapter.path)
             raise
+
+
+def _related_of(before: _Measured, after: _Measured, path: str, norm_a: float, norm_b: float) -> DistanceAndCosine:
+    """Return distance and cosine of a module, by its true updates where base weights tell them."""
+    a, b = before.modules[path], after.modules[path]
+    readers = before.reader, after.reader
+    if norm_a == 0.0 or norm_b == 0.0 or readers[0] is None or readers[1] is None:
+        return _related(a, b, norm_a, norm_b)
+    if not (readers[0].knows(a) or readers[1].knows(b)):
+        return _related(a, b, norm_a, norm_b)
+    return relation(readers[0].matrix(a), readers[1].matrix(b), norm_a, norm_b)
 
 
 def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> DistanceAndCosine:

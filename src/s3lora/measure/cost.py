@@ -22,6 +22,9 @@ What is slower counts as more operations. With N × r a factor, q = min(N, r), a
     comparison            of two updates 3·(m + n)·max(r₁, r₂)², or 2·m·n·(r₁ + r₂) where that is less, for each step
     composition           what the parts cost alone, what one of rank Σr costs, and for each part and pair the bases and
                           their angles: (m + n)·r·p and DECOMPOSED·p³ for either
+    base weights          of each weight m·n·READ; where ΔW is of full rank, for each of the 3 matrices that a method
+                          decomposes DENSE·m·n·p', or m·n·(MADE + SWEPT·(M + 20)) above a side of 1024; for intruder
+                          dimensions the same of W and of W + ΔW, with their vectors
     null rule             for each shape, its draws times the factors of such a module and DRAWN for each number drawn
 
 It does not depend on the values, and reckons with those that cost most: on the machine where it was fitted, work took
@@ -38,6 +41,9 @@ from typing import NamedTuple, Protocol
 from s3lora.adapter.factors import Shape as Shape
 from s3lora.errors import CostError, UsageError
 from s3lora.measure.configuration import Configuration
+from s3lora.spectrum.dense_scores import passes_of
+from s3lora.spectrum.intruders import COMPARED, INTRUDER_DIRECTIONS
+from s3lora.spectrum.leading import is_exact
 from s3lora.spectrum.methods import METHODS
 
 #: Operations in a second of one core.
@@ -47,6 +53,7 @@ MAX_COST = 3e12
 PER_MODULE, PER_SHAPE = 1e6, 5e6
 PER_NUMBER, DECOMPOSED = 60.0, 12.0
 DENSE, ENTRY, FITTED, DRAWN, PRODUCT = 4.0, 60.0, 1000.0, 80.0, 1e5
+READ, MADE, SWEPT, VECTORS = 20.0, 200.0, 12.0, 4.0
 #: Largest rank for which moments are used instead of entries.
 MOMENTS = 20
 
@@ -137,6 +144,30 @@ def module_cost(shape: Shape, configurations: Sequence[Configuration]) -> float:
     for one in configurations:
         total += _decomposed(shape) + _method(shape, one) + (_costly(shape) if one.kurtosis else 0.0)
     return total
+
+
+def base_cost(
+    module: Shaped, configurations: Sequence[Configuration], *, dense: bool = False, intruders: bool = False
+) -> Estimate:
+    """Return what a module costs beside the weight of its base.
+
+    `dense` tells that its ΔW is of full rank, `intruders` that the directions of both are compared.
+    """
+    numbers = float(module.m) * module.n
+    total = READ * numbers
+    for one in configurations if dense else ():
+        total += passes_of(one.method) * _spectrum(module.m, module.n, one.rank or module.rank)
+    if intruders:
+        total += VECTORS * (
+            _spectrum(module.m, module.n, COMPARED) + _spectrum(module.m, module.n, INTRUDER_DIRECTIONS)
+        )
+    return Estimate(total, module.path, (module.m, module.n, module.rank))
+
+
+def _spectrum(m: int, n: int, count: int) -> float:
+    if is_exact((m, n), count):
+        return DENSE * m * n * min(m, n)
+    return float(m) * n * (MADE + SWEPT * (count + 20))
 
 
 def relation_cost(first: Shape, second: Shape) -> float:

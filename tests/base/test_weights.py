@@ -10,9 +10,8 @@ import pytest
 
 from s3lora.adapter.model import Factor, LoraModule, Scaling
 from s3lora.adapter.tensor import ArrayTensor
-from s3lora.errors import AdapterFileError, S3LoRAError, UnsupportedAdapterError, UsageError
-from s3lora.evaluate.loading import ModelError
-from s3lora.repair.base_weights import BaseWeights
+from s3lora.base.weights import BaseWeights
+from s3lora.errors import AdapterFileError, ModelError, S3LoRAError, UnsupportedAdapterError, UsageError
 from tests.repair.pairs import model_folder
 from tests.support import dtype_of, factors, write_safetensors
 
