@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3lora.adapter.open import open_adapter
-from s3lora.base.updates import Factors, dora_delta, known_start, magnitudes_of, true_update
+from s3lora.base.updates import TrueFactors, dora_delta, known_start, magnitudes_of, true_update
 from s3lora.base.weights import BaseWeights
 from s3lora.errors import UnsupportedAdapterError
 from s3lora.spectrum.dense import DenseMatrix, dense
@@ -58,7 +58,7 @@ def test_what_the_factors_began_with_is_taken_out(tmp_path: Path, start: str, m:
         (module,) = adapter.modules
         with BaseWeights(base_folder) as base:
             found = true_update(module, base, None, known_start(adapter.config))
-        assert isinstance(found, Factors)
+        assert isinstance(found, TrueFactors)
         assert found.A.shape == (4, n)
         product = delta(module.A.array(), module.B.array(), 3.0)
     exact = weight.astype(np.float64)

@@ -32,7 +32,7 @@ from s3lora.spectrum.dense import DenseMatrix, dense, plus_product
 from s3lora.spectrum.leading import leading
 from s3lora.spectrum.tall import Float
 
-__all__ = ["KNOWN_STARTS", "Factors", "dora_delta", "known_start", "magnitudes_of", "true_update"]
+__all__ = ["KNOWN_STARTS", "TrueFactors", "dora_delta", "known_start", "magnitudes_of", "true_update"]
 
 #: Ends of the names under which tools store the lengths μ.
 _MAGNITUDE = (".lora_magnitude_vector", ".lora_magnitude_vector.weight", ".dora_scale", ".m")
@@ -42,7 +42,7 @@ KNOWN_STARTS = ("pissa", "olora")
 
 
 @dataclass(frozen=True, slots=True)
-class Factors:
+class TrueFactors:
     """An update that is a product: ΔW = scaling·B·A."""
 
     A: Any
@@ -73,7 +73,7 @@ def magnitudes_of(adapter: Adapter) -> dict[str, Tensor]:
 
 def true_update(
     module: LoraModule, base: BaseWeights, magnitude: Tensor | None, start: str | None
-) -> DenseMatrix | Factors | None:
+) -> DenseMatrix | TrueFactors | None:
     """Return ΔW of a module whose s·B·A is not it; None where s·B·A is ΔW.
 
     Raises UnsupportedAdapterError where the base has no such weight, or the magnitudes fit neither rows nor columns.
@@ -140,13 +140,13 @@ def _by_columns(module: LoraModule, magnitude: Tensor) -> bool:
     )
 
 
-def _from_start(module: LoraModule, base: BaseWeights, start: str) -> Factors:
+def _from_start(module: LoraModule, base: BaseWeights, start: str) -> TrueFactors:
     """Return ΔW = s·B·A − s·B₀·A₀ as factors of rank 2r."""
     weight, rank, scaling = dense(base.matrix(module)), module.rank, module.scaling.value
     first_b, first_a = _STARTS[start.lower()](weight, rank, scaling)
     a = np.vstack((np.asarray(module.A.matrix()[:]).astype(np.float64), first_a))
     b = np.hstack((np.asarray(module.B.matrix()[:]).astype(np.float64), -first_b))
-    return Factors(a, b, scaling)
+    return TrueFactors(a, b, scaling)
 
 
 def _pissa(weight: DenseMatrix, rank: int, scaling: float) -> tuple[Float, Float]:

@@ -17,7 +17,7 @@ from s3lora.choose.rules import DEFAULT_RULE, RULES
 from s3lora.choose.select import CONTROLS, Filter, Plan, select
 from s3lora.cli.progress import progress_line
 from s3lora.errors import UsageError, printable
-from s3lora.measure.base_reader import Beside
+from s3lora.measure.base_reader import BesideBase
 from s3lora.measure.configuration import Configuration, configured
 from s3lora.measure.cost import MAX_COST, NOTHING
 from s3lora.measure.scan import Scan, affordable, scan_all
@@ -265,7 +265,7 @@ def _configurations(options: dict[str, Any], *, others: bool) -> list[Configurat
     return [asked, *[Configuration(method, asked.rank, seed=asked.seed) for method in left]]
 
 
-def beside_of(options: dict[str, Any]) -> Beside | None:
+def beside_of(options: dict[str, Any]) -> BesideBase | None:
     """Return what `base_options` name, None where they were not written or are no options of the command.
 
     Raises UsageError for --intruders without weights.
@@ -273,7 +273,7 @@ def beside_of(options: dict[str, Any]) -> Beside | None:
     folder = options.get("base_weights")
     if folder is None and options.get("intruders"):
         raise UsageError("--intruders does nothing without --base-weights FOLDER")
-    return None if folder is None else Beside(folder, bool(options.get("intruders")))
+    return None if folder is None else BesideBase(folder, bool(options.get("intruders")))
 
 
 def selector(options: dict[str, Any]) -> Callable[[Scan], Plan]:

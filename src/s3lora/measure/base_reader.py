@@ -11,7 +11,7 @@ import numpy as np
 
 from s3lora.adapter.formats.peft_notes import changed_base
 from s3lora.adapter.model import Adapter, LoraModule
-from s3lora.base.updates import Factors, known_start, magnitudes_of, true_update
+from s3lora.base.updates import TrueFactors, known_start, magnitudes_of, true_update
 from s3lora.base.weights import BaseWeights
 from s3lora.errors import NonFiniteError, UnsupportedAdapterError, printable
 from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase, WeightDelta
@@ -24,14 +24,14 @@ from s3lora.spectrum.leading import leading
 from s3lora.spectrum.subspaces import bases, overlap
 from s3lora.spectrum.tall import Float
 
-__all__ = ["BaseReader", "Beside", "compared_with", "reading", "relation", "told"]
+__all__ = ["BaseReader", "BesideBase", "compared_with", "reading", "relation", "told"]
 
 #: How the notes begin that say that s·B·A alone was measured.
 _ALONE = ("DoRA: the spectra are of B·A alone", "initialised by ")
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class BesideBase:
     """Which base weights an adapter is held beside: a folder, and whether intruder dimensions are counted."""
 
     folder: str
@@ -39,7 +39,7 @@ class Beside:
 
 
 @contextmanager
-def reading(adapter: Adapter, beside: Beside | None, seed: int) -> Iterator[BaseReader | None]:
+def reading(adapter: Adapter, beside: BesideBase | None, seed: int) -> Iterator[BaseReader | None]:
     """Open the base weights, None where there are none."""
     if beside is None:
         yield None
@@ -124,7 +124,7 @@ class BaseReader:
         """Return whether s·B·A is not ΔW, and ΔW is known by the base."""
         return module.path in self.stored and (self._start is not None or module.path in self._magnitudes)
 
-    def update(self, module: LoraModule) -> DenseMatrix | Factors | None:
+    def update(self, module: LoraModule) -> DenseMatrix | TrueFactors | None:
         """Return ΔW where s·B·A is not it and it is known; None otherwise."""
         if module.path not in self.stored:
             return None
@@ -143,7 +143,7 @@ class BaseReader:
         return product(update.A, update.B, update.scaling)
 
     def beside(
-        self, module: LoraModule, update: DenseMatrix | Factors | None, frobenius: float | None, components: int
+        self, module: LoraModule, update: DenseMatrix | TrueFactors | None, frobenius: float | None, components: int
     ) -> ModuleAgainstBase | None:
         """Return what the module is beside its weight, None where it has none; ‖ΔW‖_F is known.
 
@@ -152,7 +152,7 @@ class BaseReader:
         if module.path not in self.stored:
             return None
         weight = dense(self.base.matrix(module))
-        given = update or Factors(module.A.matrix(), module.B.matrix(), module.scaling.value)
+        given = update or TrueFactors(module.A.matrix(), module.B.matrix(), module.scaling.value)
         stored = self.stored[module.path]
         try:
             return compared_with(
@@ -191,7 +191,7 @@ def compared_with(
     path: str,
     name: str,
     weight: DenseMatrix,
-    update: DenseMatrix | Factors,
+    update: DenseMatrix | TrueFactors,
     frobenius: float | None,
     components: int,
     seed: int,

@@ -19,7 +19,7 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
-from s3lora.measure.base_reader import BaseReader, Beside, reading, relation
+from s3lora.measure.base_reader import BaseReader, BesideBase, reading, relation
 from s3lora.measure.configuration import Configuration, configured
 from s3lora.measure.cost import MAX_COST, Sized, afford, compare_cost
 from s3lora.measure.modules import ByModule
@@ -136,7 +136,7 @@ def compare(
     if isinstance(paths, str | os.PathLike) or len(paths) < 2:
         raise UsageError("one adapter is no comparison", fix="give two or more, as a list of paths")
     configuration = configured(method, None, "l2", None, 0, False)
-    beside = None if base_weights is None else Beside(os.fspath(base_weights))
+    beside = None if base_weights is None else BesideBase(os.fspath(base_weights))
     with _Adapters(paths) as adapters, threadpool_limits(limits=1, user_api="blas"), ExitStack() as opened:
 
         def measure(i: int) -> _Measured:

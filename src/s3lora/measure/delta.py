@@ -15,7 +15,7 @@ from s3lora.adapter.tensors import StoredTensor
 from s3lora.base.weights import READABLE, BaseWeights
 from s3lora.errors import NonFiniteError, NothingToAuditError, printable
 from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase, WeightDelta
-from s3lora.measure.base_reader import Beside, compared_with
+from s3lora.measure.base_reader import BesideBase, compared_with
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST, NOTHING, Estimate, afford, base_cost
 from s3lora.measure.full_weights import COMPONENTS, as_matrix, weight_delta
@@ -32,7 +32,7 @@ _WEIGHT = ".weight"
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class _CheckpointPair:
     """A matrix that both checkpoints have; of fused experts, that of one expert."""
 
     path: str
@@ -70,6 +70,11 @@ def scan_delta(
 
     Matrices that are the same have no record. The shape of a record is that of the stored weight.
 
+    Examples:
+        >>> import s3lora
+        >>> s3lora.scan_delta("merged-model", "base-model")
+        <Scan of merged-model: 1 modules by mas-svd>
+
     Parameters:
         tuned: the folder of the changed model, with config.json and safetensors files.
         base: that of the model it was made from.
@@ -87,13 +92,13 @@ def scan_delta(
         CostError: it would take more operations than `max_cost`.
     """
     configuration = Configuration(method, rank, seed=seed)
-    beside = Beside(os.fspath(base), intruders)
+    beside = BesideBase(os.fspath(base), intruders)
     return scan_deltas(os.fspath(tuned), beside, [configuration], progress, max_cost)[0]
 
 
 def scan_deltas(
     tuned: str,
-    beside: Beside,
+    beside: BesideBase,
     configurations: Sequence[Configuration],
     progress: Progress | None = None,
     max_cost: float = MAX_COST,
@@ -142,9 +147,9 @@ def scan_deltas(
     )
 
 
-def _paired(after: BaseWeights, before: BaseWeights) -> tuple[list[_Pair], list[str], list[str]]:
+def _paired(after: BaseWeights, before: BaseWeights) -> tuple[list[_CheckpointPair], list[str], list[str]]:
     """Return the matrices of both, the names of what else both have, and those of what the base lacks."""
-    pairs: list[_Pair] = []
+    pairs: list[_CheckpointPair] = []
     others: list[str] = []
     missing: list[str] = []
     for name in sorted(after.tensors, key=natural_key):
@@ -163,15 +168,15 @@ def _paired(after: BaseWeights, before: BaseWeights) -> tuple[list[_Pair], list[
     return pairs, others, missing
 
 
-def _matrices(name: str, tensor: StoredTensor, weight: StoredTensor) -> Iterator[_Pair]:
+def _matrices(name: str, tensor: StoredTensor, weight: StoredTensor) -> Iterator[_CheckpointPair]:
     path = name.removesuffix(_WEIGHT)
     if len(tensor.shape) == 3 and "experts" in name:
         for i in range(tensor.shape[0]):
             parts = [dense(one.matrix(_expert(i))) for one in (weight, tensor)]
-            yield _Pair(f"{path}.{i}", weight.name, tensor.dtype, "linear", *parts)
+            yield _CheckpointPair(f"{path}.{i}", weight.name, tensor.dtype, "linear", *parts)
         return
     kind = "conv" if len(tensor.shape) > 2 else "linear"
-    yield _Pair(path, weight.name, tensor.dtype, kind, as_matrix(weight), as_matrix(tensor))
+    yield _CheckpointPair(path, weight.name, tensor.dtype, kind, as_matrix(weight), as_matrix(tensor))
 
 
 def _expert(i: int) -> Layout:
@@ -182,12 +187,12 @@ def _expert(i: int) -> Layout:
     return one
 
 
-def _cost(pair: _Pair, configurations: Sequence[Configuration], *, intruders: bool) -> Estimate:
+def _cost(pair: _CheckpointPair, configurations: Sequence[Configuration], *, intruders: bool) -> Estimate:
     return base_cost(pair, configurations, dense=True, intruders=intruders)
 
 
 def _measured(
-    pair: _Pair, beside: Beside, configurations: Sequence[Configuration], label: str, nonfinite: bool
+    pair: _CheckpointPair, beside: BesideBase, configurations: Sequence[Configuration], label: str, nonfinite: bool
 ) -> tuple[list[ModuleNumbers], ModuleAgainstBase | None]:
     """Return the numbers of one matrix; no record where it is the same in both."""
     change = plus_matrix(pair.after, pair.before, -1.0)
@@ -209,7 +214,7 @@ def _measured(
     return numbers, against
 
 
-def _record(pair: _Pair, numbers: ModuleNumbers) -> ModuleScan:
+def _record(pair: _CheckpointPair, numbers: ModuleNumbers) -> ModuleScan:
     layer, projection, expert = path_parts(pair.path)
     return ModuleScan(
         path=pair.path,
@@ -242,7 +247,7 @@ def _source(after: BaseWeights) -> Source:
 
 
 def _notes(
-    pairs: Sequence[_Pair],
+    pairs: Sequence[_CheckpointPair],
     records: Sequence[Sequence[ModuleScan]],
     others: Sequence[str],
     changed: Sequence[WeightDelta],

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from s3lora.adapter.model import Factor, LoraModule
-from s3lora.base.updates import Factors
+from s3lora.base.updates import TrueFactors
 from s3lora.errors import NonFiniteError, UnsupportedAdapterError
 from s3lora.measure.against_base import ModuleAgainstBase
 from s3lora.measure.base_reader import BaseReader
@@ -112,7 +112,7 @@ def measured_beside(
 
 def _by_base(
     module: LoraModule,
-    update: DenseMatrix | Factors | None,
+    update: DenseMatrix | TrueFactors | None,
     configurations: Sequence[Configuration],
     label: str,
     nonfinite: bool,
@@ -138,7 +138,7 @@ def dense_numbers(update: DenseMatrix | None, components: int, configuration: Co
     return ModuleNumbers(update.is_zero, scores.sigma, scores.indices, "ΔW", True, scores.error)
 
 
-def _true(module: LoraModule, update: DenseMatrix | Factors | None, configuration: Configuration) -> ModuleNumbers:
+def _true(module: LoraModule, update: DenseMatrix | TrueFactors | None, configuration: Configuration) -> ModuleNumbers:
     if isinstance(update, DenseMatrix):
         return dense_numbers(update, configuration.rank or module.rank, configuration)
     assert update is not None

@@ -19,7 +19,7 @@ from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import S3LoRAError, UsageError, printable
 from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase
-from s3lora.measure.base_reader import BaseReader, Beside, reading, told
+from s3lora.measure.base_reader import BaseReader, BesideBase, reading, told
 from s3lora.measure.batches import in_batches
 from s3lora.measure.configuration import Configuration, configured
 from s3lora.measure.cost import MAX_COST, NOTHING, Estimate, afford, scan_cost
@@ -175,7 +175,7 @@ def scan(
         AdapterFileError, UnsupportedAdapterError, NothingToAuditError: as `open_adapter`.
     """
     asked = configured(method, rank, fit, sample, seed, kurtosis)
-    beside = Beside(os.fspath(base_weights), intruders) if base_weights is not None else None
+    beside = BesideBase(os.fspath(base_weights), intruders) if base_weights is not None else None
     if intruders and beside is None:
         raise UsageError("intruder dimensions are those of base weights", fix="give base_weights")
     return scan_all(adapter, [asked], nonfinite, progress, max_cost, beside)[0]
@@ -187,7 +187,7 @@ def scan_all(
     nonfinite: bool = False,
     progress: Progress | None = None,
     max_cost: float = MAX_COST,
-    beside: Beside | None = None,
+    beside: BesideBase | None = None,
 ) -> tuple[Scan, ...]:
     """Score every module by several methods in one pass.
 
@@ -209,7 +209,7 @@ def _scan_all(
     nonfinite: bool,
     progress: Progress | None,
     max_cost: float,
-    beside: Beside | None,
+    beside: BesideBase | None,
 ) -> tuple[Scan, ...]:
     total = len(adapter.modules)
     count = None if progress is None else lambda done: progress(done, total)

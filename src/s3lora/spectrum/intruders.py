@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from s3lora.spectrum.dense import DenseMatrix
-from s3lora.spectrum.leading import Leading, is_exact, leading
+from s3lora.spectrum.leading import LeadingDirections, is_exact, leading
 from s3lora.spectrum.tall import Float
 
 __all__ = ["COMPARED", "INTRUDER_COSINE", "INTRUDER_DIRECTIONS", "Intruders", "base_directions", "intruders"]
@@ -32,12 +32,12 @@ class Intruders(NamedTuple):
     compared: int
 
 
-def base_directions(weight: DenseMatrix, seed: int = 0) -> Leading:
+def base_directions(weight: DenseMatrix, seed: int = 0) -> LeadingDirections:
     """Return the directions of W that others are compared with: all of a small matrix."""
     return leading(weight, min(weight.shape) if is_exact(weight.shape) else COMPARED, seed)
 
 
-def intruders(base: Leading, tuned: DenseMatrix, seed: int = 0) -> Intruders:
+def intruders(base: LeadingDirections, tuned: DenseMatrix, seed: int = 0) -> Intruders:
     """Count the intruders in W + ΔW.
 
     >>> from s3lora.spectrum.dense import dense

@@ -32,7 +32,7 @@ import numpy as np
 from s3lora.spectrum.dense import HELD, DenseMatrix
 from s3lora.spectrum.tall import Float
 
-__all__ = ["EXACT", "OVERSAMPLED", "PASSES", "PROBES", "PROBE_PASSES", "Leading", "is_exact", "leading"]
+__all__ = ["EXACT", "OVERSAMPLED", "PASSES", "PROBES", "PROBE_PASSES", "LeadingDirections", "is_exact", "leading"]
 
 #: A matrix is decomposed as it is where its shorter side is no longer than this.
 EXACT = 1024
@@ -40,7 +40,7 @@ EXACT = 1024
 OVERSAMPLED, PASSES, PROBES, PROBE_PASSES = 10, 6, 10, 6
 
 
-class Leading(NamedTuple):
+class LeadingDirections(NamedTuple):
     """Some of the largest singular values of a matrix (m × n), descending, with their vectors.
 
     Each of `values` (k) is at most `error` below its true one, with a probability of at least 1 − 10⁻¹⁰; the error is
@@ -60,7 +60,7 @@ def is_exact(shape: tuple[int, int], count: int | None = None) -> bool:
     return m * n <= HELD and (min(m, n) <= EXACT or (count is not None and count + OVERSAMPLED >= min(m, n) // 2))
 
 
-def leading(matrix: DenseMatrix, count: int, seed: int = 0, *, vectors: bool = True) -> Leading:
+def leading(matrix: DenseMatrix, count: int, seed: int = 0, *, vectors: bool = True) -> LeadingDirections:
     """Return the `count` largest singular values of a matrix, at least 1 and at most min(m, n).
 
     Without `vectors`, which cost more than the values of a small matrix do, there are none of them.
@@ -76,9 +76,9 @@ def leading(matrix: DenseMatrix, count: int, seed: int = 0, *, vectors: bool = T
     if is_exact(matrix.shape, count):
         if not vectors:
             s = np.asarray(np.linalg.svd(matrix.whole(), compute_uv=False))
-            return Leading(s[:count], 0.0, np.zeros((m, 0)), np.zeros((n, 0)), count == min(m, n))
+            return LeadingDirections(s[:count], 0.0, np.zeros((m, 0)), np.zeros((n, 0)), count == min(m, n))
         u, s, vt = np.linalg.svd(matrix.whole(), full_matrices=False)
-        return Leading(s[:count], 0.0, u[:, :count], vt[:count].T, count == min(m, n))
+        return LeadingDirections(s[:count], 0.0, u[:, :count], vt[:count].T, count == min(m, n))
     random = np.random.default_rng(seed)
     basis = np.linalg.qr(random.standard_normal((n, min(count + OVERSAMPLED, m, n))))[0]
     for _ in range(PASSES):
@@ -90,7 +90,7 @@ def leading(matrix: DenseMatrix, count: int, seed: int = 0, *, vectors: bool = T
     rest = back @ turn.T - right * s**2
     outside = _outside(matrix, right, s, random)
     error = _error(s, rest, outside, count)
-    return Leading(s[:count], error, u[:, :count], right[:, :count], count == min(m, n))
+    return LeadingDirections(s[:count], error, u[:, :count], right[:, :count], count == min(m, n))
 
 
 def _outside(matrix: DenseMatrix, basis: Float, values: Float, random: np.random.Generator) -> float:
