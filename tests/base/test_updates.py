@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3lora.adapter.open import open_adapter
+from s3lora.base import updates
 from s3lora.base.updates import TrueFactors, dora_delta, known_start, magnitudes_of, true_update
 from s3lora.base.weights import BaseWeights
 from s3lora.errors import UnsupportedAdapterError
+from s3lora.spectrum import leading as decomposition
 from s3lora.spectrum.dense import DenseMatrix, dense
 from tests.reference import base_weights as reference
 from tests.reference.dense import delta
@@ -64,6 +66,15 @@ def test_what_the_factors_began_with_is_taken_out(tmp_path: Path, start: str, m:
     exact = weight.astype(np.float64)
     first = reference.pissa_start(exact, 2) if start == "pissa" else reference.olora_start(exact, 2, 3.0)
     assert np.allclose(found.scaling * found.B @ found.A, product - first, atol=1e-9)
+
+
+@pytest.mark.parametrize("decay", [0.8, 0.999])
+def test_what_pissa_took_out_of_a_large_weight_is_found_too(monkeypatch: pytest.MonkeyPatch, decay: float) -> None:
+    monkeypatch.setattr(decomposition, "is_exact", lambda shape, count=None: False)
+    u, v = (np.linalg.qr(normal(60, 60, seed=seed))[0] for seed in (1, 2))
+    weight = (u * decay ** np.arange(60)) @ v.T
+    b, a = updates._pissa(dense(weight), 4, 2.0)
+    assert np.allclose(2.0 * b @ a, reference.pissa_start(weight, 4), atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,18 @@ def test_the_bound_says_something_where_the_spectrum_falls_slowly(randomised: No
     assert found.error < 0.5 * true[0]
 
 
+def test_the_angle_is_no_smaller_than_the_true_one(randomised: None) -> None:
+    for decay, passes in ((0.5, 6), (0.9, 2), (0.9, 6), (0.99, 6), (0.9, 40)):
+        values = random(80, 60, 5, decay)
+        found = leading(dense(values), 5, passes=passes)
+        true = np.linalg.svd(values)[2][:5].T
+        sine = np.linalg.norm(found.right - true @ (true.T @ found.right), 2)
+        assert sine <= found.angle + 1e-12
+    assert found.angle < 1e-9
+    equal = leading(dense(np.eye(60)), 5)
+    assert equal.angle == 1.0
+
+
 def test_the_seed_decides(randomised: None) -> None:
     matrix = dense(np.random.default_rng(7).normal(size=(60, 60)))
     assert np.array_equal(leading(matrix, 3, 1).values, leading(matrix, 3, 1).values)

@@ -29,7 +29,7 @@ from s3lora.adapter.tensor import Tensor
 from s3lora.base.weights import BaseWeights
 from s3lora.errors import UnsupportedAdapterError
 from s3lora.spectrum.dense import DenseMatrix, dense, plus_product
-from s3lora.spectrum.leading import leading
+from s3lora.spectrum.leading import LeadingDirections, leading
 from s3lora.spectrum.tall import Float
 
 __all__ = ["KNOWN_STARTS", "TrueFactors", "dora_delta", "known_start", "magnitudes_of", "true_update"]
@@ -37,6 +37,8 @@ __all__ = ["KNOWN_STARTS", "TrueFactors", "dora_delta", "known_start", "magnitud
 #: Ends of the names under which tools store the lengths μ.
 _MAGNITUDE = (".lora_magnitude_vector", ".lora_magnitude_vector.weight", ".dora_scale", ".m")
 _PARTS = ("lora_magnitude_vector.",)
+#: Passes over a large weight for what PiSSA took out of it, and the largest angle that is taken for none.
+PASSES, ANGLE = 40, 1e-4
 #: Initialisations whose first factors W alone determines.
 KNOWN_STARTS = ("pissa", "olora")
 
@@ -150,8 +152,14 @@ def _from_start(module: LoraModule, base: BaseWeights, start: str) -> TrueFactor
 
 
 def _pissa(weight: DenseMatrix, rank: int, scaling: float) -> tuple[Float, Float]:
-    """Return B₀ and A₀ with s·B₀·A₀ = the best approximation of W of this rank."""
-    found = leading(weight, rank)
+    """Return B₀ and A₀ with s·B₀·A₀ = the best approximation of W of this rank.
+
+    Its space has to be known, not the singular values alone: where they lie close, only a whole decomposition tells it.
+    """
+    found = leading(weight, rank, passes=PASSES)
+    if found.angle > ANGLE:
+        u, s, vt = np.linalg.svd(weight.whole(), full_matrices=False)
+        found = LeadingDirections(s[:rank], 0.0, u[:, :rank], vt[:rank].T, complete=False)
     root = np.sqrt(found.values / scaling)
     return found.left * root, (found.right * root).T
 

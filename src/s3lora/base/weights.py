@@ -7,12 +7,13 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from s3lora.adapter.hub import hub_name
 from s3lora.adapter.model import LoraModule
-from s3lora.adapter.tensor import Layout, as_stored
+from s3lora.adapter.tensor import Array, Layout, as_stored
 from s3lora.adapter.tensors import StoredTensor
 from s3lora.adapter.weights import open_weights, parsed_config, raw_config
 from s3lora.errors import ModelError, UnsupportedAdapterError, UsageError, printable
@@ -29,6 +30,10 @@ TRANSPOSED = frozenset(("gpt2", "openai-gpt", "imagegpt", "decision_transformer"
 READABLE = frozenset(("float64", "float32", "float16", "bfloat16"))
 #: What kohya's keys have in front of the path, whose dots are underscores.
 _FLATTENED = re.compile(r"^(?:lora|lycoris)_(?:unet|te\d?|transformer|prior_te|prior_unet)_")
+#: Paths of experts that lie in one weight, with the number before or after their kind.
+_EXPERT = re.compile(
+    r"(?P<container>.*\bexperts)\.(?:(?P<first>\d{1,6})\.(?P<kind>\w+)|(?P<other>\w+)\.(?P<last>\d{1,6}))$"
+)
 #: A part of paths that transformers has put in and left out.
 _LANGUAGE = "language_model."
 #: The output layer, and where the weight of one that is tied to the embeddings lies.
@@ -85,9 +90,16 @@ class BaseWeights:
 
         Raises what `matrix` does.
         """
-        tensor = self.tensors[self._stored_name(module.path)]
-        self.refuse_unreadable(tensor, module.path)
         wanted = (module.m, module.n)
+        fused = None if module.expert is None else self._fused(module.path)
+        if fused is not None:
+            tensor, expert = fused
+            self.refuse_unreadable(tensor, module.path)
+            if wanted[0] != wanted[1] and tensor.shape[1:] in (wanted, wanted[::-1]):
+                return tensor, partial(_expert, expert=expert, turned=tensor.shape[1:] != wanted)
+        else:
+            tensor = self.tensors[self._stored_name(module.path)]
+            self.refuse_unreadable(tensor, module.path)
         turned = self._turned if module.kind == "linear" else module.kind == "embedding"
         if tensor.shape == wanted and not (turned and module.m == module.n):
             return tensor, as_stored
@@ -102,6 +114,19 @@ class BaseWeights:
             shape=tensor.shape,
             fix="give the model that the adapter was trained on",
         )
+
+    def _fused(self, path: str) -> tuple[StoredTensor, int] | None:
+        """Return the weight that holds all experts of a kind, and which of them a path names; None where none does."""
+        match = _EXPERT.match(path)
+        if match is None or self._found(f"{path}.weight"):
+            return None
+        expert, kind = int(match["first"] or match["last"]), match["kind"] or match["other"]
+        for name in (f"{match['container']}.{kind}", f"{match['container']}.{kind}.weight"):
+            found = self._found(name)
+            if len(found) == 1 and len(self.tensors[found[0]].shape) == 3:
+                tensor = self.tensors[found[0]]
+                return (tensor, expert) if expert < tensor.shape[0] else None
+        return None
 
     def whole(self, name: str) -> StoredTensor | None:
         """Return the weight that a full weight of this name takes the place of; None where there is none.
@@ -171,6 +196,11 @@ class BaseWeights:
     def __exit__(self, *_: object) -> None:
         """Close the files."""
         self.close()
+
+
+def _expert(stored: Array, *, expert: int, turned: bool) -> Array:
+    one: Array = stored[expert]  # (E, m, n) -> (m, n)
+    return one.T if turned else one
 
 
 def _by(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:

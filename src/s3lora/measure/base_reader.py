@@ -166,8 +166,8 @@ class BaseReader:
         total = NOTHING
         for module in adapter.modules:
             if module.path in self.stored:
-                whole = self.is_dense(module)
-                total += base_cost(module, configurations, dense=whole, intruders=self._directions)
+                dense, start = self.is_dense(module), self._start is not None
+                total += base_cost(module, configurations, dense=dense, intruders=self._directions, start=start)
         return total
 
     def result(self, modules: Sequence[ModuleAgainstBase | None], weights: tuple[WeightDelta, ...] = ()) -> AgainstBase:

@@ -22,8 +22,8 @@ What is slower counts as more operations. With N × r a factor, q = min(N, r), a
     comparison            of two updates 3·(m + n)·max(r₁, r₂)², or 2·m·n·(r₁ + r₂) where that is less, for each step
     composition           what the parts cost alone, what one of rank Σr costs, and for each part and pair the bases and
                           their angles: (m + n)·r·p and DECOMPOSED·p³ for either
-    base weights          of each weight m·n·READ; where ΔW is of full rank, for each of the 3 matrices that a method
-                          decomposes DENSE·m·n·p', or m·n·(MADE + SWEPT·(M + 20)) above a side of 1024; for intruder
+    base weights          of each weight m·n·READ, and VECTORS·DENSE·m·n·p' for what PiSSA took out of it; where ΔW is of
+                          full rank, for each of the 3 matrices that a method decomposes DENSE·m·n·p', or m·n·(MADE + SWEPT·(M + 20)) above a side of 1024; for intruder
                           dimensions the same of W and of W + ΔW, with their vectors
     null rule             for each shape, its draws times the factors of such a module and DRAWN for each number drawn
 
@@ -147,14 +147,20 @@ def module_cost(shape: Shape, configurations: Sequence[Configuration]) -> float:
 
 
 def base_cost(
-    module: Shaped, configurations: Sequence[Configuration], *, dense: bool = False, intruders: bool = False
+    module: Shaped,
+    configurations: Sequence[Configuration],
+    *,
+    dense: bool = False,
+    intruders: bool = False,
+    start: bool = False,
 ) -> Estimate:
     """Return what a module costs beside the weight of its base.
 
-    `dense` tells that its ΔW is of full rank, `intruders` that the directions of both are compared.
+    `dense` tells that its ΔW is of full rank, `intruders` that the directions of both are compared, `start` that what
+    its factors began with has to be found.
     """
     numbers = float(module.m) * module.n
-    total = READ * numbers
+    total = (READ + (DENSE * VECTORS * min(module.m, module.n) if start else 0.0)) * numbers
     for one in configurations if dense else ():
         total += passes_of(one.method) * _spectrum(module.m, module.n, one.rank or module.rank)
     if intruders:
