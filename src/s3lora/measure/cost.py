@@ -22,9 +22,10 @@ What is slower counts as more operations. With N × r a factor, q = min(N, r), a
     comparison            of two updates 3·(m + n)·max(r₁, r₂)², or 2·m·n·(r₁ + r₂) where that is less, for each step
     composition           what the parts cost alone, what one of rank Σr costs, and for each part and pair the bases and
                           their angles: (m + n)·r·p and DECOMPOSED·p³ for either
-    base weights          of each weight m·n·READ, and VECTORS·DENSE·m·n·p' for what PiSSA took out of it; where ΔW is of
-                          full rank, for each of the 3 matrices that a method decomposes DENSE·m·n·p', or m·n·(MADE + SWEPT·(M + 20)) above a side of 1024; for intruder
-                          dimensions the same of W and of W + ΔW, with their vectors
+    base weights          of each weight m·n·READ, and VECTORS·DENSE·m·n·p' for what PiSSA took out of it; of a ΔW of
+                          full rank, for each of the up to 3 matrices that a method decomposes DENSE·m·n·p', or
+                          m·n·(MADE + SWEPT·(M + 20)) above a side of 1024; for intruder dimensions VECTORS times the
+                          same of W and of W + ΔW
     null rule             for each shape, its draws times the factors of such a module and DRAWN for each number drawn
 
 It does not depend on the values, and reckons with those that cost most: on the machine where it was fitted, work took
