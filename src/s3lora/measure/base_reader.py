@@ -24,7 +24,7 @@ from s3lora.spectrum.leading import leading
 from s3lora.spectrum.subspaces import bases, overlap
 from s3lora.spectrum.tall import Float
 
-__all__ = ["BaseReader", "BesideBase", "compared_with", "reading", "relation", "told"]
+__all__ = ["BaseReader", "BesideBase", "compared_with", "reading", "told", "true_relation"]
 
 #: How the notes begin that say that s·B·A alone was measured.
 _ALONE = ("DoRA: the spectra are of B·A alone", "initialised by ")
@@ -166,8 +166,11 @@ class BaseReader:
         total = NOTHING
         for module in adapter.modules:
             if module.path in self.stored:
+                shape = module.m, module.n, module.rank
                 dense, start = self.is_dense(module), self._start is not None
-                total += base_cost(module, configurations, dense=dense, intruders=self._directions, start=start)
+                total += base_cost(
+                    module.path, shape, configurations, dense=dense, intruders=self._directions, start=start
+                )
         return total
 
     def result(self, modules: Sequence[ModuleAgainstBase | None], weights: tuple[WeightDelta, ...] = ()) -> AgainstBase:
@@ -226,10 +229,19 @@ def compared_with(
     )
 
 
-def relation(first: DenseMatrix, second: DenseMatrix, norm_first: float, norm_second: float) -> tuple[float, float]:
-    """Return ‖ΔW₂ − ΔW₁‖_F / ‖ΔW₁‖_F and the cosine between two updates whose norms are known and not zero."""
-    distance = plus_matrix(second, first, -1.0).norms.frobenius / norm_first
-    return distance, max(-1.0, min(1.0, inner_of(first, second) / norm_first / norm_second))
+def true_relation(
+    readers: tuple[BaseReader | None, BaseReader | None], modules: tuple[LoraModule, LoraModule], *norms: float
+) -> tuple[float, float] | None:
+    """Return ‖ΔW₂ − ΔW₁‖_F / ‖ΔW₁‖_F and the cosine between two true updates, whose norms are known.
+
+    None where a norm is zero, or where s·B·A is the true update of both.
+    """
+    (one, two), (a, b) = readers, modules
+    if one is None or two is None or 0.0 in norms or not (one.knows(a) or two.knows(b)):
+        return None
+    first, second = one.matrix(a), two.matrix(b)
+    distance = plus_matrix(second, first, -1.0).norms.frobenius / norms[0]
+    return distance, max(-1.0, min(1.0, inner_of(first, second) / norms[0] / norms[1]))
 
 
 def _bases(update: FactoredUpdate) -> tuple[Float, Float, float]:

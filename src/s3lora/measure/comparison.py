@@ -19,7 +19,7 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
-from s3lora.measure.base_reader import BaseReader, BesideBase, reading, relation
+from s3lora.measure.base_reader import BaseReader, BesideBase, reading, true_relation
 from s3lora.measure.configuration import Configuration, configured
 from s3lora.measure.cost import MAX_COST, Sized, afford, compare_cost
 from s3lora.measure.modules import ByModule
@@ -277,24 +277,15 @@ def _relations(before: _Measured, after: _Measured) -> Iterator[tuple[str, Dista
         other = after.records.get(path)
         if other is not None and record.shape == other.shape:
             norms = record.indices["frobenius"] or 0.0, other.indices["frobenius"] or 0.0
-            yield path, _related_of(before, after, path, *norms)
+            pair = before.modules[path], after.modules[path]
+            found = true_relation((before.reader, after.reader), pair, *norms)
+            yield path, found or _related(*pair, *norms)
     for one in (before, after):
         try:
             one.adapter.check_unchanged()
         except S3LoRAError as error:
             error.adapter = str(one.adapter.path)
             raise
-
-
-def _related_of(before: _Measured, after: _Measured, path: str, norm_a: float, norm_b: float) -> DistanceAndCosine:
-    """Return distance and cosine of a module, by its true updates where base weights tell them."""
-    a, b = before.modules[path], after.modules[path]
-    readers = before.reader, after.reader
-    if norm_a == 0.0 or norm_b == 0.0 or readers[0] is None or readers[1] is None:
-        return _related(a, b, norm_a, norm_b)
-    if not (readers[0].knows(a) or readers[1].knows(b)):
-        return _related(a, b, norm_a, norm_b)
-    return relation(readers[0].matrix(a), readers[1].matrix(b), norm_a, norm_b)
 
 
 def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> DistanceAndCosine:

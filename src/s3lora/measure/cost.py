@@ -148,7 +148,8 @@ def module_cost(shape: Shape, configurations: Sequence[Configuration]) -> float:
 
 
 def base_cost(
-    module: Shaped,
+    path: str,
+    shape: Shape,
     configurations: Sequence[Configuration],
     *,
     dense: bool = False,
@@ -160,15 +161,13 @@ def base_cost(
     `dense` tells that its ΔW is of full rank, `intruders` that the directions of both are compared, `start` that what
     its factors began with has to be found.
     """
-    numbers = float(module.m) * module.n
-    total = (READ + (DENSE * VECTORS * min(module.m, module.n) if start else 0.0)) * numbers
+    m, n, rank = shape
+    total = (READ + (DENSE * VECTORS * min(m, n) if start else 0.0)) * m * n
     for one in configurations if dense else ():
-        total += passes_of(one.method) * _spectrum(module.m, module.n, one.rank or module.rank)
+        total += passes_of(one.method) * _spectrum(m, n, one.rank or rank)
     if intruders:
-        total += VECTORS * (
-            _spectrum(module.m, module.n, COMPARED) + _spectrum(module.m, module.n, INTRUDER_DIRECTIONS)
-        )
-    return Estimate(total, module.path, (module.m, module.n, module.rank))
+        total += VECTORS * (_spectrum(m, n, COMPARED) + _spectrum(m, n, INTRUDER_DIRECTIONS))
+    return Estimate(total, path, (m, n, rank))
 
 
 def _spectrum(m: int, n: int, count: int) -> float:

@@ -188,7 +188,7 @@ def _expert(i: int) -> Layout:
 
 
 def _cost(pair: _CheckpointPair, configurations: Sequence[Configuration], *, intruders: bool) -> Estimate:
-    return base_cost(pair, configurations, dense=True, intruders=intruders)
+    return base_cost(pair.path, (pair.m, pair.n, pair.rank), configurations, dense=True, intruders=intruders)
 
 
 def _measured(
