@@ -132,6 +132,38 @@ def test_directions_are_compared_with_those_of_the_base(tmp_path: Path, base: st
         assert one.rows.mean_square == pytest.approx(reference.mean_square_cosine(vt[:2].T, vb[: one.directions].T))
 
 
+@pytest.mark.parametrize("method", ["svd", "mas-svd"])
+def test_long_embeddings_are_read_as_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    generator = np.random.default_rng(2)
+    stored = {"model.embed_tokens.weight": generator.normal(size=(40, 6)).astype(np.float32)}
+    a, b = (generator.normal(size=shape).astype(np.float32) for shape in ((2, 40), (6, 2)))
+    name = "base_model.model.model.embed_tokens.lora_"
+    for kind, extra in (
+        ("dora", {f"{name}magnitude_vector": np.abs(generator.normal(size=6)).astype(np.float32) + 1}),
+        ("lora", {}),
+    ):
+        path = make_adapter(tmp_path / kind, {}, config={"target_modules": ["embed_tokens"], "r": 2})
+        write_safetensors(
+            path / "adapter_model.safetensors", {f"{name}embedding_A": a, f"{name}embedding_B": b, **extra}
+        )
+        folder = model_folder(tmp_path / f"{kind}-base", stored)
+        plain = s3lora.scan(path, method, base_weights=folder, intruders=True)
+        compared = s3lora.compare([path, path], base_weights=folder)
+        with monkeypatch.context() as patch:
+            patch.setattr("s3lora.adapter.tensors.LONG", 100)
+            long = s3lora.scan(path, method, base_weights=folder, intruders=True)
+            assert s3lora.compare([path, path], base_weights=folder).modules[0].distance == compared.modules[0].distance
+        assert np.allclose(plain.modules[0].sigma, long.modules[0].sigma)
+        assert plain.base is not None
+        assert long.base is not None
+        first, second = plain.base.modules[0], long.base.modules[0]
+        assert first.relative == pytest.approx(second.relative)
+        assert first.columns is not None
+        assert second.columns is not None
+        assert first.columns.mean_square == pytest.approx(second.columns.mean_square)
+        assert first.columns.chance == second.columns.chance
+
+
 def test_pruning_dora_ranks_by_the_true_update(tmp_path: Path, base: str, capsys: pytest.CaptureFixture[str]) -> None:
     dora = dora_adapter(tmp_path / "long", **{f"{V}.lora_magnitude_vector": np.full(8, 40, np.float32)})
     out = tmp_path / "out"

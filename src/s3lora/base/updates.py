@@ -26,13 +26,13 @@ import numpy as np
 from s3lora.adapter.formats.peft_notes import changed_base
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.tensor import Tensor
-from s3lora.base.weights import BaseWeights
+from s3lora.base.weights import BaseWeights, transposed
 from s3lora.errors import UnsupportedAdapterError
 from s3lora.spectrum.dense import DenseMatrix, dense, plus_product
 from s3lora.spectrum.leading import LeadingDirections, leading
 from s3lora.spectrum.tall import Float
 
-__all__ = ["KNOWN_STARTS", "TrueFactors", "dora_delta", "known_start", "magnitudes_of", "true_update"]
+__all__ = ["KNOWN_STARTS", "TrueFactors", "dora_delta", "known_start", "magnitudes_of", "true_update", "upright"]
 
 #: Ends of the names under which tools store the lengths μ.
 _MAGNITUDE = (".lora_magnitude_vector", ".lora_magnitude_vector.weight", ".dora_scale", ".m")
@@ -78,21 +78,30 @@ def true_update(
 ) -> DenseMatrix | TrueFactors | None:
     """Return ΔW of a module whose s·B·A is not it; None where s·B·A is ΔW.
 
-    Raises UnsupportedAdapterError where the base has no such weight, or the magnitudes fit neither rows nor columns.
+    It is transposed where `upright` gives the weight so. Raises UnsupportedAdapterError where the base has no such
+    weight, or the magnitudes fit neither rows nor columns.
     """
     if start is not None:
         return _from_start(module, base, start)
     if magnitude is None:
         return None
     values = magnitude.array().astype(np.float64)
-    return dora_delta(
-        dense(base.matrix(module)),
-        module.A.matrix(),
-        module.B.matrix(),
-        module.scaling.value,
-        values.ravel(),
-        columns=_by_columns(module, magnitude),
-    )
+    columns = _by_columns(module, magnitude)
+    weight, factors, turned = upright(module, base)
+    return dora_delta(weight, factors.A, factors.B, factors.scaling, values.ravel(), columns=columns != turned)
+
+
+def upright(module: LoraModule, base: BaseWeights) -> tuple[DenseMatrix, TrueFactors, bool]:
+    """Return the weight, the factors s·B·A, and whether both are transposed.
+
+    They are where the weight is stored so, as embeddings are: of a long one, rows of its transpose would each cost a
+    pass over the file. Singular values, norms and sizes are the same.
+    """
+    tensor, view = base.located(module)
+    a, b = module.A.matrix(), module.B.matrix()
+    if view is transposed:
+        return dense(tensor.matrix()), TrueFactors(b.T, a.T, module.scaling.value), True
+    return dense(tensor.matrix(view)), TrueFactors(a, b, module.scaling.value), False
 
 
 def dora_delta(

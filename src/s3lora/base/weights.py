@@ -104,7 +104,7 @@ class BaseWeights:
         if tensor.shape == wanted and not (turned and module.m == module.n):
             return tensor, as_stored
         if tensor.shape == wanted[::-1]:
-            return tensor, lambda stored: stored.T
+            return tensor, transposed
         if len(tensor.shape) > 2 and (tensor.shape[0], math.prod(tensor.shape[1:])) == wanted:  # a convolution
             return tensor, lambda stored: stored.reshape(wanted)
         raise UnsupportedAdapterError(
@@ -198,6 +198,11 @@ class BaseWeights:
         self.close()
 
 
+def transposed(stored: Array) -> Array:
+    """Return the matrix (m, n) of a weight that is stored as (n, m), as those of Conv1D and of embeddings are."""
+    return stored.T
+
+
 def _expert(stored: Array, *, expert: int, turned: bool) -> Array:
     one: Array = stored[expert]  # (E, m, n) -> (m, n)
     return one.T if turned else one
@@ -246,4 +251,4 @@ def _weights(folder: Path, base: str) -> Path:
     return found
 
 
-__all__ = ["MODEL_WEIGHTS", "READABLE", "TRANSPOSED", "BaseWeights"]
+__all__ = ["MODEL_WEIGHTS", "READABLE", "TRANSPOSED", "BaseWeights", "transposed"]

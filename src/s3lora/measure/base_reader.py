@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,14 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from s3lora.adapter.formats.peft_notes import changed_base
+from s3lora.adapter.inventory.tensors import other_names
 from s3lora.adapter.model import Adapter, LoraModule
-from s3lora.base.updates import TrueFactors, known_start, magnitudes_of, true_update
+from s3lora.base.updates import TrueFactors, known_start, magnitudes_of, true_update, upright
 from s3lora.base.weights import BaseWeights
 from s3lora.errors import NonFiniteError, UnsupportedAdapterError, printable
 from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase, WeightDelta
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import NOTHING, Estimate, base_cost
-from s3lora.spectrum.dense import DenseMatrix, dense, inner_of, plus_matrix, plus_product, product
+from s3lora.spectrum.dense import DenseMatrix, inner_of, plus_matrix, plus_product, product
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.intruders import INTRUDER_COSINE, INTRUDER_DIRECTIONS, base_directions, intruders
 from s3lora.spectrum.leading import leading
@@ -26,6 +28,8 @@ from s3lora.spectrum.tall import Float
 
 __all__ = ["BaseReader", "BesideBase", "compared_with", "reading", "told", "true_relation"]
 
+#: Singular values of a difference of whole weights that are told, unless asked otherwise.
+COMPONENTS = 16
 #: How the notes begin that say that s·B·A alone was measured.
 _ALONE = ("DoRA: the spectra are of B·A alone", "initialised by ")
 
@@ -134,13 +138,12 @@ class BaseReader:
             raise self._nonfinite(module) from None
 
     def matrix(self, module: LoraModule) -> DenseMatrix:
-        """Return ΔW as a dense matrix: s·B·A where no other is known."""
+        """Return ΔW as a dense matrix, s·B·A where no other is known; transposed where the weight lies so."""
         update = self.update(module)
         if isinstance(update, DenseMatrix):
             return update
-        if update is None:
-            return product(module.A.matrix(), module.B.matrix(), module.scaling.value)
-        return product(update.A, update.B, update.scaling)
+        factors = update or upright(module, self.base)[1]
+        return product(factors.A, factors.B, factors.scaling)
 
     def beside(
         self, module: LoraModule, update: DenseMatrix | TrueFactors | None, frobenius: float | None, components: int
@@ -151,13 +154,15 @@ class BaseReader:
         """
         if module.path not in self.stored:
             return None
-        weight = dense(self.base.matrix(module))
-        given = update or TrueFactors(module.A.matrix(), module.B.matrix(), module.scaling.value)
-        stored = self.stored[module.path]
+        weight, factors, turned = upright(module, self.base)
+        if isinstance(update, TrueFactors) and turned:
+            update = TrueFactors(update.B.T, update.A.T, update.scaling)
+        given, stored = update or factors, self.stored[module.path]
         try:
-            return compared_with(
+            found = compared_with(
                 module.path, stored, weight, given, frobenius, components, self._seed, self._directions
             )
+            return replace(found, columns=found.rows, rows=found.columns) if turned else found
         except FloatingPointError:
             raise self._nonfinite(module) from None
 
@@ -171,6 +176,12 @@ class BaseReader:
                 total += base_cost(
                     module.path, shape, configurations, dense=dense, intruders=self._directions, start=start
                 )
+        # Whole weights that come along: their differences are matrices of full rank.
+        for name in other_names(adapter):
+            tensor = next(file.tensors[name] for file in adapter.files if name in file.tensors)
+            if len(tensor.shape) > 1:
+                sizes = tensor.shape[0], math.prod(tensor.shape[1:])
+                total += base_cost(name, (*sizes, COMPONENTS), [Configuration("svd")], dense=True)
         return total
 
     def result(self, modules: Sequence[ModuleAgainstBase | None], weights: tuple[WeightDelta, ...] = ()) -> AgainstBase:

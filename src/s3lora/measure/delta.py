@@ -15,10 +15,10 @@ from s3lora.adapter.tensors import StoredTensor
 from s3lora.base.weights import READABLE, BaseWeights
 from s3lora.errors import NonFiniteError, NothingToAuditError, printable
 from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase, WeightDelta
-from s3lora.measure.base_reader import BesideBase, compared_with
+from s3lora.measure.base_reader import COMPONENTS, BesideBase, compared_with
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST, NOTHING, Estimate, afford, base_cost
-from s3lora.measure.full_weights import COMPONENTS, as_matrix, weight_delta
+from s3lora.measure.full_weights import as_matrix, weight_delta
 from s3lora.measure.measuring import ModuleNumbers, dense_numbers
 from s3lora.measure.scan import ModuleScan, Progress, Scan, warnings_of
 from s3lora.spectrum.dense import DenseMatrix, dense, plus_matrix

@@ -13,13 +13,12 @@ from s3lora.adapter.tensors import StoredTensor
 from s3lora.base.weights import READABLE, BaseWeights
 from s3lora.errors import UnsupportedAdapterError
 from s3lora.measure.against_base import WeightDelta
+from s3lora.measure.base_reader import COMPONENTS
 from s3lora.spectrum.dense import DenseMatrix, dense, plus_matrix
 from s3lora.spectrum.dense_scores import dense_scores
 
-__all__ = ["COMPONENTS", "full_weights", "weight_delta"]
+__all__ = ["full_weights", "weight_delta"]
 
-#: Singular values of a difference that are told, unless asked otherwise.
-COMPONENTS = 16
 #: What tools put into the name of a weight that they saved in full.
 _SAVED = re.compile(r"\.(?:modules_to_save(?:\.[^.]+)?|base_layer|original_module)(?=\.)")
 #: Ends under which the difference itself is stored → that of the weight it belongs to.
