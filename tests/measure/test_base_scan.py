@@ -345,7 +345,12 @@ def test_the_cost_is_estimated_before(dora: Path, base: str) -> None:
 def test_every_format_shows_it(dora: Path, base: str, capsys: pytest.CaptureFixture[str]) -> None:
     command = ("scan", dora, "--base-weights", base, "--intruders")
     text = " ".join(call(capsys, *command).out.split())
-    for words in ("Base weights read from base", "beside base ‖ΔW‖ is", "exact ΔW 3 of 3 modules", "intruders"):
+    for words in (
+        "Base weights read from base",
+        "beside base ‖ΔW‖ is",
+        "exact ΔW 3 of 3 modules as whole matrices",
+        "intruders",
+    ):
         assert words in text
     document = json.loads(call(capsys, *command, "--format", "json").out)
     assert {module["of"] for module in document["modules"]} == {"ΔW"}

@@ -75,6 +75,9 @@ def test_the_command_shows_it_in_every_format(pair: Pair, capsys: pytest.Capture
     for form in ("csv", "html", "sarif", "junit", "svg", "tensors"):
         assert call(capsys, *command, "--format", form).status == 0, form
     assert call(capsys, *command, "--fail-on", "magnitude > 1").status == 1
+    assert document["plan"] is None
+    assert "would prune" not in text.out
+    assert "--top does nothing with --delta" in call(capsys, *command, "--top", "3").err
     assert call(capsys, "scan", tuned, "--delta", tuned, "--base-weights", base).status == 2
     assert call(capsys, "scan", "--delta", tuned).status == 2
     assert "Missing argument" in call(capsys, "scan").err

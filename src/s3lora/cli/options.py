@@ -205,6 +205,16 @@ def refuse_choosing(context: click.Context, because: str) -> None:
             raise UsageError(f"--{name.replace('_', '-')} does nothing with {because}")
 
 
+def refuse_rules(context: click.Context, because: str) -> None:
+    """Raise UsageError if an option was written that ranks and chooses, where `because` an option there is nothing to.
+
+    Filters, and what a rule of --fail-on goes by, have a use all the same.
+    """
+    for name in ("preset", "index", "match", *RULE_OPTIONS, "unit", "combine"):
+        if name != "z" and is_written(context, name):
+            raise UsageError(f"--{name.replace('_', '-')} does nothing with {because}")
+
+
 def chooses(context: click.Context) -> bool:
     """Return whether an option was written that chooses modules, or says what becomes of them."""
     return any(is_written(context, name) for name in (*CHOOSING, "mode", "force_flat"))

@@ -11,7 +11,7 @@ import click
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import choose_none
 from s3lora.cli.options import (
-    base_options,
+    base_weights_option,
     chooses,
     format_option,
     mode_options,
@@ -48,7 +48,7 @@ from s3lora.rewrite.prune import prune, write_pruned
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder, the input included.")
 @click.option("--force-flat", is_flag=True, help="Prune even where the index does not tell modules apart.")
 @scan_options
-@base_options
+@base_weights_option
 @rule_options
 @format_option("json", "csv", "html")
 def prune_command(path: str, output: str, form: str, **options: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from s3lora.cli.options import (
     is_written,
     module_filter,
     refuse_idle,
+    refuse_rules,
     rule_options,
     scan_options,
     scans_with,
@@ -100,6 +102,7 @@ def scan_command(
             raise UsageError("--delta and PATH exclude each other", fix="scan the adapter by itself")
         if options["base_weights"] is None:
             raise UsageError("--delta does nothing without --base-weights FOLDER")
+        refuse_rules(click.get_current_context(), "--delta")
         paths = (options["delta"],)
     elif not paths:
         raise click.MissingParameter(param_hint="'PATH...'", param_type="argument")
@@ -130,7 +133,9 @@ def scan_command(
 
     audits: list[Audit] = []
     for path in paths:
-        audits.append(audit(path, measure, terms))
+        one = audit(path, measure, terms)
+        # Of a whole model there is nothing to choose.
+        audits.append(one if options["delta"] is None else replace(one, plan=None))
         _tell(audits[-1])
         if form == "text" and output is None and not quiet:
             _show(audits[-1:], None, first=sum(one.scan is not None for one in audits) == 1)
@@ -233,5 +238,5 @@ def _pruning(one: Audit, scan: Scan) -> str | None:
     context = click.get_current_context()
     # --z may be that of a --fail-on rule, which prune has not.
     unused = () if context.params["rule"] == "outlier" else ("z",)
-    gating = ("fail_on", "allow", "baseline", "reference", "policy", "no_policy", "form", "output")
+    gating = ("intruders", "fail_on", "allow", "baseline", "reference", "policy", "no_policy", "form", "output")
     return shlex.join(["s3lora", "prune", one.path, *given_options(context, (*gating, *unused)), "-o", "PRUNED"])

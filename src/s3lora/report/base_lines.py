@@ -30,7 +30,7 @@ def base_lines(scan: Scan) -> Iterator[tuple[str, str]]:
     if whole:
         error = max(module.sigma_error for module in whole)
         bound = f"σ up to {_share(error)} too small, if at all" if error else "all σ exact"
-        yield "exact ΔW", f"{len(whole)} of {len(scan.modules)} modules of full rank, by the base weights; {bound}"
+        yield "exact ΔW", f"{len(whole)} of {len(scan.modules)} modules as whole matrices, by the base weights; {bound}"
     counted = [one for one in base.modules if one.intruders is not None]
     if counted:
         yield "intruders", _intruders(counted, base.epsilon or 0.0)
@@ -49,7 +49,9 @@ def _intruders(counted: Sequence[ModuleAgainstBase], epsilon: float) -> str:
     total = sum(one.intruders or 0 for one in counted)
     of = sum(one.directions or 0 for one in counted)
     having = sorted((one for one in counted if one.intruders), key=lambda one: -(one.intruders or 0))
-    text = f"{total} of the {of} largest directions of W + ΔW ({total / of:.1%}) have no cosine of {epsilon:g} with any"
+    text = (
+        f"{total} of the {of} largest directions of W + ΔW ({total / of:.1%}) without a cosine of {epsilon:g} with any"
+    )
     least = min(one.compared or 0 for one in counted)
     text += " direction of W" if all(one.complete for one in counted) else f" of the {least} largest of W"
     return f"{text}: {_some(having, _intruder)}" if having else text
