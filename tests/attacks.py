@@ -41,6 +41,18 @@ ATTACKS = (
         ),
     ),
     Attack(
+        "an NPZ archive, a GGUF file",
+        "arrays of objects; what unpacks to gigabytes; a header that claims 2⁶² items in a kilobyte; damaged bytes",
+        "No pickle is run. Counts and lengths are held against the file before they are believed; lies are refused.",
+        (
+            "adapter/test_npz.py::test_lies_are_refused",
+            "adapter/test_npz.py::test_damage_within_what_is_compressed",
+            "adapter/test_gguf.py::test_lies_are_refused",
+            "adapter/test_gguf.py::test_an_array_of_2_62_elements",
+            "adapter/test_names_of_tools.py::test_an_impossible_number_of_experts",
+        ),
+    ),
+    Attack(
         "small matrices of a huge update",
         "a LoHa or LoKr whose layer has as many rows and columns as would fill any memory; parts that do not fit",
         "What would be too large is refused before any number is read, the rest is measured from the small matrices.",

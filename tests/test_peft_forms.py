@@ -139,6 +139,27 @@ def test_adalora_after_its_training(tmp_path: Path) -> None:
     assert Q0 not in deltas(load(out))
 
 
+def test_adalora_leaves_modules_of_rank_zero(tmp_path: Path) -> None:
+    model = filled("adalora")
+    paths = [f"model.layers.{layer}.self_attn.{name}_proj" for layer in range(3) for name in "qv"]
+    model.peft_config["default"].rank_pattern = {f"{path}.lora_E": [path != Q0, False, True, False] for path in paths}
+    model.peft_config["default"].rank_pattern[f"{Q0}.lora_E"] = [False] * 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save_pretrained(tmp_path / "a")
+    wanted = deltas(load(tmp_path / "a"))
+    assert not wanted.pop(Q0).any()
+    same(ours(tmp_path / "a"), wanted)
+    found = scan(tmp_path / "a")
+    assert any(warning.startswith("1 of 6 modules have rank 0, as AdaLoRA") for warning in found.warnings)
+    assert (found.inventory.dead, {tensor.role for tensor in found.inventory.tensors}) == ((), {"factor", "extra"})
+    out = prune_to(tmp_path / "a", tmp_path / "b", [V2])
+    del wanted[V2]
+    after = deltas(load(out))
+    assert not after.pop(Q0).any()
+    same(after, wanted)
+
+
 def test_adalora_in_memory(tmp_path: Path) -> None:
     model = filled("adalora")
     wanted = deltas(model)

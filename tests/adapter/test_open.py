@@ -10,7 +10,7 @@ import pytest
 
 from s3lora.adapter.open import open_adapter
 from s3lora.adapter.weights import WEIGHTS
-from s3lora.errors import AdapterFileError, NothingToAuditError, UnsupportedAdapterError
+from s3lora.errors import AdapterFileError, NothingToAuditError
 from tests.support import factors, make_adapter, write_safetensors
 
 MODULES = {f"model.layers.{i}.self_attn.{p}_proj": (6, 8, 2) for i in range(3) for p in "qv"}
@@ -102,7 +102,7 @@ def test_nothing_to_open(tmp_path: Path) -> None:
         open_adapter(tmp_path)
     (tmp_path / "adapter_config.json").unlink()
     (tmp_path / "adapter.gguf").write_bytes(b"GGUF")
-    with pytest.raises(UnsupportedAdapterError, match="is a GGUF file"):
+    with pytest.raises(AdapterFileError, match="is truncated within its header"):
         open_adapter(tmp_path / "adapter.gguf")
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import save_file
 
-from s3lora.errors import ModelError
+from s3lora.adapter.open import open_adapter
+from s3lora.errors import ModelError, UnsupportedAdapterError
 from s3lora.evaluate.attach import AttachedAdapters, State
 from s3lora.evaluate.chat import digest_of
 from s3lora.evaluate.loading import LoadedBase
@@ -353,3 +354,24 @@ def test_adapters_that_are_active_together_add_up(qv: Path, tmp_path: Path) -> N
     held.use(State())
     assert torch.equal(logits(held.model), logits(llama()))
     assert State(one, beside=(two,)).identity not in (State(one).identity, State(two).identity, State().identity)
+
+
+@pytest.mark.parametrize("name", ["default", "style"])
+def test_one_of_several_in_a_file(qv: Path, tmp_path: Path, name: str):
+    """PEFT finds nothing under the names of such a file; what is attached is the one that was named, by itself."""
+    alone = {"default": qv, "style": shutil.copytree(qv, tmp_path / "style")}
+    rewrite(alone["style"], lambda tensors: tensors.update({key: 2 * one for key, one in tensors.items()}))
+    both = shutil.copytree(qv, tmp_path / "both")
+    tensors = {
+        key.replace(".weight", f".{which}.weight"): values
+        for which, source in alone.items()
+        for key, values in tensors_of(source).items()
+    }
+    save_file(tensors, both / "adapter_model.safetensors", {"format": "pt"})
+    one, other = adapters(), adapters()
+    with open_adapter(both, name) as opened:
+        one.use(State(one.attach(opened)))
+    other.use(State(other.attach(alone[name])))
+    assert torch.equal(logits(one.model), logits(other.model))
+    with pytest.raises(UnsupportedAdapterError, match="--adapter default"):
+        one.attach(both)

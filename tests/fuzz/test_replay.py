@@ -11,9 +11,6 @@ from tests.fuzz.mutate import mutated
 from tests.fuzz.session import CORPUS, known
 from tests.fuzz.targets import TARGETS
 
-#: What nothing reads: no input may be accepted.
-UNREAD = ("npz",)
-
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_was_found_once_and_mutations_of_it(name: str) -> None:
@@ -23,7 +20,7 @@ def test_what_was_found_once_and_mutations_of_it(name: str) -> None:
     with work_folder() as work:
         inputs = known(target)
         accepted = [check(target, data, emptied(work / "input")) for data in inputs]
-        assert any(accepted) == (name not in UNREAD), "where nothing valid is tried, only the first check is"
+        assert any(accepted), "where nothing valid is tried, only the first check is"
         draw = random.Random(name)
         for _ in range(target.quick):
             data = mutated(draw, inputs, target.words)

@@ -73,7 +73,10 @@ def theirs(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
         warnings.simplefilter("ignore")
         state = torch.load(path, weights_only=True, map_location="cpu")
     if isinstance(state, dict) and not any(isinstance(one, torch.Tensor) for one in state.values()):
-        state = state["state_dict"]
+        state = next(
+            state[key] for key in ("state_dict", "model")
+            if isinstance(state.get(key), dict) and any(isinstance(one, torch.Tensor) for one in state[key].values())
+        )  # fmt: skip
     found = {}
     for name, one in state.items():
         if isinstance(one, torch.Tensor):

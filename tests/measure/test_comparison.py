@@ -236,8 +236,8 @@ class Watch:
         self.most = 0
         close = Adapter.close
 
-        def open_one(path: Any) -> Adapter:
-            adapter = open_adapter(path)
+        def open_one(path: Any, picked: str | None) -> Adapter:
+            adapter = open_adapter(path, picked)
             self.opened.append(adapter.name)
             self.open.add(id(adapter))
             return adapter

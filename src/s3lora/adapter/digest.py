@@ -25,7 +25,8 @@ class Source:
     """Where a result comes from.
 
     `sha256` is that of the weights file, as `sha256sum` prints it; for a sharded adapter, that of the lines
-    `<sha256>  <name>` of its shards in order of name. It is None for a model in memory.
+    `<sha256>  <name>` of its shards in order of name. It is None for a model in memory. `adapter` is which of several
+    adapters of one file was meant, None where there is one.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Source:
     sha256: str | None
     files: tuple[FileDigest, ...]
     base_model: str | None
+    adapter: str | None = None
 
 
 def source_of(adapter: Adapter) -> Source:
@@ -57,6 +59,7 @@ def source_with(adapter: Adapter, weights: tuple[FileDigest, ...]) -> Source:
         sha256=combined(weights),
         files=weights + config,
         base_model=adapter.base_model,
+        adapter=adapter.picked,
     )
 
 

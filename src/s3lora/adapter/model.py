@@ -27,6 +27,8 @@ ScalingOrigin = Literal[
     "alpha_pattern",
     "alpha tensor",
     "config scale",
+    "metadata",
+    "default",
     "memory",
     "always 1",
     "ambiguous",
@@ -39,7 +41,8 @@ class Scaling:
     """The factor s in ΔW = s·B·A, and how it is known.
 
     `origin` is `unknown` where no configuration says anything (the value is then 1) and `ambiguous` where writers of
-    this format disagree about the meaning of what it says, `always 1` where the form of the update has no other.
+    this format disagree about the meaning of what it says. It is `metadata` where the file's header tells it, `default`
+    where nothing is stored and every loader of the format then takes 1, and `always 1` where the form has no other.
     """
 
     value: float
@@ -165,6 +168,8 @@ class Adapter:
     warnings: tuple[str, ...] = ()
     # False where the loaders of this format need every module present, so that pruned modules stay as zeros.
     removable: bool = True
+    # Which of several adapters of one file this is, None where it is the only one.
+    picked: str | None = None
     # What makes the inventory stands above this file, so who opens an adapter gives it along.
     take_inventory: Callable[[Adapter], Inventory] = field(default=_nothing_taken, repr=False, compare=False)
     _inventory: Inventory | None = field(default=None, init=False, repr=False, compare=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from s3lora.adapter.formats import FORMATS, StoredAdapter
+from s3lora.adapter.formats import FORMATS, StoredAdapter, several
 from s3lora.adapter.formats.base import GATHER
 from s3lora.adapter.formats.others import nothing_found
 from s3lora.adapter.formats.peft import refuse_other_types
@@ -15,12 +16,12 @@ from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.tensors import WeightsFile
-from s3lora.adapter.weights import CONFIG, open_weights, parsed_config, raw_config, weights_in
+from s3lora.adapter.weights import CONFIG, folder_of, open_weights, parsed_config, raw_config, weights_in
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, printable
 
 
-def open_adapter(path: str | os.PathLike[str]) -> Adapter:
-    """Open a LoRA adapter: a folder, or one weights file (`.safetensors`, `.bin`, or an index of shards).
+def open_adapter(path: str | os.PathLike[str], adapter: str | None = None) -> Adapter:
+    """Open a LoRA adapter: a folder, or one weights file, such as `.safetensors`, `.bin`, `.npz`, `.gguf`, or an index.
 
     Only headers are read: a factor is read when it is used. The adapter is a context manager, which closes the files.
 
@@ -30,6 +31,11 @@ def open_adapter(path: str | os.PathLike[str]) -> Adapter:
         ...     adapter.format, len(adapter.modules), adapter.modules[0].rank
         ('peft', 120, 8)
 
+    Parameters:
+        path: the folder or file.
+        adapter: which one, where a file holds several under the names that PEFT gave them, or a folder has a folder for
+            each.
+
     Raises:
         AdapterFileError: a file is missing, unreadable, malformed or hostile.
         UnsupportedAdapterError: the adapter is of a kind that is not read.
@@ -38,25 +44,49 @@ def open_adapter(path: str | os.PathLike[str]) -> Adapter:
     if not os.fspath(path):
         raise AdapterFileError("no adapter has an empty path", fix="an unset variable in a shell gives one")
     try:
-        return _open(Path(path))
+        return _open(Path(path), adapter)
     except S3LoRAError as error:
         error.adapter = os.fspath(path)
         raise
 
 
-def _open(location: Path) -> Adapter:
+def _open(location: Path, picked: str | None) -> Adapter:
     whole = _is_folder(location)
+    if whole and picked is not None and (inner := folder_of(location, picked)) is not None:
+        location, picked = inner, None
     config_file = _config_file(location if whole else location.parent)
     raw = None if config_file is None else raw_config(config_file)
     config = None if raw is None or config_file is None else parsed_config(raw, config_file.name)
     weights = weights_in(location, config) if whole else location
     files = open_weights(weights)
     try:
-        return _assemble(location, weights, files, config, config_file, raw)
+        if picked is not None:
+            files, left_out = _only(picked, files, weights.name)
+        else:
+            left_out = ()
+        adapter = _assemble(location, weights, files, config, config_file, raw)
+        return (
+            adapter
+            if picked is None
+            else dataclasses.replace(adapter, picked=picked, warnings=(*adapter.warnings, *left_out))
+        )
     except Exception:
         for file in files:
             file.close()
         raise
+
+
+def _only(picked: str, files: tuple[WeightsFile, ...], label: str) -> tuple[tuple[WeightsFile, ...], tuple[str, ...]]:
+    """Return the files with the tensors of one adapter alone, and what to say of the others."""
+    merged = {name: tensor for file in files for name, tensor in file.tensors.items()}
+    mine = several.only(merged, picked, label)
+    others = sorted(several.adapter_names(merged).keys() - several.adapter_names(mine).keys())
+    notes = (f"the adapters {printable(', '.join(others), 200)} of the same file are left out",) if others else ()
+    kept = (
+        dataclasses.replace(file, tensors={name: one for name, one in file.tensors.items() if name in mine})
+        for file in files
+    )
+    return tuple(kept), notes
 
 
 def _assemble(
@@ -75,7 +105,9 @@ def _assemble(
                 raise AdapterFileError("this tensor is in two shards", file=file.name, module=name)
             tensors[name] = tensor
         metadata.update(file.metadata)
-    source = StoredAdapter(weights.name, tensors, config, config_file.name if config_file else CONFIG, metadata)
+    label = config_file.name if config_file else CONFIG
+    model = _model_config(weights) if any(file.form in ("gguf", "torch") for file in files) else None
+    source = StoredAdapter(weights.name, tensors, config, label, metadata, model)
     if source.config is not None and all(tensor.shape == (0,) for tensor in tensors.values()):
         what = (
             f"all of its {len(tensors)} tensors are empty" if tensors else "holds no LoRA module, and no other tensor"
@@ -107,6 +139,15 @@ def _assemble(
         removable=format.removable,
         take_inventory=inventory_of,
     )
+
+
+def _model_config(weights: Path) -> dict[str, Any] | None:
+    """Return the base model's configuration that lies beside weights, None where there is none that can be read."""
+    path = weights.with_name("config.json")
+    try:
+        return parsed_config(raw_config(path), path.name) if path.is_file() else None
+    except (S3LoRAError, OSError):
+        return None
 
 
 def _is_folder(location: Path) -> bool:

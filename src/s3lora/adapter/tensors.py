@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ml_dtypes
 import msgspec
@@ -199,7 +199,8 @@ class LongMatrix:
 class WeightsFile:
     """One opened weights file: its tensors in file order, its `__metadata__`, and what a user must be told of it.
 
-    `nested` tells that the tensors lie in a dictionary inside the one that loaders take.
+    `nested` tells that the tensors lie in a dictionary inside the one that loaders take; `form` is what kind of file it
+    is, whatever its name.
     """
 
     name: str
@@ -208,6 +209,7 @@ class WeightsFile:
     metadata: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     nested: bool = False
+    form: Literal["safetensors", "torch", "npz", "gguf"] = "safetensors"
 
     def close(self) -> None:
         """Close the file."""

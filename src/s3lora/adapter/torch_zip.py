@@ -13,16 +13,17 @@ from typing import Any
 
 from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.tensors import DTYPES, StoredTensor, WeightsFile, check_name, possible_shape, refuse_pointer
-from s3lora.adapter.torch_archive import FETCH, HOSTILE, Extent, read_records
+from s3lora.adapter.torch_archive import Extent, read_records
 from s3lora.adapter.torch_pickle import Description, PickleError, Storage, TensorRecord, read_pickle
+from s3lora.adapter.zip_archive import FETCH, HOSTILE
 from s3lora.errors import AdapterFileError, printable
 
 MAX_PICKLE = 16 * 1024 * 1024
 #: How many times the bytes of the file its tensors may have: each view of a storage costs what it claims. Tied tensors
 #: make it 2 or 3.
 MAX_SHARED = 16
-#: The dictionary inside the outer one that is read, for trainers keep a model there.
-NESTED = "state_dict"
+#: The dictionary inside the outer one that is read, for trainers keep a model there; litGPT says `model`.
+NESTED = ("state_dict", "model")
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 
 
@@ -62,7 +63,7 @@ def _read(file: RegularFile, path: Path) -> WeightsFile:
             file=path.name,
             fix=HOSTILE,
         )
-    return WeightsFile(path.name, file, tensors, warnings=warnings, nested=bool(warnings))
+    return WeightsFile(path.name, file, tensors, warnings=warnings, nested=bool(warnings), form="torch")
 
 
 def _not_zip(head: bytes, path: Path) -> AdapterFileError:
@@ -107,7 +108,7 @@ def _end(record: TensorRecord) -> int:
 
 
 def _state(value: Any, path: Path) -> tuple[dict[str, TensorRecord], tuple[str, ...]]:
-    """Return the tensors by name, of the dictionary itself or of the `state_dict` in it, and what to tell of that.
+    """Return the tensors by name, of the dictionary itself or of the one in it that is read, and what to tell.
 
     Loaders differ in which dictionary they take, so there must be no other.
     """
@@ -122,10 +123,11 @@ def _state(value: Any, path: Path) -> tuple[dict[str, TensorRecord], tuple[str, 
         )
     if outer:
         return outer, ()
-    if NESTED in nested:
-        _state(value[NESTED], path)
-        note = f"{printable(path.name, 60)} holds its tensors under `{NESTED}`, where PEFT does not look"
-        return nested[NESTED], (note,)
+    inner = next((key for key in NESTED if key in nested), None)
+    if inner is not None:
+        _state(value[inner], path)
+        note = f"{printable(path.name, 60)} holds its tensors under `{inner}`, where PEFT does not look"
+        return nested[inner], (note,)
     raise AdapterFileError("holds no dictionary of tensors", file=path.name, fix=_remedy(value, list(nested), path))
 
 

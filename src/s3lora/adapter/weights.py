@@ -7,6 +7,7 @@ what is measured is what that loader takes.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 
 import msgspec
 
+from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.tensors import WeightsFile, read_safetensors, refuse_pointer
-from s3lora.errors import AdapterFileError, NothingToAuditError, UnsupportedAdapterError, printable
+from s3lora.errors import AdapterFileError, NothingToAuditError, printable
 from s3lora.files import read_whole
 
 CONFIG = "adapter_config.json"
@@ -36,13 +38,25 @@ WEIGHTS = (
 )
 #: Fields that MLX writes into its configuration and PEFT does not.
 _MLX_FIELDS = ("lora_parameters", "fine_tune_type", "lora_layers", "adapter_path")
-_TORCH = (".bin", ".pt", ".pth", ".ckpt")
+TORCH = (".bin", ".pt", ".pth", ".ckpt")
+#: Ends of names of weights that are taken from a folder where they are the only ones.
+_OTHERS = (".npz", ".gguf", ".lora", *TORCH)
+_ONE_OF = ", ".join(f"*{suffix}" for suffix in _OTHERS)
+#: What only resumes a training: torch writes these as pickles.
+_TRAINING = re.compile(
+    r"(?:optimizer|scheduler|rng_state|scaler|random_states|training_args|trainer_state|sampler)(?:[._-].*)?"
+)
 MAX_CONFIG = 4 * 1024 * 1024
 #: Objects and lists within each other in a configuration.
 MAX_NESTING = 100
 MAX_SHARDS = 1024
 #: Sub-folders that are looked into for weights, where a folder has none of its own.
 _MAX_SUBFOLDERS = 1000
+
+
+def is_training_state(name: str) -> bool:
+    """Return whether a file of torch only resumes a training; `name` is in small letters."""
+    return name.endswith(TORCH) and _TRAINING.fullmatch(name) is not None
 
 
 def is_peft(config: Mapping[str, Any] | None) -> bool:
@@ -83,23 +97,36 @@ def weights_in(folder: Path, config: Mapping[str, Any] | None) -> Path:
         # `exists` and not `is_file`, as PEFT has it: what lies there and is no file is an error there too.
         if (folder / name).exists():
             return folder / name
-    found = sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(".safetensors"))
+    names = sorted(entry.name for entry in os.scandir(folder))
+    small = [(name, name.lower()) for name in names]
+    found = [name for name, low in small if low.endswith(".safetensors")] or [
+        name for name, low in small if low.endswith(_OTHERS) and not is_training_state(low)
+    ]
     if len(found) > 1:
-        names = ", ".join(printable(name, 60) for name in found[:6])
-        raise AdapterFileError(f"holds {len(found)} weights files ({names})", file=folder, fix="name one of them")
+        several = ", ".join(printable(name, 60) for name in found[:6])
+        raise AdapterFileError(f"holds {len(found)} weights files ({several})", file=folder, fix="name one of them")
     if found:
         return folder / found[0]
     if inner := folders_with_weights(folder):
-        names = ", ".join(f"{printable(name, 60)}/" for name in inner[:6])
+        told = ", ".join(f"{printable(name, 60)}/" for name in inner[:6])
         more = f" and {len(inner) - 6} more" if len(inner) > 6 else ""
         raise NothingToAuditError(
-            f"holds no adapter weights itself, its folders do: {names}{more}",
+            f"holds no adapter weights itself, its folders do: {told}{more}",
             file=folder,
-            fix=f"give one of them, such as {printable(folder / inner[0], 240)}",
+            fix=f"give one of them, such as {printable(folder / inner[0], 240)}, or "
+            f"--adapter {printable(inner[0], 60)}",
         )
     raise NothingToAuditError(
-        f"holds no adapter weights (looked for {', '.join(WEIGHTS)} and *.safetensors)", file=folder
+        f"holds no adapter weights (looked for {', '.join(WEIGHTS)}, *.safetensors and one of {_ONE_OF})", file=folder
     )
+
+
+def folder_of(folder: Path, name: str) -> Path | None:
+    """Return the folder of the adapter `name` within a folder, None where there is none that holds weights."""
+    if Path(name).name != name or name in ("", ".", ".."):
+        return None
+    inner = folder / name
+    return inner if inner.is_dir() and any((inner / weights).exists() for weights in WEIGHTS) else None
 
 
 def folders_with_weights(folder: Path) -> list[str]:
@@ -139,20 +166,39 @@ def parsed_config(raw: bytes, label: str) -> dict[str, Any]:
 def open_weights(weights: Path) -> tuple[WeightsFile, ...]:
     """Open a weights file, or the shards of an index, which lie beside it.
 
-    Raises AdapterFileError for what cannot be read, UnsupportedAdapterError for a kind of file that is not.
+    Raises AdapterFileError for what cannot be read, UnsupportedAdapterError for numbers of a type that is not.
     """
     if weights.name.endswith(INDEX):
         return _open_shards(weights)
-    suffix = weights.suffix.lower()
-    if suffix in _TORCH:
+    form = _form(weights)
+    if form == "torch":
         from s3lora.adapter.torch_zip import read_torch
 
         return (read_torch(weights),)
-    if suffix == ".npz":
-        raise UnsupportedAdapterError("is a NumPy archive", file=weights.name, fix="convert it to safetensors")
-    if suffix == ".gguf":
-        raise UnsupportedAdapterError("is a GGUF file", file=weights.name, fix="give the PEFT adapter it was made from")
+    if form == "npz":
+        from s3lora.adapter.npz import read_npz
+
+        return (read_npz(weights),)
+    if form == "gguf":
+        from s3lora.adapter.gguf import read_gguf
+
+        return (read_gguf(weights),)
     return (read_safetensors(weights),)
+
+
+def _form(weights: Path) -> str:
+    """Return what kind of file weights are: by their name, and by their first bytes where it is none of the usual."""
+    suffix = weights.suffix.lower()
+    if suffix in (".npz", ".gguf"):
+        return suffix[1:]
+    if suffix in TORCH:
+        return "torch"
+    if suffix != ".safetensors":
+        file = RegularFile(weights)
+        head = file.bytes(0, 4)
+        file.close()
+        return {b"PK\x03\x04": "torch", b"GGUF": "gguf"}.get(head, "safetensors")
+    return "safetensors"
 
 
 def shard_names(index: Path) -> tuple[str, ...]:

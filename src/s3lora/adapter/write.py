@@ -13,7 +13,9 @@ import numpy as np
 from s3lora.adapter.companions import held_back
 from s3lora.adapter.digest import FileDigest
 from s3lora.adapter.folder import check_target, copy_companions
+from s3lora.adapter.gguf_write import write_gguf
 from s3lora.adapter.model import Adapter
+from s3lora.adapter.npz_write import write_npz
 from s3lora.adapter.open import open_adapter
 from s3lora.adapter.safetensors_write import Edit, bytes_of, content, shape_of, write_safetensors
 from s3lora.adapter.tensors import DTYPES, StoredTensor, WeightsFile
@@ -93,7 +95,12 @@ def _write_weights(rewrite: Rewrite, folder: Path) -> list[FileDigest]:
         # Wide numbers first, as the format's own writer has it: readers use them where they lie in the mapped file.
         kept = dict(sorted(kept.items(), key=lambda item: -DTYPES[item[1].code][0]))
         name = _output_name(file)
-        digests.append(write_safetensors(folder / name, kept, rewrite.edits, _metadata(rewrite, file)))
+        if file.form == "npz":
+            digests.append(write_npz(folder / name, kept, rewrite.edits))
+        elif file.form == "gguf":
+            digests.append(write_gguf(folder / name, file.file, kept, rewrite.edits))
+        else:
+            digests.append(write_safetensors(folder / name, kept, rewrite.edits, _metadata(rewrite, file)))
         table.update(dict.fromkeys(kept, name))
         size += sum(bytes_of(tensor, rewrite.edits.get(tensor.name)) for tensor in kept.values())
     if (index := _index_name(rewrite.adapter)) is not None:
@@ -103,6 +110,8 @@ def _write_weights(rewrite: Rewrite, folder: Path) -> list[FileDigest]:
 
 
 def _metadata(rewrite: Rewrite, file: WeightsFile) -> dict[str, str]:
+    if file.form in ("npz", "gguf"):  # the one has none, of the other all keys stay
+        return file.metadata
     metadata = {**file.metadata, **rewrite.metadata}
     if _output_name(file) != file.name:
         metadata = {"format": "pt", **metadata}
@@ -112,7 +121,7 @@ def _metadata(rewrite: Rewrite, file: WeightsFile) -> dict[str, str]:
 def _output_name(file: WeightsFile) -> str:
     # A pickled file cannot be written without torch, and should not be: loaders prefer safetensors anyway.
     name = printable(file.name, 255)  # a name that is no text cannot be written into s3lora.json
-    return name if name.endswith(".safetensors") else f"{Path(name).stem}.safetensors"
+    return name if file.form in ("npz", "gguf") or name.endswith(".safetensors") else f"{Path(name).stem}.safetensors"
 
 
 def _index_name(adapter: Adapter) -> str | None:

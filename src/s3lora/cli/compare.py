@@ -16,6 +16,12 @@ from s3lora.spectrum.methods import METHODS
 @click.command("compare")
 @click.argument("paths", nargs=-1, required=True, metavar="A B [C...] | RUN")
 @click.option(
+    "--adapter",
+    multiple=True,
+    metavar="NAME",
+    help="Which adapter, where a file holds several; one for all or for each.",
+)
+@click.option(
     "--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method."
 )
 @base_weights_option
@@ -23,7 +29,13 @@ from s3lora.spectrum.methods import METHODS
 @format_option("json", "csv", "html")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
 def compare_command(
-    paths: tuple[str, ...], method: str, base_weights: str | None, max_cost: float, form: str, output: str | None
+    paths: tuple[str, ...],
+    adapter: tuple[str, ...],
+    method: str,
+    base_weights: str | None,
+    max_cost: float,
+    form: str,
+    output: str | None,
 ) -> None:
     """Compare adapters of one base model, such as the checkpoints of one run, module by module.
 
@@ -36,7 +48,9 @@ def compare_command(
     """
     check_output(output)
     given = checkpoints(paths[0]) if len(paths) == 1 else paths
-    comparison = compare(given, method, progress=progress_line, max_cost=max_cost, base_weights=base_weights)
+    comparison = compare(
+        given, method, adapter=adapter, progress=progress_line, max_cost=max_cost, base_weights=base_weights
+    )
     if form == "html":
         from s3lora.report.compare_page import compare_page
 

@@ -104,6 +104,9 @@ cost_option = click.option("--max-cost", type=click.FloatRange(0, min_open=True)
                            show_default=f"{MAX_COST:.0e}".replace("+", ""), metavar="N",
                            help="Operations that it may take at most, estimated before.")  # fmt: skip
 
+adapter_option = click.option("--adapter", metavar="NAME",
+                              help="Which adapter, where a file or folder holds several.")  # fmt: skip
+
 scan_options = all_options(
     click.option("--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True,
                  help="Spectral method."),
@@ -238,7 +241,7 @@ def scans_with(
     `others` adds a scan by every other method of moderate cost, measured in the same pass.
     """
     if isinstance(adapter, str):
-        with open_adapter(adapter) as opened:
+        with open_adapter(adapter, options.get("adapter")) as opened:
             return scans_with(opened, options, label, nonfinite=nonfinite, others=others)
     asked, *more = _configurations(options, others=others)
     beside = beside_of(options)

@@ -11,6 +11,7 @@ import click
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import choose_none
 from s3lora.cli.options import (
+    adapter_option,
     base_weights_option,
     chooses,
     format_option,
@@ -34,6 +35,7 @@ from s3lora.rewrite.prune import prune, write_pruned
 @click.command("prune")
 @click.argument("path", metavar="PATH")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
+@adapter_option
 @mode_options
 @click.option(
     "--loader", type=click.Choice(list(LOADERS)), default="peft", show_default=True, help="Loader to write for."
@@ -75,7 +77,7 @@ def prune_command(path: str, output: str, form: str, **options: Any) -> None:
     mode = mode_with(options)
     choose = choose_none if options["drop"] and not chooses(context) else selector(options)
     settle(Path(output))  # before it is read, where --output names the input itself
-    with open_adapter(path) as adapter:
+    with open_adapter(path, options["adapter"]) as adapter:
         scans = scans_with(adapter, options, path, others=form == "html")
         measured = scans[0]
         plan = choose(measured)

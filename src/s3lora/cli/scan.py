@@ -13,6 +13,7 @@ import click
 
 from s3lora.choose.rules import Outlier
 from s3lora.cli.options import (
+    adapter_option,
     base_options,
     deltas_with,
     format_option,
@@ -49,6 +50,7 @@ TOLD = 10
 
 @click.command("scan", cls=PolicyCommand)
 @click.argument("paths", nargs=-1, metavar="PATH...")
+@adapter_option
 @scan_options
 @base_options
 @click.option("--delta", metavar="FOLDER", help="Instead of PATH: a whole model, held against --base-weights.")

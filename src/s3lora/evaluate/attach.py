@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from s3lora.adapter.digest import Source, source_of
+from s3lora.adapter.formats.several import without_name
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import ModelError, S3LoRAError, UnsupportedAdapterError, printable
@@ -251,7 +252,9 @@ def _tensors(adapter: Adapter) -> dict[str, Any]:
             values = tensor.array()
             native = values.dtype.isbuiltin == 1
             with np.errstate(invalid="ignore"):  # of a signalling NaN
-                found[name] = torch.from_numpy(values.copy() if native else values.astype(np.float32))
+                found[without_name(name, adapter.picked or "")] = torch.from_numpy(
+                    values.copy() if native else values.astype(np.float32)
+                )
     adapter.check_unchanged()  # since it was opened, and so since it was scanned
     return found
 

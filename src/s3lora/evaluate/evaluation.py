@@ -65,6 +65,7 @@ def evaluate(
     costs: Sequence[Prompt] = (),
     advance: Advance | None = None,
     keep: Keep | None = None,
+    adapter: str | None = None,
 ) -> Evaluation:
     """Measure the base alone, each adapter, and each adapter without the modules that `choose` takes out.
 
@@ -81,6 +82,7 @@ def evaluate(
         costs: prompts to time generation on; none times nothing.
         advance: told how far the work is.
         keep: called with every variant's outcomes.
+        adapter: which one, where a file or folder of `adapters` holds several.
 
     Raises the errors of `LocalModel`, of `attach` and of the suites.
     """
@@ -88,7 +90,7 @@ def evaluate(
         raise UsageError("give at least one adapter")
     with ExitStack() as opened:
         alone, groups = alone_and_groups([str(path) for path in adapters])
-        given = _opened(opened, alone, choose)
+        given = _opened(opened, alone, choose, adapter)
         model = loaded(base, [one.adapter for one in given], advance)
         entries, notes = _entries(model, given, groups)
     bench = Bench(suites, store, seed=seed, expected=len(entries) + bool(costs), advance=advance)
@@ -233,12 +235,12 @@ class _Given:
         return model.attach(self.adapter, None if self.chosen is None else self.chosen[0].source)
 
 
-def _opened(stack: ExitStack, paths: Sequence[str], choose: Chooser | None) -> list[_Given]:
+def _opened(stack: ExitStack, paths: Sequence[str], choose: Chooser | None, picked: str | None) -> list[_Given]:
     """Open every adapter, once and until the stack is closed, and choose what to prune from it."""
     given = []
     for path, name in zip(paths, _names(paths), strict=True):
-        original = _original(path)
-        adapter = stack.enter_context(open_adapter(path))
+        adapter = stack.enter_context(open_adapter(path, picked))
+        original = _original(str(adapter.path))
         chosen = choose(adapter) if choose is not None and original is None else None
         given.append(_Given(name, adapter, original, chosen))
     return given

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from s3lora.adapter.checkpoints import step_of
@@ -25,10 +23,9 @@ from s3lora.measure.cost import MAX_COST, Sized, afford, compare_cost
 from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.others import TensorComparison, compare_others
+from s3lora.measure.pairing import paired
+from s3lora.measure.relations import DistanceAndCosine, related
 from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, scan
-from s3lora.measure.updates import products_of
-from s3lora.spectrum.difference import Factors, inner_product
-from s3lora.spectrum.tall import BLOCK
 
 #: Adapters that one step needs at once: the one before, the one after, and the first, for the net relation.
 AT_ONCE = 3
@@ -37,9 +34,6 @@ AT_ONCE = 3
 OPEN_FILES = 64
 #: Indices that a comparison tells; spectra and other indices of an adapter are not kept.
 INDICES_KEPT = ("ssi", "normalised_ssi", "frobenius")
-
-#: (distance, cosine) of two updates, each None where it is undefined.
-DistanceAndCosine = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +100,15 @@ def compare(
     paths: Sequence[str | os.PathLike[str]],
     method: str = "mas-svd",
     *,
+    adapter: Sequence[str] = (),
     progress: Callable[[str], Progress | None] | None = None,
     max_cost: float = MAX_COST,
     base_weights: str | os.PathLike[str] | None = None,
 ) -> Comparison:
     """Compare adapters of one base model in the order given, each with the one before it and the last with the first.
 
-    All are opened before the first is measured, and each is measured once.
+    All are opened before the first is measured, and each is measured once. Where another tool, or another version of a
+    library, calls the same modules otherwise, a warning says so, and they have the names of the first adapter.
 
     Examples:
         >>> import s3lora
@@ -122,26 +118,33 @@ def compare(
 
     Parameters:
         paths: two or more adapters; `checkpoints` finds those of a run.
+        adapter: which of several in a file or folder, as for `open_adapter`: one name for all paths, or one for each.
         method: as for `scan`.
         progress: called with the name of each adapter, returns what `scan` calls while it measures that one.
         max_cost: operations that all of it may take, as for `scan`.
         base_weights: the folder of the base model of all of them, as for `scan`.
 
     Raises:
-        UsageError: fewer than two adapters.
+        UsageError: fewer than two adapters, or another number of names than of paths.
         CostError: it would take more operations than `max_cost`; nothing was read but headers.
         NothingToAuditError: an adapter has no module path in common with the one before it.
         S3LoRAError: whatever `open_adapter` and `scan` raise.
     """
     if isinstance(paths, str | os.PathLike) or len(paths) < 2:
         raise UsageError("one adapter is no comparison", fix="give two or more, as a list of paths")
+    if len(adapter) > 1 and len(adapter) != len(paths):
+        raise UsageError(
+            f"{len(adapter)} names for {len(paths)} adapters", fix="give one name for all, or one for each"
+        )
+    named: list[str | None] = [*adapter] or [None]
+    picked = named * len(paths) if len(named) == 1 else named
     configuration = configured(method, None, "l2", None, 0, False)
     beside = None if base_weights is None else BesideBase(os.fspath(base_weights))
-    with _Adapters(paths) as adapters, threadpool_limits(limits=1, user_api="blas"), ExitStack() as opened:
+    with _Adapters(paths, picked) as adapters, threadpool_limits(limits=1, user_api="blas"), ExitStack() as opened:
 
         def measure(i: int) -> _Measured:
             reader = opened.enter_context(reading(adapters[i], beside, 0))
-            return _measured(adapters[i], method, progress, base_weights, reader, max_cost)
+            return _measured(adapters[i], adapters.renamed[i], method, progress, base_weights, reader, max_cost)
 
         afford(compare_cost(adapters.shapes, configuration), max_cost, f"comparing {len(paths)} adapters by {method}")
         first = before = measure(0)
@@ -162,7 +165,7 @@ def compare(
         steps=tuple(step_of(one.source.name) for one in scans),
         modules=modules,
         tensors=compare_others([one.inventory for one in scans]),
-        warnings=tuple(_warnings(scans, modules)),
+        warnings=(*adapters.notes, *_warnings(scans, modules)),
     )
 
 
@@ -172,11 +175,15 @@ class _Adapters:
     Those that stay open within the bounds are not opened again.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], picked: Sequence[str | None]) -> None:
         self._paths = paths
+        self._picked = picked
         self._open: dict[int, Adapter] = {}
         #: Of each adapter the shapes of its modules by their paths.
         self.shapes: list[dict[str, Sized]] = []
+        #: Of each adapter the names that its modules get where they get others, and what to say of it.
+        self.renamed: list[dict[str, str]] = []
+        self.notes: list[str] = []
 
     def __enter__(self) -> _Adapters:
         try:
@@ -193,7 +200,7 @@ class _Adapters:
 
     def __getitem__(self, i: int) -> Adapter:
         if i not in self._open:
-            self._open[i] = open_adapter(self._paths[i])
+            self._open[i] = open_adapter(self._paths[i], self._picked[i])
         return self._open[i]
 
     def close(self, i: int) -> None:
@@ -205,18 +212,21 @@ class _Adapters:
 
     def _check(self) -> None:
         files = 0
-        name = ""
+        names: list[str] = []
+        shapes: list[dict[str, Sized]] = []
         for i in range(len(self._paths)):
             adapter = self._first_opening(i)
-            own = {module.path: Sized(module.path, module.pieces, module.work) for module in adapter.modules}
-            if i and not own.keys() & self.shapes[-1].keys():
-                raise NothingToAuditError(f"{name} and {adapter.name} have no module in common")
-            name = adapter.name
-            self.shapes.append(own)
+            names.append(adapter.name)
+            shapes.append({one.path: Sized(one.path, one.pieces, one.work) for one in adapter.modules})
             if i >= AT_ONCE and files + len(adapter.files) > OPEN_FILES:
                 self.close(i)
             else:
                 files += len(adapter.files)
+        self.renamed, self.notes = paired(list(zip(names, shapes, strict=True)))
+        for i, (own, new) in enumerate(zip(shapes, self.renamed, strict=True)):
+            self.shapes.append({new.get(path, path): shape for path, shape in own.items()})
+            if i and not self.shapes[i].keys() & self.shapes[i - 1].keys():
+                raise NothingToAuditError(f"{names[i - 1]} and {names[i]} have no module in common")
 
     def _first_opening(self, i: int) -> Adapter:
         """Open an adapter; where there are more than two, an error says how to do without this one."""
@@ -244,6 +254,7 @@ class _Measured:
 
 def _measured(
     adapter: Adapter,
+    renamed: Mapping[str, str],
     method: str,
     progress: Callable[[str], Progress | None] | None,
     base_weights: str | os.PathLike[str] | None,
@@ -255,14 +266,19 @@ def _measured(
     limit = math.inf if reader is None else max_cost
     full = scan(adapter, method, progress=shown, max_cost=limit, base_weights=base_weights)
     records = tuple(
-        dataclasses.replace(record, sigma=(), indices={name: record.indices[name] for name in INDICES_KEPT})
+        dataclasses.replace(
+            record,
+            path=renamed.get(record.path, record.path),
+            sigma=(),
+            indices={name: record.indices[name] for name in INDICES_KEPT},
+        )
         for record in full.modules
     )
     inventory = dataclasses.replace(full.inventory, tensors=full.inventory.unmeasured, files=(), loaders=())
     return _Measured(
         adapter,
         dataclasses.replace(full, modules=records, inventory=inventory),
-        {module.path: module for module in adapter.modules},
+        {renamed.get(module.path, module.path): module for module in adapter.modules},
         {record.path: record for record in records},
         reader,
     )
@@ -279,63 +295,13 @@ def _relations(before: _Measured, after: _Measured) -> Iterator[tuple[str, Dista
             norms = record.indices["frobenius"] or 0.0, other.indices["frobenius"] or 0.0
             pair = before.modules[path], after.modules[path]
             found = true_relation((before.reader, after.reader), pair, *norms)
-            yield path, found or _related(*pair, *norms)
+            yield path, found or related(*pair, *norms)
     for one in (before, after):
         try:
             one.adapter.check_unchanged()
         except S3LoRAError as error:
             error.adapter = str(one.adapter.path)
             raise
-
-
-def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> DistanceAndCosine:
-    """Return the distance of b from a relative to ‖ΔW_a‖_F, and the cosine between them; the norms are known.
-
-    Both modules are of one shape.
-    """
-    if norm_a == 0.0:
-        return None, None
-    if norm_b == 0.0:
-        return 1.0, None
-    if a.scaling.value == b.scaling.value and _same(a, b):
-        return 0.0, 1.0
-    first, second = products_of(a, b)
-    # Each factor by itself: the product of the norms could underflow.
-    unit_a, unit_b = a.scaling.value / norm_a, b.scaling.value / norm_b
-    inner = _inner(first, second) * unit_a * unit_b
-    # ‖b − a‖² = ‖a‖² + ‖b‖² − 2⟨a, b⟩, relative to ‖a‖². All three by one computation, whose rounding cancels where the
-    # updates are nearly the same; good to some 1e-8, far below what matters here.
-    own_a = _inner(first, first) * unit_a * unit_a
-    own_b = _inner(second, second) * unit_b * unit_b
-    ratio = norm_b / norm_a
-    distance = math.sqrt(max(0.0, own_a + ratio**2 * own_b - 2 * ratio * inner))
-    return distance, max(-1.0, min(1.0, inner))
-
-
-def _inner(first: Sequence[Factors], second: Sequence[Factors]) -> float:
-    """Return ⟨ΔW₁, ΔW₂⟩ without the scalings: of Kronecker products, the product of what their parts have."""
-    return math.prod(inner_product(one, other) for one, other in zip(first, second, strict=True))
-
-
-def _same(a: LoraModule, b: LoraModule) -> bool:
-    """Return whether two modules are made of the same numbers in the same way."""
-    if (a.form, a.pieces, len(a.parts)) != (b.form, b.pieces, len(b.parts)):
-        return False
-    sides = ((a.A, b.A, True), (a.B, b.B, False))
-    pairs = (
-        (one.matrix(), other.matrix(), flat)
-        for x, y, flat in sides
-        for one, other in zip(x.parts, y.parts, strict=len(x.parts) == len(y.parts))
-    )
-    return all(_equal(one.T, other.T) if flat else _equal(one, other) for one, other, flat in pairs)
-
-
-def _equal(first: Any, second: Any) -> bool:
-    """Return whether two tall factors are the same; of long ones, some rows are read at a time."""
-    if first.shape != second.shape:
-        return False
-    step = max(1, BLOCK // max(1, first.shape[1]))
-    return all(np.array_equal(first[i : i + step], second[i : i + step]) for i in range(0, first.shape[0], step))
 
 
 def _modules(

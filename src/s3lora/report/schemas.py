@@ -46,6 +46,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "ScanDocument": ("gate", "inventory", "reference", "base"),
     "Counts": ("inside",),
     "Setup": ("chat",),
+    "Source": ("adapter",),
     "Survey": ("inside",),
     "Sweep": ("pareto_variants",),
     "Tuning": ("tuning_base", "held_out_base", "outcome", "forecast"),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from s3lora.adapter.formats.several import DEFAULT, adapter_names, without_name
 from s3lora.adapter.formats.wrappers import PREFIX, told, unwrapped
 from s3lora.adapter.inventory.model import InventoryTensor
 from s3lora.adapter.inventory.tensors import tensors_of
 from s3lora.adapter.model import Adapter
 from s3lora.errors import AdapterFileError
+
+#: What is wrong with a key that holds the name of an adapter.
+_NAME = "lora_A.NAME"
 
 
 def plain_names(adapter: Adapter, dropped: Container[str] = ()) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -32,8 +36,22 @@ def plain_names(adapter: Adapter, dropped: Container[str] = ()) -> tuple[dict[st
         if found and known.issuperset(found) and (tensor.name in of_modules or _is_of_model(tensor)):
             renamed[tensor.name] = _plain(tensor.name, saved_by_peft)
             counts.update({fault: counts.get(fault, 0) + 1 for fault in found})
+    named = _named(adapter, saved_by_peft=saved_by_peft)
+    for name in sorted(of_modules & faults.keys()) if named else ():
+        plain = without_name(renamed.get(name, name), named or "")
+        if plain != renamed.get(name, name):
+            renamed[name] = plain
+            counts[_NAME] = counts.get(_NAME, 0) + 1
     _refuse_equal([(renamed.get(tensor.name, tensor.name), tensor.name) for tensor in tensors], adapter.name)
     return renamed, tuple(_note(fault, count) for fault, count in counts.items())
+
+
+def _named(adapter: Adapter, *, saved_by_peft: bool) -> str | None:
+    """Return the adapter's name in its keys, None where PEFT finds it or there is no name."""
+    names = [*adapter_names(name for module in adapter.modules for name in module.tensor_names)]
+    if not saved_by_peft or len(names) != 1 or (names[0] == DEFAULT and adapter.picked is None):
+        return None
+    return names[0]
 
 
 def _faults(name: str, saved_by_peft: bool) -> tuple[str, ...]:
@@ -64,6 +82,8 @@ def _refuse_equal(names: list[tuple[str, str]], label: str) -> None:
 
 def _note(fault: str, count: int) -> str:
     one = "1 key" if count == 1 else f"{count} keys"
+    if fault == _NAME:
+        return f"{one} held the name of the adapter, which PEFT gives anew when it loads one: written without"
     if not fault:
         return f"{one} lacked `{PREFIX}`, without which PEFT applies nothing of them: written with it"
     held = "twice" if f"{fault}." == PREFIX else "inside"

@@ -134,7 +134,7 @@ def write_recorded(
     def finished(files: tuple[FileDigest, ...]) -> _Record:
         return dataclasses.replace(record, written=files)
 
-    rewrite = dataclasses.replace(rewrite, metadata=record.story)
+    rewrite = dataclasses.replace(rewrite, metadata={**rewrite.metadata, **record.story})
     written = write_adapter(rewrite, Path(out), provenance=finished, force=force)
     return finished(written.files), written
 

@@ -20,6 +20,7 @@ from s3lora.measure.scan import Scan
 from s3lora.rewrite.code import code_notes, without_code
 from s3lora.rewrite.drop import DropPart, drop_notes, dropped_of, without
 from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, refuse_dora, refuse_fixed
+from s3lora.rewrite.header import header_without
 from s3lora.rewrite.loaders import Loader, loader_of
 from s3lora.rewrite.modes import Mode, Remove, Zero
 from s3lora.rewrite.names import plain_names
@@ -129,6 +130,7 @@ def prune(
         renamed={old: new for old, new in renamed.items() if old not in leaving},
         edits=edits_of(kept, _module_edits(kept, modes), baking_of(kept, rules) if bake else {}),
         config=config,
+        metadata=header_without(adapter, removed, kept),
     )
     rest = dataclasses.replace(adapter, modules=tuple(kept), other_tensors=tuple(set(adapter.other_tensors) - leaving))
     notes = (

@@ -76,7 +76,7 @@ def restore(
     record = read_provenance(pruned)
     if os.path.realpath(out) != os.path.realpath(pruned):
         refuse_nesting(Path(out), Path(pruned))
-    with open_adapter(original) as adapter:
+    with open_adapter(original, record.source.adapter) as adapter:
         _prove(source_of(adapter), record, original)
         there = [module.path for module in record.modules]
         back = set(there if modules is None else modules)
@@ -118,7 +118,7 @@ def _restore_all(adapter: Adapter, pruned: Path, out: Path, *, force: bool) -> N
         names = {path.name for path in originals}
         held = held_back(dataclasses.replace(adapter, path=pruned))
         copy_companions(pruned, partial, written=names, held=held)
-        with open_adapter(partial / (adapter.entry or originals[0]).name) as result:
+        with open_adapter(partial / (adapter.entry or originals[0]).name, adapter.picked) as result:
             for file in result.files:
                 _same(file.file.path, adapter)
 

@@ -75,7 +75,7 @@ CONFIG = "adapter_config.json"
         # what only resumes a training, and what another program loads
         (["scheduler.pt", "optimizer.pt"], Adapters(skipped=(("optimizer.pt", TRAINING), ("scheduler.pt", TRAINING)))),
         (["rng_state_0.pth"], Adapters(skipped=(("rng_state_0.pth", TRAINING),))),
-        (["my-lora.gguf"], Adapters(skipped=(("my-lora.gguf", GGUF),))),
+        (["my-lora.gguf", "model.Q4_0.gguf"], Adapters(files=("my-lora.gguf",), skipped=(("model.Q4_0.gguf", GGUF),))),
     ],
 )  # fmt: skip
 def test_what_a_folder_holds(names: list[str], found: Adapters) -> None:

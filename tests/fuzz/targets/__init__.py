@@ -9,6 +9,7 @@ from tests.fuzz.targets import (
     expression,
     forms,
     gate,
+    gguf,
     inventory,
     judge,
     measurement,
@@ -22,7 +23,7 @@ from tests.fuzz.targets import (
 )
 
 MODULES = (
-    safetensors, torch_files, npz, configuration, names, expression, gate, reference, card, provenance, measurement,
-    prompts, judge, inventory, forms,
+    safetensors, torch_files, npz, gguf, configuration, names, expression, gate, reference, card, provenance,
+    measurement, prompts, judge, inventory, forms,
 )  # fmt: skip
 TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}

@@ -5,15 +5,17 @@ To add a format, write one file with a `Format`, and name it in `FORMATS` below;
 
 from __future__ import annotations
 
-from s3lora.adapter.formats import custom, diffusers, kohya, mlx, peft
+from s3lora.adapter.formats import custom, diffusers, gguf, kohya, mlx, named, peft
 from s3lora.adapter.formats.base import Format, Reading, StoredAdapter
 
 __all__ = ["FORMATS", "Format", "Reading", "StoredAdapter"]
 
 FORMATS: tuple[Format, ...] = (
+    gguf.FORMAT,
     peft.FORMAT,
     kohya.FORMAT,
     diffusers.FORMAT,
+    *named.FORMATS,
     mlx.FORMAT,
     custom.STABLE_DIFFUSION,
     custom.SEGMENT_ANYTHING,

@@ -16,12 +16,19 @@ from numpy.typing import NDArray
 
 from s3lora.adapter.factors import AnyFactor, DerivedFactor, Factor
 from s3lora.adapter.formats.base import check_pair, column, positive
+from s3lora.adapter.formats.parts import Parts
 from s3lora.adapter.model import Scaling
 from s3lora.adapter.tensor import Array, Tensor
 from s3lora.errors import AdapterFileError
 
 #: Added to the rank.
 EPSILON = 1e-5
+
+
+def is_empty(part: Parts) -> bool:
+    """Return whether nothing is left of a module: PEFT builds it without parameters, and adds nothing."""
+    stored = (part.A, part.B, part.values)
+    return all(tensor is not None and len(tensor.shape) == 2 and 0 in tensor.shape for tensor in stored)
 
 
 def with_values(path: str, a: Factor, b: Factor, values: Tensor, label: str) -> tuple[AnyFactor, AnyFactor]:

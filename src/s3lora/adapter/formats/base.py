@@ -22,7 +22,8 @@ GATHER = (
 class StoredAdapter:
     """All tensors of an adapter by name, with its configuration if it has one.
 
-    `label` and `config_label` name the weights file and the configuration in messages.
+    `label` and `config_label` name the weights file and the configuration in messages. `model` is the base model's
+    `config.json`, where it lies beside an adapter whose format needs it.
     """
 
     label: str
@@ -30,6 +31,7 @@ class StoredAdapter:
     config: Mapping[str, Any] | None
     config_label: str
     metadata: Mapping[str, str]
+    model: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def _gather(source: StoredAdapter, key: re.Pattern[str], path: str) -> tuple[dic
 
 def _read_sd(source: StoredAdapter) -> Reading:
     pairs, others = _gather(source, _SD_KEY, r"\g<path>")
-    reading = read_pairs(pairs.values(), others, source.label, locate=_sd_parts)
+    reading = read_pairs(pairs.values(), others, source, locate=_sd_parts)
     ranks = {path: source.metadata.get(f"{path}:rank", "") for path in pairs}
     configured = {path: int(rank) for path, rank in ranks.items() if rank.isdecimal() and len(rank) < 10}
     notes = (*reading.warnings, *rank_warning(reading.modules, configured))
@@ -53,7 +53,7 @@ def _sd_parts(path: str) -> tuple[int | None, str]:
 def _read_sam(source: StoredAdapter) -> Reading:
     pairs, others = _gather(source, _SAM_KEY, r"w_\g<number>")
     note = "numbered pairs: read as Segment Anything's, where 2k is the query and 2k + 1 the value of block k"
-    return read_pairs(pairs.values(), others, source.label, locate=_sam_parts, notes=[note])
+    return read_pairs(pairs.values(), others, source, locate=_sam_parts, notes=[note])
 
 
 def _sam_parts(path: str) -> tuple[int | None, str]:

@@ -2,7 +2,8 @@
 
 PEFT's `target_parameters` stores, for E experts, lora_A as (r·E, n), expert by expert, and lora_B as (m, r·E) with
 the expert running fastest (`peft.tuners.lora.layer.ParamWrapper.get_delta_weight`). Other writers store (E, r, n)
-and (E, m, r). Each expert becomes a module of its own; all modules of one container share a `group`.
+and (E, m, r), and Tinker (1, r, n) or (1, m, r) where all experts share that factor. Each expert becomes a module of
+its own, with the same path whoever wrote it; all modules of one container share a `group`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from s3lora.adapter.factors import Factor
 from s3lora.adapter.formats.base import check_pair, require_floating
 from s3lora.adapter.formats.parts import Parts, Scalings
-from s3lora.adapter.model import Factor, LoraModule, path_parts
+from s3lora.adapter.model import LoraModule, Scaling, path_parts
 from s3lora.adapter.tensor import Array, Tensor
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError
 
@@ -41,7 +43,7 @@ def fused(
         return None
     modules = []
     for expert, (a, b) in enumerate(factors):
-        path = f"{container}.{expert}.{name}" if name else f"{container}.{expert}"
+        path = f"{container}.{expert}.{name}" if name else _within(container, expert)
         check_pair(path, a, b, label)
         modules.append(
             LoraModule(
@@ -72,8 +74,8 @@ def _factors(
     """Return the factors of each expert, None where the pair is of one matrix; `rank` is the configured one."""
     for tensor in (a, b):
         require_floating(tensor, label)
-    if len(a.shape) == 3 and len(b.shape) == 3 and a.shape[0] == b.shape[0] and _is_moe(container):
-        return [_stacked(a, b, expert) for expert in range(a.shape[0])]
+    if len(a.shape) == 3 and len(b.shape) == 3 and _is_moe(container):
+        return _slabs(a, b, container, label)
     if len(a.shape) != 2 or rank == a.shape[0]:
         return None
     if rank and (targeted or (container.endswith(".experts") and a.shape[0] % rank == 0)):
@@ -89,9 +91,43 @@ def _factors(
     return None
 
 
+def of_experts(
+    path: str, a: Tensor, b: Tensor, scaling: Scaling, label: str, extras: tuple[str, ...], *, dora: bool
+) -> list[LoraModule]:
+    """Return one module for each expert of a layer that has B as (E, m, r) and A as (E, r, n) or (E·r, n).
+
+    Raises AdapterFileError where they do not fit.
+    """
+    for tensor in (a, b):
+        require_floating(tensor, label)
+    if len(a.shape) == 2 and len(b.shape) == 3 and 0 < a.shape[0] == b.shape[0] * b.shape[2]:
+        count, rank = b.shape[0], b.shape[2]
+        factors = [
+            (
+                Factor(a, (rank, a.shape[1]), partial(_rows, rank=rank, expert=expert)),
+                Factor(b, (b.shape[1], rank), partial(_slab, expert=expert)),
+            )
+            for expert in range(count)
+        ]
+    elif len(a.shape) == len(b.shape) == 3:
+        factors = _slabs(a, b, path, label)
+    else:
+        raise AdapterFileError("its experts do not fit", file=label, module=path, shape=(*b.shape, *a.shape))
+    layer, projection, _ = path_parts(path)
+    head, dot, name = path.rpartition(".")
+    made = []
+    for expert, (first, second) in enumerate(factors):
+        within = f"{head}{dot}{expert}.{name}"
+        check_pair(within, first, second, label)
+        made.append(
+            LoraModule(within, first, second, scaling, layer, projection, expert, "linear", dora, extras, head or path)
+        )
+    return made
+
+
 def notes(modules: Iterable[LoraModule]) -> tuple[str, ...]:
     """Return what the user should know about fused experts."""
-    if any(module.group for module in modules):
+    if any(module.group and module.expert is not None for module in modules):
         return ("experts are fused: an expert pruned by itself is zeroed in place, only a whole container is removed",)
     return ()
 
@@ -157,11 +193,30 @@ def _interleaved(a: Tensor, b: Tensor, rank: int, path: str, label: str) -> list
     ]
 
 
-def _stacked(a: Tensor, b: Tensor, expert: int) -> tuple[Factor, Factor]:
-    return (
-        Factor(a, (a.shape[1], a.shape[2]), partial(_slab, expert=expert)),
-        Factor(b, (b.shape[1], b.shape[2]), partial(_slab, expert=expert)),
-    )
+def _within(container: str, expert: int) -> str:
+    """Return the path of an expert in a container that may be one of its projections, `….experts.w1`.
+
+    >>> _within("model.layers.0.mlp.experts.w1", 3), _within("model.layers.0.mlp.experts", 3)
+    ('model.layers.0.mlp.experts.3.w1', 'model.layers.0.mlp.experts.3')
+    """
+    head, middle, name = container.rpartition(".experts.")
+    return f"{head}.experts.{expert}.{name}" if middle else f"{container}.{expert}"
+
+
+def _slabs(a: Tensor, b: Tensor, path: str, label: str) -> list[tuple[Factor, Factor]]:
+    """Return the factors of each expert out of (E, r, n) and (E, m, r), where a first size of 1 is for all experts."""
+    if 0 in (*a.shape, *b.shape):
+        raise AdapterFileError("a factor is empty", file=label, module=path, shape=(*b.shape, *a.shape))
+    count = max(a.shape[0], b.shape[0])
+    if {a.shape[0], b.shape[0]} - {1, count}:
+        raise AdapterFileError("holds two numbers of experts", file=label, module=path, shape=(*b.shape, *a.shape))
+    return [(_slab_of(a, expert, count), _slab_of(b, expert, count)) for expert in range(count)]
+
+
+def _slab_of(tensor: Tensor, expert: int, count: int) -> Factor:
+    size, *shape = tensor.shape
+    view = partial(_slab, expert=min(expert, size - 1))
+    return Factor(tensor, (shape[0], shape[1]), view, shared=size < count)
 
 
 def _rows(stored: Array, *, rank: int, expert: int) -> Array:

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from s3lora.adapter.formats.base import Reading, alpha_scaling, check_pair, matrix, missing_half, refuse_equal_paths
+from s3lora.adapter.formats.base import (
+    Reading,
+    StoredAdapter,
+    alpha_scaling,
+    check_pair,
+    matrix,
+    missing_half,
+    refuse_equal_paths,
+)
 from s3lora.adapter.formats.forms import form_notes
+from s3lora.adapter.formats.header import with_header
+from s3lora.adapter.formats.parts import Scalings
 from s3lora.adapter.model import LoraModule, Scaling, natural_key
 from s3lora.adapter.tensor import Tensor
 from s3lora.errors import AdapterFileError
@@ -16,7 +26,10 @@ Locate = Callable[[str], tuple[int | None, str]]
 
 @dataclass(slots=True)
 class Pair:
-    """The tensors of one module: `down` is A, `up` is B; `extras` leave the file with them."""
+    """The tensors of one module: `down` is A, `up` is B; `extras` leave the file with them.
+
+    Modules of one `group` leave together.
+    """
 
     path: str
     down: Tensor | None = None
@@ -24,6 +37,7 @@ class Pair:
     alpha: Tensor | None = None
     dora: bool = False
     extras: list[str] = field(default_factory=list)
+    group: str | None = None
 
     def add(self, role: str, name: str, tensor: Tensor, label: str) -> None:
         """Take the tensor called `name` as this module's `down`, `up` or `alpha`."""
@@ -37,19 +51,21 @@ class Pair:
 def read_pairs(
     pairs: Iterable[Pair],
     others: Iterable[str],
-    label: str,
+    source: StoredAdapter,
     locate: Locate,
     notes: Iterable[str] = (),
     products: Iterable[LoraModule] = (),
+    scalings: Scalings | None = None,
 ) -> Reading:
     """Return the modules in the order of the model, with other `products` among them.
 
-    `locate` gives layer and projection of a path.
+    `locate` gives layer and projection of a path. `scalings` are those of a configuration, for modules without an alpha
+    of their own.
     """
-    read = [*(_module(pair, label, locate) for pair in pairs), *products]
-    modules = tuple(sorted(read, key=lambda m: natural_key(m.path)))
-    refuse_equal_paths(modules, label)
-    told = list(notes)
+    read = [*(_module(pair, source.label, locate, scalings) for pair in pairs), *products]
+    modules, header = with_header(sorted(read, key=lambda m: natural_key(m.path)), source)
+    refuse_equal_paths(modules, source.label)
+    told = [*notes, *header]
     unknown = sum(module.scaling.origin == "unknown" for module in modules)
     if unknown:
         told.append(
@@ -62,7 +78,7 @@ def read_pairs(
     return Reading(modules, tuple(others), tuple(told))
 
 
-def _module(pair: Pair, label: str, locate: Locate) -> LoraModule:
+def _module(pair: Pair, label: str, locate: Locate, scalings: Scalings | None) -> LoraModule:
     if pair.down is None or pair.up is None:
         halves = ("up", "down") if pair.down is None else ("down", "up")
         if pair.down is None and pair.up is None:
@@ -71,7 +87,10 @@ def _module(pair: Pair, label: str, locate: Locate) -> LoraModule:
     a, b = matrix(pair.down, label), matrix(pair.up, label)
     check_pair(pair.path, a, b, label)
     layer, projection = locate(pair.path)
-    scaling = Scaling(1.0, "unknown") if pair.alpha is None else alpha_scaling(pair.alpha, a.shape[0], label)
+    if pair.alpha is not None:
+        scaling = alpha_scaling(pair.alpha, a.shape[0], label)
+    else:
+        scaling = Scaling(1.0, "unknown") if scalings is None else scalings.of(pair.path, a.shape[0])
     return LoraModule(
         path=pair.path,
         A=a,
@@ -82,4 +101,5 @@ def _module(pair: Pair, label: str, locate: Locate) -> LoraModule:
         kind="conv" if len(pair.down.shape) > 2 else "linear",
         dora=pair.dora,
         extras=tuple(pair.extras),
+        group=pair.group,
     )

@@ -29,6 +29,11 @@ class Parts:
     began: Tensor | None = None
     extras: list[str] = field(default_factory=list)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all of its tensors."""
+        return (*(tensor.name for tensor in (self.A, self.B, self.values) if tensor is not None), *self.extras)
+
 
 class Scalings:
     """The scaling of each module as PEFT computes it: alpha/r, or alpha/√r with `use_rslora`, patterns first.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from s3lora.adapter.factors import AnyFactor, DerivedFactor, Factor
-from s3lora.adapter.formats import adalora, experts, lycoris, vera
+from s3lora.adapter.formats import adalora, experts, loose, lycoris, vera
 from s3lora.adapter.formats.base import (
     Format,
     Reading,
@@ -23,9 +24,11 @@ from s3lora.adapter.formats.base import (
     refuse_equal_paths,
 )
 from s3lora.adapter.formats.forms import form_notes
+from s3lora.adapter.formats.header import with_header
 from s3lora.adapter.formats.others import not_read
 from s3lora.adapter.formats.parts import Parts, Scalings
 from s3lora.adapter.formats.peft_notes import peft_notes
+from s3lora.adapter.formats.several import adapter_names, refuse_several
 from s3lora.adapter.formats.wrappers import PREFIX, unwrapped
 from s3lora.adapter.model import Form, LoraModule, natural_key, path_parts
 from s3lora.adapter.tensor import Array
@@ -33,6 +36,7 @@ from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 _KEY = re.compile(
     r"^(?P<path>.+?)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
+    r"(?:_(?P<number>\d{1,4}))?"
     r"(?:\.(?P<adapter>(?!(?:weight|bias)(?:\.|$)).+?))?(?:\.(?P<leaf>weight|bias))?$"
 )
 #: Parts of other methods beside lora_A and lora_B, which change the product B·A.
@@ -81,6 +85,13 @@ def _read_pairs(source: StoredAdapter) -> Reading:
     modules: list[LoraModule] = []
     configured: dict[str, int] = {}
     nested = any(key.endswith(experts.BASE) for key in parts)
+    if config.get("peft_type") == "ADALORA" and (
+        empty := [key for key, part in parts.items() if adalora.is_empty(part)]
+    ):
+        others += tuple(name for key in empty for name in parts.pop(key).names)
+        of = f"{len(empty)} of {len(empty) + len(parts)} modules"
+        notes.append(f"{of} have rank 0, as AdaLoRA leaves those that it takes the whole rank from")
+    turned = loose.lie_turned(parts.values(), config)
     for part in parts.values():
         for factor, other in (("A", "B"), ("B", "A")):
             if getattr(part, factor) is None:
@@ -88,12 +99,15 @@ def _read_pairs(source: StoredAdapter) -> Reading:
         found = experts.fused(part, parts, config, scaling, source.label, nested)
         if found is None:
             configured_path = experts.configured(part, parts, config, nested)
-            found = [_module(part, scaling, source, configured_path)]
+            found = loose.grouped(part, partial(scaling.of, configured_path), config, source.label) or [
+                _module(part, scaling, source, configured_path, turned=turned)
+            ]
             if part.values is None and (rank := scaling.rank(configured_path)) is not None:
                 configured[part.path] = rank
         modules.extend(found)
-    ordered = tuple(sorted(modules, key=lambda module: natural_key(module.path)))
+    ordered, told = with_header(sorted(modules, key=lambda module: natural_key(module.path)), source)
     refuse_equal_paths(ordered, source.label)
+    notes += (*told, *([loose.TURNED] if turned else ()))
     if any(module.scaling.origin == "unknown" for module in ordered):
         notes.append("no adapter_config.json: the scaling is unknown and taken as 1, so magnitudes are relative")
     if any(module.dora for module in ordered):
@@ -102,6 +116,8 @@ def _read_pairs(source: StoredAdapter) -> Reading:
     notes.extend(peft_notes(config, ordered))
     notes.extend(rank_warning(ordered, configured))
     notes.extend(experts.notes(ordered))
+    if any(module.group == module.path.rpartition(".")[0] and module.expert is None for module in ordered):
+        notes.append(loose.GROUPED)
     return Reading(ordered, others, tuple(notes))
 
 
@@ -142,7 +158,7 @@ def _collect(source: StoredAdapter) -> tuple[dict[str, Parts], tuple[str, ...], 
     parts: dict[str, Parts] = {}
     others: list[str] = []
     matches = {name: _KEY.match(name) for name in source.tensors}
-    _refuse_several({match["adapter"] or "default" for match in matches.values() if match}, source.label)
+    refuse_several(adapter_names(source.tensors), source.label)
     twice: set[str] = set()
     keys = {match["path"] for match in matches.values() if match}
     for name, match in matches.items():
@@ -169,14 +185,6 @@ def _collect(source: StoredAdapter) -> tuple[dict[str, Parts], tuple[str, ...], 
             setattr(part, letter, tensor)
     notes = [f"{len(twice)} modules are stored twice, as LoRA and under `modules_to_save`: read once"] if twice else []
     return parts, tuple(_give_to_modules(others, parts, source)), notes
-
-
-def _refuse_several(adapters: set[str], label: str) -> None:
-    if len(adapters) > 1:
-        names = printable(", ".join(sorted(adapters)[:8]))
-        raise UnsupportedAdapterError(
-            f"holds several adapters in one file ({names})", file=label, fix="save each adapter by itself"
-        )
 
 
 def _give_to_modules(names: Iterable[str], parts: Mapping[str, Parts], source: StoredAdapter) -> Iterator[str]:
@@ -234,11 +242,11 @@ def _refuse_other_part(rest: str, path: str, source: StoredAdapter) -> None:
     raise UnsupportedAdapterError(what, file=source.label, module=path, fix="s3lora reads LoRA only")
 
 
-def _module(part: Parts, scaling: Scalings, source: StoredAdapter, configured: str) -> LoraModule:
+def _module(part: Parts, scaling: Scalings, source: StoredAdapter, configured: str, *, turned: bool) -> LoraModule:
     assert part.A is not None
     assert part.B is not None
     label, config = source.label, source.config or {}
-    stored = matrix(part.A, label), matrix(part.B, label)
+    stored = matrix(part.A, label, transpose=turned), matrix(part.B, label, transpose=turned)
     check_pair(part.path, *stored, label)
     a: AnyFactor
     b: AnyFactor

@@ -42,7 +42,8 @@ def unapplied_of(adapter: Adapter, tensors: tuple[InventoryTensor, ...]) -> tupl
         found += _missing(adapter.modules, config)
         found += _misnamed(adapter)
         found += _incomplete(adapter.modules, config)
-    found += _empty(tensors)
+    ranks = config.get("peft_type") == "ADALORA"  # which leaves modules of rank 0
+    found += _empty(tensor for tensor in tensors if not (ranks and tensor.role == "extra"))
     found += _slices(adapter)
     return tuple(found)
 
@@ -83,7 +84,8 @@ def _misnamed(adapter: Adapter) -> Iterator[Unapplied]:
         yield Unapplied(
             kind="name",
             modules=tuple(module.path for module in adapter.modules),
-            cause="the file holds its tensors under `state_dict`, where PEFT does not look, and goes on without",
+            cause="the file holds its tensors in a dictionary within another, as under `state_dict`, where PEFT does "
+            "not look, and goes on without",
             remedy="save what is inside, or let `s3lora prune` write it",
         )
     paths = [
@@ -293,7 +295,7 @@ def _in_layers(config: Mapping[str, Any]) -> Callable[[str], bool]:
     return lambda path: layer_of(path) in wanted
 
 
-def _empty(tensors: tuple[InventoryTensor, ...]) -> Iterator[Unapplied]:
+def _empty(tensors: Iterable[InventoryTensor]) -> Iterator[Unapplied]:
     names = [tensor.name for tensor in tensors if not tensor.parameters]
     if names:
         yield Unapplied(

@@ -43,7 +43,7 @@ def read_others(adapter: Adapter) -> dict[str, TensorValues]:
     for weights in adapter.files:
         for tensor in weights.tensors.values():
             if tensor.name in others:
-                values, end = FileValues([tensor], frozenset()), tensor.offset + tensor.nbytes
+                values, end = FileValues([tensor], frozenset()), sum(tensor.key)
                 for at in range(tensor.offset, end, CHUNK):
                     values.see(at, weights.file.fresh(at, min(CHUNK, end - at)))
                 values.end()

@@ -7,8 +7,9 @@ import re
 from s3lora.adapter.inventory.model import FileRole
 from s3lora.adapter.tensors import MAX_HEADER
 from s3lora.adapter.weights import CONFIG, PROVENANCE
+from s3lora.adapter.weights import TORCH as TORCH
+from s3lora.adapter.weights import is_training_state as is_training_state
 
-TORCH = (".bin", ".pt", ".pth", ".ckpt")
 #: Kinds of weights that are compared with those that were measured, besides those of torch.
 READ = (".safetensors", ".npz", ".gguf")
 WEIGHTS = (
@@ -25,10 +26,6 @@ CODE = (
     *(".wasm", ".lua", ".rb", ".pl", ".php", ".r", ".jl", ".go", ".rs", ".c", ".cc", ".cpp", ".cu", ".ptx", ".cubin"),
     *(".whl", ".egg", ".scr", ".command", ".desktop", ".service"),
 )
-#: What only resumes a training: torch writes these as pickles.
-_TRAINING = re.compile(
-    r"(?:optimizer|scheduler|rng_state|scaler|random_states|training_args|trainer_state|sampler)(?:[._-].*)?"
-)
 _TOKENIZER = re.compile(
     r"(?:tokenizer.*\.json|vocab.*|merges\.txt|special_tokens_map\.json|added_tokens\.json|normalizer\.json|tekken\.json"
     r"|chat_template.*|(?:pre)?processor_config\.json|video_preprocessor_config\.json|.*\.model|.*\.tiktoken"
@@ -41,11 +38,6 @@ _CONFIGURATION = re.compile(
 DATA = re.compile(r"(?:tokenizer|vocab.*|added_tokens|trainer_state|merges|tekken)\.json")
 _EXECUTABLE = (b"\x7fELF", b"#!", b"MZ", b"\xfe\xed\xfa", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 _LIBRARY = re.compile(r".*\.so(?:\.\d+)*")
-
-
-def is_training_state(name: str) -> bool:
-    """Return whether a file of torch only resumes a training; `name` is in small letters, as below."""
-    return name.endswith(TORCH) and _TRAINING.fullmatch(name) is not None
 
 
 def is_tokenizer(name: str) -> bool:

@@ -127,6 +127,7 @@ class _Others:
         named = config.get("modules_to_save")
         tasks = TASK_HEADS.get(str(config.get("task_type")), ())
         self.format = adapter.format
+        self._adalora = config.get("peft_type") == "ADALORA"
         self._heads = {*tasks, *(str(one) for one in named if one)} if isinstance(named, list | tuple) else {*tasks}
         self._bias = config.get("bias")
         self._adapted = {module.path for module in adapter.modules} if self._bias == "lora_only" else set()
@@ -140,6 +141,8 @@ class _Others:
         return role, layer, EFFECTS[role]
 
     def _role(self, name: str, layer: str) -> TensorRole:
+        if self._adalora and any(f".lora_{part}" in name for part in "ABE"):
+            return "extra"  # of a module of rank 0
         if name.startswith(_TOKENS) or any(part in name for part in _TRAINED_TOKENS):
             return "tokens"
         if ".modules_to_save." in name or (self._heads and self._is_head(layer)):

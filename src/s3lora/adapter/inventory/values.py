@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from s3lora.adapter.decoded import DecodedTensor
 from s3lora.adapter.regular import Bytes
 from s3lora.adapter.tensors import DTYPES, StoredTensor, numpy_dtype
 
@@ -57,7 +58,9 @@ class FileValues:
 
     def __init__(self, tensors: Sequence[StoredTensor], hashed: frozenset[str]) -> None:
         """Expect these tensors; those called `hashed` get a digest."""
-        self._coming = sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes))[::-1]
+        self._decoded = [tensor for tensor in tensors if isinstance(tensor, DecodedTensor)]
+        plain = [tensor for tensor in tensors if not isinstance(tensor, DecodedTensor)]
+        self._coming = sorted(plain, key=lambda tensor: (tensor.offset, tensor.nbytes))[::-1]
         self._hashed = hashed
         self._running: list[_Running] = []
         self.found: dict[str, TensorValues] = {}
@@ -84,7 +87,12 @@ class FileValues:
                 self._end(one)
 
     def end(self) -> None:
-        """Tell of what lies at the end of the file and has no bytes."""
+        """Tell of what lies at the end of the file and has no bytes, and of what does not lie there as numbers."""
+        for one in self._decoded:
+            raw = one.array().reshape(-1).view(np.uint8)
+            told = extremes(raw, one.dtype) if len(raw) else (True, None)
+            sha256 = hashlib.sha256(raw.data).hexdigest() if one.name in self._hashed else None
+            self.found[one.name] = TensorValues(*told, sha256)
         for tensor in self._coming:
             known = DTYPES[tensor.code][1] is not None
             self.found[tensor.name] = TensorValues(True if known else None, None, hashlib.sha256().hexdigest())

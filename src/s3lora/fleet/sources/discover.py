@@ -29,7 +29,7 @@ _BASE = re.compile(
 _PART = re.compile(r"(.+)-\d{5}-of-\d{5}\.(?:safetensors|bin)", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]+")
 #: Files that often hold something else: only those whose name says so are taken for adapters.
-_NAMED = (*kinds.TORCH, ".npz")
+_NAMED = (*kinds.TORCH, ".npz", ".gguf")
 _LORA = re.compile(r"lora|adapter", re.IGNORECASE)
 
 #: Beginnings of names of what only resumes a training, whatever wrote it.
@@ -37,7 +37,7 @@ _STATE = ("optimizer.", "scheduler.", "rng_state")
 
 BASE_MODEL = "base model"
 TRAINING = "state of a training"
-GGUF = "GGUF file"
+GGUF = "GGUF file whose name tells of no adapter"
 SHARD = "part of an adapter that has an index"
 UNNAMED = "torch or NumPy file whose name tells of no adapter"
 UNREAD = "format that is not read"
@@ -107,7 +107,7 @@ def enters(folder: str) -> bool:
 
 def is_weights(name: str) -> bool:
     """Return whether a path or URL ends as a weights file that can be opened does, an index of shards included."""
-    return name.lower().endswith((".safetensors", ".gguf", *_NAMED)) or name.endswith(INDEX)
+    return name.lower().endswith((".safetensors", *_NAMED)) or name.endswith(INDEX)
 
 
 def may_be_weights(name: str) -> bool:
@@ -124,7 +124,7 @@ def _refused(name: str, beside: Set[str], *, based: bool) -> str | None:
     small, named = name.lower(), _LORA.search(name) is not None
     if name.startswith(_STATE) or kinds.is_training_state(small):
         return TRAINING
-    if small.endswith(".gguf"):
+    if small.endswith(".gguf") and not named:
         return GGUF
     if named and (part := _PART.fullmatch(name)) and f"{part[1]}{INDEX}" in beside:
         return SHARD

@@ -241,7 +241,8 @@ def _spans(adapter: Adapter) -> dict[Path, list[Span]]:
     found: dict[Path, list[Span]] = {}
     for tensor in sorted((stored[name] for name in names | small), key=lambda tensor: tensor.offset):
         spans = found.setdefault(tensor.file.path, [])
-        start, stop = tensor.offset, tensor.offset + tensor.nbytes
+        start, size = tensor.key
+        stop = start + size
         if spans and start - spans[-1][1] <= GAP:
             spans[-1] = (spans[-1][0], max(stop, spans[-1][1]))
         else:

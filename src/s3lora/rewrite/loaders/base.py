@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from s3lora.adapter.formats.wrappers import unwrapped
-from s3lora.adapter.model import Adapter
+from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.peft_config import has_patterns, parameters_of
 from s3lora.errors import UnsupportedAdapterError
 
 #: What is wrong with an adapter, said of "it", and what to do.
 Problem = tuple[str, str]
+_OF_EXPERTS = "shares its tensors with experts that stay"
+_OF_VERA = "shares its projections, whose size PEFT takes from all layers"
+_OF_ALL = "shares a factor with other experts"
+_OF_PARTS = "is one of several in one projection, which loaders read together"
 MERGE = "merge it into the base model instead"
 
 
@@ -76,11 +80,8 @@ class Loader:
         zeros: dict[str, str] = {}
         if not adapter.removable:
             zeros.update((path, f"is needed by loaders of {adapter.format}, which read them all") for path in removed)
-        sharing = {module.path for module in adapter.modules if any(part.shared for part in module.parts)}
-        zeros.update(
-            (path, "shares its projections, whose size PEFT takes from all layers") for path in removed & sharing
-        )
-        zeros.update((path, "shares its tensors with experts that stay") for path in _shared(adapter, removed))
+        zeros.update(_sharing(adapter, removed))
+        zeros.update(_shared(adapter, removed))
         zeros.update(
             (path, "is an expert that newer loaders stack with those that stay") for path in _stacked(adapter, removed)
         )
@@ -90,12 +91,29 @@ class Loader:
         return zeros | self.needed(adapter, removed - zeros.keys())
 
 
-def _shared(adapter: Adapter, removed: set[str]) -> set[str]:
-    groups: dict[str, set[str]] = defaultdict(set)
+def _sharing(adapter: Adapter, removed: set[str]) -> dict[str, str]:
+    """Return the removed modules that have a factor in common with others, with the reason."""
+    return {
+        module.path: _OF_VERA if module.form == "VeRA" else _OF_ALL
+        for module in adapter.modules
+        if module.path in removed and any(part.shared for part in module.parts)
+    }
+
+
+def _shared(adapter: Adapter, removed: set[str]) -> dict[str, str]:
+    """Return the removed modules whose group stays in part, with the reason."""
+    groups: dict[str, list[LoraModule]] = defaultdict(list)
     for module in adapter.modules:
         if module.group is not None:
-            groups[module.group].add(module.path)
-    return {path for paths in groups.values() if not paths <= removed for path in paths & removed}
+            groups[module.group].append(module)
+    found = {}
+    for modules in groups.values():
+        if not removed.issuperset(module.path for module in modules):
+            for module in modules:
+                if module.path in removed:
+                    fused = module.expert is not None
+                    found[module.path] = _OF_EXPERTS if fused else _OF_PARTS
+    return found
 
 
 def _stacked(adapter: Adapter, removed: set[str]) -> set[str]:

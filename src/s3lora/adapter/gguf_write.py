@@ -1,0 +1,64 @@
+"""Writing GGUF: the keys of the file that was read, byte by byte, and of its tensors those that stay.
+
+A changed tensor that was quantised is written in float32: nothing here quantises.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from s3lora.adapter.decoded import DecodedTensor
+from s3lora.adapter.digest import FileDigest, file_digest
+from s3lora.adapter.gguf import MAGIC, PLAIN, read_header
+from s3lora.adapter.regular import RegularFile
+from s3lora.adapter.safetensors_write import Edit, bytes_of, content, shape_of
+from s3lora.adapter.tensors import StoredTensor
+from s3lora.files import new_file
+
+#: Where the keys begin: behind the magic bytes, the version and two counts.
+_KEYS = 24
+_KINDS = {code: kind for kind, code in PLAIN.items()}
+
+
+def write_gguf(
+    path: Path, source: RegularFile, tensors: Mapping[str, StoredTensor], edits: Mapping[str, Edit]
+) -> FileDigest:
+    """Write the tensors of an open GGUF file that stay, flush them to disk, and return the digest of the file.
+
+    `tensors` gives them by the names that they get, and `edits` by those that they had.
+    """
+    header = read_header(source)
+    kinds = {entry.name: entry.kind for entry in header.tensors}
+    with new_file(path) as file:
+        file.write(struct.pack("<4sIQQ", MAGIC, header.version, len(tensors), len(header.keys)))
+        for piece in source.chunks(_KEYS, header.keys_end - _KEYS):
+            file.write(piece)
+        at = 0
+        for name, tensor in tensors.items():
+            edit = edits.get(tensor.name)
+            coded, shape = name.encode(), shape_of(tensor, edit)
+            kind = kinds[tensor.name] if _as_it_is(tensor, edit) else _KINDS[tensor.code]
+            file.write(struct.pack("<Q", len(coded)) + coded)
+            file.write(struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape[::-1], kind, at))
+            at += -(-_size(tensor, edit) // header.alignment) * header.alignment
+        file.write(bytes(-file.tell() % header.alignment))
+        for tensor in tensors.values():
+            edit = edits.get(tensor.name)
+            for piece in _pieces(tensor, edit):
+                file.write(piece)
+            file.write(bytes(-_size(tensor, edit) % header.alignment))
+    return file_digest(path)
+
+
+def _as_it_is(tensor: StoredTensor, edit: Edit | None) -> bool:
+    return edit is None or not isinstance(tensor, DecodedTensor)
+
+
+def _size(tensor: StoredTensor, edit: Edit | None) -> int:
+    return tensor.key[1] if edit is None else bytes_of(tensor, edit)
+
+
+def _pieces(tensor: StoredTensor, edit: Edit | None) -> Iterator[memoryview]:
+    return tensor.file.chunks(*tensor.key) if edit is None else content(tensor, edit)
