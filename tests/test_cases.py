@@ -19,8 +19,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from s3lora.adapter.open import open_adapter
 from tests.command import Result, call
+from tests.reference.base_weights import dora
+from tests.reference.dense import delta, singular_values
 from tests.reference.forms import update
+from tests.repair.pairs import model_folder
 from tests.sarif_schema import official
 from tests.support import shared
 
@@ -199,6 +203,29 @@ def test_dora_is_no_more_than_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     (case,) = DORA
     assert "DoRA magnitudes" in scanned(capsys, case, "--fail-on", "strict", "-q").err
     assert scanned(capsys, case, "--fail-on", "strict", "-q", "--allow", "dora").status == 0
+
+
+def test_dora_beside_a_base_is_all_that_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (case,) = DORA
+    random = np.random.default_rng(0)
+    with open_adapter(cases() / case) as adapter:
+        weights = {f"{m.path}.weight": random.normal(size=(m.m, m.n)).astype(np.float32) for m in adapter.modules}
+        stored = {name: tensor.array() for file in adapter.files for name, tensor in file.tensors.items()}
+        exact = {}
+        for module in adapter.modules:
+            (name,) = (name for name in stored if name.startswith(f"base_model.model.{module.path}.lora_magnitude"))
+            product = delta(module.A.array(), module.B.array(), module.scaling.value)
+            exact[module.path] = dora(
+                weights[f"{module.path}.weight"].astype(float), product, stored[name].astype(float)
+            )
+    base = model_folder(tmp_path / "base", weights)
+    assert "B·A alone" in json.loads(scanned(capsys, case, "--format", "json").out)["warnings"][0]
+    document = json.loads(scanned(capsys, case, "--format", "json", "--method", "svd", "--base-weights", base).out)
+    for module in document["modules"]:
+        assert module["of"] == "ΔW"
+        assert module["indices"]["frobenius"] == pytest.approx(np.linalg.norm(exact[module["path"]]))
+        expected = singular_values(exact[module["path"]])[: module["rank"]]
+        assert np.allclose(module["sigma"], expected, rtol=1e-8)
 
 
 def test_a_target_without_tensors_is_a_note(capsys: pytest.CaptureFixture[str]) -> None:

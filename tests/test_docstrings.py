@@ -8,10 +8,12 @@ import inspect
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import s3lora
 from tests.command import SOURCE
+from tests.repair.pairs import model_folder
 
 FILES = [path for path in sorted((SOURCE / "s3lora").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
 
@@ -25,13 +27,18 @@ def test_examples_are_found() -> None:
 
 @pytest.fixture
 def _adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make what the examples name: `my-adapter`, the same `pruned`, and a `run` with two checkpoints."""
+    """Make what the examples name.
+
+    That is `my-adapter`, the same `pruned`, a `run` with two checkpoints, and a `base-model` and a `merged-model`.
+    """
     monkeypatch.chdir(tmp_path)
     for name in ("my-adapter", "run/checkpoint-100", "run/checkpoint-200"):
         shutil.copytree(SOURCE / "s3lora" / "data" / "demo-adapter", name)
     with s3lora.open_adapter("my-adapter") as adapter:
         scan = s3lora.scan(adapter)
         s3lora.write_pruned(s3lora.prune(adapter, s3lora.select(scan)), scan, "pruned")
+    for name, diagonal in (("base-model", [1.0, 1.0, 1.0]), ("merged-model", [1.0, 1.0, 2.0])):
+        model_folder(Path(name), {"q_proj.weight": np.diag(diagonal)})
 
 
 @pytest.mark.usefixtures("_adapters")

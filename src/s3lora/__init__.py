@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from s3lora.errors import (
         AdapterFileError,
         CostError,
+        ModelError,
         NonFiniteError,
         NothingToAuditError,
         OutputError,
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
         UnsupportedAdapterError,
         UsageError,
     )
+    from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase, WeightDelta
     from s3lora.measure.comparison import Comparison, ModuleComparison, compare
     from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
+    from s3lora.measure.delta import scan_delta
     from s3lora.measure.others import TensorComparison
     from s3lora.measure.scan import ModuleScan, Scan, scan
     from s3lora.repair.build_data import repair_data
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Adapter": "s3lora.adapter.model",
     "AdapterFileError": "s3lora.errors",
+    "AgainstBase": "s3lora.measure.against_base",
     "Alignment": "s3lora.measure.composition",
     "BaseFacts": "s3lora.compat.results",
     "BaseModel": "s3lora.base.model",
@@ -77,6 +81,8 @@ _HOME = {
     "LoaderVerdict": "s3lora.compat.results",
     "LoraModule": "s3lora.adapter.model",
     "Mode": "s3lora.rewrite.modes",
+    "ModelError": "s3lora.errors",
+    "ModuleAgainstBase": "s3lora.measure.against_base",
     "ModuleCheck": "s3lora.compat.results",
     "ModuleComparison": "s3lora.measure.comparison",
     "ModuleComposition": "s3lora.measure.composition",
@@ -108,6 +114,7 @@ _HOME = {
     "Unapplied": "s3lora.adapter.inventory.model",
     "UnsupportedAdapterError": "s3lora.errors",
     "UsageError": "s3lora.errors",
+    "WeightDelta": "s3lora.measure.against_base",
     "Zero": "s3lora.rewrite.modes",
     "check": "s3lora.compat.checking",
     "checkpoints": "s3lora.adapter.checkpoints",
@@ -120,6 +127,7 @@ _HOME = {
     "repair_data": "s3lora.repair.build_data",
     "restore": "s3lora.rewrite.restore",
     "scan": "s3lora.measure.scan",
+    "scan_delta": "s3lora.measure.delta",
     "select": "s3lora.choose.select",
     "write_pruned": "s3lora.rewrite.prune",
 }
@@ -127,6 +135,7 @@ _HOME = {
 __all__ = [
     "Adapter",
     "AdapterFileError",
+    "AgainstBase",
     "Alignment",
     "BaseFacts",
     "BaseModel",
@@ -149,6 +158,8 @@ __all__ = [
     "LoaderVerdict",
     "LoraModule",
     "Mode",
+    "ModelError",
+    "ModuleAgainstBase",
     "ModuleCheck",
     "ModuleComparison",
     "ModuleComposition",
@@ -180,6 +191,7 @@ __all__ = [
     "Unapplied",
     "UnsupportedAdapterError",
     "UsageError",
+    "WeightDelta",
     "Zero",
     "__version__",
     "check",
@@ -194,6 +206,7 @@ __all__ = [
     "repair_data",
     "restore",
     "scan",
+    "scan_delta",
     "select",
     "write_pruned",
 ]

@@ -6,6 +6,7 @@
     ├── UnsupportedAdapterError readable, but of a kind s3lora does not analyse (IA³, 3-D lora_B, PiSSA for pruning)
     ├── NonFiniteError          a module holds NaN or infinity, so no spectrum exists
     ├── CostError               more work than was allowed; raised before any of it is done
+    ├── ModelError              a base model that cannot be found, opened or run
     ├── NothingToAuditError     exit status 3: no LoRA module, or nothing a rule may choose from
     ├── SelectionError          a ranking or rule that does not apply to this scan
     └── OutputError             the result cannot be written, or did not verify
@@ -25,6 +26,7 @@ from s3lora.outside import printable
 __all__ = [
     "AdapterFileError",
     "CostError",
+    "ModelError",
     "NonFiniteError",
     "NothingToAuditError",
     "OutputError",
@@ -111,6 +113,10 @@ class NonFiniteError(S3LoRAError):
 
 class CostError(S3LoRAError):
     """Work that would take more operations than were allowed; it is raised before any of them is done."""
+
+
+class ModelError(S3LoRAError):
+    """A base model that cannot be found, opened or run."""
 
 
 class NothingToAuditError(S3LoRAError):

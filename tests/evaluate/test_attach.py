@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from s3lora.adapter.open import open_adapter
-from s3lora.errors import UnsupportedAdapterError
+from s3lora.errors import ModelError, UnsupportedAdapterError
 from s3lora.evaluate.attach import AttachedAdapters, State
 from s3lora.evaluate.chat import digest_of
-from s3lora.evaluate.loading import LoadedBase, ModelError
+from s3lora.evaluate.loading import LoadedBase
 from s3lora.evaluate.results import Loaded
 from tests.peft_models import LoraLayer, difference, gpt2, layers, llama, load, logits, save, torch
 from tests.planning import config_of, prune_to, tensors_of

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from s3lora.errors import S3LoRAError, UnsupportedAdapterError
+from s3lora.errors import ModelError, S3LoRAError, UnsupportedAdapterError
 from s3lora.evaluate import outline
 from s3lora.evaluate.aligned import ALIGNED
 from s3lora.evaluate.base_model import BaseToLoad
 from s3lora.evaluate.evaluation import evaluate
-from s3lora.evaluate.loading import DEMO, ModelError, demo_model, find_base, load_base
+from s3lora.evaluate.loading import DEMO, demo_model, find_base, load_base
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.outline import outline_of
 from s3lora.evaluate.sweeping import sweep

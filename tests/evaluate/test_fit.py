@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from s3lora.errors import AdapterFileError, NothingToAuditError, UnsupportedAdapterError
+from s3lora.errors import AdapterFileError, ModelError, NothingToAuditError, UnsupportedAdapterError
 from s3lora.evaluate.attach import State
-from s3lora.evaluate.loading import ModelError
 from tests.evaluate.test_attach import Q0, Q1, QV, V1, adapters, rewrite, same, weights
 from tests.peft_models import gpt2, llama, load, logits, save, torch
 from tests.planning import PREFIX

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from s3lora.errors import UsageError
+from s3lora.errors import ModelError, UsageError
 from s3lora.evaluate.chat import Decoding, Message, Prompt
 from s3lora.evaluate.judges.build import build_judge
 from s3lora.evaluate.judges.heads import HeadModel
 from s3lora.evaluate.judges.logits import FirstWords
 from s3lora.evaluate.judges.profile import JudgeError, JudgeLabels
 from s3lora.evaluate.judges.profiles import PROFILES
-from s3lora.evaluate.loading import ModelError
 from s3lora.evaluate.local import LocalModel
 from tests.tiny_judges import CONTEXT, SPECIAL, VOCABULARY, tiny_judge
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from s3lora.errors import UsageError
+from s3lora.errors import ModelError, UsageError
 from s3lora.evaluate import loading
 from s3lora.evaluate.aligned import ALIGNED
 from s3lora.evaluate.identity import identity_of
-from s3lora.evaluate.loading import DEMO, PLAIN_TEMPLATE, ModelError, is_out_of_memory, load_base
+from s3lora.evaluate.loading import DEMO, PLAIN_TEMPLATE, is_out_of_memory, load_base
 from s3lora.needs import MissingPackageError, how_to_install
 from tests.tiny_model import END, TEMPLATE, tiny_folder, tiny_llama, tiny_tokenizer, torch, transformers
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from s3lora.errors import ModelError
 from s3lora.evaluate import local
 from s3lora.evaluate.chat import Decoding, Generation, Message, Prompt
-from s3lora.evaluate.loading import ModelError
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.store import AnswerStore, generations
 from tests.tiny_adapters import MODULES, tiny_adapter

@@ -324,7 +324,7 @@ def test_a_file_that_changes_after_it_was_measured_is_an_error(
 ) -> None:
     """And no distance between what was hashed and something else."""
     folder = run_of(tmp_path / "run", 2)
-    related = measured._related
+    related = measured.related
 
     def meanwhile(*of: Any) -> Any:
         weights = folder / changed / bad.WEIGHTS
@@ -334,7 +334,7 @@ def test_a_file_that_changes_after_it_was_measured_is_an_error(
             file.write(content)
         return related(*of)
 
-    monkeypatch.setattr(measured, "_related", meanwhile)
+    monkeypatch.setattr(measured, "related", meanwhile)
     with pytest.raises(AdapterFileError, match="was changed while it was read") as error:
         compare(checkpoints(folder))
     assert changed in error.value.located()

@@ -13,7 +13,7 @@ import numpy as np
 
 from s3lora.adapter.expressions import Expression, ExpressionError, Text
 from s3lora.adapter.model import block
-from s3lora.choose.ranking import Context, Rule, Unit
+from s3lora.choose.ranking import Context, Rule, SimulatingRule, Unit
 from s3lora.choose.rules import DEFAULT_RULE
 from s3lora.choose.ties import sharpness
 from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
@@ -203,6 +203,10 @@ def select(
         model = partial(select, scan, rule, unit=unit, combine=combine, seed=seed, max_cost=max_cost, progress=progress)
         return _matched(scan, model, _canonical(match), only or Filter(), seed)
     modules = _candidates(scan, index, only or Filter())
+    if isinstance(rule, SimulatingRule) and any(module.dense for module in modules):
+        raise SelectionError(
+            f"{rule} simulates updates of low rank, and ΔW of DoRA is of full rank", fix="choose another rule"
+        )
     units = _units(modules, index, unit, combine, seed)
     ranked = sorted(units, key=lambda item: -item.sharpness)  # sorted() is stable: ties keep the model's order
     spec = INDICES.get(index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from s3lora.adapter.checkpoints import checkpoints
-from s3lora.cli.options import cost_option, format_option
+from s3lora.cli.options import base_weights_option, cost_option, format_option
 from s3lora.cli.output import check_output, emit, show
 from s3lora.cli.progress import progress_line
 from s3lora.measure.comparison import compare
@@ -24,11 +24,18 @@ from s3lora.spectrum.methods import METHODS
 @click.option(
     "--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method."
 )
+@base_weights_option
 @cost_option
 @format_option("json", "csv", "html")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
 def compare_command(
-    paths: tuple[str, ...], adapter: tuple[str, ...], method: str, max_cost: float, form: str, output: str | None
+    paths: tuple[str, ...],
+    adapter: tuple[str, ...],
+    method: str,
+    base_weights: str | None,
+    max_cost: float,
+    form: str,
+    output: str | None,
 ) -> None:
     """Compare adapters of one base model, such as the checkpoints of one run, module by module.
 
@@ -41,7 +48,9 @@ def compare_command(
     """
     check_output(output)
     given = checkpoints(paths[0]) if len(paths) == 1 else paths
-    comparison = compare(given, method, adapter=adapter, progress=progress_line, max_cost=max_cost)
+    comparison = compare(
+        given, method, adapter=adapter, progress=progress_line, max_cost=max_cost, base_weights=base_weights
+    )
     if form == "html":
         from s3lora.report.compare_page import compare_page
 

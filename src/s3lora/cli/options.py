@@ -18,6 +18,7 @@ from s3lora.choose.rules import DEFAULT_RULE, RULES
 from s3lora.choose.select import CONTROLS, Filter, Plan, select
 from s3lora.cli.progress import progress_line
 from s3lora.errors import UsageError, printable
+from s3lora.measure.base_reader import BesideBase
 from s3lora.measure.configuration import Configuration, configured
 from s3lora.measure.cost import MAX_COST, NOTHING
 from s3lora.measure.scan import Scan, affordable, scan_all
@@ -142,6 +143,14 @@ scan_options = all_options(
     cost_option,
 )  # fmt: skip
 
+base_weights_option = click.option(
+    "--base-weights", metavar="FOLDER", help="Base model, whose weights tell the true updates and their relative size."
+)
+base_options = all_options(
+    base_weights_option,
+    click.option("--intruders", is_flag=True, help="Count intruder dimensions beside --base-weights (costly)."),
+)  # fmt: skip
+
 rule_options = all_options(
     click.option("--preset", type=click.Choice(list(PRESETS)), is_eager=True, callback=_preset,
                  help="Method, index and rule by one name; options beside it go before."),
@@ -222,6 +231,16 @@ def refuse_choosing(context: click.Context, because: str) -> None:
             raise UsageError(f"--{name.replace('_', '-')} does nothing with {because}")
 
 
+def refuse_rules(context: click.Context, because: str) -> None:
+    """Raise UsageError if an option was written that ranks and chooses, where `because` an option there is nothing to.
+
+    Filters, and what a rule of --fail-on goes by, have a use all the same.
+    """
+    for name in ("preset", "index", "match", *RULE_OPTIONS, "unit", "combine"):
+        if name != "z" and is_written(context, name):
+            raise UsageError(f"--{name.replace('_', '-')} does nothing with {because}")
+
+
 def chooses(context: click.Context) -> bool:
     """Return whether an option was written that chooses modules, or says what becomes of them."""
     return any(is_written(context, name) for name in (*CHOOSING, "mode", "force_flat"))
@@ -247,6 +266,28 @@ def scans_with(
     if isinstance(adapter, str):
         with open_adapter(adapter, options.get("adapter")) as opened:
             return scans_with(opened, options, label, nonfinite=nonfinite, others=others)
+    asked, *more = _configurations(options, others=others)
+    beside = beside_of(options)
+    simulated = rule_cost(_rule(options), adapter.modules) if "rule" in options else NOTHING
+    affordable(adapter, [asked, *more], options["max_cost"], simulated)
+    return scan_all(adapter, [asked, *more], nonfinite, progress_line(label), options["max_cost"], beside)
+
+
+def deltas_with(
+    folder: str, options: dict[str, Any], label: str, *, nonfinite: bool = False, others: bool = False
+) -> tuple[Scan, ...]:
+    """Scan what a whole model changes of `--base-weights`, as `scans_with` does an adapter."""
+    from s3lora.measure.delta import scan_deltas
+
+    beside = beside_of(options)
+    if beside is None:
+        raise UsageError("--delta does nothing without --base-weights FOLDER")
+    configurations = _configurations(options, others=others)
+    return scan_deltas(folder, beside, configurations, progress_line(label), options["max_cost"], nonfinite)
+
+
+def _configurations(options: dict[str, Any], *, others: bool) -> list[Configuration]:
+    """Return what is asked for, and with `others` every other method of moderate cost."""
     asked = configured(
         options["method"],
         options["rank"],
@@ -257,10 +298,18 @@ def scans_with(
     )
     # A dense update takes seconds a module at the sizes of large models.
     left = [name for name, method in METHODS.items() if others and name != asked.method and not method.dense]
-    more = [Configuration(method, asked.rank, seed=asked.seed) for method in left]
-    simulated = rule_cost(_rule(options), adapter.modules) if "rule" in options else NOTHING
-    affordable(adapter, [asked, *more], options["max_cost"], simulated)
-    return scan_all(adapter, [asked, *more], nonfinite, progress_line(label), options["max_cost"])
+    return [asked, *[Configuration(method, asked.rank, seed=asked.seed) for method in left]]
+
+
+def beside_of(options: dict[str, Any]) -> BesideBase | None:
+    """Return what `base_options` name, None where they were not written or are no options of the command.
+
+    Raises UsageError for --intruders without weights.
+    """
+    folder = options.get("base_weights")
+    if folder is None and options.get("intruders"):
+        raise UsageError("--intruders does nothing without --base-weights FOLDER")
+    return None if folder is None else BesideBase(folder, bool(options.get("intruders")))
 
 
 def selector(options: dict[str, Any]) -> Callable[[Scan], Plan]:

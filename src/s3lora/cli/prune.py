@@ -12,6 +12,7 @@ from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import choose_none
 from s3lora.cli.options import (
     adapter_option,
+    base_weights_option,
     chooses,
     format_option,
     loader_option,
@@ -47,6 +48,7 @@ from s3lora.rewrite.prune import prune, write_pruned
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder, the input included.")
 @click.option("--force-flat", is_flag=True, help="Prune even where the index does not tell modules apart.")
 @scan_options
+@base_weights_option
 @rule_options
 @format_option("json", "csv", "html")
 def prune_command(path: str, output: str, form: str, **options: Any) -> None:
@@ -85,6 +87,7 @@ def prune_command(path: str, output: str, form: str, **options: Any) -> None:
             bake=options["bake_scaling"],
             flat=options["force_flat"],
             drop=options["drop"],
+            known_start=measured.true_updates,
         )
         page = reported(scan_document(measured, plan), scans, path, options) if form == "html" else None
         provenance, written = write_pruned(pruned, measured, output, force=options["force"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,14 @@ import click
 from s3lora.choose.rules import Outlier
 from s3lora.cli.options import (
     adapter_option,
+    base_options,
+    deltas_with,
     format_option,
     given_options,
     is_written,
     module_filter,
     refuse_idle,
+    refuse_rules,
     rule_options,
     scan_options,
     scans_with,
@@ -33,6 +37,7 @@ from s3lora.gate.audit import Audit, Terms, audit, gravest
 from s3lora.gate.baseline import read_baseline
 from s3lora.gate.findings import PERCENTILES, Gate, gates_of
 from s3lora.measure.against import Against
+from s3lora.measure.delta import CHECKPOINT
 from s3lora.measure.scan import Scan
 from s3lora.spectrum.indices import any_costly
 
@@ -44,9 +49,11 @@ TOLD = 10
 
 
 @click.command("scan", cls=PolicyCommand)
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, metavar="PATH...")
 @adapter_option
 @scan_options
+@base_options
+@click.option("--delta", metavar="FOLDER", help="Instead of PATH: a whole model, held against --base-weights.")
 @rule_options
 @click.option(
     "--fail-on",
@@ -87,9 +94,20 @@ def scan_command(
     s3lora scan my-adapter
     s3lora scan my-adapter --method svd --rule outlier
     s3lora scan my-adapter --reference ref.parquet
+    s3lora scan my-adapter --base-weights base-model
+    s3lora scan --delta merged-model --base-weights base-model
     s3lora scan my-adapter --format json --output scan.json
     """
     check_output(output)
+    if options["delta"] is not None:
+        if paths:
+            raise UsageError("--delta and PATH exclude each other", fix="scan the adapter by itself")
+        if options["base_weights"] is None:
+            raise UsageError("--delta does nothing without --base-weights FOLDER")
+        refuse_rules(click.get_current_context(), "--delta")
+        paths = (options["delta"],)
+    elif not paths:
+        raise click.MissingParameter(param_hint="'PATH...'", param_type="argument")
     if quiet and (form != "text" or output is not None):
         raise UsageError(f"--quiet does nothing with {'--output' if output is not None else f'--format {form}'}")
     if options["evaluation"] is not None and form != "html":
@@ -111,12 +129,15 @@ def scan_command(
 
     def measure(path: str) -> Scan:
         others = form in FORMATS and FORMATS[form].methods
-        scans[path] = scans_with(path, options, path, nonfinite="nonfinite" in metrics, others=others)
+        scanned = deltas_with if options["delta"] is not None else scans_with
+        scans[path] = scanned(path, options, path, nonfinite="nonfinite" in metrics, others=others)
         return scans[path][0]
 
     audits: list[Audit] = []
     for path in paths:
-        audits.append(audit(path, measure, terms))
+        one = audit(path, measure, terms)
+        # Of a whole model there is nothing to choose.
+        audits.append(one if options["delta"] is None else replace(one, plan=None))
         _tell(audits[-1])
         if form == "text" and output is None and not quiet:
             _show(audits[-1:], None, first=sum(one.scan is not None for one in audits) == 1)
@@ -210,10 +231,14 @@ def _show(audits: Sequence[Audit], output: str | None, *, first: bool = True) ->
 
 def _pruning(one: Audit, scan: Scan) -> str | None:
     """Return the command that prunes what the report marks, None where `prune` would refuse the adapter."""
-    if scan.inventory.base_changed or any(module.nonfinite for module in scan.modules):
+    if (
+        scan.source.format == CHECKPOINT
+        or (scan.inventory.base_changed and not scan.true_updates)
+        or any(module.nonfinite for module in scan.modules)
+    ):
         return None
     context = click.get_current_context()
     # --z may be that of a --fail-on rule, which prune has not.
     unused = () if context.params["rule"] == "outlier" else ("z",)
-    gating = ("fail_on", "allow", "baseline", "reference", "policy", "no_policy", "form", "output")
+    gating = ("intruders", "fail_on", "allow", "baseline", "reference", "policy", "no_policy", "form", "output")
     return shlex.join(["s3lora", "prune", one.path, *given_options(context, (*gating, *unused)), "-o", "PRUNED"])

@@ -15,10 +15,10 @@ from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.formats.several import without_name
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
-from s3lora.errors import S3LoRAError, UnsupportedAdapterError, printable
+from s3lora.errors import ModelError, S3LoRAError, UnsupportedAdapterError, printable
 from s3lora.evaluate.chat import digest_of
 from s3lora.evaluate.fit import check_fit, check_loadable, refuse_replaced
-from s3lora.evaluate.loading import LoadedBase, ModelError, reason_of
+from s3lora.evaluate.loading import LoadedBase, reason_of
 from s3lora.evaluate.replaced import ReplacedFactors
 from s3lora.evaluate.results import Loaded
 from s3lora.needs import need

@@ -12,8 +12,7 @@ from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.peft_config import refuse_changed_base
 from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.weights import CONFIG
-from s3lora.errors import UnsupportedAdapterError, printable
-from s3lora.evaluate.loading import ModelError
+from s3lora.errors import ModelError, UnsupportedAdapterError, printable
 from s3lora.needs import need
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from s3lora.errors import S3LoRAError, UsageError, printable
+from s3lora.errors import ModelError, S3LoRAError, UsageError, printable
 from s3lora.evaluate.aligned import ALIGNED, merge_refusals
 from s3lora.evaluate.outline import outline_of
 from s3lora.needs import MissingPackageError, need
@@ -25,10 +25,6 @@ PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
-
-
-class ModelError(S3LoRAError):
-    """A base model that cannot be found, opened or run."""
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from typing import Any
 
 from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter
+from s3lora.errors import ModelError
 from s3lora.evaluate.answers.reasoning import mark_tokens, read_answer
 from s3lora.evaluate.attach import Attached, AttachedAdapters, State
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
 from s3lora.evaluate.chat_setup import NO_SETUP, ChatSetup, facts_of
 from s3lora.evaluate.fit import check_fit, check_loadable
 from s3lora.evaluate.identity import identity_of
-from s3lora.evaluate.loading import ModelError, find_base, is_out_of_memory, load_base
+from s3lora.evaluate.loading import find_base, is_out_of_memory, load_base
 from s3lora.evaluate.results import ChatFacts, Loaded
 from s3lora.evaluate.templates import LocalTemplate
 from s3lora.needs import need

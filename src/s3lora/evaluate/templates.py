@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 
+from s3lora.errors import ModelError
 from s3lora.evaluate.answers.reasoning import REASONING_VERSION, opens_reasoning
 from s3lora.evaluate.chat import Prompt, digest_of
 from s3lora.evaluate.chat_setup import NO_SETUP, ChatSetup, system_in_user_turn
-from s3lora.evaluate.loading import PLAIN_TEMPLATE, LoadedBase, ModelError, reason_of
+from s3lora.evaluate.loading import PLAIN_TEMPLATE, LoadedBase, reason_of
 
 #: The day that templates are told where they ask for today's, as those of Llama 3 do; it is also their own default.
 DAY = datetime(2024, 7, 26)

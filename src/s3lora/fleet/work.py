@@ -154,7 +154,7 @@ def _measure(uri: str, adapter: Adapter, local: Local, work: Work, rows: _Rows) 
         row.update(inside(inventory_of(adapter, read_others(adapter)), local.beside, partial=local.partial))
         rows.copies.append(row)
         return
-    (records,), _, inventory = scan_modules(adapter, [settings.scan], nonfinite=True, hashed=False)
+    (records,), _, inventory, _ = scan_modules(adapter, [settings.scan], nonfinite=True, hashed=False)
     numbers = signature(adapter) if settings.signature else {}
     adapter.check_unchanged()  # since it was scanned
     row.update(inside(inventory, local.beside, partial=local.partial))

@@ -6,11 +6,10 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from s3lora.adapter.checkpoints import step_of
@@ -18,16 +17,15 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
+from s3lora.measure.base_reader import BaseReader, BesideBase, reading, true_relation
 from s3lora.measure.configuration import Configuration, configured
 from s3lora.measure.cost import MAX_COST, Sized, afford, compare_cost
 from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.others import TensorComparison, compare_others
 from s3lora.measure.pairing import paired
+from s3lora.measure.relations import DistanceAndCosine, related
 from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, scan
-from s3lora.measure.updates import products_of
-from s3lora.spectrum.difference import Factors, inner_product
-from s3lora.spectrum.tall import BLOCK
 
 #: Adapters that one step needs at once: the one before, the one after, and the first, for the net relation.
 AT_ONCE = 3
@@ -36,9 +34,6 @@ AT_ONCE = 3
 OPEN_FILES = 64
 #: Indices that a comparison tells; spectra and other indices of an adapter are not kept.
 INDICES_KEPT = ("ssi", "normalised_ssi", "frobenius")
-
-#: (distance, cosine) of two updates, each None where it is undefined.
-DistanceAndCosine = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +103,7 @@ def compare(
     adapter: Sequence[str] = (),
     progress: Callable[[str], Progress | None] | None = None,
     max_cost: float = MAX_COST,
+    base_weights: str | os.PathLike[str] | None = None,
 ) -> Comparison:
     """Compare adapters of one base model in the order given, each with the one before it and the last with the first.
 
@@ -126,6 +122,7 @@ def compare(
         method: as for `scan`.
         progress: called with the name of each adapter, returns what `scan` calls while it measures that one.
         max_cost: operations that all of it may take, as for `scan`.
+        base_weights: the folder of the base model of all of them, as for `scan`.
 
     Raises:
         UsageError: fewer than two adapters, or another number of names than of paths.
@@ -142,12 +139,18 @@ def compare(
     named: list[str | None] = [*adapter] or [None]
     picked = named * len(paths) if len(named) == 1 else named
     configuration = configured(method, None, "l2", None, 0, False)
-    with _Adapters(paths, picked) as adapters, threadpool_limits(limits=1, user_api="blas"):
+    beside = None if base_weights is None else BesideBase(os.fspath(base_weights))
+    with _Adapters(paths, picked) as adapters, threadpool_limits(limits=1, user_api="blas"), ExitStack() as opened:
+
+        def measure(i: int) -> _Measured:
+            reader = opened.enter_context(reading(adapters[i], beside, 0))
+            return _measured(adapters[i], adapters.renamed[i], method, progress, base_weights, reader, max_cost)
+
         afford(compare_cost(adapters.shapes, configuration), max_cost, f"comparing {len(paths)} adapters by {method}")
-        first = before = _measured(adapters[0], adapters.renamed[0], method, progress)
+        first = before = measure(0)
         scans, steps, net = [first.scan], [], dict[str, DistanceAndCosine]()
         for i in range(1, len(paths)):
-            after = _measured(adapters[i], adapters.renamed[i], method, progress)
+            after = measure(i)
             steps.append(dict(_relations(before, after)))
             if i == len(paths) - 1:
                 net = steps[0] if i == 1 else dict(_relations(first, after))
@@ -240,19 +243,28 @@ class _Adapters:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """An open adapter with its scan, of which only what the comparison tells is kept."""
+    """An open adapter with its scan, of which only what the comparison tells is kept; `reader` reads base weights."""
 
     adapter: Adapter
     scan: Scan
     modules: dict[str, LoraModule]
     records: dict[str, ModuleScan]
+    reader: BaseReader | None
 
 
 def _measured(
-    adapter: Adapter, renamed: Mapping[str, str], method: str, progress: Callable[[str], Progress | None] | None
+    adapter: Adapter,
+    renamed: Mapping[str, str],
+    method: str,
+    progress: Callable[[str], Progress | None] | None,
+    base_weights: str | os.PathLike[str] | None,
+    reader: BaseReader | None,
+    max_cost: float,
 ) -> _Measured:
     shown = None if progress is None else progress(adapter.name)
-    full = scan(adapter, method, progress=shown, max_cost=math.inf)  # all together were found affordable
+    # All together were found affordable, but for what the base weights take.
+    limit = math.inf if reader is None else max_cost
+    full = scan(adapter, method, progress=shown, max_cost=limit, base_weights=base_weights)
     records = tuple(
         dataclasses.replace(
             record,
@@ -268,6 +280,7 @@ def _measured(
         dataclasses.replace(full, modules=records, inventory=inventory),
         {renamed.get(module.path, module.path): module for module in adapter.modules},
         {record.path: record for record in records},
+        reader,
     )
 
 
@@ -280,63 +293,15 @@ def _relations(before: _Measured, after: _Measured) -> Iterator[tuple[str, Dista
         other = after.records.get(path)
         if other is not None and record.shape == other.shape:
             norms = record.indices["frobenius"] or 0.0, other.indices["frobenius"] or 0.0
-            yield path, _related(before.modules[path], after.modules[path], *norms)
+            pair = before.modules[path], after.modules[path]
+            found = true_relation((before.reader, after.reader), pair, *norms)
+            yield path, found or related(*pair, *norms)
     for one in (before, after):
         try:
             one.adapter.check_unchanged()
         except S3LoRAError as error:
             error.adapter = str(one.adapter.path)
             raise
-
-
-def _related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> DistanceAndCosine:
-    """Return the distance of b from a relative to ‖ΔW_a‖_F, and the cosine between them; the norms are known.
-
-    Both modules are of one shape.
-    """
-    if norm_a == 0.0:
-        return None, None
-    if norm_b == 0.0:
-        return 1.0, None
-    if a.scaling.value == b.scaling.value and _same(a, b):
-        return 0.0, 1.0
-    first, second = products_of(a, b)
-    # Each factor by itself: the product of the norms could underflow.
-    unit_a, unit_b = a.scaling.value / norm_a, b.scaling.value / norm_b
-    inner = _inner(first, second) * unit_a * unit_b
-    # ‖b − a‖² = ‖a‖² + ‖b‖² − 2⟨a, b⟩, relative to ‖a‖². All three by one computation, whose rounding cancels where the
-    # updates are nearly the same; good to some 1e-8, far below what matters here.
-    own_a = _inner(first, first) * unit_a * unit_a
-    own_b = _inner(second, second) * unit_b * unit_b
-    ratio = norm_b / norm_a
-    distance = math.sqrt(max(0.0, own_a + ratio**2 * own_b - 2 * ratio * inner))
-    return distance, max(-1.0, min(1.0, inner))
-
-
-def _inner(first: Sequence[Factors], second: Sequence[Factors]) -> float:
-    """Return ⟨ΔW₁, ΔW₂⟩ without the scalings: of Kronecker products, the product of what their parts have."""
-    return math.prod(inner_product(one, other) for one, other in zip(first, second, strict=True))
-
-
-def _same(a: LoraModule, b: LoraModule) -> bool:
-    """Return whether two modules are made of the same numbers in the same way."""
-    if (a.form, a.pieces, len(a.parts)) != (b.form, b.pieces, len(b.parts)):
-        return False
-    sides = ((a.A, b.A, True), (a.B, b.B, False))
-    pairs = (
-        (one.matrix(), other.matrix(), flat)
-        for x, y, flat in sides
-        for one, other in zip(x.parts, y.parts, strict=len(x.parts) == len(y.parts))
-    )
-    return all(_equal(one.T, other.T) if flat else _equal(one, other) for one, other, flat in pairs)
-
-
-def _equal(first: Any, second: Any) -> bool:
-    """Return whether two tall factors are the same; of long ones, some rows are read at a time."""
-    if first.shape != second.shape:
-        return False
-    step = max(1, BLOCK // max(1, first.shape[1]))
-    return all(np.array_equal(first[i : i + step], second[i : i + step]) for i in range(0, first.shape[0], step))
 
 
 def _modules(

@@ -22,6 +22,10 @@ What is slower counts as more operations. With N × r a factor, q = min(N, r), a
     comparison            of two updates 3·(m + n)·max(r₁, r₂)², or 2·m·n·(r₁ + r₂) where that is less, for each step
     composition           what the parts cost alone, what one of rank Σr costs, and for each part and pair the bases and
                           their angles: (m + n)·r·p and DECOMPOSED·p³ for either
+    base weights          of each weight m·n·READ, and VECTORS·DENSE·m·n·p' for what PiSSA took out of it; of a ΔW of
+                          full rank, for each of the up to 3 matrices that a method decomposes DENSE·m·n·p', or
+                          m·n·(MADE + SWEPT·(M + 20)) above a side of 1024; for intruder dimensions VECTORS times the
+                          same of W and of W + ΔW
     null rule             for each shape, its draws times the factors of such a module and DRAWN for each number drawn
 
 It does not depend on the values, and reckons with those that cost most: on the machine where it was fitted, work took
@@ -38,6 +42,9 @@ from typing import NamedTuple, Protocol
 from s3lora.adapter.factors import Shape as Shape
 from s3lora.errors import CostError, UsageError
 from s3lora.measure.configuration import Configuration
+from s3lora.spectrum.dense_scores import passes_of
+from s3lora.spectrum.intruders import COMPARED, INTRUDER_DIRECTIONS
+from s3lora.spectrum.leading import is_exact
 from s3lora.spectrum.methods import METHODS
 
 #: Operations in a second of one core.
@@ -47,6 +54,7 @@ MAX_COST = 3e12
 PER_MODULE, PER_SHAPE = 1e6, 5e6
 PER_NUMBER, DECOMPOSED = 60.0, 12.0
 DENSE, ENTRY, FITTED, DRAWN, PRODUCT = 4.0, 60.0, 1000.0, 80.0, 1e5
+READ, MADE, SWEPT, VECTORS = 20.0, 200.0, 12.0, 4.0
 #: Largest rank for which moments are used instead of entries.
 MOMENTS = 20
 
@@ -137,6 +145,35 @@ def module_cost(shape: Shape, configurations: Sequence[Configuration]) -> float:
     for one in configurations:
         total += _decomposed(shape) + _method(shape, one) + (_costly(shape) if one.kurtosis else 0.0)
     return total
+
+
+def base_cost(
+    path: str,
+    shape: Shape,
+    configurations: Sequence[Configuration],
+    *,
+    dense: bool = False,
+    intruders: bool = False,
+    start: bool = False,
+) -> Estimate:
+    """Return what a module costs beside the weight of its base.
+
+    `dense` tells that its ΔW is of full rank, `intruders` that the directions of both are compared, `start` that what
+    its factors began with has to be found.
+    """
+    m, n, rank = shape
+    total = (READ + (DENSE * VECTORS * min(m, n) if start else 0.0)) * m * n
+    for one in configurations if dense else ():
+        total += passes_of(one.method) * _spectrum(m, n, one.rank or rank)
+    if intruders:
+        total += VECTORS * (_spectrum(m, n, COMPARED) + _spectrum(m, n, INTRUDER_DIRECTIONS))
+    return Estimate(total, path, (m, n, rank))
+
+
+def _spectrum(m: int, n: int, count: int) -> float:
+    if is_exact((m, n), count):
+        return DENSE * m * n * min(m, n)
+    return float(m) * n * (MADE + SWEPT * (count + 20))
 
 
 def relation_cost(first: Shape, second: Shape) -> float:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,21 +11,23 @@ import numpy as np
 
 from s3lora._version import __version__
 from s3lora.adapter.digest import Source
+from s3lora.adapter.formats.peft_notes import changed_base
 from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.adapter.inventory.model import Inventory
 from s3lora.adapter.memory import from_model
-from s3lora.adapter.model import Adapter, Factor, LoraModule
+from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.open import open_adapter
-from s3lora.errors import NonFiniteError, S3LoRAError, UnsupportedAdapterError, printable
+from s3lora.errors import S3LoRAError, UsageError, printable
+from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase
+from s3lora.measure.base_reader import BaseReader, BesideBase, reading, told
 from s3lora.measure.batches import in_batches
 from s3lora.measure.configuration import Configuration, configured
 from s3lora.measure.cost import MAX_COST, NOTHING, Estimate, afford, scan_cost
+from s3lora.measure.full_weights import full_weights
+from s3lora.measure.measuring import MeasuredOf, ModuleNumbers, measured, measured_beside
 from s3lora.measure.modules import ByModule
-from s3lora.measure.updates import stack_of
-from s3lora.spectrum.factored import FactoredUpdate
-from s3lora.spectrum.indices import INDICES, Spectra
-from s3lora.spectrum.methods import METHODS, Options
-from s3lora.spectrum.tall import Float, converted
+from s3lora.spectrum.dense_scores import DENSE_METHODS
+from s3lora.spectrum.methods import METHODS
 
 SCHEMA_VERSION = 1
 #: A smaller spread (max − min) of a scale-free index over the modules does not tell them apart.
@@ -51,6 +52,10 @@ class ModuleScan:
     `shape` is [m, n] of ΔW; `sigma` the list σ̃ of the method, descending, empty for a zero update; `indices` maps
     each index to its value, None where it is undefined. `selected` is set by a plan. `form` says how the update is
     stored: `LoRA`, `LoHa`, `LoKr`, `AdaLoRA`, `VeRA` or `QALoRA`.
+
+    `of` tells what the numbers are of: `ΔW`, or `B·A` where the update is more than s·B·A and the base weights were not
+    given. `dense` tells that ΔW is of full rank (DoRA): `sigma` then are the M largest, M being the rank of the factors
+    unless told otherwise, each at most `sigma_error` times the largest below its true value.
     """
 
     path: str
@@ -70,6 +75,9 @@ class ModuleScan:
     indices: dict[str, float | None]
     selected: bool = False
     form: str = "LoRA"
+    of: MeasuredOf = "ΔW"
+    dense: bool = False
+    sigma_error: float = 0.0
 
     @property
     def nonfinite(self) -> bool:
@@ -89,7 +97,7 @@ class ModuleScan:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Scan(ByModule[ModuleScan]):
-    """The measurement of one adapter; `scan[path]` finds a record.
+    """The measurement of one adapter; `scan[path]` finds a record. `base` is what it is beside its base's weights.
 
     Examples:
         >>> import s3lora
@@ -107,6 +115,12 @@ class Scan(ByModule[ModuleScan]):
     inventory: Inventory = field(default_factory=Inventory)
     warnings: tuple[str, ...]
     modules: tuple[ModuleScan, ...]
+    base: AgainstBase | None = None
+
+    @property
+    def true_updates(self) -> bool:
+        """Return whether the numbers are of ΔW for every module, by the weights of the base."""
+        return self.base is not None and all(module.of == "ΔW" for module in self.modules)
 
     def __repr__(self) -> str:
         """Return which adapter it is, and how it was measured."""
@@ -126,6 +140,8 @@ def scan(
     nonfinite: bool = False,
     progress: Progress | None = None,
     max_cost: float = MAX_COST,
+    base_weights: str | os.PathLike[str] | None = None,
+    intruders: bool = False,
 ) -> Scan:
     """Score every module of an adapter.
 
@@ -147,14 +163,22 @@ def scan(
         nonfinite: keep a module that holds NaN or infinity, without σ̃ and with every index None, instead of raising.
         progress: called with (modules done, modules in all), from the calling thread.
         max_cost: operations that it may take, as `measure.cost` estimates them; by default ten minutes of one core.
+        base_weights: the folder of the base model, whose weights are read matrix by matrix: then ΔW of DoRA, PiSSA and
+            OLoRA is the true one, and `base` tells how large each update is beside its weight.
+        intruders: also count intruder dimensions, which decomposes every weight.
 
     Raises:
         UsageError: a parameter that cannot be meant.
+        ModelError: there is no model at `base_weights`.
         CostError: it would take more operations than `max_cost`; nothing was read but headers.
         NonFiniteError: a module holds NaN or infinity, and `nonfinite` is not set.
         AdapterFileError, UnsupportedAdapterError, NothingToAuditError: as `open_adapter`.
     """
-    return scan_all(adapter, [configured(method, rank, fit, sample, seed, kurtosis)], nonfinite, progress, max_cost)[0]
+    asked = configured(method, rank, fit, sample, seed, kurtosis)
+    beside = BesideBase(os.fspath(base_weights), intruders) if base_weights is not None else None
+    if intruders and beside is None:
+        raise UsageError("intruder dimensions are those of base weights", fix="give base_weights")
+    return scan_all(adapter, [asked], nonfinite, progress, max_cost, beside)[0]
 
 
 def scan_all(
@@ -163,19 +187,20 @@ def scan_all(
     nonfinite: bool = False,
     progress: Progress | None = None,
     max_cost: float = MAX_COST,
+    beside: BesideBase | None = None,
 ) -> tuple[Scan, ...]:
     """Score every module by several methods in one pass.
 
     Every byte is read and hashed once, and every Gram matrix made once, however many methods there are.
-    Returns a scan for each configuration, and raises what `scan` does.
+    Returns a scan for each configuration, and raises what `scan` does. `beside` names the base weights.
     """
     for one in configurations:
         configured(one.method, one.rank, one.fit, one.sample, one.seed, one.kurtosis)
     if isinstance(adapter, str | os.PathLike):
         with open_adapter(adapter) as opened:
-            return _scan_all(opened, configurations, nonfinite, progress, max_cost)
+            return _scan_all(opened, configurations, nonfinite, progress, max_cost, beside)
     opened = adapter if isinstance(adapter, Adapter) else from_model(adapter)
-    return _scan_all(opened, configurations, nonfinite, progress, max_cost)
+    return _scan_all(opened, configurations, nonfinite, progress, max_cost, beside)
 
 
 def _scan_all(
@@ -184,44 +209,51 @@ def _scan_all(
     nonfinite: bool,
     progress: Progress | None,
     max_cost: float,
+    beside: BesideBase | None,
 ) -> tuple[Scan, ...]:
     total = len(adapter.modules)
+    count = None if progress is None else lambda done: progress(done, total)
     try:
-        affordable(adapter, configurations, max_cost)
-        records, source, inventory = scan_modules(
-            adapter,
-            configurations,
-            nonfinite=nonfinite,
-            count=None if progress is None else lambda done: progress(done, total),
-        )
+        with reading(adapter, beside, configurations[0].seed) as reader:
+            affordable(adapter, configurations, max_cost, reader=reader)
+            records, source, inventory, against = scan_modules(
+                adapter, configurations, nonfinite=nonfinite, count=count, reader=reader
+            )
     except S3LoRAError as error:
         if adapter.path is not None:
             error.adapter = str(adapter.path)
         raise
+    notes = told(adapter, against, sum(record.dense for record in records[0]))
     return tuple(
         Scan(
             configuration=configuration,
             source=source,
             inventory=inventory,
-            warnings=(*adapter.warnings, *warnings_of(modules, configuration)),
+            warnings=(*notes, *warnings_of(modules, configuration)),
             modules=modules,
+            base=against,
         )
         for configuration, modules in zip(configurations, records, strict=True)
     )
 
 
 def affordable(
-    adapter: Adapter, configurations: Sequence[Configuration], limit: float, simulated: Estimate = NOTHING
+    adapter: Adapter,
+    configurations: Sequence[Configuration],
+    limit: float,
+    simulated: Estimate = NOTHING,
+    reader: BaseReader | None = None,
 ) -> None:
     """Raise CostError if a scan by all of these configurations would take more operations than the limit.
 
-    `simulated` is what the rule takes that chooses from the scan.
+    `simulated` is what the rule takes that chooses from the scan, and `reader` what reads base weights.
     """
     count = len(adapter.modules)
     methods = ", ".join(one.method for one in configurations)
     what = f"measuring {count:,} module{'s' if count > 1 else ''} by {methods}"
     what += ", with the updates that the rule simulates," if simulated.operations else ""
-    afford(scan_cost(adapter.modules, configurations) + simulated, limit, what, adapter.name)
+    beside = NOTHING if reader is None else reader.cost(adapter, configurations)
+    afford(scan_cost(adapter.modules, configurations) + simulated + beside, limit, what, adapter.name)
 
 
 def scan_modules(
@@ -231,84 +263,43 @@ def scan_modules(
     nonfinite: bool = False,
     count: Callable[[int], None] | None = None,
     hashed: bool = True,
-) -> tuple[list[tuple[ModuleScan, ...]], Source, Inventory]:
-    """Return for each configuration the records of all modules; the source, with digests if it is `hashed`; and all
-    that is in the adapter.
+    reader: BaseReader | None = None,
+) -> tuple[list[tuple[ModuleScan, ...]], Source, Inventory, AgainstBase | None]:
+    """Return for each configuration the records of all modules; the source, with digests if it is `hashed`; all that is
+    in the adapter; and what it is beside the base whose weights `reader` reads.
 
     `count` is called with the number of modules done.
     """
+    label, before = adapter.name, changed_base(adapter.config) is not None
 
-    def measure(batch: Sequence[LoraModule]) -> list[list[ModuleScan]]:
-        return _measured(batch, configurations, adapter.name, nonfinite)
+    def measure(batch: Sequence[LoraModule]) -> list[tuple[list[ModuleScan], ModuleAgainstBase | None]]:
+        if reader is not None:
+            found = measured_beside(batch, configurations, label, nonfinite, reader)
+        else:
+            found = [(numbers, None) for numbers in measured(batch, configurations, label, nonfinite)]
+        made = []
+        for module, (numbers, beside) in zip(batch, found, strict=True):
+            unknown = before and not (reader is not None and reader.knows(module))
+            records = [_record(module, one._replace(of="B·A") if unknown else one) for one in numbers]
+            made.append((records, beside))
+        return made
 
     found, source, values = in_batches(adapter, measure, count, hashed=hashed)
-    records = [tuple(records[i] for records in found) for i in range(len(configurations))]
-    return records, source, inventory_of(adapter, values)
+    records = [tuple(records[i] for records, _ in found) for i in range(len(configurations))]
+    inventory = inventory_of(adapter, values)
+    against = None
+    if reader is not None:
+        weights = full_weights(adapter, inventory.tensors, reader.base, configurations[0].rank, configurations[0].seed)
+        against = reader.result([beside for _, beside in found], tuple(weights))
+    return records, source, inventory, against
 
 
 def scan_module(module: LoraModule, configuration: Configuration, label: str, *, nonfinite: bool = False) -> ModuleScan:
     """Measure one module; `nonfinite` is that of `scan`, `label` names the adapter in errors."""
-    return _measured([module], [configuration], label, nonfinite)[0][0]
+    return _record(module, measured([module], [configuration], label, nonfinite)[0][0])
 
 
-def _measured(
-    batch: Sequence[LoraModule], configurations: Sequence[Configuration], label: str, nonfinite: bool
-) -> list[list[ModuleScan]]:
-    """Measure modules of one shape together, by every configuration; where one of them fails, each by itself.
-
-    Only by the first configuration can a module be an error. By another one it then has no index.
-    """
-    try:
-        update = stack_of(batch)
-        zero = update.is_zero.tolist()
-        columns = [_columns(batch[0], update, configuration) for configuration in configurations]
-    except (FloatingPointError, ValueError) as error:
-        if len(batch) > 1:
-            return [_measured([module], configurations, label, nonfinite)[0] for module in batch]
-        if len(configurations) > 1:
-            alone = [(one, nonfinite or i > 0) for i, one in enumerate(configurations)]
-            return [[_measured(batch, [one], label, lenient)[0][0] for one, lenient in alone]]
-        if isinstance(error, ValueError):
-            raise UnsupportedAdapterError(str(error), file=label, module=batch[0].path) from None
-        if not nonfinite:
-            raise _nonfinite(batch[0], label) from None
-        zero, columns = [False], [([()], {name: [None] for name in _wanted(configurations[0])})]
-    return [
-        [_record(module, nil, i, sigma, indices) for sigma, indices in columns]
-        for i, (module, nil) in enumerate(zip(batch, zero, strict=True))
-    ]
-
-
-#: σ̃ of each module, and of each index its value for each module, None where it is undefined.
-_Columns = tuple[list[tuple[float, ...]], dict[str, list[float | None]]]
-
-
-def _columns(first: LoraModule, update: FactoredUpdate, configuration: Configuration) -> _Columns:
-    method = METHODS[configuration.method]
-    options = Options(configuration.rank, configuration.fit, configuration.sample, configuration.seed)
-    sigma: Float = np.zeros((len(update), 0))
-    if method.defined(first.m, first.n):  # else σ̃ is empty, and its indices are None
-        sigma = method.of(update, options)
-    measured = Spectra(sigma, update, method.epsilon)
-    indices = {name: np.broadcast_to(INDICES[name].values(measured), len(update)) for name in _wanted(configuration)}
-    rows = [() if nil else tuple(row) for nil, row in zip(update.is_zero.tolist(), sigma.tolist(), strict=True)]
-    return rows, {name: _known(values) for name, values in indices.items()}
-
-
-def _known(values: Float) -> list[float | None]:
-    listed: list[float | None] = values.tolist()
-    if np.isfinite(values).all():
-        return listed
-    return [value if value is not None and math.isfinite(value) else None for value in listed]
-
-
-def _record(
-    module: LoraModule,
-    zero: bool,
-    i: int,
-    sigma: Sequence[tuple[float, ...]],
-    indices: Mapping[str, Sequence[float | None]],
-) -> ModuleScan:
+def _record(module: LoraModule, numbers: ModuleNumbers) -> ModuleScan:
     return ModuleScan(
         path=module.path,
         layer=module.layer,
@@ -322,31 +313,14 @@ def _record(
         scaling_origin=module.scaling.origin,
         dora=module.dora,
         parameters=module.parameters,
-        zero=zero,
-        sigma=sigma[i],
-        indices={name: values[i] for name, values in indices.items()},
+        zero=numbers.zero,
+        sigma=numbers.sigma,
+        indices=numbers.indices,
+        of=numbers.of,
+        dense=numbers.dense,
+        sigma_error=numbers.error,
         form=module.form,
     )
-
-
-def _nonfinite(module: LoraModule, label: str) -> NonFiniteError:
-    where = next((part.tensor.name for part in module.parts if not _is_finite(part)), "its scaling")
-    return NonFiniteError(
-        f"holds NaN or infinity in {where}",
-        file=label,
-        module=module.path,
-        shape=(module.m, module.n),
-        fix="the training diverged or the file is damaged; no spectrum exists",
-    )
-
-
-def _is_finite(factor: Factor) -> bool:
-    return all(np.isfinite(block).all() for block in converted(factor.matrix()))
-
-
-def _wanted(configuration: Configuration) -> list[str]:
-    """Return the names of the indices to compute."""
-    return [name for name, index in INDICES.items() if not index.costly or configuration.kurtosis]
 
 
 def warnings_of(records: Sequence[ModuleScan], configuration: Configuration) -> Iterable[str]:
@@ -358,8 +332,12 @@ def warnings_of(records: Sequence[ModuleScan], configuration: Configuration) -> 
     damaged = sum(record.nonfinite for record in records)
     if damaged:
         yield f"{damaged} of {len(records)} modules hold NaN or infinity: no spectrum exists, and no index"
-    undefined = sum(not (record.zero or record.sigma) for record in records) - damaged
-    if undefined:
+    whole = sum(record.dense for record in records) if method.name not in DENSE_METHODS else 0
+    if whole:
+        known = ", ".join(DENSE_METHODS)
+        yield f"`{method.name}` is not computed for {whole} modules whose ΔW is of full rank: choose {known}"
+    undefined = sum(not (record.zero or record.sigma or record.dense) for record in records) - damaged
+    if undefined > 0:
         yield f"`{method.name}` is undefined for {undefined} modules with {method.undefined_for}"
     used = [record for record in records if record.sigma]
     if len({len(record.sigma) for record in used}) > 1:

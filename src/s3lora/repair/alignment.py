@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from s3lora.adapter.model import LoraModule
+from s3lora.base.weights import BaseWeights
 from s3lora.errors import NonFiniteError, UsageError
 from s3lora.evaluate.bench import Advance
-from s3lora.repair.base_weights import BaseWeights
 from s3lora.spectrum.tall import Float
 
 #: Numbers of V in memory at a time: 16 MB in float64.

@@ -15,7 +15,8 @@ from s3lora.choose.select import Plan
 from s3lora.errors import printable
 from s3lora.gate.audit import GateOutcome
 from s3lora.measure.against import Against
-from s3lora.measure.scan import Scan
+from s3lora.measure.against_base import ModuleAgainstBase
+from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.spectrum.indices import INDICES
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 #: Spreadsheets run cells that begin so, some also in the wide forms of East Asia; where lists have semicolons, what
 #: follows one is a cell too. Names come from untrusted files.
 _FORMULA = re.compile(r"((?:^|;)\s*)(?=[=+@\-−＝＋＠－﹢﹣﹦﹫]|::|##|section_)")
+#: Columns of a scan beside the weights of a base.
+BESIDE = ("of", "sigma_error", "relative", "relative_spectral", "intruders")
 #: Columns of a scan that was held against a reference.
 STANDING = ("percentile_of", "percentile", "percentile_low", "percentile_high", "z", "cell", "cell_adapters")
 
@@ -68,21 +71,24 @@ def to_json(document: object) -> str:
 def scan_csv(documents: Sequence[ScanDocument]) -> str:
     """Return one row a module: names, digest of the weights, shape, scaling, all indices, `selected`, and σ̃.
 
-    Where there was a reference, the end of the row tells where the module stands by the index that ranks.
+    Beside the weights of a base, further columns tell what was measured and how large it is. Where there was a
+    reference, the end of the row tells where the module stands by the index that ranks.
     """
     names = [name for name in INDICES if any(name in m.indices for d in documents for m in d.modules)]
     head = ["adapter", "sha256", "path", "layer", "projection", "expert", "m", "n", "rank", "dtype"]
     compared = any(document.reference is not None for document in documents)
-    rows: list[Sequence[object]] = [
-        [*head, "scaling", "scaling_origin", "zero", *names, "selected", "sigma", *(STANDING if compared else ())]
-    ]
+    beside = any(document.base is not None for document in documents)
+    more = (*(BESIDE if beside else ()), *(STANDING if compared else ()))
+    rows: list[Sequence[object]] = [[*head, "scaling", "scaling_origin", "zero", *names, "selected", "sigma", *more]]
     for document in documents:
+        weights = {} if document.base is None else {one.path: one for one in document.base.modules}
         for module in document.modules:
             cells: list[object] = [document.source.name, document.source.sha256]
             cells += [module.path, module.layer, module.projection, module.expert]
             cells += [*module.shape, module.rank, module.dtype, module.scaling, module.scaling_origin, module.zero]
             cells += [module.indices.get(name) for name in names]
             cells += [module.selected, " ".join(map(repr, module.sigma))]
+            cells += _beside(module, weights.get(module.path)) if beside else ()
             cells += _standing(document, module.path) if compared else ()
             rows.append(cells)
     return to_csv(rows)
@@ -101,6 +107,12 @@ def tensors_csv(documents: Sequence[ScanDocument]) -> str:
             cells += [one.dtype, " x ".join(map(str, one.shape)), one.bytes, one.parameters]
             rows.append([*cells, one.finite, one.largest, one.sha256, one.effect])
     return to_csv(rows)
+
+
+def _beside(module: ModuleScan, one: ModuleAgainstBase | None) -> Sequence[object]:
+    """Return what stands in the columns `BESIDE`."""
+    numbers = (None,) * 3 if one is None else (one.relative, one.relative_spectral, one.intruders)
+    return (module.of, module.sigma_error, *numbers)
 
 
 def _standing(document: ScanDocument, path: str) -> Sequence[object]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from s3lora.adapter.inventory.model import Inventory, InventoryFile, InventoryTensor, Unapplied
 from s3lora.gate.counting import KINDS
 from s3lora.measure.scan import ModuleScan, Scan
+from s3lora.report.base_lines import base_lines
 from s3lora.report.compare_view import number
 from s3lora.report.names import head, tail
 from s3lora.report.values import count, size
@@ -39,18 +40,21 @@ class Glance:
     """What is in an adapter.
 
     `lora` tells of the LoRA tensors and `folder` of the files beside them; each is empty where nothing is known.
+    `base` is the name of the base model whose weights were read.
     """
 
     lora: str
     folder: str
     lines: tuple[GlanceLine, ...]
     notes: tuple[str, ...]
+    base: str = ""
 
     @property
     def lead(self) -> str:
         """Return the first sentences, empty where nothing is known."""
         told = "; ".join(filter(None, (self.lora, self.folder)))
-        return f"{told}. Base model not read." if told else ""
+        base = f"Base weights read from {tail(self.base, NAME)}." if self.base else "Base model not read."
+        return f"{told}. {base}" if told else ""
 
 
 def glance_of(scan: Scan) -> Glance:
@@ -60,10 +64,11 @@ def glance_of(scan: Scan) -> Glance:
     labels = {line.label for line in lines}
 
     def said(note: str) -> bool:
-        return bool(_MODULES.match(note)) or ("dora" in labels and note.startswith(_DORA))
+        return bool(_MODULES.match(note)) or ("dora" in labels and note.startswith(_DORA) and scan.base is None)
 
     notes = tuple(note for note in scan.warnings if not said(note))
-    return Glance(_lora(inventory), _folder(inventory), lines, notes)
+    base = "" if scan.base is None else scan.base.name
+    return Glance(_lora(inventory), _folder(inventory), lines, notes, base)
 
 
 def _lora(inventory: Inventory) -> str:
@@ -98,6 +103,7 @@ def _lines(scan: Scan) -> Iterator[GlanceLine]:
     inventory = scan.inventory
     for kind, belongs in KINDS.items():
         yield from _tensors(kind, [tensor for tensor in inventory.tensors if belongs(tensor)])
+    yield from (GlanceLine(*line) for line in base_lines(scan))
     if inventory.base_changed:
         what = head(inventory.base_changed, NAME)
         yield GlanceLine("base-weights", f"{what} in adapter_config.json changes the base model at load")

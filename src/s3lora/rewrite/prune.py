@@ -59,6 +59,7 @@ def prune(
     bake: bool = False,
     flat: bool = False,
     drop: Collection[DropPart] = (),
+    known_start: bool = False,
 ) -> Pruned:
     """Apply a plan to an adapter. Nothing is written and the input stays as it is; see `write_pruned`.
 
@@ -78,6 +79,8 @@ def prune(
         loader: the loader to write for: `peft`, `vllm`, `sglang` or `llamacpp`.
         bake: multiply every lora_B by its scaling and write one uniform `lora_alpha` = `r`.
         flat: prune even if the index does not tell the modules apart.
+        known_start: the base weights tell what the factors began with, as `true_updates` of a scan says: then modules
+            of such an adapter can be removed, for PEFT leaves the base weight of an excluded module alone.
         drop: what else leaves the file: `heads`, `bias`, `tokens`, `other` (base weights, and what s3lora does not
             know) or `all` of them. The plan may then choose no module.
 
@@ -99,11 +102,13 @@ def prune(
     if not chosen and not names and not renamed:
         nothing = f"the rule ({plan.rule}) chooses no module, so there is nothing to prune"
         raise NothingToAuditError(f"{nothing}, and the file holds no {', '.join(parts)}" if parts else nothing)
-    if chosen or bake:
+    if (chosen or bake) and not (known_start and isinstance(mode, Remove) and loader == "peft" and not bake):
         peft_config.refuse_changed_base(adapter)
     rules.check(adapter, bake=bake)
     modes: dict[str, Mode] = dict.fromkeys(plan.paths, mode)
     reasons = rules.kept_as_zeros(adapter, set(plan.paths)) if isinstance(mode, Remove) else {}
+    if reasons:
+        peft_config.refuse_changed_base(adapter)  # zeros in place of its update would leave a wrong base behind
     modes.update(dict.fromkeys(reasons, ZERO))
     removed = [module for module in chosen if isinstance(modes[module.path], Remove)]
     gone = {module.path for module in removed}

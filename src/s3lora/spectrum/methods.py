@@ -24,7 +24,7 @@ from s3lora.spectrum.released import INDEX_EPSILON, released_value
 from s3lora.spectrum.robust import robust_scales
 from s3lora.spectrum.tall import Float
 
-__all__ = ["METHODS", "Method", "Options", "add", "mas_svd", "released", "spsvd", "svd"]
+__all__ = ["METHODS", "Method", "Options", "add", "mas_svd", "matched", "released", "spsvd", "svd"]
 
 
 DEFAULT = Options()
@@ -77,11 +77,11 @@ def spsvd(update: FactoredUpdate, options: Options = DEFAULT) -> Float:
     if options.fit == "l1":
         return robust_scales(update, left, right, options.sample, options.seed)
     remaining = np.abs(left.swapaxes(-1, -2) @ update.core @ right)  # (…, M, M)
-    matched = _matched(remaining if update.stacked else remaining[None])
-    return _cleared(update.scaled(matched if update.stacked else matched[0]), update)
+    found = matched(remaining if update.stacked else remaining[None])
+    return _cleared(update.scaled(found if update.stacked else found[0]), update)
 
 
-def _matched(remaining: Float) -> Float:
+def matched(remaining: Float) -> Float:
     """Return the numbers (k × M) that are the greatest of each matrix (M × M) in turn, each row and column once."""
     k, count, _ = remaining.shape
     found, of = np.zeros((k, count)), np.arange(k)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from s3lora.errors import S3LoRAError
+from s3lora.errors import ModelError, S3LoRAError
 from s3lora.evaluate.chat import digest_of
 from s3lora.evaluate.harness.items import BuiltTasks, HarnessItem
 from s3lora.evaluate.harness.metrics import filter_all
 from s3lora.evaluate.harness.package import EXTRA, HarnessError, quiet
 from s3lora.evaluate.harness.tasks import FEW_SHOT_SEED
-from s3lora.evaluate.loading import ModelError, is_out_of_memory, reason_of
+from s3lora.evaluate.loading import is_out_of_memory, reason_of
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.store import AnswerStore
 from s3lora.measure.scan import Progress

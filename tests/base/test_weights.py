@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -10,9 +11,8 @@ import pytest
 
 from s3lora.adapter.model import Factor, LoraModule, Scaling
 from s3lora.adapter.tensor import ArrayTensor
-from s3lora.errors import AdapterFileError, S3LoRAError, UnsupportedAdapterError, UsageError
-from s3lora.evaluate.loading import ModelError
-from s3lora.repair.base_weights import BaseWeights
+from s3lora.base.weights import BaseWeights
+from s3lora.errors import AdapterFileError, ModelError, S3LoRAError, UnsupportedAdapterError, UsageError
 from tests.repair.pairs import model_folder
 from tests.support import dtype_of, factors, write_safetensors
 
@@ -76,6 +76,35 @@ def test_weights_stored_the_other_way_are_turned(tmp_path: Path) -> None:
         with BaseWeights(model_folder(tmp_path, weights, model_type=kind)) as base:
             assert np.array_equal(base.matrix(module("a", 3, 4)), weight(4, 3).T)
             assert np.array_equal(base.matrix(module("b", 3, 3)), square)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("path", ["layers.0.mlp.experts.1.down_proj", "layers.0.mlp.experts.down_proj.1"])
+def test_an_expert_is_found_in_the_weight_of_all(tmp_path: Path, path: str, turned: bool) -> None:
+    whole = np.arange(3 * 4 * 5).reshape(3, 4, 5).astype(np.float32)
+    stored = whole.transpose(0, 2, 1).copy() if turned else whole
+    asked = dataclasses.replace(module(path, 4, 5), expert=1)
+    with BaseWeights(model_folder(tmp_path, {"model.layers.0.mlp.experts.down_proj": stored})) as base:
+        assert np.array_equal(base.matrix(asked), whole[1])
+        far = dataclasses.replace(module(path.replace("1", "7"), 4, 5), expert=7)
+        with pytest.raises(UnsupportedAdapterError, match="no weight of this name"):
+            base.matrix(far)
+    square = model_folder(tmp_path / "square", {"layers.0.mlp.experts.down_proj": np.zeros((3, 4, 4), np.float32)})
+    with BaseWeights(square) as base, pytest.raises(UnsupportedAdapterError, match="does not fit"):
+        base.matrix(dataclasses.replace(module(path, 4, 4), expert=1))
+
+
+def test_language_models_within_others_are_found(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, {"model.language_model.layers.0.q.weight": weight()})
+    with BaseWeights(folder) as base:
+        assert np.array_equal(base.matrix(module("model.layers.0.q", 3, 4)), weight())
+
+
+def test_kohyas_names_and_convolutions_are_found(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, {"down.0.conv_in.weight": weight(3, 8).reshape(3, 2, 2, 2)})
+    with BaseWeights(folder) as base:
+        asked = dataclasses.replace(module("lora_unet_down_0_conv_in", 3, 8), kind="conv")
+        assert np.array_equal(base.matrix(asked), weight(3, 8))
 
 
 def test_a_real_gpt2_is_turned_as_its_layers_multiply(tmp_path: Path) -> None:
