@@ -29,6 +29,7 @@ from experiments.repair.session import session  # noqa: E402
 from s3lora.evaluate.chat import Decoding, Prompt  # noqa: E402
 from s3lora.evaluate.judges.refusing import refusal_judge  # noqa: E402
 from s3lora.evaluate.local import LocalModel  # noqa: E402
+from s3lora.repair import measuring  # noqa: E402
 from s3lora.repair.canonical import canonical  # noqa: E402
 from s3lora.repair.methods import gates, patch, retrain  # noqa: E402
 from tests.repair.subjects import refusing_list  # noqa: E402
@@ -105,9 +106,11 @@ def settings(places: setting.Places) -> setting.Settings:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_steps() -> Iterator[None]:
-    """Let methods learn for two steps: what they come to is nothing here."""
+def short() -> Iterator[None]:
+    """Let methods learn for two steps, and answers have two tokens: what they come to is nothing here."""
     with pytest.MonkeyPatch.context() as patched:
+        for asking in (measuring, beside):
+            patched.setattr(asking, "OPENINGS", Decoding(max_new_tokens=2))
         for method in (gates, patch, retrain):
             patched.setattr(method, "STEPS", dataclasses.replace(method.STEPS, steps=2))
         yield
