@@ -147,6 +147,24 @@ def test_every_row_has_its_strengths_and_the_test_part_the_same(results: Path) -
         assert run.test["adapter_state"]["asr"]["n"] == len(run.test["adapter_state"]["asr"]["items"]) == 12
 
 
+def test_what_stands_beside_a_level(results: Path) -> None:
+    (found,) = analyse.load_single(results)
+    assert list(found["rows"]) == [row.name for row in others.second_tier()]
+    for name, row in found["rows"].items():
+        at = [point["strength"] for point in row["points"]]
+        assert set(row["grid"]) <= set(at), name
+        assert (row["beside"] is None) == (row["level"] is None), name
+        if row["level"] is not None:
+            assert row["level"] in at
+            assert {len(row["beside"][source]) for source in ("strongreject", "harmbench", "prefilled")} == {2}
+            assert row["beside"]["maths-loss"]["loss"]["n"] == row["beside"]["xstest"]["over_refusal"]["n"] == 4
+    shrunk = found["rows"]["shrink"]
+    assert shrunk["beside"]["norm"] == pytest.approx(1 - shrunk["level"], abs=1e-5)
+    assert (shrunk["beside"]["cosine"], shrunk["beside"]["overlap"]) == (pytest.approx(1), None)
+    assert found["rows"]["gates"]["beside"]["overlap"].keys() == {"value", "first", "second", "n"}
+    assert found["about"]["opening"] == "Sure,"
+
+
 def test_it_goes_on_where_it_was_and_twice_is_the_same(
     results: Path, places: setting.Places, settings: setting.Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -379,6 +397,21 @@ def test_a_page_is_made_of_what_is_there(results: Path, tmp_path: Path) -> None:
     drawn = (tmp_path / figures.NAME).read_text(encoding="utf-8")
     assert "20 openings, n = 1" in drawn
     assert all(f">{name}</text>" in drawn for name in ("shrink", "gates", "matched"))
+
+
+def test_a_page_of_all_twelve(tmp_path: Path) -> None:
+    """Each line has its name, and each attack its panel."""
+    rising = {
+        name: [
+            {**point(at / 3, 0.9 - at * (0.1 + i / 50), at / 15), "loss": {"value": 1.0, "n": 9}} for at in (1, 2, 3)
+        ]
+        for i, name in enumerate(("shrink", "gates", "permuted", "patch", "retrain", "ssi", "matched_0"))
+    }
+    runs = [compared(run.base, run.attack, run.seed, **rising) for run in setting.RUNS]
+    figures.draw(runs, tmp_path)
+    drawn = (tmp_path / figures.NAME).read_text(encoding="utf-8")
+    assert all(drawn.count(f">{name}</text>") >= 3 for name, *_ in figures.LINES.values())
+    assert all(f"{title}, n = 4" in drawn for title in figures.ATTACKS.values())
 
 
 def test_the_page_is_made_from_the_results() -> None:
