@@ -127,6 +127,7 @@ def results(places: setting.Places, settings: setting.Settings) -> Path:
     return places.output
 
 
+@pytest.mark.thorough
 def test_every_row_has_its_strengths_and_the_test_part_the_same(results: Path) -> None:
     for run in analyse.load(results):
         assert run.rows == ["shrink", "gates", "permuted", "patch", "retrain", "ssi", "matched"]
@@ -147,6 +148,7 @@ def test_every_row_has_its_strengths_and_the_test_part_the_same(results: Path) -
         assert run.test["adapter_state"]["asr"]["n"] == len(run.test["adapter_state"]["asr"]["items"]) == 12
 
 
+@pytest.mark.thorough
 def test_what_stands_beside_a_level(results: Path) -> None:
     (found,) = analyse.load_single(results)
     assert list(found["rows"]) == [row.name for row in others.second_tier()]
@@ -165,6 +167,7 @@ def test_what_stands_beside_a_level(results: Path) -> None:
     assert found["about"]["opening"] == "Sure,"
 
 
+@pytest.mark.thorough
 def test_it_goes_on_where_it_was_and_twice_is_the_same(
     results: Path, places: setting.Places, settings: setting.Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -184,6 +187,7 @@ def test_it_goes_on_where_it_was_and_twice_is_the_same(
         stage(again, settings, RUNS[0])
 
 
+@pytest.mark.thorough
 def test_the_test_part_waits_for_the_strengths(
     places: setting.Places, settings: setting.Settings, tmp_path: Path
 ) -> None:
@@ -193,6 +197,7 @@ def test_the_test_part_waits_for_the_strengths(
             stage(fresh, settings, RUNS[0])
 
 
+@pytest.mark.thorough
 def test_results_of_another_adapter_are_refused(
     results: Path, places: setting.Places, settings: setting.Settings, tmp_path: Path
 ) -> None:
@@ -207,6 +212,7 @@ def test_results_of_another_adapter_are_refused(
             stage(other, settings, RUNS[0])
 
 
+@pytest.mark.thorough
 def test_the_results_hold_no_answers_and_no_paths(results: Path, places: setting.Places) -> None:
     found = [*results.rglob("*.json"), *setting.RESULTS.rglob("*.json")]
     assert len(found) >= 6
@@ -216,6 +222,7 @@ def test_the_results_hold_no_answers_and_no_paths(results: Path, places: setting
         assert not any(word in text for word in (str(places.work.parent), str(Path.home()), "/tmp", str(ROOT))), path
 
 
+@pytest.mark.thorough
 def test_rows_of_an_adapter(results: Path, places: setting.Places, settings: setting.Settings) -> None:
     with session(places, settings, RUNS[0], unaligned=True) as at:
         shelf = at.shelf
@@ -256,6 +263,7 @@ def delta_norm(new: Any, module: Any) -> float:
     return float(np.linalg.norm(new.B.astype(float) @ new.A.astype(float) - own)) * abs(module.scaling.value)
 
 
+@pytest.mark.thorough
 def test_a_prefilled_answer_begins_as_it_should(
     results: Path, places: setting.Places, settings: setting.Settings
 ) -> None:
@@ -382,6 +390,7 @@ def test_few_adapters_are_never_bold() -> None:
         assert render._row(found)[1].startswith("**") == (count >= 5)
 
 
+@pytest.mark.thorough
 def test_a_page_is_made_of_what_is_there(results: Path, tmp_path: Path) -> None:
     empty = render.page(tmp_path)
     assert empty.count("Not measured yet.") == 5
