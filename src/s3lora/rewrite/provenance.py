@@ -118,6 +118,10 @@ _KINDS: dict[str, tuple[type[Recorded], int, str]] = {
 }
 
 
+#: The kind of record that a conversion leaves: no module was changed.
+CONVERSION = "conversion"
+
+
 @dataclass(frozen=True, slots=True)
 class _Versioned:
     """What every document begins with."""
@@ -151,6 +155,9 @@ def read_provenance(folder: str | os.PathLike[str]) -> Provenance | RepairProven
     raw = read_whole(path, MAX_PROVENANCE, AdapterFileError, fix="only what s3lora pruned or repaired can be restored")
     try:
         told = msgspec.json.decode(raw, type=_Versioned)
+        if told.kind == CONVERSION:
+            what = "tells of a conversion, of which nothing is to be restored"
+            raise AdapterFileError(what, file=path.name, fix="use the adapter that was converted")
         if told.kind not in _KINDS:
             what = f"tells of a {printable(told.kind, 40)}, which this s3lora does not know"
             raise AdapterFileError(what, file=path.name, fix="update s3lora")
@@ -171,6 +178,8 @@ def provenance_of(source: Source, folder: str | os.PathLike[str]) -> Recorded | 
     """
     if not os.path.lexists(Path(folder) / PROVENANCE):
         return None
+    if _is_conversion(folder):
+        return None
     record = read_provenance(folder)
     there = {file.name: file.sha256 for file in source.files}
     wrong = next((file.name for file in record.written if there.get(file.name) != file.sha256), None)
@@ -181,3 +190,11 @@ def provenance_of(source: Source, folder: str | os.PathLike[str]) -> Recorded | 
         file=Path(folder) / PROVENANCE,
         fix="prune or repair again, or remove it if these weights were made by something else",
     )
+
+
+def _is_conversion(folder: str | os.PathLike[str]) -> bool:
+    raw = read_whole(Path(folder) / PROVENANCE, MAX_PROVENANCE, AdapterFileError)
+    try:
+        return msgspec.json.decode(raw, type=_Versioned).kind == CONVERSION
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False  # whoever reads it says what is wrong with it

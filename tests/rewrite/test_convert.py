@@ -1,0 +1,204 @@
+"""Converted adapters against the dense updates, computed here from what was put into the file."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import s3lora
+from s3lora import UnsupportedAdapterError, UsageError
+from tests.command import run
+from tests.forms import PATHS, peft_adapter
+from tests.support import dtype_of, factors, write_safetensors
+
+PREFIX = "base_model.model."
+UPDATE = dict[str, np.ndarray[Any, Any]]
+
+
+def converted(source: Path, out: Path, to: str = "peft", **wishes: Any) -> s3lora.ConversionRecord:
+    with s3lora.open_adapter(source) as adapter:
+        return s3lora.write_converted(s3lora.convert(adapter, to, **wishes), out)[0]
+
+
+def dense(folder: Path) -> UPDATE:
+    """Return s·B·A of every module of a PEFT folder, by PEFT's own rule and no code of the package."""
+    config = json.loads((folder / "adapter_config.json").read_text())
+    tensors = stored(folder / "adapter_model.safetensors")
+    made = {}
+    for name, a in tensors.items():
+        if not name.endswith(".lora_A.weight"):
+            continue
+        path = name.removeprefix(PREFIX).removesuffix(".lora_A.weight")
+        b = tensors[name.replace("lora_A", "lora_B")].astype(np.float64)
+        alpha = config["alpha_pattern"].get(path, config["lora_alpha"])
+        assert config["rank_pattern"].get(path, config["r"]) == len(a)
+        scale = alpha / (math.sqrt(len(a)) if config["use_rslora"] else len(a))
+        made[path] = scale * b.reshape(len(b), -1) @ a.reshape(len(a), -1).astype(np.float64)
+    return made
+
+
+def stored(path: Path) -> UPDATE:
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    names = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+    found = {}
+    for name, entry in json.loads(raw[8 : 8 + size]).items():
+        if name != "__metadata__":
+            begin, end = (8 + size + offset for offset in entry["data_offsets"])
+            found[name] = np.frombuffer(raw[begin:end], dtype_of(names[entry["dtype"]])).reshape(entry["shape"])
+    return found
+
+
+def peft_folder(folder: Path, ranks: dict[str, int], dtype: str = "float32", **fields: Any) -> tuple[Path, UPDATE]:
+    """Write an adapter of 12 × 20 updates; return it, and its updates for alpha 6 without rsLoRA."""
+    folder.mkdir(parents=True)
+    tensors, updates = {}, {}
+    for seed, (path, rank) in enumerate(ranks.items()):
+        a, b = factors(12, 20, rank, dtype=dtype, seed=seed)
+        tensors[f"{PREFIX}{path}.lora_A.weight"], tensors[f"{PREFIX}{path}.lora_B.weight"] = a, b
+        scale = 6 / (math.sqrt(rank) if fields.get("use_rslora") else rank)
+        updates[path] = scale * b.astype(np.float64) @ a.astype(np.float64)
+    write_safetensors(folder / "adapter_model.safetensors", tensors)
+    first = next(iter(ranks.values()))
+    pattern = {path: rank for path, rank in ranks.items() if rank != first}
+    config = {"peft_type": "LORA", "r": first, "lora_alpha": 6, "rank_pattern": pattern, "alpha_pattern": {},
+              "target_modules": ["q_proj", "v_proj"], "use_rslora": False, **fields}  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder, updates
+
+
+def same(found: UPDATE, expected: UPDATE, tolerance: float = 1e-6) -> None:
+    assert found.keys() == expected.keys()
+    for path, update in expected.items():
+        assert np.linalg.norm(found[path] - update) <= tolerance * np.linalg.norm(update), path
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    ranks=st.lists(st.integers(1, 6), min_size=4, max_size=4),
+    rslora=st.booleans(),
+    bake=st.booleans(),
+    pad=st.sampled_from([None, 0, 8]),
+    dtype=st.sampled_from([None, "float32", "bfloat16"]),
+)
+def test_every_wish_keeps_the_updates(tmp_path_factory, ranks, rslora, bake, pad, dtype):
+    folder = tmp_path_factory.mktemp("wish")
+    source, updates = peft_folder(folder / "in", dict(zip(PATHS, ranks, strict=True)), use_rslora=rslora)
+    record = converted(source, folder / "out", bake=bake, pad=pad, dtype=dtype)
+    tolerance = 0.01 if dtype == "bfloat16" else 1e-6
+    same(dense(folder / "out"), updates, tolerance)
+    assert record.difference <= tolerance
+    config = json.loads((folder / "out/adapter_config.json").read_text())
+    if bake:
+        assert config["lora_alpha"] == config["r"]
+        assert config["alpha_pattern"] == config["rank_pattern"]
+    if pad is not None:
+        sizes = {values.shape[0] for name, values in stored(folder / "out/adapter_model.safetensors").items()
+                 if "lora_A" in name}  # fmt: skip
+        assert sizes == {pad or max(ranks)}
+        assert not config["rank_pattern"]
+    if dtype is not None:
+        assert {v.dtype.name for v in stored(folder / "out/adapter_model.safetensors").values()} == {dtype}
+
+
+def test_nothing_asked_for_is_bit_for_bit_and_twice_the_same(tmp_path: Path):
+    source, _ = peft_folder(tmp_path / "in", dict.fromkeys(PATHS, 4), "bfloat16")
+    first, second = (converted(source, tmp_path / name) for name in "ab")
+    assert first == second
+    assert first.difference == 0
+    assert first.differs is None
+    assert (tmp_path / "a/s3lora.json").read_bytes() == (tmp_path / "b/s3lora.json").read_bytes()
+    before, after = stored(source / "adapter_model.safetensors"), stored(tmp_path / "a/adapter_model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module.", PREFIX, "_fsdp_wrapped_module."])
+def test_wrappers_leave(tmp_path: Path, wrapper: str):
+    source, updates = peft_folder(tmp_path / "in", dict.fromkeys(PATHS, 4))
+    file = source / "adapter_model.safetensors"
+    write_safetensors(file, {f"{wrapper}{name}": values for name, values in stored(file).items()})
+    converted(source, tmp_path / "out")
+    same(dense(tmp_path / "out"), updates)
+
+
+def test_mlx_becomes_peft(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    tensors, updates = {}, {}
+    for seed, path in enumerate(PATHS):
+        a, b = factors(12, 20, 4, seed=seed)
+        tensors[f"{path}.lora_a"], tensors[f"{path}.lora_b"] = np.ascontiguousarray(a.T), np.ascontiguousarray(b.T)
+        updates[path] = 2.5 * b.astype(np.float64) @ a
+    write_safetensors(tmp_path / "in/adapters.safetensors", tensors)
+    config = {"lora_parameters": {"rank": 4, "scale": 2.5}, "num_layers": 2, "model": "some/base"}
+    (tmp_path / "in/adapter_config.json").write_text(json.dumps(config))
+    record = converted(tmp_path / "in", tmp_path / "out")
+    assert record.difference == 0
+    same(dense(tmp_path / "out"), updates)
+    written = json.loads((tmp_path / "out/adapter_config.json").read_text())
+    assert (written["r"], written["lora_alpha"], written["target_modules"]) == (4, 10, ["q_proj", "v_proj"])
+    assert written["base_model_name_or_path"] == "some/base"
+
+
+@pytest.mark.parametrize("form", ["adalora", "qalora"])
+def test_products_become_lora(tmp_path: Path, form: str):
+    source = peft_adapter(tmp_path / "in", form)
+    converted(source, tmp_path / "out")
+    with s3lora.open_adapter(source) as before:
+        expected = {m.path: m.scaling.value * m.B.array().astype(np.float64) @ m.A.array() for m in before.modules}
+    same(dense(tmp_path / "out"), expected)
+    with s3lora.open_adapter(tmp_path / "out") as after:
+        assert {module.form for module in after.modules} == {"LoRA"}
+
+
+@pytest.mark.parametrize("form", ["loha", "lokr", "vera"])
+def test_other_forms_keep_theirs(tmp_path: Path, form: str):
+    source = peft_adapter(tmp_path / "in", form)
+    assert converted(source, tmp_path / "out").difference == 0
+    with pytest.raises(UnsupportedAdapterError, match="q_proj is "):
+        converted(source, tmp_path / "baked", bake=True)
+    assert not (tmp_path / "baked").exists()
+
+
+def test_what_peft_cannot_have_is_named(tmp_path: Path):
+    a, b = factors(12, 20, 4)
+    tensors = {"lora_unet_what_ever.lora_down.weight": a, "lora_unet_what_ever.lora_up.weight": b}
+    source = write_safetensors(tmp_path / "x.safetensors", tensors)
+    with pytest.raises(UnsupportedAdapterError, match="lora_unet_what_ever has a name whose underscores"):
+        converted(source, tmp_path / "out")
+
+
+def test_a_rank_that_is_too_small_is_refused(tmp_path: Path):
+    source, _ = peft_folder(tmp_path / "in", dict(zip(PATHS, [2, 4, 4, 4], strict=True)))
+    with pytest.raises(UnsupportedAdapterError, match="has rank 4, more than 3"):
+        converted(source, tmp_path / "out", pad=3)
+    for wrong in ({"to": "onnx"}, {"dtype": "int8"}, {"pad": -1}):
+        with pytest.raises(UsageError):
+            converted(source, tmp_path / "out", **wrong)
+
+
+def test_numbers_that_do_not_fit_are_refused(tmp_path: Path):
+    source, _ = peft_folder(tmp_path / "in", dict.fromkeys(PATHS, 4), lora_alpha=1e7)
+    with pytest.raises(s3lora.OutputError, match="does not fit into float16"):
+        converted(source, tmp_path / "out", bake=True, dtype="float16")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command(tmp_path: Path):
+    source, updates = peft_folder(tmp_path / "in", dict(zip(PATHS, [2, 4, 4, 4], strict=True)), use_rslora=True)
+    done = run("convert", source, "--to", "peft", "--bake-scaling", "--pad-rank", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "largest relative difference of an update: " in done.stdout
+    same(dense(tmp_path / "out"), updates)
+    with pytest.raises(s3lora.AdapterFileError, match="tells of a conversion"):
+        s3lora.read_provenance(tmp_path / "out")
+    again = run("convert", source, "--to", "peft", "-o", tmp_path / "out")
+    assert again.returncode == 2
+    assert "exists and is not empty" in again.stderr
