@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import s3lora
 from s3lora import UnsupportedAdapterError, UsageError
-from tests.command import run
+from tests.command import call
 from tests.forms import PATHS, peft_adapter
 from tests.support import dtype_of, factors, write_safetensors
 
@@ -191,14 +191,130 @@ def test_numbers_that_do_not_fit_are_refused(tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command(tmp_path: Path):
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source, updates = peft_folder(tmp_path / "in", dict(zip(PATHS, [2, 4, 4, 4], strict=True)), use_rslora=True)
-    done = run("convert", source, "--to", "peft", "--bake-scaling", "--pad-rank", "-o", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    assert "largest relative difference of an update: " in done.stdout
+    done = call(capsys, "convert", source, "--to", "peft", "--bake-scaling", "--pad-rank", "-o", tmp_path / "out")
+    assert done.status == 0, done.err
+    assert "largest relative difference of an update: " in done.out
     same(dense(tmp_path / "out"), updates)
     with pytest.raises(s3lora.AdapterFileError, match="tells of a conversion"):
         s3lora.read_provenance(tmp_path / "out")
-    again = run("convert", source, "--to", "peft", "-o", tmp_path / "out")
-    assert again.returncode == 2
-    assert "exists and is not empty" in again.stderr
+    again = call(capsys, "convert", source, "--to", "peft", "-o", tmp_path / "out")
+    assert again.status == 2
+    assert "exists and is not empty" in again.err
+
+
+@pytest.mark.parametrize("bake", [False, True])
+def test_mlx_has_one_rank_and_one_scale(tmp_path: Path, bake: bool):
+    source, updates = peft_folder(tmp_path / "in", dict(zip(PATHS, [2, 4, 4, 3], strict=True)), use_rslora=True)
+    record = converted(source, tmp_path / "mlx", "mlx", bake=bake)
+    assert record.difference < 1e-6
+    config = json.loads((tmp_path / "mlx/adapter_config.json").read_text())
+    assert config["lora_parameters"] == {"dropout": 0.0, "keys": ["self_attn.q_proj", "self_attn.v_proj"],
+                                         "rank": 4, "scale": 1.0}  # fmt: skip
+    tensors = stored(tmp_path / "mlx/adapters.safetensors")
+    for path, update in updates.items():
+        found = (tensors[f"{path}.lora_a"].astype(np.float64) @ tensors[f"{path}.lora_b"]).T
+        assert np.linalg.norm(found - update) < 1e-6 * np.linalg.norm(update)
+    converted(tmp_path / "mlx", tmp_path / "back")
+    same(dense(tmp_path / "back"), updates)
+
+
+def test_experts_are_stacked_for_mlx_and_one_each_for_peft(tmp_path: Path):
+    ranks = {f"model.layers.0.mlp.experts.{i}.up_proj": 4 for i in range(3)}
+    source, updates = peft_folder(tmp_path / "in", ranks)
+    assert converted(source, tmp_path / "mlx", "mlx").difference == 0
+    tensors = stored(tmp_path / "mlx/adapters.safetensors")
+    name = "model.layers.0.mlp.switch_mlp.up_proj"
+    assert tensors[f"{name}.lora_a"].shape == (3, 4, 20)
+    scale = json.loads((tmp_path / "mlx/adapter_config.json").read_text())["lora_parameters"]["scale"]
+    for i, update in enumerate(updates.values()):
+        found = scale * tensors[f"{name}.lora_b"][i].astype(np.float64) @ tensors[f"{name}.lora_a"][i]
+        assert np.linalg.norm(found - update) < 1e-6 * np.linalg.norm(update)
+    converted(tmp_path / "mlx", tmp_path / "back")
+    same(dense(tmp_path / "back"), updates)
+    few, _ = peft_folder(tmp_path / "few", dict.fromkeys(list(ranks)[1:], 4))
+    with pytest.raises(UnsupportedAdapterError, match="of which others have no update"):
+        converted(few, tmp_path / "none", "mlx")
+
+
+KOHYA = {
+    "lora_unet_down_blocks_0_attentions_1_transformer_blocks_0_attn1_to_out_0":
+        "unet.down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_out.0",
+    "lora_te_text_model_encoder_layers_3_mlp_fc1": "text_encoder.text_model.encoder.layers.3.mlp.fc1",
+    "lora_unet_up_blocks_1_resnets_2_conv1": "unet.up_blocks.1.resnets.2.conv1",
+}  # fmt: skip
+
+
+def kohya_file(path: Path) -> UPDATE:
+    """Write a file of kohya's with another alpha a module, a convolution among them; return its updates."""
+    tensors, updates = {}, {}
+    for seed, name in enumerate(KOHYA):
+        a, b = factors(12, 18, 4, seed=seed)
+        updates[name] = (seed + 3) / 4 * b.astype(np.float64) @ a
+        conv = "conv" in name
+        tensors[f"{name}.lora_down.weight"] = a.reshape(4, 2, 3, 3) if conv else a
+        tensors[f"{name}.lora_up.weight"] = b.reshape(12, 4, 1, 1) if conv else b
+        tensors[f"{name}.alpha"] = np.array(float(seed + 3), np.float32)
+    write_safetensors(path, tensors)
+    return updates
+
+
+def test_kohya_becomes_diffusers_and_comes_back(tmp_path: Path):
+    updates = kohya_file(tmp_path / "x.safetensors")
+    assert converted(tmp_path / "x.safetensors", tmp_path / "d", "diffusers").difference == 0
+    tensors = stored(tmp_path / "d/pytorch_lora_weights.safetensors")
+    assert {name for name in tensors if "lora_A" in name} == {f"{new}.lora_A.weight" for new in KOHYA.values()}
+    assert tensors["unet.up_blocks.1.resnets.2.conv1.lora_A.weight"].shape == (4, 2, 3, 3)
+    raw = (tmp_path / "d/pytorch_lora_weights.safetensors").read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    told = json.loads(header["__metadata__"]["lora_adapter_metadata"])
+    for old, new in KOHYA.items():
+        model, _, path = new.partition(".")
+        alpha = told[f"{model}.alpha_pattern"].get(path, told[f"{model}.lora_alpha"])
+        a, b = tensors[f"{new}.lora_A.weight"].reshape(4, -1), tensors[f"{new}.lora_B.weight"].reshape(12, -1)
+        found = alpha / 4 * b.astype(np.float64) @ a
+        assert np.linalg.norm(found - updates[old]) < 1e-6 * np.linalg.norm(updates[old])
+    assert converted(tmp_path / "d", tmp_path / "k", "kohya").difference == 0
+    before, after = stored(tmp_path / "x.safetensors"), stored(tmp_path / "k/lora.safetensors")
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_kohya_baked(tmp_path: Path):
+    updates = kohya_file(tmp_path / "x.safetensors")
+    converted(tmp_path / "x.safetensors", tmp_path / "k", "kohya", bake=True, pad=6)
+    tensors = stored(tmp_path / "k/lora.safetensors")
+    for name, update in updates.items():
+        a, b = (tensors[f"{name}.lora_{half}.weight"] for half in ("down", "up"))
+        assert tensors[f"{name}.alpha"] == len(a) == 6
+        found = b.reshape(12, 6).astype(np.float64) @ a.reshape(6, -1)
+        assert np.linalg.norm(found - update) < 1e-6 * np.linalg.norm(update)
+
+
+def test_two_models_are_too_many_for_peft(tmp_path: Path):
+    kohya_file(tmp_path / "x.safetensors")
+    with pytest.raises(UnsupportedAdapterError, match="text_encoder and unet"):
+        converted(tmp_path / "x.safetensors", tmp_path / "out")
+
+
+@pytest.mark.parametrize("to", ["kohya", "diffusers", "mlx"])
+def test_what_is_no_plain_lora_is_refused_by_name(tmp_path: Path, to: str):
+    with pytest.raises(UnsupportedAdapterError, match=r"layers\.0\.self_attn\.q_proj is LoHa"):
+        converted(peft_adapter(tmp_path / "loha", "loha"), tmp_path / "out", to)
+    source, _ = peft_folder(tmp_path / "head", dict.fromkeys(PATHS, 4))
+    tensors = stored(source / "adapter_model.safetensors")
+    magnitude = {f"{PREFIX}{PATHS[1]}.lora_magnitude_vector": np.ones(12, np.float32)}
+    write_safetensors(source / "adapter_model.safetensors", {**tensors, **magnitude})
+    with pytest.raises(UnsupportedAdapterError, match=f"{PATHS[1]} has a DoRA magnitude"):
+        converted(source, tmp_path / "out", to)
+    head = {f"{PREFIX}score.weight": np.ones((2, 20), np.float32)}
+    write_safetensors(source / "adapter_model.safetensors", {**tensors, **head})
+    with pytest.raises(UnsupportedAdapterError, match=r"score\.weight is no part of LoRA"):
+        converted(source, tmp_path / "out", to)
+    if to == "mlx":
+        record = converted(source, tmp_path / "out", to, drop=["heads", "other"])
+        assert record.dropped == (f"{PREFIX}score.weight",)
+    else:
+        with pytest.raises(UnsupportedAdapterError, match="does not begin with a model"):
+            converted(source, tmp_path / "out", to, drop=["all"])

@@ -20,6 +20,8 @@ from s3lora.adapter.weights import CONFIG, PROVENANCE
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 from s3lora.files import new_file, replacing
 from s3lora.measure.scan import Tool
+from s3lora.rewrite.convert.images import to_diffusers, to_kohya
+from s3lora.rewrite.convert.mlx import to_mlx
 from s3lora.rewrite.convert.peft import to_peft
 from s3lora.rewrite.convert.proof import UpdateDifference, proven
 from s3lora.rewrite.convert.target import ConvertWish, MakeTarget, TargetFiles
@@ -29,7 +31,7 @@ from s3lora.rewrite.provenance import CONVERSION
 #: Of the record that a conversion leaves.
 CONVERSION_VERSION = 1
 #: What can be written, by the name that `--to` has.
-TARGETS: dict[str, MakeTarget] = {"peft": to_peft}
+TARGETS: dict[str, MakeTarget] = {"peft": to_peft, "diffusers": to_diffusers, "kohya": to_kohya, "mlx": to_mlx}
 #: Dtypes that `--dtype` offers.
 NEW_DTYPES = ("float32", "float16", "bfloat16")
 

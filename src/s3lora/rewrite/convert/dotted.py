@@ -63,14 +63,20 @@ def dotted(name: str) -> tuple[str, str] | None:
     return MODELS[prefix], _in_diffusers(".".join(readings[0]))
 
 
-def underscored(model: str, path: str) -> str | None:
+def underscored(model: str, path: str, *, two: bool = False) -> str | None:
     """Return kohya's name of a module, None where `dotted` would not find the way back.
+
+    `two` tells whether there are two text encoders: the first then has a number too.
 
     >>> underscored("unet", "mid_block.attentions.0.proj_in")
     'lora_unet_mid_block_attentions_0_proj_in'
     """
-    prefixes = {"unet": "lora_unet_", "transformer": "lora_transformer_", "text_encoder": "lora_te_",
-                "text_encoder_2": "lora_te2_"}  # fmt: skip
+    prefixes = {
+        "unet": "lora_unet_",
+        "transformer": "lora_transformer_",
+        "text_encoder": "lora_te1_" if two else "lora_te_",
+        "text_encoder_2": "lora_te2_",
+    }
     if model not in prefixes:
         return None
     name = f"{prefixes[model]}{path.replace('.', '_')}"

@@ -17,21 +17,27 @@ import numpy as np
 
 from s3lora.adapter import peft_config
 from s3lora.adapter.factors import Factor
-from s3lora.adapter.formats.wrappers import PREFIX, unwrapped
+from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.adapter.tensor import Array
 from s3lora.adapter.tensors import FLOATING, StoredTensor
-from s3lora.errors import UnsupportedAdapterError
 from s3lora.rewrite.code import without_code
-from s3lora.rewrite.convert.dotted import dotted
-from s3lora.rewrite.convert.target import ConvertWish, NewUpdate, TargetFiles, refuse, updates_of
+from s3lora.rewrite.convert.plain import PRODUCTS
+from s3lora.rewrite.convert.target import (
+    ConvertWish,
+    NewUpdate,
+    TargetFiles,
+    base_name,
+    model_paths,
+    refuse,
+    scaling_notes,
+    updates_of,
+)
 from s3lora.rewrite.edits import biases_of
 from s3lora.rewrite.names import plain_names
 
 WEIGHTS = "adapter_model.safetensors"
-#: Forms whose product is one of two factors of the same sizes: ordinary LoRA.
-PRODUCTS = ("LoRA", "AdaLoRA", "QALoRA")
 #: What a configuration keeps of another when the rest is written anew.
 _KEPT = ("base_model_name_or_path", "revision", "task_type", "modules_to_save", "bias", "lora_bias", "use_dora",
          "fan_in_fan_out", "lora_dropout", "trainable_token_indices")  # fmt: skip
@@ -44,11 +50,11 @@ def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     Raises UnsupportedAdapterError for what PEFT cannot have.
     """
     renamed, notes = plain_names(adapter)
-    changed = wish.bake or wish.pad is not None
-    if changed:
+    if wish.bake or wish.pad is not None:
         peft_config.refuse_changed_base(adapter)
+    if wish != ConvertWish(wish.to):
         reason = {module.path: f"is {module.form}" for module in adapter.modules if module.form not in PRODUCTS}
-        refuse("PEFT with another rank or scaling", reason, "leave --bake-scaling and --pad-rank out")
+        refuse("PEFT with another rank, scaling or type", reason, "leave --bake-scaling, --pad-rank and --dtype out")
     known = adapter.format == "peft" and "peft_type" in (adapter.config or {})
     if known and not _anew(adapter):
         return _kept(adapter, wish, renamed, notes)
@@ -68,7 +74,7 @@ def _anew(adapter: Adapter) -> bool:
     return any(
         module.form in ("AdaLoRA", "QALoRA")
         or (module.group is not None and len(module.A.parts[0].tensor.shape) == 3)
-        or (module.A.parts and module.A.parts[0].tensor.shape[0] != module.rank and module.group is None)
+        or (module.form == "LoRA" and module.group is None and module.A.parts[0].tensor.shape[0] != module.rank)
         for module in adapter.modules
     )
 
@@ -161,7 +167,7 @@ def _padded_experts(tensor: StoredTensor, name: str, dtype: str, updates: Sequen
 
 
 def _anew_from(adapter: Adapter, wish: ConvertWish, renamed: Mapping[str, str], notes: tuple[str, ...]) -> TargetFiles:
-    updates = updates_of(adapter, wish, peft_paths(adapter))
+    updates = updates_of(adapter, wish, model_paths(adapter, "PEFT"))
     tensors: list[NewTensor] = []
     for update in updates:
         leaf = ("lora_embedding_A", "lora_embedding_B")
@@ -172,9 +178,7 @@ def _anew_from(adapter: Adapter, wish: ConvertWish, renamed: Mapping[str, str], 
     modules = [update.as_module() for update in updates]
     config = _config(adapter, modules, bake=wish.bake)
     told = list(notes)
-    if unknown := [module.path for module in adapter.modules if module.scaling.origin in ("unknown", "ambiguous")]:
-        of = "1 module" if len(unknown) == 1 else f"{len(unknown)} modules"
-        told.append(f"the scaling of {of} is not known for certain: written as it was read, {_scalings(adapter)}")
+    told += scaling_notes(adapter)
     if any(module.group is not None for module in adapter.modules):
         told.append("experts are written one each, as models that keep their experts apart name them")
     if config["base_model_name_or_path"] is None:
@@ -182,28 +186,6 @@ def _anew_from(adapter: Adapter, wish: ConvertWish, renamed: Mapping[str, str], 
     return TargetFiles(
         WEIGHTS, tensors, {u.module.path: u.path for u in updates}, config, {"format": "pt"}, tuple(told)
     )
-
-
-def peft_paths(adapter: Adapter) -> dict[str, str]:
-    """Return the path that each module has in its model, for PEFT.
-
-    Raises UnsupportedAdapterError where underscores cannot be undone, or modules are of several models.
-    """
-    if adapter.format != "kohya":
-        return {module.path: unwrapped(module.path)[0] for module in adapter.modules}
-    places = {module.path: dotted(module.path) for module in adapter.modules}
-    unknown = {path: "has a name whose underscores cannot be turned into dots" for path, at in places.items() if not at}
-    refuse("PEFT", unknown)
-    models = sorted({place[0] for place in places.values() if place})
-    if len(models) > 1:
-        what = f"holds updates of {' and '.join(models)}, and PEFT's format has one model"
-        raise UnsupportedAdapterError(what, file=adapter.name, fix="convert it with --to diffusers")
-    return {path: place[1] for path, place in places.items() if place}
-
-
-def _scalings(adapter: Adapter) -> str:
-    values = sorted({module.scaling.value for module in adapter.modules})
-    return ", ".join(f"{value:g}" for value in values[:3]) + (", …" if len(values) > 3 else "")
 
 
 def _carried(
@@ -220,9 +202,8 @@ def _carried(
 def _config(adapter: Adapter, modules: Sequence[LoraModule], *, bake: bool) -> dict[str, Any]:
     """Return a configuration that says nothing but what these modules are."""
     before = adapter.config or {}
-    base = before.get("base_model_name_or_path") or before.get("model")
     config: dict[str, Any] = {
-        "base_model_name_or_path": base if isinstance(base, str) else None,
+        "base_model_name_or_path": base_name(adapter),
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,

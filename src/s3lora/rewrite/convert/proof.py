@@ -33,9 +33,9 @@ def difference_of(module: LoraModule, written: LoraModule) -> float:
     a, b = module.A.array(), module.B.array()
     c, d = written.A.array(), written.B.array()
     r = module.rank
-    if module.scaling.value == written.scaling.value and np.array_equal(a, c[:r]) and np.array_equal(b, d[:, :r]):
-        if not (c[r:].any() and d[:, r:].any()):  # what was added to the rank is zero
-            return 0.0
+    same = module.scaling.value == written.scaling.value and np.array_equal(a, c[:r]) and np.array_equal(b, d[:, :r])
+    if same and not (c[r:].any() and d[:, r:].any()):  # what was added to the rank is zero
+        return 0.0
     left = module.scaling.value * b.astype(np.float64)  # (m, r)
     right = a.astype(np.float64)  # (r, n)
     both = np.hstack([left, -written.scaling.value * d.astype(np.float64)])  # (m, r + r′)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,15 +11,19 @@ from typing import Any
 import numpy as np
 
 from s3lora.adapter.factors import AnyFactor, Factor
+from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.adapter.tensor import Array
 from s3lora.errors import UnsupportedAdapterError, printable
+from s3lora.rewrite.convert.dotted import dotted
 
 #: Modules that one refusal names.
 NAMED = 8
 #: Precision of float dtypes, the widest first: of two the first holds both, but for the two of 16 bits.
 _WIDE = ("float64", "float32")
+#: What MLX calls the experts of a layer.
+_SWITCH = re.compile(r"\.switch_mlp\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +187,39 @@ def refuse(to: str, reasons: Mapping[str, str], fix: str | None = None) -> None:
     told = [f"{printable(path, 120)} {reason}" for path, reason in list(reasons.items())[:NAMED]]
     more = [f"and {len(reasons) - NAMED} more"] if len(reasons) > NAMED else []
     raise UnsupportedAdapterError(f"cannot be written for {to}: {', '.join([*told, *more])}", fix=fix)
+
+
+def base_name(adapter: Adapter) -> str | None:
+    """Return what the configuration calls the base model, None where it says nothing."""
+    config = adapter.config or {}
+    base = config.get("base_model_name_or_path") or config.get("model")
+    return base if isinstance(base, str) else None
+
+
+def model_paths(adapter: Adapter, to: str) -> dict[str, str]:
+    """Return the path that each module has in its model.
+
+    Raises UnsupportedAdapterError where underscores cannot be undone, or modules are of several models.
+    """
+    if adapter.format != "kohya":
+        plain = {module.path: unwrapped(module.path)[0] for module in adapter.modules}
+        return {old: _SWITCH.sub(r".experts.\1.", path) for old, path in plain.items()}
+    places = {module.path: dotted(module.path) for module in adapter.modules}
+    unknown = {path: "has a name whose underscores cannot be turned into dots" for path, at in places.items() if not at}
+    refuse(to, unknown)
+    models = sorted({place[0] for place in places.values() if place})
+    if len(models) > 1:
+        what = f"holds updates of {' and '.join(models)}, and {to} has one model a file"
+        raise UnsupportedAdapterError(what, file=adapter.name, fix="convert it with --to diffusers")
+    return {path: place[1] for path, place in places.items() if place}
+
+
+def scaling_notes(adapter: Adapter) -> list[str]:
+    """Return what to tell of scalings that are not known."""
+    unknown = [module for module in adapter.modules if module.scaling.origin in ("unknown", "ambiguous")]
+    if not unknown:
+        return []
+    of = "1 module" if len(unknown) == 1 else f"{len(unknown)} modules"
+    values = sorted({module.scaling.value for module in unknown})
+    told = ", ".join(f"{value:g}" for value in values[:3]) + (", …" if len(values) > 3 else "")
+    return [f"the scaling of {of} is not known for certain: written as it was read, {told}"]
