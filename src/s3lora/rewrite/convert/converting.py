@@ -131,6 +131,13 @@ def write_converted(
 
     What was written is opened again and compared with the source module by module. Same input and version, same bytes.
 
+    Examples:
+        >>> import s3lora
+        >>> with s3lora.open_adapter("my-adapter") as adapter:
+        ...     record, written = s3lora.write_converted(s3lora.convert(adapter, "mlx"), "for-mlx")
+        >>> record.to, written[0].name
+        ('mlx', 'adapters.safetensors')
+
     Raises OutputError if `out` exists (without `force`), cannot be written, or does not verify.
     """
     adapter, target = converted.adapter, Path(out)
