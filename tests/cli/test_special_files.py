@@ -51,6 +51,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "scan": {"paths": "adapter"},
     "check": {"path": "adapter"},
     "prune": {"path": "adapter", "output": "new"},
+    "convert": {"path": "adapter", "to": "peft", "output": "new"},
     "restore": {"pruned": "pruned", "original": "adapter", "output": "new"},
     "compare": {"paths": ("adapter", "other")},
     "compose": {"paths": ("adapter", "other")},
@@ -71,6 +72,7 @@ GIVEN: dict[str, dict[str, Any]] = {
 #: What some parameters need beside them.
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("scan", "evaluation"): {"form": "html"},
+    ("convert", "base"): {"to": "gguf"},
     ("fleet report", "reports"): {"output": "page.html"},
     ("repair", "unaligned"): {"method": "subspace"},
     **{(name, "documents"): {"tasks": "tasks.jsonl", "suite": "planning"} for name in MEASURING},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +299,7 @@ def test_two_models_are_too_many_for_peft(tmp_path: Path):
         converted(tmp_path / "x.safetensors", tmp_path / "out")
 
 
-@pytest.mark.parametrize("to", ["kohya", "diffusers", "mlx"])
+@pytest.mark.parametrize("to", ["kohya", "diffusers", "mlx", "gguf"])
 def test_what_is_no_plain_lora_is_refused_by_name(tmp_path: Path, to: str):
     with pytest.raises(UnsupportedAdapterError, match=r"layers\.0\.self_attn\.q_proj is LoHa"):
         converted(peft_adapter(tmp_path / "loha", "loha"), tmp_path / "out", to)
@@ -315,6 +316,79 @@ def test_what_is_no_plain_lora_is_refused_by_name(tmp_path: Path, to: str):
     if to == "mlx":
         record = converted(source, tmp_path / "out", to, drop=["heads", "other"])
         assert record.dropped == (f"{PREFIX}score.weight",)
-    else:
+    elif to != "gguf":
         with pytest.raises(UnsupportedAdapterError, match="does not begin with a model"):
             converted(source, tmp_path / "out", to, drop=["all"])
+
+
+def gguf_content(path: Path) -> tuple[dict[str, Any], UPDATE]:
+    """Return the keys and the tensors of a GGUF file, read by the format's description and no code of the package."""
+    raw = path.read_bytes()
+    magic, version, count, many = struct.unpack_from("<4sIQQ", raw)
+    assert (magic, version) == (b"GGUF", 3)
+    at = 24
+    keys: dict[str, Any] = {}
+
+    def text() -> str:
+        nonlocal at
+        size = struct.unpack_from("<Q", raw, at)[0]
+        at += 8 + size
+        return raw[at - size : at].decode()
+
+    def number(form: str) -> Any:
+        nonlocal at
+        at += struct.calcsize(f"<{form}")
+        return struct.unpack_from(f"<{form}", raw, at - struct.calcsize(f"<{form}"))[0]
+
+    for _ in range(many):
+        key, kind = text(), number("I")
+        keys[key] = text() if kind == 8 else number({4: "I", 6: "f"}[kind])
+    entries = []
+    for _ in range(count):
+        name = text()
+        shape = [number("Q") for _ in range(number("I"))][::-1]
+        entries.append((name, shape, {0: "float32", 1: "float16", 30: "bfloat16"}[number("I")], number("Q")))
+    start = -(-at // 32) * 32
+    return keys, {name: np.frombuffer(raw, dtype_of(kind), math.prod(shape), start + offset).reshape(shape)
+                  for name, shape, kind, offset in entries}  # fmt: skip
+
+
+NAMES = {"q_proj": "attn_q", "v_proj": "attn_v"}
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("bake", [False, True])
+def test_gguf(tmp_path: Path, kind: str, bake: bool):
+    source, updates = peft_folder(tmp_path / "in", dict(zip(PATHS, [2, 4, 4, 3], strict=True)), use_rslora=True)
+    base = {"model_type": kind, "num_attention_heads": 3, "num_key_value_heads": 1}
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/config.json").write_text(json.dumps(base))
+    record = converted(source, tmp_path / "out", "gguf", bake=bake, base=tmp_path / "base")
+    assert record.difference < 1e-6
+    keys, tensors = gguf_content(tmp_path / "out/adapter.gguf")
+    assert (keys["general.architecture"], keys["general.type"], keys["adapter.type"]) == (kind, "adapter", "lora")
+    for path, update in updates.items():
+        name = f"blk.{path.split('.')[2]}.{NAMES[path.rpartition('.')[2]]}.weight"
+        a, b = tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"].astype(np.float64)
+        found = keys["adapter.lora.alpha"] / len(a) * b @ a
+        if kind == "llama" and "q_proj" in path:  # of 4 rows a head: 0 and 2 are a pair, 1 and 3
+            found = found.reshape(3, 4, -1)[:, [0, 2, 1, 3]].reshape(12, -1)
+        assert np.linalg.norm(found - update) < 1e-6 * np.linalg.norm(update), path
+    converted(tmp_path / "out", tmp_path / "back")
+    same(dense(tmp_path / "back"), updates)
+
+
+def test_gguf_needs_its_base(tmp_path: Path):
+    source, _ = peft_folder(tmp_path / "in", dict.fromkeys(PATHS, 4))
+    with pytest.raises(UsageError, match="give --base"):
+        converted(source, tmp_path / "out", "gguf")
+    config = tmp_path / "config.json"
+    for kind in ("t5", ["llama"], None):
+        config.write_text(json.dumps({"model_type": kind}))
+        with pytest.raises(UsageError, match="is not written for llama"):
+            converted(source, tmp_path / "out", "gguf", base=config)
+    config.write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(UnsupportedAdapterError, match="which 0 heads do not share"):
+        converted(source, tmp_path / "out", "gguf", base=config)
+    with pytest.raises(UsageError, match="no use to peft"):
+        converted(source, tmp_path / "out", base=config)

@@ -26,10 +26,11 @@ from s3lora.rewrite.drop import PARTS
     type=click.IntRange(min=0),
     is_flag=False,
     flag_value=0,
-    metavar="[R]",
-    help="Give every module rank R by zeros; without R, the largest that there is.",
+    metavar="N",
+    help="Give every module rank N by zeros; without N, the largest that there is.",
 )
 @click.option("--dtype", type=click.Choice(NEW_DTYPES), help="Type of all floating numbers  [default: as they are].")
+@click.option("--base", metavar="BASE", help="The base model's config.json, or its folder; for gguf, which needs it.")
 @click.option("--drop", type=click.Choice(list(PARTS)), multiple=True, help="Leave these tensors out; repeatable.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder, the input included.")
 @format_option("json")
@@ -41,6 +42,7 @@ def convert_command(
     bake_scaling: bool,
     pad_rank: int | None,
     dtype: str | None,
+    base: str | None,
     drop: tuple[str, ...],
     force: bool,
     form: str,
@@ -55,10 +57,11 @@ def convert_command(
     s3lora convert my-adapter --to peft -o plain
     s3lora convert my-adapter --to peft --bake-scaling -o baked
     s3lora convert my-adapter --to peft --pad-rank -o one-rank
+    s3lora convert my-adapter --to gguf --base base-model -o for-llama-cpp
     """  # fmt: skip
     settle(Path(output))  # before it is read, where --output names the input itself
     with open_adapter(path, adapter) as opened:
-        converted = convert(opened, to, bake=bake_scaling, pad=pad_rank, dtype=dtype, drop=drop)  # type: ignore[arg-type]
+        converted = convert(opened, to, bake=bake_scaling, pad=pad_rank, dtype=dtype, drop=drop, base=base)  # type: ignore[arg-type]
         record, _ = write_converted(converted, output, force=force)
     if form == "json":
         emit(to_json(record), None)

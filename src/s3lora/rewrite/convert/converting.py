@@ -13,13 +13,15 @@ import msgspec
 from s3lora.adapter.companions import held_back
 from s3lora.adapter.digest import FileDigest, Source, source_of
 from s3lora.adapter.folder import check_target, copy_companions
+from s3lora.adapter.gguf_write import write_new_gguf
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.new_tensors import write_new_tensors
 from s3lora.adapter.open import open_adapter
-from s3lora.adapter.weights import CONFIG, PROVENANCE
+from s3lora.adapter.weights import CONFIG, PROVENANCE, parsed_config, raw_config
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 from s3lora.files import new_file, replacing
 from s3lora.measure.scan import Tool
+from s3lora.rewrite.convert.gguf import to_gguf
 from s3lora.rewrite.convert.images import to_diffusers, to_kohya
 from s3lora.rewrite.convert.mlx import to_mlx
 from s3lora.rewrite.convert.peft import to_peft
@@ -31,7 +33,13 @@ from s3lora.rewrite.provenance import CONVERSION
 #: Of the record that a conversion leaves.
 CONVERSION_VERSION = 1
 #: What can be written, by the name that `--to` has.
-TARGETS: dict[str, MakeTarget] = {"peft": to_peft, "diffusers": to_diffusers, "kohya": to_kohya, "mlx": to_mlx}
+TARGETS: dict[str, MakeTarget] = {
+    "peft": to_peft,
+    "diffusers": to_diffusers,
+    "kohya": to_kohya,
+    "mlx": to_mlx,
+    "gguf": to_gguf,
+}
 #: Dtypes that `--dtype` offers.
 NEW_DTYPES = ("float32", "float16", "bfloat16")
 
@@ -83,6 +91,7 @@ def convert(
     pad: int | None = None,
     dtype: str | None = None,
     drop: Collection[DropPart] = (),
+    base: str | os.PathLike[str] | None = None,
 ) -> Converted:
     """Return an adapter as another format has it. Nothing is written; see `write_converted`.
 
@@ -104,8 +113,10 @@ def convert(
         pad: give every module this rank, with zeros; 0 for the largest there is.
         dtype: `float32`, `float16` or `bfloat16` for all floating tensors; each keeps its own without.
         drop: what else is left out: `heads`, `bias`, `tokens`, `other` or `all` of them.
+        base: the `config.json` of the base model, or its folder; for GGUF only, which needs it.
 
     Raises:
+        AdapterFileError: the configuration of the base cannot be read.
         UnsupportedAdapterError: the format cannot hold a module or another tensor.
         UsageError: there is no such format, dtype, rank or part to drop.
     """
@@ -119,9 +130,18 @@ def convert(
         raise UsageError("an adapter in memory has no files to convert", fix="save it first")
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
-    wish = ConvertWish(to, bake, pad, dtype)
+    wish = ConvertWish(to, bake, pad, dtype, None if base is None else _base(Path(base), to))
     files = TARGETS[to](without(adapter, dropped), wish)
     return Converted(adapter, wish, files, parts, tuple(tensor.name for tensor in dropped))
+
+
+def _base(path: Path, to: str) -> dict[str, Any]:
+    if to != "gguf":
+        raise UsageError(f"a base is of no use to {to}", fix="leave it out")
+    file = path / "config.json" if path.is_dir() else path
+    config = parsed_config(raw_config(file), file.name)
+    inner = config.get("text_config")
+    return {**config, **inner} if isinstance(inner, dict) else config
 
 
 def write_converted(
@@ -154,7 +174,11 @@ def write_converted(
 
 
 def _write(files: TargetFiles, folder: Path) -> tuple[FileDigest, ...]:
-    digest = write_new_tensors(folder / files.name, files.tensors, files.metadata)
+    path = folder / files.name
+    if files.keys:
+        digest = write_new_gguf(path, files.tensors, files.keys)
+    else:
+        digest = write_new_tensors(path, files.tensors, files.metadata)
     if files.config is not None:
         _write_json(folder / CONFIG, files.config)
     return (digest,)

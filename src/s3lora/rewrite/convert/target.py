@@ -35,12 +35,14 @@ class ConvertWish:
         bake: multiply every lora_B by its scaling, so that alpha = r.
         pad: the rank that every module gets, with zeros; 0 for the largest there is, None for each its own.
         dtype: of all floating tensors; None for that which each has.
+        base: the configuration of the base model, None where it was not given.
     """
 
     to: str
     bake: bool = False
     pad: int | None = None
     dtype: str | None = None
+    base: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,7 @@ def wide_enough(dtypes: str) -> str:
 class TargetFiles:
     """What is written: one file of tensors, and its configuration.
 
-    `paths` gives the new path of each module by its old one. `writer` writes the tensors where they are not
-    safetensors.
+    `paths` gives the new path of each module by its old one. `keys` are those of a GGUF file.
     """
 
     name: str
@@ -145,6 +146,7 @@ class TargetFiles:
     config: Mapping[str, Any] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    keys: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 #: Makes the files of a target out of an adapter.
