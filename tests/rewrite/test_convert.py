@@ -392,3 +392,28 @@ def test_gguf_needs_its_base(tmp_path: Path):
         converted(source, tmp_path / "out", "gguf", base=config)
     with pytest.raises(UsageError, match="no use to peft"):
         converted(source, tmp_path / "out", base=config)
+
+
+@pytest.mark.parametrize("loader", ["sglang", "llamacpp", "vllm=0.10.0", "peft"])
+@pytest.mark.parametrize("fault", ["scaling", "name", "wrapper"])
+def test_the_command_that_a_check_names_mends_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], loader: str, fault: str
+):
+    ranks = [2, 4, 4, 4] if fault == "scaling" else [4] * 4
+    fields = {"base_model_name_or_path": "some/base", "use_rslora": fault == "scaling"}
+    source, updates = peft_folder(tmp_path / "in", dict(zip(PATHS, ranks, strict=True)), **fields)
+    file = source / "adapter_model.safetensors"
+    if fault != "scaling":
+        spell = {"name": lambda name: name.replace(".weight", ".style.weight"), "wrapper": "_orig_mod.{}".format}[fault]
+        write_safetensors(file, {spell(name): values for name, values in stored(file).items()})
+    place, steps = source, 0
+    while (verdict := s3lora.check(place, loaders=[loader]).loaders[0]).verdict != "same":
+        command = next(reason.command for reason in verdict.reasons if reason.command)
+        place, last, steps = tmp_path / str(steps), place, steps + 1
+        assert steps < 4, verdict
+        words = [{"PATH": last, "OUT": place}.get(word, word) for word in command.split()[1:]]
+        assert call(capsys, *words).status == 0, command
+    if steps:
+        same(dense(place), updates)
+    else:  # these read it as it is
+        assert (loader, fault) in {("peft", "scaling"), ("sglang", "wrapper")}
