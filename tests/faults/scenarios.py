@@ -111,9 +111,6 @@ SCENARIOS = {
     "restore": Scenario("restore", (*_RESTORE, "out"), "out", _pruned, repeats=False),
     "restore --force": Scenario("restore", (*_RESTORE, "out", "--force"), "out", _pruned_with_result),
     "restore --module": Scenario("restore", (*_RESTORE, "out", "--module", PATHS[0]), "out", _pruned, repeats=False),
-    "convert": Scenario(
-        "convert", ("convert", "model", "--to", "peft", "--bake-scaling", "-o", "out"), "out", _model, repeats=False
-    ),
     "card": Scenario("card", ("card", "model"), "model/README.md", _model),
     "card, replaced": Scenario("card", ("card", "model"), "model/README.md", _carded),
     **{
