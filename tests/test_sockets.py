@@ -58,6 +58,7 @@ PRUNE = ("--top", "2", "--force-flat")
 PLAIN = {
     "scan": ("scan", "a", "--format", "html", "--policy", "p.toml", "-o", "a.html"),
     "prune": ("prune", "a", "-o", "b", *PRUNE),
+    "resize": ("resize", "a", "-o", "smaller", "--rank", "1"),
     "restore": ("restore", "pruned", "--from", "a", "-o", "back"),
     "compare": ("compare", "a", "pruned"),
     "compose": ("compose", "a", "pruned"),

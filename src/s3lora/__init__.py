@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from s3lora.rewrite.modes import Clip, Mode, Remove, Scale, Zero
     from s3lora.rewrite.provenance import Provenance, read_provenance
     from s3lora.rewrite.prune import Pruned, prune, write_pruned
+    from s3lora.rewrite.resize import resize
+    from s3lora.rewrite.resize_record import ResizedModule, ResizeProvenance
     from s3lora.rewrite.restore import restore
     from s3lora.spectrum.subspaces import Overlap
 
@@ -102,6 +104,8 @@ _HOME = {
     "Repair": "s3lora.repair.results",
     "RepairData": "s3lora.repair.data",
     "RepairLimits": "s3lora.repair.results",
+    "ResizeProvenance": "s3lora.rewrite.resize_record",
+    "ResizedModule": "s3lora.rewrite.resize_record",
     "S3LoRAError": "s3lora.errors",
     "Scale": "s3lora.rewrite.modes",
     "Scaling": "s3lora.adapter.model",
@@ -125,6 +129,7 @@ _HOME = {
     "read_base": "s3lora.base.read",
     "read_provenance": "s3lora.rewrite.provenance",
     "repair_data": "s3lora.repair.build_data",
+    "resize": "s3lora.rewrite.resize",
     "restore": "s3lora.rewrite.restore",
     "scan": "s3lora.measure.scan",
     "scan_delta": "s3lora.measure.delta",
@@ -179,6 +184,8 @@ __all__ = [
     "Repair",
     "RepairData",
     "RepairLimits",
+    "ResizeProvenance",
+    "ResizedModule",
     "S3LoRAError",
     "Scale",
     "Scaling",
@@ -204,6 +211,7 @@ __all__ = [
     "read_provenance",
     "repair",
     "repair_data",
+    "resize",
     "restore",
     "scan",
     "scan_delta",

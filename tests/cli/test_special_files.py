@@ -49,6 +49,7 @@ MEASURED = {"path": "adapter", "base": "base", "suite": "safety", "limit": "1", 
 GIVEN: dict[str, dict[str, Any]] = {
     "scan": {"paths": "adapter"},
     "prune": {"path": "adapter", "output": "new"},
+    "resize": {"path": "adapter", "output": "new", "rank": "1"},
     "restore": {"pruned": "pruned", "original": "adapter", "output": "new"},
     "compare": {"paths": ("adapter", "other")},
     "compose": {"paths": ("adapter", "other")},

@@ -18,6 +18,7 @@ from s3lora.measure.composition import Composition
 from s3lora.repair.results import Repair
 from s3lora.report.documents import ScanDocument
 from s3lora.rewrite.provenance import Provenance
+from s3lora.rewrite.resize_record import ResizeProvenance
 from s3lora.rewrite.restore import Restoration
 
 #: Name of the schema file → type of the document.
@@ -36,6 +37,7 @@ DOCUMENTS: dict[str, Any] = {
     "tune": Tuning,
     "judge-check": JudgeCheck,
     "repair": Repair,
+    "resize": ResizeProvenance,
 }
 
 #: Type → fields that came after the first release of the current version. They are always written, but a document of

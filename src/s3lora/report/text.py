@@ -90,7 +90,7 @@ def scan_text(
         parts += [against_text(document.reference, index, _number), Text()]
     if document.plan is not None:
         parts.append(_plan_line(document.plan))
-    parts += _notes(_without_repetition(glance.notes))
+    parts += noted(_without_repetition(glance.notes))
     if repair is not None:
         parts += [Text(), _next(repair, width)]
     if command is not None and document.plan is not None and _prunable(document.plan):
@@ -214,7 +214,8 @@ def _without_repetition(notes: Sequence[str]) -> list[str]:
     return [note for note in notes if not (said and note.startswith(f"the SSI {_FLAT}"))]
 
 
-def _notes(notes: Sequence[str]) -> list[RenderableType]:
+def noted(notes: Sequence[str]) -> list[RenderableType]:
+    """Return notes as they stand below every text, after an empty line."""
     return [Text(), *labelled([("note", note) for note in notes], "yellow")] if notes else []
 
 
@@ -228,7 +229,7 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
         f"  {provenance.done}; {size(before)} → {size(after)}, verified by reading it again",
     )
     left = [f"left behind: {name}" for name in written.left_behind]
-    notes = _notes([*_without_repetition(provenance.warnings), *left])
+    notes = noted([*_without_repetition(provenance.warnings), *left])
     if not provenance.modules:
         return Group(text, *notes)
     text.append(f"\n{provenance.plan.rule} by {provenance.plan.index} took ", "dim")

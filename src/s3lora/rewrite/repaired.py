@@ -40,7 +40,9 @@ class Repaired:
     warnings: tuple[str, ...] = ()
 
 
-def repaired(adapter: Adapter, factors: NewFactors, *, loader: str = "peft", bake: bool = False) -> Repaired:
+def repaired(
+    adapter: Adapter, factors: NewFactors, *, loader: str = "peft", bake: bool = False, fix: str = KEEP
+) -> Repaired:
     """Give modules new factors. Nothing is written and the input stays as it is; see `write_repaired`.
 
     Modules that are not named keep their tensors, bit for bit. Where ranks change, the configuration follows, so that
@@ -61,6 +63,7 @@ def repaired(adapter: Adapter, factors: NewFactors, *, loader: str = "peft", bak
         factors: new A (r′, n) and B (m, r′) by path, in the dtypes of the file, with ΔW′ = s·B·A.
         loader: the loader to write for: `peft`, `vllm`, `sglang` or `llamacpp`.
         bake: multiply every lora_B by its scaling, round it once more, and write one uniform `lora_alpha` = `r`.
+        fix: what helps where another rank cannot be written.
 
     Raises:
         AdapterFileError: two tensors get one name once wrappers are taken off.
@@ -78,7 +81,7 @@ def repaired(adapter: Adapter, factors: NewFactors, *, loader: str = "peft", bak
     after = _after(adapter, factors)
     raised = [new for new, old in zip(after.modules, adapter.modules, strict=True) if new.rank != old.rank]
     if raised:
-        _refuse_ranks(adapter, after, raised, rules)
+        _refuse_ranks(adapter, after, raised, rules, fix)
     rules.check(after, bake=bake)
     if bake and (adapter.format != "peft" or adapter.config is None):
         raise UsageError("--bake-scaling needs a PEFT adapter with its adapter_config.json")
@@ -182,26 +185,26 @@ def _after(adapter: Adapter, factors: NewFactors) -> Adapter:
     return dataclasses.replace(adapter, modules=modules, config=config)
 
 
-def _refuse_ranks(adapter: Adapter, after: Adapter, raised: list[LoraModule], rules: Loader) -> None:
+def _refuse_ranks(adapter: Adapter, after: Adapter, raised: list[LoraModule], rules: Loader, fix: str) -> None:
     """Raise UnsupportedAdapterError where modules cannot get the ranks that they would get."""
     paths = {module.path for module in raised}
     if adapter.format != "peft" or adapter.config is None:
         what = "gets another rank, which only a PEFT adapter with its adapter_config.json can be written with"
-        raise UnsupportedAdapterError(what, file=adapter.name, module=raised[0].path, fix=KEEP)
+        raise UnsupportedAdapterError(what, file=adapter.name, module=raised[0].path, fix=fix)
     for module in adapter.modules:
         parts = (module.A, module.B)
         plain = all(isinstance(part, Factor) and part.view is as_stored for part in parts) and module.group is None
         if module.path in paths and not plain:
             what = "gets another rank, which only factors can that are stored as one matrix each"
-            raise UnsupportedAdapterError(what, module=module.path, shape=(module.m, module.n), fix=KEEP)
+            raise UnsupportedAdapterError(what, module=module.path, shape=(module.m, module.n), fix=fix)
     if rules.one_rank and len(ranks := {module.rank for module in after.modules}) > 1:
         what = f"{rules.name} loads modules of one rank, and these would have ranks {min(ranks)} to {max(ranks)}"
-        raise UnsupportedAdapterError(what, file=adapter.name, fix=KEEP)
+        raise UnsupportedAdapterError(what, file=adapter.name, fix=fix)
 
 
 def _edit(module: LoraModule, new: NewFactor) -> ModuleEdit:
     rank = new.rank if new.rank != module.rank else None
-    return ModuleEdit("the repair", lambda: (new.A, new.B), bias=new.bias, rank=rank)
+    return ModuleEdit("what was made anew", lambda: (new.A, new.B), bias=new.bias, rank=rank)
 
 
 def _module(module: LoraModule, new: NewFactor) -> RepairedModule:
