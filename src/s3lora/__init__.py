@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from s3lora.rewrite.resize import resize
     from s3lora.rewrite.resize_record import ResizedModule, ResizeProvenance
     from s3lora.rewrite.restore import restore
+    from s3lora.rewrite.sum_record import SummedModule, SumProvenance
+    from s3lora.rewrite.summed import write_sum
     from s3lora.spectrum.subspaces import Overlap
 
 #: Public name → the module that defines it.
@@ -112,6 +114,8 @@ _HOME = {
     "Scan": "s3lora.measure.scan",
     "SelectionError": "s3lora.errors",
     "Share": "s3lora.choose.select",
+    "SumProvenance": "s3lora.rewrite.sum_record",
+    "SummedModule": "s3lora.rewrite.sum_record",
     "TensorComparison": "s3lora.measure.others",
     "Threshold": "s3lora.choose.rules",
     "Top": "s3lora.choose.rules",
@@ -135,6 +139,7 @@ _HOME = {
     "scan_delta": "s3lora.measure.delta",
     "select": "s3lora.choose.select",
     "write_pruned": "s3lora.rewrite.prune",
+    "write_sum": "s3lora.rewrite.summed",
 }
 
 __all__ = [
@@ -192,6 +197,8 @@ __all__ = [
     "Scan",
     "SelectionError",
     "Share",
+    "SumProvenance",
+    "SummedModule",
     "TensorComparison",
     "Threshold",
     "Top",
@@ -217,6 +224,7 @@ __all__ = [
     "scan_delta",
     "select",
     "write_pruned",
+    "write_sum",
 ]
 
 

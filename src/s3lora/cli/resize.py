@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from s3lora.adapter.open import open_adapter
-from s3lora.cli.options import adapter_option, cost_option, format_option, loader_option
+from s3lora.cli.options import adapter_option, cost_option, format_option, loader_option, share_of_energy
 from s3lora.cli.output import emit, show
 from s3lora.cli.progress import progress_line
-from s3lora.errors import UsageError, printable
+from s3lora.errors import printable
 from s3lora.files import settle
 from s3lora.report.documents import to_json
 from s3lora.rewrite.resize import resize
@@ -48,7 +48,7 @@ def resize_command(
     s3lora resize my-adapter -o smaller --rank 4
     s3lora resize my-adapter -o smaller --energy 99%
     """
-    share = None if energy is None else _share(energy)
+    share = None if energy is None else share_of_energy(energy)
     settle(Path(output))  # before it is read, where --output names the input itself
     with open_adapter(path, adapter) as opened:
         progress = progress_line(printable(path))
@@ -66,12 +66,3 @@ def resize_command(
         from s3lora.report.resize_text import resize_text
 
         show(resize_text(record, written, output), None)
-
-
-def _share(text: str) -> float:
-    """Return 0.99 of `99%` or of `0.99`."""
-    number, percent, _ = text.partition("%")
-    try:
-        return float(number) / (100 if percent else 1)
-    except ValueError:
-        raise UsageError(f"--energy {printable(text, 60)} is no share", fix="write for example 99%") from None

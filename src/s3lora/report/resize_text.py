@@ -1,4 +1,4 @@
-"""What `resize` did, as text and as CSV."""
+"""What `resize` did, as text and as CSV, and what `compose` wrote."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from s3lora.report.names import NameCell
 from s3lora.report.text import noted
 from s3lora.report.values import size
 from s3lora.rewrite.resize_record import ResizeProvenance
+from s3lora.rewrite.sum_record import SumProvenance
 
 SHOWN = 10
 
@@ -44,6 +45,15 @@ def resize_text(record: ResizeProvenance, written: Written, out: str) -> Rendera
     if len(ordered) > SHOWN:
         table.add_row(f"… and {len(ordered) - SHOWN} more, all in s3lora.json", "", "", style="dim")
     return Group(text, Text(), table, *notes)
+
+
+def sum_text(record: SumProvenance, out: str) -> RenderableType:
+    """Return what was written, and how far it is from the exact sum."""
+    text = Text.assemble(
+        ("wrote ", "green"), (printable(out), "bold"), f"  {record.done}; verified by reading it again"
+    )
+    text.append("\nit differs from the exact sum by ‖ΔW − ΔW′‖ / ‖ΔW‖ = ", "dim")
+    return text.append(_error(record.error), "bold")
 
 
 def resize_csv(record: ResizeProvenance) -> str:

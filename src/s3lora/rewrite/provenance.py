@@ -156,7 +156,7 @@ def read_provenance(folder: str | os.PathLike[str]) -> Provenance | RepairProven
         told = msgspec.json.decode(raw, type=_Versioned)
         if told.kind in _FINAL:
             what = f"was {_FINAL[told.kind]}, which cannot be undone from it"
-            raise AdapterFileError(what, file=path.name, fix="use the original, which its record names")
+            raise AdapterFileError(what, file=path.name, fix="its record names what it was made from")
         if told.kind not in _KINDS:
             what = f"tells of a {printable(told.kind, 40)}, which this s3lora does not know"
             raise AdapterFileError(what, file=path.name, fix="update s3lora")

@@ -22,7 +22,7 @@ from s3lora.rewrite.factors import NewFactor, NewFactors, rounded
 from s3lora.rewrite.provenance import write_recorded
 from s3lora.rewrite.repaired import repaired
 from s3lora.rewrite.resize_record import ResizedModule, ResizeProvenance, relative
-from s3lora.spectrum.nearest import core_svd, rank_for
+from s3lora.spectrum.nearest import CoreSvd, core_svd, distance, rank_for
 
 FIX = "convert it to an ordinary LoRA in PEFT's form first"
 
@@ -72,7 +72,7 @@ def resize(
         OutputError: `out` exists (without `force`), cannot be written, or does not verify.
         AdapterFileError, NothingToAuditError: as `open_adapter`.
     """
-    _check(rank, energy)
+    check_wish(rank, energy)
     if not isinstance(adapter, Adapter):
         with open_adapter(adapter) as opened:
             return resize(
@@ -98,7 +98,8 @@ def resize(
     return write_recorded(record, made.rewrite, out, force=force)
 
 
-def _check(rank: int | None, energy: float | None) -> None:
+def check_wish(rank: int | None, energy: float | None) -> None:
+    """Raise UsageError unless one of a rank and a share of the energy is given, each within its range."""
     if (rank is None) == (energy is None):
         raise UsageError("one of rank and energy says how small", fix="give --rank or --energy, and not both")
     if rank is not None and rank < 1:
@@ -132,29 +133,34 @@ def _module(
     adapter: Adapter, module: LoraModule, rank: int | None, energy: float | None
 ) -> tuple[NewFactor | None, float, float]:
     """Return the new factors, None where the module stays; ‖BA‖_F² and how much of it is lost."""
-    a, b = module.A.array().astype(np.float64), module.B.array().astype(np.float64)
+    a, b = module.A.array(), module.B.array()
+    svd = decomposed(a, b)
+    if svd is None:
+        scan_module(module, Configuration("svd"), adapter.name)  # it tells which tensor is to blame
+        raise NonFiniteError("its update exceeds float64", module=module.path, shape=(module.m, module.n))
+    whole = float(np.square(svd.sigma).sum())
+    wanted = new_rank(svd, rank, energy)
+    if wanted >= module.rank:
+        return None, whole, 0.0
+    new = rounded(module, *svd.balanced(svd.sigma, wanted))
+    return new, whole, distance((a, b), (new.A, new.B)) ** 2
+
+
+def decomposed(a: Array, b: Array) -> CoreSvd | None:
+    """Return the singular value decomposition of B·A, None if anything in it is no number that float64 has."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             svd = core_svd(a, b)
-            whole = float(np.square(svd.sigma).sum())
+            return svd if np.isfinite(np.square(svd.sigma).sum()) else None
     except np.linalg.LinAlgError:
-        whole = np.inf
-    if not np.isfinite(whole):
-        scan_module(module, Configuration("svd"), adapter.name)  # it tells which tensor is to blame
-        raise NonFiniteError("its update exceeds float64", module=module.path, shape=(module.m, module.n))
-    wanted = rank_for(svd.sigma, energy) if rank is None and energy is not None else rank
-    if wanted is None or wanted >= module.rank:
-        return None, whole, 0.0
-    new = rounded(module, *svd.balanced(svd.sigma, wanted))
-    return new, whole, _distance((a, b), new)
+        return None
 
 
-def _distance(old: tuple[Array, Array], new: NewFactor) -> float:
-    """Return ‖BA − B′A′‖_F², which is that of [B, −B′]·[A; A′]."""
-    rows = np.vstack([old[0], new.A.astype(np.float64)])
-    columns = np.hstack([old[1], -new.B.astype(np.float64)])
-    right, left = (np.linalg.qr(tall)[1] for tall in (columns, rows.T))
-    return float(np.square(right @ left.T).sum())
+def new_rank(svd: CoreSvd, rank: int | None, energy: float | None) -> int:
+    """Return the rank that an update gets: the one asked for, or the least that holds a share of its energy."""
+    if energy is not None:
+        return rank_for(svd.sigma, energy)
+    return len(svd.sigma) if rank is None else rank
 
 
 def _notes(modules: tuple[ResizedModule, ...], rank: int | None) -> list[str]:

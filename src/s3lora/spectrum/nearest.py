@@ -58,6 +58,16 @@ def nearest_factors(A: ArrayLike, B: ArrayLike, rank: int) -> tuple[Float, Float
     return svd.balanced(svd.sigma, rank)
 
 
+def distance(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, ArrayLike]) -> float:
+    """Return ‖B₁A₁ − B₂A₂‖_F of two pairs (A, B), which is the norm of [B₁, −B₂]·[A₁; A₂].
+
+    By QR, and not from inner products, so that it is right to rounding where the two are nearly equal.
+    """
+    (a, b), (c, d) = (tuple(np.asarray(one).astype(np.float64) for one in pair) for pair in (first, second))
+    left, right = (np.linalg.qr(tall)[1] for tall in (np.hstack([b, -d]), np.vstack([a, c]).T))
+    return float(np.linalg.norm(left @ right.T))
+
+
 def rank_for(sigma: Float, energy: float) -> int:
     """Return the least rank that holds a share of Σσ², in (0, 1], 1 where all are 0; `sigma` is descending.
 
