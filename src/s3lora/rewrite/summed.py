@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -35,6 +36,8 @@ from s3lora.rewrite.sum_record import SummedModule, SumProvenance
 from s3lora.spectrum.nearest import distance
 
 WEIGHTS = "adapter_model.safetensors"
+#: Of ‖B‖·‖A‖ in float64: a sum below it is none.
+ROUNDING = 1e-14
 PREFIX = "base_model.model."
 #: Formats whose modules have the paths of the base model.
 NAMED = ("peft", "mlx")
@@ -162,8 +165,11 @@ def _added(
                 a, b = svd.balanced(svd.sigma / scaling, wanted)
         dtype = _widest([part.module for part in of])
         new_a, new_b = (_cast(path, one, dtype) for one in (a, b))
-        whole = float(np.square(svd.sigma).sum())
-        missed = distance((exact_a, exact_b), (new_a, scaling * new_b.astype(np.float64))) ** 2
+        whole, missed = float(np.square(svd.sigma).sum()), 0.0
+        if math.sqrt(whole) <= ROUNDING * float(np.linalg.norm(exact_a) * np.linalg.norm(exact_b)):
+            whole = 0.0  # all cancels but for rounding, and there is nothing to compare with
+        else:
+            missed = distance((exact_a, exact_b), (new_a, scaling * new_b.astype(np.float64))) ** 2
         lost, total = lost + missed, total + whole
         ranks = {part.i: part.module.rank for part in of}
         each = tuple(ranks.get(i) for i in range(count))
