@@ -8,12 +8,14 @@ import json
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 
 from s3lora.report.schemas import schema
 from tests.cli.test_card import fails, fine
 from tests.command import call
-from tests.rewrite.repairing import Q0, SHAPES
+from tests.rewrite.repairing import Q0, Q1, SHAPES, V0
+from tests.rewrite.test_resize import spread
 from tests.support import make_adapter
 
 
@@ -77,3 +79,28 @@ def test_commands_that_follow(capsys: pytest.CaptureFixture[str]) -> None:
     fine(call(capsys, "card", "smaller", "--print"))
     undone = call(capsys, "restore", "smaller", "--from", "adapter", "-o", "back")
     fails(undone, "was resized, which cannot be undone")
+
+
+def test_the_scan_suggests_ranks_and_resize_gives_them(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spread(tmp_path / "spread", {Q0: [9, 0.1, 0.1, 0], V0: [1, 1, 1, 1], Q1: [2, 2, 0, 0]})
+    scanned = json.loads(fine(call(capsys, "scan", "spread", "--format", "json")))
+    ranks = {module["path"]: module["energy_rank"] for module in scanned["modules"]}
+    assert ranks == {Q0: 1, V0: 4, Q1: 2}
+    resized = fine(call(capsys, "resize", "spread", "-o", "new", "--energy", "99%", "--format", "json"))
+    assert {module["path"]: module["rank"] for module in json.loads(resized)["modules"]} == ranks
+    line = "ranks 1-4 hold 99% of each update in 58% of the size: resize --energy 99%"
+    assert line in fine(call(capsys, "scan", "spread"))
+    fine(call(capsys, "resize", "spread", "-o", "one", "--rank", "1"))
+    assert "resize --energy" not in fine(call(capsys, "scan", "one")), "nothing is left to save"
+    records = json.loads(fine(call(capsys, "scan", "adapter", "--format", "json")))["modules"]
+    assert {record["path"] for record in records if record["energy_rank"] is None} == {Q0}, "a zero update"
+
+
+def test_no_rank_is_suggested_where_it_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    magnitude = {f"{Q0}.lora_magnitude_vector.weight": np.ones(48, np.float32)}
+    make_adapter(tmp_path / "dora", SHAPES, config={"use_dora": True}, heads=magnitude)
+    scanned = json.loads(fine(call(capsys, "scan", "dora", "--format", "json")))
+    assert {module["energy_rank"] for module in scanned["modules"] if module["path"] == Q0} == {None}
+    assert "resize --energy" not in fine(call(capsys, "scan", "dora"))

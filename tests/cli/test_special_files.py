@@ -33,7 +33,7 @@ PATIENCE = 300
 FILES = {"FILE", "FOLDER", "DIR", "PATH", "PATH...", "ADAPTER", "[ADAPTER]...", "A B [C...]", "A B [C...] | RUN",
          "PRUNED", "ORIGINAL", "INPUT...", "MODEL", "LABELLED", "TEXT|FILE",
          "JUDGE"}  # fmt: skip
-OTHERS = {"N", "M", "K", "F", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "NAMES", "LIST", "REGEX", "RULE", "URL",
+OTHERS = {"N", "M", "K", "F", "R", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "NAMES", "LIST", "REGEX", "RULE", "URL",
           "SPEC", "ADDRESS", "W,W...", "[SQL]", "HOST", "NAME[: REASON]", "JSON", "VALUE",
           "COLUMN=VALUE", "N,N,N", "SHARE", "RATE", "T"}  # fmt: skip
 #: Of those of `FILES`, what names a module.

@@ -46,7 +46,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "Comparison": ("tensors",),
     "Provenance": ("drop", "dropped"),
     "Restoration": ("tensors",),
-    "ModuleScan": ("form", "of", "dense", "sigma_error"),
+    "ModuleScan": ("form", "of", "dense", "sigma_error", "energy_rank"),
     "ScanDocument": ("gate", "inventory", "reference", "base"),
     "Counts": ("inside",),
     "Setup": ("chat",),
