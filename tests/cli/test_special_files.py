@@ -35,7 +35,7 @@ FILES = {"FILE", "FOLDER", "DIR", "PATH", "PATH...", "ADAPTER", "[ADAPTER]...", 
          "JUDGE"}  # fmt: skip
 OTHERS = {"N", "M", "K", "F", "R", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "NAMES", "LIST", "REGEX", "RULE", "URL",
           "SPEC", "ADDRESS", "W,W...", "[SQL]", "HOST", "NAME[: REASON]", "JSON", "VALUE",
-          "COLUMN=VALUE", "N,N,N", "SHARE", "RATE", "T"}  # fmt: skip
+          "[peft|vllm|sglang|llamacpp][=VERSION]", "COLUMN=VALUE", "N,N,N", "SHARE", "RATE", "T"}  # fmt: skip
 #: Of those of `FILES`, what names a module.
 MODULES = {("restore", "only")}
 #: Parameters that are written to.

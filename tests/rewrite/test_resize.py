@@ -25,7 +25,7 @@ from s3lora.rewrite.provenance import provenance_of
 from tests.adapter.test_write import listing
 from tests.planning import PREFIX, config_of, tensors_of
 from tests.rewrite.repairing import Q0, Q1, SHAPES, V0
-from tests.support import dtype_of, factors, make_adapter, write_safetensors
+from tests.support import dtype_of, factors, make_adapter, shared, write_safetensors
 
 #: Of one rounding of each factor, relative to ‖ΔW‖_F; in float64, of the arithmetic of two decompositions.
 ROUNDING = {"float64": 2**-42, "float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}
@@ -255,3 +255,12 @@ def test_other_loaders(tmp_path: Path, loader: str, bake: bool) -> None:
     before, after = updates(source), updates(tmp_path / "b")
     for path, old in before.items():
         assert np.allclose(after[path], best(old, 2), rtol=0, atol=1e-12 * np.linalg.norm(old))
+
+
+@pytest.mark.parametrize("case", ["mlx_npz", "mlx_vlm", "kohya_split_qkv", "torchtune_pt", "a_in_by_r.pt"])
+def test_other_formats_keep_their_scaling(tmp_path: Path, case: str) -> None:
+    source = shared() / "cases" / case
+    resize(source, tmp_path / "b", rank=1)
+    after = updates(tmp_path / "b")
+    for path, old in updates(source).items():
+        assert np.linalg.norm(after[path] - best(old, 1)) <= 3 * ROUNDING["float32"] * np.linalg.norm(old)

@@ -20,6 +20,7 @@ from s3lora.measure.scan import Progress, scan_module
 from s3lora.rewrite.edits import refuse_dora
 from s3lora.rewrite.factors import NewFactor, NewFactors, rounded
 from s3lora.rewrite.provenance import write_recorded
+from s3lora.rewrite.ranks import folded, refuse_form
 from s3lora.rewrite.repaired import repaired
 from s3lora.rewrite.resize_record import ResizedModule, ResizeProvenance, relative
 from s3lora.spectrum.nearest import CoreSvd, core_svd, distance, rank_for
@@ -83,7 +84,7 @@ def resize(
     refuse_dora(adapter.modules, "merge it, or train it again without use_dora")
     afford(scan_cost(adapter.modules, [Configuration("svd")]), max_cost, "resizing", adapter.name)
     factors, modules, error = _resized(adapter, rank, energy, progress)
-    made = repaired(adapter, factors, loader=loader, bake=bake, fix=FIX)
+    made = repaired(adapter, factors, loader=loader, bake=bake, others=True, fix=FIX)
     record = ResizeProvenance(
         source=source_of(adapter),
         rank=rank,
@@ -142,8 +143,11 @@ def _module(
     wanted = new_rank(svd, rank, energy)
     if wanted >= module.rank:
         return None, whole, 0.0
-    new = rounded(module, *svd.balanced(svd.sigma, wanted))
-    return new, whole, distance((a, b), (new.A, new.B)) ** 2
+    refuse_form(module, FIX)
+    new_a, new_b = svd.balanced(svd.sigma, wanted)
+    fold = folded(adapter, module, wanted)
+    new = rounded(module, new_a, new_b * fold)
+    return new, whole, distance((a, b), (new.A, new.B.astype(np.float64) / fold)) ** 2
 
 
 def decomposed(a: Array, b: Array) -> CoreSvd | None:
