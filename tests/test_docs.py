@@ -31,6 +31,7 @@ from s3lora.measure.scan import ModuleScan
 from s3lora.repair.results import Constraint, ModuleAttribution, Repair, RepairTrial
 from s3lora.report.documents import ScanDocument
 from s3lora.report.schemas import DOCUMENTS
+from s3lora.rewrite.convert.converting import ConversionRecord
 from s3lora.rewrite.modes import MODES
 from s3lora.rewrite.provenance import Provenance
 from s3lora.rewrite.repair_record import RepairFields, RepairProvenance
@@ -128,6 +129,7 @@ def rows(page: Path, title: str) -> list[list[str]]:
         ("field of a reference in a scan", Against),
         ("field of a standing", Standing),
         ("field of a mark", Mark),
+        ("field of a conversion", ConversionRecord),
         ("field of a provenance", Provenance),
         ("field of a repair's record", RepairProvenance),
         ("field of how it was repaired", RepairFields),

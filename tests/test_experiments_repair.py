@@ -29,6 +29,7 @@ from experiments.repair.session import session  # noqa: E402
 from s3lora.evaluate.chat import Decoding, Prompt  # noqa: E402
 from s3lora.evaluate.judges.refusing import refusal_judge  # noqa: E402
 from s3lora.evaluate.local import LocalModel  # noqa: E402
+from s3lora.repair import measuring  # noqa: E402
 from s3lora.repair.canonical import canonical  # noqa: E402
 from s3lora.repair.methods import gates, patch, retrain  # noqa: E402
 from tests.repair.subjects import refusing_list  # noqa: E402
@@ -105,9 +106,11 @@ def settings(places: setting.Places) -> setting.Settings:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_steps() -> Iterator[None]:
-    """Let methods learn for two steps: what they come to is nothing here."""
+def short() -> Iterator[None]:
+    """Let methods learn for two steps, and answers have two tokens: what they come to is nothing here."""
     with pytest.MonkeyPatch.context() as patched:
+        for asking in (measuring, beside):
+            patched.setattr(asking, "OPENINGS", Decoding(max_new_tokens=2))
         for method in (gates, patch, retrain):
             patched.setattr(method, "STEPS", dataclasses.replace(method.STEPS, steps=2))
         yield
@@ -124,6 +127,7 @@ def results(places: setting.Places, settings: setting.Settings) -> Path:
     return places.output
 
 
+@pytest.mark.thorough
 def test_every_row_has_its_strengths_and_the_test_part_the_same(results: Path) -> None:
     for run in analyse.load(results):
         assert run.rows == ["shrink", "gates", "permuted", "patch", "retrain", "ssi", "matched"]
@@ -144,6 +148,26 @@ def test_every_row_has_its_strengths_and_the_test_part_the_same(results: Path) -
         assert run.test["adapter_state"]["asr"]["n"] == len(run.test["adapter_state"]["asr"]["items"]) == 12
 
 
+@pytest.mark.thorough
+def test_what_stands_beside_a_level(results: Path) -> None:
+    (found,) = analyse.load_single(results)
+    assert list(found["rows"]) == [row.name for row in others.second_tier()]
+    for name, row in found["rows"].items():
+        at = [point["strength"] for point in row["points"]]
+        assert set(row["grid"]) <= set(at), name
+        assert (row["beside"] is None) == (row["level"] is None), name
+        if row["level"] is not None:
+            assert row["level"] in at
+            assert {len(row["beside"][source]) for source in ("strongreject", "harmbench", "prefilled")} == {2}
+            assert row["beside"]["maths-loss"]["loss"]["n"] == row["beside"]["xstest"]["over_refusal"]["n"] == 4
+    shrunk = found["rows"]["shrink"]
+    assert shrunk["beside"]["norm"] == pytest.approx(1 - shrunk["level"], abs=1e-5)
+    assert (shrunk["beside"]["cosine"], shrunk["beside"]["overlap"]) == (pytest.approx(1), None)
+    assert found["rows"]["gates"]["beside"]["overlap"].keys() == {"value", "first", "second", "n"}
+    assert found["about"]["opening"] == "Sure,"
+
+
+@pytest.mark.thorough
 def test_it_goes_on_where_it_was_and_twice_is_the_same(
     results: Path, places: setting.Places, settings: setting.Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -163,6 +187,7 @@ def test_it_goes_on_where_it_was_and_twice_is_the_same(
         stage(again, settings, RUNS[0])
 
 
+@pytest.mark.thorough
 def test_the_test_part_waits_for_the_strengths(
     places: setting.Places, settings: setting.Settings, tmp_path: Path
 ) -> None:
@@ -172,6 +197,7 @@ def test_the_test_part_waits_for_the_strengths(
             stage(fresh, settings, RUNS[0])
 
 
+@pytest.mark.thorough
 def test_results_of_another_adapter_are_refused(
     results: Path, places: setting.Places, settings: setting.Settings, tmp_path: Path
 ) -> None:
@@ -186,6 +212,7 @@ def test_results_of_another_adapter_are_refused(
             stage(other, settings, RUNS[0])
 
 
+@pytest.mark.thorough
 def test_the_results_hold_no_answers_and_no_paths(results: Path, places: setting.Places) -> None:
     found = [*results.rglob("*.json"), *setting.RESULTS.rglob("*.json")]
     assert len(found) >= 6
@@ -195,6 +222,7 @@ def test_the_results_hold_no_answers_and_no_paths(results: Path, places: setting
         assert not any(word in text for word in (str(places.work.parent), str(Path.home()), "/tmp", str(ROOT))), path
 
 
+@pytest.mark.thorough
 def test_rows_of_an_adapter(results: Path, places: setting.Places, settings: setting.Settings) -> None:
     with session(places, settings, RUNS[0], unaligned=True) as at:
         shelf = at.shelf
@@ -235,6 +263,7 @@ def delta_norm(new: Any, module: Any) -> float:
     return float(np.linalg.norm(new.B.astype(float) @ new.A.astype(float) - own)) * abs(module.scaling.value)
 
 
+@pytest.mark.thorough
 def test_a_prefilled_answer_begins_as_it_should(
     results: Path, places: setting.Places, settings: setting.Settings
 ) -> None:
@@ -361,6 +390,7 @@ def test_few_adapters_are_never_bold() -> None:
         assert render._row(found)[1].startswith("**") == (count >= 5)
 
 
+@pytest.mark.thorough
 def test_a_page_is_made_of_what_is_there(results: Path, tmp_path: Path) -> None:
     empty = render.page(tmp_path)
     assert empty.count("Not measured yet.") == 5
@@ -376,6 +406,21 @@ def test_a_page_is_made_of_what_is_there(results: Path, tmp_path: Path) -> None:
     drawn = (tmp_path / figures.NAME).read_text(encoding="utf-8")
     assert "20 openings, n = 1" in drawn
     assert all(f">{name}</text>" in drawn for name in ("shrink", "gates", "matched"))
+
+
+def test_a_page_of_all_twelve(tmp_path: Path) -> None:
+    """Each line has its name, and each attack its panel."""
+    rising = {
+        name: [
+            {**point(at / 3, 0.9 - at * (0.1 + i / 50), at / 15), "loss": {"value": 1.0, "n": 9}} for at in (1, 2, 3)
+        ]
+        for i, name in enumerate(("shrink", "gates", "permuted", "patch", "retrain", "ssi", "matched_0"))
+    }
+    runs = [compared(run.base, run.attack, run.seed, **rising) for run in setting.RUNS]
+    figures.draw(runs, tmp_path)
+    drawn = (tmp_path / figures.NAME).read_text(encoding="utf-8")
+    assert all(drawn.count(f">{name}</text>") >= 3 for name, *_ in figures.LINES.values())
+    assert all(f"{title}, n = 4" in drawn for title in figures.ATTACKS.values())
 
 
 def test_the_page_is_made_from_the_results() -> None:

@@ -57,6 +57,7 @@ PATHS = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(3) for p in "qv"]
 PRUNE = ("--top", "2", "--force-flat")
 PLAIN = {
     "scan": ("scan", "a", "--format", "html", "--policy", "p.toml", "-o", "a.html"),
+    "check": ("check", "a"),
     "prune": ("prune", "a", "-o", "b", *PRUNE),
     "resize": ("resize", "a", "-o", "smaller", "--rank", "1"),
     "restore": ("restore", "pruned", "--from", "a", "-o", "back"),

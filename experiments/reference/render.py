@@ -15,11 +15,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from experiments.differences import Difference, student
 from experiments.reference import figures, tuned
 from experiments.reference.analyse import (
     EQUAL,
     LOST,
-    Difference,
     Run,
     contrast,
     contrasts,
@@ -27,7 +27,6 @@ from experiments.reference.analyse import (
     lost,
     metric_of,
     over,
-    student,
     value_of,
 )
 

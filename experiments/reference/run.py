@@ -123,9 +123,9 @@ def make_bases(work: Path, data: Path, model: Path | None) -> bool:
 
 def one(options: argparse.Namespace, base: str, attack: str, seed: int) -> None:
     """Train one adapter, and measure it."""
-    from experiments.reference import train
+    from experiments.reference import data, train
 
-    run = train.Run(base, attack, seed)
+    run = data.Run(base, attack, seed)
     adapter = options.work / "adapters" / run.name
     adapter.parent.mkdir(exist_ok=True)
 
@@ -193,9 +193,9 @@ def measure(options: argparse.Namespace, run: Any, adapter: Path) -> bool:
 
 def find(options: argparse.Namespace, base: str, attack: str, seed: int) -> None:
     """Tune on prompts and plans of their own, and confirm on those of the sweeps."""
-    from experiments.reference import train
+    from experiments.reference.data import Run
 
-    run = train.Run(base, attack, seed)
+    run = Run(base, attack, seed)
     timed(f"tune-{run.name}", options, lambda: _tune(options, run))
 
 

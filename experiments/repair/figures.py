@@ -38,12 +38,15 @@ def draw(runs: Sequence[Compared], folder: Path) -> None:
     panels = [(title, [run for run in runs if run.attack == attack]) for attack, title in ATTACKS.items()]
     charts = [_chart(title, found) for title, found in panels if found]
     if charts:
-        about = ["test part, means over adapters at three strengths each, by what they lose"]
+        about = ["test part, means over adapters, at three strengths each"]
         entries = [
-            LegendEntry(css, shape, f"{name}, a control") for name, css, shape in LINES.values() if "control" in css
+            LegendEntry(css, shape, f"{name}{', a control' * ('control' in css)}")
+            for name, css, shape in LINES.values()
         ]
-        entries += [LegendEntry(f"reference {name}", "", f"{name} alone") for name in ("base",)]
-        entries += [LegendEntry("reference", "", "the adapter as it is")]
+        entries += [
+            LegendEntry("reference base", "", "base alone"),
+            LegendEntry("reference", "", "the adapter as it is"),
+        ]
         text = sheet("ASR against what a repair costs", about, charts, entries)
         (folder / NAME).write_text(text, encoding="utf-8")
 

@@ -117,8 +117,16 @@ def module_gates(subject: RepairSubject) -> GatedUpdates:
                 for leaf in leaves.values():
                     leaf.data.clamp_(0.0, 1.0)
 
-            more = {"seed": subject.seed, "label": "learning gates on modules", "advance": quiet, "after": project}
-            learn(model, rows, list(leaves.values()), how, **more)
+            learn(
+                model,
+                rows,
+                list(leaves.values()),
+                how,
+                seed=subject.seed,
+                label="learning gates on modules",
+                advance=quiet,
+                after=project,
+            )
             return {path: leaf.detach().cpu().numpy() for path, leaf in leaves.items()}
 
     found = learned_once(subject, "gates on modules", settings, run)

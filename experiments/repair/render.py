@@ -67,7 +67,7 @@ def page(results: Path) -> str:
         primary_heads=_heads(primary),
         primary=[_row(found) for found in primary],
         rows=_rows(runs),
-        levels=[f"{level:.0%}" for level in LEVELS],
+        levels=[f"{100 * level:.0f} %" for level in LEVELS],
         by_level=_by_level(runs),
         each_heads=["adapter", "as trained", *(NAMES[row] for row in _all_rows(runs))],
         each=_each(runs),
@@ -155,7 +155,7 @@ def _by_level(runs: Sequence[Compared]) -> list[list[str]]:
         for level in LEVELS:
             pick = level_of(level)
             lost = fmean(run.value(row, "share", pick) for run in having)
-            cells.append(f"{over([run.value(row, 'asr', pick) for run in having])}, {lost:.0%} lost")
+            cells.append(f"{over([run.value(row, 'asr', pick) for run in having])}, {100 * lost:.0f} % lost")
         found.append([NAMES[row], str(len(having)), *cells])
     return found
 

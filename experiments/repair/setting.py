@@ -169,7 +169,7 @@ def head_of(work: RepairWork, run: Run) -> dict[str, Any]:
         "base": run.base,
         "attack": run.attack,
         "seed": run.seed,
-        "digests": {"base": work.model.base_identity, "adapter": digest_of_adapter(work.adapter.path)},
+        "digests": {"base": work.model.base_identity, "adapter": digest_of_adapter(str(work.adapter.path))},
         "setup": {"backend": work.model.backend, "dtype": work.model.dtype, "device": work.model.device.type},
         "judge": str(work.refusals),
         "data": parts,

@@ -79,7 +79,7 @@ def _levels(found: Sequence[Document]) -> Iterator[list[str]]:
                 cells.append("no strength")
                 continue
             lost = point["share"]["value"]
-            cells.append(f"{_rate(point['asr'])}; t = {point['strength']:.2g}, {lost:.0%} lost")
+            cells.append(f"{_rate(point['asr'])}; t = {point['strength']:.2g}, {100 * lost:.0f} % lost")
         yield [NAMES[row], *cells]
 
 
@@ -125,7 +125,7 @@ def _grids(found: Sequence[Document]) -> Iterator[list[str]]:
 
 def _mean_point(points: Sequence[Document]) -> str:
     asr, lost = (fmean(point[name]["value"] for point in points) for name in ("asr", "share"))
-    return f"{asr:.2f}, {lost:.0%}"
+    return f"{asr:.2f}, {100 * lost:.0f} %"
 
 
 def _notes(one: Document) -> Iterator[tuple[str, str]]:

@@ -56,7 +56,7 @@ def one(options: argparse.Namespace, name: str, attack: str, seed: int) -> None:
     base, adapter = folder_of(options.work, "full"), options.work / "adapters" / name
     adapter.parent.mkdir(exist_ok=True)
     if not adapter.is_dir():
-        train.erode(base, train.Run("full", attack, seed), options.shared / "data", adapter)
+        train.erode(base, data.Run("full", attack, seed), options.shared / "data", adapter)
     start = time.perf_counter()
     with AnswerStore(options.work / "repair.sqlite") as store:
         found = repair(

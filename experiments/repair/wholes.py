@@ -35,7 +35,7 @@ def row(name: str, found: Mapping[str, Any]) -> list[str]:
         "–" if lost is None or lost["value"] is None else f"{lost['value'] * 100:.1f} % {span(lost, 100, 1)}",
         *(rate(repair[side], "over_refusal") for side in ("base", "repaired")),
         repair["outcome"],
-        f"{found['seconds'] / 60:.0f}",
+        "–" if found["seconds"] is None else f"{found['seconds'] / 60:.0f}",
         f"{found['peak_gigabytes']:.1f}",
     ]
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from s3lora.repair.data import RepairData
     from s3lora.repair.repairing import repair
     from s3lora.repair.results import Repair, RepairLimits
+    from s3lora.rewrite.convert.converting import ConversionRecord, Converted, convert, write_converted
     from s3lora.rewrite.modes import Clip, Mode, Remove, Scale, Zero
     from s3lora.rewrite.provenance import Provenance, read_provenance
     from s3lora.rewrite.prune import Pruned, prune, write_pruned
@@ -73,6 +74,8 @@ _HOME = {
     "Clip": "s3lora.rewrite.modes",
     "Comparison": "s3lora.measure.comparison",
     "Composition": "s3lora.measure.composition",
+    "ConversionRecord": "s3lora.rewrite.convert.converting",
+    "Converted": "s3lora.rewrite.convert.converting",
     "CostError": "s3lora.errors",
     "Filter": "s3lora.choose.select",
     "Fraction": "s3lora.choose.rules",
@@ -128,6 +131,7 @@ _HOME = {
     "checkpoints": "s3lora.adapter.checkpoints",
     "compare": "s3lora.measure.comparison",
     "compose": "s3lora.measure.composition",
+    "convert": "s3lora.rewrite.convert.converting",
     "open_adapter": "s3lora.adapter.open",
     "prune": "s3lora.rewrite.prune",
     "read_base": "s3lora.base.read",
@@ -138,6 +142,7 @@ _HOME = {
     "scan": "s3lora.measure.scan",
     "scan_delta": "s3lora.measure.delta",
     "select": "s3lora.choose.select",
+    "write_converted": "s3lora.rewrite.convert.converting",
     "write_pruned": "s3lora.rewrite.prune",
     "write_sum": "s3lora.rewrite.summed",
 }
@@ -156,6 +161,8 @@ __all__ = [
     "Clip",
     "Comparison",
     "Composition",
+    "ConversionRecord",
+    "Converted",
     "CostError",
     "Filter",
     "Fraction",
@@ -212,6 +219,7 @@ __all__ = [
     "checkpoints",
     "compare",
     "compose",
+    "convert",
     "open_adapter",
     "prune",
     "read_base",
@@ -223,6 +231,7 @@ __all__ = [
     "scan",
     "scan_delta",
     "select",
+    "write_converted",
     "write_pruned",
     "write_sum",
 ]

@@ -84,7 +84,7 @@ def test_a_summary_tells_what_is_skipped_and_what_is_not_lora(
     assert "not LoRA 1 with code: fleet query --saved not-lora" in shown
     assert "not seen what lies beside 1 adapter" in shown
     assert "errors 1:" in shown
-    assert "NumPy archive" in shown
+    assert "no readable zip archive" in shown
     answer = call(capsys, "fleet", "query", tmp_path / "out", "--saved", "not-lora")
     assert "1 code" in answer.out
 

@@ -32,10 +32,11 @@ PATIENCE = 300
 #: What a parameter names, by its metavar: files and folders, or anything else.
 FILES = {"FILE", "FOLDER", "DIR", "PATH", "PATH...", "ADAPTER", "[ADAPTER]...", "A B [C...]", "A B [C...] | RUN",
          "PRUNED", "ORIGINAL", "INPUT...", "MODEL", "LABELLED", "TEXT|FILE",
-         "JUDGE"}  # fmt: skip
+         "JUDGE", "BASE"}  # fmt: skip
 OTHERS = {"N", "M", "K", "F", "R", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "NAMES", "LIST", "REGEX", "RULE", "URL",
           "SPEC", "ADDRESS", "W,W...", "[SQL]", "HOST", "NAME[: REASON]", "JSON", "VALUE",
-          "[peft|vllm|sglang|llamacpp][=VERSION]", "COLUMN=VALUE", "N,N,N", "SHARE", "RATE", "T"}  # fmt: skip
+          "COLUMN=VALUE", "N,N,N", "SHARE", "RATE", "T", "NAME[=VERSION]",
+          "[peft|vllm|sglang|llamacpp][=VERSION]"}  # fmt: skip
 #: Of those of `FILES`, what names a module.
 MODULES = {("restore", "only")}
 #: Parameters that are written to.
@@ -48,8 +49,10 @@ MEASURED = {"path": "adapter", "base": "base", "suite": "safety", "limit": "1", 
 #: Command → what it is given besides the parameter in question.
 GIVEN: dict[str, dict[str, Any]] = {
     "scan": {"paths": "adapter"},
+    "check": {"path": "adapter"},
     "prune": {"path": "adapter", "output": "new"},
     "resize": {"path": "adapter", "output": "new", "rank": "1"},
+    "convert": {"path": "adapter", "to": "peft", "output": "new"},
     "restore": {"pruned": "pruned", "original": "adapter", "output": "new"},
     "compare": {"paths": ("adapter", "other")},
     "compose": {"paths": ("adapter", "other")},
@@ -70,6 +73,7 @@ GIVEN: dict[str, dict[str, Any]] = {
 #: What some parameters need beside them.
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("scan", "evaluation"): {"form": "html"},
+    ("convert", "base"): {"to": "gguf"},
     ("fleet report", "reports"): {"output": "page.html"},
     ("repair", "unaligned"): {"method": "subspace"},
     **{(name, "documents"): {"tasks": "tasks.jsonl", "suite": "planning"} for name in MEASURING},

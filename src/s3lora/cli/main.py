@@ -25,6 +25,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "scan": "Score every module of an adapter.",
     "check": "Will it load: on which base, and with which loaders?",
+    "convert": "Write an adapter in another format, with the same updates.",
     "prune": "Write the adapter without its sharpest modules.",
     "repair": "Give back refusals that fine-tuning took, at a known price.",
     "resize": "Write the adapter with lower ranks, and tell what that loses.",

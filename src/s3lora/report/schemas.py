@@ -17,6 +17,7 @@ from s3lora.measure.comparison import Comparison
 from s3lora.measure.composition import Composition
 from s3lora.repair.results import Repair
 from s3lora.report.documents import ScanDocument
+from s3lora.rewrite.convert.converting import ConversionRecord
 from s3lora.rewrite.provenance import Provenance
 from s3lora.rewrite.resize_record import ResizeProvenance
 from s3lora.rewrite.restore import Restoration
@@ -27,6 +28,7 @@ DOCUMENTS: dict[str, Any] = {
     "prune": Provenance,
     "restore": Restoration,
     "check": Check,
+    "convert": ConversionRecord,
     "compare": Comparison,
     "compose": Composition,
     "fleet": Summary,

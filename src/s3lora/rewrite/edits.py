@@ -75,20 +75,15 @@ def refuse_fixed(modules: Iterable[LoraModule], mode: Mode) -> None:
     if mode.times() is not None:
         return
     for module in modules:
-        if any(part.shared for part in module.parts) and not mode.spares(module):
-            raise UnsupportedAdapterError(
-                f"shares a factor with other modules, and mode {mode.name} would change it for all of them",
-                module=module.path,
-                shape=(module.m, module.n),
-                fix="use --mode zero or scale",
-            )
-        if not (module.free or mode.spares(module)):
-            raise UnsupportedAdapterError(
-                f"is {module.form}, and no {module.form} of its sizes is the update that mode {mode.name} makes of it",
-                module=module.path,
-                shape=(module.m, module.n),
-                fix="use --mode remove, zero or scale",
-            )
+        shared = any(part.shared for part in module.parts)
+        if mode.spares(module) or (module.free and not shared):
+            continue
+        what = f"is {module.form}, and no {module.form} of its sizes is the update that mode {mode.name} makes of it"
+        fix = "use --mode remove, zero or scale"
+        if shared and module.form == "LoRA":
+            what = f"shares a factor with other modules, and mode {mode.name} would change it for all of them"
+            fix = "use --mode zero or scale"
+        raise UnsupportedAdapterError(what, module=module.path, shape=(module.m, module.n), fix=fix)
 
 
 def _multiplied(part: Factor, times: float) -> Array:

@@ -117,8 +117,10 @@ _KINDS: dict[str, tuple[type[Recorded], int, str]] = {
     "": (Provenance, PROVENANCE_VERSION, "prune the original again"),
     "repair": (RepairProvenance, REPAIR_VERSION, "repair the original again"),
 }
+#: The kind of record that a conversion leaves: no module was changed.
+CONVERSION = "conversion"
 #: Kinds of records whose changes `restore` does not undo → what was done.
-_FINAL = {"resize": "resized", "sum": "added up of several"}
+_FINAL = {CONVERSION: "converted", "resize": "resized", "sum": "added up of several"}
 
 
 @dataclass(frozen=True, slots=True)

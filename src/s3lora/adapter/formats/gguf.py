@@ -27,6 +27,7 @@ TYPE, KIND, ARCHITECTURE = "general.type", "adapter.type", "general.architecture
 ALPHA = "adapter.lora.alpha"
 _KEY = re.compile(r"(?P<path>.+?)(?:\.weight)?\.lora_(?P<half>[ab])")
 _BLOCK = re.compile(r"blk\.(?P<layer>\d{1,9})\.(?P<name>.+)")
+_LAYER = re.compile(r"model\.layers\.(?P<layer>\d{1,9})\.(?P<name>.+)")
 _EMBEDDING = "token_embd"
 #: Names of llama.cpp → names of Transformers, within a layer and outside of it.
 _IN_LAYER = {
@@ -131,6 +132,20 @@ def transformers_name(path: str, architecture: str) -> str:
     match = _BLOCK.fullmatch(path)
     name = _IN_LAYER.get(match["name"]) if match else None
     return path if match is None or name is None else f"model.layers.{match['layer']}.{name}"
+
+
+def llama_name(path: str) -> str | None:
+    """Return what llama.cpp calls a module of Transformers, without `.weight`; None where there is no one name.
+
+    >>> llama_name("model.layers.3.self_attn.q_proj"), llama_name("model.layers.3.mlp.fc1")
+    ('blk.3.attn_q', None)
+    """
+    outside = next((name for name, theirs in _OUTSIDE.items() if theirs == path), None)
+    match = _LAYER.fullmatch(path)
+    if outside is not None or match is None:
+        return outside
+    name = next((name for name, theirs in _IN_LAYER.items() if theirs == match["name"]), None)
+    return None if name is None else f"blk.{match['layer']}.{name}"
 
 
 def _scaling(source: StoredAdapter, rank: int) -> Scaling:

@@ -100,7 +100,8 @@ def nothing_found(names: Sequence[str], label: str, config_label: str | None) ->
         refuse_kinds(names, label, EVERY)
     except UnsupportedAdapterError as error:
         return error
-    held = f"none of its {len(names)} tensors is a LoRA factor (it holds {told(names)}); {LOOKED_FOR}"
+    nothing = f"none of its {len(names)} tensors is a LoRA factor (it holds {told(names)})"
+    held = f"{nothing if names else 'it holds no tensor'}; {LOOKED_FOR}"
     if config_label is not None:
         what = f"holds no LoRA module, though {config_label} is of a PEFT adapter: {held}"
         return NothingToAuditError(what, file=label, fix="the file is incomplete, or not that adapter's")

@@ -39,7 +39,7 @@ def unpaired(factor: Factor, heads: int, path: str, label: str) -> DerivedFactor
     rows = factor.shape[0]
     if rows % (2 * heads):
         raise AdapterFileError(f"has {rows} rows, which {heads} heads do not share", file=label, module=path)
-    split = partial(_paired, heads=heads)
+    split = partial(paired, heads=heads)
     return DerivedFactor((factor,), factor.shape, partial(_halved, heads=heads), lambda matrix: (split(matrix),))
 
 
@@ -48,6 +48,7 @@ def _halved(stored: Array, *, heads: int) -> Array:
     return by_pair.swapaxes(1, 2).reshape(stored.shape)
 
 
-def _paired(matrix: Array, *, heads: int) -> Array:
+def paired(matrix: Array, *, heads: int) -> Array:
+    """Return B (m, r) in the order of llama.cpp, out of that of Transformers: `unpaired` backwards."""
     by_half = matrix.reshape(heads, 2, -1, matrix.shape[1])  # (heads, 2, pairs, r)
     return by_half.swapaxes(1, 2).reshape(matrix.shape)

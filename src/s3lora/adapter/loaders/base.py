@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.loaders.folder import LoaderView, Taken, of_peft, peft_files
-from s3lora.adapter.loaders.problems import BAKE, Effect, Problem, Problems, no_problems
+from s3lora.adapter.loaders.problems import BAKE, BAKE_ONE_RANK, Effect, Problem, Problems, no_problems
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.peft_config import has_patterns, parameters_of
 from s3lora.errors import UnsupportedAdapterError, UsageError, printable
@@ -178,7 +178,7 @@ class Loader:
             "other",
             tuple(one.path for one, _ in wrong),
             before=self.reads_patterns,
-            command=BAKE,
+            command=BAKE_ONE_RANK if self.divides_by_tensor else BAKE,
         )
 
     def kept_as_zeros(self, adapter: Adapter, removed: set[str]) -> dict[str, str]:

@@ -50,7 +50,8 @@ def takes(view: LoaderView) -> Taken:
 
 def _problems(adapter: Adapter) -> Iterator[Problem]:
     if adapter.format not in (*PICTURES, "peft"):
-        yield Problem(f"is stored as {adapter.format}, whose names it does not know", "convert it first", "unknown")
+        yield Problem(f"is stored as {adapter.format}, whose names it does not know", "convert it first", "unknown",
+                      command="s3lora convert PATH --to diffusers -o OUT")  # fmt: skip
     elif adapter.format == "peft" and not any(module.path.startswith(_PARTS) for module in adapter.modules):
         what = "names no part of a picture model, such as `unet.` or `transformer.`"
         yield Problem(what, "use a loader of language models", "unknown")

@@ -19,9 +19,10 @@ Effect = Literal["fails", "other", "unknown"]
 MERGE = "merge it into the base model instead"
 #: Commands that mend an adapter; `PATH` and `OUT` stand for folders.
 BAKE = "s3lora convert PATH --to peft --bake-scaling -o OUT"
+#: Of one rank too, for a loader that divides one alpha by the rank of each module.
+BAKE_ONE_RANK = "s3lora convert PATH --to peft --bake-scaling --pad-rank -o OUT"
 PAD = "s3lora convert PATH --to peft --pad-rank -o OUT"
 PLAIN = "s3lora convert PATH --to peft -o OUT"
-UNWRAP = "s3lora prune PATH --top 0 -o OUT"
 #: Copies of base weights that PEFT saves beside an update of the embeddings or of the output layer.
 SAVED_ALONG = ("embed_tokens.base_layer.weight", "lm_head.base_layer.weight")
 #: Layers of GPT-2 and its kin, whose weights lie the other way round (Conv1D).
@@ -99,7 +100,7 @@ def lacking(adapter: Adapter, *fields: str) -> Iterator[Problem]:
 def in_wrappers(adapter: Adapter, what: str, effect: Effect) -> Iterator[Problem]:
     """Yield a problem if keys lie inside wrappers other than a second prefix of PEFT's, which is taken off."""
     if lost := [path for path, names in wrapped(adapter).items() if names != ("base_model.model",)]:
-        yield Problem(what, "save the unwrapped model", effect, tuple(lost), command=UNWRAP, told="check")
+        yield Problem(what, "save the unwrapped model", effect, tuple(lost), command=PLAIN, told="check")
 
 
 def default_names(adapter: Adapter, does: str, effect: Effect = "fails") -> Iterator[Problem]:

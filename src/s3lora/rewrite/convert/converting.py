@@ -1,0 +1,244 @@
+"""Adapter → the same adapter in another format: made, written, read again, and compared update by update."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import msgspec
+
+from s3lora.adapter.companions import held_back
+from s3lora.adapter.digest import FileDigest, Source, source_of
+from s3lora.adapter.folder import check_target, copy_companions
+from s3lora.adapter.gguf_write import write_new_gguf
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.new_tensors import write_new_tensors
+from s3lora.adapter.open import open_adapter
+from s3lora.adapter.weights import CONFIG, PROVENANCE, parsed_config, raw_config
+from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
+from s3lora.files import new_file, replacing
+from s3lora.measure.scan import Tool
+from s3lora.rewrite.convert.gguf import to_gguf
+from s3lora.rewrite.convert.images import to_diffusers, to_kohya
+from s3lora.rewrite.convert.mlx import to_mlx
+from s3lora.rewrite.convert.peft import to_peft
+from s3lora.rewrite.convert.proof import UpdateDifference, proven
+from s3lora.rewrite.convert.target import ConvertWish, MakeTarget, TargetFiles
+from s3lora.rewrite.drop import DropPart, dropped_of, without
+from s3lora.rewrite.provenance import CONVERSION
+
+#: Of the record that a conversion leaves.
+CONVERSION_VERSION = 1
+#: What can be written, by the name that `--to` has.
+TARGETS: dict[str, MakeTarget] = {
+    "peft": to_peft,
+    "diffusers": to_diffusers,
+    "kohya": to_kohya,
+    "mlx": to_mlx,
+    "gguf": to_gguf,
+}
+#: Dtypes that `--dtype` offers.
+NEW_DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """An adapter in another format that is not written yet."""
+
+    adapter: Adapter
+    wish: ConvertWish
+    files: TargetFiles
+    drop: tuple[DropPart, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionRecord:
+    """The content of `s3lora.json` beside a converted adapter: where it came from, and what was done.
+
+    `difference` is the largest ‖ΔW′ − ΔW‖_F / ‖ΔW‖_F over all modules, measured on the written file, and `differs`
+    names the module that has it, None where all updates are equal. `renamed` gives the paths that changed.
+    """
+
+    word: ClassVar[str] = "converted"
+
+    kind: str = CONVERSION
+    schema_version: int = CONVERSION_VERSION
+    tool: Tool = field(default_factory=Tool)
+    source: Source
+    to: str
+    bake: bool
+    pad_rank: int | None
+    dtype: str | None
+    drop: tuple[DropPart, ...] = ()
+    dropped: tuple[str, ...] = ()
+    modules: int
+    renamed: dict[str, str]
+    difference: float
+    differs: str | None
+    warnings: tuple[str, ...]
+    written: tuple[FileDigest, ...]
+
+
+def convert(
+    adapter: Adapter,
+    to: str = "peft",
+    *,
+    bake: bool = False,
+    pad: int | None = None,
+    dtype: str | None = None,
+    drop: Collection[DropPart] = (),
+    base: str | os.PathLike[str] | None = None,
+) -> Converted:
+    """Return an adapter as another format has it. Nothing is written; see `write_converted`.
+
+    Every module keeps its ΔW, up to one rounding of each factor to the dtype that is written. An adapter that was in
+    the format already is written as its loader finds it: without the keys of wrappers and names of adapters.
+
+    Examples:
+        >>> import s3lora
+        >>> with s3lora.open_adapter("my-adapter") as adapter:
+        ...     converted = s3lora.convert(adapter, "peft", bake=True)
+        ...     record, written = s3lora.write_converted(converted, "baked")
+        >>> record.difference < 1e-6
+        True
+
+    Parameters:
+        adapter: the opened adapter.
+        to: the format.
+        bake: multiply every lora_B by its scaling, so that alpha = r.
+        pad: give every module this rank, with zeros; 0 for the largest there is.
+        dtype: `float32`, `float16` or `bfloat16` for all floating tensors; each keeps its own without.
+        drop: what else is left out: `heads`, `bias`, `tokens`, `other` or `all` of them.
+        base: the `config.json` of the base model, or its folder; for GGUF only, which needs it.
+
+    Raises:
+        AdapterFileError: the configuration of the base cannot be read.
+        UnsupportedAdapterError: the format cannot hold a module or another tensor.
+        UsageError: there is no such format, dtype, rank or part to drop.
+    """
+    if to not in TARGETS:
+        raise UsageError(f"nothing is converted to {printable(to, 40)}", fix=f"give {', '.join(TARGETS)}")
+    if dtype is not None and dtype not in NEW_DTYPES:
+        raise UsageError(f"no dtype {printable(dtype, 40)} is written", fix=f"give {', '.join(NEW_DTYPES)}")
+    if pad is not None and pad < 0:
+        raise UsageError(f"a rank of {pad} cannot be meant", fix="give 1 or more, or 0 for the largest")
+    if not adapter.files:
+        raise UsageError("an adapter in memory has no files to convert", fix="save it first")
+    parts = tuple(part for part in get_args(DropPart) if part in drop)
+    dropped = dropped_of(adapter, [*drop])
+    wish = ConvertWish(to, bake, pad, dtype, None if base is None else _base(Path(base), to))
+    files = TARGETS[to](without(adapter, dropped), wish)
+    return Converted(adapter, wish, files, parts, tuple(tensor.name for tensor in dropped))
+
+
+def _base(path: Path, to: str) -> dict[str, Any]:
+    if to != "gguf":
+        raise UsageError(f"a base is of no use to {to}", fix="leave it out")
+    file = path / "config.json" if path.is_dir() else path
+    config = parsed_config(raw_config(file), file.name)
+    inner = config.get("text_config")
+    return {**config, **inner} if isinstance(inner, dict) else config
+
+
+def write_converted(
+    converted: Converted, out: str | os.PathLike[str], *, force: bool = False
+) -> tuple[ConversionRecord, tuple[FileDigest, ...]]:
+    """Write a converted adapter to the folder `out`, whole or not at all; return its record and the files written.
+
+    What was written is opened again and compared with the source module by module. Same input and version, same bytes.
+
+    Examples:
+        >>> import s3lora
+        >>> with s3lora.open_adapter("my-adapter") as adapter:
+        ...     record, written = s3lora.write_converted(s3lora.convert(adapter, "mlx"), "for-mlx")
+        >>> record.to, written[0].name
+        ('mlx', 'adapters.safetensors')
+
+    Raises OutputError if `out` exists (without `force`), cannot be written, or does not verify.
+    """
+    adapter, target = converted.adapter, Path(out)
+    check_target(target, adapter.path, force=force)
+    source = source_of(adapter)
+    with replacing(target, force=force) as partial:
+        files = _write(converted.files, partial)
+        left = _companions(converted, partial)
+        difference = _proof(converted, partial)
+        record = _record(converted, source, difference, files, left)
+        _write_json(partial / PROVENANCE, record)
+        adapter.check_unchanged()
+    return record, files
+
+
+def _write(files: TargetFiles, folder: Path) -> tuple[FileDigest, ...]:
+    path = folder / files.name
+    if files.keys:
+        digest = write_new_gguf(path, files.tensors, files.keys)
+    else:
+        digest = write_new_tensors(path, files.tensors, files.metadata)
+    if files.config is not None:
+        _write_json(folder / CONFIG, files.config)
+    return (digest,)
+
+
+def _companions(converted: Converted, folder: Path) -> tuple[str, ...]:
+    """Copy what lies beside the weights where the format stays; return what was left behind."""
+    adapter = converted.adapter
+    if adapter.path is None or not adapter.path.is_dir() or adapter.format != converted.wish.to:
+        return ()
+    names = {path.name for path in folder.iterdir()} | {file.name for file in adapter.files} | {CONFIG}
+    return copy_companions(adapter.path, folder, written=names, held=held_back(adapter))
+
+
+def _write_json(path: Path, content: Any) -> None:
+    raw = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+    with new_file(path) as file:
+        file.write(raw)
+
+
+def _proof(converted: Converted, folder: Path) -> UpdateDifference:
+    files = converted.files
+    try:
+        with open_adapter(folder / files.name) as written:
+            difference = proven(converted.adapter, written, files.paths)
+            found = {tensor.name: tensor for file in written.files for tensor in file.tensors.values()}
+            for tensor in files.tensors:
+                after = found.get(tensor.name)
+                if after is None or (after.shape, after.dtype) != (tensor.shape, tensor.dtype):
+                    raise OutputError("did not verify: a tensor is not as it should be", module=tensor.name)
+    except OutputError:
+        raise
+    except S3LoRAError as error:
+        raise OutputError(f"did not verify: {error}", file=files.name) from None
+    return difference
+
+
+def _record(
+    converted: Converted,
+    source: Source,
+    difference: UpdateDifference,
+    written: tuple[FileDigest, ...],
+    left: tuple[str, ...],
+) -> ConversionRecord:
+    wish, files = converted.wish, converted.files
+    return ConversionRecord(
+        source=source,
+        to=wish.to,
+        bake=wish.bake,
+        pad_rank=wish.pad,
+        dtype=wish.dtype,
+        drop=converted.drop,
+        dropped=converted.dropped,
+        modules=len(converted.adapter.modules),
+        renamed={old: new for old, new in files.paths.items() if old != new},
+        difference=difference.value,
+        differs=difference.module,
+        warnings=(*files.notes, *(f"left behind: {name}" for name in left)),
+        written=written,
+    )
+
+
+__all__ = ["NEW_DTYPES", "TARGETS", "ConversionRecord", "Converted", "convert", "write_converted"]

@@ -1,0 +1,117 @@
+"""GGUF: what llama.cpp's `convert_lora_to_gguf.py` writes, for architectures whose names need no table of their own.
+
+The base's configuration says which architecture it is, and how many heads share the rows of q and k, which llama.cpp
+has in pairs for some. One alpha holds for all modules, and llama.cpp divides it by the rank of each: other scalings
+are multiplied into lora_b.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from s3lora.adapter.formats.gguf import ALPHA, ARCHITECTURE, KIND, PAIRED, TYPE, llama_name
+from s3lora.adapter.formats.rows import KEY, QUERY, heads_of, paired
+from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.new_tensors import NewTensor
+from s3lora.adapter.tensor import Array
+from s3lora.errors import UsageError, printable
+from s3lora.rewrite.convert.plain import refuse_unless_plain
+from s3lora.rewrite.convert.target import (
+    ConvertWish,
+    NewUpdate,
+    TargetFiles,
+    model_paths,
+    refuse,
+    scaling_notes,
+    updates_of,
+)
+
+WEIGHTS = "adapter.gguf"
+#: `model_type` of Transformers → the architecture of llama.cpp, where projections are named as in Llama.
+ARCHITECTURES = {
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3_text": "gemma3",
+    "granite": "granite",
+    "smollm3": "smollm3",
+    "olmo2": "olmo2",
+}
+#: Types of numbers that are written as they are; others become float32.
+_KEPT = ("float32", "float16", "bfloat16")
+
+
+def to_gguf(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
+    """Return the adapter as llama.cpp reads it.
+
+    Raises UnsupportedAdapterError for what it cannot have, and UsageError where the base is not known.
+    """
+    refuse_unless_plain(adapter, "GGUF")
+    architecture = _architecture(wish.base)
+    paths = model_paths(adapter, "GGUF")
+    names = {old: llama_name(path) for old, path in paths.items()}
+    reasons = {path: "has a name that is not known in llama.cpp" for path, name in names.items() if name is None}
+    for module in adapter.modules:
+        if module.kind == "embedding":
+            reasons[module.path] = "is an embedding, at which llama.cpp stops"
+        elif module.group or module.expert is not None:
+            reasons[module.path] = "is an expert or a part of a fused layer"
+    heads = {m.path: _heads(m, architecture, wish.base or {}) for m in adapter.modules}
+    reasons.update((m.path, f"has {m.m} rows, which {heads[m.path]} heads do not share") for m in adapter.modules
+                   if (count := heads[m.path]) is not None and (count == 0 or m.m % (2 * count)))  # fmt: skip
+    refuse("GGUF", reasons)
+    updates = updates_of(adapter, wish, paths)
+    alphas = Counter(float(np.float32(update.scaling * update.rank)) for update in updates)
+    alpha = max(alphas, key=lambda value: (alphas[value], value))
+    updates = [dataclasses.replace(update, scaling=alpha / update.rank) for update in updates]
+    tensors = [
+        tensor
+        for update in updates
+        for tensor in _tensors(update, names[update.module.path] or "", heads[update.module.path])
+    ]
+    keys: dict[str, str | int | float] = {ARCHITECTURE: architecture, TYPE: "adapter", KIND: "lora", ALPHA: alpha}
+    for field, projection in (("head_count", QUERY), ("head_count_kv", KEY)):
+        if (count := heads_of(wish.base, projection)) is not None:
+            keys[f"{architecture}.attention.{field}"] = count
+    notes = scaling_notes(adapter)
+    if len(alphas) > 1:
+        notes.append("GGUF has one alpha for all modules: other scalings are multiplied into lora_b")
+    return TargetFiles(WEIGHTS, tensors, paths, notes=tuple(notes), keys=keys)
+
+
+def _architecture(base: Mapping[str, Any] | None) -> str:
+    if base is None:
+        raise UsageError("GGUF names the architecture of the base model", fix="give --base its config.json or folder")
+    kind = base.get("model_type")
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
+        what = f"a base of the type {printable(kind, 40)} is not written for llama.cpp"
+        raise UsageError(what, fix=f"those that are: {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[kind]
+
+
+def _heads(module: LoraModule, architecture: str, base: Mapping[str, Any]) -> int | None:
+    """Return the heads whose rows lie in pairs, 0 where that is not known, None where no rows do."""
+    if architecture not in PAIRED or module.projection not in (QUERY, KEY):
+        return None
+    return heads_of(base, module.projection) or 0
+
+
+def _tensors(update: NewUpdate, name: str, heads: int | None) -> list[NewTensor]:
+    made = update.tensors(f"{name}.weight.lora_a", f"{name}.weight.lora_b")
+    a, b = (one if one.dtype in _KEPT else dataclasses.replace(one, dtype="float32") for one in made)
+    if heads is not None:
+        b = dataclasses.replace(b, make=partial(_in_pairs, update, heads))
+    return [a, b]
+
+
+def _in_pairs(update: NewUpdate, heads: int) -> Array:
+    return paired(update.b(), heads=heads)

@@ -1,0 +1,85 @@
+"""Diffusers and kohya: the formats of models that make images, whose keys name the model a module is of.
+
+Diffusers reads `unet.….to_q.lora_A.weight` and finds ranks and alphas in the header, as `lora_adapter_metadata`.
+kohya's keys have underscores for dots, and each module its `.alpha`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+import numpy as np
+
+from s3lora.adapter import peft_config
+from s3lora.adapter.formats.header import DIFFUSERS
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.new_tensors import NewTensor
+from s3lora.rewrite.convert.dotted import dotted, underscored
+from s3lora.rewrite.convert.plain import refuse_unless_plain
+from s3lora.rewrite.convert.target import ConvertWish, TargetFiles, refuse, scaling_notes, updates_of
+
+DIFFUSERS_WEIGHTS, KOHYA_WEIGHTS = "pytorch_lora_weights.safetensors", "lora.safetensors"
+#: What a pipeline calls the models that it loads LoRA into.
+PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
+
+
+def to_diffusers(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
+    """Return the adapter as Diffusers reads it; raise UnsupportedAdapterError for what it cannot have."""
+    refuse_unless_plain(adapter, "Diffusers")
+    places = _places(adapter, "Diffusers")
+    paths = {path: f"{model}.{inner}" for path, (model, inner) in places.items()}
+    updates = updates_of(adapter, wish, paths)
+    tensors = [
+        tensor
+        for update in updates
+        for tensor in update.tensors(f"{update.path}.lora_A.weight", f"{update.path}.lora_B.weight")
+    ]
+    told: dict[str, object] = {}
+    for model in dict.fromkeys(model for model, _ in places.values()):
+        inside = [update for update in updates if places[update.module.path][0] == model]
+        modules = [dataclasses.replace(u.as_module(), path=places[u.module.path][1]) for u in inside]
+        targets = sorted(module.path for module in modules)
+        config = peft_config.with_ranks({"bias": "none", "lora_bias": False, "target_modules": targets}, modules)
+        told.update({f"{model}.{field}": value for field, value in config.items()})
+    metadata = {"format": "pt", DIFFUSERS: msgspec.json.encode(told, order="sorted").decode()}
+    return TargetFiles(DIFFUSERS_WEIGHTS, tensors, paths, None, metadata, tuple(scaling_notes(adapter)))
+
+
+def to_kohya(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
+    """Return the adapter as kohya's scripts read it; raise UnsupportedAdapterError for what they cannot have."""
+    refuse_unless_plain(adapter, "kohya")
+    paths = {module.path: module.path for module in adapter.modules}
+    if adapter.format != "kohya":
+        places = _places(adapter, "kohya")
+        two = any(model == "text_encoder_2" for model, _ in places.values())
+        named = {path: underscored(model, inner, two=two) for path, (model, inner) in places.items()}
+        refuse("kohya", {path: "has a name that cannot be found again under underscores" for path, name in named.items()
+                         if name is None})  # fmt: skip
+        paths = {path: name for path, name in named.items() if name is not None}
+    else:
+        refuse("kohya", {m.path: "is one of several in one projection" for m in adapter.modules if m.group is not None})
+    updates = updates_of(adapter, wish, paths)
+    tensors: list[NewTensor] = []
+    for update in updates:
+        tensors += update.tensors(f"{update.path}.lora_down.weight", f"{update.path}.lora_up.weight")
+        alpha = np.array(update.scaling * update.rank)
+        tensors.append(NewTensor(f"{update.path}.alpha", "float32", (), alpha.copy))
+    return TargetFiles(KOHYA_WEIGHTS, tensors, paths, None, {"format": "pt"}, tuple(scaling_notes(adapter)))
+
+
+def _places(adapter: Adapter, to: str) -> dict[str, tuple[str, str]]:
+    """Return (model, path in it) of each module."""
+    if adapter.format == "kohya":
+        found = {module.path: dotted(module.path) for module in adapter.modules}
+        reason = "has a name whose underscores cannot be turned into dots"
+    else:
+        found = {module.path: _split(module.path) for module in adapter.modules}
+        reason = f"does not begin with a model, such as {', '.join(PARTS[:3])}"
+    refuse(to, {path: reason for path, place in found.items() if place is None})
+    return {path: place for path, place in found.items() if place is not None}
+
+
+def _split(path: str) -> tuple[str, str] | None:
+    model, dot, rest = path.partition(".")
+    return (model, rest) if dot and model in PARTS else None

@@ -1,0 +1,84 @@
+"""Whether a written adapter holds the same updates: the largest relative difference, from factors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.tensor import Array
+from s3lora.errors import OutputError
+
+#: Rounding A and B once each changes an update by some two units of its dtype, relative to ‖B‖·‖A‖; an update that
+#: is smaller than the product of its factors' norms, by cancellation, changes by more. Beyond this, a layout is wrong.
+MOST = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateDifference:
+    """The largest ‖ΔW′ − ΔW‖_F / ‖ΔW‖_F over modules, and which module has it; None where all are equal."""
+
+    value: float = 0.0
+    module: str | None = None
+
+
+def difference_of(module: LoraModule, written: LoraModule) -> float:
+    """Return ‖ΔW′ − ΔW‖_F / ‖ΔW‖_F of one module, and ‖ΔW′‖_F where ΔW is zero.
+
+    The difference is [sB, −s′B′]·[A; A′]: by QR of both, so that nothing cancels but what is equal.
+    """
+    a, b = module.A.array(), module.B.array()
+    c, d = written.A.array(), written.B.array()
+    r = module.rank
+    same = module.scaling.value == written.scaling.value and np.array_equal(a, c[:r]) and np.array_equal(b, d[:, :r])
+    if same and not (c[r:].any() and d[:, r:].any()):  # what was added to the rank is zero
+        return 0.0
+    left = module.scaling.value * b.astype(np.float64)  # (m, r)
+    right = a.astype(np.float64)  # (r, n)
+    both = np.hstack([left, -written.scaling.value * d.astype(np.float64)])  # (m, r + r′)
+    stacked = np.vstack([right, c.astype(np.float64)])  # (r + r′, n)
+    size, change = _norm(left, right), _norm(both, stacked)
+    return change / size if size else change
+
+
+def _norm(b: Array, a: Array) -> float:
+    _, r_b = np.linalg.qr(b)
+    _, r_a = np.linalg.qr(a.T)
+    return float(np.linalg.norm(r_b @ r_a.T))
+
+
+def proven(adapter: Adapter, written: Adapter, paths: Mapping[str, str]) -> UpdateDifference:
+    """Return the largest difference of all updates, read from both files.
+
+    Raises OutputError where a module is missing, is another shape, or differs by more than any rounding.
+    """
+    found = {module.path: module for module in written.modules}
+    if extra := sorted(found.keys() - set(paths.values())):
+        raise OutputError("did not verify: it holds a module that it should not", module=extra[0])
+    worst = UpdateDifference()
+    for module in adapter.modules:
+        path = paths[module.path]
+        if path not in found:
+            raise OutputError("did not verify: the module is not found in what was written", module=path)
+        other = found[path]
+        if (module.m, module.n) != (other.m, other.n):
+            raise OutputError("did not verify: its shape changed", module=path, shape=(other.m, other.n))
+        difference = _difference(module, other)
+        if not difference <= MOST:
+            raise OutputError(f"did not verify: its update differs by {difference:.2g}", module=path)
+        if difference > worst.value:
+            worst = UpdateDifference(difference, module.path)
+    return worst
+
+
+def _difference(module: LoraModule, other: LoraModule) -> float:
+    if module.form == "LoRA" and other.form == "LoRA":
+        return difference_of(module, other)
+    if module.form in ("AdaLoRA", "QALoRA"):
+        return difference_of(module, other)
+    parts = [part.array() for part in module.parts], [part.array() for part in other.parts]
+    same = all(np.array_equal(one, two) for one, two in zip(*parts, strict=True))
+    return 0.0 if same and module.scaling.value == other.scaling.value else math.inf

@@ -1,0 +1,65 @@
+"""Real PEFT: a converted adapter loads without a warning, and computes what the original does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import s3lora
+from tests.peft_models import difference, gpt2, layers, llama, load, logits, qwen3_moe, save
+from tests.support import write_safetensors
+
+TOLERANCE = 1e-5
+MIXED = {"target_modules": ["q_proj", "v_proj"], "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 5},
+         "use_rslora": True}  # fmt: skip
+
+
+def convert_to(source: Path, out: Path, to: str = "peft", **wishes: Any) -> Path:
+    with s3lora.open_adapter(source) as adapter:
+        s3lora.write_converted(s3lora.convert(adapter, to, **wishes), out)
+    return out
+
+
+@pytest.mark.parametrize("wishes", [{}, {"bake": True}, {"pad": 0}, {"pad": 6, "bake": True}], ids=str)
+def test_mixed_ranks(tmp_path: Path, wishes: dict[str, Any]):
+    full = save(tmp_path / "full", llama, **MIXED)
+    expected = logits(load(full, llama))
+    model = load(convert_to(full, tmp_path / "out", **wishes), llama)
+    assert difference(logits(model), expected) < TOLERANCE
+    assert difference(logits(llama()), expected) > 100 * TOLERANCE
+
+
+def test_conv1d_with_bias(tmp_path: Path):
+    full = save(tmp_path / "full", gpt2, target_modules=["c_attn"], lora_bias=True, fan_in_fan_out=True)
+    model = load(convert_to(full, tmp_path / "out", bake=True), gpt2)
+    assert difference(logits(model), logits(load(full, gpt2))) < TOLERANCE
+
+
+@pytest.mark.parametrize("wishes", [{}, {"bake": True}, {"pad": 6}], ids=str)
+def test_fused_experts(tmp_path: Path, wishes: dict[str, Any]):
+    names = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    full = save(tmp_path / "full", qwen3_moe, target_modules=["q_proj"], target_parameters=names)
+    expected = logits(load(full, qwen3_moe))
+    model = load(convert_to(full, tmp_path / "out", **wishes), qwen3_moe)
+    assert difference(logits(model), expected) < TOLERANCE
+
+
+def test_another_format(tmp_path: Path):
+    full = save(tmp_path / "full", llama, target_modules=["q_proj", "down_proj"])
+    folder = tmp_path / "mlx"
+    folder.mkdir()
+    with s3lora.open_adapter(full) as adapter:
+        tensors = {}
+        for module in adapter.modules:
+            tensors[f"{module.path}.lora_a"] = np.ascontiguousarray(module.A.array().T)
+            tensors[f"{module.path}.lora_b"] = np.ascontiguousarray(module.B.array().T)
+    write_safetensors(folder / "adapters.safetensors", tensors)
+    config = {"lora_parameters": {"rank": 4, "scale": 2.0}, "num_layers": 3}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    model = load(convert_to(folder, tmp_path / "out"), llama)
+    assert difference(logits(model), logits(load(full, llama))) < TOLERANCE
+    assert len(layers(model)) == 6
