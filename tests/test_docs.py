@@ -35,6 +35,7 @@ from s3lora.rewrite.convert.converting import ConversionRecord
 from s3lora.rewrite.modes import MODES
 from s3lora.rewrite.provenance import Provenance
 from s3lora.rewrite.repair_record import RepairFields, RepairProvenance
+from s3lora.rewrite.resize_record import ResizeProvenance
 from s3lora.rewrite.restore import Restoration
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
@@ -132,6 +133,7 @@ def rows(page: Path, title: str) -> list[list[str]]:
         ("field of a provenance", Provenance),
         ("field of a repair's record", RepairProvenance),
         ("field of how it was repaired", RepairFields),
+        ("field of a resizing", ResizeProvenance),
         ("field of a restoration", Restoration),
         ("field of a comparison", Comparison),
         ("field of a module in a comparison", ModuleComparison),

@@ -59,6 +59,7 @@ PLAIN = {
     "scan": ("scan", "a", "--format", "html", "--policy", "p.toml", "-o", "a.html"),
     "check": ("check", "a"),
     "prune": ("prune", "a", "-o", "b", *PRUNE),
+    "resize": ("resize", "a", "-o", "smaller", "--rank", "1"),
     "restore": ("restore", "pruned", "--from", "a", "-o", "back"),
     "compare": ("compare", "a", "pruned"),
     "compose": ("compose", "a", "pruned"),

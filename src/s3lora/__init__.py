@@ -52,7 +52,11 @@ if TYPE_CHECKING:
     from s3lora.rewrite.modes import Clip, Mode, Remove, Scale, Zero
     from s3lora.rewrite.provenance import Provenance, read_provenance
     from s3lora.rewrite.prune import Pruned, prune, write_pruned
+    from s3lora.rewrite.resize import resize
+    from s3lora.rewrite.resize_record import ResizedModule, ResizeProvenance
     from s3lora.rewrite.restore import restore
+    from s3lora.rewrite.sum_record import SummedModule, SumProvenance
+    from s3lora.rewrite.summed import write_sum
     from s3lora.spectrum.subspaces import Overlap
 
 #: Public name → the module that defines it.
@@ -105,12 +109,16 @@ _HOME = {
     "Repair": "s3lora.repair.results",
     "RepairData": "s3lora.repair.data",
     "RepairLimits": "s3lora.repair.results",
+    "ResizeProvenance": "s3lora.rewrite.resize_record",
+    "ResizedModule": "s3lora.rewrite.resize_record",
     "S3LoRAError": "s3lora.errors",
     "Scale": "s3lora.rewrite.modes",
     "Scaling": "s3lora.adapter.model",
     "Scan": "s3lora.measure.scan",
     "SelectionError": "s3lora.errors",
     "Share": "s3lora.choose.select",
+    "SumProvenance": "s3lora.rewrite.sum_record",
+    "SummedModule": "s3lora.rewrite.sum_record",
     "TensorComparison": "s3lora.measure.others",
     "Threshold": "s3lora.choose.rules",
     "Top": "s3lora.choose.rules",
@@ -129,12 +137,14 @@ _HOME = {
     "read_base": "s3lora.base.read",
     "read_provenance": "s3lora.rewrite.provenance",
     "repair_data": "s3lora.repair.build_data",
+    "resize": "s3lora.rewrite.resize",
     "restore": "s3lora.rewrite.restore",
     "scan": "s3lora.measure.scan",
     "scan_delta": "s3lora.measure.delta",
     "select": "s3lora.choose.select",
     "write_converted": "s3lora.rewrite.convert.converting",
     "write_pruned": "s3lora.rewrite.prune",
+    "write_sum": "s3lora.rewrite.summed",
 }
 
 __all__ = [
@@ -186,12 +196,16 @@ __all__ = [
     "Repair",
     "RepairData",
     "RepairLimits",
+    "ResizeProvenance",
+    "ResizedModule",
     "S3LoRAError",
     "Scale",
     "Scaling",
     "Scan",
     "SelectionError",
     "Share",
+    "SumProvenance",
+    "SummedModule",
     "TensorComparison",
     "Threshold",
     "Top",
@@ -212,12 +226,14 @@ __all__ = [
     "read_provenance",
     "repair",
     "repair_data",
+    "resize",
     "restore",
     "scan",
     "scan_delta",
     "select",
     "write_converted",
     "write_pruned",
+    "write_sum",
 ]
 
 

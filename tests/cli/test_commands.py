@@ -19,7 +19,7 @@ from tests.hostile.test_bad_adapters import state
 from tests.support import make_adapter
 
 LAYERS = {f"model.layers.{i}.self_attn.{name}": (16, 12, 4) for i in range(6) for name in ("q_proj", "v_proj")}
-COMMANDS = ("scan", "prune", "restore", "compare", "compose", "demo")
+COMMANDS = ("scan", "prune", "resize", "restore", "compare", "compose", "demo")
 
 
 @pytest.fixture

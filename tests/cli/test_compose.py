@@ -85,7 +85,7 @@ def test_json(three: list[Path], tmp_path: Path, capsys: Capture) -> None:
     jsonschema.Draft202012Validator(json.loads(schema("compose"))).validate(json.loads(printed))
     assert msgspec.json.decode(printed.encode(), type=Composition) == compose(three, (1, 0.2, -3), "svd")
     file = tmp_path / "sum.json"
-    assert call(capsys, *arguments, "-o", file).out == ""
+    assert call(capsys, *arguments, "--report", file).out == ""
     assert file.read_text(encoding="utf-8") == printed
     assert str(tmp_path) not in printed
 
@@ -149,7 +149,7 @@ def test_wrong_use(more: tuple[str, ...], says: str, three: list[Path], capsys: 
 def test_errors_name_the_file_and_write_nothing(three: list[Path], tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "sum.csv"
     other = make_adapter(tmp_path / "other", dict.fromkeys(LAYERS, (20, 12, 4)))
-    result = call(capsys, "compose", three[0], other, "--format", "csv", "-o", file)
+    result = call(capsys, "compose", three[0], other, "--format", "csv", "--report", file)
     assert (result.status, result.out) == (2, "")
     assert "(20 × 12): does not add up with 16 × 12 of first; give adapters of one base model" in result.err
     assert (

@@ -33,7 +33,7 @@ PATIENCE = 300
 FILES = {"FILE", "FOLDER", "DIR", "PATH", "PATH...", "ADAPTER", "[ADAPTER]...", "A B [C...]", "A B [C...] | RUN",
          "PRUNED", "ORIGINAL", "INPUT...", "MODEL", "LABELLED", "TEXT|FILE",
          "JUDGE", "BASE"}  # fmt: skip
-OTHERS = {"N", "M", "K", "F", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "NAMES", "LIST", "REGEX", "RULE", "URL",
+OTHERS = {"N", "M", "K", "F", "R", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "NAMES", "LIST", "REGEX", "RULE", "URL",
           "SPEC", "ADDRESS", "W,W...", "[SQL]", "HOST", "NAME[: REASON]", "JSON", "VALUE",
           "COLUMN=VALUE", "N,N,N", "SHARE", "RATE", "T", "NAME[=VERSION]",
           "[peft|vllm|sglang|llamacpp][=VERSION]"}  # fmt: skip
@@ -51,6 +51,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "scan": {"paths": "adapter"},
     "check": {"path": "adapter"},
     "prune": {"path": "adapter", "output": "new"},
+    "resize": {"path": "adapter", "output": "new", "rank": "1"},
     "convert": {"path": "adapter", "to": "peft", "output": "new"},
     "restore": {"pruned": "pruned", "original": "adapter", "output": "new"},
     "compare": {"paths": ("adapter", "other")},

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from s3lora.cli.options import cost_option, format_option
+from s3lora.cli.options import cost_option, format_option, share_of_energy
 from s3lora.cli.output import check_output, emit, show
 from s3lora.cli.progress import progress_line
 from s3lora.errors import UsageError, printable
+from s3lora.files import settle
 from s3lora.measure.composition import SUMMED, compose
 from s3lora.report.documents import to_json
+from s3lora.rewrite.summed import write_sum
 
 
 @click.command("compose")
@@ -19,7 +23,11 @@ from s3lora.report.documents import to_json
 @click.option("--top", type=click.IntRange(min=0), metavar="N", help="Modules that the text shows  [default: 10].")
 @cost_option
 @format_option("json", "csv")
-@click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
+@click.option("-o", "--output", metavar="FOLDER", help="Write the sum as an adapter of PEFT; must be new or empty.")
+@click.option("--rank", type=click.IntRange(min=1), metavar="R", help="Highest rank that a module of it has.")
+@click.option("--energy", metavar="SHARE", help="Or the share of ‖ΔW‖² that each module of it keeps, such as 99%.")
+@click.option("--force", is_flag=True, help="Replace an existing adapter folder.")
+@click.option("--report", metavar="FILE", help="Write what was measured to a file.")
 def compose_command(
     paths: tuple[str, ...],
     weights: str | None,
@@ -28,29 +36,50 @@ def compose_command(
     max_cost: float,
     form: str,
     output: str | None,
+    rank: int | None,
+    energy: str | None,
+    force: bool,
+    report: str | None,
 ) -> None:
     """Add up adapters of one base model, and show which modules are sharper together than alone.
 
+    With -o the sum itself is written: the factors of all adapters side by side, each with its own scaling, or the
+    nearest adapter of a lower rank.
+
     \b
     s3lora compose style-adapter task-adapter
-    s3lora compose my-adapter other --weights 1,0.5 --format csv -o sum.csv
+    s3lora compose my-adapter other --weights 1,0.5 --format csv --report sum.csv
+    s3lora compose my-adapter other -o both
+    s3lora compose my-adapter other -o both --rank 16
     """
-    check_output(output)
+    check_output(report)
+    if output is None and (rank is not None or energy is not None or force):
+        raise UsageError("--rank, --energy and --force do nothing without -o", fix="give -o FOLDER")
+    kept = None if energy is None else share_of_energy(energy)
+    if output is not None:
+        settle(Path(output))  # before it is read, where --output names an input itself
     if top is not None and form != "text":
         raise UsageError(f"--top does nothing with --format {form}")
     progress = progress_line(f"{len(paths)} adapters")
     chosen = None if weights is None else _numbers(weights)
     composition = compose(paths, chosen, method, progress=progress, max_cost=max_cost)
+    record = None
+    if output is not None:
+        record = write_sum(paths, output, chosen, rank=rank, energy=kept, force=force, max_cost=max_cost)
     if form == "json":
-        emit(to_json(composition), output)
+        emit(to_json(composition), report)
     elif form == "csv":
         from s3lora.report.compose_csv import compose_csv
 
-        emit(compose_csv(composition), output)
+        emit(compose_csv(composition), report)
     else:
         from s3lora.report.compose_text import SHOWN, compose_text
 
-        show(compose_text(composition, SHOWN if top is None else top), output)
+        show(compose_text(composition, SHOWN if top is None else top), report)
+        if record is not None:
+            from s3lora.report.resize_text import sum_text
+
+            show(sum_text(record, output or ""), None)
 
 
 def _numbers(text: str) -> list[float]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "convert": "Write an adapter in another format, with the same updates.",
     "prune": "Write the adapter without its sharpest modules.",
     "repair": "Give back refusals that fine-tuning took, at a known price.",
+    "resize": "Write the adapter with lower ranks, and tell what that loses.",
     "restore": "Put pruned modules back from the original.",
     "compare": "What changed between adapters, module by module.",
     "compose": "What adapters that are active together add up to.",

@@ -348,3 +348,12 @@ def layers_of(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise UsageError(f"--layers {printable(text, 40)} is no range", fix="write for example 8-15, or 8")
     return int(match[1]), int(match[2] or match[1])
+
+
+def share_of_energy(text: str) -> float:
+    """Return 0.99 of `99%` or of `0.99`."""
+    number, percent, _ = text.partition("%")
+    try:
+        return float(number) / (100 if percent else 1)
+    except ValueError:
+        raise UsageError(f"--energy {printable(text, 60)} is no share", fix="write for example 99%") from None

@@ -123,7 +123,7 @@ class Composition(ByModule[ModuleComposition]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class SummedPart:
     """The module of one adapter, which has place `i`, and the number that multiplies its B·A: weight · scaling."""
 
     i: int
@@ -132,6 +132,7 @@ class _Part:
     factor: float
 
     def update(self) -> FactoredUpdate:
+        """Return its weighted update."""
         return FactoredUpdate(self.module.A.array(), self.module.B.array(), self.factor)
 
 
@@ -166,12 +167,12 @@ def compose(
         NonFiniteError: a module holds NaN or infinity, or its sum exceeds float64.
         AdapterFileError, NothingToAuditError: as `open_adapter`.
     """
-    chosen = _weights(len(adapters), weights)
+    chosen = weights_of(len(adapters), weights)
     if method not in SUMMED:
         raise UsageError(f"no method {method!r} for a sum", fix=f"choose one of {', '.join(SUMMED)}")
     with ExitStack() as stack, threadpool_limits(limits=1, user_api="blas"):
         opened = [one if isinstance(one, Adapter) else stack.enter_context(open_adapter(one)) for one in adapters]
-        parts = _parts(opened, chosen)
+        parts = parts_of(opened, chosen)
         shapes = {path: [(part.module.m, part.module.n, part.module.rank) for part in of] for path, of in parts.items()}
         estimate = compose_cost(shapes, Configuration(method))
         afford(estimate, max_cost, f"adding up {len(opened)} adapters by {method}")
@@ -190,7 +191,8 @@ def compose(
         )
 
 
-def _weights(count: int, weights: Sequence[float] | None) -> tuple[float, ...]:
+def weights_of(count: int, weights: Sequence[float] | None) -> tuple[float, ...]:
+    """Return one weight an adapter; raise UsageError for weights that cannot be meant, or fewer than two adapters."""
     if count < 2:
         raise UsageError("one adapter is no composition", fix="give two or more")
     chosen = (1.0,) * count if weights is None else tuple(float(weight) for weight in weights)
@@ -201,13 +203,13 @@ def _weights(count: int, weights: Sequence[float] | None) -> tuple[float, ...]:
     return chosen
 
 
-def _parts(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, list[_Part]]:
+def parts_of(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, list[SummedPart]]:
     """Return the parts of every module by its path; raise UnsupportedAdapterError where their shapes differ."""
-    found: dict[str, list[_Part]] = {}
+    found: dict[str, list[SummedPart]] = {}
     for i, (adapter, weight) in enumerate(zip(adapters, weights, strict=True)):
         for module in adapter.modules:
             parts = found.setdefault(module.path, [])
-            parts.append(_Part(i, adapter, module, weight * module.scaling.value))
+            parts.append(SummedPart(i, adapter, module, weight * module.scaling.value))
             first = parts[0]
             if (module.m, module.n) != (first.module.m, first.module.n):
                 raise UnsupportedAdapterError(
@@ -220,7 +222,7 @@ def _parts(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, l
     return found
 
 
-def _module(parts: Sequence[_Part], count: int, method: str) -> ModuleComposition:
+def _module(parts: Sequence[SummedPart], count: int, method: str) -> ModuleComposition:
     """Measure one module of the sum of `count` adapters."""
     try:
         live = [(part, update) for part in parts if not (update := part.update()).is_zero]
@@ -268,7 +270,7 @@ def _energy(update: ModuleUpdate) -> float:
     return update.indices["energy"] or 0.0
 
 
-def _sum(live: Sequence[tuple[_Part, FactoredUpdate]]) -> FactoredUpdate | None:
+def _sum(live: Sequence[tuple[SummedPart, FactoredUpdate]]) -> FactoredUpdate | None:
     """Return Σ wᵢ·sᵢ·BᵢAᵢ as one update of rank Σr; of one part it is that part itself, to the last bit."""
     if len(live) < 2:
         return live[0][1] if live else None
@@ -279,7 +281,9 @@ def _sum(live: Sequence[tuple[_Part, FactoredUpdate]]) -> FactoredUpdate | None:
         )
 
 
-def _alignments(live: Sequence[tuple[_Part, FactoredUpdate]], alone: dict[int, ModuleUpdate]) -> tuple[Alignment, ...]:
+def _alignments(
+    live: Sequence[tuple[SummedPart, FactoredUpdate]], alone: dict[int, ModuleUpdate]
+) -> tuple[Alignment, ...]:
     if len(live) < 2:
         return ()
     spaces = {part.i: bases(update) for part, update in live}
@@ -296,7 +300,7 @@ def _overlaps(first: Bases, second: Bases) -> dict[str, Overlap]:
 
 
 def _cosine(
-    first: tuple[_Part, FactoredUpdate], second: tuple[_Part, FactoredUpdate], alone: dict[int, ModuleUpdate]
+    first: tuple[SummedPart, FactoredUpdate], second: tuple[SummedPart, FactoredUpdate], alone: dict[int, ModuleUpdate]
 ) -> float:
     inner = inner_product((first[1].A, first[1].B), (second[1].A, second[1].B))
     for part, _ in (first, second):  # each by itself: the product of the norms could underflow
@@ -304,7 +308,7 @@ def _cosine(
     return max(-1.0, min(1.0, inner))
 
 
-def _nonfinite(parts: Sequence[_Part]) -> NonFiniteError:
+def _nonfinite(parts: Sequence[SummedPart]) -> NonFiniteError:
     """Return the error that names the tensor with NaN or infinity, or else the sum."""
     for part in parts:
         try:

@@ -20,6 +20,7 @@ from s3lora.spectrum.dense_scores import dense_scores
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
+from s3lora.spectrum.nearest import rank_for
 from s3lora.spectrum.tall import Float, converted
 
 __all__ = ["MeasuredOf", "ModuleNumbers", "dense_numbers", "measured", "measured_beside"]
@@ -33,7 +34,7 @@ class ModuleNumbers(NamedTuple):
 
     `sigma` is σ̃, empty for a zero update; an index is None where it is undefined. `dense` tells that ΔW is of full
     rank, so that σ̃ are the largest only, and `error` how far one of them can be below the true one, relative to the
-    first.
+    first. `energy_rank` is the least rank that holds the share `ENERGY` of ‖ΔW‖², None for a zero or dense update.
     """
 
     zero: bool
@@ -42,6 +43,7 @@ class ModuleNumbers(NamedTuple):
     of: MeasuredOf = "ΔW"
     dense: bool = False
     error: float = 0.0
+    energy_rank: int | None = None
 
 
 def measured(
@@ -65,7 +67,7 @@ def measured(
             raise UnsupportedAdapterError(str(error), file=label, module=batch[0].path) from None
         if not nonfinite:
             raise _nonfinite(batch[0], label) from None
-        zero, columns = [False], [([()], {name: [None] for name in _wanted(configurations[0])})]
+        zero, columns = [False], [([()], {name: [None] for name in _wanted(configurations[0])}, [None])]
     return [
         [
             ModuleNumbers(
@@ -73,8 +75,9 @@ def measured(
                 sigma[i],
                 {name: values[i] for name, values in indices.items()},
                 "B·A" if module.dora else "ΔW",
+                energy_rank=None if nil else ranks[i],
             )
-            for sigma, indices in columns
+            for sigma, indices, ranks in columns
         ]
         for i, (module, nil) in enumerate(zip(batch, zero, strict=True))
     ]
@@ -143,12 +146,16 @@ def _true(module: LoraModule, update: DenseMatrix | TrueFactors | None, configur
         return dense_numbers(update, configuration.rank or module.rank, configuration)
     assert update is not None
     factored = FactoredUpdate([update.A], [update.B], [update.scaling])
-    (sigma,), indices = _columns(module, factored, configuration)
-    return ModuleNumbers(bool(factored.is_zero[0]), sigma, {name: values[0] for name, values in indices.items()}, "ΔW")
+    (sigma,), indices, (rank,) = _columns(module, factored, configuration)
+    values = {name: column[0] for name, column in indices.items()}
+    nil = bool(factored.is_zero[0])
+    return ModuleNumbers(nil, sigma, values, "ΔW", energy_rank=None if nil else rank)
 
 
-#: σ̃ of each module, and of each index its value for each module, None where it is undefined.
-_Columns = tuple[list[tuple[float, ...]], dict[str, list[float | None]]]
+#: Share of ‖ΔW‖² that the rank of a module should hold.
+ENERGY = 0.99
+#: σ̃ of each module; of each index its value for each module, None where it is undefined; and the ranks for `ENERGY`.
+_Columns = tuple[list[tuple[float, ...]], dict[str, list[float | None]], list[int | None]]
 
 
 def _columns(first: LoraModule, update: FactoredUpdate, configuration: Configuration) -> _Columns:
@@ -160,7 +167,8 @@ def _columns(first: LoraModule, update: FactoredUpdate, configuration: Configura
     spectra = Spectra(sigma, update, method.epsilon)
     indices = {name: np.broadcast_to(INDICES[name].values(spectra), len(update)) for name in _wanted(configuration)}
     rows = [() if nil else tuple(row) for nil, row in zip(update.is_zero.tolist(), sigma.tolist(), strict=True)]
-    return rows, {name: _known(values) for name, values in indices.items()}
+    ranks: list[int | None] = [rank_for(row, ENERGY) for row in spectra.plain]
+    return rows, {name: _known(values) for name, values in indices.items()}, ranks
 
 
 def _known(values: Float) -> list[float | None]:

@@ -56,6 +56,8 @@ class ModuleScan:
     `of` tells what the numbers are of: `ΔW`, or `B·A` where the update is more than s·B·A and the base weights were not
     given. `dense` tells that ΔW is of full rank (DoRA): `sigma` then are the M largest, M being the rank of the factors
     unless told otherwise, each at most `sigma_error` times the largest below its true value.
+
+    `energy_rank` is the least rank that holds 99% of ‖ΔW‖², None where that is not known, or ΔW is zero.
     """
 
     path: str
@@ -78,6 +80,7 @@ class ModuleScan:
     of: MeasuredOf = "ΔW"
     dense: bool = False
     sigma_error: float = 0.0
+    energy_rank: int | None = None
 
     @property
     def nonfinite(self) -> bool:
@@ -319,6 +322,7 @@ def _record(module: LoraModule, numbers: ModuleNumbers) -> ModuleScan:
         of=numbers.of,
         dense=numbers.dense,
         sigma_error=numbers.error,
+        energy_rank=numbers.energy_rank if numbers.of == "ΔW" else None,
         form=module.form,
     )
 

@@ -19,6 +19,7 @@ from s3lora.repair.results import Repair
 from s3lora.report.documents import ScanDocument
 from s3lora.rewrite.convert.converting import ConversionRecord
 from s3lora.rewrite.provenance import Provenance
+from s3lora.rewrite.resize_record import ResizeProvenance
 from s3lora.rewrite.restore import Restoration
 
 #: Name of the schema file → type of the document.
@@ -38,6 +39,7 @@ DOCUMENTS: dict[str, Any] = {
     "tune": Tuning,
     "judge-check": JudgeCheck,
     "repair": Repair,
+    "resize": ResizeProvenance,
 }
 
 #: Type → fields that came after the first release of the current version. They are always written, but a document of
@@ -46,7 +48,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "Comparison": ("tensors",),
     "Provenance": ("drop", "dropped"),
     "Restoration": ("tensors",),
-    "ModuleScan": ("form", "of", "dense", "sigma_error"),
+    "ModuleScan": ("form", "of", "dense", "sigma_error", "energy_rank"),
     "ScanDocument": ("gate", "inventory", "reference", "base"),
     "Counts": ("inside",),
     "Setup": ("chat",),

@@ -90,7 +90,8 @@ def scan_text(
         parts += [against_text(document.reference, index, _number), Text()]
     if document.plan is not None:
         parts.append(_plan_line(document.plan))
-    parts += _notes(_without_repetition(glance.notes))
+    parts += _smaller(document.modules)
+    parts += noted(_without_repetition(glance.notes))
     if repair is not None:
         parts += [Text(), _next(repair, width)]
     if command is not None and document.plan is not None and _prunable(document.plan):
@@ -103,6 +104,19 @@ def _glance(glance: Glance) -> list[RenderableType]:
     lead = labelled([("at a glance", glance.lead)] if glance.lead else [], "bold", LABEL)
     lines = labelled([(line.label, line.text) for line in glance.lines], "yellow", LABEL)
     return [*lead, *lines, Text()] if lead or lines else []
+
+
+def _smaller(modules: Sequence[ModuleScan]) -> list[RenderableType]:
+    """Return which ranks would nearly do, where these are less than there are and known of all that are not zero."""
+    known = [(module.energy_rank, module) for module in modules if module.energy_rank is not None]
+    if len(known) < sum(not module.zero for module in modules) or all(rank >= one.rank for rank, one in known):
+        return []
+    ranks = sorted(rank for rank, _ in known)
+    least = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]}-{ranks[-1]}"
+    kept = sum(rank * sum(module.shape) for rank, module in known)
+    share = kept / sum(module.rank * sum(module.shape) for _, module in known)
+    held = "holds" if ranks[0] == ranks[-1] else "hold"
+    return [Text(f"{least} {held} 99% of each update in {share:.0%} of the size: resize --energy 99%", "dim")]
 
 
 def _prunable(plan: Plan) -> bool:
@@ -214,7 +228,8 @@ def _without_repetition(notes: Sequence[str]) -> list[str]:
     return [note for note in notes if not (said and note.startswith(f"the SSI {_FLAT}"))]
 
 
-def _notes(notes: Sequence[str]) -> list[RenderableType]:
+def noted(notes: Sequence[str]) -> list[RenderableType]:
+    """Return notes as they stand below every text, after an empty line."""
     return [Text(), *labelled([("note", note) for note in notes], "yellow")] if notes else []
 
 
@@ -228,7 +243,7 @@ def prune_text(provenance: Provenance, written: Written, out: str) -> Renderable
         f"  {provenance.done}; {size(before)} → {size(after)}, verified by reading it again",
     )
     left = [f"left behind: {name}" for name in written.left_behind]
-    notes = _notes([*_without_repetition(provenance.warnings), *left])
+    notes = noted([*_without_repetition(provenance.warnings), *left])
     if not provenance.modules:
         return Group(text, *notes)
     text.append(f"\n{provenance.plan.rule} by {provenance.plan.index} took ", "dim")

@@ -17,6 +17,7 @@ from s3lora.adapter.safetensors_write import Change, Edit
 from s3lora.adapter.tensor import Array
 from s3lora.errors import OutputError, UnsupportedAdapterError
 from s3lora.rewrite.modes import Mode, Side
+from s3lora.rewrite.ranks import stored_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def edits_of(
         baking: what lora_B of a module, and its bias, are multiplied by besides, by path.
     """
     changes: dict[str, list[Change]] = defaultdict(list)
-    shapes: dict[str, tuple[int, int]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     edits: dict[str, Edit] = {}
     for module in modules:
         edit, baked = made.get(module.path), baking.get(module.path, 1.0)
@@ -60,7 +61,9 @@ def edits_of(
             for number, part in enumerate((module.A if side == "A" else module.B).parts):
                 changes[part.tensor.name].append((part, partial(_part, module, edit, baked, side, number)))
                 if edit is not None and edit.rank is not None:
-                    shapes[part.tensor.name] = _shape(module, side, edit)
+                    shape = stored_shape(part, _shape(module, side, edit))
+                    if shape is not None:
+                        shapes[part.tensor.name] = shape
         times = (edit.bias if edit else 1.0) * baked
         if times != 1.0:
             edits.update((name, Edit(scale=times)) for name in biases_of(module))

@@ -24,6 +24,7 @@ from s3lora.measure.scan import Tool
 from s3lora.rewrite.drop import DropPart
 from s3lora.rewrite.modes import MODES, Zero, mode_of
 from s3lora.rewrite.repair_record import REPAIR_VERSION, RepairProvenance
+from s3lora.rewrite.resize_record import ResizeProvenance
 
 #: Of `s3lora.json`. 2: the plan is nested, the mode is a name with settings of its own, and `loader` was `compat`.
 PROVENANCE_VERSION = 2
@@ -110,16 +111,16 @@ class Provenance:
 
 #: What a record tells of: a pruning or a repair.
 Recorded = Provenance | RepairProvenance
-_Record = TypeVar("_Record", Provenance, RepairProvenance)
+_Record = TypeVar("_Record", Provenance, RepairProvenance, ResizeProvenance)
 #: By the kind that a record names, none for a pruning: its type, its version, and how it is made again.
 _KINDS: dict[str, tuple[type[Recorded], int, str]] = {
     "": (Provenance, PROVENANCE_VERSION, "prune the original again"),
     "repair": (RepairProvenance, REPAIR_VERSION, "repair the original again"),
 }
-
-
 #: The kind of record that a conversion leaves: no module was changed.
 CONVERSION = "conversion"
+#: Kinds of records whose changes `restore` does not undo → what was done.
+_FINAL = {CONVERSION: "converted", "resize": "resized", "sum": "added up of several"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +156,9 @@ def read_provenance(folder: str | os.PathLike[str]) -> Provenance | RepairProven
     raw = read_whole(path, MAX_PROVENANCE, AdapterFileError, fix="only what s3lora pruned or repaired can be restored")
     try:
         told = msgspec.json.decode(raw, type=_Versioned)
-        if told.kind == CONVERSION:
-            what = "tells of a conversion, of which nothing is to be restored"
-            raise AdapterFileError(what, file=path.name, fix="use the adapter that was converted")
+        if told.kind in _FINAL:
+            what = f"was {_FINAL[told.kind]}, which cannot be undone from it"
+            raise AdapterFileError(what, file=path.name, fix="its record names what it was made from")
         if told.kind not in _KINDS:
             what = f"tells of a {printable(told.kind, 40)}, which this s3lora does not know"
             raise AdapterFileError(what, file=path.name, fix="update s3lora")
@@ -176,9 +177,7 @@ def provenance_of(source: Source, folder: str | os.PathLike[str]) -> Recorded | 
 
     Raises AdapterFileError if there is a `s3lora.json` that tells of other weights than those that are there.
     """
-    if not os.path.lexists(Path(folder) / PROVENANCE):
-        return None
-    if _is_conversion(folder):
+    if not os.path.lexists(Path(folder) / PROVENANCE) or _is_final(Path(folder)):
         return None
     record = read_provenance(folder)
     there = {file.name: file.sha256 for file in source.files}
@@ -192,9 +191,10 @@ def provenance_of(source: Source, folder: str | os.PathLike[str]) -> Recorded | 
     )
 
 
-def _is_conversion(folder: str | os.PathLike[str]) -> bool:
-    raw = read_whole(Path(folder) / PROVENANCE, MAX_PROVENANCE, AdapterFileError)
+def _is_final(folder: Path) -> bool:
+    """Return whether a folder's record is of a kind that is neither a pruning nor a repair."""
     try:
-        return msgspec.json.decode(raw, type=_Versioned).kind == CONVERSION
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False  # whoever reads it says what is wrong with it
+        told = msgspec.json.decode(read_whole(folder / PROVENANCE, MAX_PROVENANCE, AdapterFileError), type=_Versioned)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AdapterFileError):
+        return False  # whoever reads it says why
+    return told.kind in _FINAL

@@ -15,14 +15,15 @@ from s3lora.adapter import peft_config
 from s3lora.adapter.digest import source_of
 from s3lora.adapter.loaders import Loader, loader_of
 from s3lora.adapter.model import Adapter, Factor, LoraModule
-from s3lora.adapter.tensor import ArrayTensor, as_stored
+from s3lora.adapter.tensor import ArrayTensor
 from s3lora.adapter.write import Rewrite, Written
-from s3lora.errors import OutputError, SelectionError, UnsupportedAdapterError, UsageError
+from s3lora.errors import OutputError, SelectionError, UsageError
 from s3lora.rewrite.code import code_notes, without_code
 from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, refuse_dora
 from s3lora.rewrite.factors import NewFactor, NewFactors
 from s3lora.rewrite.names import plain_names
 from s3lora.rewrite.provenance import write_recorded
+from s3lora.rewrite.ranks import folded, other_config, other_metadata, refuse_ranks
 from s3lora.rewrite.repair_record import RepairedModule, RepairFields, RepairProvenance
 
 KEEP = "use --keep-rank"
@@ -40,7 +41,15 @@ class Repaired:
     warnings: tuple[str, ...] = ()
 
 
-def repaired(adapter: Adapter, factors: NewFactors, *, loader: str = "peft", bake: bool = False) -> Repaired:
+def repaired(
+    adapter: Adapter,
+    factors: NewFactors,
+    *,
+    loader: str = "peft",
+    bake: bool = False,
+    others: bool = False,
+    fix: str = KEEP,
+) -> Repaired:
     """Give modules new factors. Nothing is written and the input stays as it is; see `write_repaired`.
 
     Modules that are not named keep their tensors, bit for bit. Where ranks change, the configuration follows, so that
@@ -61,6 +70,8 @@ def repaired(adapter: Adapter, factors: NewFactors, *, loader: str = "peft", bak
         factors: new A (r′, n) and B (m, r′) by path, in the dtypes of the file, with ΔW′ = s·B·A.
         loader: the loader to write for: `peft`, `vllm`, `sglang` or `llamacpp`.
         bake: multiply every lora_B by its scaling, round it once more, and write one uniform `lora_alpha` = `r`.
+        others: whether other formats than PEFT's may get other ranks; B then has what `ranks.folded` says in it.
+        fix: what helps where another rank cannot be written.
 
     Raises:
         AdapterFileError: two tensors get one name once wrappers are taken off.
@@ -78,7 +89,7 @@ def repaired(adapter: Adapter, factors: NewFactors, *, loader: str = "peft", bak
     after = _after(adapter, factors)
     raised = [new for new, old in zip(after.modules, adapter.modules, strict=True) if new.rank != old.rank]
     if raised:
-        _refuse_ranks(adapter, after, raised, rules)
+        refuse_ranks(adapter, after, raised, rules, fix, others=others)
     rules.check(after, bake=bake)
     if bake and (adapter.format != "peft" or adapter.config is None):
         raise UsageError("--bake-scaling needs a PEFT adapter with its adapter_config.json")
@@ -91,6 +102,7 @@ def repaired(adapter: Adapter, factors: NewFactors, *, loader: str = "peft", bak
         renamed=renamed,
         edits=edits_of(adapter.modules, {m.path: _edit(m, factors.modules[m.path]) for m in chosen}, baking),
         config=config,
+        metadata=other_metadata(adapter, after.modules) if raised else {},
         check=partial(_check, after, baking),
     )
     modules = tuple(_module(module, factors.modules[module.path]) for module in chosen)
@@ -172,36 +184,21 @@ def _after(adapter: Adapter, factors: NewFactors) -> Adapter:
         if new is None or new.rank == module.rank:
             return module
         a, b = (Factor(ArrayTensor(name, one), one.shape) for name, one in (("A", new.A), ("B", new.B)))
-        return dataclasses.replace(module, A=a, B=b)
+        fold = folded(adapter, module, new.rank)
+        scaling = dataclasses.replace(module.scaling, value=module.scaling.value / fold)
+        return dataclasses.replace(module, A=a, B=b, scaling=scaling)
 
     modules = tuple(made(module) for module in adapter.modules)
-    config = adapter.config
+    config = other_config(adapter, modules)
     if config is not None and adapter.format == "peft":
         same = all(new.rank == old.rank for new, old in zip(modules, adapter.modules, strict=True))
         config = without_code(config) if same else peft_config.with_ranks(without_code(config), modules)
     return dataclasses.replace(adapter, modules=modules, config=config)
 
 
-def _refuse_ranks(adapter: Adapter, after: Adapter, raised: list[LoraModule], rules: Loader) -> None:
-    """Raise UnsupportedAdapterError where modules cannot get the ranks that they would get."""
-    paths = {module.path for module in raised}
-    if adapter.format != "peft" or adapter.config is None:
-        what = "gets another rank, which only a PEFT adapter with its adapter_config.json can be written with"
-        raise UnsupportedAdapterError(what, file=adapter.name, module=raised[0].path, fix=KEEP)
-    for module in adapter.modules:
-        parts = (module.A, module.B)
-        plain = all(isinstance(part, Factor) and part.view is as_stored for part in parts) and module.group is None
-        if module.path in paths and not plain:
-            what = "gets another rank, which only factors can that are stored as one matrix each"
-            raise UnsupportedAdapterError(what, module=module.path, shape=(module.m, module.n), fix=KEEP)
-    if rules.one_rank and len(ranks := {module.rank for module in after.modules}) > 1:
-        what = f"{rules.name} loads modules of one rank, and these would have ranks {min(ranks)} to {max(ranks)}"
-        raise UnsupportedAdapterError(what, file=adapter.name, fix=KEEP)
-
-
 def _edit(module: LoraModule, new: NewFactor) -> ModuleEdit:
     rank = new.rank if new.rank != module.rank else None
-    return ModuleEdit("the repair", lambda: (new.A, new.B), bias=new.bias, rank=rank)
+    return ModuleEdit("what was made anew", lambda: (new.A, new.B), bias=new.bias, rank=rank)
 
 
 def _module(module: LoraModule, new: NewFactor) -> RepairedModule:
@@ -223,7 +220,7 @@ def _check(after: Adapter, baking: Mapping[str, float], result: Adapter) -> None
 def _rank_notes(adapter: Adapter, after: Adapter, config: Mapping[str, Any] | None, rules: Loader) -> list[str]:
     pairs = zip(adapter.modules, after.modules, strict=True)
     changes = Counter((old.rank, new.rank) for old, new in pairs if old.rank != new.rank)
-    if not changes or config is None:
+    if not changes or config is None or adapter.format != "peft":
         return []
     told = ", ".join(f"rank {old} → {new} in {count}" for (old, new), count in sorted(changes.items()))
     before, now = (adapter.config or {}).get("lora_alpha"), config["lora_alpha"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.model import Adapter
 from s3lora.rewrite.factors import NewFactor, NewFactors, rounded
+from s3lora.spectrum.nearest import core_svd
 
 
 def truncate(factors: NewFactors, adapter: Adapter) -> tuple[NewFactors, float]:
@@ -39,30 +40,16 @@ def truncate(factors: NewFactors, adapter: Adapter) -> tuple[NewFactors, float]:
             total += scale * _energy(a.astype(np.float64), b.astype(np.float64))
             kept.update({} if new is None else {module.path: new})
             continue
-        (a, b), sigma = _nearest(module, new)
-        dropped += scale * float(np.square(sigma[module.rank :]).sum())
-        total += scale * float(np.square(sigma).sum())
-        kept[module.path] = rounded(module, a, b, new.bias)
+        svd = core_svd(new.A, new.B)
+        dropped += scale * float(np.square(svd.sigma[module.rank :]).sum())
+        total += scale * float(np.square(svd.sigma).sum())
+        kept[module.path] = rounded(module, *svd.balanced(svd.sigma, module.rank), new.bias)
     return NewFactors(kept), dropped / total if total else 0.0
 
 
 def _energy(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Return ‖B·A‖² from two r × r matrices."""
     return float(np.vdot(b.T @ b, a @ a.T))
-
-
-def _nearest(
-    module: LoraModule, new: NewFactor
-) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]:
-    """Return the balanced A (r, n) and B (m, r) nearest to B′·A′, and its singular values, without ever forming it."""
-    q_b, r_b = np.linalg.qr(new.B.astype(np.float64))  # (m, k), (k, r′)
-    q_a, r_a = np.linalg.qr(new.A.astype(np.float64).T)  # (n, l), (l, r′)
-    left, sigma, right = np.linalg.svd(r_b @ r_a.T, full_matrices=False)
-    size = min(module.rank, len(sigma))
-    root = np.sqrt(sigma[:size])
-    a, b = np.zeros((module.rank, module.n)), np.zeros((module.m, module.rank))
-    a[:size], b[:, :size] = (right[:size].T * root).T @ q_a.T, q_b @ (left[:, :size] * root)
-    return (a, b), sigma
 
 
 __all__ = ["truncate"]

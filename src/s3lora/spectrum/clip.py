@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from s3lora.spectrum.nearest import core_svd
 from s3lora.spectrum.tall import Float
 
 
@@ -18,13 +19,6 @@ def clip_factors(A: ArrayLike, B: ArrayLike, component: int) -> tuple[Float, Flo
 
     B'·A' is balanced: each factor carries the square root of the singular values. Float64; the caller rounds.
     """
-    a, b = np.asarray(A).astype(np.float64), np.asarray(B).astype(np.float64)
-    q_b, r_b = np.linalg.qr(b)  # (m, k), (k, r)
-    q_a, r_a = np.linalg.qr(a.T)  # (n, l), (l, r)
-    left, sigma, right = np.linalg.svd(r_b @ r_a.T, full_matrices=False)
-    ceiling = sigma[min(component, len(sigma)) - 1] if component <= len(sigma) else np.inf
-    root = np.sqrt(np.minimum(sigma, ceiling))
-    clipped_a, clipped_b = np.zeros(a.shape), np.zeros(b.shape)
-    clipped_a[: len(root)] = (right.T * root).T @ q_a.T
-    clipped_b[:, : len(root)] = q_b @ (left * root)
-    return clipped_a, clipped_b
+    svd = core_svd(A, B)
+    ceiling = svd.sigma[min(component, len(svd.sigma)) - 1] if component <= len(svd.sigma) else np.inf
+    return svd.balanced(np.minimum(svd.sigma, ceiling), np.shape(A)[0])

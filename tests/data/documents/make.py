@@ -36,6 +36,7 @@ COMMANDS = {
     "sweep": ("sweep", "adapter", "--methods", "mas-svd,random", "--index", "ssi", "--top", "1",
               "--control-seeds", "1", *MEASURE),
     "tune": ("tune", "adapter", *MEASURE),
+    "resize": ("resize", "adapter", "-o", "smaller", "--rank", "2"),
     "judge-check": ("judge-check", "labelled.jsonl"),
 }  # fmt: skip
 
