@@ -59,7 +59,6 @@ PLAIN = {
     "scan": ("scan", "a", "--format", "html", "--policy", "p.toml", "-o", "a.html"),
     "check": ("check", "a"),
     "convert": ("convert", "a", "--to", "peft", "-o", "converted"),
-    "resize": ("resize", "a", "--rank", "2", "-o", "resized"),
     "prune": ("prune", "a", "-o", "b", *PRUNE),
     "resize": ("resize", "a", "-o", "smaller", "--rank", "1"),
     "restore": ("restore", "pruned", "--from", "a", "-o", "back"),

@@ -84,17 +84,17 @@ def _regular(status: os.stat_result) -> None:
         raise OSError(errno.EINVAL, "not a regular file")
 
 
-def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
+def check_writable(path: Path, inputs: Iterable[Path] = (), option: str = "--output") -> None:
     """Raise OutputError if a file obviously cannot be written to `path`, or must not be.
 
     A link is refused wherever it leads, except to a device or a pipe. So is a part of an adapter, and whatever is the
-    same file as one of `inputs`, under any name.
+    same file as one of `inputs`, under any name. `option` is what names the path.
     """
     try:
         if path.is_symlink() and not _is_stream(path):
             target = _target(path)
             other = "" if target.lower().endswith(ADAPTER_FILES) else f"{printable(target)}, or "
-            raise OutputError(LINK, file=path, fix=f"give --output {other}another file")
+            raise OutputError(LINK, file=path, fix=f"give {option} {other}another file")
         if path.is_dir():
             raise OutputError("is a folder", file=path, fix="give the name of a file")
         if not path.parent.is_dir():
@@ -104,13 +104,13 @@ def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
             return
         # The real name counts: a folder on the way may be a link, and some systems ignore the case of names.
         if path.name.lower().endswith(ADAPTER_FILES):
-            raise OutputError("is part of an adapter", file=path, fix="give --output another file")
+            raise OutputError("is part of an adapter", file=path, fix=f"give {option} another file")
         if any(other.is_file() and path.samefile(other) for other in inputs):
-            raise OutputError("is read by this command", file=path, fix="give --output another file")
+            raise OutputError("is read by this command", file=path, fix=f"give {option} another file")
     except OSError as error:
         raise _unwritable(path, error) from None
     except ValueError:  # a null character
-        raise UsageError("--output is no name of a file", fix="give the file to write") from None
+        raise UsageError(f"{option} is no name of a file", fix="give the file to write") from None
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -199,3 +199,20 @@ def test_gains_that_differ_by_rounding_keep_the_order_of_the_model(three: list[P
         shown = to_text(compose_text(dataclasses.replace(made, modules=tuple(order)), shown=99))
         at = [shown.index(module.path.removeprefix("model.")) for module in order]
         assert at == sorted(at)
+
+
+def test_a_report_is_replaced_and_lies_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = make_adapter(tmp_path / "one", {"layers.0.q_proj": (8, 6, 2), "layers.1.q_proj": (8, 6, 2)})
+    report = tmp_path / "sum.csv"
+    for _ in range(2):
+        assert call(capsys, "compose", one, one, "--format", "csv", "--report", report).status == 0
+    assert report.read_text().startswith("path,")
+    for place in (tmp_path / "out", tmp_path / "out" / "sum.csv"):
+        refused = call(capsys, "compose", one, one, "--force", "-o", tmp_path / "out", "--report", place)
+        assert refused.status == 2
+        assert not (tmp_path / "out").exists()
+    weights = one / "adapter_model.safetensors"
+    before = weights.read_bytes()
+    refused = call(capsys, "compose", one, one, "--report", weights)
+    assert (refused.status, weights.read_bytes()) == (2, before)
+    assert "is part of an adapter; give --report another file" in refused.err

@@ -122,9 +122,18 @@ SCENARIOS = {
     "compare": Scenario(
         "compare", ("compare", "model", "other", "--format", "html", "-o", "new.html"), "new.html", _two
     ),
-    "compose": Scenario(
-        "compose", ("compose", "model", "other", "--format", "csv", "-o", "sum.csv"), "sum.csv", _with_file("sum.csv")
+    "compose --report": Scenario(
+        "compose",
+        ("compose", "model", "other", "--format", "csv", "--report", "sum.csv"),
+        "sum.csv",
+        _with_file("sum.csv"),
     ),
+    "compose": Scenario("compose", ("compose", "model", "other", "-o", "out"), "out", _two, repeats=False),
+    "resize": Scenario("resize", ("resize", "model", "--rank", "2", "-o", "out"), "out", _model, repeats=False),
+    "resize --force": Scenario(
+        "resize", ("resize", "model", "--rank", "2", "-o", "out", "--force"), "out", _with_result
+    ),
+    "convert": Scenario("convert", ("convert", "model", "--to", "mlx", "-o", "out"), "out", _model, repeats=False),
     "fleet scan": Scenario("fleet scan", _FLEET, "out", _population),
     "fleet scan, changed": Scenario("fleet scan", _FLEET, "out", _changed),
     "fleet scan, changed, no exchange": Scenario("fleet scan", _FLEET, "out", _changed, exchange=False),

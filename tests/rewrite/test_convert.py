@@ -198,7 +198,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert done.status == 0, done.err
     assert "largest relative difference of an update: " in done.out
     same(dense(tmp_path / "out"), updates)
-    with pytest.raises(s3lora.AdapterFileError, match="tells of a conversion"):
+    with pytest.raises(s3lora.AdapterFileError, match="was converted, which cannot be undone"):
         s3lora.read_provenance(tmp_path / "out")
     again = call(capsys, "convert", source, "--to", "peft", "-o", tmp_path / "out")
     assert again.status == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from s3lora.cli.options import cost_option, format_option, share_of_energy
-from s3lora.cli.output import check_output, emit, show
+from s3lora.cli.output import check_apart, check_output, emit, show
 from s3lora.cli.progress import progress_line
 from s3lora.errors import UsageError, printable
 from s3lora.files import settle
@@ -52,7 +52,8 @@ def compose_command(
     s3lora compose my-adapter other -o both
     s3lora compose my-adapter other -o both --rank 16
     """
-    check_output(report)
+    check_output(report, "--report")
+    check_apart(report, output)
     if output is None and (rank is not None or energy is not None or force):
         raise UsageError("--rank, --energy and --force do nothing without -o", fix="give -o FOLDER")
     kept = None if energy is None else share_of_energy(energy)

@@ -41,22 +41,33 @@ def misused(error: click.ClickException) -> int:
     return 2
 
 
-def check_output(output: str | None) -> None:
+def check_output(output: str | None, option: str = "--output") -> None:
     """Raise before any work is done if a result can obviously not be written to `output`, or must not be.
 
-    Whatever else the running command names on its command line, and that is a file, is an input: never written onto.
+    `option` is what names it. Whatever else the running command names on its command line, and that is a file, is an
+    input: never written onto.
     """
     if output is None:
         return
     if not output.strip():
-        raise UsageError("--output has no name", fix="give the file to write")
+        raise UsageError(f"{option} has no name", fix="give the file to write")
     context = click.get_current_context(silent=True)
-    check_writable(Path(output), () if context is None else _inputs(context))
+    check_writable(Path(output), () if context is None else _inputs(context, option), option)
 
 
-def _inputs(context: click.Context) -> Iterator[Path]:
+def check_apart(report: str | None, output: str | None) -> None:
+    """Raise if a report would lie in the folder that `--output` writes."""
+    if report is None or output is None or not (report.strip() and output.strip()):
+        return
+    # realpath, for resolve() raises on a loop of links
+    inside = Path(os.path.realpath(report))
+    if Path(os.path.realpath(output)) in (inside, *inside.parents):
+        raise UsageError("--report lies in the folder of --output", fix="give it a place of its own")
+
+
+def _inputs(context: click.Context, option: str) -> Iterator[Path]:
     for name, value in context.params.items():
-        if name != "output":
+        if name not in ("output", option.strip("-")):
             yield from (Path(one) for one in (value if isinstance(value, tuple) else (value,)) if _is_name(one))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from s3lora.cli.measuring import (
     write_files,
 )
 from s3lora.cli.options import all_options, format_option, loader_option
-from s3lora.cli.output import complain, emit, show
+from s3lora.cli.output import check_apart, complain, emit, show
 from s3lora.errors import UsageError, printable
 from s3lora.repair.methods.registry import METHODS
 from s3lora.repair.results import RepairLimits
@@ -180,14 +179,9 @@ def _check_method(options: dict[str, Any]) -> None:
 
 def _check_folders(path: str, output: str, options: dict[str, Any]) -> None:
     """Raise before anything is measured if something cannot be written."""
-    report = options["report"]
-    if report is not None and report.strip():
-        # realpath, for resolve() raises on a loop of links
-        inside = Path(os.path.realpath(report))
-        if Path(os.path.realpath(output)) in (inside, *inside.parents):
-            raise UsageError("--report lies in the folder of --output", fix="give it a folder of its own")
+    check_apart(options["report"], output)
     check_target(Path(output), Path(path), force=options["force"])
-    check_folder(report, option="--report")
+    check_folder(options["report"], option="--report")
 
 
 def _data(options: dict[str, Any]) -> RepairData:

@@ -18,6 +18,7 @@ from pathlib import Path
 from s3lora.cli.main import run
 from s3lora.report.documents import to_json
 from s3lora.report.schemas import DOCUMENTS, schema
+from tests.report.measured import tuning
 from tests.report.repaired import small
 from tests.tiny_adapters import tiny_adapter, tiny_base
 
@@ -35,8 +36,8 @@ COMMANDS = {
     "eval": ("eval", "adapter", "--top", "1", *MEASURE),
     "sweep": ("sweep", "adapter", "--methods", "mas-svd,random", "--index", "ssi", "--top", "1",
               "--control-seeds", "1", *MEASURE),
-    "tune": ("tune", "adapter", *MEASURE),
     "resize": ("resize", "adapter", "-o", "smaller", "--rank", "2"),
+    "convert": ("convert", "adapter", "--to", "peft", "--bake-scaling", "-o", "converted"),
     "judge-check": ("judge-check", "labelled.jsonl"),
 }  # fmt: skip
 
@@ -58,8 +59,9 @@ def make(target: Path) -> None:
                 status = run([*command, "--format", "json"])
             assert status == 0, (name, status)
             (target / f"{name}.json").write_text(printed.getvalue(), encoding="utf-8")
-        # A model with random weights refuses nothing, so that there is nothing to give back.
-        (target / "repair.json").write_text(to_json(small()), encoding="utf-8")
+        # A model with random weights refuses nothing and is of no use: there is nothing to give back, and none to tune.
+        for name, made in (("repair", small()), ("tune", tuning())):
+            (target / f"{name}.json").write_text(to_json(made), encoding="utf-8")
         for name in DOCUMENTS:
             (target / "schemas" / f"{name}.json").write_text(schema(name), encoding="utf-8")
 
