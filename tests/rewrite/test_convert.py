@@ -417,3 +417,14 @@ def test_the_command_that_a_check_names_mends_it(
         same(dense(place), updates)
     else:  # these read it as it is
         assert (loader, fault) in {("peft", "scaling"), ("sglang", "wrapper")}
+
+
+def test_what_is_refused_alike_is_told_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    paths = [f"model.layers.{i}.self_attn.q_proj" for i in range(50)]
+    source, _ = peft_folder(tmp_path / "in", dict.fromkeys(paths, 2))
+    done = call(capsys, "convert", source, "--to", "kohya", "-o", tmp_path / "out")
+    assert done.status == 2
+    assert not (tmp_path / "out").exists()
+    assert done.err.startswith(f"s3lora: {source}: cannot be written for kohya: {paths[0]} does not begin with a model")
+    assert done.err.count("does not begin") == 1
+    assert f"(and 49 more: {paths[1]}, {paths[2]}, {paths[3]}, …); choose another --to" in done.err

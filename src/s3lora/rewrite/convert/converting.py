@@ -18,7 +18,7 @@ from s3lora.adapter.model import Adapter
 from s3lora.adapter.new_tensors import write_new_tensors
 from s3lora.adapter.open import open_adapter
 from s3lora.adapter.weights import CONFIG, PROVENANCE, parsed_config, raw_config
-from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
+from s3lora.errors import OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.files import new_file, replacing
 from s3lora.measure.scan import Tool
 from s3lora.rewrite.convert.gguf import to_gguf
@@ -131,7 +131,11 @@ def convert(
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
     wish = ConvertWish(to, bake, pad, dtype, None if base is None else _base(Path(base), to))
-    files = TARGETS[to](without(adapter, dropped), wish)
+    try:
+        files = TARGETS[to](without(adapter, dropped), wish)
+    except UnsupportedAdapterError as error:
+        error.adapter = str(adapter.path)
+        raise
     return Converted(adapter, wish, files, parts, tuple(tensor.name for tensor in dropped))
 
 

@@ -18,8 +18,8 @@ from s3lora.adapter.tensor import Array
 from s3lora.errors import UnsupportedAdapterError, printable
 from s3lora.rewrite.convert.dotted import dotted
 
-#: Modules that one refusal names.
-NAMED = 8
+#: Reasons of one refusal, and the modules that it names for each besides the first.
+REASONS, NAMED = 4, 3
 #: Precision of float dtypes, the widest first: of two the first holds both, but for the two of 16 bits.
 _WIDE = ("float64", "float32")
 #: What MLX calls the experts of a layer.
@@ -183,12 +183,29 @@ def updates_of(adapter: Adapter, wish: ConvertWish, paths: Mapping[str, str]) ->
 
 
 def refuse(to: str, reasons: Mapping[str, str], fix: str | None = None) -> None:
-    """Raise UnsupportedAdapterError if there are modules or tensors that the target cannot have, with each reason."""
+    """Raise UnsupportedAdapterError if there are modules or tensors that the target cannot have.
+
+    Parameters:
+        to: the target.
+        reasons: why, by path or name: a predicate of one of them. Those with one reason are told together.
+        fix: what to do; by default another target, or to leave them out.
+    """
     if not reasons:
         return
-    told = [f"{printable(path, 120)} {reason}" for path, reason in list(reasons.items())[:NAMED]]
-    more = [f"and {len(reasons) - NAMED} more"] if len(reasons) > NAMED else []
-    raise UnsupportedAdapterError(f"cannot be written for {to}: {', '.join([*told, *more])}", fix=fix)
+    alike: dict[str, list[str]] = {}
+    for path, reason in reasons.items():
+        alike.setdefault(reason, []).append(printable(path, 120))
+    told = [f"{paths[0]} {reason}{_and(paths[1:])}" for reason, paths in list(alike.items())[:REASONS]]
+    more = [f"{len(alike) - REASONS} more reasons"] if len(alike) > REASONS else []
+    fix = fix or "choose another --to, or prune them first"
+    raise UnsupportedAdapterError(f"cannot be written for {to}: {'; '.join([*told, *more])}", fix=fix)
+
+
+def _and(others: Sequence[str]) -> str:
+    if not others:
+        return ""
+    more = ", …" if len(others) > NAMED else ""
+    return f" (and {len(others)} more: {', '.join(others[:NAMED])}{more})"
 
 
 def base_name(adapter: Adapter) -> str | None:
