@@ -72,7 +72,7 @@ class RankingName(click.Choice[str]):
         return super().convert(str(value).replace("_", "-"), param, ctx)
 
 
-class LoaderName(click.ParamType[str]):
+class LoaderName(click.types.StringParamType):
     """The name of a loader that adapters are written for, or `NAME=VERSION`."""
 
     name = "loader"
