@@ -1,0 +1,95 @@
+"""Write the tables of docs/loaders.md: what the slow tests in tests/loaders/ saw real loaders do.
+
+    python -m docs.make_loaders
+
+The rows come from `docs/results/loaders/`, where those tests record them. A test fails where the page is not what this
+would write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.loaders.rows import FAULTS, MEANS, SWAPS, TITLES
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "loaders.md"
+RESULTS = ROOT / "docs" / "results" / "loaders"
+#: A part of the page that is written here, by its name.
+PART = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NOT_RUN = "not run"
+#: Order of the columns, of which each version has one.
+LOADERS = ("peft", "transformers", "diffusers", "mlx", "vllm", "sglang", "llamacpp")
+
+Seen = Mapping[str, Any]
+
+
+def seen() -> list[Seen]:
+    """Return what was recorded, one document a loader and version, in the order of the columns."""
+    documents = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))]
+    return sorted(documents, key=lambda one: (LOADERS.index(one["loader"]), _numbers(one["version"])))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def table(section: str, means: Mapping[str, str], title: str, documents: Iterable[Seen]) -> str:
+    """Return the table of one section: a row a sample, a column a loader."""
+    columns = [one for one in documents if one.get(section)]
+    rows = [{row["sample"]: row for row in one[section]} for one in columns]
+    if unknown := sorted({name for column in rows for name in column} - means.keys()):
+        raise ValueError(f"no words for {', '.join(unknown)}: write them into tests/loaders/rows.py")
+    # What no column of a table has is a sample of other loaders.
+    told = [name for name in means if any(name in column for column in rows)]
+    head = " | ".join([title, *(f"{one['loader']} {one['version']}" for one in columns)])
+    lines = [f"| {head} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {means[name]} | " + " | ".join(cell(column.get(name)) for column in rows) + " |" for name in told]
+    return "\n".join(lines)
+
+
+def cell(row: Seen | None) -> str:
+    """Return the words for one row."""
+    if row is None:
+        return NOT_RUN
+    if (verdict := row.get("verdict")) is not None and verdict != row["result"]:
+        return f"**{row['result']}**, and `check` says {verdict}{_because(row)}"
+    if row["result"] == "none":
+        return f"–{_because(row)}"
+    off = row["largest_relative_difference"]
+    shown = f" ({off:.0e})" if row["result"] == "same" and off else ""
+    return f"{row['result']}{shown}{_because(row)}"
+
+
+def _because(row: Seen) -> str:
+    return f": {row['reason'].replace('|', chr(92) + '|')}" if row["reason"] else ""
+
+
+def versions(documents: Iterable[Seen]) -> str:
+    """Return what was run beside each loader."""
+    lines = []
+    for one in documents:
+        beside = ", ".join(f"{name} {version}" for name, version in sorted(one["beside"].items()))
+        lines.append(f"- {one['loader']} {one['version']}" + (f", with {beside}" if beside else ""))
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """Return the page with its tables written anew."""
+    documents = seen()
+    parts = {
+        "versions": versions(documents),
+        "samples": table("samples", MEANS, TITLES["samples"], documents),
+        "checks": table("checks", FAULTS, TITLES["checks"], documents),
+        "swaps": table("swaps", SWAPS, TITLES["swaps"], documents),
+    }
+    text = PAGE.read_text(encoding="utf-8")
+    return PART.sub(lambda found: f"{found[1]}\n{parts[found[2]]}\n\n{found[3]}", text)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,36 @@
+"""docs/loaders.md against what real loaders were seen to do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.loaders.rows import FAULTS, MEANS
+from tests.loaders.samples import SAMPLES
+from tests.pages import DOCS
+from tests.test_docs import module_from
+
+SCRIPT = module_from(DOCS / "make_loaders.py")
+FILES = sorted((DOCS / "results" / "loaders").glob("*.json"))
+
+
+def test_the_page_is_what_its_script_writes() -> None:
+    committed = SCRIPT.PAGE.read_text(encoding="utf-8")
+    assert committed == SCRIPT.page(), "write it again: python -m docs.make_loaders"
+
+
+def test_every_sample_has_words() -> None:
+    assert [name for name in MEANS if name in SAMPLES] == [*SAMPLES]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_what_was_seen_is_told(file) -> None:
+    held = json.loads(file.read_text(encoding="utf-8"))
+    assert file.stem == f"{held['loader']}-{held['version']}"
+    for row in held.get("samples", []):
+        assert row["sample"] in MEANS
+        assert row["result"] == "same" or row["reason"], row
+    for row in held.get("checks", []):
+        assert row["sample"] in FAULTS
+        assert row["verdict"] in (row["result"], "unknown"), row
