@@ -21,6 +21,8 @@ PAGE = ROOT / "docs" / "loaders.md"
 RESULTS = ROOT / "docs" / "results" / "loaders"
 #: A part of the page that is written here, by its name.
 PART = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+#: What an error's text begins with.
+ERROR = re.compile(r"(\w+(?:Error|Exception))\b")
 NOT_RUN = "not run"
 #: Order of the columns, of which each version has one.
 LOADERS = ("peft", "transformers", "diffusers", "mlx", "vllm", "sglang", "llamacpp")
@@ -56,8 +58,10 @@ def cell(row: Seen | None) -> str:
     """Return the words for one row."""
     if row is None:
         return NOT_RUN
-    if (verdict := row.get("verdict")) is not None and verdict != row["result"]:
-        return f"**{row['result']}**, and `check` says {verdict}{_because(row)}"
+    if (verdict := row.get("verdict")) is not None:
+        error = ERROR.match(row["reason"])
+        seen = f"{row['result']} ({error[1]})" if error else row["result"]
+        return seen if verdict == row["result"] else f"**{seen}**, and `check` says {verdict}"
     if row["result"] == "none":
         return f"–{_because(row)}"
     off = row["largest_relative_difference"]

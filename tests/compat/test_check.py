@@ -117,7 +117,11 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[str, str]
     ),
     "pissa": ({"init_lora_weights": "pissa"}, {}, dict.fromkeys(("vllm", "sglang", "llamacpp"), ("other", "pissa"))),
     "eva": ({"init_lora_weights": "eva"}, {}, {}),
-    "alora": ({"alora_invocation_tokens": [5]}, {}, {"vllm": ("fails", "aLoRA"), "sglang": ("other", "aLoRA")}),
+    "alora": (
+        {"alora_invocation_tokens": [5]},
+        {},
+        {"transformers": ("other", "aLoRA"), "vllm": ("fails", "aLoRA"), "sglang": ("other", "aLoRA")},
+    ),
     "layer_replication": (
         {"layer_replication": [[0, 2], [1, 2]]},
         {},
@@ -285,6 +289,40 @@ def test_versions(tmp_path: Path) -> None:
         check(folder, loaders=["vllm=new"])
     with pytest.raises(UsageError, match="no loader"):
         check(folder, loaders=["ollama"])
+
+
+def test_versions_of_peft(tmp_path: Path) -> None:
+    """Each was seen by running the release that is named and the one before it."""
+
+    def told(folder: Path, *versions: str) -> list[str]:
+        return [one.verdict for one in check(folder, loaders=[f"peft={version}" for version in versions]).loaders]
+
+    named = rename(adapter(tmp_path / "named"), lambda name: name.replace(".weight", ".default.weight"))
+    assert told(named, "0.13.2", "0.20.0", "0.21.0") == ["other", "other", "same"]
+    assert any("before 0.21.0" in note for note in check(named, loaders=["peft"])["peft"].notes)
+    tokens = adapter(tmp_path / "tokens", trainable_token_indices=[5])
+    assert told(tokens, "0.13.2", "0.14.0", "0.15.0") == ["fails", "other", "same"]
+    alora = adapter(tmp_path / "alora", alora_invocation_tokens=[5])
+    assert told(alora, "0.13.2", "0.17.1", "0.18.0") == ["fails", "other", "same"]
+    newest = adapter(tmp_path / "newest", peft_version="0.21.2")
+    assert told(newest, "0.13.2", "0.14.0") == ["fails", "same"]
+    assert told(adapter(tmp_path / "plain"), "0.13.2") == ["same"]
+
+
+def test_layers_that_are_repeated(tmp_path: Path) -> None:
+    """PEFT puts the model together anew: layer 2 of it is layer 1 of the base, and a layer 3 there is none."""
+    more = ["model.layers.2.self_attn.k_proj", "model.layers.3.self_attn.k_proj"]
+    folder = adapter(tmp_path, [*ATTENTION, *more], layer_replication=[[0, 2], [1, 2]])
+    made = check(folder, base(tmp_path / "m"), ["peft"])
+    assert [(one.standing, one.base_path) for one in made.modules if one.path in more] == [
+        ("found", "model.layers.1.self_attn.k_proj"),
+        ("missing", None),
+    ]
+    assert made["peft"].reasons[0].modules == (more[1],)
+    for unread in ([[0, 10**9]], [[0]], [["0", 1]], "all", [[0, True]]):
+        folder = adapter(tmp_path, [*ATTENTION, *more], layer_replication=unread)
+        made = check(folder, base(tmp_path / "m"), ["peft"])
+        assert {one.path for one in made.of_standing("missing")} == {*more}
 
 
 def test_layers_that_nobody_saw(tmp_path: Path) -> None:
