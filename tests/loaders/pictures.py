@@ -25,7 +25,11 @@ from tests.support import factors, write_safetensors
 Shapes = Mapping[str, tuple[int, ...]]
 RANK, ALPHA = 4, 2.0
 _ATTENTION = {"attn1.to_q": (64, 64), "attn1.to_v": (64, 64), "attn1.to_out.0": (64, 64), "ff.net.0.proj": (512, 64)}
-_TEXT = {"self_attn.q_proj": (32, 32), "self_attn.v_proj": (32, 32), "mlp.fc1": (64, 32)}
+_TEXT = {
+    **{f"self_attn.{name}": (32, 32) for name in ("q_proj", "k_proj", "v_proj", "out_proj")},
+    "mlp.fc1": (64, 32),
+    "mlp.fc2": (32, 64),
+}
 _UNET = {
     f"{block}.attentions.0.transformer_blocks.0.{name}": shape
     for block in ("down_blocks.1", "mid_block", "up_blocks.0")
