@@ -26,6 +26,8 @@ ERROR = re.compile(r"(\w+(?:Error|Exception))\b")
 NOT_RUN = "not run"
 #: Order of the columns, of which each version has one.
 LOADERS = ("peft", "transformers", "diffusers", "mlx", "vllm", "sglang", "llamacpp")
+#: What those are called that have another name there.
+CALLED = {"mlx": "mlx-lm", "llamacpp": "llama.cpp", "vllm": "vLLM", "sglang": "SGLang", "peft": "PEFT"}
 
 Seen = Mapping[str, Any]
 
@@ -40,13 +42,18 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
+def _called(one: Seen) -> str:
+    """Return a loader with its version."""
+    return f"{CALLED.get(one['loader'], one['loader'])} {one['version']}"
+
+
 def table(section: str, means: Mapping[str, str], title: str, documents: Iterable[Seen]) -> str:
     """Return the table of one section: a row a sample, a column a loader."""
     columns = [one for one in documents if any(row["sample"] in means for row in one.get(section, []))]
     rows = [{row["sample"]: row for row in one[section]} for one in columns]
     # What no column of a table has is a sample of other loaders.
     told = [name for name in means if any(name in column for column in rows)]
-    head = " | ".join([title, *(f"{one['loader']} {one['version']}" for one in columns)])
+    head = " | ".join([title, *map(_called, columns)])
     lines = [f"| {head} |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {means[name]} | " + " | ".join(cell(column.get(name)) for column in rows) + " |" for name in told]
     return "\n".join(lines)
@@ -56,7 +63,7 @@ def pictures(documents: Iterable[Seen]) -> str:
     """Return the table of picture models: a column a kind of model."""
     kinds = {"sd1": "SD1", "sdxl": "SDXL", "flux": "Flux"}
     rows = [
-        (f"{one['loader']} {one['version']}, {shown}", {row["sample"]: row for row in one[f"samples_{kind}"]})
+        (f"{_called(one)}, {shown}", {row["sample"]: row for row in one[f"samples_{kind}"]})
         for one in documents
         for kind, shown in kinds.items()
         if f"samples_{kind}" in one
@@ -72,10 +79,12 @@ def cell(row: Seen | None) -> str:
     """Return the words for one row."""
     if row is None:
         return NOT_RUN
+    error = ERROR.match(row["reason"])
+    shown = f"{row['result']} ({error[1]})" if error else row["result"]
     if (verdict := row.get("verdict")) is not None:
-        error = ERROR.match(row["reason"])
-        seen = f"{row['result']} ({error[1]})" if error else row["result"]
-        return seen if verdict == row["result"] else f"**{seen}**, and `check` says {verdict}"
+        return shown if verdict == row["result"] else f"**{shown}**, and `check` says {verdict}"
+    if error:
+        return shown
     if row["result"] == "none":
         return f"–{_because(row)}"
     off = row["largest_relative_difference"]
@@ -92,7 +101,7 @@ def versions(documents: Iterable[Seen]) -> str:
     lines = []
     for one in documents:
         beside = ", ".join(f"{name} {version}" for name, version in sorted(one["beside"].items()))
-        lines.append(f"- {one['loader']} {one['version']}" + (f", with {beside}" if beside else ""))
+        lines.append(f"- {_called(one)}" + (f", with {beside}" if beside else ""))
     return "\n".join(lines)
 
 

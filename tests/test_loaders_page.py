@@ -8,7 +8,7 @@ import pytest
 
 from tests.loaders.rows import FAULTS, MEANS, MLX_FAULTS, PICTURE_FAULTS, PICTURE_MEANS, SWAPS
 from tests.loaders.samples import SAMPLES
-from tests.pages import DOCS
+from tests.pages import DOCS, ROOT
 from tests.test_docs import module_from
 
 SCRIPT = module_from(DOCS / "make_loaders.py")
@@ -22,6 +22,15 @@ def test_the_page_is_what_its_script_writes() -> None:
 
 def test_every_sample_has_words() -> None:
     assert [name for name in MEANS if name in SAMPLES] == [*SAMPLES]
+
+
+def test_the_first_page_names_loaders_that_were_run() -> None:
+    words = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    sentence = words[words.index("What it writes was loaded by") : words.index("([what was seen]")]
+    run = {json.loads(file.read_text(encoding="utf-8"))["loader"] for file in FILES}
+    named = {name for name in SCRIPT.LOADERS if SCRIPT.CALLED.get(name, name) in sentence}
+    assert named
+    assert named <= run
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

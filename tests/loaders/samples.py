@@ -193,14 +193,14 @@ def _pruned(mode: str) -> Callable[[Workshop], Made]:
 def _baked(shop: Workshop) -> Made | NoSense:
     """Patterns and rsLoRA multiplied into B, and one rank: what a loader needs that reads neither."""
     if shop.to != "peft":
-        return NoSense("baked", f"{shop.to} is what `converted-patterns` is")
+        return NoSense("baked", f"{shop.to} gets them by `convert --to {shop.to}`")
     out = shop.converted(shop.patterns, shop.out("baked"), "peft", bake=True, pad=0)
     return Made("baked", out, dense(shop.patterns))
 
 
 def _padded(shop: Workshop) -> Made | NoSense:
     if shop.to != "peft":
-        return NoSense("padded", f"{shop.to} is what `converted-patterns` is")
+        return NoSense("padded", f"{shop.to} gets them by `convert --to {shop.to}`")
     mixed = source(shop.folder / "source-mixed", rank_pattern={"q_proj": 2})
     return Made("padded", shop.converted(mixed, shop.out("padded"), "peft", pad=0), dense(mixed))
 
