@@ -19,6 +19,7 @@ MEANS = {
     "resized": "`resize --rank`",
     "repaired": "repaired, with a higher rank",
     "summed": "`compose -o`, of two adapters",
+    "summed-padded": "that sum, `convert --bake-scaling --pad-rank`",
 }
 #: Inputs on which `check` is held against the loader.
 FAULTS: dict[str, str] = {}

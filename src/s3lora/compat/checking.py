@@ -26,7 +26,7 @@ _ANY = ("all-linear", "all")
 
 def check(
     adapter: Adapter | str | os.PathLike[str],
-    base: BaseModel | str | None = None,
+    base: BaseModel | str | os.PathLike[str] | None = None,
     loaders: Sequence[str] = (),
     fail_on: Sequence[str] = (),
 ) -> Check:
@@ -53,7 +53,7 @@ def check(
     """
     rules = [CheckRule.parse(text) for text in fail_on]
     asked = [loader_of(name) for name in loaders]
-    model = read_base(base) if isinstance(base, str) else base
+    model = read_base(os.fspath(base)) if isinstance(base, str | os.PathLike) else base
     if not isinstance(adapter, Adapter):
         with open_adapter(adapter) as opened:
             return _checked(opened, model, asked, rules)
