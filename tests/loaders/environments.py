@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,12 @@ RECIPES: dict[str, Recipe] = {
         "pip",
         ("peft==0.14.0", "transformers==4.57.6", "tokenizers==0.22.1", "huggingface_hub==0.36.0"),
     ),
+    "peft-0.13.2": Recipe(
+        "peft",
+        "0.13.2",
+        "pip",
+        ("peft==0.13.2", "transformers==4.57.6", "tokenizers==0.22.1", "huggingface_hub==0.36.0"),
+    ),
     "diffusers": Recipe("diffusers", "0.42.1", "pip", ("diffusers==0.42.1",), beside=("peft",)),
     "mlx": Recipe("mlx", "0.32.2", "pip", ("mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-lm==0.32.2")),
     "llamacpp": Recipe("llamacpp", "0.5.0", "npm", ("@node-llama-cpp/linux-x64@3.22.1", "node-llama-cpp@3.22.1")),
@@ -103,6 +110,12 @@ class Answer:
     error: str | None = None
     warnings: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def told(self) -> str:
+        """Return the error in short, without what differs from machine to machine."""
+        line = next((one for one in (self.error or "").splitlines() if one.strip()), "")
+        return re.sub(r"(?:/[\w.+-]+){2,}/?", "…", line)[:160]
 
     @property
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:

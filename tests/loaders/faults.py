@@ -1,263 +1,307 @@
-"""Adapters that some loaders stop at or misread: `s3lora check` must say of each what the loader really does.
+"""Adapters as people have them, sound and faulty, on which `s3lora check` is held against what a loader does.
 
-Each is the plain adapter of a workshop with one thing changed. As in `samples`, ΔW is computed without the code under
-test; `beyond` tells what else the adapter means, which no ΔW of a module holds.
+What they mean is what their training meant: a loader that computes something else "loads something else".
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+from safetensors.numpy import load_file
 
-from s3lora.rewrite.modes import MODES
-from tests.loaders.samples import GONE, LAYERS, SIZES, Updates, Workshop, edited, source
-from tests.planning import PREFIX, config_of, dense, prune_to, tensors_of
+from tests.gguf_files import gguf_bytes
+from tests.loaders.samples import PATTERNS, RANK, SCALE, Updates, Workshop, source
+from tests.planning import PREFIX, config_of, dense, tensors_of
 from tests.support import factors, write_safetensors
 
 Tensors = dict[str, np.ndarray[Any, Any]]
-WORDS, WIDE = 99, 32
+Q0, V1 = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.v_proj"
+WIDTH = 32
+#: Tokens that switch an aLoRA on, and where they stand in what the model reads (`reference.TOKENS`).
+INVOCATION, SINCE = [63, 21], 2
 
 
 @dataclass(frozen=True)
-class Fault:
-    """An adapter: where it lies, ΔW of its modules, and what it means beyond them."""
+class Faulty:
+    """An adapter and what it means.
+
+    `updates` are ΔW by module, `weights` other values of parameters, `since` the first token on which they act, `layers`
+    those of which the model is put together anew, and `fits` tells whether the base has all that it changes.
+    """
 
     folder: Path
     updates: Updates
-    beyond: str = ""
+    weights: Tensors = field(default_factory=dict)
+    since: int = 0
+    layers: tuple[int, ...] = ()
+    fits: bool = True
 
 
-Making = Callable[[Workshop, Path], Fault]
-
-
-def _with(
-    shop: Workshop,
-    out: Path,
-    change: Callable[[Tensors], Tensors] = lambda held: held,
-    drop: tuple[str, ...] = (),
-    **fields: Any,
-) -> Path:
-    """Write the plain adapter with other tensors, and other fields of the configuration; `drop` takes fields out."""
-    out.mkdir(parents=True)
-    write_safetensors(out / "adapter_model.safetensors", change(tensors_of(shop.plain)), {"format": "pt"})
-    config = {name: value for name, value in {**config_of(shop.plain), **fields}.items() if name not in drop}
-    (out / "adapter_config.json").write_text(json.dumps(config))
+def _copy(shop: Workshop, name: str, *, of: Path | None = None, **config: Any) -> Path:
+    """Write the plain adapter, or another, with changed fields, and return its folder."""
+    start, out = of or shop.plain, shop.folder / "faults" / name
+    _write(out, tensors_of(start), {**config_of(start), **config})
     return out
 
 
-def _renamed(old: str, new: str) -> Making:
-    """Change a part of every key."""
-
-    def make(shop: Workshop, out: Path) -> Fault:
-        folder = _with(shop, out, lambda held: {name.replace(old, new): value for name, value in held.items()})
-        return Fault(folder, dense(shop.plain))
-
-    return make
+def _write(folder: Path, tensors: Tensors, config: Mapping[str, Any] | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_safetensors(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
+    if config is not None:
+        (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
-def _fields(beyond: str = "", drop: tuple[str, ...] = (), **fields: Any) -> Making:
-    """Change the configuration, and no update with it."""
-
-    def make(shop: Workshop, out: Path) -> Fault:
-        return Fault(_with(shop, out, drop=drop, **fields), dense(shop.plain), beyond)
+def _renamed(change: Callable[[str], str]) -> Callable[[Workshop, str], Faulty]:
+    def make(shop: Workshop, name: str) -> Faulty:
+        out = _copy(shop, name)
+        _write(out, {change(key): value for key, value in tensors_of(out).items()}, config_of(out))
+        return Faulty(out, dense(shop.plain))
 
     return make
 
 
-def _other_source(**config: Any) -> Making:
-    """Make the whole adapter anew, whose updates follow its configuration."""
-
-    def make(shop: Workshop, out: Path) -> Fault:
-        folder = source(out, **config)
-        return Fault(folder, dense(folder))
-
-    return make
+def _configured(**config: Any) -> Callable[[Workshop, str], Faulty]:
+    return lambda shop, name: Faulty(_copy(shop, name, **config), dense(shop.plain))
 
 
-def _more(make_tensors: Callable[[], Tensors], beyond: str, **fields: Any) -> Making:
-    """Add tensors that are no updates of the modules."""
+def _with(tensors: Callable[[], Tensors], meant: Callable[[], Tensors] = dict, **config: Any):  # type: ignore[no-untyped-def]
+    """Return what adds tensors, under names without PEFT's prefix, which mean these weights."""
 
-    def make(shop: Workshop, out: Path) -> Fault:
-        return Fault(_with(shop, out, lambda held: held | make_tensors(), **fields), dense(shop.plain), beyond)
+    def make(shop: Workshop, name: str) -> Faulty:
+        out = _copy(shop, name, **config)
+        added = {f"{PREFIX}{key}": value for key, value in tensors().items()}
+        _write(out, {**tensors_of(out), **added}, config_of(out))
+        return Faulty(out, dense(shop.plain), meant())
 
     return make
 
 
-def _left_out(*ends: str) -> Making:
-    """Take the tensors of modules out, as a tool would that knows no loader."""
+def _random(*shape: int, scale: float = 0.4) -> np.ndarray[Any, Any]:
+    return (scale * np.random.default_rng(11).standard_normal(shape)).astype(np.float32)
 
-    def keeps(name: str) -> bool:
-        return not any(f".{end}." in name for end in ends)
 
-    def make(shop: Workshop, out: Path) -> Fault:
-        folder = _with(shop, out, lambda held: {name: value for name, value in held.items() if keeps(name)})
-        updates = {path: value for path, value in dense(shop.plain).items() if keeps(f"{path}.")}
-        return Fault(folder, updates)
+def _base(shop: Workshop) -> Tensors:
+    return {name: value for file in shop.base.glob("*.safetensors") for name, value in load_file(file).items()}
+
+
+def _patterns(shop: Workshop, name: str) -> Faulty:
+    fields = {key: value for key, value in PATTERNS.items() if key != "use_rslora"}
+    made = source(shop.folder / "faults" / name, **fields)
+    return Faulty(made, dense(made))
+
+
+def _rslora(shop: Workshop, name: str) -> Faulty:
+    made = source(shop.folder / "faults" / name, use_rslora=True)
+    return Faulty(made, dense(made))
+
+
+def _mixed_ranks(shop: Workshop, name: str) -> Faulty:
+    """Several ranks that no pattern tells."""
+    made = source(shop.folder / "faults" / name, rank_pattern={"q_proj": 2})
+    updates = dense(made)
+    fields = config_of(made)
+    del fields["rank_pattern"]
+    (made / "adapter_config.json").write_text(json.dumps(fields))
+    return Faulty(made, updates)
+
+
+def _dora(shop: Workshop, name: str) -> Faulty:
+    out = _copy(shop, name, use_dora=True)
+    tensors, base, weights = tensors_of(out), _base(shop), {}
+    for path, update in dense(shop.plain).items():
+        weight = base[f"{path}.weight"].astype(np.float64)
+        norms = np.linalg.norm(weight, axis=1)
+        magnitude = (1.3 * norms).astype(np.float32)
+        tensors[f"{PREFIX}{path}.lora_magnitude_vector"] = magnitude
+        changed = weight + update
+        weights[f"{path}.weight"] = changed * (magnitude / np.linalg.norm(changed, axis=1))[:, None]
+    _write(out, tensors, config_of(out))
+    return Faulty(out, {}, weights)
+
+
+def _pissa(shop: Workshop, name: str) -> Faulty:
+    """PiSSA: the base loses its largest components first."""
+    out = _copy(shop, name, init_lora_weights="pissa")
+    updates, base = dense(shop.plain), _base(shop)
+    for path in updates:
+        u, sigma, vt = np.linalg.svd(base[f"{path}.weight"].astype(np.float64), full_matrices=False)
+        updates[path] = updates[path] - (u[:, :RANK] * sigma[:RANK]) @ vt[:RANK]
+    return Faulty(out, updates)
+
+
+def _embeddings(shop: Workshop, name: str) -> Faulty:
+    out = _copy(shop, name)
+    words = _base(shop)["model.embed_tokens.weight"].shape[0]
+    a, b = factors(WIDTH, words, RANK, seed=3)
+    b = b * np.float32(SCALE)
+    key = f"{PREFIX}model.embed_tokens.lora_embedding_"
+    targets = [*config_of(out)["target_modules"], "embed_tokens"]
+    _write(out, {**tensors_of(out), f"{key}A": a, f"{key}B": b}, {**config_of(out), "target_modules": targets})
+    update = 2.0 * (b.astype(np.float64) @ a.astype(np.float64)).T
+    return Faulty(out, {**dense(shop.plain), "model.embed_tokens": update})
+
+
+def _head(shop: Workshop, name: str) -> Faulty:
+    head = _random(*_base(shop)["lm_head.weight"].shape)
+    return _with(lambda: {"lm_head.weight": head}, lambda: {"lm_head.weight": head},
+                 modules_to_save=["lm_head"])(shop, name)  # fmt: skip
+
+
+def _tokens(shop: Workshop, name: str) -> Faulty:
+    """Trained rows of the embeddings: the tokens of the invocation, so that the model reads them."""
+    words = _base(shop)["model.embed_tokens.weight"].copy()
+    rows = _random(len(INVOCATION), WIDTH)
+    words[INVOCATION] = rows
+    return _with(
+        lambda: {"model.embed_tokens.token_adapter.trainable_tokens_delta": rows},
+        lambda: {"model.embed_tokens.weight": words},
+        trainable_token_indices=INVOCATION,
+    )(shop, name)
+
+
+def _bias(shop: Workshop, name: str) -> Faulty:
+    """Biases of lora_B: the base has none there, so that they are added with the scaling."""
+    biases = {path: _random(*update.shape[:1]) for path, update in dense(shop.plain).items()}
+    return _with(
+        lambda: {f"{path}.lora_B.bias": value for path, value in biases.items()},
+        lambda: {f"{path}.bias": 2.0 * value.astype(np.float64) for path, value in biases.items()},
+        lora_bias=True,
+    )(shop, name)
+
+
+def _alora(shop: Workshop, name: str) -> Faulty:
+    out = _copy(shop, name, alora_invocation_tokens=INVOCATION)
+    return Faulty(out, dense(shop.plain), since=SINCE)
+
+
+def _replicated(shop: Workshop, name: str) -> Faulty:
+    """Layers 0, 1, 1: the adapter has an update for each of the three."""
+    out = _copy(shop, name, layer_replication=[[0, 2], [1, 2]])
+    more = {key.replace("layers.1.", "layers.2."): value[::-1].copy() for key, value in tensors_of(out).items()
+            if "layers.1." in key}  # fmt: skip
+    _write(out, {**tensors_of(out), **more}, config_of(out))
+    return Faulty(out, dense(out), layers=(0, 1, 1))
+
+
+def _lacking(**config: Any) -> Callable[[Workshop, str], Faulty]:
+    """Return what leaves out the tensors of two modules that `target_modules` names."""
+
+    def make(shop: Workshop, name: str) -> Faulty:
+        out = _copy(shop, name, **config)
+        _write(out, {k: v for k, v in tensors_of(out).items() if Q0 not in k and V1 not in k}, config_of(out))
+        return Faulty(out, {path: update for path, update in dense(shop.plain).items() if path not in (Q0, V1)})
 
     return make
 
 
-def _pruned(mode: str, loader: str) -> Making:
-    """Prune for one loader; another reads it."""
-
-    def make(shop: Workshop, out: Path) -> Fault:
-        updates = dense(shop.plain)
-        updates |= {path: edited(mode, updates[path]) for path in GONE}
-        return Fault(prune_to(shop.plain, out, GONE, MODES[mode](), loader=loader), updates)
-
-    return make
+def _elsewhere(shop: Workshop, name: str) -> Faulty:
+    """A module of a layer that the base has not."""
+    out = _copy(shop, name)
+    more = {key.replace("layers.1.", "layers.7."): value for key, value in tensors_of(out).items() if V1 in key}
+    _write(out, {**tensors_of(out), **more}, config_of(out))
+    return Faulty(out, dense(out), fits=False)
 
 
-def _random(*shape: int, seed: int = 3) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+def _other_shape(shop: Workshop, name: str) -> Faulty:
+    out = _copy(shop, name)
+    tensors = tensors_of(out)
+    key = f"{PREFIX}{V1}.lora_B.weight"
+    tensors[key] = np.vstack((tensors[key], tensors[key]))
+    _write(out, tensors, config_of(out))
+    return Faulty(out, dense(out), fits=False)
 
 
-def _dora() -> Tensors:
-    """Return magnitudes for every module."""
-    return {
-        f"{PREFIX}model.layers.{i}.{name}.lora_magnitude_vector": 1 + abs(_random(m))
-        for i in range(LAYERS)
-        for name, (m, _) in SIZES.items()
-    }
-
-
-def _saved(*paths: str, rows: int = WORDS) -> Callable[[], Tensors]:
-    return lambda: {f"{PREFIX}{path}": _random(rows, WIDE) for path in paths}
-
-
-def _biases(kind: str) -> Callable[[], Tensors]:
-    """Return biases of the LoRA layers, or of the base."""
-    end = "lora_B.bias" if kind == "lora" else "base_layer.bias"
-    return lambda: {
-        f"{PREFIX}model.layers.{i}.{name}.{end}": _random(m) for i in range(LAYERS) for name, (m, _) in SIZES.items()
-    }
-
-
-def _embeddings(path: str, *, named: bool = True, along: bool = False) -> Making:
-    """Add an update of the embeddings or of the output layer; `along`: the base's weight is saved beside it."""
-
-    def make(shop: Workshop, out: Path) -> Fault:
-        a, b = factors(WIDE, WORDS, 4, seed=9) if path.endswith("embed_tokens") else factors(WORDS, WIDE, 4, seed=9)
-        if path.endswith("embed_tokens"):
-            new = {f"{PREFIX}{path}.lora_embedding_A": a, f"{PREFIX}{path}.lora_embedding_B": b}
-        else:
-            new = {f"{PREFIX}{path}.lora_A.weight": a, f"{PREFIX}{path}.lora_B.weight": b}
-        if along:
-            new[f"{PREFIX}{path}.base_layer.weight"] = _random(WORDS, WIDE)
-        targets = config_of(shop.plain)["target_modules"] + ([path.rpartition(".")[2]] if named else [])
-        folder = _with(shop, out, lambda held: held | new, target_modules=targets)
-        return Fault(folder, dense(shop.plain) | {path: 2.0 * b.astype(float) @ a.astype(float)})
+def _called(file: str) -> Callable[[Workshop, str], Faulty]:
+    def make(shop: Workshop, name: str) -> Faulty:
+        out = _copy(shop, name)
+        (out / "adapter_model.safetensors").rename(out / file)
+        return Faulty(out, dense(shop.plain))
 
     return make
 
 
-def _one_module(path: str, m: int, n: int) -> Making:
-    """Add a module that the base has not."""
-
-    def make(shop: Workshop, out: Path) -> Fault:
-        a, b = factors(m, n, 4, seed=9)
-        new = {f"{PREFIX}{path}.lora_A.weight": a, f"{PREFIX}{path}.lora_B.weight": b}
-        targets = sorted({*config_of(shop.plain)["target_modules"], path.rpartition(".")[2]})
-        folder = _with(shop, out, lambda held: held | new, target_modules=targets)
-        return Fault(folder, dense(shop.plain) | {path: 2.0 * b.astype(float) @ a.astype(float)})
+def _as_npz(file: str) -> Callable[[Workshop, str], Faulty]:
+    def make(shop: Workshop, name: str) -> Faulty:
+        out = _copy(shop, name)
+        np.savez(out / file, **tensors_of(out))
+        (out / "adapter_model.safetensors").unlink()
+        return Faulty(out, dense(shop.plain))
 
     return make
 
 
-def _pickled(shop: Workshop, out: Path) -> Fault:
-    folder = _with(shop, out)
-    torch = pytest.importorskip("torch")
-    (folder / "adapter_model.safetensors").unlink()
-    held = {name: torch.from_numpy(value.copy()) for name, value in tensors_of(shop.plain).items()}
-    torch.save(held, folder / "adapter_model.bin")
-    return Fault(folder, dense(shop.plain))
+def _as_gguf(shop: Workshop, name: str) -> Faulty:
+    """What llama.cpp's converter leaves, beside PEFT's configuration; q and k are not turned here."""
+    out = _copy(shop, name)
+    tensors = {}
+    for i in range(2):
+        for end, short in (("v_proj", "attn_v"), ("o_proj", "attn_output")):
+            for letter in "AB":
+                key = f"{PREFIX}model.layers.{i}.self_attn.{end}.lora_{letter}.weight"
+                tensors[f"blk.{i}.{short}.weight.lora_{letter.lower()}"] = tensors_of(shop.plain)[key]
+    (out / "adapter.gguf").write_bytes(gguf_bytes(tensors))
+    (out / "adapter_model.safetensors").unlink()
+    updates = {path: update for path, update in dense(shop.plain).items() if path.endswith(("v_proj", "o_proj"))}
+    return Faulty(out, updates)
 
 
-def _two_files(shop: Workshop, out: Path) -> Fault:
-    """Put a second file of weights beside the adapter's: a checkpoint, as training leaves it."""
-    folder = _with(shop, out)
-    other = {name: value * np.float32(3) for name, value in tensors_of(shop.plain).items()}
-    write_safetensors(folder / "checkpoint.safetensors", other, {"format": "pt"})
-    return Fault(folder, dense(shop.plain))
+def _plain_norm(shop: Workshop, name: str) -> Faulty:
+    norm = 1 + _random(WIDTH)
+    return _with(lambda: {"model.norm.weight": norm}, lambda: {"model.norm.weight": norm})(shop, name)
 
 
-def _with_words(shop: Workshop, out: Path) -> Fault:
-    folder = _with(shop, out)
-    (folder / "added_tokens.json").write_text(json.dumps({"<one>": WORDS, "<two>": WORDS + 1}))
-    return Fault(folder, dense(shop.plain), "two new tokens")
+def _base_layer(shop: Workshop, name: str) -> Faulty:
+    """A weight of the base beside its LoRA, as PEFT saves it for embeddings."""
+    weight = _random(WIDTH, WIDTH)
+    return _with(lambda: {f"{Q0}.base_layer.weight": weight}, lambda: {f"{Q0}.weight": weight})(shop, name)
 
 
-#: Every fault by its name.
-MAKING: Mapping[str, Making] = {
-    "wrapped": _renamed(PREFIX, f"{PREFIX}_orig_mod."),
-    "twice-wrapped": _renamed(PREFIX, PREFIX * 2),
-    "bare": _renamed(PREFIX, ""),
-    "named-default": lambda shop, out: Fault(
-        _with(shop, out, lambda held: {n.replace(".weight", ".default.weight"): v for n, v in held.items()}),
-        dense(shop.plain),
-    ),
-    "mixed-ranks": _other_source(rank_pattern={"q_proj": 2}, alpha_pattern={"q_proj": 4}),
-    "several-scalings": _other_source(alpha_pattern={"v_proj": 5}),
-    "rslora": _other_source(use_rslora=True),
-    "other-rank": _fields(r=8, lora_alpha=16),
-    "high-rank": _other_source(rank_pattern={"q_proj": 600}),
-    "dora": _more(_dora, "magnitudes", use_dora=True),
-    "lora-bias": _more(_biases("lora"), "biases", lora_bias=True),
-    "base-bias": _more(_biases("base"), "biases", bias="all"),
-    "bias-lora-only": _fields(bias="lora_only"),
-    "alora": _fields("only after its invocation tokens", alora_invocation_tokens=[5, 6]),
-    "replicated": _fields("other layers", layer_replication=[[0, 2], [1, 2]]),
-    "pissa": _fields("a base from which B·A was taken", init_lora_weights="pissa"),
-    "olora": _fields("a base from which B·A was taken", init_lora_weights="olora"),
-    "lora-ga": _fields("a base from which B·A was taken", init_lora_weights="lora_ga"),
-    "eva": _fields(init_lora_weights="eva"),
-    "qalora": _fields("pooled inputs", use_qalora=True, qalora_group_size=2),
-    "score": _more(_saved("score.weight", rows=2), "a head", modules_to_save=["score"], task_type="SEQ_CLS"),
-    "saved-head": _more(_saved("lm_head.weight"), "an output layer", modules_to_save=["lm_head"]),
-    "saved-embeddings": _more(_saved("model.embed_tokens.weight"), "embeddings", modules_to_save=["embed_tokens"]),
-    "tokens": _more(lambda: {f"{PREFIX}model.embed_tokens.token_adapter.trainable_tokens_delta": _random(2, WIDE)},
-                    "tokens", trainable_token_indices=[1, 2]),
-    "norms": _more(lambda: {f"{PREFIX}model.layers.0.input_layernorm.weight": _random(WIDE)}, "a norm"),
-    "last-norm": _more(lambda: {f"{PREFIX}model.norm.weight": _random(WIDE)}, "a norm"),
-    "base-weight": _more(
-        lambda: {f"{PREFIX}model.layers.0.self_attn.q_proj.base_layer.weight": _random(32, WIDE)}, "a base weight"
-    ),
-    "embeddings": _embeddings("model.embed_tokens"),
-    "embeddings-along": _embeddings("model.embed_tokens", along=True),
-    "embeddings-unnamed": _embeddings("model.embed_tokens", named=False),
-    "output-layer": _embeddings("lm_head"),
-    "output-layer-along": _embeddings("lm_head", along=True),
-    "without-q": _left_out("q_proj"),
-    "without-k": _left_out("k_proj"),
-    "without-v": _left_out("v_proj"),
-    "without-q-k": _left_out("q_proj", "k_proj"),
-    "without-q-v": _left_out("q_proj", "v_proj"),
-    "without-gate": _left_out("gate_proj"),
-    "without-up": _left_out("up_proj"),
-    "nothing": _left_out(*(name.rpartition(".")[2] for name in SIZES)),
-    "v-of-one-layer": lambda shop, out: Fault(
-        _with(shop, out, lambda held: {n: v for n, v in held.items() if "layers.0.self_attn.v_proj" not in n}),
-        {path: value for path, value in dense(shop.plain).items() if path != "model.layers.0.self_attn.v_proj"},
-    ),
-    "other-projection": _one_module("model.layers.0.self_attn.w_pack", 32, 32),
-    "other-layer": _one_module("model.layers.7.self_attn.o_proj", 32, 32),
-    "pattern-targets": _fields(target_modules=".*_proj"),
-    "all-linear": _fields(target_modules="all-linear"),
-    "few-targets": _fields(target_modules=["q_proj", "k_proj", "v_proj"]),
-    "full-targets": _fields(target_modules=[f"model.layers.{i}.{name}" for i in range(LAYERS) for name in SIZES]),
-    "no-rank": _fields(drop=("r",)),
-    "no-alpha": _fields(drop=("lora_alpha",)),
-    "no-targets": _fields(drop=("target_modules",)),
-    "no-base": _fields(drop=("base_model_name_or_path",)),
-    "fan-in": _fields(fan_in_fan_out=True),
-    "pickled": _pickled,
-    "two-files": _two_files,
-    "added-tokens": _with_words,
-    **{f"pruned-{mode}-for-peft": _pruned(mode, "peft") for mode in MODES},
+#: Fields that PEFT 0.21 writes and older releases have not.
+NEWEST: dict[str, Any] = {
+    "alora_invocation_tokens": None, "arrow_config": None, "corda_config": None, "ensure_weight_tying": False,
+    "eva_config": None, "exclude_modules": None, "lora_bias": False, "peft_version": "0.21.2", "qalora_group_size": 16,
+    "target_parameters": None, "trainable_token_indices": None, "use_qalora": False,
 }  # fmt: skip
+
+#: Every input by its name; `rows.FAULTS` has the words.
+INPUTS: Mapping[str, Callable[[Workshop, str], Faulty]] = {
+    "wrapper-orig_mod": _renamed(lambda key: f"_orig_mod.{key}"),
+    "wrapper-module": _renamed(lambda key: f"module.{key}"),
+    "wrapper-fsdp": _renamed(lambda key: key.replace(".layers.", "._fsdp_wrapped_module.layers.")),
+    "wrapper-checkpoint": _renamed(lambda key: key.replace(".self_attn.", "._checkpoint_wrapped_module.self_attn.")),
+    "wrapper-twice": _renamed(lambda key: f"{PREFIX}{key}"),
+    "no-prefix": _renamed(lambda key: key.removeprefix(PREFIX)),
+    "default-names": _renamed(lambda key: key.replace(".weight", ".default.weight")),
+    "other-names": _renamed(lambda key: key.replace(".weight", ".mine.weight")),
+    "mixed-ranks": _mixed_ranks,
+    "patterns": _patterns,
+    "rslora": _rslora,
+    "regex": _configured(target_modules=".*_proj"),
+    "all-linear": _configured(target_modules="all-linear"),
+    "newest-fields": _configured(**NEWEST),
+    "unknown-field": _configured(some_field_of_tomorrow=1),
+    "dora": _dora,
+    "alora": _alora,
+    "pissa": _pissa,
+    "replicated": _replicated,
+    "head": _head,
+    "tokens": _tokens,
+    "bias": _bias,
+    "embeddings": _embeddings,
+    "norm": _plain_norm,
+    "base-layer": _base_layer,
+    "lacking": _lacking(),
+    "lacking-at-random": _lacking(init_lora_weights=False),
+    "elsewhere": _elsewhere,
+    "other-shape": _other_shape,
+    "called-adapters": _called("adapters.safetensors"),
+    "called-model": _called("model.safetensors"),
+    "npz-of-mlx": _as_npz("adapters.npz"),
+    "npz": _as_npz("adapter_model.npz"),
+    "gguf": _as_gguf,
+}
