@@ -17,6 +17,7 @@ class Shaped(nn.Module):
     """A layer of one device: `inside` numbers in, the sum of `outside` out."""
 
     tp_size, tp_rank, num_kv_head_replicas, tp_group, kv_tp_group = 1, 0, 1, None, None
+    params_dtype = torch.float32
 
     def __init__(self, inside: int, *outside: int) -> None:
         super().__init__()
@@ -110,6 +111,11 @@ class Llama(nn.Module):
             self.model.layers.append(layer)
         self.lm_head = ParallelLMHead(words, hidden)
         self.logits_processor = LogitsProcessor(words + more)
+
+    def classify(self, labels: int) -> None:
+        """Become what a server makes of it to give classes."""
+        self.score = ReplicatedLinear(self.model.embed_tokens.embedding_dim, labels)
+        self.pooler = SimpleNamespace(get_supported_tasks=lambda: ("classify",), replace_classifier=lambda head: None)
 
 
 LINEAR = {

@@ -142,7 +142,8 @@ def held(found: Any, name: str) -> dict[str, Any]:
     for where, kept in (("model.embed_tokens", "embedding"), ("lm_head", "lm_head")):
         first, second = (getattr(pool, f"{kept}_{letter}_buffer") for letter in "AB")
         for key in first:
-            updates[where] = (scaling * second[key][slot].double()[:, :rank] @ first[key][slot].double()[:rank]).numpy()
+            update = scaling * second[key][slot].double()[:, :rank] @ first[key][slot].double()[:rank]
+            updates[where] = (update.T if kept == "embedding" else update).numpy()
     return updates
 
 

@@ -24,6 +24,8 @@ from worker import serve
 RANK = 512
 #: Words that an adapter could add before 0.12.
 EXTRA = 256
+#: Classes of a model that is no language model; layers of which each row is a word.
+LABELS, WORDY = 2, ("embed_tokens", "lm_head")
 PARTS_NEW = ("lora_model", "lora_weights", "peft_helper", "model_manager", "worker_manager", "utils", "request")
 PARTS_OLD = ("models", "lora", "peft_helper", "worker_manager", "utils", "request", "layers")
 
@@ -41,13 +43,18 @@ class LRUCache(dict):  # type: ignore[type-arg]
     def touch(self, _key: int) -> None: ...
 
 
+def classifies(model: Any) -> bool:
+    """Return whether a model gives classes and no tokens."""
+    return hasattr(model, "score")
+
+
 GIVEN: dict[str, dict[str, Any]] = {
     "vllm.model_executor.layers.linear": LINEAR,
     "vllm.model_executor.layers.vocab_parallel_embedding": EMBEDDING,
     "vllm.model_executor.layers.logits_processor": {"LogitsProcessor": LogitsProcessor},
     "vllm.model_executor.layers.fused_moe": {"MoERunner": NoExperts, "FusedMoE": NoExperts},
     "vllm.model_executor.models.utils": {"PPMissingLayer": type("PPMissingLayer", (nn.Module,), {})},
-    "vllm.model_executor.models": {"SupportsLoRA": object, "supports_multimodal": no, "is_pooling_model": no},
+    "vllm.model_executor.models": {"SupportsLoRA": object, "supports_multimodal": no, "is_pooling_model": classifies},
     "vllm.model_executor.models.interfaces": {"is_pooling_model": no},
     "vllm.model_executor.utils": {"get_packed_modules_mapping": lambda model: dict(model.packed_modules_mapping)},
     "vllm.model_executor.custom_op": {"maybe_get_oot_by_class": lambda one: one},
@@ -101,27 +108,34 @@ def manager(model: Llama, config: dict[str, Any], old: bool) -> Any:
     inner = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**config))
     whole = SimpleNamespace(
         scheduler_config=SimpleNamespace(max_num_seqs=1, max_num_batched_tokens=8),
-        model_config=SimpleNamespace(get_vocab_size=lambda: words, is_encoder_decoder=False, hf_config=inner),
+        model_config=SimpleNamespace(
+            get_vocab_size=lambda: words, is_encoder_decoder=False, hf_config=inner,
+            get_pooling_task=lambda tasks: "classify",
+        ),
         parallel_config=SimpleNamespace(enable_expert_parallel=False),
         lora_config=given,
-    )
+    )  # fmt: skip
     worker = Worker(whole, device, model.embedding_modules)
     worker.create_lora_manager(model, whole)
     return worker
 
 
-def held(layers: dict[str, Any], packed: dict[str, list[str]]) -> dict[str, Any]:
-    """Return ΔW = B·A by the path that each part has in a checkpoint."""
+def held(layers: dict[str, Any], packed: dict[str, list[str]], words: int) -> dict[str, Any]:
+    """Return ΔW = B·A by the path that each part has in a checkpoint, and the head that an adapter brings."""
     found = {}
     for path, layer in layers.items():
+        if getattr(layer, "full_module_enabled", [False])[0]:
+            found[f"{path}.weight"] = layer.full_weight_stacked[0, 0].numpy()
+        if path == "score":
+            continue
         parent, _, name = path.rpartition(".")
         pairs = (layer.lora_a_stacked, layer.lora_b_stacked)
         first, second = (one if isinstance(one, tuple) else (one,) for one in pairs)
         for part, a, b in zip(packed.get(name, [name]), first, second, strict=True):
             A, B = (one[0].reshape(one.shape[-2:]).double() for one in (a, b))
-            # The A of embeddings is kept as a table of words, turned round. There may be room for more words.
-            words = layer.base_layer.num_embeddings if name == "embed_tokens" else None
-            found[f"{parent}.{part}" if parent else part] = (B @ (A if words is None else A[:words].T)).numpy()
+            # The A of embeddings is kept as a table of words. There may be room for more words.
+            update = A @ B.T if name == "embed_tokens" else B @ A
+            found[f"{parent}.{part}" if parent else part] = update[:words].numpy() if name in WORDY else update.numpy()
     return found
 
 
@@ -130,13 +144,17 @@ def job(given: Any, one: Any) -> tuple[Any, Any]:
     old = not (sources / "vllm/lora/lora_model.py").exists()
     install(sources, ("vllm", "triton"), real(sources, old), GIVEN)
     packed, embeddings = of_llama(sources, "packed_modules_mapping"), of_llama(sources, "embedding_modules")
-    worker = manager(Llama(config, packed, embeddings, EXTRA if old else 0), config, old)
+    model = Llama(config, packed, embeddings, EXTRA if old else 0)
+    asked = Path(one["adapter"], "adapter_config.json")
+    if not old and asked.exists() and json.loads(asked.read_text()).get("task_type") == "SEQ_CLS":
+        model.classify(LABELS)
+    worker = manager(model, config, old)
     request = SimpleNamespace(
         lora_name="adapter", lora_int_id=1, adapter_id=1, lora_path=one["adapter"], tensorizer_config_dict=None,
         is_3d_lora_weight=False, load_inplace=False,
     )  # fmt: skip
     worker.add_adapter(request)
-    return held(worker._adapter_manager.modules, packed), {}
+    return held(worker._adapter_manager.modules, packed, config["vocab_size"]), {}
 
 
 serve(job)
