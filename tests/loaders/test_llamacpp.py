@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.loaders.environments import Answer, environment
 from tests.loaders.llamacpp import LlamaCpp, llama_cpp
 from tests.loaders.reference import logits

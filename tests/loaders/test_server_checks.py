@@ -90,6 +90,42 @@ def test_the_verdict_is_what_the_loader_did(
     assert verdict in (row.result, "unknown"), row
 
 
+TIED = {"embeddings-tied": "embeddings", "output-tied": "output"}
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Faulty], dict[str, Answer]]:
+    """Return a base whose output layer is its embeddings, and what llama.cpp makes of updates of the two."""
+    folder = tmp_path_factory.mktemp("tied")
+    base = tied_folder(folder / "base")
+    shop = Workshop(folder, base)
+    made = {name: ALL[fault](shop, fault) for name, fault in TIED.items()}
+    folders = {name: one.folder for name, one in made.items()}
+    return base, made, llama_cpp(base, folder).run(folders, folder / "run")
+
+
+@pytest.mark.parametrize("fault", TIED)
+def test_an_output_layer_that_is_tied(tied: tuple[Path, dict[str, Faulty], dict[str, Answer]], fault: str) -> None:
+    base, faults, answers = tied
+    there, answer = environment("llamacpp"), answers[fault]
+    assert answer.error is not None
+    verdict = check(faults[fault].folder, base, [f"{there.loader}={there.version}"]).loaders[0].verdict
+    settle(there, "checks", Row(fault, "logits", "fails", reason=answer.told, verdict=verdict))
+    assert verdict == "fails"
+    assert check(faults[fault].folder, loaders=["llamacpp"]).loaders[0].verdict != "fails", (
+        "nothing says that it is tied"
+    )
+
+
+def tied_folder(folder: Path) -> Path:
+    from tests.tiny_model import tiny_folder, tiny_llama, torch, transformers
+
+    config = tiny_llama().config
+    config.tie_word_embeddings = True
+    torch.manual_seed(0)
+    return tiny_folder(folder, model=transformers.LlamaForCausalLM(config).eval())
+
+
 def test_zeros_are_no_update() -> None:
     made = Faulty(Path(), {"a": np.ones((2, 2))})
     empty = Answer(Path("nowhere"))

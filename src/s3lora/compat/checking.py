@@ -65,13 +65,14 @@ def _checked(adapter: Adapter, base: BaseModel | None, asked: Sequence[Loader], 
     meant = [loader for loader in LOADERS.values() if loader.reads(view)] or [*LOADERS.values()]
     gated = [rule.loader for rule in rules if rule.loader is not None]
     chosen = {one.shown: one for one in (*(asked or meant), *gated)}.values()
+    scales = {one.shown: one.scales(adapter) for one in chosen if one.reads(view)}
     modules = tuple(
         ModuleCheck(
             path=printable(module.path, 512),
             shape=(module.m, module.n),
             rank=module.rank,
             scaling=module.scaling.value,
-            scalings={one.shown: one.scaling_of(adapter, module) for one in chosen if one.reads(view)},
+            scalings={name: compute(module) for name, compute in scales.items()},
         )
         for module in adapter.modules
     )
