@@ -117,7 +117,11 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[str, str]
     ),
     "pissa": ({"init_lora_weights": "pissa"}, {}, dict.fromkeys(("vllm", "sglang", "llamacpp"), ("other", "pissa"))),
     "eva": ({"init_lora_weights": "eva"}, {}, {}),
-    "alora": ({"alora_invocation_tokens": [5]}, {}, {"vllm": ("fails", "aLoRA"), "sglang": ("other", "aLoRA")}),
+    "alora": (
+        {"alora_invocation_tokens": [5]},
+        {},
+        {"transformers": ("other", "aLoRA"), "vllm": ("fails", "aLoRA"), "sglang": ("other", "aLoRA")},
+    ),
     "layer_replication": (
         {"layer_replication": [[0, 2], [1, 2]]},
         {},
@@ -287,6 +291,40 @@ def test_versions(tmp_path: Path) -> None:
         check(folder, loaders=["ollama"])
 
 
+def test_versions_of_peft(tmp_path: Path) -> None:
+    """Each was seen by running the release that is named and the one before it."""
+
+    def told(folder: Path, *versions: str) -> list[str]:
+        return [one.verdict for one in check(folder, loaders=[f"peft={version}" for version in versions]).loaders]
+
+    named = rename(adapter(tmp_path / "named"), lambda name: name.replace(".weight", ".default.weight"))
+    assert told(named, "0.13.2", "0.20.0", "0.21.0") == ["other", "other", "same"]
+    assert any("before 0.21.0" in note for note in check(named, loaders=["peft"])["peft"].notes)
+    tokens = adapter(tmp_path / "tokens", trainable_token_indices=[5])
+    assert told(tokens, "0.13.2", "0.14.0", "0.15.0") == ["fails", "other", "same"]
+    alora = adapter(tmp_path / "alora", alora_invocation_tokens=[5])
+    assert told(alora, "0.13.2", "0.17.1", "0.18.0") == ["fails", "other", "same"]
+    newest = adapter(tmp_path / "newest", peft_version="0.21.2")
+    assert told(newest, "0.13.2", "0.14.0") == ["fails", "same"]
+    assert told(adapter(tmp_path / "plain"), "0.13.2") == ["same"]
+
+
+def test_layers_that_are_repeated(tmp_path: Path) -> None:
+    """PEFT puts the model together anew: layer 2 of it is layer 1 of the base, and a layer 3 there is none."""
+    more = ["model.layers.2.self_attn.k_proj", "model.layers.3.self_attn.k_proj"]
+    folder = adapter(tmp_path, [*ATTENTION, *more], layer_replication=[[0, 2], [1, 2]])
+    made = check(folder, base(tmp_path / "m"), ["peft"])
+    assert [(one.standing, one.base_path) for one in made.modules if one.path in more] == [
+        ("found", "model.layers.1.self_attn.k_proj"),
+        ("missing", None),
+    ]
+    assert made["peft"].reasons[0].modules == (more[1],)
+    for unread in ([[0, 10**9]], [[0]], [["0", 1]], "all", [[0, True]]):
+        folder = adapter(tmp_path, [*ATTENTION, *more], layer_replication=unread)
+        made = check(folder, base(tmp_path / "m"), ["peft"])
+        assert {one.path for one in made.of_standing("missing")} == {*more}
+
+
 def test_layers_that_nobody_saw(tmp_path: Path) -> None:
     made = check(adapter(tmp_path, ["transformer.h.0.attn.c_attn"]))
     told = {"vllm": "unknown", "sglang": "unknown", "llamacpp": "unknown"}
@@ -319,7 +357,7 @@ def test_mlx_and_diffusers(tmp_path: Path) -> None:
     tensors = {f"{Q0}.lora_{x}": np.ones(s, "f4") for x, s in (("a", (8, 2)), ("b", (2, 8)))}
     write_safetensors(mlx / "adapters.safetensors", tensors)
     (mlx / "adapter_config.json").write_text(
-        json.dumps({"num_layers": 2, "lora_parameters": {"rank": 2, "scale": 3.0}})
+        json.dumps({"num_layers": 2, "lora_parameters": {"rank": 2, "scale": 3.0, "dropout": 0.0}})
     )
     made = check(mlx, loaders=["mlx", "peft", "vllm"])
     assert verdicts(made) == {"mlx": "same", "peft": "fails", "vllm": "fails"}
@@ -334,6 +372,68 @@ def test_mlx_and_diffusers(tmp_path: Path) -> None:
                        for x, s in (("A", (2, 8)), ("B", (6, 2)))})  # fmt: skip
     assert verdicts(check(picture)) == {"diffusers": "same"}
     assert verdicts(check(adapter(tmp_path), loaders=["mlx", "diffusers"])) == {"mlx": "fails", "diffusers": "unknown"}
+
+
+#: What is wrong with the configuration of MLX → verdicts of 0.32.2 and of 0.31.3, and words of the reason.
+MLX: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str], str]] = {
+    "nothing": ({}, {}, ("same", "same"), ""),
+    "no dropout": ({"dropout": None}, {}, ("fails", "fails"), "`dropout` in `lora_parameters`"),
+    "alpha in place of scale": ({"scale": None, "alpha": 4}, {}, ("fails", "fails"), "`scale`"),
+    "alpha beside scale": ({"alpha": 4}, {}, ("same", "same"), ""),
+    "another rank": ({"rank": 4}, {}, ("fails", "same"), "of rank 2"),
+    "few layers": ({}, {"num_layers": 1}, ("fails", "other"), f"num_layers` means: {Q0}"),
+    "all layers": ({}, {"num_layers": -1}, ("same", "same"), ""),
+    "few keys": ({"keys": ["self_attn.k_proj"]}, {}, ("fails", "other"), f"does not name: {Q0}"),
+    "keys of layers": ({"keys": ["self_attn.k_proj", "self_attn.q_proj"]}, {}, ("same", "same"), ""),
+    "whole keys": ({"keys": [Q0, ATTENTION[4]]}, {}, ("same", "same"), ""),
+    "no parameters": ({}, {"lora_parameters": 3}, ("fails", "fails"), "`rank` in"),
+}
+
+
+@pytest.mark.parametrize("case", MLX)
+def test_configurations_of_mlx(case: str, tmp_path: Path) -> None:
+    """Each was seen by running both releases."""
+    change, fields, expected, word = MLX[case]
+    tensors = {f"{path}.lora_{x}": np.ones(s, "f4") for path in (Q0, ATTENTION[4])
+               for x, s in (("a", (8, 2)), ("b", (2, 8)))}  # fmt: skip
+    write_safetensors(tmp_path / "adapters.safetensors", tensors)
+    parameters = {"rank": 2, "scale": 3.0, "dropout": 0.0, **change}
+    parameters = {key: value for key, value in parameters.items() if value is not None}
+    config = {"num_layers": 2, "lora_parameters": parameters, **fields}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    made = check(tmp_path, loaders=["mlx=0.32.2", "mlx=0.31.3"])
+    assert tuple(one.verdict for one in made.loaders) == expected
+    assert word in why(made["mlx"])
+
+
+def test_what_mlx_has_no_place_for(tmp_path: Path) -> None:
+    config = {"num_layers": 2, "lora_parameters": {"rank": 2, "scale": 3.0, "dropout": 0.0}}
+    a, b = np.ones((8, 2), "f4"), np.ones((2, 8), "f4")
+
+    def told(tensors: dict[str, Any], *, of: str | None = None) -> list[tuple[str, str]]:
+        write_safetensors(tmp_path / "adapters.safetensors", tensors)
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        made = check(tmp_path, of, ["mlx=0.32.2", "mlx=0.31.3"])
+        return [(one.verdict, why(one)) for one in made.loaders]
+
+    ordinary = {f"{Q0}.lora_a": a, f"{Q0}.lora_b": b}
+    assert [verdict for verdict, _ in told({**ordinary, "model.norm.weight": ONES})] == ["fails", "same"]
+    assert [verdict for verdict, _ in told({f"{Q0}.A": a, f"{Q0}.B": b})] == ["fails", "other"]
+    assert [verdict for verdict, _ in told({**ordinary, f"{Q0}.m": ONES})] == ["fails", "other"]
+    elsewhere = {key.replace("layers.0", "layers.2"): value for key, value in ordinary.items()}
+    stops, leaves = told({**elsewhere}, of=base(tmp_path / "m"))
+    assert (stops[0], leaves[0]) == ("fails", "other")
+    assert ("stops at names" in stops[1], "says nothing" in leaves[1]) == (True, True)
+
+
+def test_mlx_takes_no_archive_since_0_14(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "adapters.npz", **{f"{Q0}.lora_a": np.ones((8, 2), "f4"), f"{Q0}.lora_b": np.ones((2, 8), "f4")}
+    )
+    config = {"num_layers": 2, "lora_parameters": {"rank": 2, "scale": 3.0, "dropout": 0.0}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    made = check(tmp_path, loaders=["mlx=0.32.2", "mlx=0.13.0"])
+    assert [one.verdict for one in made.loaders] == ["fails", "same"]
 
 
 def base(folder: Path, **change: Any) -> str:

@@ -38,7 +38,7 @@ CASES: dict[str, dict[str, str]] = {
     "tied_both": {"llamacpp": "fails"},
     "zero3_head_empty": {"peft": "fails", "transformers": "fails", **FAIL, "sglang": "other"},
     "p_dora": {"transformers": "other", **FAIL, "sglang": "fails"},
-    "p_alora": {"vllm": "fails", "sglang": "other"},
+    "p_alora": {"transformers": "other", "vllm": "fails", "sglang": "other"},
     "init_pissa": {"vllm": "other", "sglang": "other", "llamacpp": "other"},
     "init_corda": {"vllm": "other", "sglang": "other", "llamacpp": "other"},
 }

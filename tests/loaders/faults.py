@@ -30,8 +30,8 @@ INVOCATION, SINCE = [63, 21], 2
 class Faulty:
     """An adapter and what it means.
 
-    `updates` are ΔW by module, `weights` other values of parameters, `since` the first token on which they act, `layers`
-    those of which the model is put together anew, and `fits` tells whether the base has all that it changes.
+    `updates` are ΔW by module, `weights` other values of parameters, `since` the first token on which they act,
+    `layers` those of which the model is put together anew, and `fits` tells whether the base has all that it changes.
     """
 
     folder: Path
@@ -81,11 +81,13 @@ def _with(tensors: Callable[[], Tensors], meant: Callable[[], Tensors] = dict, *
     return make
 
 
-def _random(*shape: int, scale: float = 0.4) -> np.ndarray[Any, Any]:
+def random_values(*shape: int, scale: float = 0.4) -> np.ndarray[Any, Any]:
+    """Return random numbers, always the same of one shape."""
     return (scale * np.random.default_rng(11).standard_normal(shape)).astype(np.float32)
 
 
-def _base(shop: Workshop) -> Tensors:
+def base_tensors(shop: Workshop) -> Tensors:
+    """Return the weights of the base model by name."""
     return {name: value for file in shop.base.glob("*.safetensors") for name, value in load_file(file).items()}
 
 
@@ -112,7 +114,7 @@ def _mixed_ranks(shop: Workshop, name: str) -> Faulty:
 
 def _dora(shop: Workshop, name: str) -> Faulty:
     out = _copy(shop, name, use_dora=True)
-    tensors, base, weights = tensors_of(out), _base(shop), {}
+    tensors, base, weights = tensors_of(out), base_tensors(shop), {}
     for path, update in dense(shop.plain).items():
         weight = base[f"{path}.weight"].astype(np.float64)
         norms = np.linalg.norm(weight, axis=1)
@@ -127,7 +129,7 @@ def _dora(shop: Workshop, name: str) -> Faulty:
 def _pissa(shop: Workshop, name: str) -> Faulty:
     """PiSSA: the base loses its largest components first."""
     out = _copy(shop, name, init_lora_weights="pissa")
-    updates, base = dense(shop.plain), _base(shop)
+    updates, base = dense(shop.plain), base_tensors(shop)
     for path in updates:
         u, sigma, vt = np.linalg.svd(base[f"{path}.weight"].astype(np.float64), full_matrices=False)
         updates[path] = updates[path] - (u[:, :RANK] * sigma[:RANK]) @ vt[:RANK]
@@ -136,7 +138,7 @@ def _pissa(shop: Workshop, name: str) -> Faulty:
 
 def _embeddings(shop: Workshop, name: str) -> Faulty:
     out = _copy(shop, name)
-    words = _base(shop)["model.embed_tokens.weight"].shape[0]
+    words = base_tensors(shop)["model.embed_tokens.weight"].shape[0]
     a, b = factors(WIDTH, words, RANK, seed=3)
     b = b * np.float32(SCALE)
     key = f"{PREFIX}model.embed_tokens.lora_embedding_"
@@ -147,15 +149,15 @@ def _embeddings(shop: Workshop, name: str) -> Faulty:
 
 
 def _head(shop: Workshop, name: str) -> Faulty:
-    head = _random(*_base(shop)["lm_head.weight"].shape)
+    head = random_values(*base_tensors(shop)["lm_head.weight"].shape)
     return _with(lambda: {"lm_head.weight": head}, lambda: {"lm_head.weight": head},
                  modules_to_save=["lm_head"])(shop, name)  # fmt: skip
 
 
 def _tokens(shop: Workshop, name: str) -> Faulty:
     """Trained rows of the embeddings: the tokens of the invocation, so that the model reads them."""
-    words = _base(shop)["model.embed_tokens.weight"].copy()
-    rows = _random(len(INVOCATION), WIDTH)
+    words = base_tensors(shop)["model.embed_tokens.weight"].copy()
+    rows = random_values(len(INVOCATION), WIDTH)
     words[INVOCATION] = rows
     return _with(
         lambda: {"model.embed_tokens.token_adapter.trainable_tokens_delta": rows},
@@ -166,7 +168,7 @@ def _tokens(shop: Workshop, name: str) -> Faulty:
 
 def _bias(shop: Workshop, name: str) -> Faulty:
     """Biases of lora_B: the base has none there, so that they are added with the scaling."""
-    biases = {path: _random(*update.shape[:1]) for path, update in dense(shop.plain).items()}
+    biases = {path: random_values(*update.shape[:1]) for path, update in dense(shop.plain).items()}
     return _with(
         lambda: {f"{path}.lora_B.bias": value for path, value in biases.items()},
         lambda: {f"{path}.bias": 2.0 * value.astype(np.float64) for path, value in biases.items()},
@@ -251,13 +253,13 @@ def _as_gguf(shop: Workshop, name: str) -> Faulty:
 
 
 def _plain_norm(shop: Workshop, name: str) -> Faulty:
-    norm = 1 + _random(WIDTH)
+    norm = 1 + random_values(WIDTH)
     return _with(lambda: {"model.norm.weight": norm}, lambda: {"model.norm.weight": norm})(shop, name)
 
 
 def _base_layer(shop: Workshop, name: str) -> Faulty:
     """A weight of the base beside its LoRA, as PEFT saves it for embeddings."""
-    weight = _random(WIDTH, WIDTH)
+    weight = random_values(WIDTH, WIDTH)
     return _with(lambda: {f"{Q0}.base_layer.weight": weight}, lambda: {f"{Q0}.weight": weight})(shop, name)
 
 

@@ -11,7 +11,7 @@ from tests.loaders.environments import Answer, Environment, environment
 from tests.loaders.reference import TOKENS
 
 #: Of logits that are computed in float32.
-TOLERANCE = 2e-5
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ LOADERS: dict[str, Asked] = {
     "peft-0.14.0": Asked("run_peft.py", {"how": "peft"}),
     "peft-0.13.2": Asked("run_peft.py", {"how": "peft"}),
     "transformers": Asked("run_peft.py", {"how": "transformers"}),
+    "mlx": Asked("run_mlx.py", to="mlx"),
+    "mlx-0.31.3": Asked("run_mlx.py", to="mlx"),
 }
 
 

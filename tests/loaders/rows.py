@@ -96,5 +96,29 @@ FAULTS: dict[str, str] = {
     "words-again": "`added_tokens.json` with words that the base has",
     **{f"pruned-{mode}-for-peft": f"pruned, `--mode {mode}`, without `--loader`" for mode in MODES},
 }
+#: The same in MLX's format.
+MLX_FAULTS = {
+    "mlx-of-peft": "an adapter of PEFT",
+    "mlx-no-configuration": "no `adapter_config.json`",
+    "mlx-no-num_layers": "no `num_layers`",
+    "mlx-no-scale": "`alpha` in place of `scale`",
+    "mlx-no-rank": "no `rank`",
+    "mlx-no-dropout": "no `dropout`",
+    "mlx-alpha-beside": "`alpha` beside `scale`",
+    "mlx-other-rank": "a `rank` that is not that of the tensors",
+    "mlx-few-layers": "`num_layers` below the layers in the file",
+    "mlx-all-layers": "`num_layers` is -1",
+    "mlx-few-keys": "`keys` that lack projections of the file",
+    "mlx-no-keys": "no `keys`",
+    "mlx-npz": "weights in `adapters.npz`",
+    "mlx-vlm-names": "keys `….A` and `….B` of mlx-vlm",
+    "mlx-prefix": "keys with `base_model.model.`",
+    "mlx-norm": "a norm of the base in the file",
+    "mlx-lacking": "a module of `keys` that the file lacks",
+    "mlx-elsewhere": "a layer that the base has not",
+    "mlx-other-shape": "a shape that is not that of the base",
+    "mlx-dora": "DoRA",
+    "mlx-dora-undeclared": "DoRA, and `fine_tune_type` is `lora`",
+}
 #: Adapters that are swapped into a running model.
 SWAPS: dict[str, str] = {}

@@ -94,7 +94,9 @@ def settle(environment: Environment, section: str, row: Row) -> None:
         held |= {"loader": environment.loader, "version": environment.version, "beside": dict(environment.beside)}
         held[section] = [rows[name] for name in sorted(rows)]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(held, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(held, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(path)
         return
     if not path.is_file() or row.sample not in rows:
         raise AssertionError(f"no row of {row.sample} was recorded for {path.stem}: run with S3LORA_RECORD=1")

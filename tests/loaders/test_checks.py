@@ -11,20 +11,23 @@ import pytest
 
 from s3lora import S3LoRAError, check
 from tests.loaders.faults import INPUTS
+from tests.loaders.faults_mlx import MLX_INPUTS
 from tests.loaders.language import LOADERS, TOLERANCE, ask, once
 from tests.loaders.reference import logits
 from tests.loaders.samples import Workshop
 from tests.loaders.seen import Row, compared, settle
 
 pytestmark = pytest.mark.slow
-READ_PEFT = [name for name, asked in LOADERS.items() if asked.to == "peft"]
+#: What a loader is given, by the format that it reads.
+GIVEN = {"peft": INPUTS, "mlx": MLX_INPUTS}
+CASES = [(name, fault) for name, asked in LOADERS.items() for fault in GIVEN[asked.to]]
 
 
 @pytest.fixture(scope="module")
 def seen(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     def of(name: str) -> Any:
         shop = Workshop(tmp_path_factory.mktemp(name), base)
-        made = {fault: make(shop, fault) for fault, make in INPUTS.items()}
+        made = {fault: make(shop, fault) for fault, make in GIVEN[LOADERS[name].to].items()}
         folders = {fault: one.folder for fault, one in made.items()}
         there, answers = ask(name, base, folders, shop.folder / "run")
         return there, made, answers
@@ -37,8 +40,7 @@ def wanted() -> dict[str, Any]:
     return {}
 
 
-@pytest.mark.parametrize("fault", INPUTS)
-@pytest.mark.parametrize("loader", READ_PEFT)
+@pytest.mark.parametrize(("loader", "fault"), CASES)
 def test_the_verdict_is_what_the_loader_did(
     base: Path, seen: Callable[[str], Any], wanted: dict[str, Any], loader: str, fault: str
 ) -> None:

@@ -77,8 +77,7 @@ def _names(loader: Loader, modules: Sequence[ModuleCheck], base: BaseModel | Non
     for one in modules:
         if one.standing == "missing":
             elsewhere = one.path.rpartition(".")[2] in there
-            outcome = loader.missing if not elsewhere else loader.missing_layer or loader.missing
-            missing_of.setdefault(outcome, []).append(one.path)
+            missing_of.setdefault(loader.missing_in(layer=elsewhere), []).append(one.path)
     for (effect, does), missing in missing_of.items():
         what = f"has {len(missing)} modules that the base has not ({some(missing)}), and the loader {does}"
         yield Problem(what, "give the base that it was trained on, or take these modules out", effect, tuple(missing))
@@ -104,8 +103,8 @@ def _of_renamed(loader: Loader, one: ModuleCheck, architecture: str | None) -> t
     old = readable_change(path, base_path)[0]
     mapped = loader.maps.get((architecture or "", old), loader.maps.get(("", old)))
     if mapped is not None:
-        return None if mapped else loader.missing
-    return loader.renamed or loader.missing
+        return None if mapped else loader.missing_in(layer=False)
+    return loader.renamed or loader.missing_in(layer=False)
 
 
 def _where_tied(problem: Problem, tied: bool | None) -> Iterator[Problem]:

@@ -105,6 +105,7 @@ class Loader:
         how: how they were seen.
         notes: yields what a user should know where it loads the adapter as it was trained.
         missing: what comes of modules that the base model has not, and what it does, said of the loader.
+        missing_before: a version, and what came of those modules before it; None where it was the same.
         missing_layer: the same of modules of layers that it has not, whose projections it has elsewhere; None where it
             is the same.
         renamed: the same of modules that the base calls otherwise; None where it is the same.
@@ -135,6 +136,7 @@ class Loader:
     how: str = "read in its source"
     notes: Callable[[Adapter], Iterator[str]] = no_notes
     missing: tuple[Effect, str] = ("other", "leaves them out")
+    missing_before: tuple[str, Effect, str] | None = None
     missing_layer: tuple[Effect, str] | None = None
     renamed: tuple[Effect, str] | None = None
     maps: Mapping[tuple[str, str], bool] = field(default_factory=dict)
@@ -157,6 +159,14 @@ class Loader:
         if not version or len(version) > 40 or not version[0].isdigit() or not version.isascii():
             raise UsageError(f"{printable(version, 40)!r} is no version", fix=f"write for example {self.name}=0.33.0")
         return replace(self, version=version)
+
+    def missing_in(self, *, layer: bool) -> tuple[Effect, str]:
+        """Return what this version does with modules that the base has not, or that lie in a `layer` it has not."""
+        if self.missing_before is not None and self.version is not None:
+            first, effect, does = self.missing_before
+            if Problem("", "", before=first).holds(self.version):
+                return effect, does
+        return self.missing_layer or self.missing if layer else self.missing
 
     def check(self, adapter: Adapter, *, bake: bool) -> None:
         """Raise UnsupportedAdapterError if the loader would reject or misread this adapter, pruned or not."""
