@@ -67,7 +67,7 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     yield from replicated(adapter, "fails" if more_layers(adapter) else "other")
     if (adapter.config or {}).get("alora_invocation_tokens"):
         what = "is an aLoRA, whose tokens its converter keeps: its server minds them (read in its source), and the "
-        yield Problem(f"{what}library alone lets it act on every token", "use its server", "unknown")
+        yield Problem(f"{what}library alone lets it act on every token", "use its server", "unknown", told="check")
     yield from changed_at_load(adapter)
     if adapter.base_model is None:
         fix = "give its converter `--base FOLDER`, or write the name into adapter_config.json"

@@ -66,7 +66,7 @@ KNOWN = frozenset(
             "gate_up_proj",
             "down_proj",
         ),
-        *("w1", "w2", "w3", "x_proj", "in_proj", "in_proj_q", "in_proj_k", "in_proj_v", "in_proj_z", "in_proj_qkv"),
+        *("w1", "w2", "w3", "x_proj", "in_proj", "in_proj_q", "in_proj_k", "in_proj_v", "in_proj_z"),
         *("in_proj_qkvz", "q_a_proj", "kv_a_proj_with_mqa", "q_b_proj", "kv_b_proj", "fused_qkv_a_proj_with_mqa"),
         *("embed_tokens", "lm_head"),
     )
@@ -164,6 +164,7 @@ def _unnamed(adapter: Adapter) -> Iterator[Problem]:
         one.path
         for one in adapter.modules
         if one.layer is not None
+        and one.group is None
         and not _named(f"{one.path}.".replace(f".{one.projection}.", f".{_whole(one)}."), targets)
     ]
     if unnamed:
