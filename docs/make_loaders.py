@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.loaders.rows import FAULTS, MEANS, MLX_FAULTS, SWAPS, TITLES
+from tests.loaders.rows import FAULTS, MEANS, MLX_FAULTS, PICTURE_FAULTS, PICTURE_MEANS, SWAPS, TITLES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "loaders.md"
@@ -49,6 +49,22 @@ def table(section: str, means: Mapping[str, str], title: str, documents: Iterabl
     head = " | ".join([title, *(f"{one['loader']} {one['version']}" for one in columns)])
     lines = [f"| {head} |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {means[name]} | " + " | ".join(cell(column.get(name)) for column in rows) + " |" for name in told]
+    return "\n".join(lines)
+
+
+def pictures(documents: Iterable[Seen]) -> str:
+    """Return the table of picture models: a column a kind of model."""
+    kinds = {"sd1": "SD1", "sdxl": "SDXL", "flux": "Flux"}
+    rows = [
+        (f"{one['loader']} {one['version']}, {shown}", {row["sample"]: row for row in one[f"samples_{kind}"]})
+        for one in documents
+        for kind, shown in kinds.items()
+        if f"samples_{kind}" in one
+    ]
+    head = " | ".join([TITLES["samples"], *(name for name, _ in rows)])
+    lines = [f"| {head} |", "|---" * (len(rows) + 1) + "|"]
+    for name, means in PICTURE_MEANS.items():
+        lines.append(f"| {means} | " + " | ".join(cell(column.get(name)) for _, column in rows) + " |")
     return "\n".join(lines)
 
 
@@ -88,6 +104,8 @@ def page() -> str:
         "samples": table("samples", MEANS, TITLES["samples"], documents),
         "checks": table("checks", FAULTS, TITLES["checks"], documents),
         "checks_mlx": table("checks", MLX_FAULTS, TITLES["checks"], documents),
+        "checks_pictures": table("checks", PICTURE_FAULTS, TITLES["checks"], documents),
+        "pictures": pictures(documents),
         "swaps": table("swaps", SWAPS, TITLES["swaps"], documents),
     }
     text = PAGE.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.loaders.rows import FAULTS, MEANS, MLX_FAULTS
+from tests.loaders.rows import FAULTS, MEANS, MLX_FAULTS, PICTURE_FAULTS, PICTURE_MEANS, SWAPS
 from tests.loaders.samples import SAMPLES
 from tests.pages import DOCS
 from tests.test_docs import module_from
@@ -31,6 +31,9 @@ def test_what_was_seen_is_told(file) -> None:
     for row in held.get("samples", []):
         assert row["sample"] in MEANS
         assert row["result"] == "same" or row["reason"], row
+    for kind in ("sd1", "sdxl", "flux"):
+        assert {row["sample"] for row in held.get(f"samples_{kind}", [])} in (set(), {*PICTURE_MEANS})
+    assert {row["sample"] for row in held.get("swaps", [])} in (set(), {*SWAPS})
     for row in held.get("checks", []):
-        assert row["sample"] in {**FAULTS, **MLX_FAULTS}
+        assert row["sample"] in {**FAULTS, **MLX_FAULTS, **PICTURE_FAULTS}
         assert row["verdict"] in (row["result"], "unknown"), row

@@ -116,7 +116,8 @@ class Answer:
     def told(self) -> str:
         """Return the error in short, without what differs from machine to machine."""
         line = next((one for one in (self.error or "").splitlines() if one.strip()), "")
-        return re.sub(r"(?:/[\w.+-]+){2,}/?", "…", line)[:160]
+        # Sets are printed in any order.
+        return re.sub(r"\{.*", "…", re.sub(r"(?:/[\w.+-]+){2,}/?", "…", line))[:160]
 
     @property
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:

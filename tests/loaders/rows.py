@@ -21,6 +21,22 @@ MEANS = {
     "summed": "`compose -o`, of two adapters",
     "summed-padded": "that sum, `convert --bake-scaling --pad-rank`",
 }
+#: Samples of picture models, by name.
+PICTURE_MEANS = {
+    "original": "the original, as diffusers saves it",
+    "original-kohya": "the original, as kohya's scripts save it",
+    "text-encoders": "with text encoders, named `text_model.encoder`",
+    "text-encoders-new": "with text encoders, named `encoder`",
+    "text-encoders-kohya": "with text encoders, as kohya's scripts save it",
+    **{f"pruned-{mode}": f"pruned, `--mode {mode}`" for mode in MODES},
+    "pruned-kohya": "kohya's, pruned",
+    "no-alpha": "without any alpha, pruned",
+    "from-kohya": "kohya's, `convert --to diffusers`",
+    "to-kohya": "`convert --to kohya`",
+    "picture-back": "converted to kohya's and back",
+    "resized": "`resize --rank`, by way of PEFT's form",
+    "summed": "`compose -o`, by way of PEFT's form",
+}
 #: Inputs on which `check` is held against the loader.
 FAULTS: dict[str, str] = {
     "wrapper-orig_mod": "keys inside `_orig_mod.`",
@@ -120,5 +136,33 @@ MLX_FAULTS = {
     "mlx-dora": "DoRA",
     "mlx-dora-undeclared": "DoRA, and `fine_tune_type` is `lora`",
 }
+#: The same of Stable Diffusion.
+PICTURE_FAULTS = {
+    "picture-npz": "weights in an NPZ archive",
+    "picture-peft-names": "keys `base_model.model.down_blocks…`",
+    "picture-bare-names": "keys `down_blocks…`",
+    "picture-text": "a text encoder, named `text_model.encoder`, with its configuration in the header",
+    "picture-text-bare": "the same, with no configuration",
+    "picture-text-new": "a text encoder, named `encoder`",
+    "picture-text-kohya": "a text encoder, as kohya's scripts save it",
+    "picture-text-kohya-some": "the same, of q and v alone",
+    "picture-text-kohya-more": "the same, of q, v and fc1",
+}
 #: Adapters that are swapped into a running model.
-SWAPS: dict[str, str] = {}
+SWAPS = {
+    "swap-itself": "the original → itself",
+    "swap-full-removed": "the original → pruned, `--mode remove`",
+    "swap-removed-full": "pruned, `--mode remove` → the original",
+    "swap-full-zeroed": "the original → pruned, `--mode zero`",
+    "swap-zeroed-full": "pruned, `--mode zero` → the original",
+    "swap-repaired": "the original → repaired, with a higher rank",
+    "swap-resized": "the original → `resize --rank`",
+    "swap-patterns": "ranks and alphas by pattern and rsLoRA → itself",
+    "swap-rslora": "rsLoRA → itself",
+    "swap-baked": "those patterns, `convert --bake-scaling --pad-rank` → itself",
+    "swap-dora": "DoRA → itself",
+    "swap-head": "`lm_head` in `modules_to_save` → itself",
+    "swap-embeddings": "LoRA of the embeddings → itself",
+    "swap-tokens": "trained tokens → itself",
+    "swap-bias": "`lora_bias` → itself",
+}

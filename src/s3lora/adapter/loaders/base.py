@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,9 @@ from s3lora.errors import UnsupportedAdapterError, UsageError, printable
 _OF_EXPERTS = "shares its tensors with experts that stay"
 _OF_VERA = "shares its projections, whose size PEFT takes from all layers"
 _OF_ALL = "shares a factor with other experts"
+_OF_TEXT = "is what tells diffusers how the other projections of the text encoder are named"
 _OF_PARTS = "is one of several in one projection, which loaders read together"
+_TEXT_ATTENTION = re.compile(r"(?P<encoder>lora_te\d?)_.*_self_attn_(?P<kind>[qkv]|out)_proj(?:\.|$)")
 #: A greater relative difference of scalings is more than another way of rounding.
 TOLERANCE = 1e-9
 
@@ -229,6 +232,10 @@ class Loader:
             zeros.update((path, f"is needed by loaders of {adapter.format}, which read them all") for path in removed)
         zeros.update(_sharing(adapter, removed))
         zeros.update(_shared(adapter, removed))
+        stays = {module.path for module in adapter.modules} - removed
+        for kinds in text_encoders(adapter).values():
+            if (kinds["q"] | kinds["k"] | kinds["v"]) & stays and not kinds["out"] & stays:
+                zeros.update((path, _OF_TEXT) for path in kinds["out"] & removed)
         zeros.update(
             (path, "is an expert that newer loaders stack with those that stay") for path in _stacked(adapter, removed)
         )
@@ -252,6 +259,19 @@ def _wrongly(adapter: Adapter, how: Scales) -> list[tuple[LoraModule, float | No
         for module in adapter.modules
         if module.form == "LoRA" and not _same(found := compute(module), module.scaling.value)
     ]
+
+
+def text_encoders(adapter: Adapter) -> dict[str, dict[str, set[str]]]:
+    """Return the attention of each text encoder by kohya's names, by projection: `q`, `k`, `v` and `out`.
+
+    diffusers 0.42.1 takes the names of q, k and v for those of another format, unless there is an `out_proj`.
+    """
+    found: dict[str, dict[str, set[str]]] = {}
+    for module in adapter.modules if adapter.format == "kohya" else ():
+        if match := _TEXT_ATTENTION.match(module.path):
+            kinds = found.setdefault(match["encoder"], {kind: set() for kind in ("q", "k", "v", "out")})
+            kinds[match["kind"]].add(module.path)
+    return found
 
 
 def _same(one: float | None, other: float) -> bool:

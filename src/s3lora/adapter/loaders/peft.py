@@ -138,7 +138,8 @@ def notes(adapter: Adapter) -> Iterator[str]:
 def _hot_swap(adapter: Adapter) -> Iterator[str]:
     config = adapter.config or {}
     rest = {"head": "heads", "tokens": "trained tokens", "bias": "biases"}
-    found = sorted({rest[tensor.role] for tensor in others_of(adapter, "head", "tokens", "bias")})
+    others = [one for one in others_of(adapter, "head", "tokens", "bias") if not one.name.endswith(".lora_B.bias")]
+    found = sorted({rest[tensor.role] for tensor in others})
     if any(module.dora for module in adapter.modules):
         found.append("DoRA")
     if any(module.kind == "embedding" for module in adapter.modules):
