@@ -127,7 +127,8 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[str, str]
         {},
         {
             **dict.fromkeys(("transformers", "sglang"), ("other", "aLoRA")),
-            **{"vllm": ("fails", "aLoRA"), "llamacpp": ("unknown", "aLoRA")},
+            "vllm": ("fails", "aLoRA"),
+            "llamacpp": ("unknown", "aLoRA"),
         },
     ),
     "layer_replication": (

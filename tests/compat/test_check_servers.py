@@ -48,7 +48,7 @@ def test_a_note_tells_from_which_release_on_a_scaling_is_read(tmp_path: Path) ->
 
 
 def test_qalora_is_taken_for_lora_until_it_is_rejected(tmp_path: Path) -> None:
-    shapes = {path: (8, 4, 2) for path in ATTENTION}
+    shapes = dict.fromkeys(ATTENTION, (8, 4, 2))
     folder = adapter(tmp_path, shapes=shapes, use_qalora=True, qalora_group_size=2)
     assert of(folder, "vllm=0.10.0", "vllm=0.32.0", "sglang") == ["other", "fails", "fails"]
 
