@@ -67,6 +67,7 @@ RECIPES: dict[str, Recipe] = {
     "mlx": Recipe("mlx", "0.32.2", "pip", ("mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-lm==0.32.2")),
     "mlx-0.31.3": Recipe("mlx", "0.31.3", "pip", ("mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-lm==0.31.3")),
     "llamacpp": Recipe("llamacpp", "0.5.0", "npm", ("@node-llama-cpp/linux-x64@3.22.1", "node-llama-cpp@3.22.1")),
+    "vllm-0.10.0": Recipe("vllm", "0.10.0", "wheel", ("vllm==0.10.0",)),
     "vllm": Recipe("vllm", "0.33.0", "wheel", ("vllm==0.33.0",)),
     "sglang": Recipe("sglang", "0.5.23", "wheel", ("sglang==0.5.23",)),
 }

@@ -110,7 +110,6 @@ LOADER = Loader(
     "diffusers",
     _problems,
     scaling=as_trained,
-    reads_patterns="0",
     reads=reads,
     takes=takes,
     seen=(SEEN,),

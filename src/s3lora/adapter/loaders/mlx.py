@@ -117,7 +117,6 @@ LOADER = Loader(
     "mlx",
     _problems,
     scaling=as_trained,
-    reads_patterns="0",
     reads=reads,
     takes=takes,
     seen=("0.31.3", "0.32.2"),

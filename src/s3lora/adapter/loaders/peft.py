@@ -154,7 +154,6 @@ LOADER = Loader(
     "peft",
     problems,
     scaling=as_trained,
-    reads_patterns="0",
     on_exclusion=f"excluded modules need PEFT {FIRST_PEFT} or newer to load",
     seen=("0.13.2", FIRST_PEFT, "0.21.2"),
     how="run",

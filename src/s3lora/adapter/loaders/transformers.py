@@ -26,7 +26,6 @@ LOADER = Loader(
     "transformers",
     _problems,
     scaling=as_trained,
-    reads_patterns="0",
     seen=("4.57.6", "5.24.0"),
     how="run",
     notes=peft.notes,
