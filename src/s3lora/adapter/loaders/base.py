@@ -65,7 +65,7 @@ def alpha_over_pattern(adapter: Adapter) -> Callable[[LoraModule], float | None]
 
     def compute(module: LoraModule) -> float | None:
         rank = scalings.rank(module.path)
-        return None if rank is None else scalings.of(module.path, rank).value
+        return scalings.of(module.path, rank).value if rank else None
 
     return compute
 
