@@ -40,6 +40,8 @@ TARGETS: dict[str, MakeTarget] = {
     "mlx": to_mlx,
     "gguf": to_gguf,
 }
+#: Those that a base tells something.
+BY_BASE = ("gguf", "mlx")
 #: Dtypes that `--dtype` offers.
 NEW_DTYPES = ("float32", "float16", "bfloat16")
 
@@ -113,7 +115,8 @@ def convert(
         pad: give every module this rank, with zeros; 0 for the largest there is.
         dtype: `float32`, `float16` or `bfloat16` for all floating tensors; each keeps its own without.
         drop: what else is left out: `heads`, `bias`, `tokens`, `other` or `all` of them.
-        base: the `config.json` of the base model, or its folder; for GGUF only, which needs it.
+        base: the `config.json` of the base model, or its folder: for GGUF, which needs it, and for MLX, which needs it
+            where experts are fused.
 
     Raises:
         AdapterFileError: the configuration of the base cannot be read.
@@ -140,7 +143,7 @@ def convert(
 
 
 def _base(path: Path, to: str) -> dict[str, Any]:
-    if to != "gguf":
+    if to not in BY_BASE:
         raise UsageError(f"a base is of no use to {to}", fix="leave it out")
     file = path / "config.json" if path.is_dir() else path
     config = parsed_config(raw_config(file), file.name)
@@ -207,7 +210,7 @@ def _proof(converted: Converted, folder: Path) -> UpdateDifference:
     files = converted.files
     try:
         with open_adapter(folder / files.name) as written:
-            difference = proven(converted.adapter, written, files.paths)
+            difference = proven(files.source or converted.adapter, written, files.paths)
             found = {tensor.name: tensor for file in written.files for tensor in file.tensors.values()}
             for tensor in files.tensors:
                 after = found.get(tensor.name)
