@@ -11,6 +11,7 @@ import pytest
 
 import s3lora
 from tests.peft_models import difference, gpt2, layers, llama, load, logits, qwen3_moe, save
+from tests.rewrite.converting import stored
 from tests.support import write_safetensors
 
 TOLERANCE = 1e-5
@@ -46,6 +47,35 @@ def test_fused_experts(tmp_path: Path, wishes: dict[str, Any]):
     expected = logits(load(full, qwen3_moe))
     model = load(convert_to(full, tmp_path / "out", **wishes), qwen3_moe)
     assert difference(logits(model), expected) < TOLERANCE
+
+
+def test_fused_experts_of_mlx_are_what_peft_merges(tmp_path: Path):
+    names = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    full = save(tmp_path / "full", qwen3_moe, target_modules=["q_proj"], target_parameters=names)
+    base = qwen3_moe()
+    base.config.save_pretrained(tmp_path / "base")
+    merged = load(full, qwen3_moe).merge_and_unload()
+    out = convert_to(full, tmp_path / "mlx", "mlx", base=tmp_path / "base")
+    tensors = stored(out / "adapters.safetensors")
+    scale = json.loads((out / "adapter_config.json").read_text())["lora_parameters"]["scale"]
+    for i, (before, after) in enumerate(zip(base.model.layers, merged.model.layers, strict=True)):
+        for name in ("gate_up_proj", "down_proj"):
+            change = (getattr(after.mlp.experts, name) - getattr(before.mlp.experts, name)).detach().numpy()
+            parts = ("gate_proj", "up_proj") if name == "gate_up_proj" else (name,)
+            keys = [f"model.layers.{i}.mlp.switch_mlp.{part}" for part in parts]
+            found = np.concatenate([scale * tensors[f"{k}.lora_b"] @ tensors[f"{k}.lora_a"] for k in keys], axis=1)
+            assert np.abs(change).max() > 100 * TOLERANCE
+            assert np.allclose(found, change, atol=TOLERANCE)
+
+
+def test_dora_by_way_of_mlx(tmp_path: Path):
+    full = save(tmp_path / "full", llama, target_modules=["q_proj", "down_proj"], use_dora=True)
+    model = load(convert_to(convert_to(full, tmp_path / "mlx", "mlx"), tmp_path / "out"), llama)
+    assert difference(logits(model), logits(load(full, llama))) < TOLERANCE
+    plain = load(
+        convert_to(save(tmp_path / "plain", llama, target_modules=["q_proj", "down_proj"]), tmp_path / "lora"), llama
+    )
+    assert difference(logits(model), logits(plain)) > 100 * TOLERANCE
 
 
 def test_another_format(tmp_path: Path):

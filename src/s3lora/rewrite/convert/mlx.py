@@ -11,6 +11,7 @@ import dataclasses
 import re
 
 from s3lora.adapter.model import Adapter
+from s3lora.rewrite.convert.dora import lengths, lengths_of
 from s3lora.rewrite.convert.experts import EXPERT, MIXTRAL, experts_of, kept_apart, stack, stacked
 from s3lora.rewrite.convert.plain import refuse_unless_plain
 from s3lora.rewrite.convert.target import (
@@ -32,7 +33,8 @@ _IN_LAYER = re.compile(r".*?\.?layers\.\d+\.(?P<key>.+)")
 
 def to_mlx(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     """Return the adapter as mlx-lm reads it; raise UnsupportedAdapterError for what it cannot have."""
-    refuse_unless_plain(adapter, "MLX")
+    refuse_unless_plain(adapter, "MLX", dora=True)
+    dora = lengths_of(adapter, "MLX")
     apart = kept_apart(adapter, wish.base, "MLX")
     paths = model_paths(apart, "MLX")
     experts = {path: match for path, new in paths.items() if (match := EXPERT.fullmatch(new))}
@@ -53,8 +55,9 @@ def to_mlx(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     keys = sorted({_key(update.path) for update in alone} | {_key(name) for name in layers})
     for name, members in layers.items():
         tensors += stack(members, f"{name}.lora_a", f"{name}.lora_b")
+    tensors += lengths(alone, dora, "{}.m".format)
     config = {
-        "fine_tune_type": "lora",
+        "fine_tune_type": "dora" if dora else "lora",
         "lora_parameters": {"dropout": 0.0, "keys": keys, "rank": updates[0].rank, "scale": scale},
         "model": base_name(adapter),
         "num_layers": -1,  # all: how many the base has is not known
