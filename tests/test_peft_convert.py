@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 import s3lora
-from tests.peft_models import difference, gpt2, layers, llama, load, logits, qwen3_moe, save
+from tests.peft_models import difference, gpt2, layers, llama, load, logits, peft, qwen3_moe, save, torch
 from tests.rewrite.converting import stored
+from tests.rewrite.test_convert_products import kohya, products, update
 from tests.support import write_safetensors
 
 TOLERANCE = 1e-5
@@ -93,3 +95,21 @@ def test_another_format(tmp_path: Path):
     model = load(convert_to(folder, tmp_path / "out"), llama)
     assert difference(logits(model), logits(load(full, llama))) < TOLERANCE
     assert len(layers(model)) == 6
+
+
+def test_loha_of_lycoris(tmp_path: Path):
+    attention = torch.nn.ModuleDict({f"to_{name}": torch.nn.Linear(20, 12, bias=False) for name in "qkv"})
+    blocks = torch.nn.ModuleList([torch.nn.ModuleDict({"attn1": attention})])
+    attentions = torch.nn.ModuleList([torch.nn.ModuleDict({"transformer_blocks": blocks})])
+    unet = torch.nn.ModuleDict({"mid_block": torch.nn.ModuleDict({"attentions": attentions})})
+    before = {name: value.detach().clone() for name, value in unet.named_parameters()}
+    made = products("loha")
+    convert_to(kohya(tmp_path / "in.safetensors", made, 5), tmp_path / "out")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        merged = peft.PeftModel.from_pretrained(unet, tmp_path / "out").merge_and_unload()
+    after = dict(merged.named_parameters())
+    for path, parts in made.items():
+        name = f"{path.removeprefix('unet.')}.weight"
+        wanted = 5 / len(parts["hada_w1_b"]) * update(parts)
+        assert np.allclose((after[name] - before[name]).detach().numpy(), wanted, atol=TOLERANCE)

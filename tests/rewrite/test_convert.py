@@ -238,8 +238,8 @@ def test_two_models_are_too_many_for_peft(tmp_path: Path):
 
 @pytest.mark.parametrize("to", ["kohya", "diffusers", "mlx", "gguf"])
 def test_what_is_no_plain_lora_is_refused_by_name(tmp_path: Path, to: str):
-    with pytest.raises(UnsupportedAdapterError, match=r"layers\.0\.self_attn\.q_proj is LoHa"):
-        converted(peft_adapter(tmp_path / "loha", "loha"), tmp_path / "out", to)
+    with pytest.raises(UnsupportedAdapterError, match=r"layers\.0\.self_attn\.q_proj is VeRA"):
+        converted(peft_adapter(tmp_path / "vera", "vera"), tmp_path / "out", to)
     source, _ = peft_folder(tmp_path / "head", dict.fromkeys(PATHS, 4))
     tensors = stored(source / "adapter_model.safetensors")
     magnitude = {f"{PREFIX}{PATHS[1]}.lora_magnitude_vector": np.ones(12, np.float32)}

@@ -17,7 +17,8 @@ from s3lora.adapter.model import Adapter
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.rewrite.convert.dora import lengths, lengths_of
 from s3lora.rewrite.convert.dotted import dotted, underscored
-from s3lora.rewrite.convert.plain import refuse_unless_plain
+from s3lora.rewrite.convert.plain import PRODUCTS, refuse_unless_plain
+from s3lora.rewrite.convert.products import PRODUCT_FORMS, alpha_of_product, parts_of_product, refuse_products
 from s3lora.rewrite.convert.target import ConvertWish, TargetFiles, refuse, scaling_notes, updates_of
 
 DIFFUSERS_WEIGHTS, KOHYA_WEIGHTS = "pytorch_lora_weights.safetensors", "lora.safetensors"
@@ -52,7 +53,8 @@ def to_diffusers(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
 
 def to_kohya(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     """Return the adapter as kohya's scripts read it; raise UnsupportedAdapterError for what they cannot have."""
-    refuse_unless_plain(adapter, "kohya", dora=True)
+    refuse_unless_plain(adapter, "kohya", dora=True, forms=(*PRODUCTS, *PRODUCT_FORMS))
+    refuse_products(adapter, wish, "kohya")
     dora = lengths_of(adapter, "kohya", lycoris=True)
     paths = {module.path: module.path for module in adapter.modules}
     if adapter.format != "kohya":
@@ -67,6 +69,9 @@ def to_kohya(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     updates = updates_of(adapter, wish, paths)
     tensors: list[NewTensor] = []
     for update in updates:
+        if update.module.form in PRODUCT_FORMS:
+            tensors += [*parts_of_product(update), alpha_of_product(update)]
+            continue
         tensors += update.tensors(f"{update.path}.lora_down.weight", f"{update.path}.lora_up.weight")
         alpha = np.array(update.scaling * update.rank)
         tensors.append(NewTensor(f"{update.path}.alpha", "float32", (), alpha.copy))

@@ -25,6 +25,7 @@ from s3lora.adapter.tensors import FLOATING, StoredTensor
 from s3lora.rewrite.code import without_code
 from s3lora.rewrite.convert.dora import lengths, lengths_of
 from s3lora.rewrite.convert.plain import PRODUCTS
+from s3lora.rewrite.convert.products import PRODUCT_FORMS, loha_config, loha_tensors, refuse_products
 from s3lora.rewrite.convert.target import (
     ConvertWish,
     NewUpdate,
@@ -59,6 +60,8 @@ def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     known = adapter.format == "peft" and "peft_type" in (adapter.config or {})
     if known and not _anew(adapter):
         return _kept(adapter, wish, renamed, notes)
+    if adapter.format == "kohya" and {module.form for module in adapter.modules} <= {*PRODUCT_FORMS}:
+        return _loha(adapter, wish)
     peft_config.refuse_changed_base(adapter)
     reasons = {m.path: f"is {m.form}, which keeps its own format" for m in adapter.modules if m.form not in PRODUCTS}
     refuse("PEFT", reasons)
@@ -66,6 +69,16 @@ def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
         others = dict.fromkeys(adapter.other_tensors, "is no part of LoRA")
         refuse("PEFT", others, "leave them out: --drop other, or --drop all")
     return _anew_from(adapter, wish, renamed, notes)
+
+
+def _loha(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
+    """Return an adapter of LyCORIS as PEFT's LoHa, whose configuration holds for all of its modules."""
+    refuse_products(adapter, wish, "PEFT")
+    refuse("PEFT", dict.fromkeys(adapter.other_tensors, "is no part of LoHa"), "leave them out: --drop other")
+    paths = model_paths(adapter, "PEFT")
+    updates = updates_of(adapter, wish, paths)
+    config = loha_config(updates, base_name(adapter))
+    return TargetFiles(WEIGHTS, loha_tensors(updates), paths, config, {"format": "pt"}, tuple(scaling_notes(adapter)))
 
 
 def _anew(adapter: Adapter) -> bool:

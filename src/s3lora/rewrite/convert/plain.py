@@ -15,7 +15,7 @@ _SAID = (".alpha", ".ranknum")
 PRODUCTS = ("LoRA", "AdaLoRA", "QALoRA")
 
 
-def refuse_unless_plain(adapter: Adapter, to: str, *, dora: bool = False) -> None:
+def refuse_unless_plain(adapter: Adapter, to: str, *, dora: bool = False, forms: tuple[str, ...] = PRODUCTS) -> None:
     """Raise UnsupportedAdapterError if an adapter holds what `to` cannot have, module by module; `dora` it can."""
     peft_config.refuse_changed_base(adapter)
     config = adapter.config or {}
@@ -23,13 +23,13 @@ def refuse_unless_plain(adapter: Adapter, to: str, *, dora: bool = False) -> Non
                        (replicates(config), "puts the layers of its base together anew")):  # fmt: skip
         if told:
             raise UnsupportedAdapterError(f"{what}, and {to} knows nothing of it", file=adapter.name)
-    reasons = {module.path: why for module in adapter.modules if (why := _why_not(module, dora))}
+    reasons = {module.path: why for module in adapter.modules if (why := _why_not(module, dora, forms))}
     refuse(to, reasons)
     refuse(to, dict.fromkeys(adapter.other_tensors, "is no part of LoRA"), "leave them out: --drop other or --drop all")
 
 
-def _why_not(module: LoraModule, dora: bool) -> str | None:
-    if module.form not in PRODUCTS:
+def _why_not(module: LoraModule, dora: bool, forms: tuple[str, ...]) -> str | None:
+    if module.form not in forms:
         return f"is {module.form}, which keeps its own format"
     if module.dora and not dora:
         return "has a DoRA magnitude"

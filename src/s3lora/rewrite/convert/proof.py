@@ -95,4 +95,5 @@ def _difference(module: LoraModule, other: LoraModule) -> float:
         return difference_of(module, other)
     parts = [part.array() for part in module.parts], [part.array() for part in other.parts]
     same = all(np.array_equal(one, two) for one, two in zip(*parts, strict=True))
-    return 0.0 if same and module.scaling.value == other.scaling.value else math.inf
+    before, after = module.scaling.value, other.scaling.value
+    return abs(after - before) / abs(before) if same else math.inf
