@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 import s3lora
-from tests.peft_models import difference, gpt2, layers, llama, load, logits, qwen3_moe, save
+from tests.peft_models import difference, gpt2, layers, llama, load, logits, peft, qwen3_moe, save, torch
+from tests.rewrite.converting import stored
+from tests.rewrite.test_convert_products import kohya, products, update
 from tests.support import write_safetensors
 
 TOLERANCE = 1e-5
@@ -48,6 +51,35 @@ def test_fused_experts(tmp_path: Path, wishes: dict[str, Any]):
     assert difference(logits(model), expected) < TOLERANCE
 
 
+def test_fused_experts_of_mlx_are_what_peft_merges(tmp_path: Path):
+    names = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    full = save(tmp_path / "full", qwen3_moe, target_modules=["q_proj"], target_parameters=names)
+    base = qwen3_moe()
+    base.config.save_pretrained(tmp_path / "base")
+    merged = load(full, qwen3_moe).merge_and_unload()
+    out = convert_to(full, tmp_path / "mlx", "mlx", base=tmp_path / "base")
+    tensors = stored(out / "adapters.safetensors")
+    scale = json.loads((out / "adapter_config.json").read_text())["lora_parameters"]["scale"]
+    for i, (before, after) in enumerate(zip(base.model.layers, merged.model.layers, strict=True)):
+        for name in ("gate_up_proj", "down_proj"):
+            change = (getattr(after.mlp.experts, name) - getattr(before.mlp.experts, name)).detach().numpy()
+            parts = ("gate_proj", "up_proj") if name == "gate_up_proj" else (name,)
+            keys = [f"model.layers.{i}.mlp.switch_mlp.{part}" for part in parts]
+            found = np.concatenate([scale * tensors[f"{k}.lora_b"] @ tensors[f"{k}.lora_a"] for k in keys], axis=1)
+            assert np.abs(change).max() > 100 * TOLERANCE
+            assert np.allclose(found, change, atol=TOLERANCE)
+
+
+def test_dora_by_way_of_mlx(tmp_path: Path):
+    full = save(tmp_path / "full", llama, target_modules=["q_proj", "down_proj"], use_dora=True)
+    model = load(convert_to(convert_to(full, tmp_path / "mlx", "mlx"), tmp_path / "out"), llama)
+    assert difference(logits(model), logits(load(full, llama))) < TOLERANCE
+    plain = load(
+        convert_to(save(tmp_path / "plain", llama, target_modules=["q_proj", "down_proj"]), tmp_path / "lora"), llama
+    )
+    assert difference(logits(model), logits(plain)) > 100 * TOLERANCE
+
+
 def test_another_format(tmp_path: Path):
     full = save(tmp_path / "full", llama, target_modules=["q_proj", "down_proj"])
     folder = tmp_path / "mlx"
@@ -63,3 +95,21 @@ def test_another_format(tmp_path: Path):
     model = load(convert_to(folder, tmp_path / "out"), llama)
     assert difference(logits(model), logits(load(full, llama))) < TOLERANCE
     assert len(layers(model)) == 6
+
+
+def test_loha_of_lycoris(tmp_path: Path):
+    attention = torch.nn.ModuleDict({f"to_{name}": torch.nn.Linear(20, 12, bias=False) for name in "qkv"})
+    blocks = torch.nn.ModuleList([torch.nn.ModuleDict({"attn1": attention})])
+    attentions = torch.nn.ModuleList([torch.nn.ModuleDict({"transformer_blocks": blocks})])
+    unet = torch.nn.ModuleDict({"mid_block": torch.nn.ModuleDict({"attentions": attentions})})
+    before = {name: value.detach().clone() for name, value in unet.named_parameters()}
+    made = products("loha")
+    convert_to(kohya(tmp_path / "in.safetensors", made, 5), tmp_path / "out")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        merged = peft.PeftModel.from_pretrained(unet, tmp_path / "out").merge_and_unload()
+    after = dict(merged.named_parameters())
+    for path, parts in made.items():
+        name = f"{path.removeprefix('unet.')}.weight"
+        wanted = 5 / len(parts["hada_w1_b"]) * update(parts)
+        assert np.allclose((after[name] - before[name]).detach().numpy(), wanted, atol=TOLERANCE)

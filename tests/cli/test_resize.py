@@ -90,8 +90,10 @@ def test_the_scan_suggests_ranks_and_resize_gives_them(
     assert ranks == {Q0: 1, V0: 4, Q1: 2}
     resized = fine(call(capsys, "resize", "spread", "-o", "new", "--energy", "99%", "--format", "json"))
     assert {module["path"]: module["rank"] for module in json.loads(resized)["modules"]} == ranks
+    above = {module["path"]: module["null_rank"] for module in scanned["modules"]}
+    assert above == {Q0: 1, V0: 0, Q1: 0}
     line = "ranks 1-4 hold 99% of each update in 58% of the size: resize --energy 99%"
-    assert line in fine(call(capsys, "scan", "spread"))
+    assert f"{line}\n0-1 directions of each stand above noise" in fine(call(capsys, "scan", "spread"))
     fine(call(capsys, "resize", "spread", "-o", "one", "--rank", "1"))
     assert "resize --energy" not in fine(call(capsys, "scan", "one")), "nothing is left to save"
     records = json.loads(fine(call(capsys, "scan", "adapter", "--format", "json")))["modules"]

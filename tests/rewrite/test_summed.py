@@ -164,6 +164,13 @@ def test_targets_are_paths_where_names_would_reach_further(tmp_path: Path) -> No
             assert config_of(tmp_path / f"long{i}")["target_modules"] == [module.path for module in adapter.modules]
 
 
+def test_a_sum_of_zeros_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make_adapter(tmp_path / "a", SHAPES)
+    result = call(capsys, "compose", source, source, "--weights", "1,-1", "-o", tmp_path / "out")
+    assert result.status == 0
+    assert "every update of the sum is zero" in result.out
+
+
 def test_the_case_of_two_adapters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = (shared() / "cases" / name for name in ("p_cA", "p_cB"))
     result = call(capsys, "compose", a, b, "-o", tmp_path / "out")

@@ -104,15 +104,11 @@ def read_gguf(path: Path) -> WeightsFile:
     Raises AdapterFileError if the file is truncated, damaged or hostile, UnsupportedAdapterError for a version or a
     type of numbers that is not read.
     """
-    file = RegularFile(path)
-    try:
+    with RegularFile.opened(path) as file:
         refuse_pointer(file.bytes(0, 200), path)
         header = read_header(file)
         tensors = {entry.name: _tensor(entry, file) for entry in header.tensors}
         return WeightsFile(path.name, file, tensors, header.keys, form="gguf")
-    except Exception:
-        file.close()
-        raise
 
 
 def read_header(file: RegularFile) -> GgufHeader:

@@ -52,12 +52,8 @@ def read_npz(path: Path) -> WeightsFile:
     Raises AdapterFileError if it is no zip archive, damaged or hostile, UnsupportedAdapterError for an array of
     objects or of anything but numbers.
     """
-    file = RegularFile(path)
-    try:
+    with RegularFile.opened(path) as file:
         return _read(file, path)
-    except Exception:
-        file.close()
-        raise
 
 
 def _read(file: RegularFile, path: Path) -> WeightsFile:

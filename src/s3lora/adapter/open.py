@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +60,17 @@ def _open(location: Path, picked: str | None) -> Adapter:
     config = None if raw is None or config_file is None else parsed_config(raw, config_file.name)
     weights = weights_in(location, config) if whole else location
     files = open_weights(weights)
-    try:
+    with ExitStack() as stack:
+        for file in files:
+            stack.callback(file.close)
+        left_out: tuple[str, ...] = ()
         if picked is not None:
             files, left_out = _only(picked, files, weights.name)
-        else:
-            left_out = ()
         adapter = _assemble(location, weights, files, config, config_file, raw)
-        return (
-            adapter
-            if picked is None
-            else dataclasses.replace(adapter, picked=picked, warnings=(*adapter.warnings, *left_out))
-        )
-    except Exception:
-        for file in files:
-            file.close()
-        raise
+        if picked is not None:
+            adapter = dataclasses.replace(adapter, picked=picked, warnings=(*adapter.warnings, *left_out))
+        stack.pop_all()  # they stay open as long as the adapter
+        return adapter
 
 
 def _only(picked: str, files: tuple[WeightsFile, ...], label: str) -> tuple[tuple[WeightsFile, ...], tuple[str, ...]]:

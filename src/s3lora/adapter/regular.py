@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,20 @@ class RegularFile:
         self._close_descriptor = weakref.finalize(self, os.close, descriptor)
         self._lock = threading.Lock()
         self._recent: OrderedDict[tuple[int, int], Bytes] = OrderedDict()
+        self._remembered = 0  # bytes of them all: an adapter has tens of thousands of tensors
         #: What a pass over the file has read already, and what it must find when it reads a range again: its SHA-256.
         self.held: dict[tuple[int, int], Bytes] = {}
         self.seen: dict[tuple[int, int], bytes] = {}
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path) -> Iterator[RegularFile]:
+        """Open `path` for as long as somebody needs it, but close it at once where reading it raises."""
+        file = cls(path)
+        with ExitStack() as stack:
+            stack.callback(file.close)
+            yield file
+            stack.pop_all()
 
     def bytes(self, offset: int, count: int) -> bytes:
         """Return a copy of `count` bytes from `offset`, fewer at the end of the file."""
@@ -90,9 +102,11 @@ class RegularFile:
             raise self._changed()
         made.flags.writeable = False
         with self._lock:
+            replaced = self._recent.pop(key, None)  # where another thread read the same
+            self._remembered += count - (0 if replaced is None else replaced.nbytes)
             self._recent[key] = made
-            while len(self._recent) > 2 and sum(one.nbytes for one in self._recent.values()) > RECENT:
-                self._recent.popitem(last=False)
+            while len(self._recent) > 2 and self._remembered > RECENT:
+                self._remembered -= self._recent.popitem(last=False)[1].nbytes
         return made
 
     def chunks(self, offset: int, count: int) -> Iterator[memoryview]:
@@ -139,6 +153,7 @@ class RegularFile:
         """Close the file and forget what was read."""
         self.held.clear()
         self._recent.clear()
+        self._remembered = 0
         self._close_descriptor()
 
 

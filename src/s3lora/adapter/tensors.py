@@ -228,12 +228,8 @@ def read_safetensors(path: Path) -> WeightsFile:
     Raises AdapterFileError if the file is a Git LFS pointer, truncated, larger than its header says, or if its
     header is malformed, oversized, names a tensor twice or lets tensors overlap.
     """
-    file = RegularFile(path)
-    try:
+    with RegularFile.opened(path) as file:
         return _read(file, path)
-    except Exception:
-        file.close()
-        raise
 
 
 def _read(file: RegularFile, path: Path) -> WeightsFile:

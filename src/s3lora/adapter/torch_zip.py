@@ -33,15 +33,11 @@ def read_torch(path: Path) -> WeightsFile:
     Raises AdapterFileError if it is no zip archive of torch, is compressed, damaged or hostile, if its pickle names
     anything but tensors, or if it holds several dictionaries of tensors.
     """
-    file = RegularFile(path)
     try:
-        return _read(file, path)
+        with RegularFile.opened(path) as file:
+            return _read(file, path)
     except PickleError as error:
-        file.close()
         raise AdapterFileError(str(error), file=path.name, fix=error.fix) from None
-    except Exception:
-        file.close()
-        raise
 
 
 def _read(file: RegularFile, path: Path) -> WeightsFile:

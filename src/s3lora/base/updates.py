@@ -32,7 +32,17 @@ from s3lora.spectrum.dense import DenseMatrix, dense, plus_product
 from s3lora.spectrum.leading import LeadingDirections, leading
 from s3lora.spectrum.tall import Float
 
-__all__ = ["KNOWN_STARTS", "TrueFactors", "dora_delta", "known_start", "magnitudes_of", "true_update", "upright"]
+__all__ = [
+    "KNOWN_STARTS",
+    "TrueFactors",
+    "by_columns",
+    "dora_delta",
+    "is_magnitude",
+    "known_start",
+    "magnitudes_of",
+    "true_update",
+    "upright",
+]
 
 #: Ends of the names under which tools store the lengths μ.
 _MAGNITUDE = (".lora_magnitude_vector", ".lora_magnitude_vector.weight", ".dora_scale", ".m")
@@ -68,9 +78,14 @@ def magnitudes_of(adapter: Adapter) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for module in adapter.modules:
         for name in module.extras if module.dora else ():
-            if name in tensors and (name.endswith(_MAGNITUDE) or any(part in name for part in _PARTS)):
+            if name in tensors and is_magnitude(name):
                 found[module.path] = tensors[name]
     return found
+
+
+def is_magnitude(name: str) -> bool:
+    """Return whether a tensor that belongs to a module holds its lengths μ, by its name."""
+    return name.endswith(_MAGNITUDE) or any(part in name for part in _PARTS)
 
 
 def true_update(
@@ -86,7 +101,7 @@ def true_update(
     if magnitude is None:
         return None
     values = magnitude.array().astype(np.float64)
-    columns = _by_columns(module, magnitude)
+    columns = by_columns(module, magnitude)
     weight, factors, turned = upright(module, base)
     return dora_delta(weight, factors.A, factors.B, factors.scaling, values.ravel(), columns=columns != turned)
 
@@ -131,7 +146,7 @@ def dora_delta(
     return DenseMatrix(weight.shape, by_columns)
 
 
-def _by_columns(module: LoraModule, magnitude: Tensor) -> bool:
+def by_columns(module: LoraModule, magnitude: Tensor) -> bool:
     """Return whether the lengths are those of columns: the axis of a tensor tells that has more than one.
 
     PEFT's are of rows always, in (1, m, 1, 1) for a convolution.

@@ -20,7 +20,7 @@ from s3lora.spectrum.dense_scores import dense_scores
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS, Options
-from s3lora.spectrum.nearest import rank_for
+from s3lora.spectrum.nearest import above_noise, rank_for
 from s3lora.spectrum.tall import Float, converted
 
 __all__ = ["MeasuredOf", "ModuleNumbers", "dense_numbers", "measured", "measured_beside"]
@@ -34,7 +34,8 @@ class ModuleNumbers(NamedTuple):
 
     `sigma` is σ̃, empty for a zero update; an index is None where it is undefined. `dense` tells that ΔW is of full
     rank, so that σ̃ are the largest only, and `error` how far one of them can be below the true one, relative to the
-    first. `energy_rank` is the least rank that holds the share `ENERGY` of ‖ΔW‖², None for a zero or dense update.
+    first. `energy_rank` is the least rank that holds the share `ENERGY` of ‖ΔW‖², and `null_rank` how many
+    singular values stand above those of random factors; None for a zero or dense update.
     """
 
     zero: bool
@@ -44,6 +45,7 @@ class ModuleNumbers(NamedTuple):
     dense: bool = False
     error: float = 0.0
     energy_rank: int | None = None
+    null_rank: int | None = None
 
 
 def measured(
@@ -67,7 +69,7 @@ def measured(
             raise UnsupportedAdapterError(str(error), file=label, module=batch[0].path) from None
         if not nonfinite:
             raise _nonfinite(batch[0], label) from None
-        zero, columns = [False], [([()], {name: [None] for name in _wanted(configurations[0])}, [None])]
+        zero, columns = [False], [([()], {name: [None] for name in _wanted(configurations[0])}, [(None, None)])]
     return [
         [
             ModuleNumbers(
@@ -75,7 +77,8 @@ def measured(
                 sigma[i],
                 {name: values[i] for name, values in indices.items()},
                 "B·A" if module.dora else "ΔW",
-                energy_rank=None if nil else ranks[i],
+                energy_rank=None if nil else ranks[i][0],
+                null_rank=None if nil else ranks[i][1],
             )
             for sigma, indices, ranks in columns
         ]
@@ -149,13 +152,15 @@ def _true(module: LoraModule, update: DenseMatrix | TrueFactors | None, configur
     (sigma,), indices, (rank,) = _columns(module, factored, configuration)
     values = {name: column[0] for name, column in indices.items()}
     nil = bool(factored.is_zero[0])
-    return ModuleNumbers(nil, sigma, values, "ΔW", energy_rank=None if nil else rank)
+    energy, null = (None, None) if nil else rank
+    return ModuleNumbers(nil, sigma, values, "ΔW", energy_rank=energy, null_rank=null)
 
 
 #: Share of ‖ΔW‖² that the rank of a module should hold.
 ENERGY = 0.99
-#: σ̃ of each module; of each index its value for each module, None where it is undefined; and the ranks for `ENERGY`.
-_Columns = tuple[list[tuple[float, ...]], dict[str, list[float | None]], list[int | None]]
+#: σ̃ of each module; of each index its value for each module, None where it is undefined; and the ranks that would do:
+#: for `ENERGY`, and above noise.
+_Columns = tuple[list[tuple[float, ...]], dict[str, list[float | None]], list[tuple[int | None, int | None]]]
 
 
 def _columns(first: LoraModule, update: FactoredUpdate, configuration: Configuration) -> _Columns:
@@ -167,8 +172,9 @@ def _columns(first: LoraModule, update: FactoredUpdate, configuration: Configura
     spectra = Spectra(sigma, update, method.epsilon)
     indices = {name: np.broadcast_to(INDICES[name].values(spectra), len(update)) for name in _wanted(configuration)}
     rows = [() if nil else tuple(row) for nil, row in zip(update.is_zero.tolist(), sigma.tolist(), strict=True)]
-    ranks: list[int | None] = [rank_for(row, ENERGY) for row in spectra.plain]
-    return rows, {name: _known(values) for name, values in indices.items()}, ranks
+    plain = spectra.plain
+    ranks = zip((rank_for(row, ENERGY) for row in plain), above_noise(plain, first.m, first.n), strict=True)
+    return rows, {name: _known(values) for name, values in indices.items()}, [*ranks]
 
 
 def _known(values: Float) -> list[float | None]:

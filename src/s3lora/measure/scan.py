@@ -57,7 +57,8 @@ class ModuleScan:
     given. `dense` tells that ΔW is of full rank (DoRA): `sigma` then are the M largest, M being the rank of the factors
     unless told otherwise, each at most `sigma_error` times the largest below its true value.
 
-    `energy_rank` is the least rank that holds 99% of ‖ΔW‖², None where that is not known, or ΔW is zero.
+    `energy_rank` is the least rank that holds 99% of ‖ΔW‖², and `null_rank` how many singular values of ΔW stand above
+    what random factors of these sizes and this norm have; None where that is not known, or ΔW is zero.
     """
 
     path: str
@@ -81,6 +82,7 @@ class ModuleScan:
     dense: bool = False
     sigma_error: float = 0.0
     energy_rank: int | None = None
+    null_rank: int | None = None
 
     @property
     def nonfinite(self) -> bool:
@@ -323,6 +325,7 @@ def _record(module: LoraModule, numbers: ModuleNumbers) -> ModuleScan:
         dense=numbers.dense,
         sigma_error=numbers.error,
         energy_rank=numbers.energy_rank if numbers.of == "ΔW" else None,
+        null_rank=numbers.null_rank if numbers.of == "ΔW" else None,
         form=module.form,
     )
 

@@ -52,6 +52,8 @@ def sum_text(record: SumProvenance, out: str) -> RenderableType:
     text = Text.assemble(
         ("wrote ", "green"), (printable(out), "bold"), f"  {record.done}; verified by reading it again"
     )
+    if record.error is None:
+        return text.append("\nevery update of the sum is zero", "dim")
     text.append("\nit differs from the exact sum by ‖ΔW − ΔW′‖ / ‖ΔW‖ = ", "dim")
     return text.append(_error(record.error), "bold")
 

@@ -48,7 +48,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "Comparison": ("tensors",),
     "Provenance": ("drop", "dropped"),
     "Restoration": ("tensors",),
-    "ModuleScan": ("form", "of", "dense", "sigma_error", "energy_rank"),
+    "ModuleScan": ("form", "of", "dense", "sigma_error", "energy_rank", "null_rank"),
     "ScanDocument": ("gate", "inventory", "reference", "base"),
     "Counts": ("inside",),
     "Setup": ("chat",),

@@ -116,7 +116,13 @@ def _smaller(modules: Sequence[ModuleScan]) -> list[RenderableType]:
     kept = sum(rank * sum(module.shape) for rank, module in known)
     share = kept / sum(module.rank * sum(module.shape) for _, module in known)
     held = "holds" if ranks[0] == ranks[-1] else "hold"
-    return [Text(f"{least} {held} 99% of each update in {share:.0%} of the size: resize --energy 99%", "dim")]
+    line = f"{least} {held} 99% of each update in {share:.0%} of the size: resize --energy 99%"
+    above = sorted(module.null_rank for _, module in known if module.null_rank is not None)
+    if not above or not above[-1]:
+        return [Text(line, "dim")]
+    count = f"{above[0]}" if above[0] == above[-1] else f"{above[0]}-{above[-1]}"
+    what = "direction of each stands" if count == "1" else "directions of each stand"
+    return [Text(line, "dim"), Text(f"{count} {what} above noise", "dim")]
 
 
 def _prunable(plan: Plan) -> bool:

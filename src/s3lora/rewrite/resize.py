@@ -25,7 +25,10 @@ from s3lora.rewrite.repaired import repaired
 from s3lora.rewrite.resize_record import ResizedModule, ResizeProvenance, relative
 from s3lora.spectrum.nearest import CoreSvd, core_svd, distance, rank_for
 
-FIX = "convert it to an ordinary LoRA in PEFT's form first"
+#: What leads to an adapter whose ranks can change: where a command does, and where none does.
+FIX = "make it LoRA of PEFT's form first: s3lora convert PATH --to peft -o OUT"
+_NO_FIX = "no command makes it LoRA: merge it, or train it again as LoRA"
+_FUSED = "experts that are fused by `target_parameters` keep their rank: give one that is no lower"
 
 
 def resize(
@@ -84,7 +87,7 @@ def resize(
     refuse_dora(adapter.modules, "merge it, or train it again without use_dora")
     afford(scan_cost(adapter.modules, [Configuration("svd")]), max_cost, "resizing", adapter.name)
     factors, modules, error = _resized(adapter, rank, energy, progress)
-    made = repaired(adapter, factors, loader=loader, bake=bake, others=True, fix=FIX)
+    made = repaired(adapter, factors, loader=loader, bake=bake, others=True, fix=_fix(adapter))
     record = ResizeProvenance(
         source=source_of(adapter),
         rank=rank,
@@ -97,6 +100,13 @@ def resize(
         written=(),
     )
     return write_recorded(record, made.rewrite, out, force=force)
+
+
+def _fix(adapter: Adapter) -> str:
+    """Return what to do where ranks cannot change as the adapter is."""
+    if any(module.form in ("LoHa", "LoKr", "VeRA") for module in adapter.modules):
+        return _NO_FIX
+    return _FUSED if (adapter.config or {}).get("target_parameters") else FIX
 
 
 def check_wish(rank: int | None, energy: float | None) -> None:
@@ -143,7 +153,7 @@ def _module(
     wanted = new_rank(svd, rank, energy)
     if wanted >= module.rank:
         return None, whole, 0.0
-    refuse_form(module, FIX)
+    refuse_form(module, _fix(adapter))
     new_a, new_b = svd.balanced(svd.sigma, wanted)
     fold = folded(adapter, module, wanted)
     new = rounded(module, new_a, new_b * fold)

@@ -128,7 +128,7 @@ def _refuse(adapter: Adapter) -> None:
     config = adapter.config or {}
     if adapter.format not in NAMED:
         what = f"is in the format {adapter.format}, whose names are not those of the base model"
-        raise UnsupportedAdapterError(what, file=adapter.name, fix="convert it to PEFT's form first")
+        raise UnsupportedAdapterError(what, file=adapter.name, fix="s3lora convert PATH --to peft -o OUT first")
     if config.get("alora_invocation_tokens"):
         what = "is an aLoRA, which acts on some tokens only, and a sum acts on all"
         raise UnsupportedAdapterError(what, file=adapter.name)

@@ -82,3 +82,27 @@ def rank_for(sigma: Float, energy: float) -> int:
         return int(np.count_nonzero(parts > len(parts) * np.finfo(np.float64).eps))
     held = np.cumsum(np.square(parts))
     return int(np.argmax(held >= energy * held[-1])) + 1
+
+
+def above_noise(sigma: Float, m: int, n: int) -> list[int]:
+    """Return how many leading singular values stand above what random factors have, for each row of (k, r).
+
+    B (m × r) and A (r × n) of independent Gaussian numbers have ‖BA‖_F² near m·n·r, and the mean of σ_1(BA) is at most
+    (√m + √r)(√n + √r) (Davidson & Szarek 2001, theorem II.13, for each factor). So σ_k stands above noise if it is
+    more than (1 + √(r′/m))(1 + √(r′/n)) / √r′ of the norm of all that is left from k on, r′ = r − k + 1 values. It is
+    counted from the first until one does not.
+
+    >>> import numpy as np
+    >>> above_noise(np.array([[9.0, 5.0, 1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]), 400, 400)
+    [2, 0]
+    """
+    r = sigma.shape[-1]
+    if not r:
+        return [0] * len(sigma)
+    left = np.arange(r, 0, -1)  # values from the k-th on: r, r − 1, … 1
+    edge = (1 + np.sqrt(left / m)) * (1 + np.sqrt(left / n)) / np.sqrt(left)
+    parts = sigma / np.where(sigma[:, :1] > 0, sigma[:, :1], 1.0)
+    rest = np.sqrt(np.cumsum(np.square(parts)[:, ::-1], axis=1)[:, ::-1])  # (k, r): ‖ΔW‖ without the first ones
+    above = parts > edge * rest
+    counts: list[int] = np.cumprod(above, axis=1).sum(axis=1).tolist()
+    return counts

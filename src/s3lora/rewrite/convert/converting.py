@@ -41,6 +41,8 @@ TARGETS: dict[str, MakeTarget] = {
     "mlx": to_mlx,
     "gguf": to_gguf,
 }
+#: Those that a base tells something.
+BY_BASE = ("gguf", "mlx")
 #: Dtypes that `--dtype` offers.
 NEW_DTYPES = ("float32", "float16", "bfloat16")
 
@@ -114,8 +116,8 @@ def convert(
         pad: give every module this rank, with zeros; 0 for the largest there is.
         dtype: `float32`, `float16` or `bfloat16` for all floating tensors; each keeps its own without.
         drop: what else is left out: `heads`, `bias`, `tokens`, `other` or `all` of them.
-        base: the `config.json` of the base model, or its folder; for GGUF, which needs it, and for adapters whose rows
-            of q and k lie in pairs of heads that nothing else counts.
+        base: the `config.json` of the base model, or its folder. GGUF needs it, MLX where experts are fused, and all
+            where the rows of q and k lie in pairs of heads that nothing else counts.
 
     Raises:
         AdapterFileError: the configuration of the base cannot be read.
@@ -132,7 +134,7 @@ def convert(
         raise UsageError("an adapter in memory has no files to convert", fix="save it first")
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
-    if base is not None and to != "gguf" and not unknown_order(adapter):
+    if base is not None and to not in BY_BASE and not unknown_order(adapter):
         raise UsageError(f"a base is of no use to {to}", fix="leave it out")
     given = None if base is None else _base(Path(base))
     wish = ConvertWish(to, bake, pad, dtype, given)
@@ -211,7 +213,7 @@ def _proof(converted: Converted, folder: Path) -> UpdateDifference:
     files = converted.files
     try:
         with open_adapter(folder / files.name) as written:
-            difference = proven(converted.adapter, written, files.paths)
+            difference = proven(files.source or converted.adapter, written, files.paths)
             found = {tensor.name: tensor for file in written.files for tensor in file.tensors.values()}
             for tensor in files.tensors:
                 after = found.get(tensor.name)

@@ -21,6 +21,7 @@ from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.adapter.tensor import Array
 from s3lora.errors import UsageError, printable
+from s3lora.rewrite.convert.experts import EXPERT, MIXTRAL, experts_of, kept_apart, stack, stacked
 from s3lora.rewrite.convert.plain import refuse_unless_plain
 from s3lora.rewrite.convert.target import (
     ConvertWish,
@@ -37,14 +38,18 @@ WEIGHTS = "adapter.gguf"
 ARCHITECTURES = {
     "llama": "llama",
     "mistral": "llama",
+    "mixtral": "llama",
     "qwen2": "qwen2",
     "qwen3": "qwen3",
+    "qwen2_moe": "qwen2moe",
+    "qwen3_moe": "qwen3moe",
     "gemma": "gemma",
     "gemma2": "gemma2",
     "gemma3_text": "gemma3",
     "granite": "granite",
     "smollm3": "smollm3",
     "olmo2": "olmo2",
+    "olmoe": "olmoe",
 }
 #: Types of numbers that are written as they are; others become float32.
 _KEPT = ("float32", "float16", "bfloat16")
@@ -57,27 +62,29 @@ def to_gguf(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     """
     refuse_unless_plain(adapter, "GGUF")
     architecture = _architecture(wish.base)
-    paths = model_paths(adapter, "GGUF")
-    names = {old: llama_name(path) for old, path in paths.items()}
-    reasons = {path: "has a name that is not known in llama.cpp" for path, name in names.items() if name is None}
-    for module in adapter.modules:
-        if module.kind == "embedding":
-            reasons[module.path] = "is an embedding, at which llama.cpp stops"
-        elif module.group or module.expert is not None:
-            reasons[module.path] = "is an expert or a part of a fused layer"
-    heads = {m.path: _heads(m, architecture, wish.base or {}) for m in adapter.modules}
-    reasons.update((m.path, f"has {m.m} rows, which {heads[m.path]} heads do not share") for m in adapter.modules
-                   if (count := heads[m.path]) is not None and (count == 0 or m.m % (2 * count)))  # fmt: skip
-    refuse("GGUF", reasons)
-    updates = updates_of(adapter, wish, paths)
+    apart = kept_apart(adapter, wish.base, "GGUF")
+    paths = {old: _place(path) for old, path in model_paths(apart, "GGUF").items()}
+    names = {old: llama_name(_without_number(path)) for old, path in paths.items()}
+    heads = {m.path: _heads(m, architecture, wish.base or {}) for m in apart.modules}
+    refuse("GGUF", _reasons(apart, paths, names, heads))
+    updates = updates_of(apart, wish, paths)
+    experts = stacked([u for u in updates if EXPERT.fullmatch(u.path)], "GGUF", experts_of(wish.base))
+    ranked = {one.path: one for members in experts.values() for one in members if one is not None}
+    updates = [ranked.get(update.path, update) for update in updates]
     alphas = Counter(float(np.float32(update.scaling * update.rank)) for update in updates)
     alpha = max(alphas, key=lambda value: (alphas[value], value))
     updates = [dataclasses.replace(update, scaling=alpha / update.rank) for update in updates]
     tensors = [
         tensor
         for update in updates
+        if update.path not in ranked
         for tensor in _tensors(update, names[update.module.path] or "", heads[update.module.path])
     ]
+    scaled = {update.path: update for update in updates}
+    for path, members in experts.items():
+        name = f"{llama_name(path)}.weight"
+        of_layer = [None if one is None else scaled[one.path] for one in members]
+        tensors += map(_kept, stack(of_layer, f"{name}.lora_a", f"{name}.lora_b"))
     keys: dict[str, str | int | float] = {ARCHITECTURE: architecture, TYPE: "adapter", KIND: "lora", ALPHA: alpha}
     for field, projection in (("head_count", QUERY), ("head_count_kv", KEY)):
         if (count := heads_of(wish.base, projection)) is not None:
@@ -85,7 +92,41 @@ def to_gguf(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     notes = scaling_notes(adapter)
     if len(alphas) > 1:
         notes.append("GGUF has one alpha for all modules: other scalings are multiplied into lora_b")
-    return TargetFiles(WEIGHTS, tensors, paths, notes=tuple(notes), keys=keys)
+    return TargetFiles(WEIGHTS, tensors, paths, notes=tuple(notes), keys=keys, source=apart)
+
+
+def _place(path: str) -> str:
+    """Return the path by which a module of llama.cpp is read again: without Mixtral's old names.
+
+    >>> _place("model.layers.0.block_sparse_moe.experts.7.w1")
+    'model.layers.0.mlp.experts.7.gate_proj'
+    """
+    head, old, rest = path.partition(".block_sparse_moe.")
+    if not old:
+        return path
+    before, dot, name = rest.rpartition(".")
+    return f"{head}.mlp.{before}{dot}{MIXTRAL.get(name, name)}"
+
+
+def _without_number(path: str) -> str:
+    match = EXPERT.fullmatch(path)
+    return path if match is None else f"{match['head']}.experts.{match['name']}"
+
+
+def _reasons(
+    adapter: Adapter, paths: Mapping[str, str], names: Mapping[str, str | None], heads: Mapping[str, int | None]
+) -> dict[str, str]:
+    """Return why modules cannot be written, by their paths."""
+    reasons = {path: "has a name that is not known in llama.cpp" for path, name in names.items() if name is None}
+    for module in adapter.modules:
+        count = heads[module.path]
+        if module.kind == "embedding":
+            reasons[module.path] = "is an embedding, at which llama.cpp stops"
+        elif module.group and not EXPERT.fullmatch(paths[module.path]):
+            reasons[module.path] = "is a part of a fused layer"
+        elif count is not None and (count == 0 or module.m % (2 * count)):
+            reasons[module.path] = f"has {module.m} rows, which {count} heads do not share"
+    return reasons
 
 
 def _architecture(base: Mapping[str, Any] | None) -> str:
@@ -107,10 +148,14 @@ def _heads(module: LoraModule, architecture: str, base: Mapping[str, Any]) -> in
 
 def _tensors(update: NewUpdate, name: str, heads: int | None) -> list[NewTensor]:
     made = update.tensors(f"{name}.weight.lora_a", f"{name}.weight.lora_b")
-    a, b = (one if one.dtype in _KEPT else dataclasses.replace(one, dtype="float32") for one in made)
+    a, b = map(_kept, made)
     if heads is not None:
         b = dataclasses.replace(b, make=partial(_in_pairs, update, heads))
     return [a, b]
+
+
+def _kept(tensor: NewTensor) -> NewTensor:
+    return tensor if tensor.dtype in _KEPT else dataclasses.replace(tensor, dtype="float32")
 
 
 def _in_pairs(update: NewUpdate, heads: int) -> Array:

@@ -15,8 +15,10 @@ from s3lora.adapter import peft_config
 from s3lora.adapter.formats.header import DIFFUSERS
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.new_tensors import NewTensor
+from s3lora.rewrite.convert.dora import lengths, lengths_of
 from s3lora.rewrite.convert.dotted import dotted, underscored
-from s3lora.rewrite.convert.plain import refuse_unless_plain
+from s3lora.rewrite.convert.plain import PRODUCTS, refuse_unless_plain
+from s3lora.rewrite.convert.products import PRODUCT_FORMS, alpha_of_product, parts_of_product, refuse_products
 from s3lora.rewrite.convert.target import ConvertWish, TargetFiles, refuse, scaling_notes, updates_of
 
 DIFFUSERS_WEIGHTS, KOHYA_WEIGHTS = "pytorch_lora_weights.safetensors", "lora.safetensors"
@@ -29,7 +31,8 @@ _FLUX = ("double_blocks.", "single_blocks.")
 
 def to_diffusers(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     """Return the adapter as Diffusers reads it; raise UnsupportedAdapterError for what it cannot have."""
-    refuse_unless_plain(adapter, "Diffusers")
+    refuse_unless_plain(adapter, "Diffusers", dora=True)
+    dora = lengths_of(adapter, "Diffusers")
     places = _places(adapter, "Diffusers")
     paths = {path: f"{model}.{inner}" for path, (model, inner) in places.items()}
     updates = updates_of(adapter, wish, paths)
@@ -38,12 +41,14 @@ def to_diffusers(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
         for update in updates
         for tensor in update.tensors(f"{update.path}.lora_A.weight", f"{update.path}.lora_B.weight")
     ]
+    tensors += lengths(updates, dora, "{}.lora_magnitude_vector".format)
     told: dict[str, object] = {}
     for model in dict.fromkeys(model for model, _ in places.values()):
         inside = [update for update in updates if places[update.module.path][0] == model]
         modules = [dataclasses.replace(u.as_module(), path=places[u.module.path][1]) for u in inside]
         targets = sorted(module.path for module in modules)
-        config = peft_config.with_ranks({"bias": "none", "lora_bias": False, "target_modules": targets}, modules)
+        fields = {"bias": "none", "lora_bias": False, "target_modules": targets}
+        config = peft_config.with_ranks({**fields, "use_dora": True} if dora else fields, modules)
         told.update({f"{model}.{field}": value for field, value in config.items()})
     metadata = {"format": "pt", DIFFUSERS: msgspec.json.encode(told, order="sorted").decode()}
     return TargetFiles(DIFFUSERS_WEIGHTS, tensors, paths, None, metadata, tuple(scaling_notes(adapter)))
@@ -51,7 +56,9 @@ def to_diffusers(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
 
 def to_kohya(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     """Return the adapter as kohya's scripts read it; raise UnsupportedAdapterError for what they cannot have."""
-    refuse_unless_plain(adapter, "kohya")
+    refuse_unless_plain(adapter, "kohya", dora=True, forms=(*PRODUCTS, *PRODUCT_FORMS))
+    refuse_products(adapter, wish, "kohya")
+    dora = lengths_of(adapter, "kohya", lycoris=True)
     paths = {module.path: module.path for module in adapter.modules}
     if adapter.format != "kohya":
         places = _places(adapter, "kohya")
@@ -65,9 +72,13 @@ def to_kohya(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     updates = updates_of(adapter, wish, paths)
     tensors: list[NewTensor] = []
     for update in updates:
+        if update.module.form in PRODUCT_FORMS:
+            tensors += [*parts_of_product(update), alpha_of_product(update)]
+            continue
         tensors += update.tensors(f"{update.path}.lora_down.weight", f"{update.path}.lora_up.weight")
         alpha = np.array(update.scaling * update.rank)
         tensors.append(NewTensor(f"{update.path}.alpha", "float32", (), alpha.copy))
+    tensors += lengths(updates, dora, "{}.dora_scale".format, lycoris=True)
     return TargetFiles(KOHYA_WEIGHTS, tensors, paths, None, {"format": "pt"}, tuple(scaling_notes(adapter)))
 
 

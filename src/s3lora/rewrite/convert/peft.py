@@ -23,7 +23,9 @@ from s3lora.adapter.new_tensors import NewTensor
 from s3lora.adapter.tensor import Array
 from s3lora.adapter.tensors import FLOATING, StoredTensor
 from s3lora.rewrite.code import without_code
+from s3lora.rewrite.convert.dora import lengths, lengths_of
 from s3lora.rewrite.convert.plain import PRODUCTS
+from s3lora.rewrite.convert.products import PRODUCT_FORMS, loha_config, loha_tensors, refuse_products
 from s3lora.rewrite.convert.target import (
     ConvertWish,
     NewUpdate,
@@ -58,15 +60,25 @@ def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     known = adapter.format == "peft" and "peft_type" in (adapter.config or {})
     if known and not _anew(adapter):
         return _kept(adapter, wish, renamed, notes)
+    if adapter.format == "kohya" and {module.form for module in adapter.modules} <= {*PRODUCT_FORMS}:
+        return _loha(adapter, wish)
     peft_config.refuse_changed_base(adapter)
     reasons = {m.path: f"is {m.form}, which keeps its own format" for m in adapter.modules if m.form not in PRODUCTS}
-    if not known:
-        reasons.update((m.path, "has a DoRA magnitude of another format") for m in adapter.modules if m.dora)
     refuse("PEFT", reasons)
     if not known:
         others = dict.fromkeys(adapter.other_tensors, "is no part of LoRA")
         refuse("PEFT", others, "leave them out: --drop other, or --drop all")
     return _anew_from(adapter, wish, renamed, notes)
+
+
+def _loha(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
+    """Return an adapter of LyCORIS as PEFT's LoHa, whose configuration holds for all of its modules."""
+    refuse_products(adapter, wish, "PEFT")
+    refuse("PEFT", dict.fromkeys(adapter.other_tensors, "is no part of LoHa"), "leave them out: --drop other")
+    paths = model_paths(adapter, "PEFT")
+    updates = updates_of(adapter, wish, paths)
+    config = loha_config(updates, base_name(adapter))
+    return TargetFiles(WEIGHTS, loha_tensors(updates), paths, config, {"format": "pt"}, tuple(scaling_notes(adapter)))
 
 
 def _anew(adapter: Adapter) -> bool:
@@ -173,10 +185,12 @@ def _anew_from(adapter: Adapter, wish: ConvertWish, renamed: Mapping[str, str], 
         leaf = ("lora_embedding_A", "lora_embedding_B")
         leaves = leaf if update.module.kind == "embedding" else ("lora_A.weight", "lora_B.weight")
         tensors.extend(update.tensors(*(f"{PREFIX}{update.path}.{name}" for name in leaves)))
+    dora = {} if adapter.format == "peft" else lengths_of(adapter, "PEFT")
+    tensors.extend(lengths(updates, dora, f"{PREFIX}{{}}.lora_magnitude_vector".format))
     if adapter.format == "peft":
         tensors.extend(_carried(adapter, updates, renamed, wish))
     modules = [update.as_module() for update in updates]
-    config = _config(adapter, modules, bake=wish.bake)
+    config = _config(adapter, modules, bake=wish.bake) | ({"use_dora": True} if dora else {})
     told = list(notes)
     told += scaling_notes(adapter)
     if any(module.group is not None for module in adapter.modules):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from s3lora.adapter.model import Adapter, LoraModule
-from s3lora.adapter.tensor import Array
+from s3lora.adapter.tensor import Array, Tensor
+from s3lora.base.updates import magnitudes_of
 from s3lora.errors import OutputError
 
 #: Rounding A and B once each changes an update by some two units of its dtype, relative to ‖B‖·‖A‖; an update that
@@ -56,9 +57,11 @@ def proven(adapter: Adapter, written: Adapter, paths: Mapping[str, str]) -> Upda
     Raises OutputError where a module is missing, is another shape, or differs by more than any rounding.
     """
     found = {module.path: module for module in written.modules}
-    if extra := sorted(found.keys() - set(paths.values())):
-        raise OutputError("did not verify: it holds a module that it should not", module=extra[0])
+    for extra in sorted(found.keys() - set(paths.values())):
+        if found[extra].B.array().any():  # zeros stand for experts without an update
+            raise OutputError("did not verify: it holds a module that it should not", module=extra)
     worst = UpdateDifference()
+    before, after = magnitudes_of(adapter), magnitudes_of(written)
     for module in adapter.modules:
         path = paths[module.path]
         if path not in found:
@@ -66,12 +69,23 @@ def proven(adapter: Adapter, written: Adapter, paths: Mapping[str, str]) -> Upda
         other = found[path]
         if (module.m, module.n) != (other.m, other.n):
             raise OutputError("did not verify: its shape changed", module=path, shape=(other.m, other.n))
-        difference = _difference(module, other)
+        difference = max(_difference(module, other), _of_lengths(before.get(module.path), after.get(path)))
         if not difference <= MOST:
             raise OutputError(f"did not verify: its update differs by {difference:.2g}", module=path)
         if difference > worst.value:
             worst = UpdateDifference(difference, module.path)
     return worst
+
+
+def _of_lengths(one: Tensor | None, two: Tensor | None) -> float:
+    """Return the relative difference of the magnitudes of DoRA, infinity where only one of both has them."""
+    if one is None or two is None:
+        return 0.0 if one is two else math.inf
+    first, second = (tensor.array().astype(np.float64).ravel() for tensor in (one, two))
+    if first.shape != second.shape:
+        return math.inf
+    size, change = float(np.linalg.norm(first)), float(np.linalg.norm(first - second))
+    return change / size if size else change
 
 
 def _difference(module: LoraModule, other: LoraModule) -> float:
@@ -81,4 +95,5 @@ def _difference(module: LoraModule, other: LoraModule) -> float:
         return difference_of(module, other)
     parts = [part.array() for part in module.parts], [part.array() for part in other.parts]
     same = all(np.array_equal(one, two) for one, two in zip(*parts, strict=True))
-    return 0.0 if same and module.scaling.value == other.scaling.value else math.inf
+    before, after = module.scaling.value, other.scaling.value
+    return abs(after - before) / abs(before) if same else math.inf

@@ -137,7 +137,8 @@ def wide_enough(dtypes: str) -> str:
 class TargetFiles:
     """What is written: one file of tensors, and its configuration.
 
-    `paths` gives the new path of each module by its old one. `keys` are those of a GGUF file.
+    `paths` gives the new path of each module by its old one. `keys` are those of a GGUF file. `source` is the adapter
+    with its modules as the target has them, where those are others: two for one fused weight.
     """
 
     name: str
@@ -147,6 +148,7 @@ class TargetFiles:
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     keys: Mapping[str, str | int | float] = field(default_factory=dict)
+    source: Adapter | None = None
 
 
 #: Makes the files of a target out of an adapter.
