@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import pytest
 
 from s3lora.adapter.loaders.peft import FIRST_PEFT
+from tests.loaders.environments import environment
 from tests.planning import prune_to
 from tests.support import make_adapter
 
 pytestmark = pytest.mark.slow
 
-#: Installed one after the other: torch by itself, then the last transformers that this PEFT can be imported with.
-REQUIREMENTS = (["torch==2.13.0"], [f"peft=={FIRST_PEFT}", "transformers<5"])
 GONE = ["model.layers.0.self_attn.q_proj", "model.layers.2.self_attn.v_proj"]
 ALL_Q = [f"model.layers.{i}.self_attn.q_proj" for i in range(3)]
 SHAPES = {
@@ -71,27 +70,21 @@ print(json.dumps(result))
 """
 
 
-@pytest.fixture(scope="module")
-def python(pytestconfig: pytest.Config) -> Path:
-    """Return the interpreter of an environment with the oldest PEFT, made once and kept in pytest's cache."""
-    if pytestconfig.cache is None:
-        pytest.skip("needs pytest's cache directory for an environment of a gigabyte")
-    folder = pytestconfig.cache.mkdir(f"peft-{FIRST_PEFT}")
-    interpreter = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    if not (folder / "complete").exists():
-        venv.create(folder, clear=True, with_pip=True)
-        for wanted in REQUIREMENTS:
-            subprocess.run([interpreter, "-m", "pip", "install", "-q", *wanted], check=True, timeout=1800)
-        (folder / "complete").touch()
-    return interpreter
-
-
-def test_the_oldest_peft_loads_pruned_adapters(python: Path, tmp_path: Path):
+def test_the_oldest_peft_loads_pruned_adapters(tmp_path: Path):
+    folder = environment(f"peft-{FIRST_PEFT}").folder
     full = make_adapter(tmp_path / "full", SHAPES, config={"base_model_name_or_path": None})
     some = prune_to(full, tmp_path / "some", GONE)
     kind = prune_to(full, tmp_path / "kind", ALL_Q)
     arguments = [str(full), json.dumps([GONE, ALL_Q]), str(some), str(kind)]
-    done = subprocess.run([python, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=600, check=False)
+    variables = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env=variables,
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["versions"][0] == FIRST_PEFT
