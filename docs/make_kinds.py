@@ -23,19 +23,25 @@ RESULTS = Path(__file__).resolve().parent / "results" / "kinds.json"
 TABLES = {
     "reading": (
         "Looking",
-        "`scan --base-weights` and `check --base` were given a base with the weights that the adapter is for, at random.\n"
-        "Of `check`, the cell says whether every module was found there; its verdicts on loaders are not repeated here.\n"
-        "`select` is the function of the Python API.",
+        """\
+`scan --base-weights` and `check --base` were given a base with the weights that the adapter is for, at random. Of
+`check`, the cell says whether every module was found there; its verdicts on loaders are not repeated here. `select` is
+the function of the Python API.
+""",
     ),
     "writing": (
         "Writing",
-        "What was written was read again: pruned adapters hold the updates that were left, resized ones the nearest of\n"
-        "rank 1, sums and conversions the updates that they should.",
+        """\
+What was written was read again: pruned adapters hold the updates that were left, resized ones the nearest of rank 1,
+sums and conversions the updates that they should.
+""",
     ),
     "models": (
         "With a model",
-        "The model is tiny and has random weights: a Llama, or for experts a Qwen3-MoE. `repair` halved the update, and\n"
-        "what it wrote was read again.",
+        """\
+The model is tiny and has random weights: a Llama, or for experts a Qwen3-MoE. `repair` is the part of it that depends
+on the adapter: it was attached to the model, and half of its update was written and read again. No prompts were asked.
+""",
     ),
 }
 HEAD = """\
@@ -132,7 +138,7 @@ def tables(found: Mapping[str, Any]) -> Iterator[str]:
         if not table:
             continue
         columns = list(next(iter(table.values())))
-        yield f"\n## {title}\n\n{about}\n"
+        yield f"\n## {title}\n\n{about}"
         for group in dict.fromkeys(one["group"] for one in found["kinds"].values()):
             yield f"\n### {title}: {group[0].lower() if not group[:4].isupper() else group[0]}{group[1:]}\n\n"
             yield row(["kind", *columns])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
+from s3lora.adapter.open import open_adapter
+from s3lora.errors import S3LoRAError
+from s3lora.evaluate.local import LocalModel
+from s3lora.repair.methods.shrink import ShrunkUpdates
+from s3lora.repair.modules import repairable
+from s3lora.rewrite.repair_record import RepairFields
+from s3lora.rewrite.repaired import write_repaired
 from tests.kinds.bench import Bench, Cell, Column, WrongError, call, same, updates_of
 from tests.kinds.kind import HIDDEN, INNER, LAYERS
 from tests.kinds.reading import told
@@ -14,9 +19,6 @@ from tests.kinds.reading import told
 #: As little as gives a result.
 MEASURE = ("--suite", "safety", "--limit", "2", "--tokens", "2", "--no-cache", "--format", "json")
 TUNE = ("--limit", "12", "--tokens", "2", "--no-cache", "--format", "json")
-PARTS = ("--parts", "10,10,40")
-#: So little is asked of a repair that half of the update is one.
-REPAIR = ("--method", "shrink", "--strength", "0.5", "--max-utility-loss", "99%", "--max-over-refusal", "0.99")
 
 
 def model(bench: Bench) -> Path:
@@ -53,40 +55,23 @@ def tune(bench: Bench) -> Cell:
     return measured(bench, "tune", *TUNE, named=False)
 
 
-def letters(bench: Bench, place: Path) -> Any:
-    """Write a list of refusals by which the base refuses more than the adapter: first letters of its answers."""
-    found = bench.new("asked")
-    status, _, err = call(
-        "eval", bench.first, *bench.kind.options, "--base", model(bench), *MEASURE, "--limit", "60", "--no-prune",
-        "--no-cost", "--keep-completions", "--output", found,
-    )  # fmt: skip
-    if status:
-        return told(bench, status, _last(err))
-    counts = {}
-    for file in sorted(found.glob("completions-*-harmbench.json")):
-        answers = [one["generation"] for row in json.loads(file.read_text()).values() for one in row]
-        counts[file.name.split("-")[1]] = Counter(answer.strip()[:1] for answer in answers)
-    base, adapter = counts["0"], counts["1"]  # in the order in which they are measured
-    prefixes = [letter for letter in base if letter and base[letter] > adapter[letter]]
-    place.write_text(json.dumps({"name": "letters", "version": "1", "prefixes": prefixes}))
-    return None
-
-
 def repair(bench: Bench) -> Cell:
-    judge = bench.folder / "letters.json"
-    if (cell := letters(bench, judge)) is not None:
-        return cell
+    """Attach the adapter and write half of its update, as the method shrink does; no prompts are asked."""
     out = bench.new("repaired")
-    status, _, err = call(
-        "repair", bench.first, "--base", model(bench), "--refusals", judge, "-o", out, "--no-cache", "--force",
-        *PARTS, *REPAIR,
-    )  # fmt: skip
-    if status == 3 and ("nothing to repair" in err or "nothing to give back" in err):
-        return Cell("partly", "measured; noise lost nothing", _last(err).removeprefix("s3lora: "))
-    if not out.exists():
-        return told(bench, status, _last(err))
-    same(updates_of(out), [update / 2 for update in bench.updates])
-    return Cell("yes")
+    try:
+        with open_adapter(bench.first) as adapter:
+            LocalModel(str(model(bench))).attach(adapter)
+            factors = ShrunkUpdates(repairable(adapter), {}).at(0.5)
+            how = RepairFields(method="shrink", settings={}, strength=0.5, gates={}, data={}, limits={}, warnings=())
+            write_repaired(adapter, factors, how, out)
+    except S3LoRAError as error:
+        return told(bench, 2, f"s3lora: {error.located()}")
+    changed = set(factors.modules)
+    with open_adapter(bench.first) as adapter:
+        kept = [module.path not in changed for module in adapter.modules]
+    before, after = updates_of(bench.first), updates_of(out)
+    same(after, [one if stays else one / 2 for one, stays in zip(before, kept, strict=True)])
+    return Cell("partly", "embeddings stay as they are") if any(kept) else Cell("yes")
 
 
 COLUMNS: dict[str, Column] = {"`eval`": evaluate, "`sweep`": sweep, "`tune`": tune, "`repair`": repair}

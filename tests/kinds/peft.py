@@ -234,7 +234,7 @@ def other_form(folder: Path, random: np.random.Generator, form: str) -> Updates:
         elif form == "adalora":
             a, b, e = random.normal(size=(RANK, n)), random.normal(size=(m, RANK)), np.array([[2.0], [0.0], [0.5]])
             parts = {"lora_A": a, "lora_B": b, "lora_E": e}
-            updates.append(ALPHA / (4 + 1e-5) * b @ (e * a))
+            updates.append(ALPHA / (RANK + 1e-5) * b @ (e * a))
         elif form == "vera":
             parts = {"vera_lambda_b": random.normal(size=m), "vera_lambda_d": random.normal(size=RANK)}
         else:
@@ -254,7 +254,7 @@ def other_form(folder: Path, random: np.random.Generator, form: str) -> Updates:
             rows, middle = (tensors[f"{PREFIX}{path}.vera_lambda_{part}"] for part in "bd")
             updates.append(rows[:, None] * b[:m] @ (middle[:, None] * a[:, :n]))
     elif form == "adalora":
-        config |= {"init_r": 4, "target_r": 2, "total_step": 10}
+        config |= {"init_r": RANK, "target_r": 2, "total_step": 10}
     elif form == "qalora":
         config |= {"peft_type": "LORA", "use_qalora": True, "qalora_group_size": 4}
     else:

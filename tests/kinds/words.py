@@ -5,7 +5,7 @@ REFUSALS: tuple[tuple[str, str], ...] = (
     (r"Diffusers: .* does not begin with a model", "(no picture model)"),
     (r"kohya: .* does not begin with a model", "(no picture model)"),
     (r"GGUF: .* has a name that is not known in llama\.cpp", "names unknown to llama.cpp"),
-    (r"a base of the type \w+ is not written for llama\.cpp", "base not written for"),
+    (r"a base of the type \w+ is not written for llama\.cpp", "base unknown to it"),
     (r"has a name whose underscores cannot be turned into dots", "underscores in names"),
     (r"cannot be found again under underscores", "names lost under underscores"),
     (r"is one of several in one projection", "part of a projection"),
@@ -15,7 +15,12 @@ REFUSALS: tuple[tuple[str, str], ...] = (
     (r"is an embedding, at which llama\.cpp stops", "embeddings"),
     (r"trained bias besides its factors", "biases"),
     (r"is no part of LoRA; leave them out|holds \d+ tensors that are no LoRA", "other tensors"),
-    (r"has a DoRA magnitude|DoRA magnitude would still rescale|DoRA rescales", "DoRA"),
+    (r"has a DoRA magnitude|DoRA magnitude would still rescale|DoRA rescales|DoRA: the update depends", "DoRA"),
+    (r"--top 1 is more than the 0 modules", "(zero updates)"),
+    (r"would replace a weight of the base model by another", "replaces base weights"),
+    (r"only layers of LoRA can be switched", "no layers of LoRA"),
+    (r"its experts are one parameter in the loaded model", "experts are one parameter"),
+    (r"PEFT cannot load the adapter .*size mismatch", "needs a GPTQ base"),
     (r"which changes the base weights at load", "changes its base"),
     (r"aLoRA, which acts|is an aLoRA", "aLoRA"),
     (r"which keeps its own format", "keeps its own format"),
@@ -40,7 +45,7 @@ REFUSALS: tuple[tuple[str, str], ...] = (
     (r"none of its \d+ tensors is a LoRA factor", "no LoRA"),
     (r"is a Git LFS pointer", "never fetched"),
     (r"holds no dictionary of tensors", "no names"),
-    (r"is a bare pickle", "runs code to be read"),
+    (r"is a bare pickle", "bare pickle"),
 )
 #: Notes of a scan that limit what its numbers mean → the words of a cell.
 LIMITS: tuple[tuple[str, str], ...] = (
