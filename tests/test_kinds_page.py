@@ -1,4 +1,4 @@
-"""The table of kinds and commands: the page says what the cells did, no cell is empty, and the cells come out so again."""
+"""The table of kinds and commands: the page says what came out, no cell is empty, and all come out so again."""
 
 from __future__ import annotations
 
