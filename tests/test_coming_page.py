@@ -1,4 +1,4 @@
-"""The page for users of other tools says what came out when they were run, and names commands and options that exist."""
+"""The page for users of other tools says what came out when they were run, and names options that exist."""
 
 from __future__ import annotations
 
