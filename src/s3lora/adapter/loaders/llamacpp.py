@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from s3lora.adapter.loaders.base import Loader, alpha_over_tensor
+from s3lora.adapter.loaders.folder import LoaderView, Taken, of_peft
 from s3lora.adapter.loaders.problems import (
     CONV1D,
     MERGE,
@@ -16,6 +17,7 @@ from s3lora.adapter.loaders.problems import (
     fused_experts,
     in_wrappers,
     lacking,
+    more_layers,
     not_peft,
     others_of,
     replicated,
@@ -24,12 +26,15 @@ from s3lora.adapter.loaders.problems import (
     unseen_layers,
 )
 from s3lora.adapter.model import Adapter
+from s3lora.adapter.weights import PEFT_WEIGHTS
 
 #: Parts of names of norms, which the converter keeps and the library then leaves out.
 _NORMS = ("_layernorm", ".norm")
 
 
 def _problems(adapter: Adapter) -> Iterator[Problem]:
+    if adapter.format == "gguf":
+        return  # which its library takes as it is
     foreign = [*not_peft(adapter)]
     yield from foreign or lacking(adapter, "lora_alpha")
     if foreign:
@@ -49,8 +54,8 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
         what = f"holds {len(norms)} norms ({some(norms)}), which its converter keeps and the library leaves out"
         yield Problem(what, MERGE, "other")
     if embeddings := [module.path for module in adapter.modules if module.kind == "embedding"]:
-        what = "holds embedding LoRA, which its converter takes and with which decoding stops"
-        yield Problem(what, MERGE, modules=tuple(embeddings))
+        what = "holds embedding LoRA, with which decoding stops where the output layer is tied to the embeddings"
+        yield Problem(what, MERGE, modules=tuple(embeddings), tied=True)
     yield from default_names(adapter, "at which its converter stops")
     yield from in_wrappers(adapter, "has keys inside a wrapper, which its converter cannot map", "fails")
     if experts := fused_experts(adapter):
@@ -59,7 +64,10 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     yield from unseen_layers(
         adapter, CONV1D, "whose weights its converter turns, with which it was not seen", known=False
     )
-    yield from replicated(adapter, "other")
+    yield from replicated(adapter, "fails" if more_layers(adapter) else "other")
+    if (adapter.config or {}).get("alora_invocation_tokens"):
+        what = "is an aLoRA, whose tokens its converter keeps: its server minds them (read in its source), and the "
+        yield Problem(f"{what}library alone lets it act on every token", "use its server", "unknown", told="check")
     yield from changed_at_load(adapter)
     if adapter.base_model is None:
         fix = "give its converter `--base FOLDER`, or write the name into adapter_config.json"
@@ -71,11 +79,23 @@ def _notes(adapter: Adapter) -> Iterator[str]:
         yield "needs `--base FOLDER` for its converter, since the configuration names no base"
 
 
+def _reads(view: LoaderView) -> bool:
+    return of_peft(view) or view.format == "gguf"
+
+
+def _takes(view: LoaderView) -> Taken:
+    """Follow its converter, and its library where there is nothing to convert."""
+    found = view.first(*PEFT_WEIGHTS) or tuple(view.ending(".gguf")[:1])
+    return found, "" if found else f"finds no {' or '.join(PEFT_WEIGHTS)} and no GGUF"
+
+
 LOADER = Loader(
     "llamacpp",
     _problems,
     scaling=alpha_over_tensor,
     divides_by_tensor=True,
+    reads=_reads,
+    takes=_takes,
     seen=("0.5.0",),
     how="library and converter were run",
     notes=_notes,

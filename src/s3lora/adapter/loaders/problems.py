@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from s3lora.adapter.formats.peft_notes import changed_base, replicates
+from s3lora.adapter.formats.peft_notes import changed_base, replicated_layers, replicates
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.inventory.model import InventoryTensor, TensorRole
 from s3lora.adapter.inventory.tensors import tensors_of
@@ -43,6 +43,7 @@ class Problem:
         since: the first version that has the problem; None for every version that is known.
         before: the first version that no longer has it.
         command: what mends it, with `PATH` and `OUT` for the folders.
+        tied: whether it holds only where the base ties its output layer to the embeddings.
         told: by whom: by `check` alone where writing the adapter mends it, by `prune` alone where the loader can be
             told otherwise.
     """
@@ -54,6 +55,7 @@ class Problem:
     since: str | None = None
     before: str | None = None
     command: str | None = None
+    tied: bool = False
     told: Literal["both", "check", "prune"] = "both"
 
     def holds(self, version: str | None) -> bool:
@@ -116,7 +118,12 @@ def not_peft(adapter: Adapter) -> Iterator[Problem]:
     if adapter.format != "peft" or adapter.config is None:
         what = "is no PEFT adapter with an adapter_config.json"
         yield Problem(what, "convert it to PEFT's format first", command=PLAIN)
-    for form in dict.fromkeys(module.form for module in adapter.modules if module.form != "LoRA"):
+    yield from other_kinds(adapter)
+
+
+def other_kinds(adapter: Adapter, *, but: str = "") -> Iterator[Problem]:
+    """Yield a problem for each form of update that is no LoRA, `but` one that a loader takes for LoRA."""
+    for form in dict.fromkeys(module.form for module in adapter.modules if module.form not in ("LoRA", but)):
         yield Problem(f"is {form}, and it reads LoRA only", MERGE)
 
 
@@ -181,7 +188,9 @@ def unseen_layers(adapter: Adapter, names: Container[str], what: str, *, known: 
         yield Problem(f"has {some(paths)}, {what}", fix, "unknown", tuple(paths), told="check")
 
 
-def changed_at_load(adapter: Adapter, effect: Effect = "other", since: str | None = None) -> Iterator[Problem]:
+def changed_at_load(
+    adapter: Adapter, effect: Effect = "other", since: str | None = None, before: str | None = None
+) -> Iterator[Problem]:
     """Yield a problem if the base weights are not those that the factors belong to."""
     method = changed_base(adapter.config)
     if method is not None:
@@ -191,6 +200,7 @@ def changed_at_load(adapter: Adapter, effect: Effect = "other", since: str | Non
             "save it with `path_initial_model_for_weight_conversion`, which makes an ordinary LoRA of it",
             effect,
             since=since,
+            before=before,
         )
 
 
@@ -200,6 +210,12 @@ def replicated(
     """Yield a problem if the layers of the base model are put together anew at load."""
     if replicates(adapter.config):
         yield Problem("has `layer_replication`, which it does not read", MERGE, effect, since=since, before=before)
+
+
+def more_layers(adapter: Adapter) -> bool:
+    """Return whether `layer_replication` makes more layers than the base has of those that it names."""
+    order = replicated_layers(adapter.config)
+    return len(order) > max(order, default=0) + 1
 
 
 def activated(

@@ -24,6 +24,7 @@ from s3lora.measure.scan import Tool
 from s3lora.rewrite.convert.gguf import to_gguf
 from s3lora.rewrite.convert.images import to_diffusers, to_kohya
 from s3lora.rewrite.convert.mlx import to_mlx
+from s3lora.rewrite.convert.order import in_order, unknown_order
 from s3lora.rewrite.convert.peft import to_peft
 from s3lora.rewrite.convert.proof import UpdateDifference, proven
 from s3lora.rewrite.convert.target import ConvertWish, MakeTarget, TargetFiles
@@ -113,11 +114,12 @@ def convert(
         pad: give every module this rank, with zeros; 0 for the largest there is.
         dtype: `float32`, `float16` or `bfloat16` for all floating tensors; each keeps its own without.
         drop: what else is left out: `heads`, `bias`, `tokens`, `other` or `all` of them.
-        base: the `config.json` of the base model, or its folder; for GGUF only, which needs it.
+        base: the `config.json` of the base model, or its folder; for GGUF, which needs it, and for adapters whose rows
+            of q and k lie in pairs of heads that nothing else counts.
 
     Raises:
         AdapterFileError: the configuration of the base cannot be read.
-        UnsupportedAdapterError: the format cannot hold a module or another tensor.
+        UnsupportedAdapterError: the format cannot hold a module or another tensor, or the order of rows is not known.
         UsageError: there is no such format, dtype, rank or part to drop.
     """
     if to not in TARGETS:
@@ -130,8 +132,12 @@ def convert(
         raise UsageError("an adapter in memory has no files to convert", fix="save it first")
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
-    wish = ConvertWish(to, bake, pad, dtype, None if base is None else _base(Path(base), to))
+    if base is not None and to != "gguf" and not unknown_order(adapter):
+        raise UsageError(f"a base is of no use to {to}", fix="leave it out")
+    given = None if base is None else _base(Path(base))
+    wish = ConvertWish(to, bake, pad, dtype, given)
     try:
+        adapter = in_order(adapter, given)
         files = TARGETS[to](without(adapter, dropped), wish)
     except UnsupportedAdapterError as error:
         error.adapter = str(adapter.path)
@@ -139,9 +145,7 @@ def convert(
     return Converted(adapter, wish, files, parts, tuple(tensor.name for tensor in dropped))
 
 
-def _base(path: Path, to: str) -> dict[str, Any]:
-    if to != "gguf":
-        raise UsageError(f"a base is of no use to {to}", fix="leave it out")
+def _base(path: Path) -> dict[str, Any]:
     file = path / "config.json" if path.is_dir() else path
     config = parsed_config(raw_config(file), file.name)
     inner = config.get("text_config")
