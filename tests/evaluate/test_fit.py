@@ -14,8 +14,10 @@ from safetensors.numpy import save_file
 from s3lora.errors import AdapterFileError, ModelError, NothingToAuditError, UnsupportedAdapterError
 from s3lora.evaluate.attach import State
 from tests.evaluate.test_attach import Q0, Q1, QV, V1, adapters, rewrite, same, weights
-from tests.peft_models import gpt2, llama, load, logits, save, torch
+from tests.forms import peft_adapter
+from tests.peft_models import gpt2, llama, load, logits, qwen3_moe, save, torch
 from tests.planning import PREFIX
+from tests.support import make_adapter
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +167,33 @@ def test_what_is_no_peft_folder(qv: Path, tmp_path: Path):
     save_file({name.replace("mid_", "mid."): value for name, value in kohya.items()}, tmp_path / "kohya.safetensors")
     with pytest.raises(UnsupportedAdapterError, match="is in the kohya format, and only PEFT folders"):
         adapters().attach(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("form", "fix"),
+    [
+        ("loha", "inference server"),
+        ("lokr", "inference server"),
+        ("vera", "inference server"),
+        ("adalora", "convert it"),
+    ],
+)
+def test_other_forms_are_no_layers_of_lora(form: str, fix: str, tmp_path: Path):
+    folder = peft_adapter(tmp_path / form, form)
+    model = adapters()
+    before = weights(model.model)
+    with pytest.raises(UnsupportedAdapterError, match=rf"only layers of LoRA can be switched .*{fix}"):
+        model.attach(folder)
+    assert same(weights(model.model), before)
+
+
+def test_experts_that_the_model_has_as_one_parameter(tmp_path: Path):
+    config = {"target_modules": ["down_proj"]}
+    folder = make_adapter(tmp_path / "x", {"model.layers.0.mlp.experts.1.down_proj": (32, 24, 2)}, config=config)
+    with pytest.raises(
+        UnsupportedAdapterError, match=r"experts\.1\.down_proj .*: its experts are one parameter in the"
+    ):
+        adapters(qwen3_moe).attach(folder)
+    other = make_adapter(tmp_path / "y", {"model.layers.9.mlp.experts.1.down_proj": (32, 24, 2)}, config=config)
+    with pytest.raises(ModelError, match="the base model has no such module"):
+        adapters(qwen3_moe).attach(other)

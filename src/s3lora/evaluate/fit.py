@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.weights import CONFIG
 from s3lora.errors import ModelError, UnsupportedAdapterError, printable
 from s3lora.needs import need
+
+#: Forms of which PEFT builds layers of another kind.
+_NO_LORA_LAYER = ("LoHa", "LoKr", "VeRA", "AdaLoRA")
 
 
 def check_loadable(adapter: Adapter) -> None:
@@ -29,6 +32,13 @@ def check_loadable(adapter: Adapter) -> None:
     if adapter.config is None:
         raise UnsupportedAdapterError(f"has no {CONFIG}, without which PEFT loads no adapter", file=path)
     refuse_changed_base(adapter)
+    form = next((module.form for module in adapter.modules if module.form in _NO_LORA_LAYER), None)
+    if form is not None:
+        raise UnsupportedAdapterError(
+            f"is {form}, and only layers of LoRA can be switched and pruned in a loaded model",
+            file=path,
+            fix="convert it to PEFT first" if form == "AdaLoRA" else "measure it with an inference server instead",
+        )
 
 
 def check_fit(model: Any, adapter: Adapter, path: str) -> None:
@@ -42,6 +52,14 @@ def check_fit(model: Any, adapter: Adapter, path: str) -> None:
         layer = layers.get(module.path)
         layer = getattr(layer, "base_layer", layer)
         weight = getattr(layer, "weight", None)
+        if weight is None and module.expert is not None and _stacked(module.path, layers):
+            raise UnsupportedAdapterError(
+                "its experts are one parameter in the loaded model, and no layers of their own",
+                file=path,
+                module=printable(module.path),
+                shape=(module.m, module.n),
+                fix="measure it with an inference server instead",
+            )
         if weight is None:
             raise ModelError(
                 "the base model has no such module",
@@ -51,6 +69,12 @@ def check_fit(model: Any, adapter: Adapter, path: str) -> None:
                 fix="name the base model that the adapter was trained on",
             )
         _check_shape(module, layer, path)
+
+
+def _stacked(path: str, layers: Mapping[str, Any]) -> bool:
+    """Return whether the model has the container of this expert, and nothing in it that has a number."""
+    container = path[: path.rfind(".experts.") + len(".experts")]
+    return container in layers and f"{container}.0" not in layers
 
 
 def _check_shape(module: LoraModule, layer: Any, path: str) -> None:
