@@ -208,13 +208,12 @@ def test_a_sweep_of_another_adapter_is_refused(
 
 def test_a_pruning_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = mixed(tmp_path / "made")
-    done = call(
-        capsys, "prune", path, "-o", tmp_path / "out", "--top", 4, "--loader", "vllm=0.33.0", "--format", "html"
-    )
+    loader = ("--loader", "vllm=0.33.0", "--bake-scaling")
+    done = call(capsys, "prune", path, "-o", tmp_path / "out", "--top", 4, *loader, "--format", "html")
     assert done.status == 0
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
     assert "What was done" in done.out
-    assert "--loader vllm=0.33.0 --top 4" in done.out
+    assert "--loader vllm=0.33.0 --bake-scaling --top 4" in done.out
     for chosen in select(scan(path), Top(4)).paths:
         assert re.search(rf"<code>{re.escape(chosen)}</code></th><td>(removed|zeroed)</td>", done.out)
     assert str(tmp_path) not in done.out
