@@ -70,8 +70,7 @@ def verdicts_on(
 def _verdicts(
     adapter: Adapter, loaders: Sequence[Loader], base: BaseModel | None, modules: Sequence[ModuleCheck]
 ) -> tuple[LoaderVerdict, ...]:
-    choices = {choice.loader: choice for choice in adapter.inventory.loaders}
-    return tuple(verdict_of(one, adapter, modules, base, choices.get(one.name)) for one in loaders)
+    return tuple(verdict_of(one, adapter, modules, base) for one in loaders)
 
 
 def _checked(adapter: Adapter, base: BaseModel | None, asked: Sequence[Loader], rules: Sequence[CheckRule]) -> Check:

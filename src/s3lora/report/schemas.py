@@ -46,6 +46,7 @@ DOCUMENTS: dict[str, Any] = {
 #: an older release lacks them, so that they need a default, and the schema does not require them.
 LATER: dict[str, tuple[str, ...]] = {
     "Comparison": ("tensors",),
+    "ConversionRecord": ("loader",),
     "Provenance": ("drop", "dropped"),
     "Restoration": ("tensors",),
     "ModuleScan": ("form", "of", "dense", "sigma_error", "energy_rank"),

@@ -14,6 +14,7 @@ import msgspec
 
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.loaders import loader_of
+from s3lora.adapter.loaders.problems import DropPart
 from s3lora.adapter.weights import PROVENANCE
 from s3lora.adapter.write import Rewrite, Written, write_adapter
 from s3lora.choose.select import Choice, Plan
@@ -21,7 +22,6 @@ from s3lora.errors import AdapterFileError, UsageError, printable
 from s3lora.files import read_whole
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.scan import Tool
-from s3lora.rewrite.drop import DropPart
 from s3lora.rewrite.modes import MODES, Zero, mode_of
 from s3lora.rewrite.repair_record import REPAIR_VERSION, RepairProvenance
 from s3lora.rewrite.resize_record import ResizeProvenance

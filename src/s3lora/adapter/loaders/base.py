@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.loaders.folder import LoaderView, Taken, of_peft, peft_files
-from s3lora.adapter.loaders.problems import BAKE, BAKE_ONE_RANK, Effect, Problem, Problems, no_problems
+from s3lora.adapter.loaders.problems import Effect, Problem, Problems, no_problems
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.peft_config import has_patterns, parameters_of
 from s3lora.errors import UnsupportedAdapterError, UsageError, printable
@@ -73,6 +73,7 @@ class Loader:
         divides_by_tensor: whether it divides `lora_alpha` by the rank of each tensor, whatever `r` says.
         on_exclusion: what a user must know where `exclude_modules` names removed modules.
         one_rank: whether it fails where modules have several ranks.
+        lists_targets: whether it stops at a regular expression in `target_modules`.
         rank_note: returns what a user must know where the largest rank changes, given it before and after.
         reads: whether it is meant for such a folder.
         takes: which files it takes of it.
@@ -88,6 +89,7 @@ class Loader:
         builds: whether it builds modules by the configuration, and stacks experts that the base has stacked.
         by_layer: whether it goes by layer and projection, whatever stands before them in a name.
         tied_head: what comes of an update of an output layer that is tied to the embeddings; None where it loads.
+        formats: what `convert` writes for it, the first unless another is asked for.
         writes: whether `prune` can write for it.
         strict: whether `prune` refuses what it would reject or misread.
         version: the version that is meant; None for any.
@@ -101,6 +103,7 @@ class Loader:
     divides_by_tensor: bool = False
     on_exclusion: str | None = None
     one_rank: bool = False
+    lists_targets: bool = False
     rank_note: Callable[[int, int], str | None] = nothing_to_know
     reads: Callable[[LoaderView], bool] = of_peft
     takes: Callable[[LoaderView], Taken] = peft_files
@@ -114,6 +117,7 @@ class Loader:
     builds: bool = False
     by_layer: bool = False
     tied_head: tuple[Effect, str] | None = None
+    formats: tuple[str, ...] = ("peft",)
     writes: bool = True
     strict: bool = True
     version: str | None = None
@@ -122,6 +126,11 @@ class Loader:
     def shown(self) -> str:
         """Return the name, with the version where one is meant."""
         return self.name if self.version is None else f"{self.name}={self.version}"
+
+    @property
+    def ignores_patterns(self) -> bool:
+        """Return whether this version, or any where none is meant, scales modules otherwise than PEFT does."""
+        return self.reads_patterns != "0" and Problem("", "", before=self.reads_patterns).holds(self.version)
 
     def at(self, version: str) -> Loader:
         """Return the loader of one version; raise UsageError if it is none."""
@@ -148,16 +157,13 @@ class Loader:
 
     def scaling_of(self, adapter: Adapter, module: LoraModule) -> float | None:
         """Return the scaling that this version computes for a module; None where it can compute none."""
-        since = Problem("", "", before=self.reads_patterns)
-        modern = self.reads_patterns is not None and not since.holds(self.version or self.reads_patterns)
-        return as_trained(adapter, module) if modern else self.scaling(adapter, module)
+        since = self.reads_patterns
+        meant = self if self.version is not None or since is None else self.at(since)
+        return self.scaling(adapter, module) if meant.ignores_patterns else as_trained(adapter, module)
 
     def misscaled(self, adapter: Adapter) -> Problem | None:
         """Return the problem that modules get another scaling, None where all get theirs in every version meant."""
-        if adapter.format != "peft" or adapter.config is None or self.reads_patterns == "0":
-            return None
-        since = Problem("", "", before=self.reads_patterns)
-        if not since.holds(self.version):
+        if adapter.format != "peft" or adapter.config is None or not self.ignores_patterns:
             return None
         wrong = [
             (module, found)
@@ -178,7 +184,7 @@ class Loader:
             "other",
             tuple(one.path for one, _ in wrong),
             before=self.reads_patterns,
-            command=BAKE_ONE_RANK if self.divides_by_tensor else BAKE,
+            mends=(),
         )
 
     def kept_as_zeros(self, adapter: Adapter, removed: set[str]) -> dict[str, str]:

@@ -32,8 +32,7 @@ def takes(view: LoaderView) -> Taken:
 
 def _problems(adapter: Adapter) -> Iterator[Problem]:
     if adapter.format != "mlx":
-        yield Problem("is no MLX adapter", "convert it to MLX's format first",
-                      command="s3lora convert PATH --to mlx -o OUT")  # fmt: skip
+        yield Problem("is no MLX adapter", "convert it to MLX's format first", mends=())
         return
     yield from other_forms(adapter)
     if missing := [f"`{field}`" for field in NEEDED if field not in (adapter.config or {})]:
@@ -51,6 +50,7 @@ LOADER = Loader(
     reads_patterns="0",
     reads=reads,
     takes=takes,
+    formats=("mlx",),
     seen=("0.32.2",),
     how="run",
     missing=("other", "leaves them out and says nothing"),

@@ -13,7 +13,7 @@ from s3lora.adapter.formats.peft_notes import changed_base, replicates
 from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.inventory.model import Unapplied
 from s3lora.adapter.loaders.base import Loader, as_trained
-from s3lora.adapter.loaders.problems import PLAIN, Effect, Problem, others_of, some, wrapped
+from s3lora.adapter.loaders.problems import Effect, Problem, others_of, some, wrapped
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.peft_config import has_patterns, parameters_of, place_of
 from s3lora.errors import printable
@@ -35,7 +35,7 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
     config = adapter.config
     if adapter.format != "peft" or config is None or "peft_type" not in config:
         what = "is no PEFT adapter with an adapter_config.json"
-        yield Problem(what, "convert it to PEFT's format first", command=PLAIN)
+        yield Problem(what, "convert it to PEFT's format first", mends=())
         return
     for one in adapter.inventory.unapplied:
         if (one.dead or one.kind == "not known") and not (
@@ -60,9 +60,9 @@ def _lacks_prefix(adapter: Adapter, one: Unapplied) -> bool:
 def unapplied(one: Unapplied) -> Problem:
     """Return the problem that modules are not applied."""
     effect = _EFFECTS.get(one.kind, "other")
-    command = PLAIN if one.kind in ("prefix", "name") else None
+    mends = () if one.kind in ("prefix", "name") else None
     return Problem(f"holds {some(one.modules)}: {one.cause}" if one.modules else one.cause, one.remedy, effect,
-                   one.modules, command=command)  # fmt: skip
+                   one.modules, mends=mends)  # fmt: skip
 
 
 def misranked(adapter: Adapter) -> Iterator[Problem]:

@@ -12,7 +12,6 @@ from s3lora.adapter.loaders.base import Loader, alpha_over_r
 from s3lora.adapter.loaders.folder import LoaderView, Taken
 from s3lora.adapter.loaders.problems import (
     MERGE,
-    PAD,
     SAVED_ALONG,
     Problem,
     activated,
@@ -88,7 +87,7 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     targets = (adapter.config or {}).get("target_modules")
     if isinstance(targets, str) and targets not in _ALL:
         what = "has a regular expression in target_modules, which it rejects"
-        yield Problem(what, "list the names in adapter_config.json")
+        yield Problem(what, "list the names in adapter_config.json", mends=())
     yield from _ranks(adapter)
     yield from _incomplete(adapter)
     yield from _dropped(adapter)
@@ -112,7 +111,7 @@ def _ranks(adapter: Adapter) -> Iterator[Problem]:
         # Of modules of one rank, the scaling says what `prune` has to do: baking it sets `r` right.
         one = len({module.rank for module in adapter.modules}) == 1
         paths = tuple(module.path for module in wrong)
-        yield Problem(what, fix, modules=paths, command=PAD, told="check" if one else "both")
+        yield Problem(what, fix, modules=paths, mends=(), told="check" if one else "both")
 
 
 def _layers(adapter: Adapter) -> list[dict[str, str]]:
@@ -200,6 +199,7 @@ LOADER = Loader(
     _needed,
     scaling=alpha_over_r,
     one_rank=True,
+    lists_targets=True,
     takes=takes,
     seen=("0.5.23",),
     how="its own normalisation of names was run",

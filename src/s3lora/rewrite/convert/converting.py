@@ -14,6 +14,8 @@ from s3lora.adapter.companions import held_back
 from s3lora.adapter.digest import FileDigest, Source, source_of
 from s3lora.adapter.folder import check_target, copy_companions
 from s3lora.adapter.gguf_write import write_new_gguf
+from s3lora.adapter.loaders import Loader, loader_of
+from s3lora.adapter.loaders.problems import DropPart
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.new_tensors import write_new_tensors
 from s3lora.adapter.open import open_adapter
@@ -23,11 +25,12 @@ from s3lora.files import new_file, replacing
 from s3lora.measure.scan import Tool
 from s3lora.rewrite.convert.gguf import to_gguf
 from s3lora.rewrite.convert.images import to_diffusers, to_kohya
+from s3lora.rewrite.convert.loaders import format_for, notes_for, refuse_unloadable, wish_for
 from s3lora.rewrite.convert.mlx import to_mlx
 from s3lora.rewrite.convert.peft import to_peft
 from s3lora.rewrite.convert.proof import UpdateDifference, proven
 from s3lora.rewrite.convert.target import ConvertWish, MakeTarget, TargetFiles
-from s3lora.rewrite.drop import DropPart, dropped_of, without
+from s3lora.rewrite.drop import dropped_of, without
 from s3lora.rewrite.provenance import CONVERSION
 
 #: Of the record that a conversion leaves.
@@ -51,6 +54,7 @@ class Converted:
     adapter: Adapter
     wish: ConvertWish
     files: TargetFiles
+    loader: Loader | None = None
     drop: tuple[DropPart, ...] = ()
     dropped: tuple[str, ...] = ()
 
@@ -60,7 +64,8 @@ class ConversionRecord:
     """The content of `s3lora.json` beside a converted adapter: where it came from, and what was done.
 
     `difference` is the largest ‖ΔW′ − ΔW‖_F / ‖ΔW‖_F over all modules, measured on the written file, and `differs`
-    names the module that has it, None where all updates are equal. `renamed` gives the paths that changed.
+    names the module that has it, None where all updates are equal. `renamed` gives the paths that changed. `loader` is
+    the one it was written for, None for any that reads the format.
     """
 
     word: ClassVar[str] = "converted"
@@ -70,6 +75,7 @@ class ConversionRecord:
     tool: Tool = field(default_factory=Tool)
     source: Source
     to: str
+    loader: str | None = None
     bake: bool
     pad_rank: int | None
     dtype: str | None
@@ -85,8 +91,9 @@ class ConversionRecord:
 
 def convert(
     adapter: Adapter,
-    to: str = "peft",
+    to: str | None = None,
     *,
+    loader: str | None = None,
     bake: bool = False,
     pad: int | None = None,
     dtype: str | None = None,
@@ -108,7 +115,9 @@ def convert(
 
     Parameters:
         adapter: the opened adapter.
-        to: the format.
+        to: the format; by default what `loader` reads, or `peft`.
+        loader: a loader, or `NAME=VERSION`, for which scalings are baked, ranks padded and names written as it needs
+            them; without a version, as every release does.
         bake: multiply every lora_B by its scaling, so that alpha = r.
         pad: give every module this rank, with zeros; 0 for the largest there is.
         dtype: `float32`, `float16` or `bfloat16` for all floating tensors; each keeps its own without.
@@ -117,9 +126,11 @@ def convert(
 
     Raises:
         AdapterFileError: the configuration of the base cannot be read.
-        UnsupportedAdapterError: the format cannot hold a module or another tensor.
-        UsageError: there is no such format, dtype, rank or part to drop.
+        UnsupportedAdapterError: the format cannot hold a module or another tensor, or the loader loads it in no form.
+        UsageError: there is no such format, loader, dtype, rank or part to drop, or the loader reads another format.
     """
+    asked = None if loader is None else loader_of(loader)
+    to = to or "peft" if asked is None else format_for(asked, to)
     if to not in TARGETS:
         raise UsageError(f"nothing is converted to {printable(to, 40)}", fix=f"give {', '.join(TARGETS)}")
     if dtype is not None and dtype not in NEW_DTYPES:
@@ -131,12 +142,16 @@ def convert(
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
     wish = ConvertWish(to, bake, pad, dtype, None if base is None else _base(Path(base), to))
+    rest = without(adapter, dropped)
     try:
-        files = TARGETS[to](without(adapter, dropped), wish)
+        wish = wish if asked is None else wish_for(asked, rest, wish)
+        files = TARGETS[to](rest, wish)
+        if asked is not None:
+            refuse_unloadable(asked, rest, files)
     except UnsupportedAdapterError as error:
         error.adapter = str(adapter.path)
         raise
-    return Converted(adapter, wish, files, parts, tuple(tensor.name for tensor in dropped))
+    return Converted(adapter, wish, files, asked, parts, tuple(tensor.name for tensor in dropped))
 
 
 def _base(path: Path, to: str) -> dict[str, Any]:
@@ -171,7 +186,8 @@ def write_converted(
         files = _write(converted.files, partial)
         left = _companions(converted, partial)
         difference = _proof(converted, partial)
-        record = _record(converted, source, difference, files, left)
+        unsure = () if converted.loader is None else notes_for(converted.loader, partial, adapter.name)
+        record = _record(converted, source, difference, files, (*unsure, *(f"left behind: {name}" for name in left)))
         _write_json(partial / PROVENANCE, record)
         adapter.check_unchanged()
     return record, files
@@ -225,12 +241,13 @@ def _record(
     source: Source,
     difference: UpdateDifference,
     written: tuple[FileDigest, ...],
-    left: tuple[str, ...],
+    notes: tuple[str, ...],
 ) -> ConversionRecord:
     wish, files = converted.wish, converted.files
     return ConversionRecord(
         source=source,
         to=wish.to,
+        loader=None if converted.loader is None else converted.loader.shown,
         bake=wish.bake,
         pad_rank=wish.pad,
         dtype=wish.dtype,
@@ -240,7 +257,7 @@ def _record(
         renamed={old: new for old, new in files.paths.items() if old != new},
         difference=difference.value,
         differs=difference.module,
-        warnings=(*files.notes, *(f"left behind: {name}" for name in left)),
+        warnings=(*files.notes, *notes),
         written=written,
     )
 

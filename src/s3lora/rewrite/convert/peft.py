@@ -17,13 +17,13 @@ import numpy as np
 
 from s3lora.adapter import peft_config
 from s3lora.adapter.factors import Factor
+from s3lora.adapter.formats.forms import PRODUCTS
 from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.adapter.tensor import Array
 from s3lora.adapter.tensors import FLOATING, StoredTensor
 from s3lora.rewrite.code import without_code
-from s3lora.rewrite.convert.plain import PRODUCTS
 from s3lora.rewrite.convert.target import (
     ConvertWish,
     NewUpdate,
@@ -49,14 +49,14 @@ def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
 
     Raises UnsupportedAdapterError for what PEFT cannot have.
     """
-    renamed, notes = plain_names(adapter)
+    renamed, notes = plain_names(adapter, default=True)
     if wish.bake or wish.pad is not None:
         peft_config.refuse_changed_base(adapter)
-    if wish != ConvertWish(wish.to):
+    if wish != ConvertWish(wish.to, listed=wish.listed):
         reason = {module.path: f"is {module.form}" for module in adapter.modules if module.form not in PRODUCTS}
         refuse("PEFT with another rank, scaling or type", reason, "leave --bake-scaling, --pad-rank and --dtype out")
-    known = adapter.format == "peft" and "peft_type" in (adapter.config or {})
-    if known and not _anew(adapter):
+    known = _known(adapter)
+    if keeps_config(adapter):
         return _kept(adapter, wish, renamed, notes)
     peft_config.refuse_changed_base(adapter)
     reasons = {m.path: f"is {m.form}, which keeps its own format" for m in adapter.modules if m.form not in PRODUCTS}
@@ -67,6 +67,15 @@ def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
         others = dict.fromkeys(adapter.other_tensors, "is no part of LoRA")
         refuse("PEFT", others, "leave them out: --drop other, or --drop all")
     return _anew_from(adapter, wish, renamed, notes)
+
+
+def keeps_config(adapter: Adapter) -> bool:
+    """Return whether the adapter keeps the configuration that it has, but for what was asked for."""
+    return _known(adapter) and not _anew(adapter)
+
+
+def _known(adapter: Adapter) -> bool:
+    return adapter.format == "peft" and "peft_type" in (adapter.config or {})
 
 
 def _anew(adapter: Adapter) -> bool:
@@ -87,6 +96,8 @@ def _kept(adapter: Adapter, wish: ConvertWish, renamed: Mapping[str, str], notes
         config = peft_config.baked(config, [_ranked(update) for update in updates], by_tensor=False)
     elif padded:
         config = peft_config.with_ranks(config, [_ranked(update) for update in updates])
+    if wish.listed and isinstance(config.get("target_modules"), str):
+        config["target_modules"] = targets_of([update.path for update in updates])
     changes: dict[str, list[tuple[Factor, NewUpdate]]] = defaultdict(list)
     biases: dict[str, float] = {}
     for update in updates:
@@ -246,4 +257,4 @@ def targets_of(paths: Sequence[str]) -> list[str]:
     return sorted(last.values())
 
 
-__all__ = ["targets_of", "to_peft"]
+__all__ = ["keeps_config", "targets_of", "to_peft"]
