@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from s3lora.errors import printable
-from s3lora.rewrite.convert.converting import ConversionRecord
+from s3lora.rewrite.conversion_record import ConversionRecord
 
 
 def convert_text(record: ConversionRecord, out: str) -> Text:

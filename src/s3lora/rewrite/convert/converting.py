@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -22,7 +23,7 @@ from s3lora.adapter.open import open_adapter
 from s3lora.adapter.weights import CONFIG, PROVENANCE, parsed_config, raw_config
 from s3lora.errors import OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.files import new_file, replacing
-from s3lora.measure.scan import Tool
+from s3lora.rewrite.conversion_record import ConversionRecord
 from s3lora.rewrite.convert.gguf import to_gguf
 from s3lora.rewrite.convert.images import to_diffusers, to_kohya
 from s3lora.rewrite.convert.loaders import format_for, notes_for, refuse_unloadable, wish_for
@@ -31,10 +32,7 @@ from s3lora.rewrite.convert.peft import to_peft
 from s3lora.rewrite.convert.proof import UpdateDifference, proven
 from s3lora.rewrite.convert.target import ConvertWish, MakeTarget, TargetFiles
 from s3lora.rewrite.drop import dropped_of, without
-from s3lora.rewrite.provenance import CONVERSION
 
-#: Of the record that a conversion leaves.
-CONVERSION_VERSION = 1
 #: What can be written, by the name that `--to` has.
 TARGETS: dict[str, MakeTarget] = {
     "peft": to_peft,
@@ -55,38 +53,9 @@ class Converted:
     wish: ConvertWish
     files: TargetFiles
     loader: Loader | None = None
+    base: FileDigest | None = None
     drop: tuple[DropPart, ...] = ()
     dropped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConversionRecord:
-    """The content of `s3lora.json` beside a converted adapter: where it came from, and what was done.
-
-    `difference` is the largest ‖ΔW′ − ΔW‖_F / ‖ΔW‖_F over all modules, measured on the written file, and `differs`
-    names the module that has it, None where all updates are equal. `renamed` gives the paths that changed. `loader` is
-    the one it was written for, None for any that reads the format.
-    """
-
-    word: ClassVar[str] = "converted"
-
-    kind: str = CONVERSION
-    schema_version: int = CONVERSION_VERSION
-    tool: Tool = field(default_factory=Tool)
-    source: Source
-    to: str
-    loader: str | None = None
-    bake: bool
-    pad_rank: int | None
-    dtype: str | None
-    drop: tuple[DropPart, ...] = ()
-    dropped: tuple[str, ...] = ()
-    modules: int
-    renamed: dict[str, str]
-    difference: float
-    differs: str | None
-    warnings: tuple[str, ...]
-    written: tuple[FileDigest, ...]
 
 
 def convert(
@@ -141,7 +110,8 @@ def convert(
         raise UsageError("an adapter in memory has no files to convert", fix="save it first")
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
-    wish = ConvertWish(to, bake, pad, dtype, None if base is None else _base(Path(base), to))
+    known, digest = (None, None) if base is None else _base(Path(base), to)
+    wish = ConvertWish(to, bake, pad, dtype, known)
     rest = without(adapter, dropped)
     try:
         wish = wish if asked is None else wish_for(asked, rest, wish)
@@ -151,16 +121,19 @@ def convert(
     except UnsupportedAdapterError as error:
         error.adapter = str(adapter.path)
         raise
-    return Converted(adapter, wish, files, asked, parts, tuple(tensor.name for tensor in dropped))
+    return Converted(adapter, wish, files, asked, digest, parts, tuple(tensor.name for tensor in dropped))
 
 
-def _base(path: Path, to: str) -> dict[str, Any]:
+def _base(path: Path, to: str) -> tuple[dict[str, Any], FileDigest]:
+    """Return the configuration of the base, that of its language model where it has several, and its digest."""
     if to != "gguf":
         raise UsageError(f"a base is of no use to {to}", fix="leave it out")
     file = path / "config.json" if path.is_dir() else path
-    config = parsed_config(raw_config(file), file.name)
+    raw = raw_config(file)
+    config = parsed_config(raw, file.name)
     inner = config.get("text_config")
-    return {**config, **inner} if isinstance(inner, dict) else config
+    digest = FileDigest(printable(file.name, 255), len(raw), hashlib.sha256(raw).hexdigest())
+    return {**config, **inner} if isinstance(inner, dict) else config, digest
 
 
 def write_converted(
@@ -251,6 +224,7 @@ def _record(
         bake=wish.bake,
         pad_rank=wish.pad,
         dtype=wish.dtype,
+        base=converted.base,
         drop=converted.drop,
         dropped=converted.dropped,
         modules=len(converted.adapter.modules),
@@ -262,4 +236,4 @@ def _record(
     )
 
 
-__all__ = ["NEW_DTYPES", "TARGETS", "ConversionRecord", "Converted", "convert", "write_converted"]
+__all__ = ["NEW_DTYPES", "TARGETS", "Converted", "convert", "write_converted"]
