@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.loaders.problems import DropPart
@@ -24,7 +24,7 @@ class ConversionRecord:
 
     word: ClassVar[str] = "converted"
 
-    kind: Literal["conversion"] = "conversion"
+    kind: str = "conversion"
     schema_version: int = CONVERSION_VERSION
     tool: Tool = field(default_factory=Tool)
     source: Source
