@@ -40,7 +40,7 @@ CASES: dict[str, dict[str, str]] = {
     "p_dora": {"transformers": "other", **FAIL, "sglang": "fails"},
     "p_alora": {"vllm": "fails", "sglang": "other"},
     "init_pissa": {"vllm": "other", "sglang": "other", "llamacpp": "other"},
-    "init_corda": {"vllm": "other", "sglang": "other", "llamacpp": "other"},
+    "init_corda": {"peft": "fails", "transformers": "fails", "vllm": "other", "sglang": "other", "llamacpp": "other"},
 }
 
 

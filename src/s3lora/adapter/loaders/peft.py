@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from s3lora.adapter.formats.patterns import Pattern
-from s3lora.adapter.formats.peft_notes import changed_base, replicates
+from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, replicates, start_of
 from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.inventory.model import Unapplied
 from s3lora.adapter.loaders.base import Loader, as_trained
@@ -24,6 +24,8 @@ FIRST_PEFT = "0.14.0"
 FIELDS = ("exclude_modules", "eva_config", "lora_bias", "corda_config", "trainable_token_indices", "target_parameters")
 #: Fields whose meaning is lost on an older release, with the first that reads them.
 READ_SINCE = {"target_parameters": "0.17.0", "alora_invocation_tokens": "0.18.0"}
+#: Initialisations that it does again at load, with the same result, and takes out of the base.
+TAKEN_OUT = ("pissa", "olora")
 #: Kinds of modules that are not applied → what comes of them.
 _EFFECTS: Mapping[str, Effect] = {"empty": "fails", "slice": "fails", "not known": "unknown"}
 
@@ -49,6 +51,25 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
         if config.get(field):
             yield Problem(f"has `{field}`, which it does not read", f"use PEFT {since} or newer", "other", before=since)
     yield from misranked(adapter)
+    yield from _starts(adapter)
+
+
+def _starts(adapter: Adapter) -> Iterator[Problem]:
+    """Yield what comes of factors that hold a part of the base weights, where PEFT does not take it out at load."""
+    method = changed_base(adapter.config)
+    if method is None or method.lower() in TAKEN_OUT:
+        return
+    start, told, fix = start_of(method), f"was initialised by {printable(method, 40)}", conversion_of(method)
+    if start == "pissa":
+        what = f"{told}, a random draw that it makes anew at each load, so that it takes another part out of the base"
+        yield Problem(f"{what} (0.21.2)", fix, "other")
+    elif start == "corda":
+        yield Problem(f"{told}, at which it stops without what `preprocess_corda` found in the base (0.21.2)", fix)
+    elif start == "lora_ga":
+        what = f"{told}, so that B·A belongs to a base weight from which a part was taken, and it takes none (0.21.2)"
+        yield Problem(what, fix, "other")
+    else:
+        yield Problem(f"{told}, which needs a GPU and bitsandbytes at load and was not run", fix, "unknown")
 
 
 def _lacks_prefix(adapter: Adapter, one: Unapplied) -> bool:
@@ -94,7 +115,7 @@ def notes(adapter: Adapter) -> Iterator[str]:
     changed = [tensor.name for tensor in others_of(adapter, "base weight")]
     if changed:
         yield f"replaces weights of the base model by {len(changed)} tensors of the file: {some(changed)}"
-    if (method := changed_base(config)) is not None:
+    if (method := changed_base(config)) is not None and method.lower() in TAKEN_OUT:
         told = printable(method, 40)
         yield f"takes a part out of the base weights first ({told}): the base must be that of the training"
     projections = {module.projection for module in adapter.modules}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from s3lora.adapter.formats.forms import PRODUCTS
-from s3lora.adapter.formats.peft_notes import changed_base, replicates
+from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, replicates
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.inventory.model import InventoryTensor, TensorRole
 from s3lora.adapter.inventory.tensors import tensors_of
@@ -189,7 +189,7 @@ def changed_at_load(adapter: Adapter, effect: Effect = "other", since: str | Non
         yield Problem(
             f"was initialised by {printable(method, 40)}, so that B·A belongs to a base weight from which a part was "
             "taken, and it takes none",
-            "save it with `path_initial_model_for_weight_conversion`, which makes an ordinary LoRA of it",
+            conversion_of(method),
             effect,
             since=since,
         )
