@@ -16,7 +16,7 @@ _STARTS = {
     "pissa": "which is taken out of the base at load",
     "olora": "which is taken out of the base at load",
     "corda": "which the training took out of its base; PEFT stops at it without what `preprocess_corda` found",
-    "lora_ga": "which the training took out of its base; PEFT takes nothing out at load, so that it fits that base alone",
+    "lora_ga": "which the training took out of its base; PEFT takes nothing out at load, and it fits that base alone",
     "loftq": "which makes up for what its quantisation lost; it fits that quantised base alone",
 }
 #: Layers that many base models tie: the embeddings of what is read, and of what is written.
