@@ -147,7 +147,8 @@ def test_where_a_shared_beginning_does_not_pay(model: LocalModel):
     same, head = [[5, 6, 7, 8, 9, 10, 11, 12, 13, 14]] * 4, [5, 6, 7, 8, 9, 10, 11, 12]
     assert model._prefix(same) == 9
     assert model._prefix([[*head, i] for i in range(4)]) == 8
-    assert model._prefix([[*head, i] for i in range(3)]) == 0  # few rows
+    assert model._prefix([[*head, i] for i in range(2)]) == 8
+    assert model._prefix([same[0]]) == 0  # one row
     assert model._prefix([[*head[1:], i] for i in range(4)]) == 0  # few tokens
     assert model._prefix([head, *same[1:]]) == 0  # something must be left to read
     assert model._prefix([[i, *head] for i in range(4)]) == 0

@@ -29,7 +29,7 @@ CPU_BATCH = 50
 #: Answers at a time on CUDA, before the memory left is looked at.
 CUDA_BATCH = 256
 #: A system prompt that so many prompts share, so long, is read once for all of them.
-SHARED_ROWS, SHARED_TOKENS = 4, 8
+SHARED_ROWS, SHARED_TOKENS = 2, 8
 #: Tokens of prompts and references in one pass without generation.
 LOSS_TOKENS = 2048
 
@@ -316,27 +316,33 @@ class LocalModel:
 
     def _losses(self, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
         torch = self._torch
+        with torch.inference_mode():
+            rows = []
+            for logits, tail in zip(self.answer_logits(heads, tails), tails, strict=True):
+                labels = torch.tensor(tail, dtype=torch.long, device=self.device)
+                nats = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+                rows.append((float(nats.double().sum()), len(tail)))
+        return rows
+
+    def answer_logits(self, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[Any]:
+        """Return for each prompt the logits (T, vocabulary) that predict the T tokens of its answer, in float32.
+
+        Gradients pass through, unless they are switched off. What all prompts begin with is read once.
+        """
         shared = self._prefix(heads)
         ids, mask = self.padded([[*head, *tail] for head, tail in zip(heads, tails, strict=True)], shared)
-        longest = max(map(len, tails))
         # Left padding shifts positions; models count them from the mask only when they generate.
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        with torch.inference_mode():
-            out = self.adapters.model(
-                input_ids=ids[:, shared:],
-                attention_mask=mask,
-                position_ids=positions[:, shared:],
-                use_cache=bool(shared),
-                logits_to_keep=longest + 1,
-                **self._read_prefix(ids, shared),
-            )
-            rows = []
-            for row, own, tail in zip(out.logits, ids, tails, strict=True):
-                # Position i predicts token i + 1. Row by row, since a softmax over a middle axis takes four times as long.
-                logits, labels = row[-len(tail) - 1 : -1].float(), own[len(own) - len(tail) :]
-                nats = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-                rows.append(float(nats.double().sum()))
-        return [(row, len(tail)) for row, tail in zip(rows, tails, strict=True)]
+        out = self.adapters.model(
+            input_ids=ids[:, shared:],
+            attention_mask=mask,
+            position_ids=positions[:, shared:],
+            use_cache=bool(shared),
+            logits_to_keep=max(map(len, tails)) + 1,
+            **self._read_prefix(ids, shared),
+        )
+        # Position i predicts token i + 1. Row by row: a softmax over a middle axis takes four times as long.
+        return [row[-len(tail) - 1 : -1].float() for row, tail in zip(out.logits, tails, strict=True)]
 
     def _ends(self) -> list[int]:
         config = getattr(self.base.model, "generation_config", None)

@@ -113,15 +113,7 @@ def _anchor(torch: Any, log_p: Any) -> Anchor:
 
 
 def _logits(model: LocalModel, rows: Sequence[TokenPair]) -> list[Any]:
-    """Return for each row the logits (T, vocabulary) that predict the tokens of its answer, in float32."""
-    ids, mask = model.padded([[*row.prompt, *row.answer] for row in rows])
-    longest = max(len(row.answer) for row in rows)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    out = model.adapters.model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=longest + 1
-    )
-    # All rows end together, and position i predicts token i + 1.
-    return [one[longest - len(row.answer) : longest].float() for one, row in zip(out.logits, rows, strict=True)]
+    return model.answer_logits([row.prompt for row in rows], [row.answer for row in rows])
 
 
 def _passes(rows: Sequence[TokenPair]) -> list[list[int]]:

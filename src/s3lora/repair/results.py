@@ -103,7 +103,7 @@ class Completeness:
     """How well attributions add up to what they explain, along the path from the base to the adapter.
 
     `difference` is L(adapter) − L(base) in nats a token, `attributed` the sum of the attributions, `points` how many
-    points of the path they are the mean of. `error` is |attributed − difference| / max(|difference|, 0.05).
+    points of the path they are a weighted mean of. `error` is |attributed − difference| / max(|difference|, 0.05).
     """
 
     of: Literal["lost", "learned"]

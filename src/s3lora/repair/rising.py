@@ -10,7 +10,7 @@ MOST = 6
 #: The least part of what is left that a guess goes in from either end.
 INSIDE = 0.02
 #: The power of the strength that a loss is taken to rise by while no two points tell, and the least that they may tell.
-POWER, LEAST_POWER = 2.0, 0.1
+POWER, LEAST_POWER = 3.0, 0.1
 
 
 def reach(

@@ -209,7 +209,11 @@ def equal_cost(control: RepairCandidate, loss: float) -> float:
     """
     if loss <= 0:
         return 0.0
-    _, high = reach(lambda at: control.cheap(at) or 0.0, loss, CONTROL_NEAR, above=True, most=CONTROL_MOST)
+
+    def cost(at: float) -> float:
+        return 1.0 if at == 1 else control.cheap(at) or 0.0  # at 1 it is the base
+
+    _, high = reach(cost, loss, CONTROL_NEAR, above=True, most=CONTROL_MOST)
     return 1.0 if high is None else high
 
 
