@@ -11,7 +11,7 @@ from s3lora.adapter.model import Adapter
 from s3lora.base.model import BaseModel
 from s3lora.base.names import readable_change, tail_of
 from s3lora.compat.results import LoaderReason, LoaderVerdict, ModuleCheck, Verdict
-from s3lora.errors import UnsupportedAdapterError, UsageError, printable
+from s3lora.errors import S3LoRAError, printable
 from s3lora.rewrite.convert.converting import convert
 
 _GRAVITY: tuple[Verdict, ...] = ("same", "unknown", "other", "fails")
@@ -65,7 +65,7 @@ def _mending(loader: Loader, adapter: Adapter, problems: Sequence[Problem]) -> s
     drop: list[DropPart] = ["all"] if "all" in named else sorted(named)
     try:
         convert(adapter, loader=loader.shown, drop=drop)
-    except (UnsupportedAdapterError, UsageError):
+    except S3LoRAError:
         return None
     return " ".join(["s3lora convert PATH --loader", loader.shown, *(f"--drop {part}" for part in drop), "-o OUT"])
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from s3lora.adapter import peft_config
 from s3lora.adapter.formats.forms import PRODUCTS
 from s3lora.adapter.inventory.loaders import own_problems, problems_of
 from s3lora.adapter.loaders import Loader
@@ -14,7 +15,7 @@ from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import UnsupportedAdapterError, UsageError, printable
 from s3lora.rewrite.convert.peft import keeps_config
-from s3lora.rewrite.convert.target import ConvertWish, TargetFiles
+from s3lora.rewrite.convert.target import ConvertWish, TargetFiles, updates_of
 
 
 def format_for(loader: Loader, to: str | None) -> str:
@@ -40,8 +41,9 @@ def wish_for(loader: Loader, adapter: Adapter, wish: ConvertWish) -> ConvertWish
     ranks = {module.rank for module in adapter.modules}
     if loader.one_rank and len(ranks) > 1 and wish.pad is None:
         wish = dataclasses.replace(wish, pad=0)
+    padded = wish.pad is not None and ranks != {wish.pad or max(ranks)}
     wrong = loader.one_rank and kept and len(ranks) == 1 and config.get("r") not in ranks
-    if wrong or _misscaled(loader, adapter, anew=not kept or wish.pad is not None, wish=wish):
+    if wrong or _misscaled(loader, adapter, anew=not kept or padded, wish=wish):
         wish = dataclasses.replace(wish, bake=True)
     if wish.bake and wish.pad is None and loader.divides_by_tensor and len(ranks) > 1:
         wish = dataclasses.replace(wish, pad=0)
@@ -50,13 +52,15 @@ def wish_for(loader: Loader, adapter: Adapter, wish: ConvertWish) -> ConvertWish
 
 def _misscaled(loader: Loader, adapter: Adapter, *, anew: bool, wish: ConvertWish) -> bool:
     """Return whether the loader would scale modules otherwise, once their configuration is written, `anew` or kept."""
-    if not loader.ignores_patterns:
-        return False
     if not anew:
         return loader.misscaled(adapter) is not None
-    # One alpha and one rank stand in a new configuration, and patterns tell the rest.
-    by_tensor = loader.divides_by_tensor and wish.pad is None
-    return len({module.scaling.value * (module.rank if by_tensor else 1) for module in adapter.modules}) > 1
+    if any(module.form not in PRODUCTS for module in adapter.modules):
+        return False
+    updates = updates_of(adapter, wish, {module.path: module.path for module in adapter.modules})
+    modules = tuple(dataclasses.replace(update.as_module(), form="LoRA") for update in updates)
+    config = peft_config.with_ranks({}, modules)
+    written = dataclasses.replace(adapter, format="peft", config=config, modules=modules)
+    return loader.misscaled(written) is not None
 
 
 def refuse_lost(loader: Loader, problems: Iterable[Problem], name: str) -> None:
