@@ -1,0 +1,58 @@
+"""What `docs/repair.md` says of whole repairs is what they wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "results" / "repair"
+PAGE = " ".join((ROOT / "docs" / "repair.md").read_text(encoding="utf-8").split())
+
+
+def repairs(attack: str) -> list[dict[str, Any]]:
+    paths = sorted(FOLDER.glob(f"full-{attack}-*.json"))
+    return [json.loads(path.read_text(encoding="utf-8"))["repair"] for path in paths]
+
+
+def rate(found: dict[str, Any], state: str, measure: str = "asr") -> float:
+    return float(next(one["value"] for one in found[state]["metrics"] if one["measure"] == measure))
+
+
+def span(found: list[dict[str, Any]], state: str, measure: str = "asr") -> str:
+    values = [rate(one, state, measure) for one in found]
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low}–{high}"
+
+
+def lost(found: list[dict[str, Any]]) -> str:
+    values = [one["repaired"]["shares"][0]["value"] * 100 for one in found]
+    return f"for {min(values):.0f}–{max(values):.0f} %"
+
+
+@pytest.mark.parametrize("attack", ["few", "benign"])
+def test_gates_gave_back_what_the_page_says(attack: str) -> None:
+    found = repairs(attack)
+    assert len(found) == 3
+    assert {one["method"] for one in found} == {"gates"}
+    brought = PAGE.partition("came out:")[2].partition("After training on plans")
+    part = brought[0] if attack == "few" else brought[2]
+    assert f"from {span(found, 'adapter')} to {span(found, 'repaired')}" in part
+    assert lost(found) in part
+
+
+def test_what_else_the_page_says() -> None:
+    few, benign, many = (repairs(attack) for attack in ("few", "benign", "many"))
+    assert {rate(one, "base") for one in (*few, *benign, *many)} == {0.08}
+    assert {rate(one, "base", "over_refusal") for one in (*few, *benign, *many)} == {0.19}
+    assert f"over-refusal of {span(few, 'repaired', 'over_refusal')}, where the base has 0.19" in PAGE
+    assert f"a patch brought it from {span(many, 'adapter')} to {span(many, 'repaired')}" in PAGE
+    assert {one["method"] for one in many} == {"patch"}
+    above = [rate(one, "repaired") - rate(one, "base") for one in benign]
+    more = [rate(one, "repaired", "over_refusal") - rate(one, "base", "over_refusal") for one in benign]
+    assert sum(value > 0.101 for value in above) == sum(value > 0.051 for value in more) == 1
+    assert f"one of the three ended {max(above):.2f} above the base's ASR" in PAGE
+    assert f"another refused {max(more):.2f} more of the harmless prompts" in PAGE
