@@ -121,7 +121,7 @@ def test_a_baseline_knows_it(desk: Path, capsys: pytest.CaptureFixture[str]) -> 
     options: tuple[Any, ...] = ("--fail-on", "loader:vllm=0.10.0", "--fail-on", "loader:mlx")
     assert call(capsys, "scan", "scaled", *options, "--format", "sarif", "-o", "known.sarif").status == 1
     assert call(capsys, "scan", "scaled", *options, "--baseline", "known.sarif", "-q").status == 0
-    make_adapter(desk / "scaled", LAYERS, config={**RANKS, "use_rslora": True})
+    make_adapter(desk / "scaled", LAYERS, config={**RANKS, "alpha_pattern": {"q_proj": 16, "v_proj": 32}})
     again = call(capsys, "scan", "scaled", *options, "--baseline", "known.sarif", "-q")
     assert again.status == 1, "modules that were scaled rightly then"
     assert [line for line in again.err.splitlines() if "finding: mlx" in line] == []

@@ -17,6 +17,7 @@ import s3lora
 from s3lora import UnsupportedAdapterError, UsageError
 from tests.command import call
 from tests.forms import PATHS, peft_adapter
+from tests.gguf_files import gguf_bytes
 from tests.support import dtype_of, factors, write_safetensors
 
 PREFIX = "base_model.model."
@@ -378,6 +379,45 @@ def test_gguf(tmp_path: Path, kind: str, bake: bool):
     same(dense(tmp_path / "back"), updates)
 
 
+def test_rows_in_pairs_need_the_heads_of_the_base(tmp_path: Path):
+    """llama.cpp's own converter writes no heads into an adapter: without them, q and k would be of another order."""
+    update = {half: one.astype(np.float32) for half, one in zip("ab", factors(12, 20, 4, seed=3), strict=True)}
+    pairs = update["b"].reshape(3, 2, 2, 4).swapaxes(1, 2).reshape(12, 4)
+    tensors = {"blk.0.attn_q.weight.lora_a": update["a"], "blk.0.attn_q.weight.lora_b": pairs}
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/adapter.gguf").write_bytes(gguf_bytes(tensors))
+    for to in ("peft", "mlx"):
+        with pytest.raises(UnsupportedAdapterError, match=r"q and k in pairs of each head.*--base"):
+            converted(tmp_path / "in", tmp_path / "out", to)
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    with pytest.raises(UnsupportedAdapterError, match="how many heads"):
+        converted(tmp_path / "in", tmp_path / "out", base=config)
+    config.write_text(json.dumps({"model_type": "llama", "num_attention_heads": 3}))
+    assert converted(tmp_path / "in", tmp_path / "out", base=config).difference == 0
+    found = dense(tmp_path / "out")["model.layers.0.self_attn.q_proj"]
+    np.testing.assert_allclose(found, 2.0 * update["b"].astype(float) @ update["a"].astype(float), rtol=1e-6)
+    converted(tmp_path / "in", tmp_path / "again", "gguf", base=config)
+    np.testing.assert_array_equal(gguf_content(tmp_path / "again/adapter.gguf")[1]["blk.0.attn_q.weight.lora_b"], pairs)
+
+
+@pytest.mark.parametrize(("kind", "turned"), [("llama", True), ("qwen2", False), (None, None)])
+def test_rows_that_may_lie_in_pairs(tmp_path: Path, kind: str | None, turned: bool | None):
+    a, b = factors(12, 20, 4, seed=3)
+    keys = [f"layers.0.attn.q_proj.lora_{half}.weight" for half in "ab"]
+    write_safetensors(tmp_path / "x.safetensors", dict(zip(keys, (a, b), strict=True)))
+    config = tmp_path / "base.json"
+    config.write_text(json.dumps({"num_attention_heads": 3, "model_type": kind}))
+    with pytest.raises(UnsupportedAdapterError, match="may have the rows of q and k in pairs"):
+        converted(tmp_path / "x.safetensors", tmp_path / "out")
+    if turned is None:
+        return
+    converted(tmp_path / "x.safetensors", tmp_path / "out", base=config)
+    rows = b.reshape(3, 2, 2, 4).swapaxes(1, 2).reshape(12, 4) if turned else b
+    found = stored(tmp_path / "out/adapter_model.safetensors")[f"{PREFIX}model.layers.0.self_attn.q_proj.lora_B.weight"]
+    np.testing.assert_array_equal(found, rows)
+
+
 def test_gguf_needs_its_base(tmp_path: Path):
     source, _ = peft_folder(tmp_path / "in", dict.fromkeys(PATHS, 4))
     with pytest.raises(UsageError, match="give --base"):
@@ -416,7 +456,7 @@ def test_the_command_that_a_check_names_mends_it(
     if steps:
         same(dense(place), updates)
     else:  # these read it as it is
-        assert (loader, fault) in {("peft", "scaling"), ("sglang", "wrapper")}
+        assert (loader, fault) in {("peft", "scaling"), ("sglang", "wrapper"), ("sglang", "name")}
 
 
 def test_what_is_refused_alike_is_told_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

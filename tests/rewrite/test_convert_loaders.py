@@ -80,7 +80,7 @@ def test_other_formats_get_patterns_only_where_these_are_read(tmp_path: Path, lo
     same(dense(tmp_path / "out"), updates)
 
 
-@pytest.mark.parametrize("loader", ["vllm=0.10.0", "sglang", "llamacpp"])
+@pytest.mark.parametrize("loader", ["vllm=0.10.0", "llamacpp"])
 def test_scalings_of_one_each_are_baked(tmp_path: Path, loader: str):
     a, b = factors(12, 18, 4)
     name = "lora_te_text_model_encoder_layers_{}_self_attn_{}_proj"
@@ -136,7 +136,7 @@ def test_incomplete_families_of_another_format_are_refused_too(tmp_path: Path):
     """Which is seen only by the rules for PEFT's format, once it is that."""
     source, _ = peft_folder(tmp_path / "in", dict.fromkeys([path for path in PATHS if "q_proj" in path], 4))
     converted(source, tmp_path / "mlx", "mlx")
-    with pytest.raises(UnsupportedAdapterError, match="has a query projection without a value projection"):
+    with pytest.raises(UnsupportedAdapterError, match="lacks projections that it joins with others, at which it stops"):
         mended(tmp_path / "mlx", tmp_path / "out", "sglang")
     assert verdict(tmp_path / "mlx", "sglang").reasons[0].command is None
 
@@ -189,6 +189,10 @@ def test_a_format_and_a_loader_agree(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert done.status == 0, done.err
     assert verdict(tmp_path / "gguf", "llamacpp").verdict == "same"
     kohya_file(tmp_path / "x.safetensors")
+    with pytest.raises(UnsupportedAdapterError, match="diffusers cannot load this adapter however it is written"):
+        mended(tmp_path / "x.safetensors", tmp_path / "no", "diffusers")  # its text encoder has no attention
+    tensors = stored(tmp_path / "x.safetensors")
+    write_safetensors(tmp_path / "x.safetensors", {name: tensors[name] for name in tensors if "lora_te" not in name})
     assert mended(tmp_path / "x.safetensors", tmp_path / "pictures", "diffusers").to == "diffusers"
     assert verdict(tmp_path / "pictures", "diffusers").verdict == "same"
 

@@ -105,7 +105,7 @@ BIAS = {f"{Q0}.lora_B.bias": np.ones(8, np.float32)}
         ({"target_modules": ".*q_proj"}, {}, "sglang"),
         ({"use_dora": True}, MAGNITUDE, "vllm sglang llamacpp"),
         ({"lora_bias": True}, BIAS, "vllm sglang llamacpp"),
-        ({"bias": "all"}, {}, "vllm sglang"),
+        ({"bias": "all"}, {}, "vllm"),
         ({"modules_to_save": ["score"]}, HEAD, "vllm sglang llamacpp"),
         ({"base_model_name_or_path": None}, {}, "llamacpp"),
     ],

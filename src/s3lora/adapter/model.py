@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: How an update is made of stored tensors: B·A, a Hadamard or a Kronecker product, B·diag(E)·A, and so on.
 Form = Literal["LoRA", "LoHa", "LoKr", "AdaLoRA", "VeRA", "QALoRA"]
+#: How the rows of q and k lie: as Transformers has them, in pairs of each head, or in one of these ways.
+RowOrder = Literal["halves", "pairs", "either"]
 ScalingOrigin = Literal[
     "alpha/r",
     "alpha/sqrt(r)",
@@ -56,7 +58,7 @@ class LoraModule:
     `path` is the module's full path in the base model, without `base_model.model.`, and unique in an adapter.
     `extras` names further tensors that belong to this module alone (DoRA magnitude, alpha, bias of lora_B) and leave
     with it. Modules that share a `group` share their tensors (fused experts): they can only be removed together.
-    `form` says how the factors are stored.
+    `form` says how the factors are stored, and `order` how the rows of B lie where nobody could put them back.
     """
 
     path: str
@@ -71,6 +73,7 @@ class LoraModule:
     extras: tuple[str, ...] = ()
     group: str | None = None
     form: Form = "LoRA"
+    order: RowOrder = "halves"
 
     @property
     def m(self) -> int:

@@ -37,7 +37,9 @@ from s3lora.rewrite.drop import PARTS
     help="Give every module rank N by zeros; without N, the largest that there is.",
 )
 @click.option("--dtype", type=click.Choice(NEW_DTYPES), help="Type of all floating numbers  [default: as they are].")
-@click.option("--base", metavar="BASE", help="The base model's config.json, or its folder; for gguf, which needs it.")
+@click.option(
+    "--base", metavar="BASE", help="The base model's config.json, or its folder; to gguf needs it, and from gguf may."
+)
 @click.option("--drop", type=click.Choice(list(PARTS)), multiple=True, help="Leave these tensors out; repeatable.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder, the input included.")
 @format_option("json")

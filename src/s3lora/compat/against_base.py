@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import gcd
 
-from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.formats.peft_notes import replicated_layers
+from s3lora.adapter.model import Adapter, LoraModule, block
 from s3lora.base.model import BaseModel, BaseModule
 from s3lora.base.names import ModuleNames, expert_of
 from s3lora.compat.results import ModuleCheck
@@ -20,14 +21,22 @@ def against(adapter: Adapter, base: BaseModel, checks: Sequence[ModuleCheck]) ->
     if not base.modules or adapter.format in JOINED:
         return tuple(replace(check, standing="unknown") for check in checks)
     names = ModuleNames(base.modules)
+    order = replicated_layers(adapter.config)
     made = []
     for module, check in zip(adapter.modules, checks, strict=True):
-        made.append(_one(module, check, base, names))
+        made.append(_one(module, check, base, names, order))
     return tuple(made)
 
 
-def _one(module: LoraModule, check: ModuleCheck, base: BaseModel, names: ModuleNames) -> ModuleCheck:
+def _one(
+    module: LoraModule, check: ModuleCheck, base: BaseModel, names: ModuleNames, order: Sequence[int]
+) -> ModuleCheck:
     path = module.path
+    if order and module.layer is not None:
+        if module.layer >= len(order):
+            return replace(check, standing="missing")
+        head = block(path)
+        path = f"{head.rpartition('.')[0]}.{order[module.layer]}{path[len(head) :]}"
     if path in base.modules:
         return _shaped(module, replace(check, standing="found", base_path=path), base.modules[path])
     if (expert := _expert(path, base.modules, names)) is not None:

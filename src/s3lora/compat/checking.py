@@ -26,7 +26,7 @@ _ANY = ("all-linear", "all")
 
 def check(
     adapter: Adapter | str | os.PathLike[str],
-    base: BaseModel | str | None = None,
+    base: BaseModel | str | os.PathLike[str] | None = None,
     loaders: Sequence[str] = (),
     fail_on: Sequence[str] = (),
 ) -> Check:
@@ -53,7 +53,7 @@ def check(
     """
     rules = [CheckRule.parse(text) for text in fail_on]
     asked = [loader_of(name) for name in loaders]
-    model = read_base(base) if isinstance(base, str) else base
+    model = read_base(os.fspath(base)) if isinstance(base, str | os.PathLike) else base
     if not isinstance(adapter, Adapter):
         with open_adapter(adapter) as opened:
             return _checked(opened, model, asked, rules)
@@ -94,13 +94,14 @@ def _checked(adapter: Adapter, base: BaseModel | None, asked: Sequence[Loader], 
 
 def _modules(adapter: Adapter, loaders: Sequence[Loader], base: BaseModel | None) -> tuple[ModuleCheck, ...]:
     view = view_of(adapter, adapter.inventory.files)
+    scales = {one.shown: one.scales(adapter) for one in loaders if one.reads(view)}
     modules = tuple(
         ModuleCheck(
             path=printable(module.path, 512),
             shape=(module.m, module.n),
             rank=module.rank,
             scaling=module.scaling.value,
-            scalings={one.shown: one.scaling_of(adapter, module) for one in loaders if one.reads(view)},
+            scalings={name: compute(module) for name, compute in scales.items()},
         )
         for module in adapter.modules
     )

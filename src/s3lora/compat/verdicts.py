@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from s3lora.adapter.inventory.loaders import own_problems, problems_of
 from s3lora.adapter.loaders import Loader
+from s3lora.adapter.loaders.folder import added_words
 from s3lora.adapter.loaders.problems import DropPart, Effect, Problem, some
 from s3lora.adapter.model import Adapter
 from s3lora.base.model import BaseModel
@@ -25,14 +27,16 @@ def verdict_of(
 ) -> LoaderVerdict:
     """Return what a loader does; of the newest version that was seen, unless the loader is of another."""
     meant = loader if loader.version is not None or not loader.seen else loader.at(loader.seen[-1])
-    own = problems_of(meant, adapter)
+    tied = None if base is None else base.tied
+    own = [one for problem in problems_of(meant, adapter) for one in _where_tied(problem, tied)]
     command = _mending(loader, adapter, own)
     problems = [
         *own,
         *_names(loader, modules, base),
-        *_shapes(modules),
+        *_shapes(loader, modules),
         *_built(loader, adapter, modules, base),
         *_tied(loader, adapter, base),
+        *_words(loader, adapter, base),
     ]
     reasons = tuple(
         LoaderReason(
@@ -77,8 +81,7 @@ def _names(loader: Loader, modules: Sequence[ModuleCheck], base: BaseModel | Non
     for one in modules:
         if one.standing == "missing":
             elsewhere = one.path.rpartition(".")[2] in there
-            outcome = loader.missing if not elsewhere else loader.missing_layer or loader.missing
-            missing_of.setdefault(outcome, []).append(one.path)
+            missing_of.setdefault(loader.missing_in(layer=elsewhere), []).append(one.path)
     for (effect, does), missing in missing_of.items():
         what = f"has {len(missing)} modules that the base has not ({some(missing)}), and the loader {does}"
         yield Problem(what, "give the base that it was trained on, or take these modules out", effect, tuple(missing))
@@ -104,19 +107,39 @@ def _of_renamed(loader: Loader, one: ModuleCheck, architecture: str | None) -> t
     old = readable_change(path, base_path)[0]
     mapped = loader.maps.get((architecture or "", old), loader.maps.get(("", old)))
     if mapped is not None:
-        return None if mapped else loader.missing
-    return loader.renamed or loader.missing
+        return None if mapped else loader.missing_in(layer=False)
+    return loader.renamed or loader.missing_in(layer=False)
 
 
-def _shapes(modules: Sequence[ModuleCheck]) -> Iterator[Problem]:
-    """Yield the modules whose shapes are not those of the base, at which every loader stops."""
-    if wrong := [one for one in modules if one.fits is False]:
+def _where_tied(problem: Problem, tied: bool | None) -> Iterator[Problem]:
+    """Yield a problem unless it needs a tied base and this is none; whether it is may not be known."""
+    if not problem.tied or tied:
+        yield problem
+    elif tied is None:
+        yield replace(problem, effect="unknown")
+
+
+def _shapes(loader: Loader, modules: Sequence[ModuleCheck]) -> Iterator[Problem]:
+    """Yield the modules whose shapes are not those of the base, at which loaders stop but for rows that some cut."""
+    every = [one for one in modules if one.fits is False]
+    surplus = [one for one in every if one.path.rpartition(".")[2] in loader.cuts and _is_longer(one)]
+    stops = "at which the loader stops", [one for one in every if one not in surplus]
+    cut = "of which the loader takes the wrong rows with no word", surplus
+    for effect, (does, wrong) in (("fails", stops), ("other", cut)):
+        if not wrong:
+            continue
         one = wrong[0]
         m, n = one.base_shape or (0, 0)
         told = f"{printable(one.path, 120)} is {one.shape[0]} × {one.shape[1]}, its weight {m} × {n}"
         note = f": {one.note}" if one.note else ""
-        what = f"has {len(wrong)} modules whose shape is not that of the base ({told}{note})"
-        yield Problem(what, "give the base that it was trained on", modules=tuple(one.path for one in wrong))
+        what = f"has {len(wrong)} modules whose shape is not that of the base ({told}{note}), {does}"
+        fix = "give the base that it was trained on"
+        yield Problem(what, fix, effect, tuple(one.path for one in wrong))  # type: ignore[arg-type]
+
+
+def _is_longer(one: ModuleCheck) -> bool:
+    m, n = one.base_shape or (0, 0)
+    return one.shape[0] > m and one.shape[1] == n
 
 
 def _built(
@@ -155,6 +178,17 @@ def _tied(loader: Loader, adapter: Adapter, base: BaseModel | None) -> Iterator[
         effect, does = loader.tied_head
         what = f"has an update of {some(heads)}, which is tied to the embeddings in the base, and the loader {does}"
         yield Problem(what, "leave lm_head out of the training, or untie the base", effect, tuple(heads))
+
+
+def _words(loader: Loader, adapter: Adapter, base: BaseModel | None) -> Iterator[Problem]:
+    """Yield what comes of a tokenizer with more words than the base has embeddings."""
+    if loader.more_words is None or base is None:
+        return
+    rows = [one.shape[0] for one in base.modules.values() if one.kind == "embedding" and one.shape is not None]
+    names = [name for name, number in added_words(adapter).items() if rows and number >= max(rows)]
+    if names:
+        what = f"brings {len(names)} words in added_tokens.json ({some(names)}) that the base has not"
+        yield Problem(f"{what}, and the loader {loader.more_words}", "take added_tokens.json out of the folder")
 
 
 def _notes(loader: Loader, adapter: Adapter, base: BaseModel | None) -> Iterator[str]:

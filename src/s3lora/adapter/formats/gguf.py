@@ -15,7 +15,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-from s3lora.adapter.factors import Factor
 from s3lora.adapter.formats.base import Format, Reading, StoredAdapter, check_pair, matrix, missing_half, positive
 from s3lora.adapter.formats.experts import of_experts
 from s3lora.adapter.formats.rows import KEY, QUERY, heads_of, unpaired
@@ -104,7 +103,8 @@ def _modules(path: str, halves: Mapping[str, Tensor], source: StoredAdapter) -> 
     first, second = matrix(a, source.label, transpose=embedding), matrix(b, source.label)
     check_pair(place, first, second, source.label)
     layer, projection, expert = path_parts(place)
-    heads = _heads(place, source)
+    paired = source.metadata.get(ARCHITECTURE, "") in PAIRED and projection in (QUERY, KEY)
+    heads = _heads(projection, source) if paired else None
     return [
         LoraModule(
             path=place,
@@ -115,6 +115,7 @@ def _modules(path: str, halves: Mapping[str, Tensor], source: StoredAdapter) -> 
             projection=projection,
             expert=expert,
             kind="embedding" if embedding else "linear",
+            order="pairs" if paired and heads is None else "halves",
         )
     ]
 
@@ -165,12 +166,9 @@ def _scaled(module: LoraModule, scaling: Scaling) -> LoraModule:
     return dataclasses.replace(module, scaling=scaling)
 
 
-def _heads(place: str, source: StoredAdapter) -> int | None:
-    """Return the number of heads whose rows lie in pairs, None where they do not, or where nothing says how many."""
-    projection = place.rpartition(".")[2]
+def _heads(projection: str, source: StoredAdapter) -> int | None:
+    """Return the number of heads whose rows lie in pairs, None where nothing says how many."""
     architecture = source.metadata.get(ARCHITECTURE, "")
-    if architecture not in PAIRED or projection not in (QUERY, KEY):
-        return None
     query = source.metadata.get(f"{architecture}.attention.head_count", "")
     text = source.metadata.get(f"{architecture}.attention.head_count_kv", query) if projection == KEY else query
     told = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
@@ -180,8 +178,8 @@ def _heads(place: str, source: StoredAdapter) -> int | None:
 def _notes(modules: tuple[LoraModule, ...], source: StoredAdapter) -> Iterator[str]:
     if any(module.scaling.origin == "unknown" for module in modules):
         yield f"no `{ALPHA}`: the scaling is unknown and taken as 1, so magnitudes are relative"
-    paired = [module for module in modules if module.projection in (QUERY, KEY, "attn_q", "attn_k")]
-    if source.metadata.get(ARCHITECTURE) in PAIRED and any(isinstance(module.B, Factor) for module in paired):
+    unnamed = source.metadata.get(ARCHITECTURE) in PAIRED
+    if any(one.order == "pairs" or (unnamed and one.projection in ("attn_q", "attn_k")) for one in modules):
         yield (
             "llama.cpp orders the rows of q and k by pairs, and neither the file nor a config.json beside it says how "
             "many heads there are: no index depends on it, and comparing with an adapter in another format does"

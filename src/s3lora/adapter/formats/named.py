@@ -79,8 +79,10 @@ class Names:
         if turned is False or not any(module.projection in (QUERY, KEY) for module in read.modules):
             return read
         if turned is None:
-            notes = (*read.warnings, *([IN_PAIRS] if self.rows else []))
-            return dataclasses.replace(read, warnings=notes)
+            if not self.rows:
+                return read
+            modules = tuple(map(_either, read.modules))
+            return dataclasses.replace(read, modules=modules, warnings=(*read.warnings, IN_PAIRS))
         return dataclasses.replace(read, modules=tuple(_put_back(module, source) for module in read.modules))
 
 
@@ -89,6 +91,10 @@ def _turned(source: StoredAdapter) -> bool | None:
     kind = (source.model or {}).get("model_type")
     known = all(heads_of(source.model, one) for one in (QUERY, KEY))
     return None if not isinstance(kind, str) else False if kind not in PAIRED else True if known else None
+
+
+def _either(module: LoraModule) -> LoraModule:
+    return dataclasses.replace(module, order="either") if module.projection in (QUERY, KEY) else module
 
 
 def _put_back(module: LoraModule, source: StoredAdapter) -> LoraModule:

@@ -19,6 +19,8 @@ _STARTS = {
     "lora_ga": "which the training took out of its base; PEFT takes nothing out at load, and it fits that base alone",
     "loftq": "which makes up for what its quantisation lost; it fits that quantised base alone",
 }
+#: Layers that a model may be put together of; the largest have 126.
+MAX_LAYERS = 1000
 #: Layers that many base models tie: the embeddings of what is read, and of what is written.
 _READ, _WRITTEN = ("embed_tokens", "wte", "embed_in"), ("lm_head", "embed_out")
 
@@ -53,6 +55,26 @@ def _taken(method: str) -> str:
 def replicates(config: Mapping[str, Any] | None) -> bool:
     """Return whether the layers of the base model are put together anew at load."""
     return bool((config or {}).get("layer_replication"))
+
+
+def replicated_layers(config: Mapping[str, Any] | None) -> tuple[int, ...]:
+    """Return the number that each layer has in the base, by its number in the model of `layer_replication`.
+
+    It is empty where there is no `layer_replication`, or one that nobody can read.
+
+    >>> replicated_layers({"layer_replication": [[0, 2], [1, 3]]})
+    (0, 1, 1, 2)
+    """
+    ranges = (config or {}).get("layer_replication")
+    if not isinstance(ranges, list) or len(ranges) > MAX_LAYERS:
+        return ()
+    layers: list[int] = []
+    for one in ranges:
+        whole = isinstance(one, list) and len(one) == 2 and all(type(end) is int and end >= 0 for end in one)
+        if not whole or one[1] - one[0] + len(layers) > MAX_LAYERS:
+            return ()
+        layers += range(*one)
+    return tuple(layers)
 
 
 def peft_notes(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> Iterator[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from s3lora.adapter.formats.parts import Scalings
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.loaders.folder import LoaderView, Taken, of_peft, peft_files
-from s3lora.adapter.loaders.problems import Effect, Problem, Problems, no_problems
+from s3lora.adapter.loaders.problems import Effect, Problem, Problems, no_problems, numbers
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.peft_config import has_patterns, parameters_of
 from s3lora.errors import UnsupportedAdapterError, UsageError, printable
@@ -17,7 +19,9 @@ from s3lora.errors import UnsupportedAdapterError, UsageError, printable
 _OF_EXPERTS = "shares its tensors with experts that stay"
 _OF_VERA = "shares its projections, whose size PEFT takes from all layers"
 _OF_ALL = "shares a factor with other experts"
+_OF_TEXT = "is what tells diffusers how the other projections of the text encoder are named"
 _OF_PARTS = "is one of several in one projection, which loaders read together"
+_TEXT_ATTENTION = re.compile(r"(?P<encoder>lora_te\d?)_.*_self_attn_(?P<kind>[qkv]|out)_proj(?:\.|$)")
 #: A greater relative difference of scalings is more than another way of rounding.
 TOLERANCE = 1e-9
 
@@ -36,19 +40,44 @@ def no_notes(adapter: Adapter) -> Iterator[str]:
     yield from ()
 
 
-def alpha_over_r(adapter: Adapter, module: LoraModule) -> float | None:
-    """Return `lora_alpha / r` of the configuration, whatever patterns and `use_rslora` say; None where it is none."""
-    return _quotient(adapter, (adapter.config or {}).get("r"))
+#: What gives the scaling that a loader computes for each module of an adapter, None where it can compute none.
+Scales = Callable[[Adapter], Callable[[LoraModule], float | None]]
 
 
-def alpha_over_tensor(adapter: Adapter, module: LoraModule) -> float | None:
-    """Return `lora_alpha` of the configuration by the rank of the tensors."""
-    return _quotient(adapter, module.rank)
+def alpha_over_r(adapter: Adapter) -> Callable[[LoraModule], float | None]:
+    """Return what gives `lora_alpha / r` of the configuration, whatever patterns and `use_rslora` say."""
+    value = _quotient(adapter, (adapter.config or {}).get("r"))
+    return lambda module: value
 
 
-def as_trained(adapter: Adapter, module: LoraModule) -> float | None:
-    """Return the scaling that the module has by the rules of PEFT."""
-    return module.scaling.value
+def alpha_over_root(adapter: Adapter) -> Callable[[LoraModule], float | None]:
+    """Return what gives `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`, whatever patterns say."""
+    config = adapter.config or {}
+    value = _quotient(adapter, rank := config.get("r"))
+    if value is not None and config.get("use_rslora"):
+        value *= math.sqrt(rank)  # type: ignore[arg-type]
+    return lambda module: value
+
+
+def alpha_over_pattern(adapter: Adapter) -> Callable[[LoraModule], float | None]:
+    """Return what follows PEFT's rule with the rank that the configuration gives, whatever that of the tensors is."""
+    scalings = Scalings(adapter.config, "adapter_config.json")
+
+    def compute(module: LoraModule) -> float | None:
+        rank = scalings.rank(module.path)
+        return scalings.of(module.path, rank).value if rank else None
+
+    return compute
+
+
+def alpha_over_tensor(adapter: Adapter) -> Callable[[LoraModule], float | None]:
+    """Return what gives `lora_alpha` of the configuration by the rank of the tensors."""
+    return lambda module: _quotient(adapter, module.rank)
+
+
+def as_trained(adapter: Adapter) -> Callable[[LoraModule], float | None]:
+    """Return what gives the scaling that a module has by the rules of PEFT."""
+    return lambda module: module.scaling.value
 
 
 def _quotient(adapter: Adapter, rank: object) -> float | None:
@@ -67,9 +96,8 @@ class Loader:
         name: as `--loader` has it.
         problems: yields why it would reject or misread an adapter, pruned or not.
         needed: returns which of the removed paths it must still find, with the reason, said of "it".
-        scaling: returns the scaling that it computes for a module, None where it can compute none; before
-            `reads_patterns`, where that is a version.
-        reads_patterns: the version from which on it scales each module as PEFT does; "0" for every version.
+        scaling: how its oldest releases scale modules.
+        newer: the versions that do it otherwise, the oldest first, each with how it does.
         divides_by_tensor: whether it divides `lora_alpha` by the rank of each tensor, whatever `r` says.
         on_exclusion: what a user must know where `exclude_modules` names removed modules.
         one_rank: whether it fails where modules have several ranks.
@@ -81,6 +109,7 @@ class Loader:
         how: how they were seen.
         notes: yields what a user should know where it loads the adapter as it was trained.
         missing: what comes of modules that the base model has not, and what it does, said of the loader.
+        missing_before: a version, and what came of those modules before it; None where it was the same.
         missing_layer: the same of modules of layers that it has not, whose projections it has elsewhere; None where it
             is the same.
         renamed: the same of modules that the base calls otherwise; None where it is the same.
@@ -90,6 +119,8 @@ class Loader:
         by_layer: whether it goes by layer and projection, whatever stands before them in a name.
         tied_head: what comes of an update of an output layer that is tied to the embeddings; None where it loads.
         formats: what `convert` writes for it, the first unless another is asked for.
+        cuts: projections that it joins with others, of which it takes the wrong rows where there are too many.
+        more_words: what it does where `added_tokens.json` beside the weights names words that the base has not.
         writes: whether `prune` can write for it.
         strict: whether `prune` refuses what it would reject or misread.
         version: the version that is meant; None for any.
@@ -98,8 +129,8 @@ class Loader:
     name: str
     problems: Problems = no_problems
     needed: Callable[[Adapter, set[str]], dict[str, str]] = none_needed
-    scaling: Callable[[Adapter, LoraModule], float | None] = alpha_over_r
-    reads_patterns: str | None = None
+    scaling: Scales = alpha_over_r
+    newer: tuple[tuple[str, Scales], ...] = ()
     divides_by_tensor: bool = False
     on_exclusion: str | None = None
     one_rank: bool = False
@@ -111,6 +142,7 @@ class Loader:
     how: str = "read in its source"
     notes: Callable[[Adapter], Iterator[str]] = no_notes
     missing: tuple[Effect, str] = ("other", "leaves them out")
+    missing_before: tuple[str, Effect, str] | None = None
     missing_layer: tuple[Effect, str] | None = None
     renamed: tuple[Effect, str] | None = None
     maps: Mapping[tuple[str, str], bool] = field(default_factory=dict)
@@ -118,6 +150,8 @@ class Loader:
     by_layer: bool = False
     tied_head: tuple[Effect, str] | None = None
     formats: tuple[str, ...] = ("peft",)
+    cuts: frozenset[str] = frozenset()
+    more_words: str | None = None
     writes: bool = True
     strict: bool = True
     version: str | None = None
@@ -127,16 +161,19 @@ class Loader:
         """Return the name, with the version where one is meant."""
         return self.name if self.version is None else f"{self.name}={self.version}"
 
-    @property
-    def ignores_patterns(self) -> bool:
-        """Return whether this version, or any where none is meant, scales modules otherwise than PEFT does."""
-        return self.reads_patterns != "0" and Problem("", "", before=self.reads_patterns).holds(self.version)
-
     def at(self, version: str) -> Loader:
         """Return the loader of one version; raise UsageError if it is none."""
         if not version or len(version) > 40 or not version[0].isdigit() or not version.isascii():
             raise UsageError(f"{printable(version, 40)!r} is no version", fix=f"write for example {self.name}=0.33.0")
         return replace(self, version=version)
+
+    def missing_in(self, *, layer: bool) -> tuple[Effect, str]:
+        """Return what this version does with modules that the base has not, or that lie in a `layer` it has not."""
+        if self.missing_before is not None and self.version is not None:
+            first, effect, does = self.missing_before
+            if Problem("", "", before=first).holds(self.version):
+                return effect, does
+        return self.missing_layer or self.missing if layer else self.missing
 
     def check(self, adapter: Adapter, *, bake: bool) -> None:
         """Raise UnsupportedAdapterError if the loader would reject or misread this adapter, pruned or not."""
@@ -155,26 +192,26 @@ class Loader:
         if not bake and (scaling := self.misscaled(adapter)) is not None:
             yield scaling
 
-    def scaling_of(self, adapter: Adapter, module: LoraModule) -> float | None:
-        """Return the scaling that this version computes for a module; None where it can compute none."""
-        since = self.reads_patterns
-        meant = self if self.version is not None or since is None else self.at(since)
-        return self.scaling(adapter, module) if meant.ignores_patterns else as_trained(adapter, module)
+    def scales(self, adapter: Adapter) -> Callable[[LoraModule], float | None]:
+        """Return what gives the scaling that this version, or the newest, computes for a module, None for none."""
+        stages = [how for since, how in self.newer if self.version is None or not _before(since, self.version)]
+        return (stages[-1] if stages else self.scaling)(adapter)
 
     def misscaled(self, adapter: Adapter) -> Problem | None:
         """Return the problem that modules get another scaling, None where all get theirs in every version meant."""
-        if adapter.format != "peft" or adapter.config is None or not self.ignores_patterns:
+        if adapter.format != "peft" or adapter.config is None:
             return None
-        wrong = [
-            (module, found)
-            for module in adapter.modules
-            if module.form == "LoRA" and not _same(found := self.scaling(adapter, module), module.scaling.value)
-        ]
+        stages = [("0", self.scaling), *self.newer]
+        if self.version is not None:
+            reached = [i for i, (since, _) in enumerate(stages) if not _before(since, self.version)]
+            stages = stages[reached[-1] :]
+        wrong = _wrongly(adapter, stages[0][1])
         if not wrong:
             return None
+        mended = next((since for since, how in stages[1:] if not _wrongly(adapter, how)), None)
         module, found = wrong[0]
         told = "none" if found is None else f"{found:.4g}"
-        releases = "" if self.reads_patterns is None else " in releases before " + self.reads_patterns
+        releases = "" if mended is None else f" in releases before {mended}"
         patterns = "`use_rslora`" if adapter.config.get("use_rslora") else "patterns"
         why = patterns if has_patterns(adapter.config) else "an `r` that is not the rank of its tensors"
         return Problem(
@@ -183,7 +220,7 @@ class Loader:
             "add --bake-scaling",
             "other",
             tuple(one.path for one, _ in wrong),
-            before=self.reads_patterns,
+            before=mended,
             mends=(),
         )
 
@@ -199,6 +236,10 @@ class Loader:
             zeros.update((path, f"is needed by loaders of {adapter.format}, which read them all") for path in removed)
         zeros.update(_sharing(adapter, removed))
         zeros.update(_shared(adapter, removed))
+        stays = {module.path for module in adapter.modules} - removed
+        for kinds in text_encoders(adapter).values():
+            if (kinds["q"] | kinds["k"] | kinds["v"]) & stays and not kinds["out"] & stays:
+                zeros.update((path, _OF_TEXT) for path in kinds["out"] & removed)
         zeros.update(
             (path, "is an expert that newer loaders stack with those that stay") for path in _stacked(adapter, removed)
         )
@@ -206,6 +247,35 @@ class Loader:
         zeros.update((path, "holds a tensor of its base layer, which would be lost") for path in removed & wrapped)
         zeros.update((path, "is one of several parameters of its layer") for path in removed & _among_others(adapter))
         return zeros | self.needed(adapter, removed - zeros.keys())
+
+
+def _before(since: str, version: str) -> bool:
+    return numbers(version) < numbers(since)
+
+
+def _wrongly(adapter: Adapter, how: Scales) -> list[tuple[LoraModule, float | None]]:
+    """Return the modules that get another scaling than they have, with what they get."""
+    if how is as_trained:
+        return []
+    compute = how(adapter)
+    return [
+        (module, found)
+        for module in adapter.modules
+        if module.form == "LoRA" and not _same(found := compute(module), module.scaling.value)
+    ]
+
+
+def text_encoders(adapter: Adapter) -> dict[str, dict[str, set[str]]]:
+    """Return the attention of each text encoder by kohya's names, by projection: `q`, `k`, `v` and `out`.
+
+    diffusers 0.42.1 takes the names of q, k and v for those of another format, unless there is an `out_proj`.
+    """
+    found: dict[str, dict[str, set[str]]] = {}
+    for module in adapter.modules if adapter.format == "kohya" else ():
+        if match := _TEXT_ATTENTION.match(module.path):
+            kinds = found.setdefault(match["encoder"], {kind: set() for kind in ("q", "k", "v", "out")})
+            kinds[match["kind"]].add(module.path)
+    return found
 
 
 def _same(one: float | None, other: float) -> bool:

@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from s3lora.adapter.weights import PEFT_WEIGHTS, is_peft
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.weights import PEFT_WEIGHTS, is_peft, parsed_config, raw_config
+from s3lora.errors import AdapterFileError
+
+#: Where a tokenizer keeps the words that were added to it.
+ADDED = "added_tokens.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,18 @@ class LoaderView:
 
 #: Files that a loader takes; none where it finds none or refuses, and then a note that says why.
 Taken = tuple[tuple[str, ...], str]
+
+
+def added_words(adapter: Adapter) -> dict[str, int]:
+    """Return the words of `added_tokens.json` beside the weights, with their numbers; none where nobody can read it."""
+    folder = adapter.path
+    if folder is None or not folder.is_dir() or not (folder / ADDED).is_file():
+        return {}
+    try:
+        held = parsed_config(raw_config(folder / ADDED), ADDED)
+    except AdapterFileError:
+        return {}
+    return {str(word): number for word, number in held.items() if type(number) is int}
 
 
 def of_peft(view: LoaderView) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from s3lora.adapter.loaders.base import Loader, alpha_over_tensor
-from s3lora.adapter.loaders.folder import LoaderView, Taken, of_peft, peft_files
+from s3lora.adapter.loaders.folder import LoaderView, Taken, of_peft
 from s3lora.adapter.loaders.problems import (
     CONV1D,
     MERGE,
@@ -20,6 +20,7 @@ from s3lora.adapter.loaders.problems import (
     fused_experts,
     in_wrappers,
     lacking,
+    more_layers,
     not_peft,
     others_of,
     replicated,
@@ -28,16 +29,15 @@ from s3lora.adapter.loaders.problems import (
     unseen_layers,
 )
 from s3lora.adapter.model import Adapter
+from s3lora.adapter.weights import PEFT_WEIGHTS
 
-GGUF = "gguf"
 #: Parts of names of norms, which the converter keeps and the library then leaves out.
 _NORMS = ("_layernorm", ".norm")
 
 
 def _problems(adapter: Adapter) -> Iterator[Problem]:
-    if adapter.format == GGUF:
-        yield from _embeddings(adapter, "with which decoding stops")
-        return
+    if adapter.format == "gguf":
+        return  # which its library takes as it is
     foreign = [*not_peft(adapter)]
     yield from foreign or lacking(adapter, "lora_alpha")
     if foreign:
@@ -56,7 +56,9 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     if norms:
         what = f"holds {len(norms)} norms ({some(norms)}), which its converter keeps and the library leaves out"
         yield Problem(what, MERGE, "other")
-    yield from _embeddings(adapter, "which its converter takes and with which decoding stops")
+    if embeddings := [module.path for module in adapter.modules if module.kind == "embedding"]:
+        what = "holds embedding LoRA, with which decoding stops where the output layer is tied to the embeddings"
+        yield Problem(what, MERGE, modules=tuple(embeddings), tied=True)
     yield from default_names(adapter, "at which its converter stops")
     yield from in_wrappers(adapter, "has keys inside a wrapper, which its converter cannot map", "fails")
     if experts := fused_experts(adapter):
@@ -65,33 +67,29 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     yield from unseen_layers(
         adapter, CONV1D, "whose weights its converter turns, with which it was not seen", known=False
     )
-    yield from replicated(adapter, "other")
+    yield from replicated(adapter, "fails" if more_layers(adapter) else "other")
+    if (adapter.config or {}).get("alora_invocation_tokens"):
+        what = "is an aLoRA, whose tokens its converter keeps: its server minds them (read in its source), and the "
+        yield Problem(f"{what}library alone lets it act on every token", "use its server", "unknown", told="check")
     yield from changed_at_load(adapter)
     if adapter.base_model is None:
         fix = "give its converter `--base FOLDER`, or write the name into adapter_config.json"
         yield Problem("has no base_model_name_or_path", fix, told="prune")
 
 
-def _embeddings(adapter: Adapter, does: str) -> Iterator[Problem]:
-    if embeddings := [module.path for module in adapter.modules if module.kind == "embedding"]:
-        yield Problem(f"holds embedding LoRA, {does}", MERGE, modules=tuple(embeddings))
-
-
-def reads(view: LoaderView) -> bool:
-    """Return whether the folder is a PEFT adapter's, or holds GGUF."""
-    return of_peft(view) or view.format == GGUF
-
-
-def takes(view: LoaderView) -> Taken:
-    """Return what the converter takes, or the files that the library can be given."""
-    if view.format != GGUF:
-        return peft_files(view)
-    return tuple(view.ending(".gguf")), "finds no .gguf file"
-
-
 def _notes(adapter: Adapter) -> Iterator[str]:
-    if adapter.base_model is None and adapter.format != GGUF:
+    if adapter.base_model is None and adapter.format != "gguf":
         yield "needs `--base FOLDER` for its converter, since the configuration names no base"
+
+
+def _reads(view: LoaderView) -> bool:
+    return of_peft(view) or view.format == "gguf"
+
+
+def _takes(view: LoaderView) -> Taken:
+    """Follow its converter, and its library where there is nothing to convert."""
+    found = view.first(*PEFT_WEIGHTS) or tuple(view.ending(".gguf")[:1])
+    return found, "" if found else f"finds no {' or '.join(PEFT_WEIGHTS)} and no GGUF"
 
 
 LOADER = Loader(
@@ -99,8 +97,8 @@ LOADER = Loader(
     _problems,
     scaling=alpha_over_tensor,
     divides_by_tensor=True,
-    reads=reads,
-    takes=takes,
+    reads=_reads,
+    takes=_takes,
     formats=("peft", "gguf"),
     seen=("0.5.0",),
     how="library and converter were run",

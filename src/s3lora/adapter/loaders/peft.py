@@ -1,11 +1,12 @@
 """PEFT 0.14 to 0.21: reads all that s3lora opens in its format, and builds modules by the configuration.
 
-Seen by running 0.13.2, 0.14.0 and 0.21.2.
+Seen by running 0.13.2, 0.14.0 and 0.21.2; what came between them, by running those releases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from s3lora.adapter.formats.patterns import Pattern
@@ -13,17 +14,32 @@ from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, repli
 from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.inventory.model import Unapplied
 from s3lora.adapter.loaders.base import Loader, as_trained
-from s3lora.adapter.loaders.problems import Effect, Problem, others_of, some, wrapped
+from s3lora.adapter.loaders.problems import Effect, Problem, default_names, others_of, some, wrapped
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.peft_config import has_patterns, parameters_of, place_of
 from s3lora.errors import printable
 
 #: First release of PEFT that reads `exclude_modules`.
 FIRST_PEFT = "0.14.0"
-#: Fields that came with a release or after it; a release before 0.14 stops at a field that it does not know.
+#: Fields of a LoRA's configuration in 0.13.2; a release before 0.14 stops at any other.
+KNOWN = frozenset(
+    (
+        *("alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "fan_in_fan_out", "inference_mode"),
+        *("init_lora_weights", "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config"),
+        *("lora_alpha", "lora_dropout", "megatron_config", "megatron_core", "modules_to_save", "peft_type", "r"),
+        *("rank_pattern", "revision", "runtime_config", "target_modules", "task_type", "use_dora", "use_rslora"),
+    )
+)
+#: Fields of other kinds that came later.
 FIELDS = ("exclude_modules", "eva_config", "lora_bias", "corda_config", "trainable_token_indices", "target_parameters")
 #: Fields whose meaning is lost on an older release, with the first that reads them.
-READ_SINCE = {"target_parameters": "0.17.0", "alora_invocation_tokens": "0.18.0"}
+READ_SINCE = {
+    "trainable_token_indices": "0.15.0",
+    "target_parameters": "0.17.0",
+    "alora_invocation_tokens": "0.18.0",
+}
+#: First release that finds keys which hold the name of an adapter, `lora_A.default.weight`.
+NAMED_SINCE = "0.21.0"
 #: Initialisations that it does again at load, with the same result, and takes out of the base.
 TAKEN_OUT = ("pissa", "olora")
 #: Kinds of modules that are not applied → what comes of them.
@@ -44,12 +60,14 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
             bare and one.kind == "prefix" and _lacks_prefix(adapter, one)
         ):
             yield unapplied(one)
-    if unknown := [field for field in FIELDS if field in config]:
+    if unknown := _newer(config):
         what = f"has {some(unknown)} in its configuration, and stops at a field that it does not know"
         yield Problem(what, f"use PEFT {FIRST_PEFT} or newer", before=FIRST_PEFT)
     for field, since in READ_SINCE.items():
         if config.get(field):
             yield Problem(f"has `{field}`, which it does not read", f"use PEFT {since} or newer", "other", before=since)
+    named = default_names(adapter, "which it does not find", "other")
+    yield from (replace(problem, before=NAMED_SINCE) for problem in named)
     yield from misranked(adapter)
     yield from _starts(adapter)
 
@@ -70,6 +88,13 @@ def _starts(adapter: Adapter) -> Iterator[Problem]:
         yield Problem(what, fix, "other")
     else:
         yield Problem(f"{told}, which needs a GPU and bitsandbytes at load and was not run", fix, "unknown")
+
+
+def _newer(config: Mapping[str, Any]) -> list[str]:
+    """Return the fields that releases before 0.14 do not know."""
+    if config.get("peft_type") == "LORA":
+        return [field for field in config if field not in KNOWN]
+    return [field for field in FIELDS if field in config]
 
 
 def _lacks_prefix(adapter: Adapter, one: Unapplied) -> bool:
@@ -134,7 +159,8 @@ def notes(adapter: Adapter) -> Iterator[str]:
 def _hot_swap(adapter: Adapter) -> Iterator[str]:
     config = adapter.config or {}
     rest = {"head": "heads", "tokens": "trained tokens", "bias": "biases"}
-    found = sorted({rest[tensor.role] for tensor in others_of(adapter, "head", "tokens", "bias")})
+    others = [one for one in others_of(adapter, "head", "tokens", "bias") if not one.name.endswith(".lora_B.bias")]
+    found = sorted({rest[tensor.role] for tensor in others})
     if any(module.dora for module in adapter.modules):
         found.append("DoRA")
     if any(module.kind == "embedding" for module in adapter.modules):
@@ -149,7 +175,6 @@ LOADER = Loader(
     "peft",
     problems,
     scaling=as_trained,
-    reads_patterns="0",
     on_exclusion=f"excluded modules need PEFT {FIRST_PEFT} or newer to load",
     seen=("0.13.2", FIRST_PEFT, "0.21.2"),
     how="run",

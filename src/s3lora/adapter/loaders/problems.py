@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from s3lora.adapter.formats.forms import PRODUCTS
-from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, replicates
+from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, replicated_layers, replicates
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.inventory.model import InventoryTensor, TensorRole
 from s3lora.adapter.inventory.tensors import tensors_of
@@ -41,6 +41,7 @@ class Problem:
         before: the first version that no longer has it.
         mends: what `convert` must leave out (`--drop`) so that writing the adapter for the loader mends it; none where
             writing it is enough, None where that mends nothing.
+        tied: whether it holds only where the base ties its output layer to the embeddings.
         told: by whom: by `check` alone where writing the adapter mends it, by `prune` alone where the loader can be
             told otherwise.
     """
@@ -52,6 +53,7 @@ class Problem:
     since: str | None = None
     before: str | None = None
     mends: tuple[DropPart, ...] | None = None
+    tied: bool = False
     told: Literal["both", "check", "prune"] = "both"
 
     def holds(self, version: str | None) -> bool:
@@ -114,7 +116,12 @@ def not_peft(adapter: Adapter) -> Iterator[Problem]:
     if adapter.format != "peft" or adapter.config is None:
         what = "is no PEFT adapter with an adapter_config.json"
         yield Problem(what, "convert it to PEFT's format first", mends=())
-    for form in dict.fromkeys(module.form for module in adapter.modules if module.form != "LoRA"):
+    yield from other_kinds(adapter)
+
+
+def other_kinds(adapter: Adapter, *, but: str = "") -> Iterator[Problem]:
+    """Yield a problem for each form of update that is no LoRA, `but` one that a loader takes for LoRA."""
+    for form in dict.fromkeys(module.form for module in adapter.modules if module.form not in ("LoRA", but)):
         if form in PRODUCTS:
             yield Problem(f"is {form}, and it reads LoRA only", "convert it to LoRA first", mends=())
         else:
@@ -182,7 +189,9 @@ def unseen_layers(adapter: Adapter, names: Container[str], what: str, *, known: 
         yield Problem(f"has {some(paths)}, {what}", fix, "unknown", tuple(paths), told="check")
 
 
-def changed_at_load(adapter: Adapter, effect: Effect = "other", since: str | None = None) -> Iterator[Problem]:
+def changed_at_load(
+    adapter: Adapter, effect: Effect = "other", since: str | None = None, before: str | None = None
+) -> Iterator[Problem]:
     """Yield a problem if the base weights are not those that the factors belong to."""
     method = changed_base(adapter.config)
     if method is not None:
@@ -192,6 +201,7 @@ def changed_at_load(adapter: Adapter, effect: Effect = "other", since: str | Non
             conversion_of(method),
             effect,
             since=since,
+            before=before,
         )
 
 
@@ -201,6 +211,12 @@ def replicated(
     """Yield a problem if the layers of the base model are put together anew at load."""
     if replicates(adapter.config):
         yield Problem("has `layer_replication`, which it does not read", MERGE, effect, since=since, before=before)
+
+
+def more_layers(adapter: Adapter) -> bool:
+    """Return whether `layer_replication` makes more layers than the base has of those that it names."""
+    order = replicated_layers(adapter.config)
+    return len(order) > max(order, default=0) + 1
 
 
 def activated(

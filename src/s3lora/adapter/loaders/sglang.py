@@ -1,10 +1,12 @@
-"""SGLang 0.5.23: fuses projections while loading, and fails or drops updates where parts of them are missing.
+"""SGLang 0.5.23: joins projections while loading, and stops where parts of them are missing.
 
-It goes by the number of the layer and the projection in a key, whatever stands before them.
+It goes by the number of the layer and the projection in a key, whatever stands before them. Its loading code was run as
+far as the buffers of a Llama's layers, which the first request fills; what is said of other models was read.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -16,25 +18,24 @@ from s3lora.adapter.loaders.problems import (
     Problem,
     activated,
     changed_at_load,
-    default_names,
     dora,
     fused_experts,
     lacking,
+    more_layers,
     not_peft,
     others_of,
     replicated,
     some,
-    trained_bias,
     unseen_layers,
 )
-from s3lora.adapter.model import Adapter
+from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.errors import printable
 
 #: What SGLang leaves out of the files of torch.
 _SKIPS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
 #: Texts that it takes for `target_modules`.
 _ALL = ("all", "all-linear")
-#: Projections that become one: where some are missing, the update of the others is lost.
+#: Projections that become one: where some are missing, it stops at the others.
 FAMILIES = (
     ("in_proj_q", "in_proj_k", "in_proj_v", "in_proj_z"),
     ("in_proj_qkv", "in_proj_z"),
@@ -42,6 +43,13 @@ FAMILIES = (
 )
 #: Of Mamba: `gate_proj` belongs to `x_proj` where a layer has it, and to `up_proj` elsewhere.
 MAMBA = ("gate_proj", "x_proj")
+#: Projection → what it is a part of, and experts of the same.
+JOINED = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj"),
+    **dict.fromkeys(("gate_proj", "up_proj", "w1", "w3"), "gate_up_proj"),
+    **dict.fromkeys(("q_a_proj", "kv_a_proj_with_mqa"), "fused_qkv_a_proj_with_mqa"),
+    "w2": "down_proj",
+}
 #: Projections that it has sizes for, whatever the model.
 KNOWN = frozenset(
     (
@@ -57,11 +65,12 @@ KNOWN = frozenset(
             "gate_up_proj",
             "down_proj",
         ),
-        *("w1", "w2", "w3", "x_proj", "in_proj", "in_proj_q", "in_proj_k", "in_proj_v", "in_proj_z", "in_proj_qkv"),
+        *("w1", "w2", "w3", "x_proj", "in_proj", "in_proj_q", "in_proj_k", "in_proj_v", "in_proj_z"),
         *("in_proj_qkvz", "q_a_proj", "kv_a_proj_with_mqa", "q_b_proj", "kv_b_proj", "fused_qkv_a_proj_with_mqa"),
         *("embed_tokens", "lm_head"),
     )
 )
+_LAYER = re.compile(r"layers\.\d+\.")
 _NEEDED = ("r", "lora_alpha", "target_modules")
 
 
@@ -83,21 +92,20 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     if foreign:
         return
     yield from dora(adapter)
-    yield from trained_bias(adapter)
     targets = (adapter.config or {}).get("target_modules")
     if isinstance(targets, str) and targets not in _ALL:
         what = "has a regular expression in target_modules, which it rejects"
         yield Problem(what, "list the names in adapter_config.json", mends=())
     yield from _ranks(adapter)
     yield from _incomplete(adapter)
+    yield from _unnamed(adapter)
     yield from _dropped(adapter)
     if experts := fused_experts(adapter):
         what = "holds the fused experts of `target_parameters`, of which nobody has seen what it makes"
         yield Problem(what, "store each expert by itself", "unknown", experts)
     yield from unseen_layers(adapter, KNOWN, "which it takes for models alone that define them", known=True)
-    yield from default_names(adapter, "which were not tried", "unknown")
     yield from activated(adapter, "other")
-    yield from replicated(adapter, "other")
+    yield from replicated(adapter, "fails" if more_layers(adapter) else "other")
     yield from changed_at_load(adapter)
 
 
@@ -124,29 +132,52 @@ def _layers(adapter: Adapter) -> list[dict[str, str]]:
 
 
 def _incomplete(adapter: Adapter) -> Iterator[Problem]:
-    """Yield the sets of projections of which parts are missing, so that it stops or drops the rest."""
+    """Yield the modules at which it stops, since projections that it joins with them are missing."""
     stops: list[str] = []
-    lost: list[str] = []
     for names in _layers(adapter):
         if "q_proj" in names and "v_proj" not in names and "kv_a_proj_with_mqa" not in names:
             stops.append(names["q_proj"])
         if "q_proj" not in names:
-            lost += [names[name] for name in ("k_proj", "v_proj") if name in names]
-        if "up_proj" in names and "gate_proj" not in names:
-            lost.append(names["up_proj"])
-        if "x_proj" in names and "gate_proj" not in names:
-            lost.append(names["x_proj"])
+            stops += [names[name] for name in ("k_proj", "v_proj") if name in names]
+        stops += [names[name] for name in ("up_proj", "x_proj") if name in names and "gate_proj" not in names]
         for family in FAMILIES:
             there = [name for name in family if name in names]
             if there and len(there) < len(family) and not _of_another(family, names):
-                lost += [names[name] for name in there]
-    fix = "add the missing modules with lora_B = 0, which changes nothing"
+                stops += [names[name] for name in there]
     if stops:
-        what = f"has a query projection without a value projection, at which it stops: {some(stops)}"
-        yield Problem(what, fix, modules=tuple(stops))
-    if lost:
-        what = f"lacks parts of projections that it fuses, and the others are dropped with no word: {some(lost)}"
-        yield Problem(what, fix, "other", tuple(lost))
+        what = f"lacks projections that it joins with others, at which it stops: {some(stops)}"
+        yield Problem(what, "add the missing modules with lora_B = 0, which changes nothing", modules=tuple(stops))
+
+
+def _targets(adapter: Adapter) -> set[str]:
+    """Return the projections that `target_modules` names, joined; all that it knows where that is a text."""
+    targets = (adapter.config or {}).get("target_modules")
+    given = [str(name).rpartition(".")[2] for name in targets] if isinstance(targets, list) else KNOWN
+    return {JOINED.get(name, name) for name in given}
+
+
+def _unnamed(adapter: Adapter) -> Iterator[Problem]:
+    """Yield the modules of layers that `target_modules` does not name, at which it stops."""
+    targets = _targets(adapter)
+    unnamed = [
+        one.path
+        for one in adapter.modules
+        if one.layer is not None
+        and one.group is None
+        and not _named(f"{one.path}.".replace(f".{one.projection}.", f".{_whole(one)}."), targets)
+    ]
+    if unnamed:
+        what = f"has {some(unnamed)}, which `target_modules` does not name, and it stops"
+        yield Problem(what, "name it in `target_modules`", modules=tuple(unnamed))
+
+
+def _whole(module: LoraModule) -> str:
+    return JOINED.get(module.projection, module.projection)
+
+
+def _named(name: str, targets: set[str]) -> bool:
+    """Return whether a name holds one of these: it goes by that."""
+    return any(target in name for target in targets)
 
 
 def _of_another(family: tuple[str, ...], names: dict[str, str]) -> bool:
@@ -158,9 +189,13 @@ def _of_another(family: tuple[str, ...], names: dict[str, str]) -> bool:
 
 
 def _dropped(adapter: Adapter) -> Iterator[Problem]:
-    """Yield what it never stores, and says nothing of."""
-    others = [tensor.name for tensor in others_of(adapter) if not tensor.name.endswith(SAVED_ALONG)]
-    if others:
+    """Yield what it never stores, and says nothing of; of a layer, it stops at what no target names."""
+    names = [tensor.name for tensor in others_of(adapter) if not tensor.name.endswith(SAVED_ALONG)]
+    stray = [name for name in names if _LAYER.search(name) and _strays(name, names, _targets(adapter))]
+    if stray:
+        what = f"holds {len(stray)} tensors that belong to no module that it fills ({some(stray)}), at which it stops"
+        yield Problem(what, MERGE, mends=("all",))
+    if others := [name for name in names if name not in stray]:
         what = f"holds {len(others)} tensors that it drops with no word ({some(others)})"
         yield Problem(what, MERGE, "other")
     targets = (adapter.config or {}).get("target_modules")
@@ -171,6 +206,21 @@ def _dropped(adapter: Adapter) -> Iterator[Problem]:
     ]:
         what = f"has {some(lost)}, which `target_modules` does not name, and it drops it with no word"
         yield Problem(what, "name it in `target_modules`", "other", tuple(lost))
+
+
+def _strays(name: str, names: list[str], targets: set[str]) -> bool:
+    """Return whether a tensor of a layer is left over when it has joined the parts of projections."""
+    part = next((part for part in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj") if f".{part}." in name), None)
+    if part is None:
+        return not _named(name, targets)
+
+    def has(other: str) -> bool:
+        return name.replace(f".{part}.", f".{other}.") in names
+
+    stays = (
+        part == "gate_proj" or has("gate_proj") if part in ("gate_proj", "up_proj") else has("q_proj") and has("v_proj")
+    )
+    return not (stays and JOINED[part] in targets)
 
 
 def _needed(adapter: Adapter, removed: set[str]) -> dict[str, str]:
@@ -202,7 +252,9 @@ LOADER = Loader(
     lists_targets=True,
     takes=takes,
     seen=("0.5.23",),
-    how="its own normalisation of names was run",
-    missing=("other", "drops them with no word"),
+    how="its adapter-loading code was run",
+    missing=("fails", "stops at layers and projections that the model has not"),
     by_layer=True,
+    cuts=frozenset(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")),
+    more_words="takes no adapter that adds words",
 )

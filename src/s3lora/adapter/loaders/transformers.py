@@ -14,6 +14,9 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     # What depends on a version depends on that of PEFT, and not on its own.
     yield from (problem for problem in peft.problems(adapter, bare=True) if problem.before is None)
     yield from default_names(adapter, "which it does not find", "other")
+    if (adapter.config or {}).get("alora_invocation_tokens"):
+        what = "is an aLoRA, which it loads and never switches on"
+        yield Problem(what, "use PEFT", "other")
     if any(module.dora for module in adapter.modules):
         what = "uses DoRA, of which it makes another model than PEFT does (0.2 to 0.3 off)"
         yield Problem(what, f"use PEFT, or {MERGE}", "other")
@@ -23,7 +26,6 @@ LOADER = Loader(
     "transformers",
     _problems,
     scaling=as_trained,
-    reads_patterns="0",
     seen=("4.57.6", "5.24.0"),
     how="run",
     notes=peft.notes,

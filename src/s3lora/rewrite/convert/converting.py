@@ -28,6 +28,7 @@ from s3lora.rewrite.convert.gguf import to_gguf
 from s3lora.rewrite.convert.images import to_diffusers, to_kohya
 from s3lora.rewrite.convert.loaders import format_for, notes_for, refuse_unloadable, wish_for
 from s3lora.rewrite.convert.mlx import to_mlx
+from s3lora.rewrite.convert.order import in_order, unknown_order
 from s3lora.rewrite.convert.peft import to_peft
 from s3lora.rewrite.convert.proof import UpdateDifference, proven
 from s3lora.rewrite.convert.target import ConvertWish, MakeTarget, TargetFiles
@@ -91,11 +92,13 @@ def convert(
         pad: give every module this rank, with zeros; 0 for the largest there is.
         dtype: `float32`, `float16` or `bfloat16` for all floating tensors; each keeps its own without.
         drop: what else is left out: `heads`, `bias`, `tokens`, `other` or `all` of them.
-        base: the `config.json` of the base model, or its folder; for GGUF only, which needs it.
+        base: the `config.json` of the base model, or its folder; for GGUF, which needs it, and for adapters whose rows
+            of q and k lie in pairs of heads that nothing else counts.
 
     Raises:
         AdapterFileError: the configuration of the base cannot be read.
-        UnsupportedAdapterError: the format cannot hold a module or another tensor, or the loader loads it in no form.
+        UnsupportedAdapterError: the format cannot hold a module or another tensor, the order of rows is not known, or
+            the loader loads it in no form.
         UsageError: there is no such format, loader, dtype, rank or part to drop, or the loader reads another format.
     """
     asked = None if loader is None else loader_of(loader)
@@ -110,10 +113,13 @@ def convert(
         raise UsageError("an adapter in memory has no files to convert", fix="save it first")
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
-    known, digest = (None, None) if base is None else _base(Path(base), to)
+    if base is not None and to != "gguf" and not unknown_order(adapter):
+        raise UsageError(f"a base is of no use to {to}", fix="leave it out")
+    known, digest = (None, None) if base is None else _base(Path(base))
     wish = ConvertWish(to, bake, pad, dtype, known)
-    rest = without(adapter, dropped)
     try:
+        adapter = in_order(adapter, known)
+        rest = without(adapter, dropped)
         wish = wish if asked is None else wish_for(asked, rest, wish)
         files = TARGETS[to](rest, wish)
         if asked is not None:
@@ -124,10 +130,8 @@ def convert(
     return Converted(adapter, wish, files, asked, digest, parts, tuple(tensor.name for tensor in dropped))
 
 
-def _base(path: Path, to: str) -> tuple[dict[str, Any], FileDigest]:
+def _base(path: Path) -> tuple[dict[str, Any], FileDigest]:
     """Return the configuration of the base, that of its language model where it has several, and its digest."""
-    if to != "gguf":
-        raise UsageError(f"a base is of no use to {to}", fix="leave it out")
     file = path / "config.json" if path.is_dir() else path
     raw = raw_config(file)
     config = parsed_config(raw, file.name)

@@ -35,6 +35,8 @@ _NAMES = frozenset((
     *("in_layer", "out_layer", "final_layer"),
     *("input_blocks", "middle_block", "output_blocks"),
 ))  # fmt: skip
+#: Names that no module has one after the other: `proj_mlp` is one name.
+_APART = frozenset({("proj", "mlp")})
 _LONGEST = max(name.count("_") + 1 for name in _NAMES)
 #: Parts of a name that are looked at; no module lies deeper.
 _MOST = 64
@@ -50,6 +52,8 @@ def dotted(name: str) -> tuple[str, str] | None:
     ('text_encoder', 'text_model.encoder.layers.3.self_attn.q_proj')
     >>> dotted("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q")
     ('unet', 'down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q')
+    >>> dotted("lora_transformer_single_transformer_blocks_0_proj_mlp")
+    ('transformer', 'single_transformer_blocks.0.proj_mlp')
     >>> dotted("lora_unet_something_else") is None
     True
     """
@@ -94,7 +98,7 @@ def _readings(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         for length in range(1, min(_LONGEST, len(words) - at) + 1):
             name = "_".join(words[at : at + length])
             if name in _NAMES or (length == 1 and name.isascii() and name.isdecimal()):
-                found += [(name, *rest) for rest in from_(at + length)]
+                found += [(name, *rest) for rest in from_(at + length) if (name, *rest[:1]) not in _APART]
                 if len(found) > 1:
                     break
         return tuple(found[:2])

@@ -23,6 +23,9 @@ DIFFUSERS_WEIGHTS, KOHYA_WEIGHTS = "pytorch_lora_weights.safetensors", "lora.saf
 #: What a pipeline calls the models that it loads LoRA into.
 PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 
+#: Blocks of Flux in its original code.
+_FLUX = ("double_blocks.", "single_blocks.")
+
 
 def to_diffusers(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     """Return the adapter as Diffusers reads it; raise UnsupportedAdapterError for what it cannot have."""
@@ -77,6 +80,10 @@ def _places(adapter: Adapter, to: str) -> dict[str, tuple[str, str]]:
         found = {module.path: _split(module.path) for module in adapter.modules}
         reason = f"does not begin with a model, such as {', '.join(PARTS[:3])}"
     refuse(to, {path: reason for path, place in found.items() if place is None})
+    if to == "Diffusers" and adapter.format == "kohya":
+        # Diffusers splits their projections, so that one module there is several here.
+        original = [path for path, place in found.items() if place is not None and place[1].startswith(_FLUX)]
+        refuse(to, dict.fromkeys(original, "has a name of Flux's original code, which Diffusers reads as it is"))
     return {path: place for path, place in found.items() if place is not None}
 
 

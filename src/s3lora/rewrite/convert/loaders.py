@@ -66,7 +66,8 @@ def _misscaled(loader: Loader, adapter: Adapter, *, anew: bool, wish: ConvertWis
 def refuse_lost(loader: Loader, problems: Iterable[Problem], name: str) -> None:
     """Raise UnsupportedAdapterError if the loader stops or loads another update however the adapter is written."""
     for problem in problems:
-        if problem.mends is None and problem.effect != "unknown":
+        # Whether the base ties its embeddings is not known here.
+        if problem.mends is None and problem.effect != "unknown" and not problem.tied:
             what = f"{loader.shown} cannot load this adapter however it is written: it {problem.what}"
             raise UnsupportedAdapterError(what, file=name, fix=problem.fix)
 
