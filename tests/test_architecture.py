@@ -27,7 +27,7 @@ HEAVY = (
 #: The house, from the ground up: what is imported lies on the same floor or on a lower one. Above `repair` there is
 #: room for `training`.
 FLOORS = (
-    *("ground", "spectrum", "adapter", "base", "measure", "compat", "choose", "rewrite", "gate"),
+    *("ground", "spectrum", "adapter", "base", "measure", "choose", "rewrite", "compat", "gate"),
     *("evaluate", "repair", "fleet", "report", "cli"),
 )
 #: The only modules at the top of the package; whoever needs them may use them.

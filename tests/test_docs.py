@@ -31,12 +31,13 @@ from s3lora.measure.scan import ModuleScan
 from s3lora.repair.results import Constraint, ModuleAttribution, Repair, RepairTrial
 from s3lora.report.documents import ScanDocument
 from s3lora.report.schemas import DOCUMENTS
-from s3lora.rewrite.convert.converting import ConversionRecord
+from s3lora.rewrite.conversion_record import ConversionRecord
 from s3lora.rewrite.modes import MODES
 from s3lora.rewrite.provenance import Provenance
 from s3lora.rewrite.repair_record import RepairFields, RepairProvenance
 from s3lora.rewrite.resize_record import ResizeProvenance
 from s3lora.rewrite.restore import Restoration
+from s3lora.rewrite.sum_record import SumProvenance
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
 from s3lora.spectrum.subspaces import Overlap
@@ -134,6 +135,7 @@ def rows(page: Path, title: str) -> list[list[str]]:
         ("field of a repair's record", RepairProvenance),
         ("field of how it was repaired", RepairFields),
         ("field of a resizing", ResizeProvenance),
+        ("field of a sum", SumProvenance),
         ("field of a restoration", Restoration),
         ("field of a comparison", Comparison),
         ("field of a module in a comparison", ModuleComparison),

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from s3lora.repair.data import RepairData
     from s3lora.repair.repairing import repair
     from s3lora.repair.results import Repair, RepairLimits
-    from s3lora.rewrite.convert.converting import ConversionRecord, Converted, convert, write_converted
+    from s3lora.rewrite.conversion_record import ConversionRecord
+    from s3lora.rewrite.convert.converting import Converted, convert, write_converted
     from s3lora.rewrite.modes import Clip, Mode, Remove, Scale, Zero
     from s3lora.rewrite.provenance import Provenance, read_provenance
     from s3lora.rewrite.prune import Pruned, prune, write_pruned
@@ -74,7 +75,7 @@ _HOME = {
     "Clip": "s3lora.rewrite.modes",
     "Comparison": "s3lora.measure.comparison",
     "Composition": "s3lora.measure.composition",
-    "ConversionRecord": "s3lora.rewrite.convert.converting",
+    "ConversionRecord": "s3lora.rewrite.conversion_record",
     "Converted": "s3lora.rewrite.convert.converting",
     "CostError": "s3lora.errors",
     "Filter": "s3lora.choose.select",

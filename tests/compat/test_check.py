@@ -120,7 +120,11 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[str, str]
         {},
         {"vllm": ("fails", "pissa"), **dict.fromkeys(("sglang", "llamacpp"), ("other", "pissa"))},
     ),
-    "lora-ga": ({"init_lora_weights": "lora_ga"}, {}, dict.fromkeys(("vllm", "sglang", "llamacpp"), ("other", "ga"))),
+    "lora-ga": (
+        {"init_lora_weights": "lora_ga"},
+        {},
+        dict.fromkeys(("peft", "transformers", "vllm", "sglang", "llamacpp"), ("other", "ga")),
+    ),
     "eva": ({"init_lora_weights": "eva"}, {}, {}),
     "alora": (
         {"alora_invocation_tokens": [5]},
@@ -194,7 +198,7 @@ def test_the_command_that_mends_it_does(tmp_path: Path, capsys: pytest.CaptureFi
         assert call(capsys, *words[1:]).status == 0
         assert check(out, loaders=[loader])[loader].verdict == "same"
     base = check(adapter(tmp_path / "b", heads=HEAD, modules_to_save=["score"]), loaders=["llamacpp"])["llamacpp"]
-    assert base.reasons[0].command == "s3lora prune PATH --drop all -o OUT"
+    assert base.reasons[0].command == "s3lora convert PATH --loader llamacpp --drop all -o OUT"
 
 
 LOST = {"peft": "other", "transformers": "other"}
@@ -226,7 +230,7 @@ def test_sglang_asserts_one_rank(tmp_path: Path) -> None:
     assert made["sglang"].verdict == "fails"
     (first, *_) = made["sglang"].reasons
     assert set(first.modules) == set(MIXED)
-    assert "--pad-rank" in (first.command or "")
+    assert first.command == "s3lora convert PATH --loader sglang -o OUT"
     assert made["peft"].verdict == made["vllm"].verdict == "same"
     assert made["llamacpp"].verdict == "same", "it divides by the rank of each tensor"
     assert made.modules[0].scalings == {"peft": 1.0, "transformers": 1.0, "vllm": 1.0, "sglang": 2.0, "llamacpp": 1.0}

@@ -40,7 +40,7 @@ CASES: dict[str, dict[str, str]] = {
     "p_dora": {"transformers": "other", **FAIL, "sglang": "fails"},
     "p_alora": {"transformers": "other", "vllm": "fails", "sglang": "other", "llamacpp": "unknown"},
     "init_pissa": {"vllm": "fails", "sglang": "other", "llamacpp": "other"},
-    "init_corda": {"vllm": "fails", "sglang": "other", "llamacpp": "other"},
+    "init_corda": {"peft": "fails", "transformers": "fails", "vllm": "fails", "sglang": "other", "llamacpp": "other"},
 }
 
 

@@ -72,6 +72,7 @@ def test_ids_are_fixed() -> None:
         "ambiguous": "S3L015",
     }
     others = {"rank": "S3L016"} | dict.fromkeys(PERCENTILES, "S3L017")
+    assert Gate.parse("loader:vllm").id == "S3L030"
     assert found == dict.fromkeys(INDICES, "S3L001") | conditions | others
 
 

@@ -294,9 +294,8 @@ def test_errors_name_no_folder() -> None:
 def test_what_is_said_of_rules() -> None:
     ids = [one.id for one in (*RULES, SUMMARY, *TROUBLES)]
     assert len(set(ids)) == len(ids)
-    assert {Gate.parse(f"{metric} > 0").id for metric in (*INDICES, RANK, *PERCENTILES, *CONDITIONS)} == {
-        rule.id for rule in RULES
-    }
+    rules = [f"{metric} > 0" for metric in (*INDICES, RANK, *PERCENTILES, *CONDITIONS)]
+    assert {Gate.parse(rule).id for rule in (*rules, "loader:vllm")} == {rule.id for rule in RULES}
     for one in (*RULES, SUMMARY, *TROUBLES):
         assert re.fullmatch(r"[A-Z][A-Za-z]+", one.name)
         assert one.short.endswith(".")

@@ -200,8 +200,10 @@ def test_a_signalling_nan_in_a_bias_is_an_error_and_no_warning(tmp_path: Path, d
 @pytest.mark.parametrize("init", ["pissa", "pissa_niter_16", "olora", "OLoRA", "corda", "loftq", "lora_ga"])
 def test_initialisations_that_change_the_base_are_refused(tmp_path: Path, init: str):
     source = make_adapter(tmp_path / "a", SHAPES, config={"init_lora_weights": init})
+    # PEFT makes an ordinary LoRA of all but LoftQ.
+    fix = "PEFT has no conversion for it" if init == "loftq" else "path_initial_model_for_weight_conversion"
     for mode in MODES.values():
-        with pytest.raises(UnsupportedAdapterError, match="path_initial_model_for_weight_conversion"):
+        with pytest.raises(UnsupportedAdapterError, match=fix):
             attempt(source, [Q0], mode())
 
 

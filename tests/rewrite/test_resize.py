@@ -21,6 +21,7 @@ from s3lora import (
     read_provenance,
     resize,
 )
+from s3lora.adapter.digest import source_of
 from s3lora.rewrite.provenance import provenance_of
 from tests.adapter.test_write import listing
 from tests.planning import PREFIX, config_of, tensors_of
@@ -244,7 +245,10 @@ def test_its_record_tells_of_it_and_is_not_undone(tmp_path: Path) -> None:
     assert [module["rank"] for module in content["modules"]] == [2] * 4
     with pytest.raises(AdapterFileError, match="resized, which cannot be undone"):
         read_provenance(tmp_path / "b")
-    assert provenance_of(record.source, tmp_path / "b") is None
+    with open_adapter(tmp_path / "b") as adapter:
+        assert provenance_of(source_of(adapter), tmp_path / "b") == record
+    with pytest.raises(AdapterFileError, match="tells of other weights"):
+        provenance_of(record.source, tmp_path / "b")
 
 
 @pytest.mark.parametrize("loader", ["vllm", "sglang", "llamacpp"])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from s3lora.adapter.formats.patterns import Pattern
-from s3lora.adapter.formats.peft_notes import changed_base
+from s3lora.adapter.formats.peft_notes import changed_base, conversion_of
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.errors import OutputError, UnsupportedAdapterError, printable
 
@@ -17,14 +17,14 @@ _PLAIN = re.compile(r"[\w.]+")
 
 
 def refuse_changed_base(adapter: Adapter) -> None:
-    """Raise UnsupportedAdapterError if the base weights are changed at load: without its update they would be wrong."""
+    """Raise UnsupportedAdapterError if the factors hold a part of the base weights, which would be wrong without."""
     method = changed_base(adapter.config)
     if method is not None:
         raise UnsupportedAdapterError(
-            f"was initialised by {printable(method, 40)}, which changes the base weights at load: a module without "
+            f"was initialised by {printable(method, 40)}, which takes B·A out of the base weights: a module without "
             "its update would leave a wrong base behind",
             file=adapter.name,
-            fix="convert it to an ordinary LoRA first: save it with `path_initial_model_for_weight_conversion`",
+            fix=conversion_of(method),
         )
 
 

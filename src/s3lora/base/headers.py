@@ -31,7 +31,7 @@ def stored_modules(weights: Path, architecture: str | None) -> dict[str, BaseMod
     Of an index whose shards are not there, the names alone are known. Raises AdapterFileError for a damaged file.
     """
     made = []
-    table = _weight_map(weights) if weights.name.endswith(INDEX) else {}
+    table = weight_map(weights) if weights.name.endswith(INDEX) else {}
     shards = [weights.parent / name for name in sorted(set(table.values()))] or [weights]
     if table and not all(os.path.exists(shard) for shard in shards):
         made = [module for name in table if (module := _module(name, None, architecture)) is not None]
@@ -43,7 +43,7 @@ def stored_modules(weights: Path, architecture: str | None) -> dict[str, BaseMod
     return {module.path: module for module in sorted(made, key=lambda module: natural_key(module.path))}
 
 
-def _weight_map(index: Path) -> dict[str, str]:
+def weight_map(index: Path) -> dict[str, str]:
     """Return which shard holds which tensor; raise AdapterFileError if the file tells none, or of one elsewhere."""
     raw = read_whole(index, MAX_INDEX, AdapterFileError, label=index.name)
     table = parsed_config(raw, index.name).get("weight_map")

@@ -74,7 +74,8 @@ def _files(base: str) -> tuple[Path | None, Path | None, str]:
     # The cache only: nobody waits for gigabytes unasked.
     found = need("huggingface_hub", "fleet").try_to_load_from_cache(base, CONFIG)
     if not isinstance(found, str):
-        fix = f"fetch its configuration first: hf download {printable(base)} {CONFIG}"
+        known = printable(base)
+        fix = f"fetch its configuration first: hf download {known} {CONFIG}; `check` reads it there by --base hf://{known}"
         raise UsageError("is no folder here, and not in the cache of the Hugging Face Hub", file=base, fix=fix)
     return *_in_folder(Path(found).parent, base), printable(base, 255)
 

@@ -13,7 +13,7 @@ from s3lora.cli.output import check_output, complain, emit
 from s3lora.errors import OutputError, UsageError, printable
 from s3lora.report.card import card_section, front_matter
 from s3lora.report.card_file import card_in, has_section, read_card, with_section
-from s3lora.rewrite.provenance import Recorded, provenance_of
+from s3lora.rewrite.provenance import Recorded, Remade, provenance_of
 
 if TYPE_CHECKING:
     from s3lora.evaluate.figures import AdapterFigures
@@ -84,14 +84,15 @@ def card_command(
     return 0
 
 
-def attached(evaluation: str | None, source: Source, record: Recorded | None) -> AdapterFigures | None:
+def attached(evaluation: str | None, source: Source, record: Recorded | Remade | None) -> AdapterFigures | None:
     """Return what the file of `--evaluation` says of an adapter, None without one."""
     if evaluation is None:
         return None
     from s3lora.evaluate.figures import figures_of
     from s3lora.evaluate.reading import read_measurement
 
-    return figures_of(read_measurement(evaluation), source, record, evaluation)
+    undone = None if isinstance(record, Remade) else record
+    return figures_of(read_measurement(evaluation), source, undone, evaluation)
 
 
 def _checked(before: str | None, after: str, target: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from s3lora.adapter.loaders import LOADERS
+from s3lora.base.model import BaseModel
 from s3lora.cli.options import format_option
 from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.compat.checking import check
@@ -15,7 +16,9 @@ from s3lora.report.documents import to_json
 @click.command("check")
 @click.argument("path", metavar="PATH")
 @click.option(
-    "--base", metavar="BASE", help="The base model: its config.json, folder, weights, or name in the Hub's cache."
+    "--base",
+    metavar="BASE",
+    help="The base model: its config.json, folder, weights, name in the Hub's cache, or hf://NAME, which is fetched.",
 )
 @click.option(
     "--loader",
@@ -38,16 +41,18 @@ def check_command(
     """Say whether an adapter loads, on which base and with which loaders, and what mends it.
 
     Each loader has a verdict – loads and means the same, loads and means something else, fails, or not known – with
-    the reason, the versions it was seen in, and the command that mends it. Nothing is loaded, fetched or built. Exit
-    status: 0 done, 1 a --fail-on rule holds, 2 an error, 3 nothing to check.
+    the reason, the versions it was seen in, and the command that mends it. Nothing is loaded or built, and nothing is
+    fetched but, with --base hf://NAME, the base's configuration and the headers of its weights. Exit status: 0 done, 1
+    a --fail-on rule holds, 2 an error, 3 nothing to check.
 
     \b
     s3lora check my-adapter
     s3lora check my-adapter --base base-model
+    s3lora check my-adapter --base hf://meta-llama/Llama-3.1-8B
     s3lora check my-adapter --loader vllm --loader sglang=0.5.23 --fail-on loader:vllm
     """
     check_output(output)
-    made = check(path, base, loaders, fail_on)
+    made = check(path, _base(base), loaders, fail_on)
     if form == "json":
         emit(to_json(made), output)
     elif form == "sarif":
@@ -61,3 +66,12 @@ def check_command(
     for found in made.findings:
         complain(f"{path}: finding: {found.message}", 1)
     return int(bool(made.findings))
+
+
+def _base(base: str | None) -> BaseModel | str | None:
+    """Return the base as it was given, or what is known of one that is fetched."""
+    if base is None or not base.startswith("hf://"):
+        return base
+    from s3lora.fleet.sources.base_models import fetched_base
+
+    return fetched_base(base)

@@ -257,20 +257,30 @@ def scan_with(adapter: Adapter | str, options: dict[str, Any], label: str) -> Sc
 
 
 def scans_with(
-    adapter: Adapter | str, options: dict[str, Any], label: str, *, nonfinite: bool = False, others: bool = False
+    adapter: Adapter | str,
+    options: dict[str, Any],
+    label: str,
+    *,
+    nonfinite: bool = False,
+    others: bool = False,
+    opened_as: Callable[[Adapter], None] | None = None,
 ) -> tuple[Scan, ...]:
     """Scan as `scan_with` does. `nonfinite` is that of `scan`.
 
-    `others` adds a scan by every other method of moderate cost, measured in the same pass.
+    `others` adds a scan by every other method of moderate cost, measured in the same pass. `opened_as` is given the
+    adapter that was measured, while its files are open.
     """
     if isinstance(adapter, str):
         with open_adapter(adapter, options.get("adapter")) as opened:
-            return scans_with(opened, options, label, nonfinite=nonfinite, others=others)
+            return scans_with(opened, options, label, nonfinite=nonfinite, others=others, opened_as=opened_as)
     asked, *more = _configurations(options, others=others)
     beside = beside_of(options)
     simulated = rule_cost(_rule(options), adapter.modules) if "rule" in options else NOTHING
     affordable(adapter, [asked, *more], options["max_cost"], simulated)
-    return scan_all(adapter, [asked, *more], nonfinite, progress_line(label), options["max_cost"], beside)
+    made = scan_all(adapter, [asked, *more], nonfinite, progress_line(label), options["max_cost"], beside)
+    if opened_as is not None:
+        opened_as(adapter)
+    return made
 
 
 def deltas_with(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from s3lora.adapter.model import Adapter
+from s3lora.base.read import read_base
 from s3lora.choose.rules import Outlier
 from s3lora.cli.options import (
     adapter_option,
@@ -31,6 +33,9 @@ from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.cli.policies import PolicyCommand, policy_allows, policy_options
 from s3lora.cli.scan_formats import FORMATS, ScanOutcome, document_of
 from s3lora.cli.steps import repair_step
+from s3lora.compat.checking import verdicts_on
+from s3lora.compat.results import LoaderVerdict
+from s3lora.compat.rules import loader_rule
 from s3lora.errors import UsageError
 from s3lora.gate.allow import allowances, allowed_names
 from s3lora.gate.audit import Audit, Terms, audit, gravest
@@ -59,7 +64,7 @@ TOLD = 10
     "--fail-on",
     multiple=True,
     metavar="RULE",
-    help="Exit 1 if this holds, e.g. 'ssi > 0.8'; of the modules that the filters let pass.",
+    help="Exit 1 if this holds, e.g. 'ssi > 0.8', or loader:NAME; of the modules that the filters let pass.",
 )
 @click.option(
     "--allow",
@@ -121,16 +126,28 @@ def scan_command(
     if gated is not None and reference is None:
         raise UsageError(f"the rule {gated} needs a reference", fix="give --reference FILE")
     compare = _comparison(reference, form, quiet=quiet, gated=gated is not None)
-    terms = _terms(gates, allowed if fail_on else {}, baseline, compare, options)
+    asked = [gate.loader for gate in gates if gate.loader is not None]
+    if asked and options["delta"] is not None:
+        raise UsageError(f"the rule {loader_rule(asked[0])} needs an adapter", fix="a whole model is none")
+    verdicts: dict[str, tuple[LoaderVerdict, ...]] = {}
+    terms = _terms(gates, allowed if fail_on else {}, baseline, compare, verdicts.__getitem__, options)
     refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
     options["kurtosis"] = options["kurtosis"] or any_costly(metrics)
 
     scans: dict[str, tuple[Scan, ...]] = {}
 
     def measure(path: str) -> Scan:
-        others = form in FORMATS and FORMATS[form].methods
-        scanned = deltas_with if options["delta"] is not None else scans_with
-        scans[path] = scanned(path, options, path, nonfinite="nonfinite" in metrics, others=others)
+        given = {"nonfinite": "nonfinite" in metrics, "others": form in FORMATS and FORMATS[form].methods}
+
+        def judge(adapter: Adapter) -> None:
+            base = options["base_weights"]
+            verdicts[path] = verdicts_on(adapter, asked, read_base(base) if asked and base is not None else None)
+
+        if options["delta"] is not None:
+            scans[path] = deltas_with(path, options, path, **given)
+            verdicts[path] = ()
+        else:
+            scans[path] = scans_with(path, options, path, opened_as=judge, **given)
         return scans[path][0]
 
     audits: list[Audit] = []
@@ -173,6 +190,7 @@ def _terms(
     allow: Mapping[str, str],
     baseline: str | None,
     compare: Callable[[Scan], Against] | None,
+    loaders: Callable[[str], tuple[LoaderVerdict, ...]],
     options: dict[str, Any],
 ) -> Terms:
     if baseline is not None and not (gates or allow):
@@ -185,6 +203,7 @@ def _terms(
         outlier=Outlier(options["z"]),
         baseline=None if baseline is None else read_baseline(baseline),
         compare=compare,
+        loaders=loaders,
     )
 
 

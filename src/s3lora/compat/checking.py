@@ -15,7 +15,7 @@ from s3lora.base.model import BaseModel
 from s3lora.base.names import renamings
 from s3lora.base.read import read_base
 from s3lora.compat.against_base import against
-from s3lora.compat.results import BaseFacts, Check, ModuleCheck
+from s3lora.compat.results import BaseFacts, Check, LoaderVerdict, ModuleCheck
 from s3lora.compat.rules import CheckRule, findings_of
 from s3lora.compat.verdicts import verdict_of
 from s3lora.errors import printable
@@ -60,12 +60,41 @@ def check(
     return _checked(adapter, model, asked, rules)
 
 
+def verdicts_on(
+    adapter: Adapter, loaders: Sequence[Loader], base: BaseModel | None = None
+) -> tuple[LoaderVerdict, ...]:
+    """Return what these loaders make of an adapter, on a base model where one is given."""
+    return _verdicts(adapter, loaders, base, _modules(adapter, loaders, base))
+
+
+def _verdicts(
+    adapter: Adapter, loaders: Sequence[Loader], base: BaseModel | None, modules: Sequence[ModuleCheck]
+) -> tuple[LoaderVerdict, ...]:
+    return tuple(verdict_of(one, adapter, modules, base) for one in loaders)
+
+
 def _checked(adapter: Adapter, base: BaseModel | None, asked: Sequence[Loader], rules: Sequence[CheckRule]) -> Check:
     view = view_of(adapter, adapter.inventory.files)
     meant = [loader for loader in LOADERS.values() if loader.reads(view)] or [*LOADERS.values()]
     gated = [rule.loader for rule in rules if rule.loader is not None]
-    chosen = {one.shown: one for one in (*(asked or meant), *gated)}.values()
-    scales = {one.shown: one.scales(adapter) for one in chosen if one.reads(view)}
+    chosen = [*{one.shown: one for one in (*(asked or meant), *gated)}.values()]
+    modules = _modules(adapter, chosen, base)
+    made = Check(
+        source=source_of(adapter),
+        base=None if base is None else _facts(adapter, base),
+        modules=modules,
+        renamings=renamings(
+            {one.path: one.base_path for one in modules if one.standing == "renamed" and one.base_path}
+        ),
+        loaders=_verdicts(adapter, chosen, base, modules),
+        notes=tuple(_notes(adapter, base, modules)),
+    )
+    return replace(made, findings=findings_of(rules, made))
+
+
+def _modules(adapter: Adapter, loaders: Sequence[Loader], base: BaseModel | None) -> tuple[ModuleCheck, ...]:
+    view = view_of(adapter, adapter.inventory.files)
+    scales = {one.shown: one.scales(adapter) for one in loaders if one.reads(view)}
     modules = tuple(
         ModuleCheck(
             path=printable(module.path, 512),
@@ -76,20 +105,7 @@ def _checked(adapter: Adapter, base: BaseModel | None, asked: Sequence[Loader], 
         )
         for module in adapter.modules
     )
-    if base is not None:
-        modules = against(adapter, base, modules)
-    choices = {choice.loader: choice for choice in adapter.inventory.loaders}
-    made = Check(
-        source=source_of(adapter),
-        base=None if base is None else _facts(adapter, base),
-        modules=modules,
-        renamings=renamings(
-            {one.path: one.base_path for one in modules if one.standing == "renamed" and one.base_path}
-        ),
-        loaders=tuple(verdict_of(one, adapter, modules, base, choices.get(one.name)) for one in chosen),
-        notes=tuple(_notes(adapter, base, modules)),
-    )
-    return replace(made, findings=findings_of(rules, made))
+    return modules if base is None else against(adapter, base, modules)
 
 
 def _facts(adapter: Adapter, base: BaseModel) -> BaseFacts:

@@ -1,18 +1,32 @@
-"""`--fail-on` rules of a check: `loader:NAME`, `loaders`, `modules`."""
+"""`--fail-on` rules of a check: `loader:NAME`, which a scan has too, `loaders`, `modules`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from s3lora.adapter.loaders import Loader, loader_of
 from s3lora.adapter.loaders.problems import some
-from s3lora.compat.results import WORDS, Check, CheckFinding
+from s3lora.compat.results import WORDS, Check, CheckFinding, LoaderVerdict
 from s3lora.errors import UsageError, printable
 
 #: Of rules about loaders, about modules that the base has not, and about shapes. What an id means never changes.
 LOADER_ID, MODULES_ID, SHAPES_ID = "S3L030", "S3L031", "S3L032"
 _LOADER, _LOADERS, _MODULES = "loader:", "loaders", "modules"
+
+
+def loader_in(text: str) -> Loader | None:
+    """Return the loader that a rule `loader:NAME` or `loader:NAME=VERSION` is about, None for every other rule.
+
+    Raises UsageError if there is no such loader, or no such version.
+    """
+    word = text.strip()
+    return loader_of(word.removeprefix(_LOADER)) if word.startswith(_LOADER) else None
+
+
+def loader_rule(loader: Loader) -> str:
+    """Return the rule about a loader, as it is written."""
+    return f"{_LOADER}{loader.shown}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +39,9 @@ class CheckRule:
     @classmethod
     def parse(cls, text: str) -> CheckRule:
         """Read a rule; raise UsageError if it is none, or of no loader."""
-        word = text.strip()
-        if word.startswith(_LOADER):
-            return cls(word, loader_of(word.removeprefix(_LOADER)))
+        word, loader = text.strip(), loader_in(text)
+        if loader is not None:
+            return cls(loader_rule(loader), loader)
         if word not in (_LOADERS, _MODULES):
             fix = "write loader:NAME, loaders or modules"
             raise UsageError(f"no rule to fail on: {printable(text, 60)!r}", fix=fix)
@@ -38,13 +52,22 @@ class CheckRule:
         if self.text == _MODULES:
             yield from self._of_modules(check)
             return
-        for verdict in check.loaders:
+        yield from self.of_loaders(check.loaders)
+
+    def of_loaders(self, verdicts: Iterable[LoaderVerdict]) -> Iterator[CheckFinding]:
+        """Yield what a rule about loaders finds in their verdicts.
+
+        `counted` has the modules of each reason, or the reason itself where it is about the whole adapter.
+        """
+        for verdict in verdicts:
             asked = self.loader is None or (verdict.loader, verdict.version) == (self.loader.name, self.loader.version)
             if asked and verdict.verdict != "same":
                 why = "; ".join(reason.what for reason in verdict.reasons)
-                counted = tuple(dict.fromkeys(path for reason in verdict.reasons for path in reason.modules))
+                names = (name for reason in verdict.reasons for name in reason.modules or (reason.what,))
                 message = f"{verdict.shown} {_said(WORDS[verdict.verdict])}: the adapter {printable(why, 1000)}"
-                yield CheckFinding(rule=self.text, rule_id=LOADER_ID, message=message, counted=counted)
+                yield CheckFinding(
+                    rule=self.text, rule_id=LOADER_ID, message=message, counted=tuple(dict.fromkeys(names))
+                )
 
     def _of_modules(self, check: Check) -> Iterator[CheckFinding]:
         if check.base is None:

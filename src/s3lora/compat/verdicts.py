@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from s3lora.adapter.inventory.model import LoaderChoice
+from s3lora.adapter.inventory.loaders import own_problems, problems_of
 from s3lora.adapter.loaders import Loader
 from s3lora.adapter.loaders.folder import added_words
-from s3lora.adapter.loaders.problems import Effect, Problem, some
+from s3lora.adapter.loaders.problems import DropPart, Effect, Problem, some
 from s3lora.adapter.model import Adapter
 from s3lora.base.model import BaseModel
 from s3lora.base.names import readable_change, tail_of
 from s3lora.compat.results import LoaderReason, LoaderVerdict, ModuleCheck, Verdict
-from s3lora.errors import printable
+from s3lora.errors import S3LoRAError, printable
+from s3lora.rewrite.convert.converting import convert
 
 _GRAVITY: tuple[Verdict, ...] = ("same", "unknown", "other", "fails")
 
@@ -23,13 +24,14 @@ def verdict_of(
     adapter: Adapter,
     modules: Sequence[ModuleCheck],
     base: BaseModel | None,
-    choice: LoaderChoice | None,
 ) -> LoaderVerdict:
     """Return what a loader does; of the newest version that was seen, unless the loader is of another."""
     meant = loader if loader.version is not None or not loader.seen else loader.at(loader.seen[-1])
     tied = None if base is None else base.tied
-    problems = [*_files(choice), *(one for problem in told(meant, adapter) for one in _where_tied(problem, tied))]
-    problems += [
+    own = [one for problem in problems_of(meant, adapter) for one in _where_tied(problem, tied)]
+    command = _mending(loader, adapter, own)
+    problems = [
+        *own,
         *_names(loader, modules, base),
         *_shapes(loader, modules),
         *_built(loader, adapter, modules, base),
@@ -37,7 +39,13 @@ def verdict_of(
         *_words(loader, adapter, base),
     ]
     reasons = tuple(
-        LoaderReason(effect=one.effect, what=one.what, fix=one.fix, modules=one.modules, command=one.command)
+        LoaderReason(
+            effect=one.effect,
+            what=one.what,
+            fix=one.fix,
+            modules=one.modules,
+            command=command if one.mends is not None else None,
+        )
         for one in problems
     )
     outcomes: list[Verdict] = ["same", *(one.effect for one in problems)]
@@ -53,21 +61,17 @@ def verdict_of(
     )
 
 
-def told(loader: Loader, adapter: Adapter) -> list[Problem]:
-    """Return the problems that a loader has of its own."""
-    return [problem for problem in loader.all_problems(adapter) if problem.told != "prune"]
-
-
-def _files(choice: LoaderChoice | None) -> Iterator[Problem]:
-    """Yield what is wrong with the files that the loader takes of the folder."""
-    if choice is None:
-        return
-    if not choice.files:
-        yield Problem(f"lies in files that it does not take: it {choice.note}", "name its weights as the loader does")
-    elif not choice.measured:
-        taken = some([*choice.files])
-        yield Problem(f"lies in a folder of which it takes {taken}, which is not what was read here",
-                      "keep one file of weights in the folder", "other")  # fmt: skip
+def _mending(loader: Loader, adapter: Adapter, problems: Sequence[Problem]) -> str | None:
+    """Return the command that writes the adapter so that the loader loads it, None where there is none that does."""
+    if all(problem.mends is None for problem in problems):
+        return None
+    named = {part for problem in problems for part in problem.mends or ()}
+    drop: list[DropPart] = ["all"] if "all" in named else sorted(named)
+    try:
+        convert(adapter, loader=loader.shown, drop=drop)
+    except S3LoRAError:
+        return None
+    return " ".join(["s3lora convert PATH --loader", loader.shown, *(f"--drop {part}" for part in drop), "-o OUT"])
 
 
 def _names(loader: Loader, modules: Sequence[ModuleCheck], base: BaseModel | None) -> Iterator[Problem]:
@@ -198,8 +202,8 @@ def _older(loader: Loader, meant: Loader, adapter: Adapter) -> Iterator[str]:
     """Yield what releases before the one that is meant make of the adapter, where it is something else."""
     if loader.version is not None:
         return
-    now = {problem.what for problem in told(meant, adapter)}
-    for problem in told(loader, adapter):
+    now = {problem.what for problem in own_problems(meant, adapter)}
+    for problem in own_problems(loader, adapter):
         if problem.what not in now and problem.before is not None:
             outcome = {"fails": "stops", "other": "loads another update", "unknown": "was not seen"}[problem.effect]
             yield f"{outcome} before {problem.before}: the adapter {problem.what}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from s3lora.choose.rules import Outlier
 from s3lora.choose.select import Filter, Plan
+from s3lora.compat.results import LoaderVerdict
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
 from s3lora.gate.baseline import Baseline, Known
 from s3lora.gate.conditions import CONDITIONS
@@ -27,7 +28,8 @@ class Terms:
 
     `allow` names conditions that are accepted, with the reason, which may be empty. `choose` selects from a scan, with
     the filter `only`; `outlier` is what counts as an outlier; what `baseline` has is known
-    already. `compare` says where a scan stands in a reference population.
+    already. `compare` says where a scan stands in a reference population. `loaders` returns what the loaders that rules
+    are about do with the adapter at a path that was measured.
     """
 
     choose: Callable[[Scan], Plan]
@@ -37,6 +39,7 @@ class Terms:
     outlier: Outlier = field(default_factory=Outlier)
     baseline: Baseline | None = None
     compare: Callable[[Scan], Against] | None = None
+    loaders: Callable[[str], tuple[LoaderVerdict, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,8 @@ def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
         place = place_of(path, scan.source.files[0].name if scan.source.files else None)
         against = None if terms.compare is None else terms.compare(scan)
         told = frozenset((*terms.allow, *(gate.metric for gate in terms.gates if gate.upwards)))
-        asked = Asked(scan, plan, terms.only, terms.outlier, told)
+        loaders = () if terms.loaders is None else terms.loaders(path)
+        asked = Asked(scan, plan, terms.only, terms.outlier, told, loaders)
         verdicts = tuple(_verdict(gate, asked, place, terms, against) for gate in terms.gates)
     except UsageError:
         raise

@@ -11,6 +11,7 @@ from s3lora.adapter.inventory.model import Inventory, InventoryFile, InventoryTe
 from s3lora.adapter.model import path_parts
 from s3lora.choose.rules import Outlier
 from s3lora.choose.select import Filter, Plan, select
+from s3lora.compat.results import LoaderVerdict
 from s3lora.errors import printable
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.spectrum.indices import INDICES
@@ -22,6 +23,7 @@ class Asked:
 
     `plan` was chosen with the filter `only`, None where there was nothing to choose; `outlier` is what counts as one.
     `told` names the conditions that other rules tell of or that are allowed: `unmeasured` leaves these to them.
+    `loaders` has what each loader does with the adapter that a rule is about.
     """
 
     scan: Scan
@@ -29,6 +31,7 @@ class Asked:
     only: Filter = field(default_factory=Filter)
     outlier: Outlier = field(default_factory=Outlier)
     told: frozenset[str] = frozenset()
+    loaders: tuple[LoaderVerdict, ...] = ()
 
     @property
     def modules(self) -> list[ModuleScan]:

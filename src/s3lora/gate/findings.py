@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from s3lora.adapter.loaders import Loader
+from s3lora.compat.rules import LOADER_ID, CheckRule, loader_in, loader_rule
 from s3lora.errors import SelectionError, UsageError, printable
 from s3lora.gate.conditions import CONDITIONS, strict
 from s3lora.gate.counting import Asked
@@ -64,9 +66,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One rule: what any module may meet (`ssi > 0.8`, `rank > 64`), or a condition that counts (`base-weights`).
+    """One rule: what any module may meet (`ssi > 0.8`), a condition that counts (`base-weights`), or a loader.
 
-    `metric` is an index, `rank`, an index with `_percentile` for where it stands in a reference, or a condition.
+    `metric` is an index, `rank`, an index with `_percentile` for where it stands in a reference, a condition, or
+    `loader:NAME` or `loader:NAME=VERSION` for what a loader does with the adapter, as `check` has it.
     """
 
     metric: str
@@ -76,9 +79,11 @@ class Gate:
     @classmethod
     def parse(cls, text: str) -> Gate:
         """Read a rule; a condition alone means more than 0. Raise UsageError if it is none."""
+        if (loader := loader_in(text)) is not None:
+            return cls(loader_rule(loader))
         match = _RULE.fullmatch(text)
         metric = _metric(match[1]) if match else None
-        named = ", ".join((*INDICES, RANK, "INDEX-percentile", *CONDITIONS, *SETS))
+        named = ", ".join((*INDICES, RANK, "INDEX-percentile", *CONDITIONS, "loader:NAME", *SETS))
         fix = f"write for example 'ssi > 0.8' or 'base-weights'; metrics are {named}"
         if match is None or metric is None or (match[2] is None and metric not in CONDITIONS):
             raise UsageError(f"no rule to fail on: {printable(text, 60)!r}", fix=fix)
@@ -91,8 +96,15 @@ class Gate:
         return cls(metric, match[2] or ">", limit)
 
     @property
+    def loader(self) -> Loader | None:
+        """Return the loader that the rule is about, None for every other rule."""
+        return loader_in(self.metric)
+
+    @property
     def id(self) -> str:
         """Return the id of rules of this kind."""
+        if self.loader is not None:
+            return LOADER_ID
         if self.metric in CONDITIONS:
             return CONDITIONS[self.metric].id
         return RANK_ID if self.metric == RANK else PERCENTILE_ID if self.metric in PERCENTILES else INDEX_ID
@@ -106,8 +118,10 @@ class Gate:
         """Return what the rule finds, what lies furthest beyond the limit first; nothing if it holds nowhere.
 
         `against` tells where the scan stands in a reference. Raises SelectionError if the scan did not measure what
-        the rule asks for, UsageError for a percentile without a reference.
+        the rule asks for, UsageError for a percentile without a reference, or where nobody asked what the loader does.
         """
+        if (loader := self.loader) is not None:
+            return self._of_loader(loader, asked)
         if self.metric in CONDITIONS:
             counted = CONDITIONS[self.metric].counted(asked)
             return (self._of_count(counted, asked),) if self.holds(len(counted)) else ()
@@ -145,6 +159,15 @@ class Gate:
         message = f"{self.metric} is {len(counted)}{names}, rule {self}{f': {why}' if why else ''}"
         return Finding(str(self), self.id, None, float(len(counted)), self.limit, message, counted, why)
 
+    def _of_loader(self, loader: Loader, asked: Asked) -> tuple[Finding, ...]:
+        about = [one for one in asked.loaders if (one.loader, one.version) == (loader.name, loader.version)]
+        if not about:
+            raise UsageError(f"the rule {self} needs the adapter, and not its scan alone")
+        return tuple(
+            Finding(str(self), self.id, None, 1.0, self.limit, found.message, found.counted)
+            for found in CheckRule(self.metric, loader).of_loaders(about)
+        )
+
     def _told(self, value: float) -> str:
         """Return the value with as many digits as show that the rule holds."""
         short = (f"{value:.{digits}g}" for digits in (4, 6, 9, 12))
@@ -152,6 +175,8 @@ class Gate:
 
     def __str__(self) -> str:
         """Return the rule as it is written."""
+        if self.loader is not None:
+            return self.metric
         short = f"{self.limit:g}"
         return f"{self.metric} {self.comparison} {short if float(short) == self.limit else repr(self.limit)}"
 

@@ -25,7 +25,7 @@ from s3lora.measure.scan import Tool
 from s3lora.report.documents import to_json
 from s3lora.report.spdx import SPDX
 from s3lora.report.values import chat_facts, percent
-from s3lora.rewrite.provenance import Provenance, Recorded
+from s3lora.rewrite.provenance import Provenance, Recorded, Remade
 
 VERSION = "1.6"
 MODEL = "machine-learning-model"
@@ -41,7 +41,7 @@ def bom(
     source: Source,
     *,
     name: str | None = None,
-    record: Recorded | None = None,
+    record: Recorded | Remade | None = None,
     extra: Sequence[FileDigest] = (),
     inventory: Inventory | None = None,
     card: Mapping[str, str] | None = None,
@@ -198,21 +198,23 @@ def _licences(fields: Mapping[str, str]) -> list[BomPart]:
     return [{"license": {"name": printable(declared), "url": url, "acknowledgement": "declared"}}]
 
 
-def _pedigree(record: Recorded) -> BomPart:
-    source = record.source
-    ancestor = {
-        "type": MODEL,
-        "bom-ref": f"source:{_reference(source)}",
-        "name": _name(source.name),
-        "hashes": _hashes(source),
-        "components": [_file(file) for file in source.files],
+def _pedigree(record: Recorded | Remade) -> BomPart:
+    ancestors = {
+        f"source:{_reference(source)}": {
+            "type": MODEL,
+            "bom-ref": f"source:{_reference(source)}",
+            "name": _name(source.name),
+            "hashes": _hashes(source),
+            "components": [_file(file) for file in source.files],
+        }
+        for source in record.sources
     }
     made = f"{record.tool.name} {record.tool.version}"
     if isinstance(record, Provenance) and record.modules:
         notes = f"Pruned by {made}: {_chosen(record)}. s3lora.json lists the modules."
     else:
         notes = f"Written by {made}: {record.done}. s3lora.json says more."
-    return {"ancestors": [ancestor], "notes": printable(notes, 2000)}
+    return {"ancestors": [*ancestors.values()], "notes": printable(notes, 2000)}
 
 
 def _chosen(record: Provenance) -> str:

@@ -29,8 +29,10 @@ from s3lora.report.values import (
     percent,
     told_with,
 )
-from s3lora.rewrite.provenance import Provenance, Recorded, Removal
+from s3lora.rewrite.conversion_record import ConversionRecord
+from s3lora.rewrite.provenance import Provenance, Recorded, Remade, Removal
 from s3lora.rewrite.repair_record import RecordedAnswer, RepairProvenance
+from s3lora.rewrite.resize_record import ResizeProvenance
 from s3lora.spectrum.indices import INDICES
 
 #: Modules, files and data sets that are named; the rest is counted.
@@ -55,20 +57,22 @@ def front_matter(scan: Scan) -> str:
 
 
 def card_section(
-    scan: Scan, index: str, record: Recorded | None, figures: AdapterFigures | None, command: Sequence[str]
+    scan: Scan, index: str, record: Recorded | Remade | None, figures: AdapterFigures | None, command: Sequence[str]
 ) -> str:
-    """Return the section: what was scanned, the sharpest modules, the pruning, what was measured, how to verify it.
+    """Return the section: what was scanned, the sharpest modules, how it was made, what was measured, how to verify it.
 
     Parameters:
         scan: of the adapter.
         index: the index to rank modules by.
-        record: how it was pruned or repaired, None where it was not.
+        record: how s3lora made it, None where it did not.
         figures: what was measured of it, None where nothing is attached.
         command: the words of `s3lora card` that write this section again, from within the adapter's folder.
     """
     parts = [_scanned(scan, index), _sharpest(scan.modules, index)]
     if isinstance(record, RepairProvenance):
         parts.append(_repair(record, scan.source))
+    elif isinstance(record, Remade):
+        parts.append(_remade(record, scan.source))
     elif record is not None:
         parts.append(_pruning(record, scan.source))
     if figures is not None:
@@ -179,10 +183,36 @@ def _pruning(record: Provenance, source: Source) -> list[str]:
     ]
 
 
-def _digests(record: Recorded, source: Source) -> list[str]:
-    named = code(record.source.name)
-    rows = [[f"source, {named}", code(record.source.sha256)], ["result, this adapter", code(source.sha256)]]
-    return table(["Weights", "SHA-256"], rows)
+def _remade(record: Remade, source: Source) -> list[str]:
+    """Return what an adapter was made of that was resized, added up or converted, and how far it is from that."""
+    sources = [code(one.name) for one in record.sources[:FILES]]
+    more = f" and {len(record.sources) - FILES} more" if len(record.sources) > FILES else ""
+    if isinstance(record, ConversionRecord):
+        title, lines = "Conversion", []
+    elif isinstance(record, ResizeProvenance):
+        title, lines = "Resizing", [f"- Asked for: {text(record.asked)}", *_lost(record.error)]
+    else:
+        title, lines = "Sum", [f"- Weights: {', '.join(decimal(weight) for weight in record.weights[:FILES])}",
+                               *_lost(record.error)]  # fmt: skip
+    return [
+        f"### {title}",
+        "",
+        f"Made from {', '.join(sources)}{more} by s3lora {text(record.tool.version)}: {text(record.done)}.",
+        "",
+        *_digests(record, source),
+        *([""] if lines or record.warnings else []),
+        *lines,
+        *(f"- Note: {text(note)}" for note in record.warnings[:SENTENCES]),
+    ]
+
+
+def _lost(error: float | None) -> list[str]:
+    return [] if error is None else [f"- ‖ΔW − ΔW′‖ / ‖ΔW‖ over all modules: {error:.3g}"]
+
+
+def _digests(record: Recorded | Remade, source: Source) -> list[str]:
+    rows = [[f"source, {code(one.name)}", code(one.sha256)] for one in record.sources[:FILES]]
+    return table(["Weights", "SHA-256"], [*rows, ["result, this adapter", code(source.sha256)]])
 
 
 def _repair(record: RepairProvenance, source: Source) -> list[str]:
@@ -290,14 +320,13 @@ def _about(suite: SuiteInfo) -> list[str]:
     return [*lines, *([f"- judge: {text(suite.judge)}"] if suite.judge else [])]
 
 
-def _verifying(source: Source, record: Recorded | None, command: Sequence[str]) -> list[str]:
+def _verifying(source: Source, record: Recorded | Remade | None, command: Sequence[str]) -> list[str]:
     names = [file.name for file in source.files[:FILES] if _WORD.fullmatch(file.name)]
     lines = [f"sha256sum {' '.join(names)}"] if names else []
     if all(_PLAIN_WORD.fullmatch(word) for word in command):
         lines.append(" ".join(command))
-    if record is not None:
+    proof = ""
+    if record is not None and not isinstance(record, Remade):
         lines.append("s3lora restore . --from ORIGINAL -o restored")
-    proof = (
-        f"; the last line proves that it was made from ORIGINAL, and puts back what was {record.word}" if record else ""
-    )
+        proof = f"; the last line proves that it was made from ORIGINAL, and puts back what was {record.word}"
     return ["### To verify this", "", f"In this folder{proof}:", "", "```sh", *lines, "```"]

@@ -15,19 +15,11 @@ from s3lora.gate.places import Place
 from s3lora.measure.scan import Tool
 from s3lora.report.documents import to_json
 from s3lora.report.sarif import SCHEMA, bases_of, location_of, text_of
-from s3lora.report.sarif_rules import Descriptor
+from s3lora.report.sarif_rules import LOADER_RULE, Descriptor
 
 _LEVELS: dict[Verdict, str] = {"same": "none", "unknown": "note", "other": "warning", "fails": "error"}
 RULES = (
-    Descriptor(
-        LOADER_ID,
-        "LoaderVerdict",
-        "A loader does not load the adapter as it was trained.",
-        "The loader stops at the adapter, or goes on with another update than the one that was trained, or nobody has "
-        "seen what it does.",
-        "The message says why, and what mends it. The rules are those of the versions that were seen.",
-        "error",
-    ),
+    LOADER_RULE,
     Descriptor(
         MODULES_ID,
         "ModulesNotInBase",

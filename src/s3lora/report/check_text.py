@@ -117,7 +117,7 @@ def _reason(reason: LoaderReason, path: str) -> Iterator[Text]:
 def command_for(command: str, path: str) -> str:
     """Return a command for an adapter of this path.
 
-    >>> command_for("s3lora prune PATH --drop all -o OUT", "my adapter")
-    "s3lora prune 'my adapter' --drop all -o OUT"
+    >>> command_for("s3lora convert PATH --loader vllm -o OUT", "my adapter")
+    "s3lora convert 'my adapter' --loader vllm -o OUT"
     """
     return " ".join(shlex.quote(printable(path, 240)) if word == "PATH" else word for word in command.split())

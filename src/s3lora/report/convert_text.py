@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from s3lora.errors import printable
-from s3lora.rewrite.convert.converting import ConversionRecord
+from s3lora.rewrite.conversion_record import ConversionRecord
 
 
 def convert_text(record: ConversionRecord, out: str) -> Text:
@@ -18,7 +18,8 @@ def convert_text(record: ConversionRecord, out: str) -> Text:
 def _lines(record: ConversionRecord, out: str) -> Iterator[str]:
     source = record.source
     many = "1 module" if record.modules == 1 else f"{record.modules:,} modules"
-    yield f"{printable(source.name, 120)} ({source.format}, {many}) → {record.to}: {printable(out, 240)}"
+    to = record.to if record.loader is None else f"{record.to} for {record.loader}"
+    yield f"{printable(source.name, 120)} ({source.format}, {many}) → {to}: {printable(out, 240)}"
     size = sum(file.bytes for file in record.written)
     yield f"  written: {', '.join(printable(file.name, 120) for file in record.written)}, {size:,} bytes"
     if record.dropped:

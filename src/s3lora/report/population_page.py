@@ -59,6 +59,7 @@ def population_page(survey: Survey, reports: Mapping[str, Own] | None = None) ->
         census=survey.census,
         lead=_lead(survey),
         facts=list(facts(survey)),
+        forms=bool(set(survey.forms) - {"LoRA"}),
         notes=_notes(survey),
         ranking=ranking,
         farthest=None if ranking is None else _farthest(survey, ranking, reports or {}),

@@ -175,6 +175,8 @@ def facts(survey: Survey) -> Iterable[tuple[str, str]]:
     yield "LoRA modules", count(census.modules)
     yield "LoRA parameters", scaled(census.parameters)
     yield "base families", count(census.families)
+    if set(survey.forms) - {"LoRA"}:
+        yield "stored as", ", ".join(f"{form} {count(modules)}" for form, modules in survey.forms.items())
     if census.zero_modules:
         yield "zero updates", count(census.zero_modules)
     if census.nonfinite_modules:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from s3lora.errors import printable
 from s3lora.fleet.populations.reference import Facts
+from s3lora.fleet.results.distinct import Recipe
 from s3lora.measure.cells import FEWEST
 from s3lora.report.names import NameCell
 
@@ -43,6 +44,10 @@ def _families(facts: Facts) -> Table:
     return table
 
 
+def _form(recipe: Recipe) -> str:
+    return "" if recipe.form in (None, "LoRA") else f"({recipe.form})"
+
+
 def _recipes(facts: Facts) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim", width=80)
     table.add_column("recipe, as far as files tell", ratio=1, no_wrap=True)
@@ -51,7 +56,11 @@ def _recipes(facts: Facts) -> Table:
     for recipe in facts.recipes[:SHOWN]:
         numbers = (recipe.rank, recipe.lora_alpha, recipe.lora_dropout)
         shown = ("–" if number is None else f"{number:g}" for number in numbers)
-        table.add_row(NameCell(f"{recipe.base_family} {recipe.projections}"), *shown, f"{recipe.adapters:,}")
+        table.add_row(
+            NameCell(" ".join(filter(None, (recipe.base_family, recipe.projections, _form(recipe))))),
+            *shown,
+            f"{recipe.adapters:,}",
+        )
     more = len(facts.recipes) - SHOWN + facts.more_recipes
     if more > 0:
         table.add_row(f"… and {more:,} more", "", "", "", "", style="dim")

@@ -10,8 +10,7 @@ from s3lora.adapter.write import Written
 from s3lora.errors import printable
 from s3lora.report.documents import to_csv
 from s3lora.report.names import NameCell
-from s3lora.report.text import noted
-from s3lora.report.values import size
+from s3lora.report.text import behind, noted, wrote
 from s3lora.rewrite.resize_record import ResizeProvenance
 from s3lora.rewrite.sum_record import SumProvenance
 
@@ -20,15 +19,8 @@ SHOWN = 10
 
 def resize_text(record: ResizeProvenance, written: Written, out: str) -> RenderableType:
     """Return what was written, the error in all, and the modules that lost most."""
-    after = sum(file.bytes for file in written.files)
-    before = sum(file.bytes for file in record.source.files if not file.name.endswith(".json"))
-    text = Text.assemble(
-        ("wrote ", "green"),
-        (printable(out), "bold"),
-        f"  {record.done}; {size(before)} → {size(after)}, verified by reading it again",
-    )
-    left = [f"left behind: {name}" for name in written.left_behind]
-    notes = noted([*record.warnings, *left])
+    text = wrote(out, record.done, record.source, written)
+    notes = noted([*record.warnings, *behind(written)])
     if record.error is None or not record.changed:
         return Group(text, *notes)
     text.append(f"\n{record.asked} loses ‖ΔW − ΔW′‖ / ‖ΔW‖ = ", "dim")
@@ -49,9 +41,7 @@ def resize_text(record: ResizeProvenance, written: Written, out: str) -> Rendera
 
 def sum_text(record: SumProvenance, out: str) -> RenderableType:
     """Return what was written, and how far it is from the exact sum."""
-    text = Text.assemble(
-        ("wrote ", "green"), (printable(out), "bold"), f"  {record.done}; verified by reading it again"
-    )
+    text = wrote(out, record.done)
     if record.error is None:
         return text.append("\nevery update of the sum is zero", "dim")
     text.append("\nit differs from the exact sum by ‖ΔW − ΔW′‖ / ‖ΔW‖ = ", "dim")

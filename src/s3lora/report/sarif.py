@@ -228,6 +228,8 @@ def _counted(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 def _message(scan: Scan, verdict: GateVerdict, findings: Sequence[Finding]) -> str:
     """Return a first sentence that stands alone, the worst of what was found, and why."""
     name, total, gate = printable(scan.source.name, 80), len(scan.modules), verdict.gate
+    if gate.loader is not None:
+        return f"{name}: {findings[0].message}, rule {gate}."
     if findings[0].module is None:
         counted, why = findings[0].counted, findings[0].why
         among = f" of {total} modules" if {module.path for module in scan.modules}.issuperset(counted) else ""

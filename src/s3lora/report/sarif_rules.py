@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from s3lora.compat.rules import LOADER_ID
 from s3lora.gate.conditions import CONDITIONS, NO_VERDICT
 from s3lora.gate.findings import INDEX_ID, PERCENTILE_ID, RANK_ID
 
@@ -32,6 +33,16 @@ class Descriptor:
         }
 
 
+#: What a check has as well.
+LOADER_RULE = Descriptor(
+    LOADER_ID,
+    "LoaderVerdict",
+    "A loader does not load the adapter as it was trained.",
+    "The loader stops at the adapter, or goes on with another update than the one that was trained, or nobody has "
+    "seen what it does.",
+    "The message says why, and what mends it. The rules are those of the versions that were seen.",
+    "error",
+)
 RULES = (
     Descriptor(
         INDEX_ID,
@@ -58,6 +69,7 @@ RULES = (
         "--fail-on rule makes.",
         f"{NO_VERDICT} Of a hundred ordinary modules, one lies above the 99th percentile.",
     ),
+    LOADER_RULE,
 )
 #: Where no rule was given: what was measured, which is no finding.
 SUMMARY = Descriptor(

@@ -17,10 +17,11 @@ from s3lora.measure.comparison import Comparison
 from s3lora.measure.composition import Composition
 from s3lora.repair.results import Repair
 from s3lora.report.documents import ScanDocument
-from s3lora.rewrite.convert.converting import ConversionRecord
+from s3lora.rewrite.conversion_record import ConversionRecord
 from s3lora.rewrite.provenance import Provenance
 from s3lora.rewrite.resize_record import ResizeProvenance
 from s3lora.rewrite.restore import Restoration
+from s3lora.rewrite.sum_record import SumProvenance
 
 #: Name of the schema file → type of the document.
 DOCUMENTS: dict[str, Any] = {
@@ -40,12 +41,14 @@ DOCUMENTS: dict[str, Any] = {
     "judge-check": JudgeCheck,
     "repair": Repair,
     "resize": ResizeProvenance,
+    "sum": SumProvenance,
 }
 
 #: Type → fields that came after the first release of the current version. They are always written, but a document of
 #: an older release lacks them, so that they need a default, and the schema does not require them.
 LATER: dict[str, tuple[str, ...]] = {
     "Comparison": ("tensors",),
+    "ConversionRecord": ("loader", "base"),
     "Provenance": ("drop", "dropped"),
     "Restoration": ("tensors",),
     "ModuleScan": ("form", "of", "dense", "sigma_error", "energy_rank", "null_rank"),
@@ -53,7 +56,9 @@ LATER: dict[str, tuple[str, ...]] = {
     "Counts": ("inside",),
     "Setup": ("chat",),
     "Source": ("adapter",),
-    "Survey": ("inside",),
+    "Survey": ("inside", "forms"),
+    "Recipe": ("form",),
+    "UnusualAdapter": ("form",),
     "Sweep": ("pareto_variants",),
     "Tuning": ("tuning_base", "held_out_base", "outcome", "forecast"),
     "Metric": ("unknown", "least", "most", "clusters", "values", "judge_low", "judge_high"),

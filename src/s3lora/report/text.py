@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from s3lora.adapter.digest import Source
 from s3lora.adapter.write import Written
 from s3lora.choose.select import Plan, Share
 from s3lora.choose.ties import sharpest
@@ -239,17 +240,25 @@ def noted(notes: Sequence[str]) -> list[RenderableType]:
     return [Text(), *labelled([("note", note) for note in notes], "yellow")] if notes else []
 
 
+def wrote(out: str, done: str, source: Source | None = None, written: Written | None = None) -> Text:
+    """Return where an adapter was written and what was done, with the sizes of the source and of what is written."""
+    sizes = ""
+    if source is not None and written is not None:
+        before = sum(file.bytes for file in source.files if not file.name.endswith(".json"))
+        sizes = f" {size(before)} → {size(sum(file.bytes for file in written.files))},"
+    told = f"  {done};{sizes} verified by reading it again"
+    return Text.assemble(("wrote ", "green"), (printable(out), "bold"), told)
+
+
+def behind(written: Written) -> list[str]:
+    """Return a note for each file that was left behind."""
+    return [f"left behind: {name}" for name in written.left_behind]
+
+
 def prune_text(provenance: Provenance, written: Written, out: str) -> RenderableType:
     """Return what `prune` did."""
-    after = sum(file.bytes for file in written.files)
-    before = sum(file.bytes for file in provenance.source.files if not file.name.endswith(".json"))
-    text = Text.assemble(
-        ("wrote ", "green"),
-        (printable(out), "bold"),
-        f"  {provenance.done}; {size(before)} → {size(after)}, verified by reading it again",
-    )
-    left = [f"left behind: {name}" for name in written.left_behind]
-    notes = noted([*_without_repetition(provenance.warnings), *left])
+    text = wrote(out, provenance.done, provenance.source, written)
+    notes = noted([*_without_repetition(provenance.warnings), *behind(written)])
     if not provenance.modules:
         return Group(text, *notes)
     text.append(f"\n{provenance.plan.rule} by {provenance.plan.index} took ", "dim")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from s3lora.adapter.inventory.model import InventoryTensor, TensorRole
 from s3lora.adapter.inventory.tensors import PASSED_OVER, TASK_HEADS, tensors_of
 from s3lora.adapter.model import Adapter
 from s3lora.errors import UsageError, printable
 
-DropPart = Literal["heads", "bias", "tokens", "other", "all"]
 #: What may be dropped → the roles of its tensors.
 PARTS: dict[str, tuple[TensorRole, ...]] = {
     "heads": ("head",),

@@ -15,8 +15,12 @@ from s3lora.errors import AdapterFileError
 _NAME = "lora_A.NAME"
 
 
-def plain_names(adapter: Adapter, dropped: Container[str] = ()) -> tuple[dict[str, str], tuple[str, ...]]:
+def plain_names(
+    adapter: Adapter, dropped: Container[str] = (), *, default: bool = False
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return new names of the tensors that need one, but for those that are `dropped`, and what to tell of them.
+
+    `default` takes off the name `default` as well, which PEFT finds and others do not.
 
     What is no part of a module follows where the keys of modules have the same fault: alone it may be of another model.
 
@@ -36,7 +40,7 @@ def plain_names(adapter: Adapter, dropped: Container[str] = ()) -> tuple[dict[st
         if found and known.issuperset(found) and (tensor.name in of_modules or _is_of_model(tensor)):
             renamed[tensor.name] = _plain(tensor.name, saved_by_peft)
             counts.update({fault: counts.get(fault, 0) + 1 for fault in found})
-    named = _named(adapter, saved_by_peft=saved_by_peft)
+    named = _named(adapter, saved_by_peft=saved_by_peft, default=default)
     for name in sorted(of_modules & faults.keys()) if named else ():
         plain = without_name(renamed.get(name, name), named or "")
         if plain != renamed.get(name, name):
@@ -46,10 +50,11 @@ def plain_names(adapter: Adapter, dropped: Container[str] = ()) -> tuple[dict[st
     return renamed, tuple(_note(fault, count) for fault, count in counts.items())
 
 
-def _named(adapter: Adapter, *, saved_by_peft: bool) -> str | None:
-    """Return the adapter's name in its keys, None where PEFT finds it or there is no name."""
+def _named(adapter: Adapter, *, saved_by_peft: bool, default: bool) -> str | None:
+    """Return the adapter's name in its keys, None where PEFT finds it, unless it is `default`, or there is no name."""
     names = [*adapter_names(name for module in adapter.modules for name in module.tensor_names)]
-    if not saved_by_peft or len(names) != 1 or (names[0] == DEFAULT and adapter.picked is None):
+    kept = not default and adapter.picked is None
+    if not saved_by_peft or len(names) != 1 or (names[0] == DEFAULT and kept):
         return None
     return names[0]
 

@@ -1,4 +1,4 @@
-"""`s3lora.json`: where a pruned or repaired adapter came from, and what was done to it."""
+"""`s3lora.json`: where an adapter that was written came from, and what was done to it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import msgspec
 
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.loaders import loader_of
+from s3lora.adapter.loaders.problems import DropPart
 from s3lora.adapter.weights import PROVENANCE
 from s3lora.adapter.write import Rewrite, Written, write_adapter
 from s3lora.choose.select import Choice, Plan
@@ -21,14 +22,17 @@ from s3lora.errors import AdapterFileError, UsageError, printable
 from s3lora.files import read_whole
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.scan import Tool
-from s3lora.rewrite.drop import DropPart
+from s3lora.rewrite.conversion_record import CONVERSION_VERSION, ConversionRecord
 from s3lora.rewrite.modes import MODES, Zero, mode_of
 from s3lora.rewrite.repair_record import REPAIR_VERSION, RepairProvenance
-from s3lora.rewrite.resize_record import ResizeProvenance
+from s3lora.rewrite.resize_record import RESIZE_VERSION, ResizeProvenance
+from s3lora.rewrite.sum_record import SUM_VERSION, SumProvenance
 
 #: Of `s3lora.json`. 2: the plan is nested, the mode is a name with settings of its own, and `loader` was `compat`.
 PROVENANCE_VERSION = 2
 MAX_PROVENANCE = 64 * 1024 * 1024
+#: Sources that a sentence names.
+NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,11 @@ class Provenance:
         loader_of(self.loader)
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        """Return what it was made from."""
+        return (self.source,)
+
+    @property
     def modules(self) -> tuple[Removal, ...]:
         """Return what was done to each chosen module, in the order of the plan."""
         return tuple(self._done(choice) for choice in self.plan.chosen)
@@ -109,7 +118,7 @@ class Provenance:
         return Removal(choice.path, action, choice.value, choice.position, reason)
 
 
-#: What a record tells of: a pruning or a repair.
+#: What a record tells of that can be undone with the original: a pruning or a repair.
 Recorded = Provenance | RepairProvenance
 _Record = TypeVar("_Record", Provenance, RepairProvenance, ResizeProvenance)
 #: By the kind that a record names, none for a pruning: its type, its version, and how it is made again.
@@ -117,10 +126,14 @@ _KINDS: dict[str, tuple[type[Recorded], int, str]] = {
     "": (Provenance, PROVENANCE_VERSION, "prune the original again"),
     "repair": (RepairProvenance, REPAIR_VERSION, "repair the original again"),
 }
-#: The kind of record that a conversion leaves: no module was changed.
-CONVERSION = "conversion"
-#: Kinds of records whose changes `restore` does not undo → what was done.
-_FINAL = {CONVERSION: "converted", "resize": "resized", "sum": "added up of several"}
+#: What a record tells of that `restore` does not undo: there are no modules to put back one by one.
+Remade = ResizeProvenance | SumProvenance | ConversionRecord
+#: By the kind that such a record names: its type, its version, and how it is made again.
+_REMADE: dict[str, tuple[type[Remade], int, str]] = {
+    "resize": (ResizeProvenance, RESIZE_VERSION, "resize the original again"),
+    "sum": (SumProvenance, SUM_VERSION, "add up the originals again"),
+    "conversion": (ConversionRecord, CONVERSION_VERSION, "convert the original again"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +165,28 @@ def read_provenance(folder: str | os.PathLike[str]) -> Provenance | RepairProven
         >>> s3lora.read_provenance("pruned").plan
         <Plan: 10 of 120 modules, top 10 by ssi>
     """
+    record = read_record(folder)
+    if not isinstance(record, Remade):
+        return record
+    made_from = " and ".join(
+        f"{printable(source.name, 120)} (SHA-256 {printable(source.sha256, 64)})" for source in record.sources[:NAMED]
+    )
+    more = f" and {len(record.sources) - NAMED} more" if len(record.sources) > NAMED else ""
+    what = f"was {record.word}, which cannot be undone from it"
+    raise AdapterFileError(what, file=PROVENANCE, fix=f"take what it was made from: {made_from}{more}")
+
+
+def read_record(folder: str | os.PathLike[str]) -> Recorded | Remade:
+    """Return the content of `s3lora.json` of whatever kind; raise AdapterFileError if s3lora did not write it."""
     path = Path(folder) / PROVENANCE
     raw = read_whole(path, MAX_PROVENANCE, AdapterFileError, fix="only what s3lora pruned or repaired can be restored")
+    kinds = {**_KINDS, **_REMADE}
     try:
         told = msgspec.json.decode(raw, type=_Versioned)
-        if told.kind in _FINAL:
-            what = f"was {_FINAL[told.kind]}, which cannot be undone from it"
-            raise AdapterFileError(what, file=path.name, fix="its record names what it was made from")
-        if told.kind not in _KINDS:
+        if told.kind not in kinds:
             what = f"tells of a {printable(told.kind, 40)}, which this s3lora does not know"
             raise AdapterFileError(what, file=path.name, fix="update s3lora")
-        form, known, again = _KINDS[told.kind]
+        form, known, again = kinds[told.kind]
         version = known if told.schema_version is None else told.schema_version
         if version != known:
             what = f"is of schema version {version}, and this s3lora knows {known}"
@@ -172,14 +196,14 @@ def read_provenance(folder: str | os.PathLike[str]) -> Provenance | RepairProven
         raise AdapterFileError(f"is not what s3lora writes: {printable(error)}", file=path.name) from None
 
 
-def provenance_of(source: Source, folder: str | os.PathLike[str]) -> Recorded | None:
-    """Return how the adapter with the files of `source`, which lies in `folder`, was pruned or repaired, None if not.
+def provenance_of(source: Source, folder: str | os.PathLike[str]) -> Recorded | Remade | None:
+    """Return how the adapter with the files of `source`, which lies in `folder`, was made, None without a record.
 
     Raises AdapterFileError if there is a `s3lora.json` that tells of other weights than those that are there.
     """
-    if not os.path.lexists(Path(folder) / PROVENANCE) or _is_final(Path(folder)):
+    if not os.path.lexists(Path(folder) / PROVENANCE):
         return None
-    record = read_provenance(folder)
+    record = read_record(folder)
     there = {file.name: file.sha256 for file in source.files}
     wrong = next((file.name for file in record.written if there.get(file.name) != file.sha256), None)
     if wrong is None:
@@ -187,14 +211,5 @@ def provenance_of(source: Source, folder: str | os.PathLike[str]) -> Recorded | 
     raise AdapterFileError(
         f"tells of other weights than those that lie here: {printable(wrong)} differs by its SHA-256",
         file=Path(folder) / PROVENANCE,
-        fix="prune or repair again, or remove it if these weights were made by something else",
+        fix="make it again, or remove it if these weights were made by something else",
     )
-
-
-def _is_final(folder: Path) -> bool:
-    """Return whether a folder's record is of a kind that is neither a pruning nor a repair."""
-    try:
-        told = msgspec.json.decode(read_whole(folder / PROVENANCE, MAX_PROVENANCE, AdapterFileError), type=_Versioned)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AdapterFileError):
-        return False  # whoever reads it says why
-    return told.kind in _FINAL

@@ -13,13 +13,14 @@ import msgspec
 
 from s3lora.adapter import peft_config
 from s3lora.adapter.loaders import Loader, loader_of
+from s3lora.adapter.loaders.problems import DropPart
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.write import Rewrite, Written
 from s3lora.choose.select import Plan
 from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
 from s3lora.measure.scan import Scan
 from s3lora.rewrite.code import code_notes, without_code
-from s3lora.rewrite.drop import DropPart, drop_notes, dropped_of, without
+from s3lora.rewrite.drop import drop_notes, dropped_of, without
 from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, refuse_dora, refuse_fixed
 from s3lora.rewrite.header import header_without
 from s3lora.rewrite.modes import Mode, Remove, Zero

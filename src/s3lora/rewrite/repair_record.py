@@ -101,6 +101,11 @@ class RepairProvenance:
             raise UsageError(f"a strength of {self.repair.strength:g} does not lie between 0 and 1")
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        """Return what it was made from."""
+        return (self.source,)
+
+    @property
     def dropped(self) -> tuple[str, ...]:
         """Return the names of tensors that left the file: none."""
         return ()

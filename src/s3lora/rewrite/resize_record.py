@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -37,6 +37,8 @@ class ResizeProvenance:
     ‖ΔW − ΔW′‖_F / ‖ΔW‖_F over all of them together, None where all are zero updates.
     """
 
+    word: ClassVar[str] = "resized"
+
     schema_version: int = RESIZE_VERSION
     kind: Literal["resize"] = "resize"
     tool: Tool = field(default_factory=Tool)
@@ -49,6 +51,11 @@ class ResizeProvenance:
     error: float | None
     warnings: tuple[str, ...]
     written: tuple[FileDigest, ...]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Return what it was made from."""
+        return (self.source,)
 
     @property
     def asked(self) -> str:

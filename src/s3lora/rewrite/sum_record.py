@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -33,6 +33,8 @@ class SumProvenance:
 
     `rank` or `energy` is what was asked for where the sum was resized. `error` is that of all modules together.
     """
+
+    word: ClassVar[str] = "added up"
 
     schema_version: int = SUM_VERSION
     kind: Literal["sum"] = "sum"

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from s3lora.adapter.weights import PROVENANCE
 from s3lora.cli.main import run
 from s3lora.report.documents import to_json
 from s3lora.report.schemas import DOCUMENTS, schema
@@ -59,6 +60,7 @@ def make(target: Path) -> None:
                 status = run([*command, "--format", "json"])
             assert status == 0, (name, status)
             (target / f"{name}.json").write_text(printed.getvalue(), encoding="utf-8")
+        (target / "sum.json").write_bytes(Path("summed", PROVENANCE).read_bytes())
         # A model with random weights refuses nothing and is of no use: there is nothing to give back, and none to tune.
         for name, made in (("repair", small()), ("tune", tuning())):
             (target / f"{name}.json").write_text(to_json(made), encoding="utf-8")
@@ -80,6 +82,7 @@ def before() -> None:
         ("reference", "build", "fleet", "-o", "ref.parquet"),
     ):
         assert run(["fleet", *command]) == 0
+    assert run(["compose", "adapter", "other", "--weights", "1,0.5", "--rank", "3", "-o", "summed"]) == 0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from s3lora.adapter.model import Form, LoraModule
 
+#: Forms whose product is one of two factors of the same sizes: they can be stored as ordinary LoRA.
+PRODUCTS: tuple[Form, ...] = ("LoRA", "AdaLoRA", "QALoRA")
 _NOTES: dict[Form, str] = {
     "LoHa": "their update is a Hadamard product, so its rank is r², or the smaller side of the layer if that is less",
     "LoKr": "their update is a Kronecker product, so its rank is the product of the ranks of its two matrices",

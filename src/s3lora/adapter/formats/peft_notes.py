@@ -10,6 +10,15 @@ from s3lora.errors import printable
 
 #: Initialisations that change the base weight when the adapter is loaded.
 BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+#: Beginning of its name → what became of the part of the base weight that its factors began with; PEFT 0.21.2 was run,
+#: but LoftQ, which it runs on a GPU alone.
+_STARTS = {
+    "pissa": "which is taken out of the base at load",
+    "olora": "which is taken out of the base at load",
+    "corda": "which the training took out of its base; PEFT stops at it without what `preprocess_corda` found",
+    "lora_ga": "which the training took out of its base; PEFT takes nothing out at load, and it fits that base alone",
+    "loftq": "which makes up for what its quantisation lost; it fits that quantised base alone",
+}
 #: Layers that a model may be put together of; the largest have 126.
 MAX_LAYERS = 1000
 #: Layers that many base models tie: the embeddings of what is read, and of what is written.
@@ -17,13 +26,30 @@ _READ, _WRITTEN = ("embed_tokens", "wte", "embed_in"), ("lm_head", "embed_out")
 
 
 def changed_base(config: Mapping[str, Any] | None) -> str | None:
-    """Return the initialisation that changes the base weights at load, None where there is none.
+    """Return the initialisation whose factors hold a part of the base weights, None where there is none.
 
     >>> changed_base({"init_lora_weights": "pissa_niter_16"})
     'pissa_niter_16'
     """
     method = (config or {}).get("init_lora_weights")
     return method if isinstance(method, str) and method.lower().startswith(BASE_CHANGING) else None
+
+
+def start_of(method: str) -> str:
+    """Return which of `BASE_CHANGING` an initialisation is."""
+    return next(name for name in BASE_CHANGING if method.lower().startswith(name))
+
+
+def conversion_of(method: str) -> str:
+    """Return what makes an ordinary LoRA of an adapter that was initialised so."""
+    if start_of(method) == "loftq":
+        return "keep it whole, on the quantised base of its training: PEFT has no conversion for it"
+    return "save it with `path_initial_model_for_weight_conversion`, which makes an ordinary LoRA of it"
+
+
+def _taken(method: str) -> str:
+    drawn = "_niter_" in method
+    return f"{_STARTS[start_of(method)]}{', by a draw that is another one each time' if drawn else ''}"
 
 
 def replicates(config: Mapping[str, Any] | None) -> bool:
@@ -55,8 +81,8 @@ def peft_notes(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> Iter
     """Yield what the user should know."""
     if (method := changed_base(config)) is not None:
         yield (
-            f"initialised by {printable(method, 40)}: B·A holds a part of the base weight, which is taken out of the "
-            "base at load, so the scores are not those of what was learned"
+            f"initialised by {printable(method, 40)}: B·A holds a part of the base weight, {_taken(method)}, "
+            "so the scores are not those of what was learned"
         )
     if replicates(config):
         yield "layer_replication: PEFT leaves out, repeats and orders the layers of the base model as it says"

@@ -1,12 +1,13 @@
-"""Which files of a folder each loader would take, and whether these are what was measured."""
+"""Which files of a folder each loader would take, whether these are what was measured, and what is wrong with them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from s3lora.adapter.inventory.model import InventoryFile, LoaderChoice
-from s3lora.adapter.loaders import LOADERS
+from s3lora.adapter.loaders import LOADERS, Loader
 from s3lora.adapter.loaders.folder import LoaderView
+from s3lora.adapter.loaders.problems import Problem, some
 from s3lora.adapter.model import Adapter
 
 
@@ -36,3 +37,26 @@ def view_of(adapter: Adapter, files: Sequence[InventoryFile]) -> LoaderView:
     """Return what a loader looks at, of an adapter whose folder holds these files."""
     names = tuple(file.path for file in files if "/" not in file.path)
     return LoaderView(names, adapter.config, adapter.format)
+
+
+def problems_of(loader: Loader, adapter: Adapter) -> list[Problem]:
+    """Return what a loader has against an adapter as it lies in its files."""
+    return [*_of_files(loader, adapter), *own_problems(loader, adapter)]
+
+
+def own_problems(loader: Loader, adapter: Adapter) -> list[Problem]:
+    """Return what a loader has against an adapter, whatever files it takes."""
+    return [problem for problem in loader.all_problems(adapter) if problem.told != "prune"]
+
+
+def _of_files(loader: Loader, adapter: Adapter) -> Iterator[Problem]:
+    """Yield what is wrong with the files that the loader takes of the folder."""
+    choice = next((one for one in adapter.inventory.loaders if one.loader == loader.name), None)
+    if choice is None:
+        return
+    if not choice.files:
+        what = f"lies in files that it does not take: it {choice.note}"
+        yield Problem(what, "name its weights as the loader does", mends=())
+    elif not choice.measured:
+        what = f"lies in a folder of which it takes {some([*choice.files])}, which is not what was read here"
+        yield Problem(what, "keep one file of weights in the folder", "other", mends=())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from s3lora.adapter.formats.parts import Scalings
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.loaders.folder import LoaderView, Taken, of_peft, peft_files
-from s3lora.adapter.loaders.problems import BAKE, BAKE_ONE_RANK, Effect, Problem, Problems, no_problems, numbers
+from s3lora.adapter.loaders.problems import Effect, Problem, Problems, no_problems, numbers
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.peft_config import has_patterns, parameters_of
 from s3lora.errors import UnsupportedAdapterError, UsageError, printable
@@ -101,6 +101,7 @@ class Loader:
         divides_by_tensor: whether it divides `lora_alpha` by the rank of each tensor, whatever `r` says.
         on_exclusion: what a user must know where `exclude_modules` names removed modules.
         one_rank: whether it fails where modules have several ranks.
+        lists_targets: whether it stops at a regular expression in `target_modules`.
         rank_note: returns what a user must know where the largest rank changes, given it before and after.
         reads: whether it is meant for such a folder.
         takes: which files it takes of it.
@@ -117,6 +118,7 @@ class Loader:
         builds: whether it builds modules by the configuration, and stacks experts that the base has stacked.
         by_layer: whether it goes by layer and projection, whatever stands before them in a name.
         tied_head: what comes of an update of an output layer that is tied to the embeddings; None where it loads.
+        formats: what `convert` writes for it, the first unless another is asked for.
         cuts: projections that it joins with others, of which it takes the wrong rows where there are too many.
         more_words: what it does where `added_tokens.json` beside the weights names words that the base has not.
         writes: whether `prune` can write for it.
@@ -132,6 +134,7 @@ class Loader:
     divides_by_tensor: bool = False
     on_exclusion: str | None = None
     one_rank: bool = False
+    lists_targets: bool = False
     rank_note: Callable[[int, int], str | None] = nothing_to_know
     reads: Callable[[LoaderView], bool] = of_peft
     takes: Callable[[LoaderView], Taken] = peft_files
@@ -146,6 +149,7 @@ class Loader:
     builds: bool = False
     by_layer: bool = False
     tied_head: tuple[Effect, str] | None = None
+    formats: tuple[str, ...] = ("peft",)
     cuts: frozenset[str] = frozenset()
     more_words: str | None = None
     writes: bool = True
@@ -217,7 +221,7 @@ class Loader:
             "other",
             tuple(one.path for one, _ in wrong),
             before=mended,
-            command=BAKE_ONE_RANK if self.divides_by_tensor else BAKE,
+            mends=(),
         )
 
     def kept_as_zeros(self, adapter: Adapter, removed: set[str]) -> dict[str, str]:

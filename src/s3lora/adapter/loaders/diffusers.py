@@ -57,8 +57,9 @@ def takes(view: LoaderView) -> Taken:
 
 def _problems(adapter: Adapter) -> Iterator[Problem]:
     if adapter.format not in (*PICTURES, "peft"):
-        yield Problem(f"is stored as {adapter.format}, whose names it does not know", "convert it first", "unknown",
-                      command="s3lora convert PATH --to diffusers -o OUT")  # fmt: skip
+        yield Problem(
+            f"is stored as {adapter.format}, whose names it does not know", "convert it first", "unknown", mends=()
+        )
     elif adapter.format == "peft" and not any(module.path.startswith(_PARTS) for module in adapter.modules):
         what = "names no part of a picture model, such as `unet.` or `transformer.`"
         yield Problem(what, "use a loader of language models", "unknown")
@@ -112,6 +113,7 @@ LOADER = Loader(
     scaling=as_trained,
     reads=reads,
     takes=takes,
+    formats=("diffusers",),
     seen=(SEEN,),
     how="run",
     missing=("other", "leaves them out, with a warning"),

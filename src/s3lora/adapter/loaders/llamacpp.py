@@ -1,4 +1,7 @@
-"""llama.cpp: its `convert_lora_to_gguf.py` stops at every tensor that is no LoRA factor. Run, with library 0.5.0."""
+"""llama.cpp: its `convert_lora_to_gguf.py` stops at every tensor that is no LoRA factor. Run, with library 0.5.0.
+
+What is GGUF already goes to the library as it is.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     norms = [name for name in others if any(part in name for part in _NORMS) and name not in skipped]
     if rest := [name for name in others if name not in (*skipped, *norms)]:
         what = f"holds {len(rest)} tensors that are no LoRA factors ({some(rest)}), at which its converter stops"
-        yield Problem(what, MERGE, command="s3lora prune PATH --drop all -o OUT")
+        yield Problem(what, MERGE, mends=("all",))
     if skipped:
         what = f"holds {len(skipped)} weights of the base model ({some(skipped)}), which its converter leaves out"
         yield Problem(what, MERGE, "other")
@@ -75,7 +78,7 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
 
 
 def _notes(adapter: Adapter) -> Iterator[str]:
-    if adapter.base_model is None:
+    if adapter.base_model is None and adapter.format != "gguf":
         yield "needs `--base FOLDER` for its converter, since the configuration names no base"
 
 
@@ -96,6 +99,7 @@ LOADER = Loader(
     divides_by_tensor=True,
     reads=_reads,
     takes=_takes,
+    formats=("peft", "gguf"),
     seen=("0.5.0",),
     how="library and converter were run",
     notes=_notes,

@@ -24,7 +24,6 @@ STRICT = "0.32.0"
 NO_ALPHA = "0.15.0"
 #: First release that takes no `adapters.npz`.
 NO_NPZ = "0.14.0"
-_PLAIN = "s3lora convert PATH --to mlx -o OUT"
 
 
 def reads(view: LoaderView) -> bool:
@@ -45,11 +44,11 @@ def takes(view: LoaderView) -> Taken:
 
 def _problems(adapter: Adapter) -> Iterator[Problem]:
     if adapter.format != "mlx":
-        yield Problem("is no MLX adapter", "convert it to MLX's format first", command=_PLAIN)
+        yield Problem("is no MLX adapter", "convert it to MLX's format first", mends=())
         return
     yield from other_forms(adapter)
     if adapter.entry is not None and adapter.entry.suffix == ".npz":
-        yield Problem("lies in an NPZ archive, which it no longer takes", "convert it", since=NO_NPZ, command=_PLAIN)
+        yield Problem("lies in an NPZ archive, which it no longer takes", "convert it", since=NO_NPZ, mends=())
     config = adapter.config or {}
     parameters = config.get("lora_parameters")
     given = parameters if isinstance(parameters, Mapping) else {}
@@ -88,7 +87,7 @@ def _unbuilt(adapter: Adapter, config: Mapping[str, Any], given: Mapping[str, An
         yield from _lost("has DoRA magnitudes, and no `fine_tune_type` of `dora`", "write `dora` there", dora)
     if others := others_of(adapter):
         what = f"holds {len(others)} tensors that are no LoRA factors ({some([one.name for one in others])})"
-        yield Problem(what, "leave them out", since=STRICT, command="s3lora prune PATH --drop all -o OUT")
+        yield Problem(what, "leave them out", since=STRICT, mends=("all",))
 
 
 def _lost(what: str, fix: str, modules: list[LoraModule]) -> Iterator[Problem]:
@@ -119,6 +118,7 @@ LOADER = Loader(
     scaling=as_trained,
     reads=reads,
     takes=takes,
+    formats=("mlx",),
     seen=("0.31.3", "0.32.2"),
     how="run",
     missing=("fails", "stops at names that it has not"),

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from s3lora.adapter.formats.patterns import Pattern
-from s3lora.adapter.formats.peft_notes import changed_base, replicates
+from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, replicates, start_of
 from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.inventory.model import Unapplied
 from s3lora.adapter.loaders.base import Loader, as_trained
-from s3lora.adapter.loaders.problems import PLAIN, Effect, Problem, default_names, others_of, some, wrapped
+from s3lora.adapter.loaders.problems import Effect, Problem, default_names, others_of, some, wrapped
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.peft_config import has_patterns, parameters_of, place_of
 from s3lora.errors import printable
@@ -40,6 +40,8 @@ READ_SINCE = {
 }
 #: First release that finds keys which hold the name of an adapter, `lora_A.default.weight`.
 NAMED_SINCE = "0.21.0"
+#: Initialisations that it does again at load, with the same result, and takes out of the base.
+TAKEN_OUT = ("pissa", "olora")
 #: Kinds of modules that are not applied → what comes of them.
 _EFFECTS: Mapping[str, Effect] = {"empty": "fails", "slice": "fails", "not known": "unknown"}
 
@@ -51,7 +53,7 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
     config = adapter.config
     if adapter.format != "peft" or config is None or "peft_type" not in config:
         what = "is no PEFT adapter with an adapter_config.json"
-        yield Problem(what, "convert it to PEFT's format first", command=PLAIN)
+        yield Problem(what, "convert it to PEFT's format first", mends=())
         return
     for one in adapter.inventory.unapplied:
         if (one.dead or one.kind == "not known") and not (
@@ -67,6 +69,25 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
     named = default_names(adapter, "which it does not find", "other")
     yield from (replace(problem, before=NAMED_SINCE) for problem in named)
     yield from misranked(adapter)
+    yield from _starts(adapter)
+
+
+def _starts(adapter: Adapter) -> Iterator[Problem]:
+    """Yield what comes of factors that hold a part of the base weights, where PEFT does not take it out at load."""
+    method = changed_base(adapter.config)
+    if method is None or method.lower() in TAKEN_OUT:
+        return
+    start, told, fix = start_of(method), f"was initialised by {printable(method, 40)}", conversion_of(method)
+    if start == "pissa":
+        what = f"{told}, a random draw that it makes anew at each load, so that it takes another part out of the base"
+        yield Problem(f"{what} (0.21.2)", fix, "other")
+    elif start == "corda":
+        yield Problem(f"{told}, at which it stops without what `preprocess_corda` found in the base (0.21.2)", fix)
+    elif start == "lora_ga":
+        what = f"{told}, so that B·A belongs to a base weight from which a part was taken, and it takes none (0.21.2)"
+        yield Problem(what, fix, "other")
+    else:
+        yield Problem(f"{told}, which needs a GPU and bitsandbytes at load and was not run", fix, "unknown")
 
 
 def _newer(config: Mapping[str, Any]) -> list[str]:
@@ -85,9 +106,9 @@ def _lacks_prefix(adapter: Adapter, one: Unapplied) -> bool:
 def unapplied(one: Unapplied) -> Problem:
     """Return the problem that modules are not applied."""
     effect = _EFFECTS.get(one.kind, "other")
-    command = PLAIN if one.kind in ("prefix", "name") else None
+    mends = () if one.kind in ("prefix", "name") else None
     return Problem(f"holds {some(one.modules)}: {one.cause}" if one.modules else one.cause, one.remedy, effect,
-                   one.modules, command=command)  # fmt: skip
+                   one.modules, mends=mends)  # fmt: skip
 
 
 def misranked(adapter: Adapter) -> Iterator[Problem]:
@@ -119,7 +140,7 @@ def notes(adapter: Adapter) -> Iterator[str]:
     changed = [tensor.name for tensor in others_of(adapter, "base weight")]
     if changed:
         yield f"replaces weights of the base model by {len(changed)} tensors of the file: {some(changed)}"
-    if (method := changed_base(config)) is not None:
+    if (method := changed_base(config)) is not None and method.lower() in TAKEN_OUT:
         told = printable(method, 40)
         yield f"takes a part out of the base weights first ({told}): the base must be that of the training"
     projections = {module.projection for module in adapter.modules}

@@ -7,7 +7,8 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from s3lora.adapter.formats.peft_notes import changed_base, replicated_layers, replicates
+from s3lora.adapter.formats.forms import PRODUCTS
+from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, replicated_layers, replicates
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.inventory.model import InventoryTensor, TensorRole
 from s3lora.adapter.inventory.tensors import tensors_of
@@ -16,13 +17,9 @@ from s3lora.errors import printable
 
 #: What comes of a problem: the loader stops, goes on with another update than the adapter's, or nobody has seen it.
 Effect = Literal["fails", "other", "unknown"]
+#: What may be left out of an adapter besides its modules, as `--drop` names it.
+DropPart = Literal["heads", "bias", "tokens", "other", "all"]
 MERGE = "merge it into the base model instead"
-#: Commands that mend an adapter; `PATH` and `OUT` stand for folders.
-BAKE = "s3lora convert PATH --to peft --bake-scaling -o OUT"
-#: Of one rank too, for a loader that divides one alpha by the rank of each module.
-BAKE_ONE_RANK = "s3lora convert PATH --to peft --bake-scaling --pad-rank -o OUT"
-PAD = "s3lora convert PATH --to peft --pad-rank -o OUT"
-PLAIN = "s3lora convert PATH --to peft -o OUT"
 #: Copies of base weights that PEFT saves beside an update of the embeddings or of the output layer.
 SAVED_ALONG = ("embed_tokens.base_layer.weight", "lm_head.base_layer.weight")
 #: Layers of GPT-2 and its kin, whose weights lie the other way round (Conv1D).
@@ -42,7 +39,8 @@ class Problem:
         modules: paths of the modules that it is about; empty for the whole adapter.
         since: the first version that has the problem; None for every version that is known.
         before: the first version that no longer has it.
-        command: what mends it, with `PATH` and `OUT` for the folders.
+        mends: what `convert` must leave out (`--drop`) so that writing the adapter for the loader mends it; none where
+            writing it is enough, None where that mends nothing.
         tied: whether it holds only where the base ties its output layer to the embeddings.
         told: by whom: by `check` alone where writing the adapter mends it, by `prune` alone where the loader can be
             told otherwise.
@@ -54,7 +52,7 @@ class Problem:
     modules: tuple[str, ...] = ()
     since: str | None = None
     before: str | None = None
-    command: str | None = None
+    mends: tuple[DropPart, ...] | None = None
     tied: bool = False
     told: Literal["both", "check", "prune"] = "both"
 
@@ -102,7 +100,7 @@ def lacking(adapter: Adapter, *fields: str) -> Iterator[Problem]:
 def in_wrappers(adapter: Adapter, what: str, effect: Effect) -> Iterator[Problem]:
     """Yield a problem if keys lie inside wrappers other than a second prefix of PEFT's, which is taken off."""
     if lost := [path for path, names in wrapped(adapter).items() if names != ("base_model.model",)]:
-        yield Problem(what, "save the unwrapped model", effect, tuple(lost), command=PLAIN, told="check")
+        yield Problem(what, "save the unwrapped model", effect, tuple(lost), mends=(), told="check")
 
 
 def default_names(adapter: Adapter, does: str, effect: Effect = "fails") -> Iterator[Problem]:
@@ -110,21 +108,24 @@ def default_names(adapter: Adapter, does: str, effect: Effect = "fails") -> Iter
     if named := named_default(adapter):
         what = f"has keys with the name of an adapter, such as `lora_A.default.weight`, {does}"
         paths = tuple(module.path for module in named)
-        yield Problem(what, "rename the keys: `….lora_A.weight`", effect, paths, command=PLAIN)
+        yield Problem(what, "rename the keys: `….lora_A.weight`", effect, paths, mends=())
 
 
 def not_peft(adapter: Adapter) -> Iterator[Problem]:
     """Yield a problem unless the adapter is PEFT's, with its configuration."""
     if adapter.format != "peft" or adapter.config is None:
         what = "is no PEFT adapter with an adapter_config.json"
-        yield Problem(what, "convert it to PEFT's format first", command=PLAIN)
+        yield Problem(what, "convert it to PEFT's format first", mends=())
     yield from other_kinds(adapter)
 
 
 def other_kinds(adapter: Adapter, *, but: str = "") -> Iterator[Problem]:
     """Yield a problem for each form of update that is no LoRA, `but` one that a loader takes for LoRA."""
     for form in dict.fromkeys(module.form for module in adapter.modules if module.form not in ("LoRA", but)):
-        yield Problem(f"is {form}, and it reads LoRA only", MERGE)
+        if form in PRODUCTS:
+            yield Problem(f"is {form}, and it reads LoRA only", "convert it to LoRA first", mends=())
+        else:
+            yield Problem(f"is {form}, and it reads LoRA only", MERGE)
 
 
 def other_forms(adapter: Adapter) -> Iterator[Problem]:
@@ -197,7 +198,7 @@ def changed_at_load(
         yield Problem(
             f"was initialised by {printable(method, 40)}, so that B·A belongs to a base weight from which a part was "
             "taken, and it takes none",
-            "save it with `path_initial_model_for_weight_conversion`, which makes an ordinary LoRA of it",
+            conversion_of(method),
             effect,
             since=since,
             before=before,

@@ -14,7 +14,6 @@ from s3lora.adapter.loaders.base import Loader, alpha_over_r
 from s3lora.adapter.loaders.folder import LoaderView, Taken
 from s3lora.adapter.loaders.problems import (
     MERGE,
-    PAD,
     SAVED_ALONG,
     Problem,
     activated,
@@ -96,7 +95,7 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     targets = (adapter.config or {}).get("target_modules")
     if isinstance(targets, str) and targets not in _ALL:
         what = "has a regular expression in target_modules, which it rejects"
-        yield Problem(what, "list the names in adapter_config.json")
+        yield Problem(what, "list the names in adapter_config.json", mends=())
     yield from _ranks(adapter)
     yield from _incomplete(adapter)
     yield from _unnamed(adapter)
@@ -120,7 +119,7 @@ def _ranks(adapter: Adapter) -> Iterator[Problem]:
         # Of modules of one rank, the scaling says what `prune` has to do: baking it sets `r` right.
         one = len({module.rank for module in adapter.modules}) == 1
         paths = tuple(module.path for module in wrong)
-        yield Problem(what, fix, modules=paths, command=PAD, told="check" if one else "both")
+        yield Problem(what, fix, modules=paths, mends=(), told="check" if one else "both")
 
 
 def _layers(adapter: Adapter) -> list[dict[str, str]]:
@@ -195,7 +194,7 @@ def _dropped(adapter: Adapter) -> Iterator[Problem]:
     stray = [name for name in names if _LAYER.search(name) and _strays(name, names, _targets(adapter))]
     if stray:
         what = f"holds {len(stray)} tensors that belong to no module that it fills ({some(stray)}), at which it stops"
-        yield Problem(what, MERGE, command="s3lora prune PATH --drop all -o OUT")
+        yield Problem(what, MERGE, mends=("all",))
     if others := [name for name in names if name not in stray]:
         what = f"holds {len(others)} tensors that it drops with no word ({some(others)})"
         yield Problem(what, MERGE, "other")
@@ -250,6 +249,7 @@ LOADER = Loader(
     _needed,
     scaling=alpha_over_r,
     one_rank=True,
+    lists_targets=True,
     takes=takes,
     seen=("0.5.23",),
     how="its adapter-loading code was run",

@@ -16,6 +16,7 @@ from s3lora.adapter.loaders.problems import (
     CONV1D,
     MERGE,
     SAVED_ALONG,
+    DropPart,
     Problem,
     activated,
     changed_at_load,
@@ -93,12 +94,12 @@ def _others(adapter: Adapter) -> Iterator[Problem]:
     heads = [tensor for tensor in others if tensor.role == "head" and _is_class_head(tensor)]
     if rest := [tensor.name for tensor in others if tensor not in heads]:
         what = f"holds {len(rest)} tensors that are no LoRA factors ({some(rest)}), at which it stops"
-        yield Problem(what, MERGE, command="s3lora prune PATH --drop all -o OUT")
+        yield Problem(what, MERGE, mends=("all",))
     saved = config.get("modules_to_save")
     named = [str(name) for name in saved] if isinstance(saved, list | tuple) else []
     if unknown := [name for name in named if name not in _HEADS]:
-        yield Problem(f"has {some(unknown)} in `modules_to_save`, which it rejects", MERGE,
-                      command="s3lora prune PATH --drop heads -o OUT")  # fmt: skip
+        mends: tuple[DropPart, ...] | None = ("heads",) if any(tensor.role == "head" for tensor in others) else None
+        yield Problem(f"has {some(unknown)} in `modules_to_save`, which it rejects", MERGE, mends=mends)
     if heads or named:
         what = f"has a trained head, which it takes from {CLASSES} on"
         yield Problem(what, f"use vLLM {CLASSES} or newer", before=CLASSES)

@@ -84,7 +84,8 @@ class Survey:
 
     `copies` are the largest groups of `copied_groups`, `recipes` the most frequent ones, of which `more_recipes` are
     left out. `skipped` counts by reason what was found and is no adapter; `inside`, by column of `adapters`, adapters
-    with something that is not LoRA in them or beside them.
+    with something that is not LoRA in them or beside them. `forms` counts modules by how their update is stored, as far
+    as this is known: datasets of older versions do not tell.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -103,6 +104,7 @@ class Survey:
     recipes: tuple[Recipe, ...]
     more_recipes: int
     inside: dict[str, int] = field(default_factory=dict)
+    forms: dict[str, int] = field(default_factory=dict)
 
 
 def survey(folder: Path, *, index: str = "ssi", most: int = MOST, reference: Path | None = None) -> Survey:
@@ -157,6 +159,7 @@ def _survey(database: Any, folder: Path, summary: Summary, index: str, most: int
         recipes=made,
         more_recipes=more_recipes,
         inside=counted_inside(folder),
+        forms=_forms(database),
     )
 
 
@@ -183,6 +186,13 @@ def _census(database: Any) -> Census:
         parameters=int(parameters),
         bytes=int(size),
     )
+
+
+def _forms(database: Any) -> dict[str, int]:
+    rows = database.execute("""
+        SELECT form, count(*) FROM modules WHERE form IS NOT NULL GROUP BY form ORDER BY 2 DESC, form
+    """).fetchall()
+    return dict(rows)
 
 
 def _errors(database: Any) -> tuple[Failures, ...]:

@@ -53,6 +53,7 @@ class UnusualAdapter:
     sharpest: Mark
     verdict: UnusualWord
     hindered: Hindrance | None
+    form: str | None = None
 
     @property
     def z(self) -> float:
@@ -273,11 +274,11 @@ def _most(database: Any, index: str, most: int, cells: Cells) -> tuple[UnusualAd
         WITH sharp AS (
             SELECT uri, path FROM modules WHERE uri IN (SELECT uri FROM top) AND isfinite({index})
             QUALIFY row_number() OVER (PARTITION BY uri ORDER BY {index} {order}, path) = 1)
-        SELECT level, t.base_family, t.band, middle, tip, rank_min, rank_max, uri, name, modules, copies, path
+        SELECT level, t.base_family, t.band, middle, tip, rank_min, rank_max, uri, name, modules, copies, form, path
         FROM top t JOIN one USING (uri) JOIN sharp USING (uri) ORDER BY score DESC, uri
     """).fetchall()
     found = []
-    for number, (level, family, band, *values, low, rank, uri, name, modules, copies, path) in enumerate(rows, 1):
+    for number, (level, family, band, *values, low, rank, uri, name, modules, copies, form, path) in enumerate(rows, 1):
         adapters, (median, sharpest) = _held(cells, index, (level, family, band), values)
         hindered = hindrance(index, level, (low, rank))
         found.append(
@@ -297,6 +298,7 @@ def _most(database: Any, index: str, most: int, cells: Cells) -> tuple[UnusualAd
                 sharpest=sharpest,
                 verdict=_verdict((median, sharpest), adapters, hindered),
                 hindered=hindered,
+                form=form,
             )
         )
     return tuple(found)

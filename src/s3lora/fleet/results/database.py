@@ -12,11 +12,11 @@ from typing import Any
 from s3lora.errors import AdapterFileError, printable
 from s3lora.files import check_regular, reason
 from s3lora.fleet.results.dataset import PARTS, part_files
-from s3lora.fleet.results.schema import INSIDE, TABLES, Column, Table
+from s3lora.fleet.results.schema import FORM, FORMS, INSIDE, TABLES, Column, Table
 from s3lora.needs import need
 
 #: Columns that a dataset may lack as a whole, for an older s3lora wrote it; a query finds null in them.
-_LATER: dict[Table, tuple[Column, ...]] = {"adapters": INSIDE}
+_LATER: dict[Table, tuple[Column, ...]] = {"adapters": (*INSIDE, FORMS), "modules": (FORM,)}
 _TYPES = {"int32": "INTEGER", "int64": "BIGINT", "double": "DOUBLE", "string": "VARCHAR"}
 
 

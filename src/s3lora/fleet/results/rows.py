@@ -47,6 +47,7 @@ def adapter_row(uri: str, adapter: Adapter, content: Content, fingerprint: str, 
         "bytes": size,
         "dtype": "+".join(sorted({module.dtype for module in adapter.modules})),
         "projections": printable("+".join(sorted({module.projection for module in adapter.modules})), 400),
+        "form": "+".join(sorted({module.form for module in adapter.modules})),
         **_recipe(adapter.config or {}),
     }
 
@@ -78,6 +79,7 @@ def module_rows(uri: str, records: Sequence[ModuleScan]) -> list[Row]:
             "m": record.shape[0],
             "n": record.shape[1],
             "rank": record.rank,
+            "form": record.form,
             "dtype": record.dtype,
             "scaling": record.scaling,
             "scaling_origin": record.scaling_origin,

@@ -64,6 +64,10 @@ INSIDE = (
     _column("pickles", "int32", "pickles that are no weights that were measured"),
 )
 
+#: How updates are stored; null in datasets of older versions, which had LoRA alone.
+FORMS = _column("form", "string", "how the updates are stored: LoRA, LoHa, …, joined by + where there are several")
+FORM = _column("form", "string", "how the update is stored: LoRA, LoHa, LoKr, AdaLoRA, VeRA or QALoRA")
+
 ADAPTERS = (
     _column("uri!", "string", "the input, as it was given or found"),
     _column("name!", "string", "name of the adapter's folder or file"),
@@ -83,6 +87,7 @@ ADAPTERS = (
     _column("bytes!", "int64", "size of the weights files"),
     _column("dtype!", "string", "dtypes of the modules, joined by + where there are several"),
     _column("projections!", "string", "projections of the modules, in order of name, joined by +"),
+    FORMS,
     _column("lora_alpha", "double", "of the configuration"),
     _column("lora_dropout", "double", "of the configuration"),
     _column("use_rslora", "bool", "of the configuration"),
@@ -105,12 +110,13 @@ MODULES = (
     _column("kind!", "string", "linear, conv or embedding"),
     _column("m!", "int64", "rows of ΔW, output features"),
     _column("n!", "int64", "columns of ΔW, input features"),
-    _column("rank!", "int32", "rank of the factors"),
+    _column("rank!", "int32", "rank of the factors, or of the update that other forms than LoRA store"),
+    FORM,
     _column("dtype!", "string", "dtype of lora_B, or of both factors where they differ"),
     _column("scaling!", "double", "s in ΔW = s·B·A"),
     _column("scaling_origin!", "string", "how the scaling is known"),
     _column("dora!", "bool", "whether it is a DoRA module"),
-    _column("parameters!", "int64", "r·(m + n)"),
+    _column("parameters!", "int64", "numbers that were trained for it: r·(m + n) for LoRA"),
     _column("zero!", "bool", "whether it is a zero update, which has no index"),
     *(Column(name, "double", index.described) for name, index in INDICES.items()),
 )

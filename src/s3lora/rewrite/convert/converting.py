@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -14,25 +15,25 @@ from s3lora.adapter.companions import held_back
 from s3lora.adapter.digest import FileDigest, Source, source_of
 from s3lora.adapter.folder import check_target, copy_companions
 from s3lora.adapter.gguf_write import write_new_gguf
+from s3lora.adapter.loaders import Loader, loader_of
+from s3lora.adapter.loaders.problems import DropPart
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.new_tensors import write_new_tensors
 from s3lora.adapter.open import open_adapter
 from s3lora.adapter.weights import CONFIG, PROVENANCE, parsed_config, raw_config
 from s3lora.errors import OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.files import new_file, replacing
-from s3lora.measure.scan import Tool
+from s3lora.rewrite.conversion_record import ConversionRecord
 from s3lora.rewrite.convert.gguf import to_gguf
 from s3lora.rewrite.convert.images import to_diffusers, to_kohya
+from s3lora.rewrite.convert.loaders import format_for, notes_for, refuse_unloadable, wish_for
 from s3lora.rewrite.convert.mlx import to_mlx
 from s3lora.rewrite.convert.order import in_order, unknown_order
 from s3lora.rewrite.convert.peft import to_peft
 from s3lora.rewrite.convert.proof import UpdateDifference, proven
 from s3lora.rewrite.convert.target import ConvertWish, MakeTarget, TargetFiles
-from s3lora.rewrite.drop import DropPart, dropped_of, without
-from s3lora.rewrite.provenance import CONVERSION
+from s3lora.rewrite.drop import dropped_of, without
 
-#: Of the record that a conversion leaves.
-CONVERSION_VERSION = 1
 #: What can be written, by the name that `--to` has.
 TARGETS: dict[str, MakeTarget] = {
     "peft": to_peft,
@@ -54,42 +55,17 @@ class Converted:
     adapter: Adapter
     wish: ConvertWish
     files: TargetFiles
+    loader: Loader | None = None
+    base: FileDigest | None = None
     drop: tuple[DropPart, ...] = ()
     dropped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConversionRecord:
-    """The content of `s3lora.json` beside a converted adapter: where it came from, and what was done.
-
-    `difference` is the largest ‖ΔW′ − ΔW‖_F / ‖ΔW‖_F over all modules, measured on the written file, and `differs`
-    names the module that has it, None where all updates are equal. `renamed` gives the paths that changed.
-    """
-
-    word: ClassVar[str] = "converted"
-
-    kind: str = CONVERSION
-    schema_version: int = CONVERSION_VERSION
-    tool: Tool = field(default_factory=Tool)
-    source: Source
-    to: str
-    bake: bool
-    pad_rank: int | None
-    dtype: str | None
-    drop: tuple[DropPart, ...] = ()
-    dropped: tuple[str, ...] = ()
-    modules: int
-    renamed: dict[str, str]
-    difference: float
-    differs: str | None
-    warnings: tuple[str, ...]
-    written: tuple[FileDigest, ...]
 
 
 def convert(
     adapter: Adapter,
-    to: str = "peft",
+    to: str | None = None,
     *,
+    loader: str | None = None,
     bake: bool = False,
     pad: int | None = None,
     dtype: str | None = None,
@@ -111,7 +87,9 @@ def convert(
 
     Parameters:
         adapter: the opened adapter.
-        to: the format.
+        to: the format; by default what `loader` reads, or `peft`.
+        loader: a loader, or `NAME=VERSION`, for which scalings are baked, ranks padded and names written as it needs
+            them; without a version, as every release does.
         bake: multiply every lora_B by its scaling, so that alpha = r.
         pad: give every module this rank, with zeros; 0 for the largest there is.
         dtype: `float32`, `float16` or `bfloat16` for all floating tensors; each keeps its own without.
@@ -121,9 +99,12 @@ def convert(
 
     Raises:
         AdapterFileError: the configuration of the base cannot be read.
-        UnsupportedAdapterError: the format cannot hold a module or another tensor, or the order of rows is not known.
-        UsageError: there is no such format, dtype, rank or part to drop.
+        UnsupportedAdapterError: the format cannot hold a module or another tensor, the order of rows is not known, or
+            the loader loads it in no form.
+        UsageError: there is no such format, loader, dtype, rank or part to drop, or the loader reads another format.
     """
+    asked = None if loader is None else loader_of(loader)
+    to = to or "peft" if asked is None else format_for(asked, to)
     if to not in TARGETS:
         raise UsageError(f"nothing is converted to {printable(to, 40)}", fix=f"give {', '.join(TARGETS)}")
     if dtype is not None and dtype not in NEW_DTYPES:
@@ -136,22 +117,29 @@ def convert(
     dropped = dropped_of(adapter, [*drop])
     if base is not None and to not in BY_BASE and not unknown_order(adapter):
         raise UsageError(f"a base is of no use to {to}", fix="leave it out")
-    given = None if base is None else _base(Path(base))
-    wish = ConvertWish(to, bake, pad, dtype, given)
+    known, digest = (None, None) if base is None else _base(Path(base))
+    wish = ConvertWish(to, bake, pad, dtype, known)
     try:
-        adapter = in_order(adapter, given)
-        files = TARGETS[to](without(adapter, dropped), wish)
+        adapter = in_order(adapter, known)
+        rest = without(adapter, dropped)
+        wish = wish if asked is None else wish_for(asked, rest, wish)
+        files = TARGETS[to](rest, wish)
+        if asked is not None:
+            refuse_unloadable(asked, rest, files)
     except UnsupportedAdapterError as error:
         error.adapter = str(adapter.path)
         raise
-    return Converted(adapter, wish, files, parts, tuple(tensor.name for tensor in dropped))
+    return Converted(adapter, wish, files, asked, digest, parts, tuple(tensor.name for tensor in dropped))
 
 
-def _base(path: Path) -> dict[str, Any]:
+def _base(path: Path) -> tuple[dict[str, Any], FileDigest]:
+    """Return the configuration of the base, that of its language model where it has several, and its digest."""
     file = path / "config.json" if path.is_dir() else path
-    config = parsed_config(raw_config(file), file.name)
+    raw = raw_config(file)
+    config = parsed_config(raw, file.name)
     inner = config.get("text_config")
-    return {**config, **inner} if isinstance(inner, dict) else config
+    digest = FileDigest(printable(file.name, 255), len(raw), hashlib.sha256(raw).hexdigest())
+    return {**config, **inner} if isinstance(inner, dict) else config, digest
 
 
 def write_converted(
@@ -177,7 +165,8 @@ def write_converted(
         files = _write(converted.files, partial)
         left = _companions(converted, partial)
         difference = _proof(converted, partial)
-        record = _record(converted, source, difference, files, left)
+        unsure = () if converted.loader is None else notes_for(converted.loader, partial, adapter.name)
+        record = _record(converted, source, difference, files, (*unsure, *(f"left behind: {name}" for name in left)))
         _write_json(partial / PROVENANCE, record)
         adapter.check_unchanged()
     return record, files
@@ -231,24 +220,26 @@ def _record(
     source: Source,
     difference: UpdateDifference,
     written: tuple[FileDigest, ...],
-    left: tuple[str, ...],
+    notes: tuple[str, ...],
 ) -> ConversionRecord:
     wish, files = converted.wish, converted.files
     return ConversionRecord(
         source=source,
         to=wish.to,
+        loader=None if converted.loader is None else converted.loader.shown,
         bake=wish.bake,
         pad_rank=wish.pad,
         dtype=wish.dtype,
+        base=converted.base,
         drop=converted.drop,
         dropped=converted.dropped,
         modules=len(converted.adapter.modules),
         renamed={old: new for old, new in files.paths.items() if old != new},
         difference=difference.value,
         differs=difference.module,
-        warnings=(*files.notes, *(f"left behind: {name}" for name in left)),
+        warnings=(*files.notes, *notes),
         written=written,
     )
 
 
-__all__ = ["NEW_DTYPES", "TARGETS", "ConversionRecord", "Converted", "convert", "write_converted"]
+__all__ = ["NEW_DTYPES", "TARGETS", "Converted", "convert", "write_converted"]

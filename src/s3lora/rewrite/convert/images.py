@@ -12,12 +12,13 @@ import msgspec
 import numpy as np
 
 from s3lora.adapter import peft_config
+from s3lora.adapter.formats.forms import PRODUCTS
 from s3lora.adapter.formats.header import DIFFUSERS
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.rewrite.convert.dora import lengths, lengths_of
 from s3lora.rewrite.convert.dotted import dotted, underscored
-from s3lora.rewrite.convert.plain import PRODUCTS, refuse_unless_plain
+from s3lora.rewrite.convert.plain import refuse_unless_plain
 from s3lora.rewrite.convert.products import PRODUCT_FORMS, alpha_of_product, parts_of_product, refuse_products
 from s3lora.rewrite.convert.target import ConvertWish, TargetFiles, refuse, scaling_notes, updates_of
 

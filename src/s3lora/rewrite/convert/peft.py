@@ -17,6 +17,7 @@ import numpy as np
 
 from s3lora.adapter import peft_config
 from s3lora.adapter.factors import Factor
+from s3lora.adapter.formats.forms import PRODUCTS
 from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.new_tensors import NewTensor
@@ -24,7 +25,6 @@ from s3lora.adapter.tensor import Array
 from s3lora.adapter.tensors import FLOATING, StoredTensor
 from s3lora.rewrite.code import without_code
 from s3lora.rewrite.convert.dora import lengths, lengths_of
-from s3lora.rewrite.convert.plain import PRODUCTS
 from s3lora.rewrite.convert.products import PRODUCT_FORMS, loha_config, loha_tensors, refuse_products
 from s3lora.rewrite.convert.target import (
     ConvertWish,
@@ -51,14 +51,14 @@ def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
 
     Raises UnsupportedAdapterError for what PEFT cannot have.
     """
-    renamed, notes = plain_names(adapter)
+    renamed, notes = plain_names(adapter, default=True)
     if wish.bake or wish.pad is not None:
         peft_config.refuse_changed_base(adapter)
-    if wish != ConvertWish(wish.to):
+    if wish != ConvertWish(wish.to, listed=wish.listed):
         reason = {module.path: f"is {module.form}" for module in adapter.modules if module.form not in PRODUCTS}
         refuse("PEFT with another rank, scaling or type", reason, "leave --bake-scaling, --pad-rank and --dtype out")
-    known = adapter.format == "peft" and "peft_type" in (adapter.config or {})
-    if known and not _anew(adapter):
+    known = _known(adapter)
+    if keeps_config(adapter):
         return _kept(adapter, wish, renamed, notes)
     if adapter.format == "kohya" and {module.form for module in adapter.modules} <= {*PRODUCT_FORMS}:
         return _loha(adapter, wish)
@@ -81,6 +81,15 @@ def _loha(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     return TargetFiles(WEIGHTS, loha_tensors(updates), paths, config, {"format": "pt"}, tuple(scaling_notes(adapter)))
 
 
+def keeps_config(adapter: Adapter) -> bool:
+    """Return whether the adapter keeps the configuration that it has, but for what was asked for."""
+    return _known(adapter) and not _anew(adapter)
+
+
+def _known(adapter: Adapter) -> bool:
+    return adapter.format == "peft" and "peft_type" in (adapter.config or {})
+
+
 def _anew(adapter: Adapter) -> bool:
     """Return whether modules of a PEFT adapter are stored as PEFT's LoRA does not load them."""
     return any(
@@ -99,6 +108,8 @@ def _kept(adapter: Adapter, wish: ConvertWish, renamed: Mapping[str, str], notes
         config = peft_config.baked(config, [_ranked(update) for update in updates], by_tensor=False)
     elif padded:
         config = peft_config.with_ranks(config, [_ranked(update) for update in updates])
+    if wish.listed and isinstance(config.get("target_modules"), str):
+        config["target_modules"] = targets_of([update.path for update in updates])
     changes: dict[str, list[tuple[Factor, NewUpdate]]] = defaultdict(list)
     biases: dict[str, float] = {}
     for update in updates:
@@ -260,4 +271,4 @@ def targets_of(paths: Sequence[str]) -> list[str]:
     return sorted(last.values())
 
 
-__all__ = ["targets_of", "to_peft"]
+__all__ = ["keeps_config", "targets_of", "to_peft"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from s3lora.adapter import peft_config
+from s3lora.adapter.formats.forms import PRODUCTS
 from s3lora.adapter.formats.peft_notes import replicates
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.base.updates import is_magnitude
@@ -11,8 +12,6 @@ from s3lora.rewrite.convert.target import refuse
 
 #: Extra tensors of a module that say nothing but its scaling or its training.
 _SAID = (".alpha", ".ranknum")
-#: Forms whose product is one of two factors of the same sizes.
-PRODUCTS = ("LoRA", "AdaLoRA", "QALoRA")
 
 
 def refuse_unless_plain(adapter: Adapter, to: str, *, dora: bool = False, forms: tuple[str, ...] = PRODUCTS) -> None:

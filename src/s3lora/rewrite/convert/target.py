@@ -36,6 +36,7 @@ class ConvertWish:
         pad: the rank that every module gets, with zeros; 0 for the largest there is, None for each its own.
         dtype: of all floating tensors; None for that which each has.
         base: the configuration of the base model, None where it was not given.
+        listed: write a regular expression in `target_modules` as the names that it stands for here.
     """
 
     to: str
@@ -43,6 +44,7 @@ class ConvertWish:
     pad: int | None = None
     dtype: str | None = None
     base: Mapping[str, Any] | None = None
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
