@@ -8,9 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from tests.kinds.bench import Array, Bench, Cell, Column, WrongError, call, same, unmatched, updates_of
+from tests.kinds.bench import Array, Bench, Cell, Column, Updates, WrongError, call, close, same, unmatched, updates_of
 from tests.kinds.reading import told
 
+#: Targets that a base tells something.
+BY_BASE = ("gguf", "mlx")
 ONE = ("--top", "1", "--force-flat", "--format", "json")
 
 
@@ -84,17 +86,27 @@ def compose(bench: Bench) -> Cell:
 
 
 def convert(bench: Bench, to: str) -> Cell:
-    given = (bench.first, *bench.kind.options, "--to", to, *(("--base", bench.base) if to == "gguf" else ()))
+    given = (bench.first, *bench.kind.options, "--to", to, *(("--base", bench.base) if to in BY_BASE else ()))
     refused: Cell | None = None
     for drop in ((), ("--drop", "all")):
         out = bench.new(f"to-{to}")
         status, _, err = call("convert", *given, *drop, "-o", out)
         if status == 0:
-            same(updates_of(out), bench.updates)
+            same(*apart(updates_of(out), bench.updates))
             return Cell("yes") if refused is None else Cell("partly", "with `--drop all`", refused.said)
         refused = told(bench, status, err)
     assert refused is not None
     return refused
+
+
+def apart(found: Updates, wanted: Updates) -> tuple[Updates, Updates]:
+    """Return both, but for updates of gate and up in one that are found as two: the first half of rows is gate's."""
+    left, missing = unmatched(found, wanted)
+    for whole in missing:
+        halves = [half for half in np.split(whole, 2) if any(close(half, one) for one in left)]
+        if len(halves) == 2:
+            wanted = [one for one in wanted if one is not whole] + halves
+    return found, wanted
 
 
 COLUMNS: dict[str, Column] = {
