@@ -66,7 +66,7 @@ def test_weights_that_are_not_those_of_the_record(source: Path, capsys: pytest.C
     weights = Path("repaired/adapter_model.safetensors")
     weights.write_bytes((source / weights.name).read_bytes())
     for command in ("card", "bom"):
-        fails(call(capsys, command, "repaired"), r"repaired/s3lora\.json: tells of other weights .*repair again")
+        fails(call(capsys, command, "repaired"), r"repaired/s3lora\.json: tells of other weights .*make it again")
 
 
 def test_it_is_restored(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,13 +141,13 @@ def scan_command(
 
         def judge(adapter: Adapter) -> None:
             base = options["base_weights"]
-            verdicts[path] = verdicts_on(adapter, asked, read_base(base) if asked and base is not None else None)
+            verdicts[path] = verdicts_on(adapter, asked, None if base is None else read_base(base))
 
+        verdicts[path] = ()
         if options["delta"] is not None:
             scans[path] = deltas_with(path, options, path, **given)
-            verdicts[path] = ()
         else:
-            scans[path] = scans_with(path, options, path, opened_as=judge, **given)
+            scans[path] = scans_with(path, options, path, opened_as=judge if asked else None, **given)
         return scans[path][0]
 
     audits: list[Audit] = []
