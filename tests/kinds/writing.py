@@ -8,11 +8,10 @@ from functools import partial
 
 import numpy as np
 
+from s3lora.rewrite.convert.converting import BY_BASE
 from tests.kinds.bench import Array, Bench, Cell, Column, Updates, WrongError, call, close, same, unmatched, updates_of
 from tests.kinds.reading import told
 
-#: Targets that a base tells something.
-BY_BASE = ("gguf", "mlx")
 ONE = ("--top", "1", "--force-flat", "--format", "json")
 
 
