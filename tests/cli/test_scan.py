@@ -291,7 +291,10 @@ def test_wrong_use_is_told_with_the_usage(options: tuple[str, ...], capsys: pyte
 def test_nothing_passes_the_filter(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = call(capsys, "scan", adapter, "--projection", "k_proj")
     assert result.status == 3
-    assert result.err == f"s3lora: {adapter}: no module passes the filter (projection k_proj)\n"
+    assert (
+        result.err
+        == f"s3lora: {adapter}: no module passes the filter (projection k_proj); its projections are q_proj, v_proj\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from s3lora.adapter.model import block
 from s3lora.choose.ranking import Context, Rule, SimulatingRule, Unit
 from s3lora.choose.rules import DEFAULT_RULE
 from s3lora.choose.ties import sharpness
-from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
+from s3lora.errors import NothingToAuditError, SelectionError, UsageError, one_of, printable
 from s3lora.measure.cost import MAX_COST
 from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, is_flat
 from s3lora.spectrum.indices import INDICES
@@ -264,12 +264,15 @@ def _canonical(index: str) -> str:
 
 def _candidates(scan: Scan, index: str, only: Filter) -> list[ModuleScan]:
     if index not in INDICES and index not in CONTROLS:
-        raise UsageError(f"no ranking {index!r}", fix=f"choose one of {', '.join((*INDICES, *CONTROLS))}")
+        raise UsageError(f"no ranking {printable(index, 40)!r}", fix=one_of(index, (*INDICES, *CONTROLS)))
     if index in INDICES and all(index not in module.indices for module in scan.modules):
         raise SelectionError(f"the scan has no {index}", fix=f"scan with {index} switched on, it is costly")
     allowed = only.allowed(scan.modules)
     if not allowed:
-        raise NothingToAuditError(f"no module passes the filter ({only})", file=scan.source.name)
+        there = sorted({module.projection for module in scan.modules})
+        unknown = [name for name in only.projections or () if name not in there]
+        fix = f"its projections are {printable(', '.join(there), 200)}" if unknown else None
+        raise NothingToAuditError(f"no module passes the filter ({only})", file=scan.source.name, fix=fix)
     left = [m for m in allowed if not (m.zero or m.nonfinite)]
     usable = [m for m in left if index in CONTROLS or m.indices.get(index) is not None]
     if not usable:
