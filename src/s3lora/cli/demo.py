@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -50,7 +51,7 @@ def demo_command(copy: str | None, lost: bool, output: str) -> None:
         if lost or is_written(click.get_current_context(), "output"):
             raise UsageError("--copy stands alone", fix="for the other example write --lost -o FOLDER")
         _write("demo-adapter", copy)
-        show(f"Wrote {printable(copy)}. Now: s3lora scan {printable(copy)}", None)
+        show(f"Wrote {printable(copy)}. Now: s3lora scan {printable(shlex.quote(copy))}", None)
         return
     if lost:
         _write("demo-lost", output)
