@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import s3lora
 from s3lora.choose.null import null_sharpness
 from s3lora.choose.ranking import Context
 from s3lora.measure.cells import BANDS, FEWEST, FEWEST_SOURCES, band
@@ -21,7 +22,7 @@ from s3lora.spectrum.indices import INDICES
 from tests.reference import published as dense
 from tests.support import factors, make_adapter, shared, write_safetensors
 
-DATA = Path(str(__import__("s3lora").__file__)).parent / FILE
+DATA = Path(s3lora.__file__).parent / FILE
 SOURCES = DATA.with_name("sources.tsv")
 STORED: dict[str, Any] = json.loads(DATA.read_text(encoding="utf-8"))
 Q = "model.layers.{}.self_attn.q_proj"
@@ -133,7 +134,8 @@ def test_a_module_stands_where_the_definition_has_it(tmp_path: Path, decay: floa
     shares = sorted(one.marks[LEADING].percentile for one in found.standings.values())
     assert found.median is not None
     assert found.median.percentile == pytest.approx(shares[1])
-    assert found.beyond == (3 if decay < 0.01 else 0)
+    assert found.beyond == sum(one.marks[LEADING].beyond for one in found.standings.values())
+    assert (found.beyond == 3) == (decay < 0.2)
     assert found.sharpest in found.standings
 
 
