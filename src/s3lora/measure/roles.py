@@ -101,7 +101,7 @@ class ModuleRole(NamedTuple):
     def __str__(self) -> str:
         """Return the role in words."""
         stack = "U-Net" if self.stack == "unet" else self.stack
-        kind = " cross-attention" if self.cross else " self-attention" if self.part in ("q", "k", "v") else ""
+        kind = " cross-attention" if self.cross else " self-attention" if self.part in ("q", "k", "v", "o") else ""
         return f"{MEANINGS[self.part]}, {stack}{kind}"
 
 
