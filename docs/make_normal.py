@@ -162,8 +162,10 @@ def made(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     ]
     parts = {
         "bands": "\n".join(rows),
-        "ordinary": f"SSI above .5 is ordinary: {sharp:.0%} of the modules have it, and {len(with_one) / len(owners):.0%} of the\n"
-        "adapters have such a module.",
+        "ordinary": (
+            f"SSI above .5 is ordinary: {sharp:.0%} of the modules have it, and {len(with_one) / len(owners):.0%} of "
+            "the adapters have such a module."
+        ),
         "variance": "\n".join(explained),
         "doubling": _doubling(doubling),
         "training": (
@@ -173,10 +175,13 @@ def made(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
             f"{np.nanmedian([run['order'] for run in runs]):.2f} (Spearman)."
         ),
         "signal": (
-            f"Of {len(signals['trained'])} trained files that can be told the least has {min(signals['trained']):.3f}, and the\n"
-            f"one random file {signals['random'][0]:.3f}."
+            f"Of {len(signals['trained'])} trained files that can be told the least has {min(signals['trained']):.3f}, "
+            f"and the one random file {signals['random'][0]:.3f}."
         ),
-        "left-out": f"Where a source is left out, {population.left_out(modules):.0%} of its modules fall outside the 5th to 95th percentile of the\nothers, and not 10 %.",
+        "left-out": (
+            f"Where a source is left out, {population.left_out(modules):.0%} of its modules fall outside the 5th to "
+            "95th percentile of the others; were sources alike, it would be 10%."
+        ),
         "defects": defects_table(population.defects(folder)),
     }
     ordered = {
@@ -193,7 +198,8 @@ def made(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
 def _doubling(found: dict[str, tuple[float, int]]) -> str:
     told = ", ".join(f"{index} {slope:+.2f}".replace("-", "−") for index, (slope, _) in found.items())
     return (
-        f"Where one repository has the same module at several ranks, a doubling of the rank adds to log₂ of an index:\n{told}\n"
+        "Where one repository has the same module at several ranks, a doubling of the rank adds to log₂ of an index:"
+        f"\n{told}\n"
         f"(median over {next(iter(found.values()))[1]} repositories, which is few)."
     )
 

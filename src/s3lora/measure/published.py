@@ -88,8 +88,10 @@ def among_published(scan: Scan) -> AgainstPublished:
     Examples:
         >>> import s3lora
         >>> against = s3lora.among_published(s3lora.scan("my-adapter"))
-        >>> against.left_out, against.signal.found
-        ({'width': 120}, True)
+        >>> len(against.standings), against.left_out, against.signal.found
+        (90, {'few': 30}, True)
+        >>> against.standings["model.layers.25.self_attn.v_proj"].marks["energy"].beyond
+        False
     """
     reference = published()
     same = scan.configuration.method == _METHOD and scan.configuration.rank is None
