@@ -6,6 +6,7 @@ them. Nothing is compared with what it is not: a module without such a group has
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -25,7 +26,7 @@ from s3lora.measure.against_published import (
 )
 from s3lora.measure.cells import band
 from s3lora.measure.null_energy import null_energy
-from s3lora.measure.roles import architecture_of, role_of
+from s3lora.measure.roles import architecture_of, role_of, without_numbers
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.spectrum.tall import Float
 from s3lora.statistics import wilson
@@ -97,10 +98,14 @@ def among_published(scan: Scan) -> AgainstPublished:
     same = scan.configuration.method == _METHOD and scan.configuration.rank is None
     left_out: Counter[LeftOut] = Counter()
     members: dict[tuple[str, str, str | None], list[ModuleScan]] = {}
+    decided: dict[tuple[object, ...], tuple[str, str, str | None] | LeftOut] = {}
     for module in scan.modules:
         if module.indices.get(LEADING) is None:
             continue
-        key = _group_of(module, scan.source.base_model, reference)
+        # Modules that differ in the number of their layer alone are decided on once.
+        alike = (without_numbers(module.path), module.rank, module.shape, module.kind, module.form, module.dense)
+        if (key := decided.get(alike)) is None:
+            key = decided[alike] = _group_of(module, scan.source.base_model, reference)
         if isinstance(key, str):
             left_out[key] += 1
         else:
@@ -148,27 +153,26 @@ def _group_of(
 
 def _fits(module: ModuleScan, group: PublishedGroup) -> bool:
     low, high = group.width
-    wide = float(np.sqrt(module.shape[0] * module.shape[1]))
+    wide = math.sqrt(module.shape[0] * module.shape[1])
     return low / FAR_WIDER <= wide <= high * FAR_WIDER and min(module.shape) >= NARROWEST * module.rank
 
 
 def _standings(number: int, group: _Cell, own: list[ModuleScan], *, same: bool) -> dict[str, PublishedStanding]:
     """Return the standings of the modules of one group; `same` tells that σ̃ were measured as those of the group."""
     marks: dict[str, dict[str, PublishedMark]] = {module.path: {} for module in own}
-    intervals = _intervals(group.sources)
     for name, stored in group.quantiles.items():
-        quantiles = np.asarray(stored)
         if name != LEADING and not same:
             continue
         compared = [module for module in own if name != "ssi" or module.rank == group.rank]
-        values = [(module.path, value) for module in compared if (value := module.indices.get(name)) is not None]
-        shares = np.interp([value for _, value in values], *_strictly(quantiles)) if values else ()
-        for (path, value), share in zip(values, shares, strict=True):
-            low, high = intervals[round(share * group.sources)]
-            percent = 100 * float(share)
-            low = 0.0 if value < quantiles[0] else min(low, percent)
-            beyond = bool(value > quantiles[-1])
-            marks[path][name] = PublishedMark(value, percent, low, min(max(high, percent), 95.0), beyond)
+        known = [(module.path, value) for module in compared if (value := module.indices.get(name)) is not None]
+        if not known:
+            continue
+        quantiles, values = np.asarray(stored), np.array([value for _, value in known])
+        numbers = _intervals(np.interp(values, *_strictly(quantiles)), group.sources)
+        numbers[1][values < quantiles[0]] = 0.0
+        columns = (*(column.tolist() for column in numbers), (values > quantiles[-1]).tolist())
+        for (path, value), *column in zip(known, *columns, strict=True):
+            marks[path][name] = PublishedMark(value, *column)
     return {path: PublishedStanding(number, found) for path, found in marks.items()}
 
 
@@ -178,21 +182,29 @@ def _strictly(quantiles: Float) -> tuple[Float, Float]:
     return values, np.bincount(place, GRID) / counts
 
 
+def _intervals(shares: Float, sources: int) -> tuple[Float, Float, Float]:
+    """Return shares with the ends of their intervals for so many sources, in percent; none goes beyond the last of
+    `GRID`.
+    """
+    ends = 100 * np.array(_wilson(sources))[np.rint(shares * sources).astype(int)]
+    percent = 100 * shares
+    return percent, np.minimum(ends[..., 0], percent), np.minimum(np.maximum(ends[..., 1], percent), 100 * GRID[-1])
+
+
 @lru_cache(maxsize=64)
-def _intervals(sources: int) -> list[tuple[float, float]]:
-    """Return the interval of each share of so many sources, in percent."""
-    return [(100 * one.low, 100 * one.high) for one in (wilson(count, sources) for count in range(sources + 1))]
+def _wilson(sources: int) -> list[tuple[float, float]]:
+    """Return the interval of each share of so many sources."""
+    return [(one.low, one.high) for one in (wilson(count, sources) for count in range(sources + 1))]
 
 
 def _median(marks: list[tuple[PublishedMark, int]]) -> PublishedMark | None:
     """Return the median of marks, each with the number of sources behind it; its value is that of the index."""
     if not marks:
         return None
-    percent = float(np.median([mark.percentile for mark, _ in marks]))
+    share = np.median([mark.percentile for mark, _ in marks]) / 100
     sources = int(np.median([sources for _, sources in marks]))
-    low, high = _intervals(sources)[round(percent / 100 * sources)]
-    value = float(np.median([mark.value for mark, _ in marks]))
-    return PublishedMark(value, percent, min(low, percent), min(max(high, percent), 95.0), beyond=False)
+    percent, low, high = (float(number) for number in _intervals(np.asarray(share), sources))
+    return PublishedMark(float(np.median([mark.value for mark, _ in marks])), percent, low, high, beyond=False)
 
 
 def _signal(scan: Scan) -> TrainingSignal | None:

@@ -114,7 +114,16 @@ def role_of(path: str) -> ModuleRole | None:
     >>> print(role_of("model.layers.3.my_block"))
     None
     """
-    return _role(_NUMBER.sub("0", path)) if len(path) <= LONGEST else None
+    return _role(without_numbers(path)) if len(path) <= LONGEST else None
+
+
+def without_numbers(path: str) -> str:
+    """Return a path with 0 for the number of each layer and block in it.
+
+    >>> without_numbers("model.layers.31.mlp.fc1")
+    'model.layers.0.mlp.fc1'
+    """
+    return _NUMBER.sub("0", path)
 
 
 def architecture_of(path: str, base_model: str | None = None) -> str | None:
@@ -123,7 +132,7 @@ def architecture_of(path: str, base_model: str | None = None) -> str | None:
     >>> architecture_of("distilbert.transformer.layer.0.attention.q_lin"), architecture_of("h.0.attn.c_attn")
     ('distilbert', 'gpt2')
     """
-    return _architecture(_NUMBER.sub("0", path[:LONGEST]), (base_model or "")[:LONGEST].lower())
+    return _architecture(without_numbers(path[:LONGEST]), (base_model or "")[:LONGEST].lower())
 
 
 @lru_cache(maxsize=4096)
