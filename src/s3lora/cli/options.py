@@ -155,10 +155,10 @@ base_options = all_options(
 rule_options = all_options(
     click.option("--preset", type=OneOf(list(PRESETS)), is_eager=True, callback=_preset,
                  help="Method, index and rule by one name; options beside it go before."),
-    click.option("--index", type=RankingName(RANKINGS), default="ssi", show_default=True, metavar="INDEX",
-                 help=f"Ranking: {', '.join(RANKINGS)}."),
-    click.option("--match", type=RankingName(INDEX_NAMES), default="ssi", show_default=True,
-                 metavar="INDEX", help="Ranking whose projections random-matched copies."),
+    click.option("--index", type=RankingName(RANKINGS), metavar="INDEX",
+                 help=f"Ranking: {', '.join(RANKINGS)}  [default: ssi; normalised-ssi where ranks differ]."),
+    click.option("--match", type=RankingName(INDEX_NAMES), metavar="INDEX",
+                 help="Ranking whose projections random-matched copies, by default ssi or as for --index."),
     *(_setting(setting) for kind in BY_OPTION for setting in kind.settings),
     click.option("--rule", type=OneOf([kind.name for kind in BY_NAME]), help="Choose by a rule that adapts."),
     *(_setting(setting) for kind in BY_NAME for setting in kind.settings),
@@ -305,7 +305,7 @@ def _configurations(options: dict[str, Any], *, others: bool) -> list[Configurat
         options["fit"],
         (options["sample"] or None) if options["fit"] == "l1" else None,
         options["seed"],
-        options["kurtosis"] or any_costly(options[name].replace("-", "_") for name in ("index", "match")),
+        options["kurtosis"] or any_costly((options[name] or "").replace("-", "_") for name in ("index", "match")),
     )
     # A dense update takes seconds a module at the sizes of large models.
     left = [name for name, method in METHODS.items() if others and name != asked.method and not method.dense]

@@ -123,7 +123,7 @@ def _refuse_idle(policy: Policy, options: Mapping[str, click.Option]) -> None:
 
 
 def _value(policy: Policy, key: str, value: Any) -> Any:
-    if key in ("baseline", "reference"):
+    if key in ("baseline", "reference") and value != "none":
         return str(policy.file.parent / value)  # they are named from where the policy lies
     return ",".join(value) if key == "projection" and isinstance(value, list) else value
 

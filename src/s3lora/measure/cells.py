@@ -7,6 +7,8 @@ from typing import Any
 
 #: Fewest adapters of a cell: with fewer, a percentile is hardly a number.
 FEWEST = 20
+#: Fewest sources that these come from, where it is known: adapters of one source are not independent.
+FEWEST_SOURCES = 10
 #: Upper ends of the bands of ranks; the last band has none.
 BANDS = (1, 4, 8, 16, 32, 64)
 

@@ -52,7 +52,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "Provenance": ("drop", "dropped"),
     "Restoration": ("tensors",),
     "ModuleScan": ("form", "of", "dense", "sigma_error", "energy_rank", "null_rank"),
-    "ScanDocument": ("gate", "inventory", "reference", "base"),
+    "ScanDocument": ("gate", "inventory", "reference", "base", "published"),
     "Counts": ("inside",),
     "Setup": ("chat",),
     "Source": ("adapter",),

@@ -27,6 +27,7 @@ from s3lora.report.documents import ScanDocument
 from s3lora.report.glance import Glance, glance_of
 from s3lora.report.heatmap import heat_map
 from s3lora.report.names import NameCell, tail
+from s3lora.report.published_text import published_text
 from s3lora.report.values import size, told_with
 from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
@@ -89,6 +90,8 @@ def scan_text(
         parts += [_ranking(document.modules, index, width, document.reference), Text()]
     if document.reference is not None:
         parts += [against_text(document.reference, index, _number), Text()]
+    if document.published is not None and (told := published_text(document.published)) is not None:
+        parts += [told, Text()]
     if document.plan is not None:
         parts.append(_plan_line(document.plan))
     parts += _smaller(document.modules)
