@@ -32,7 +32,7 @@ from s3lora.cli.options import (
 from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.cli.policies import PolicyCommand, policy_allows, policy_options
 from s3lora.cli.scan_formats import FORMATS, ScanOutcome, document_of
-from s3lora.cli.steps import repair_step
+from s3lora.cli.steps import next_steps
 from s3lora.compat.checking import verdicts_on
 from s3lora.compat.results import LoaderVerdict
 from s3lora.compat.rules import loader_rule
@@ -173,6 +173,8 @@ def scan_command(
     if form == "text":
         if output is not None:
             _show(audits, output)
+        elif len(audits) > 1 and not quiet:
+            show(_overview(audits), None)
     elif any(one.scan is not None for one in audits) or FORMATS[form].of_failures:
         emit(FORMATS[form].render(ScanOutcome(audits, terms, options, scans)), output)
     return gravest(audits)
@@ -253,10 +255,23 @@ def _show(audits: Sequence[Audit], output: str | None, *, first: bool = True) ->
             continue
         if parts or not first:
             parts.append(Text())
-        smaller, repair = _pruning(one, one.scan), repair_step(one.scan, one.path)
-        parts.append(scan_text(document_of(one, one.scan), smaller, console, repair=repair))
+        steps = next_steps(one.scan, one.path)
+        parts.append(scan_text(document_of(one, one.scan), _pruning(one, one.scan), console, steps=steps))
+    if output is not None and len(parts) > 1:
+        parts.append(_overview(audits))
     if parts:
         show(Group(*parts), output)
+
+
+def _overview(audits: Sequence[Audit]) -> RenderableType:
+    """Return all adapters in one table, below an empty line."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from s3lora.report.overview_text import overview_text
+
+    found = [(one.path, document_of(one, one.scan)) for one in audits if one.scan is not None]
+    return Group(Text(), overview_text(found, len(audits) - len(found))) if found else Group()
 
 
 def _pruning(one: Audit, scan: Scan) -> str | None:

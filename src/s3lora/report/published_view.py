@@ -14,6 +14,8 @@ CAVEAT = (
     "Published adapters are files under 4 MiB from public code repositories, mostly of small models and tutorials. They"
     " are no sample of any hub, nobody knows which of them are harmful, and larger models look blunt beside them."
 )
+#: The same where a line must do.
+SHORT = "They are small and public, mostly of tutorials: no sample of any hub, and nobody knows which are harmful."
 _WHY: dict[LeftOut, str] = {
     "rank": "published adapters of rank 1, or above 16, are too few",
     "role": "the name does not tell what it does",
@@ -43,8 +45,8 @@ def published_lines(against: AgainstPublished) -> Iterator[str]:
         share = len(against.standings) / 20
         yield (
             f"The median of {_modules(len(against.standings))} is sharper than {band_of(against.median)};"
-            f" {against.beyond} stand{'s' if against.beyond == 1 else ''} above the 95th percentile, as"
-            f" {f'{share:.0f}' if share >= 2 else f'{share:.1f}'} of so many published ones do."
+            f" {against.beyond} above the 95th percentile, where {f'{share:.0f}' if share >= 2 else f'{share:.1f}'}"
+            " of so many published ones are."
         )
     for reason, number in against.left_out.items():
         yield f"No such reference for {_modules(number)}: {_WHY[reason]}."
