@@ -26,11 +26,11 @@ def next_steps(scan: Scan, path: str) -> list[tuple[str, str]]:
     if scan.source.format == CHECKPOINT:
         return []
     steps = [
-        (shlex.join(["s3lora", "scan", path, "-o", "report.html"]), "the same as a page"),
+        (shlex.join(["s3lora", "scan", path, "-o", "report.html"]), "as a page"),
         (shlex.join(["s3lora", "check", path, "--base", "MODEL"]), "will it load?"),
     ]
     repair = repair_step(scan, path)
     if repair is not None:
         steps.append((shlex.join(["s3lora", "eval", path, "--base", "MODEL"]), "does the model still refuse?"))
-        steps.append((repair, "give lost refusals back"))
+        steps.append((repair, "give refusals back"))
     return steps

@@ -153,16 +153,15 @@ def _prunable(plan: Plan) -> bool:
 
 
 def _steps(steps: Sequence[tuple[str, str]], width: int) -> list[RenderableType]:
-    """Return the commands, each with a comment where there is room for those of all."""
-    longest = max(cell_len(command) for command, _ in steps)
-    told = all(cell_len(f"next  {command:{longest}}  # {printable(why, 60)}") <= width for command, why in steps)
-    lines = []
+    """Return the commands, each with a comment where its line has room for it."""
+    lines: list[RenderableType] = []
     for number, (command, why) in enumerate(steps):
         line = _next(command, width, "" if number else "next")
-        if told:
-            line.append(f"{' ' * (longest - cell_len(command))}  # {printable(why, 60)}", "dim")
+        comment = f"  # {printable(why, 60)}"
+        if "\n" not in line.plain and line.cell_len + cell_len(comment) <= width:
+            line.append(comment, "dim")
         lines.append(line)
-    return list(lines)
+    return lines
 
 
 def _next(command: str, width: int, label: str = "next") -> Text:
