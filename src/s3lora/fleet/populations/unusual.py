@@ -205,7 +205,7 @@ def _place(database: Any, index: str, cells: Cells) -> None:
     numbers = ", ".join(f"{name} DOUBLE" for name in "mdte")  # median and MAD of the medians, and of the sharpest
     database.execute(f"CREATE TEMP TABLE cell (level INTEGER, f VARCHAR, b VARCHAR, n BIGINT, {numbers})")
     rows = [
-        (level, family, band, cell.adapters, cell.median, cell.mad, other.median, other.mad)
+        (level, family, band, cell.independent, cell.median, cell.mad, other.median, other.mad)
         for (level, family, band, column), cell in cells.items()
         if column == middle and (other := cells.get((level, family, band, tip))) is not None
     ]
@@ -243,7 +243,7 @@ def _held(
     level, family, band = cell
     keys = (level, family if level == 0 else None, band if level < 2 else None)
     middle, tip = (cells[(*keys, column)] for column in _columns(index))
-    return middle.adapters, (middle.mark(values[0]), tip.mark(values[1]))
+    return middle.independent, (middle.mark(values[0]), tip.mark(values[1]))
 
 
 def _verdict(marks: tuple[Mark, Mark], adapters: int, hindered: Hindrance | None) -> UnusualWord:
