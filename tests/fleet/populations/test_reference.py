@@ -137,7 +137,7 @@ def test_few_adapters_fall_back_to_coarser_cells(dataset: Path, reference: Path)
     assert {standing.adapters for standing in rare.standings.values()} == {COUNT + 3}
     other = found.compare(s3lora.scan(one(dataset.parent / "new4", 6, base="org/Never-Seen-7B")))
     assert other.family_adapters == 0
-    assert {standing.cell for standing in other.standings.values()} == {"same projection and rank band, of any base"}
+    assert {standing.cell for standing in other.standings.values()} == {"same role and rank band, of any base"}
     assert other.adapter is not None
     assert other.adapter.cell == "same rank band, of any base"
     assert min(standing.adapters for standing in other.standings.values()) >= FEWEST
@@ -266,6 +266,24 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path, dataset: Path) ->
 
 def test_a_reference_of_before_is_read(tmp_path: Path, reference: Path) -> None:
     table = pq.read_table(reference)
-    pq.write_table(table.drop_columns(["sources"]), tmp_path / "before.parquet")
+    pq.write_table(table.drop_columns(["role", "sources"]), tmp_path / "before.parquet")
     measured = s3lora.scan(one(tmp_path, 7))
     assert Reference(tmp_path / "before.parquet").compare(measured) == Reference(reference).compare(measured)
+
+
+def test_one_role_is_one_cell_and_no_role_is_none(tmp_path: Path) -> None:
+    names = ("bert.encoder.layer.{}.attention.self.query", "distilbert.transformer.layer.{}.attention.q_lin")
+    for number in range(FEWEST):
+        paths = [names[number % 2].format(layer) for layer in range(2)] + ["block.0.mix"]
+        config = {"base_model_name_or_path": f"org/thing{'ab'[number % 2]}-1B"}
+        make_adapter(tmp_path / "in" / f"{number:02d}", dict.fromkeys(paths, (10, 9, 4)), seed=number, config=config)
+    fleet_scan([str(tmp_path / "in")], tmp_path / "out", engine=Inline)
+    build_reference(tmp_path / "out", tmp_path / "ref.parquet")
+    found = pq.read_table(tmp_path / "ref.parquet").to_pylist()
+    cells = [row for row in found if (row["scope"], row["level"], row["index"]) == ("module", 2, "ssi")]
+    assert [(row["role"], row["projection"], row["adapters"], row["values"]) for row in cells] == [
+        ("encoder.q", None, FEWEST, 2 * FEWEST)
+    ]
+    against = Reference(tmp_path / "ref.parquet").compare(s3lora.scan(tmp_path / "in" / "00"))
+    assert against.standings[names[0].format(1)].cell == "same role and rank band, of any base"
+    assert against.standings["block.0.mix"].cell == "same rank band, of any base and role"

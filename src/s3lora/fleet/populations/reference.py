@@ -23,6 +23,7 @@ from s3lora.fleet.results.distinct import Recipe, make_distinct, one_a_run, reci
 from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import read_summary
 from s3lora.measure.cells import FEWEST, FEWEST_SOURCES, KEYS, LEVELS, Level, band_sql
+from s3lora.measure.roles import role_of
 from s3lora.measure.scan import Tool
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
@@ -108,7 +109,7 @@ def read_facts(path: Path) -> Facts:
     if facts.schema_version > SCHEMA_VERSION:
         what = f"is of schema version {facts.schema_version}, and this s3lora knows {SCHEMA_VERSION}"
         raise AdapterFileError(what, file=path, fix="update s3lora")
-    if not any(found.equals(arrow_schema(sourced=sourced)) for sourced in (True, False)):
+    if not any(found.equals(arrow_schema(newest=newest)) for newest in (True, False)):
         raise AdapterFileError("has other columns than a reference", file=path, fix="build it again")
     return facts
 
@@ -125,19 +126,36 @@ def _prepare(database: Any, indices: Sequence[str], source: str | None) -> int:
     )
     make_distinct(database)
     left = one_a_run(database, source)
+    place = make_roles(database)
     database.execute(f"""
         CREATE TEMP TABLE module AS
-        SELECT id, source, base_family, projection, {band_sql("m.rank")} AS band, layer_third AS third,
+        SELECT id, source, base_family, projection, role, {band_sql("m.rank")} AS band, layer_third AS third,
                {", ".join(indices)}
-        FROM modules m JOIN one USING (uri) WHERE m.ssi IS NOT NULL
+        FROM modules m JOIN one USING (uri) LEFT JOIN roles ON roles.place = {place} WHERE m.ssi IS NOT NULL
     """)
     database.execute(f"""
         CREATE TEMP TABLE adapter AS
-        SELECT id, any_value(a.source) AS source, any_value(a.base_family) AS base_family, NULL::VARCHAR AS projection,
-               any_value({band_sql("a.rank_max")}) AS band, NULL::INTEGER AS third, {summaries}
+        SELECT id, any_value(a.source) AS source, any_value(a.base_family) AS base_family,
+               NULL::VARCHAR AS projection, NULL::VARCHAR AS role, any_value({band_sql("a.rank_max")}) AS band,
+               NULL::INTEGER AS third, {summaries}
         FROM module JOIN one a USING (id) GROUP BY id
     """)
     return left
+
+
+def make_roles(database: Any) -> str:
+    r"""Make the table `roles`, and return the SQL of a module's path for its column `place`.
+
+    Paths that differ in the numbers of layers alone have one role, so that few of them are looked at.
+    """
+    place = r"regexp_replace(path, '([._])\d+', '\1#', 'g')"
+    found = database.execute(f"SELECT {place}, min(path) FROM modules GROUP BY 1").fetchall()
+    pa = need("pyarrow", "fleet")
+    known = [(name, role.key) for name, path in found if (role := role_of(path)) is not None]
+    columns = {"place": [name for name, _ in known], "role": [role for _, role in known]}
+    database.register("role_rows", pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns])))
+    database.execute("CREATE TEMP TABLE roles AS SELECT * FROM role_rows")
+    return place
 
 
 def _facts(database: Any, name: str, settings: Settings, left: int, source: str | None) -> Facts:
@@ -169,7 +187,7 @@ def _cells(database: Any, scope: Any, indices: Sequence[str], *, sourced: bool) 
         for number, level in enumerate(levels):
             query = cell_query(scope, column, level, last=number == len(levels) - 1, sourced=sourced)
             for row in database.execute(query, [list(GRID)]).fetchall():
-                yield (scope, number, *row[:4], column, *row[4:], *(() if sourced else (None,)))
+                yield (scope, number, *row[: len(KEYS)], column, *row[len(KEYS) :], *(() if sourced else (None,)))
 
 
 def cell_query(scope: Scope, column: str, level: Level, *, last: bool, sourced: bool = False) -> str:
@@ -185,22 +203,25 @@ def cell_query(scope: Scope, column: str, level: Level, *, last: bool, sourced: 
     sources = ", count(DISTINCT source)" if sourced else ""
     if sourced and not last:
         having += f" AND count(DISTINCT source) >= {FEWEST_SOURCES}"
+    # What has no role, or another key, shares it with nobody.
+    known = " AND ".join(f"{name} IS NOT NULL" for name in (column, *(("role",) if "role" in level.keys else ())))
     order = f"ORDER BY {', '.join(level.keys)}" if level.keys else ""
     return f"""
         SELECT {keys}, count(DISTINCT id), count(*), median({column}), mad({column}),
                quantile_cont({column}, ?){sources}
-        FROM {scope} WHERE {column} IS NOT NULL {group} {having} {order}
+        FROM {scope} WHERE {known} {group} {having} {order}
     """
 
 
-def arrow_schema(facts: Facts | None = None, *, sourced: bool = True) -> Any:
-    """Return the schema of a reference file; one of before has no sources."""
+def arrow_schema(facts: Facts | None = None, *, newest: bool = True) -> Any:
+    """Return the schema of a reference file; one of before has no roles and no sources."""
     pa = need("pyarrow", "fleet")
     fields = [
         ("scope", pa.string()),
         ("level", pa.int32()),
         ("base_family", pa.string()),
         ("projection", pa.string()),
+        *((("role", pa.string()),) if newest else ()),
         ("band", pa.string()),
         ("third", pa.int32()),
         ("index", pa.string()),
@@ -209,7 +230,7 @@ def arrow_schema(facts: Facts | None = None, *, sourced: bool = True) -> Any:
         ("median", pa.float64()),
         ("mad", pa.float64()),
         ("quantiles", pa.list_(pa.float64())),
-        *((("sources", pa.int64()),) if sourced else ()),
+        *((("sources", pa.int64()),) if newest else ()),
     ]
     return pa.schema(fields, metadata=None if facts is None else {FACTS_KEY: msgspec.json.encode(facts)})
 

@@ -15,8 +15,9 @@ from s3lora.fleet.families import base_family
 from s3lora.fleet.populations.reference import GRID, SUMMARIES, Facts, Scope, read_facts
 from s3lora.fleet.results.rows import stored_uri, third
 from s3lora.measure.against import Against, Hindrance, Mark, Standing, UnusualWord, hindrance, unusual
-from s3lora.measure.cells import ADAPTER_LEVELS, MODULE_LEVELS, Level, band, key_of
+from s3lora.measure.cells import ADAPTER_LEVELS, KEYS, MODULE_LEVELS, Level, band, key_of
 from s3lora.measure.configuration import Configuration
+from s3lora.measure.roles import role_of
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
@@ -125,6 +126,7 @@ class Reference:
         keys = {
             "base_family": family,
             "projection": stored_uri(module.projection),
+            "role": None if (role := role_of(module.path)) is None else role.key,
             "band": band(module.rank),
             "third": None if module.layer is None else third(module.layer, *ends),
         }
@@ -167,7 +169,7 @@ class Reference:
             self._cells[_cell_key(row)] = cell_of(row, self.path)
         ends = (("module", len(MODULE_LEVELS) - 1, "ssi"), ("adapter", len(ADAPTER_LEVELS) - 1, f"ssi_{SUMMARIES[0]}"))
         for scope, level, name in ends:
-            if (scope, level, None, None, None, None, name) not in self._cells:
+            if (scope, level, *(None,) * len(KEYS), name) not in self._cells:
                 raise AdapterFileError(f"has no cell of all {scope}s", file=self.path, fix="build it again")
         self._read.add(family)
 
@@ -196,7 +198,7 @@ def summaries(modules: Iterable[ModuleScan]) -> dict[str, float | None]:
 
 
 def _cell_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("scope", "level", "base_family", "projection", "band", "third", "index"))
+    return tuple(row.get(name) for name in ("scope", "level", *KEYS, "index"))
 
 
 def cell_of(row: Mapping[str, Any], path: Path) -> PopulationCell:
