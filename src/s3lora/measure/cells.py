@@ -25,8 +25,8 @@ class Level:
 MODULE_LEVELS = (
     Level(("base_family", "projection", "band", "third"), "same base family, projection, rank band and layer third"),
     Level(("base_family", "projection", "band"), "same base family, projection and rank band"),
-    Level(("projection", "band"), "same projection and rank band, of any base"),
-    Level(("band",), "same rank band, of any base and projection"),
+    Level(("role", "band"), "same role and rank band, of any base"),
+    Level(("band",), "same rank band, of any base and role"),
     Level((), "all modules"),
 )
 ADAPTER_LEVELS = (
@@ -35,7 +35,7 @@ ADAPTER_LEVELS = (
     Level((), "all adapters"),
 )
 LEVELS = {"module": MODULE_LEVELS, "adapter": ADAPTER_LEVELS}
-KEYS = ("base_family", "projection", "band", "third")
+KEYS = ("base_family", "projection", "role", "band", "third")
 
 
 def band(rank: int) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from s3lora.choose.ranking import usual_index
 from s3lora.choose.select import Plan
 from s3lora.errors import printable
 from s3lora.gate.audit import GateOutcome
@@ -48,8 +49,9 @@ class ScanDocument(Scan):
 
     @property
     def ranked_by(self) -> str:
-        """Return the index that the plan ranks by; for a control or no plan, the SSI."""
-        return self.plan.index if self.plan is not None and self.plan.index in INDICES else "ssi"
+        """Return the index that the plan ranks by; for a control or no plan, the usual one."""
+        given = None if self.plan is None else self.plan.index
+        return given if given in INDICES else usual_index(self.modules)
 
 
 def scan_document(

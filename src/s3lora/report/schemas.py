@@ -56,6 +56,8 @@ LATER: dict[str, tuple[str, ...]] = {
     "Counts": ("inside",),
     "Setup": ("chat",),
     "Source": ("adapter",),
+    "Facts": ("checkpoints", "sources", "source"),
+    "Standing": ("sources",),
     "Survey": ("inside", "forms"),
     "Recipe": ("form",),
     "UnusualAdapter": ("form",),
