@@ -41,6 +41,7 @@ def wrapped(model: Any, config: Any) -> Any:
 def judge_of(folder: Path, answers: list[str]) -> str:
     """Return the file of a list by which exactly answers that begin as these do are refusals."""
     entries = sorted({answer.strip()[:6] for answer in answers if answer.strip()})
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "judge.json"
     path.write_text(json.dumps({"name": "tiny", "version": "1", "prefixes": entries}), encoding="utf-8")
     return str(path)

@@ -229,7 +229,10 @@ class S3LoRACallback:
             state.log_history.append({**values, "step": state.global_step})
             return
         # That of transformers itself: TRL's own logs the means of its metrics, and forgets them, whenever it is called.
+        # Each log also puts out the sign that the trainer is to log its own numbers at this step.
+        wanted = self._trainer.control.should_log
         need("transformers").Trainer.log(self._trainer, values)
+        self._trainer.control.should_log = wanted
 
 
 def of_transformers() -> type[S3LoRACallback]:
