@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from s3lora.measure.delta import scan_delta
     from s3lora.measure.others import TensorComparison
     from s3lora.measure.scan import ModuleScan, Scan, scan
+    from s3lora.measure.series import TrainingSeries, read_series
     from s3lora.repair.build_data import repair_data
     from s3lora.repair.data import RepairData
     from s3lora.repair.repairing import repair
@@ -123,6 +124,7 @@ _HOME = {
     "TensorComparison": "s3lora.measure.others",
     "Threshold": "s3lora.choose.rules",
     "Top": "s3lora.choose.rules",
+    "TrainingSeries": "s3lora.measure.series",
     "Unapplied": "s3lora.adapter.inventory.model",
     "UnsupportedAdapterError": "s3lora.errors",
     "UsageError": "s3lora.errors",
@@ -137,6 +139,7 @@ _HOME = {
     "prune": "s3lora.rewrite.prune",
     "read_base": "s3lora.base.read",
     "read_provenance": "s3lora.rewrite.provenance",
+    "read_series": "s3lora.measure.series",
     "repair_data": "s3lora.repair.build_data",
     "resize": "s3lora.rewrite.resize",
     "restore": "s3lora.rewrite.restore",
@@ -210,6 +213,7 @@ __all__ = [
     "TensorComparison",
     "Threshold",
     "Top",
+    "TrainingSeries",
     "Unapplied",
     "UnsupportedAdapterError",
     "UsageError",
@@ -225,6 +229,7 @@ __all__ = [
     "prune",
     "read_base",
     "read_provenance",
+    "read_series",
     "repair",
     "repair_data",
     "resize",
