@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from experiments.differences import Difference, corrected, student
-from experiments.training.setting import ARMS, ATTACKS, CHOOSING, PREFERENCE, SEEDS, Arm
+from experiments.repair.analyse import load
+from experiments.training.setting import ARMS, ATTACKS, BASE, CHOOSING, PREFERENCE, SEEDS
 
 Document = dict[str, Any]
 #: The comparisons that decide, corrected by Holm together.
@@ -63,10 +64,8 @@ class TrainingResults:
         """Return a measure of one adapter: one of the safety suite, `loss`, `lost` or `well_formed`."""
         if measure == "lost":
             return self.lost(one)
-        if measure == "well_formed":
-            value = one["plans"]["well_formed"]["value"]
-        else:
-            value = one["state"][measure]["value"]
+        where = one["plans"] if measure == "well_formed" else one["state"]
+        value = where[measure]["value"]
         return None if value is None else float(value)
 
     def primary(self) -> list[tuple[str, str, Difference]]:
@@ -84,24 +83,15 @@ def mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def repairs(folder: Path, results: TrainingResults) -> list[tuple[Document, Document]]:
-    """Return pairs of an anchored adapter and the repair by gates of the adapter without a term, of one seed."""
+def repairs(folder: Path, results: TrainingResults) -> list[tuple[Document, dict[str, float]]]:
+    """Return pairs of an anchored adapter and what gates did to the one without a term, of one attack and seed.
+
+    Both are measured on one test part; the strength of the gates is that of the comparison's endpoint.
+    """
     found = []
-    for (attack, seed, arm), one in results.found.items():
-        path = folder / f"{Arm(attack, seed, WITHOUT).label}-gates.json"
-        if arm == "anchor" and path.is_file():
-            repair = json.loads(path.read_text(encoding="utf-8"))["repair"]
-            if repair.get("repaired") is not None and repair.get("measured_on") == "test":
-                found.append((one, repair))
+    for one in load(folder):
+        mine = results.found.get((one.attack, int(one.test["seed"]), "anchor"))
+        if one.base == BASE and mine is not None and "gates" in one.rows:
+            measures = (("asr", "asr"), ("over_refusal", "over_refusal"), ("lost", "share"))
+            found.append((mine, {name: one.value("gates", own) for name, own in measures}))
     return found
-
-
-def repaired(repair: Document) -> dict[str, float]:
-    """Return ASR, over-refusal and the share lost of a repair, on its test part."""
-    metrics = {metric["measure"]: metric["value"] for metric in repair["repaired"]["metrics"]}
-    losses = [
-        next(metric["value"] for metric in repair[which]["metrics"] if metric["measure"] == "loss")
-        for which in ("repaired", "adapter", "base")
-    ]
-    lost = (losses[0] - losses[1]) / (losses[2] - losses[1])
-    return {"asr": metrics["asr"], "over_refusal": metrics["over_refusal"], "lost": lost}

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from experiments.differences import student
-from experiments.training.analyse import PRIMARY, Document, TrainingResults, mean, repaired, repairs
+from experiments.training.analyse import PRIMARY, Document, TrainingResults, mean, repairs
 from experiments.training.setting import ARMS, ATTACKS, PREFERENCE, PREFERENCE_ATTACK, RESULTS, SEEDS
 
 PAGE = RESULTS.parents[1] / "training.md"
@@ -151,8 +151,7 @@ def _beside(results: TrainingResults, folder: Path) -> dict[str, Any] | None:
     if not found or len({one["attack"] for one, _ in found}) < len(ATTACKS) - 1:
         return None
     rows, sums = [], {"anchor": {"asr": [], "lost": []}, "repair": {"asr": [], "lost": []}}  # type: ignore[var-annotated]
-    for one, repair in found:
-        mended = repaired(repair)
+    for one, mended in found:
         own = {measure: results.value(one, measure) for measure in ("asr", "over_refusal", "lost")}
         if own["lost"] is None:
             continue
