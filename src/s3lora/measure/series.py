@@ -122,9 +122,15 @@ def series_json(series: TrainingSeries) -> bytes:
 
 
 def read_series(path: str | Path) -> TrainingSeries:
-    """Return the series in a file; raise AdapterFileError where it is none that s3lora wrote.
+    """Return the series that the callback of `s3lora.training` wrote.
 
-    Every value must have one for each step.
+    Examples:
+        >>> import s3lora
+        >>> series = s3lora.read_series("run/s3lora-series.json")
+        >>> series, series.warned_at
+        (<TrainingSeries of 4 modules at 3 steps>, 20)
+
+    Raises AdapterFileError where the file cannot be read or is no such series.
     """
     path = Path(path)
     raw = read_whole(path, MAX_SERIES, AdapterFileError)
