@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 import s3lora
-from s3lora.errors import AdapterFileError, UsageError
+from s3lora.errors import AdapterFileError, S3LoRAError, UsageError
 from s3lora.measure.series import RefusalRule, as_comparison, read_series, rise_of, series_json
+from s3lora.report.compare_page import compare_page
+from s3lora.report.compare_text import compare_text
+from tests.fuzz.draw import Draw
 from tests.report.made_series import small_series
 
 #: Differences in thousandths, so that equal ones are equal.
@@ -105,3 +110,18 @@ def test_a_comparison_has_its_steps_and_no_distances() -> None:
     assert compared.refusals == small_series().refusals
     with pytest.raises(UsageError, match="one look only"):
         as_comparison(small_series(1))
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_edited_is_read_or_refused_in_a_sentence(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "series.json"
+    path.write_text(json.dumps(Draw(data).edited(json.loads(series_json(small_series())))), encoding="utf-8")
+    try:
+        series = read_series(path)
+        compared = as_comparison(series)
+    except S3LoRAError:
+        return
+    console = Console(width=80, file=io.StringIO())
+    console.print(compare_text(compared))
+    assert "<html" in compare_page(compared)
