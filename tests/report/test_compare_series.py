@@ -22,6 +22,7 @@ def test_text_shows_refusals_and_claims_nothing_of_files(series: Path, capsys: p
     done = call(capsys, "compare", series)
     assert done.status == 0, done.err
     assert "refusal loss" in done.out
+    assert "40 looks, 4 common modules" in done.out
     assert "beyond" in done.out
     assert "what is not LoRA was not looked at" in done.out
     assert "nothing but LoRA" not in done.out

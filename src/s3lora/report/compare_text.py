@@ -33,9 +33,8 @@ def compare_text(comparison: Comparison) -> RenderableType:
     """Return what changed from the first adapter to the last, the modules without a match, and the warnings."""
     view = view_of(comparison)
     moved = view.moved
-    held = (
-        f"{view.common} modules in both" if view.pair else f"{len(view.labels)} adapters, {view.common} common modules"
-    )
+    many = f"{len(view.labels)} {'looks' if view.watched else 'adapters'}, {view.common} common modules"
+    held = f"{view.common} modules in both" if view.pair else many
     names = [printable(name, 40 if view.pair else 30) for name in view.names]
     head = Text.assemble(
         (names[0], "bold"),
