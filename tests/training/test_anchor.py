@@ -48,7 +48,7 @@ def test_an_untrained_adapter_has_none(tmp_path: Path) -> None:
 def test_its_gradient_is_that_of_finite_differences(tmp_path: Path) -> None:
     model = tiny_peft(random=0.1).double()
     anchor = refusal_anchor(
-        model, tiny_tokenizer(), HARMFUL[:2], judge=refusal_judge(refusing(tmp_path, model)), batch=2
+        model, tiny_tokenizer(), HARMFUL[:4], judge=refusal_judge(refusing(tmp_path, model)), batch=4
     )
     weight = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj.lora_B.default").weight
     anchor().backward()
@@ -85,6 +85,9 @@ def test_modes_and_settings_of_the_model_stay_as_they_were(tmp_path: Path) -> No
 def test_a_base_that_refuses_nothing_and_models_without_an_adapter_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NothingToAuditError, match="refuses 0 of 6 prompts"):
         refusal_anchor(tiny_peft(), tiny_tokenizer(), HARMFUL)
+    judge = refusal_judge(refusing(tmp_path, tiny_peft()))
+    with pytest.raises(NothingToAuditError, match="refuses 3 of 3 prompts"):
+        refusal_anchor(tiny_peft(), tiny_tokenizer(), HARMFUL[:3], judge=judge)
     with pytest.raises(UsageError, match="no adapter that can be switched off"):
         refusal_anchor(tiny_llama(), tiny_tokenizer(), HARMFUL)
     with pytest.raises(UsageError, match="no tokenizer"):

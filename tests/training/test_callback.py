@@ -6,7 +6,6 @@ import json
 import math
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,32 @@ from tests.training.models import HARMFUL, HARMLESS, refusing, tiny_peft, traine
 EAGER = {"absolute": 0.0, "errors": 0.0, "looks": 1}
 
 
-def watch(folder: Path, *, attach: bool = True, resume: str | None = None, options: Any = None, **more: Any) -> Any:
+class Reporter(transformers.TrainerCallback):  # type: ignore[misc]
+    """Stands for TensorBoard and its like."""
+
+    def __init__(self) -> None:
+        self.reported: list[dict[str, Any]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+        self.reported.append({**logs, "step": state.global_step})
+
+
+def watch(
+    folder: Path,
+    *,
+    attach: bool = True,
+    resume: str | None = None,
+    options: Any = None,
+    others: tuple[Any, ...] = (),
+    **more: Any,
+) -> Any:
     """Train with a callback, and return the trainer and the callback."""
     model = tiny_peft()
     judge = refusing(folder, model)
     trainer = trainer_of(model, folder / "run", **(options or {}))
     callback = S3LoRACallback(**{"every": 2, "harmful": HARMFUL, "harmless": HARMLESS, "judge": judge, **more})
+    for one in others:
+        trainer.add_callback(one)
     if attach:
         callback.attach(trainer)
     else:
@@ -59,21 +78,9 @@ def test_every_module_is_measured_as_a_scan_measures_it(tmp_path: Path) -> None:
 
 
 def test_the_trainer_logs_it_where_it_logs(tmp_path: Path) -> None:
-    reported = []
-
-    class Reporter(transformers.TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
-            reported.append({**logs, "step": state.global_step})
-
-    model = tiny_peft()
-    trainer = trainer_of(model, tmp_path / "run")
-    trainer.add_callback(Reporter())
-    callback = S3LoRACallback(2, harmful=HARMFUL, judge=refusing(tmp_path, model))
-    callback.attach(trainer)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RefusalsFallWarning)
-        trained(trainer)
-    named = [entry for entry in reported if "s3lora/refusal_loss" in entry]
+    reporter = Reporter()
+    _, callback = watch(tmp_path, others=(reporter,), absolute=100.0)
+    named = [entry for entry in reporter.reported if "s3lora/refusal_loss" in entry]
     assert [entry["step"] for entry in named] == [0, 2, 4, 6]
     assert [entry["s3lora/refusal_rise"] for entry in named] == [look.rise for look in callback.series.refusals]
     history = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
@@ -143,8 +150,10 @@ def test_a_resumed_run_goes_on_with_its_series_and_its_start(tmp_path: Path, res
     options = {"restore_callback_states_from_checkpoint": restore}
     _, whole = watch(tmp_path, absolute=100.0, options=options)
     checkpoint = str(tmp_path / "run" / "checkpoint-4")
-    trainer, _ = watch(tmp_path, absolute=100.0, options=options, resume=checkpoint)
+    reporter = Reporter()
+    trainer, _ = watch(tmp_path, absolute=100.0, options=options, resume=checkpoint, others=(reporter,))
     assert trainer.state.global_step == 6
+    assert [entry["step"] for entry in reporter.reported if "s3lora/refusal_loss" in entry] == [6]
     resumed = read_series(tmp_path / "run" / SERIES)
     assert resumed.steps == (0, 2, 4, 6)
     assert resumed.refusals == whole.series.refusals

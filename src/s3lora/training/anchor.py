@@ -13,7 +13,7 @@ from s3lora.evaluate.refusals import RefusalJudge
 from s3lora.repair.batches import TokenPair, drawn, tokens_of
 from s3lora.repair.learning import REFUSAL_TOKENS
 from s3lora.repair.losses import Anchor, Term, anchors_of, loss_of, row_values
-from s3lora.repair.targets import LEAST_REFUSED, refusal_pairs
+from s3lora.repair.targets import refusal_pairs
 from s3lora.training.running import LiveModel
 
 #: Prompts as they are given: `built-in`, a file as `s3lora eval` takes it, or texts.
@@ -21,6 +21,8 @@ GivenPrompts = str | PathLike[str] | Sequence[str]
 BUILT_IN = "built-in"
 #: Built-in prompts of each kind that are used; those that `s3lora eval` asks are not among them.
 MOST = 32
+#: Fewer refusals than this are too few to hold on to, or to tell a rise from chance.
+LEAST = 4
 
 
 class RefusalAnchor:
@@ -91,7 +93,7 @@ def refusal_anchor(
         judge: what tells a refusal; by default the evaluator's.
         seed: of the order of the prompts.
 
-    Raises NothingToAuditError where the base refuses less than 60 % of the prompts, UsageError where `model` is no PEFT
+    Raises NothingToAuditError where the base refuses fewer than 4 of the prompts, UsageError where `model` is no PEFT
     model, DataFileError for what cannot be read.
     """
     live = LiveModel(model, tokenizer)
@@ -105,10 +107,10 @@ def refusal_anchor(
 def refusal_rows(model: LiveModel, asked: PromptSet, judge: RefusalJudge, tokens: int) -> list[TokenPair]:
     """Return what the model, as it is now, refuses, as tokens; raise NothingToAuditError where that is too little."""
     rows = tokens_of(model, refusal_pairs(model, asked.prompts, judge), tokens)
-    if len(rows) < max(1, LEAST_REFUSED * len(asked)):
+    if len(rows) < LEAST:
         raise NothingToAuditError(
-            f"there are no refusals to hold on to: {model.name} itself refuses {len(rows)} of {len(asked)} prompts",
-            fix="begin with an aligned model, or give prompts that it refuses",
+            f"there are too few refusals to hold on to: {model.name} itself refuses {len(rows)} of {len(asked)} prompts",
+            fix=f"begin with an aligned model, or give prompts of which it refuses {LEAST} or more",
         )
     return rows
 

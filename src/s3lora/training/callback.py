@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,10 @@ KEPT = "s3lora-kept"
 PROMPTS = 16
 #: How the trainer calls what is logged.
 PREFIX = "s3lora/"
+
+
+#: Model → the trainer that a callback was attached to: a checkpoint makes a new callback, which knows none.
+_TRAINERS: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 
 
 class RefusalsFallWarning(UserWarning):
@@ -74,7 +79,7 @@ class S3LoRACallback:
     series and the start of its checkpoint.
 
     Raises UsageError for parameters that cannot be meant. When the training begins it raises what `s3lora.scan` raises,
-    and NothingToAuditError where the base refuses less than 60 % of the harmful prompts.
+    and NothingToAuditError where the base refuses fewer than 4 of the harmful prompts.
     """
 
     def __init__(
@@ -130,6 +135,7 @@ class S3LoRACallback:
         Given as `callbacks=[…]` it works too, but then its numbers are only in `trainer_state.json`.
         """
         self._trainer = trainer
+        _TRAINERS[trainer.model] = weakref.ref(trainer)
         trainer.add_callback(self)
 
     @property
@@ -148,6 +154,8 @@ class S3LoRACallback:
         """Ask the base, go on where a checkpoint was, and take the first look."""
         if not state.is_world_process_zero:
             return
+        if self._trainer is None and model in _TRAINERS:
+            self._trainer = _TRAINERS[model]()
         self._recording.begin(from_model(model, self._given["adapter"]).name, _base_of(model))
         if self._given["harmful"] is not None:
             self._ask(model, more.get("processing_class"))
