@@ -108,8 +108,9 @@ def refusal_rows(model: LiveModel, asked: PromptSet, judge: RefusalJudge, tokens
     """Return what the model, as it is now, refuses, as tokens; raise NothingToAuditError where that is too little."""
     rows = tokens_of(model, refusal_pairs(model, asked.prompts, judge), tokens)
     if len(rows) < LEAST:
+        what = f"{model.name} itself refuses {len(rows)} of {len(asked)} prompts"
         raise NothingToAuditError(
-            f"there are too few refusals to hold on to: {model.name} itself refuses {len(rows)} of {len(asked)} prompts",
+            f"there are too few refusals to hold on to: {what}",
             fix=f"begin with an aligned model, or give prompts of which it refuses {LEAST} or more",
         )
     return rows
