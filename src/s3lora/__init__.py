@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from s3lora.measure.others import TensorComparison
     from s3lora.measure.published import among_published
     from s3lora.measure.scan import ModuleScan, Scan, scan
+    from s3lora.measure.series import TrainingSeries, read_series
     from s3lora.repair.build_data import repair_data
     from s3lora.repair.data import RepairData
     from s3lora.repair.repairing import repair
@@ -135,6 +136,7 @@ _HOME = {
     "TensorComparison": "s3lora.measure.others",
     "Threshold": "s3lora.choose.rules",
     "Top": "s3lora.choose.rules",
+    "TrainingSeries": "s3lora.measure.series",
     "TrainingSignal": "s3lora.measure.against_published",
     "Unapplied": "s3lora.adapter.inventory.model",
     "UnsupportedAdapterError": "s3lora.errors",
@@ -151,6 +153,7 @@ _HOME = {
     "prune": "s3lora.rewrite.prune",
     "read_base": "s3lora.base.read",
     "read_provenance": "s3lora.rewrite.provenance",
+    "read_series": "s3lora.measure.series",
     "repair_data": "s3lora.repair.build_data",
     "resize": "s3lora.rewrite.resize",
     "restore": "s3lora.rewrite.restore",
@@ -228,6 +231,7 @@ __all__ = [
     "TensorComparison",
     "Threshold",
     "Top",
+    "TrainingSeries",
     "TrainingSignal",
     "Unapplied",
     "UnsupportedAdapterError",
@@ -245,6 +249,7 @@ __all__ = [
     "prune",
     "read_base",
     "read_provenance",
+    "read_series",
     "repair",
     "repair_data",
     "resize",
