@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from s3lora.adapter.checkpoints import checkpoints
-from s3lora.cli.options import base_weights_option, cost_option, format_option
+from s3lora.cli.options import adapters_option, base_weights_option, cost_option, format_option
 from s3lora.cli.output import check_output, emit, show
 from s3lora.cli.progress import progress_line
 from s3lora.measure.comparison import compare
@@ -15,12 +15,7 @@ from s3lora.spectrum.methods import METHODS
 
 @click.command("compare")
 @click.argument("paths", nargs=-1, required=True, metavar="A B [C...] | RUN")
-@click.option(
-    "--adapter",
-    multiple=True,
-    metavar="NAME",
-    help="Which adapter, where a file holds several; one for all or for each.",
-)
+@adapters_option
 @click.option(
     "--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method."
 )
@@ -30,7 +25,7 @@ from s3lora.spectrum.methods import METHODS
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
 def compare_command(
     paths: tuple[str, ...],
-    adapter: tuple[str, ...],
+    picked: tuple[str, ...],
     method: str,
     base_weights: str | None,
     max_cost: float,
@@ -49,7 +44,7 @@ def compare_command(
     check_output(output)
     given = checkpoints(paths[0]) if len(paths) == 1 else paths
     comparison = compare(
-        given, method, adapter=adapter, progress=progress_line, max_cost=max_cost, base_weights=base_weights
+        given, method, adapter=picked, progress=progress_line, max_cost=max_cost, base_weights=base_weights
     )
     if form == "html":
         from s3lora.report.compare_page import compare_page

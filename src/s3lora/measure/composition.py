@@ -37,7 +37,7 @@ from threadpoolctl import threadpool_limits
 
 from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import opening
 from s3lora.errors import NonFiniteError, UnsupportedAdapterError, UsageError, printable
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST, afford, compose_cost
@@ -171,7 +171,7 @@ def compose(
     if method not in SUMMED:
         raise UsageError(f"no method {method!r} for a sum", fix=f"choose one of {', '.join(SUMMED)}")
     with ExitStack() as stack, threadpool_limits(limits=1, user_api="blas"):
-        opened = [one if isinstance(one, Adapter) else stack.enter_context(open_adapter(one)) for one in adapters]
+        opened = [stack.enter_context(opening(one)) for one in adapters]
         parts = parts_of(opened, chosen)
         shapes = {path: [(part.module.m, part.module.n, part.module.rank) for part in of] for path, of in parts.items()}
         estimate = compose_cost(shapes, Configuration(method))

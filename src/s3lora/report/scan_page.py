@@ -334,7 +334,8 @@ def _measured(adapter: Reported) -> dict[str, Any]:
     sweep = adapter.sweep
     if sweep is None:
         return {}
-    if not sweep.adapter.sha256 or sweep.adapter.sha256 != adapter.document.source.sha256:
+    own = adapter.document.source
+    if not sweep.adapter.sha256 or (sweep.adapter.sha256, sweep.adapter.adapter) != (own.sha256, own.adapter):
         raise UsageError(
             f"the evaluation is of {printable(sweep.adapter.name, 60)}, whose weights have another SHA-256",
             fix="give the sweep of this very adapter",

@@ -55,6 +55,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "ScanDocument": ("gate", "inventory", "reference", "base"),
     "Counts": ("inside",),
     "Setup": ("chat",),
+    "Settings": ("adapter",),
     "Source": ("adapter",),
     "Survey": ("inside", "forms"),
     "Recipe": ("form",),

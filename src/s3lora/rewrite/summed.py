@@ -19,7 +19,7 @@ from s3lora.adapter.digest import source_of
 from s3lora.adapter.folder import check_target
 from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, natural_key
 from s3lora.adapter.new_tensors import NewTensor, write_new_tensors
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import open_adapter, opening
 from s3lora.adapter.tensor import Array, ArrayTensor
 from s3lora.adapter.tensors import numpy_dtype
 from s3lora.adapter.weights import CONFIG, PROVENANCE
@@ -92,7 +92,7 @@ def write_sum(
     if rank is not None or energy is not None:
         check_wish(rank, energy)
     with ExitStack() as stack, threadpool_limits(limits=1, user_api="blas"):
-        opened = [one if isinstance(one, Adapter) else stack.enter_context(open_adapter(one)) for one in adapters]
+        opened = [stack.enter_context(opening(one)) for one in adapters]
         for adapter in opened:
             _refuse(adapter)
             check_target(Path(out), adapter.path, force=force)
