@@ -40,10 +40,11 @@ if TYPE_CHECKING:
     )
     from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase, WeightDelta
     from s3lora.measure.comparison import Comparison, ModuleComparison, compare
-    from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
+    from s3lora.measure.composition import Composition, compose
     from s3lora.measure.delta import scan_delta
     from s3lora.measure.others import TensorComparison
     from s3lora.measure.scan import ModuleScan, Scan, scan
+    from s3lora.measure.summing import Alignment, ModuleComposition, ModuleUpdate
     from s3lora.repair.build_data import repair_data
     from s3lora.repair.data import RepairData
     from s3lora.repair.repairing import repair
@@ -65,7 +66,7 @@ _HOME = {
     "Adapter": "s3lora.adapter.model",
     "AdapterFileError": "s3lora.errors",
     "AgainstBase": "s3lora.measure.against_base",
-    "Alignment": "s3lora.measure.composition",
+    "Alignment": "s3lora.measure.summing",
     "BaseFacts": "s3lora.compat.results",
     "BaseModel": "s3lora.base.model",
     "BaseModule": "s3lora.base.model",
@@ -93,10 +94,10 @@ _HOME = {
     "ModuleAgainstBase": "s3lora.measure.against_base",
     "ModuleCheck": "s3lora.compat.results",
     "ModuleComparison": "s3lora.measure.comparison",
-    "ModuleComposition": "s3lora.measure.composition",
+    "ModuleComposition": "s3lora.measure.summing",
     "ModuleRenaming": "s3lora.base.names",
     "ModuleScan": "s3lora.measure.scan",
-    "ModuleUpdate": "s3lora.measure.composition",
+    "ModuleUpdate": "s3lora.measure.summing",
     "NonFiniteError": "s3lora.errors",
     "NothingToAuditError": "s3lora.errors",
     "Null": "s3lora.choose.rules",

@@ -25,10 +25,11 @@ from s3lora.adapter.tensors import numpy_dtype
 from s3lora.adapter.weights import CONFIG, PROVENANCE
 from s3lora.errors import NonFiniteError, OutputError, S3LoRAError, UnsupportedAdapterError, UsageError
 from s3lora.files import new_file, replacing
-from s3lora.measure.composition import SummedPart, parts_of, weights_of
+from s3lora.measure.composition import parts_of, weights_of
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST, afford, compose_cost
 from s3lora.measure.notes import other_bases
+from s3lora.measure.summing import SummedPart
 from s3lora.rewrite.edits import refuse_dora
 from s3lora.rewrite.resize import check_wish, decomposed, new_rank
 from s3lora.rewrite.resize_record import relative
