@@ -33,6 +33,7 @@ from s3lora.report.scan_charts import (
     strips,
 )
 from s3lora.report.scan_view import View, start_of, view_of
+from s3lora.report.smaller import smaller
 from s3lora.report.sweep_text import shown_keys
 from s3lora.report.sweep_view import rows as sweep_rows
 from s3lora.report.sweep_view import usefulness
@@ -91,6 +92,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "lead": _lead(adapter),
         "facts": list(_facts(document)),
         "glance": glance_of(document),
+        "smaller": [] if adapter.provenance is not None else smaller(document.modules),
         "made": list(_made(adapter)),
         "command": adapter.command,
         "repair": adapter.repair if adapter.provenance is None else None,

@@ -27,6 +27,7 @@ from s3lora.report.documents import ScanDocument
 from s3lora.report.glance import Glance, glance_of
 from s3lora.report.heatmap import heat_map
 from s3lora.report.names import NameCell, tail
+from s3lora.report.smaller import smaller
 from s3lora.report.values import size, told_with
 from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
@@ -91,7 +92,7 @@ def scan_text(
         parts += [against_text(document.reference, index, _number), Text()]
     if document.plan is not None:
         parts.append(_plan_line(document.plan))
-    parts += _smaller(document.modules)
+    parts += [Text(line, "dim") for line in smaller(document.modules)]
     parts += noted(_without_repetition(glance.notes))
     if repair is not None:
         parts += [Text(), _next(repair, width)]
@@ -105,25 +106,6 @@ def _glance(glance: Glance) -> list[RenderableType]:
     lead = labelled([("at a glance", glance.lead)] if glance.lead else [], "bold", LABEL)
     lines = labelled([(line.label, line.text) for line in glance.lines], "yellow", LABEL)
     return [*lead, *lines, Text()] if lead or lines else []
-
-
-def _smaller(modules: Sequence[ModuleScan]) -> list[RenderableType]:
-    """Return which ranks would nearly do, where these are less than there are and known of all that are not zero."""
-    known = [(module.energy_rank, module) for module in modules if module.energy_rank is not None]
-    if len(known) < sum(not module.zero for module in modules) or all(rank >= one.rank for rank, one in known):
-        return []
-    ranks = sorted(rank for rank, _ in known)
-    least = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]}-{ranks[-1]}"
-    kept = sum(rank * sum(module.shape) for rank, module in known)
-    share = kept / sum(module.rank * sum(module.shape) for _, module in known)
-    held = "holds" if ranks[0] == ranks[-1] else "hold"
-    line = f"{least} {held} 99% of each update in {share:.0%} of the size: resize --energy 99%"
-    above = sorted(module.null_rank for _, module in known if module.null_rank is not None)
-    if not above or not above[-1]:
-        return [Text(line, "dim")]
-    count = f"{above[0]}" if above[0] == above[-1] else f"{above[0]}-{above[-1]}"
-    what = "direction of each stands" if count == "1" else "directions of each stand"
-    return [Text(line, "dim"), Text(f"{count} {what} above noise", "dim")]
 
 
 def _prunable(plan: Plan) -> bool:
