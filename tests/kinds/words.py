@@ -28,7 +28,12 @@ REFUSALS: tuple[tuple[str, str], ...] = (
     (r"no (LoHa|LoKr|VeRA) of its sizes is the update", "no such update in its form"),
     (r"shares a factor with other modules", "shared factor"),
     (r"gets another rank, which only factors can", "factors are derived"),
-    (r"more than one linear layer's update", "no linear layer alone"),
+    (
+        r"is an embedding, and only updates of linear|is a convolution, and only updates of linear",
+        "no linear layer alone",
+    ),
+    (r"has a trained bias, which is no product", "a trained bias"),
+    (r"experts whose factors are stored together|is beside fused experts", "experts stored together"),
     (r"is in the format [\w-]+, whose names are not those", "convert to PEFT first"),
     (r"only PEFT folders can be loaded into a model", "convert to PEFT first"),
     (r"has no adapter_config\.json, without which PEFT", "no configuration"),

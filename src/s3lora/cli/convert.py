@@ -40,7 +40,7 @@ from s3lora.rewrite.drop import PARTS
 @click.option(
     "--base",
     metavar="BASE",
-    help="The base model's config.json, or its folder: for gguf, for fused experts in mlx, and from some gguf.",
+    help="The base model's config.json, or its folder: for gguf, fused experts in mlx and peft, and from some gguf.",
 )
 @click.option("--drop", type=click.Choice(list(PARTS)), multiple=True, help="Leave these tensors out; repeatable.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder, the input included.")

@@ -34,6 +34,14 @@ _GATE_FIRST = frozenset(("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe",
 _BASE = "give --base the base model's config.json"
 
 
+def are_fused(adapter: Adapter) -> bool:
+    """Return whether experts of a PEFT adapter are updates of fused weights, each stored as one matrix."""
+    return adapter.format == "peft" and any(
+        module.group is not None and len(module.A.parts[0].tensor.shape) == 2 and EXPERT.fullmatch(module.path)
+        for module in adapter.modules
+    )
+
+
 def kept_apart(adapter: Adapter, base: Mapping[str, Any] | None, to: str) -> Adapter:
     """Return the adapter with its fused experts as outputs × inputs, and gate and up as modules of their own.
 
@@ -194,4 +202,4 @@ def stack(members: Sequence[NewUpdate | None], a: str, b: str) -> tuple[NewTenso
     )
 
 
-__all__ = ["EXPERT", "MIXTRAL", "experts_of", "kept_apart", "stack", "stacked"]
+__all__ = ["EXPERT", "MIXTRAL", "are_fused", "experts_of", "kept_apart", "stack", "stacked"]

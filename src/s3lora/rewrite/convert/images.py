@@ -7,6 +7,7 @@ kohya's keys have underscores for dots, and each module its `.alpha`.
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import msgspec
 import numpy as np
@@ -26,6 +27,11 @@ DIFFUSERS_WEIGHTS, KOHYA_WEIGHTS = "pytorch_lora_weights.safetensors", "lora.saf
 #: What a pipeline calls the models that it loads LoRA into.
 PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 
+#: What language models hold that are called `transformer` too: GPT-2, Falcon, BLOOM, DistilBERT, ChatGLM, MPT, DBRX.
+_LANGUAGE = re.compile(
+    r"(?:h|layer|encoder\.layers)\.\d+\..+|blocks\.\d+\.(?:norm_attn_norm\..+|attn\.(?:Wqkv|out_proj)"
+    r"|ffn\.(?:up_proj|gate_proj|down_proj|router\..+|experts\..+))|(?:wte|wpe|word_embeddings|output_layer)(?:\..+)?"
+)
 #: Blocks of Flux in its original code.
 _FLUX = ("double_blocks.", "single_blocks.")
 
@@ -92,6 +98,8 @@ def _places(adapter: Adapter, to: str) -> dict[str, tuple[str, str]]:
         found = {module.path: _split(module.path) for module in adapter.modules}
         reason = f"does not begin with a model, such as {', '.join(PARTS[:3])}"
     refuse(to, {path: reason for path, place in found.items() if place is None})
+    text = {path: "is a layer of a language model" for path in found if _LANGUAGE.fullmatch(path.partition(".")[2])}
+    refuse(to, text if adapter.format != "kohya" else {})
     if to == "Diffusers" and adapter.format == "kohya":
         # Diffusers splits their projections, so that one module there is several here.
         original = [path for path, place in found.items() if place is not None and place[1].startswith(_FLUX)]
