@@ -21,6 +21,7 @@ from s3lora.adapter.tensor import Array
 from s3lora.base.configured import model_of
 from s3lora.base.model import BaseModule
 from s3lora.base.names import ModuleNames
+from s3lora.rewrite.convert.rows import some_rows
 from s3lora.rewrite.convert.target import NewUpdate, refuse, wide_enough
 
 #: The path of an expert, of whichever tool.
@@ -127,21 +128,7 @@ def _halves(module: LoraModule) -> Iterator[LoraModule]:
     assert isinstance(b, Factor)
     for i, name in enumerate(HALVES):
         path = f"{module.path.rpartition('.')[0]}.{name}"
-        rows = Factor(b.tensor, (size, module.rank), _RowsOf(b, i * size, size), b.shared)
-        yield dataclasses.replace(module, path=path, B=rows, projection=name)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _RowsOf:
-    """The layout of some rows of a factor."""
-
-    of: Factor
-    start: int
-    size: int
-
-    def __call__(self, stored: Array) -> Array:
-        rows: Array = self.of.view(stored)[self.start : self.start + self.size]
-        return rows
+        yield dataclasses.replace(module, path=path, B=some_rows(b, i * size, size), projection=name)
 
 
 def experts_of(base: Mapping[str, Any] | None) -> int | None:
