@@ -38,7 +38,7 @@ REFUSALS: tuple[tuple[str, str], ...] = (
     (r"only PEFT folders can be loaded into a model", "convert to PEFT first"),
     (r"has no adapter_config\.json, without which PEFT", "no configuration"),
     (r"tells its ranks in the header", "ranks in the header"),
-    (r"parts of a fused weight, .* are not read", "names not in the base"),
+    (r"has no weight of this name", "names not in the base"),
     (r"several adapters in one file|its folders do: ", "name one; no `--adapter`"),
     (r"no module to choose from: all are zero updates", "(zero updates)"),
     (r"holds no adapter; an adapter has adapter_config\.json", "not found in a folder"),

@@ -19,6 +19,7 @@ from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.adapter.tensor import Array
 from s3lora.base.configured import model_of
+from s3lora.base.fused import GATE_FIRST
 from s3lora.base.model import BaseModule
 from s3lora.base.names import ModuleNames
 from s3lora.rewrite.convert.rows import some_rows
@@ -30,8 +31,6 @@ FUSED = "gate_up_proj"
 #: The two halves of a fused weight, and Mixtral's old names of projections.
 HALVES = ("gate_proj", "up_proj")
 MIXTRAL = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
-#: Architectures whose fused weights have all rows of gate first, and then those of up.
-_GATE_FIRST = frozenset(("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "deepseek_v2", "deepseek_v3"))
 _BASE = "give --base the base model's config.json"
 
 
@@ -77,7 +76,7 @@ def kept_apart(adapter: Adapter, base: Mapping[str, Any] | None, to: str) -> Ada
             kind = None if base is None else base.get("model_type")
             if kind is None:
                 upright = "is gate and up in one, and nothing says which rows are which"
-            elif kind not in _GATE_FIRST:
+            elif kind not in GATE_FIRST:
                 upright = f"is gate and up in one, in an order that is not known of {kind}"
         if isinstance(upright, str):
             reasons[module.path] = upright
