@@ -2,7 +2,7 @@
 
 Rows of a fused q, k and v lie, by the model's own code in Transformers,
 
-    whole after whole      all heads of q, then those of k, then those of v: Phi-3, GPT-2, MPT, DBRX; Falcon with one
+    whole after whole      all heads of q, then those of k, then those of v: Phi-3, GPT-2, MPT; Falcon with one
                            head of k and v for all
     head after head        q, k and v of the first head, then of the next: GPT-NeoX, BLOOM, Falcon without either
     group after group      the heads of q that share k and v, then these: Falcon's new architecture
@@ -27,7 +27,7 @@ Rows = NDArray[np.int64]
 GATE_FIRST = frozenset(("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "deepseek_v2", "deepseek_v3"))
 #: Those whose experts are (E, inputs, outputs) → whether outputs of gate and up take turns.
 _TURNED = {"gpt_oss": True, "llama4": False, "llama4_text": False}
-_WHOLES = frozenset(("phi3", "gpt2", "openai-gpt", "imagegpt", "decision_transformer", "mpt", "dbrx"))
+_WHOLES = frozenset(("phi3", "gpt2", "openai-gpt", "imagegpt", "decision_transformer", "mpt"))
 _BY_HEAD = frozenset(("gpt_neox", "bloom"))
 _GATE_UP = frozenset(("phi3", "glm", "glm4"))
 #: Mixtral's old names of projections, which Tinker has for all models, and theirs.
