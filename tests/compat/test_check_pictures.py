@@ -112,6 +112,7 @@ def test_names_of_kohya_against_a_base(tmp_path: Path) -> None:
     made = {module.path: module for module in check(folder, unet / "diffusion_pytorch_model.safetensors").modules}
     assert {made[name].standing for name in names} == {"found"}
     assert [made[name].base_path for name in names] == list(shapes)
+    assert [made[name].fits for name in names] == [True, False, True], "the second is of another size"
     assert (made[gone].standing, made[f"{KOHYA}_mlp_fc1"].standing) == ("missing", "unknown")
     assert made[original].base_path == next(iter(shapes))
 

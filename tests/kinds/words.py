@@ -4,6 +4,7 @@
 REFUSALS: tuple[tuple[str, str], ...] = (
     (r"Diffusers: .* does not begin with a model", "(no picture model)"),
     (r"kohya: .* does not begin with a model", "(no picture model)"),
+    (r"is a layer of a language model", "(no picture model)"),
     (r"GGUF: .* has a name that is not known in llama\.cpp", "names unknown to llama.cpp"),
     (r"a base of the type \w+ is not written for llama\.cpp", "base unknown to it"),
     (r"has a name whose underscores cannot be turned into dots", "underscores in names"),
@@ -33,7 +34,7 @@ REFUSALS: tuple[tuple[str, str], ...] = (
         "no linear layer alone",
     ),
     (r"has a trained bias, which is no product", "a trained bias"),
-    (r"experts whose factors are stored together|is beside fused experts", "experts stored together"),
+    (r"modules whose factors are stored together|is beside fused experts", "stored together"),
     (r"is in the format [\w-]+, whose names are not those", "convert to PEFT first"),
     (r"only PEFT folders can be loaded into a model", "convert to PEFT first"),
     (r"has no adapter_config\.json, without which PEFT", "no configuration"),

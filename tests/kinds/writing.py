@@ -77,7 +77,7 @@ def resize(bench: Bench) -> Cell:
 
 def compose(bench: Bench) -> Cell:
     out = bench.new("sum")
-    status, _, err = call("compose", bench.first, bench.second, "-o", out)
+    status, _, err = call("compose", bench.first, bench.second, *bench.kind.options, "-o", out)
     if status:
         return told(bench, status, err)
     same(updates_of(out), [a + b for a, b in zip(bench.updates, bench.others, strict=True)])

@@ -23,7 +23,7 @@ from tests.adapter.test_write import listing
 from tests.command import call
 from tests.planning import PREFIX, config_of, tensors_of
 from tests.rewrite.repairing import Q0, Q1, SHAPES, V0, V1
-from tests.rewrite.test_resize import ROUNDING, best, updates
+from tests.rewrite.wholes import ROUNDING, best, updates
 from tests.support import make_adapter, shared, write_safetensors
 
 LESS = {Q0: (48, 32, 2), V1: (24, 32, 2)}

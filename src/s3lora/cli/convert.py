@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from s3lora.adapter.loaders import LOADERS
+from s3lora.adapter.loaders import LOADERS, loader_of
 from s3lora.adapter.open import open_adapter
 from s3lora.cli.options import adapter_option, format_option
 from s3lora.cli.output import emit, show
@@ -14,6 +14,7 @@ from s3lora.errors import UsageError
 from s3lora.files import settle
 from s3lora.report.documents import to_json
 from s3lora.rewrite.convert.converting import NEW_DTYPES, TARGETS, convert, write_converted
+from s3lora.rewrite.convert.loaders import format_for
 from s3lora.rewrite.drop import PARTS
 
 
@@ -77,6 +78,8 @@ def convert_command(
         raise UsageError(
             "neither a format nor a loader is given", fix=f"give --to {'|'.join(TARGETS)}, or --loader NAME"
         )
+    if loader is not None:
+        format_for(loader_of(loader), to)  # before anything is opened
     settle(Path(output))  # before it is read, where --output names the input itself
     with open_adapter(path, adapter) as opened:
         converted = convert(

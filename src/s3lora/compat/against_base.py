@@ -102,7 +102,7 @@ def _of_expert(module: LoraModule, check: ModuleCheck, found: BaseModule, part: 
 
 
 def _shaped(module: LoraModule, check: ModuleCheck, found: BaseModule) -> ModuleCheck:
-    if found.shape is None or module.kind == "conv":
+    if found.shape is None:
         return check
     m, n = found.shape
     # PEFT's update of a table of embeddings is (features, vocabulary), the table itself the other way round.

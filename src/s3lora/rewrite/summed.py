@@ -158,7 +158,9 @@ def _special(module: LoraModule, *, fused: bool) -> tuple[str, str] | None:
             "leave biases out first: s3lora prune PATH --drop bias --top 0 -o OUT",
         )
     if module.group is not None or fused:
-        what = "is one of experts whose factors are stored together" if module.group else "is beside fused experts"
+        what = (
+            "is one of several modules whose factors are stored together" if module.group else "is beside fused experts"
+        )
         return what, ""
     if module.kind == "linear":
         return None
