@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,21 @@ def test_the_card_of_an_adapter_lies_in_its_own_folder(tmp_path: Path, capsys: p
     assert not (folder / "README.md").exists()
     assert "s3lora card . --check" in (folder / "reference" / "README.md").read_text()
     assert call(capsys, "card", folder / "reference", "--check").status == 0
+
+
+@pytest.mark.parametrize("make", [two_in_one, in_folders])
+def test_restoring_takes_a_name_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], Path]
+) -> None:
+    name = "style.v1" if make is two_in_one else "reference"
+    source, pruned, back = make(tmp_path / "x"), tmp_path / "pruned", tmp_path / "back"
+    words = ("--adapter", name, "--top", 1, "--force-flat", "-o", pruned)
+    assert call(capsys, "prune", source, *words).status == 0
+    assert call(capsys, "restore", pruned, "--from", source, "--adapter", name, "-o", back).status == 0
+    place = source if make is two_in_one else source / name
+    assert (back / "adapter_model.safetensors").read_bytes() == (place / "adapter_model.safetensors").read_bytes()
+    told = call(capsys, "restore", pruned, "--from", source, "--adapter", "nobody", "-o", tmp_path / "no")
+    assert (told.status in (2, 3), name in told.err, (tmp_path / "no").exists()) == (True, True, False)
 
 
 def test_adapters_of_one_file_are_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
