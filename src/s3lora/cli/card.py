@@ -9,6 +9,7 @@ import click
 
 from s3lora.adapter.digest import Source
 from s3lora.adapter.weights import folder_of
+from s3lora.cli.command import Command
 from s3lora.cli.options import (
     INDEX_NAMES,
     RankingName,
@@ -32,7 +33,7 @@ evaluation_option = click.option(
 )
 
 
-@click.command("card")
+@click.command("card", cls=Command)
 @click.argument("path", metavar="ADAPTER")
 @adapter_option
 @click.option(

@@ -10,6 +10,7 @@ import click
 
 from s3lora.adapter.folder import check_target
 from s3lora.adapter.open import open_adapter
+from s3lora.cli.command import Command, OneOf
 from s3lora.cli.measuring import (
     cache_options,
     check_folder,
@@ -48,7 +49,7 @@ prompt_options = all_options(
 )  # fmt: skip
 
 
-@click.command("repair")
+@click.command("repair", cls=Command)
 @click.argument("path", metavar="ADAPTER")
 @adapter_option
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
@@ -56,7 +57,7 @@ prompt_options = all_options(
 @prompt_options
 @click.option(
     "--method",
-    type=click.Choice([AUTO, *METHODS]),
+    type=OneOf([AUTO, *METHODS]),
     default=AUTO,
     show_default=True,
     help="How; auto tries several, and shrinking first.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s3lora.adapter.open import open_adapter
+from s3lora.cli.command import Command
 from s3lora.cli.measuring import (
     check_folder,
     data_options,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from s3lora.repair.sweeping import RepairTasks
 
 
-@click.command("sweep")
+@click.command("sweep", cls=Command)
 @click.argument("path", metavar="ADAPTER")
 @adapter_option
 @model_options
