@@ -98,6 +98,7 @@ def test_repair_writes_the_named_one_alone(tmp_path: Path, capsys: Capture) -> N
     loose = ("--max-utility-loss", "90%", "--max-over-refusal", "0.9", "--method", "shrink", "--parts", "16,16,20")
     words = ("--base", base, "--refusals", tmp_path / "letters.json", "--no-cache", *loose, "--format", "json")
     done = call(capsys, "repair", both, "--adapter", "wanted", "-o", tmp_path / "out", *words)
+    assert done.out, done.err
     document = json.loads(done.out)
     assert (document["outcome"], document["source"]["adapter"]) == ("repaired", "wanted")
     with open_adapter(tmp_path / "out") as repaired, open_adapter(folder) as before:
