@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from s3lora.adapter.checkpoints import checkpoints
+from s3lora.cli.command import Command, OneOf
 from s3lora.cli.options import base_weights_option, cost_option, format_option
 from s3lora.cli.output import check_output, emit, show
 from s3lora.cli.progress import progress_line
@@ -18,7 +19,7 @@ from s3lora.report.documents import compare_csv, to_json
 from s3lora.spectrum.methods import METHODS
 
 
-@click.command("compare")
+@click.command("compare", cls=Command)
 @click.argument("paths", nargs=-1, required=True, metavar="A B [C...] | RUN | SERIES")
 @click.option(
     "--adapter",
@@ -26,9 +27,7 @@ from s3lora.spectrum.methods import METHODS
     metavar="NAME",
     help="Which adapter, where a file holds several; one for all or for each.",
 )
-@click.option(
-    "--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method."
-)
+@click.option("--method", type=OneOf(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method.")
 @base_weights_option
 @cost_option
 @format_option("json", "csv", "html")
