@@ -37,6 +37,7 @@ COMMANDS = {
     "tune": "Find how much to prune, and check it on data held out.",
     "judge-check": "How often a judge errs on answers that people have labelled.",
     "fleet": "Scan and compare many adapters.",
+    "report": "Make the page of a result again, from its JSON.",
     "card": "Write what is known of an adapter into its model card.",
     "bom": "Print the adapter's bill of materials: CycloneDX, as JSON.",
     "demo": "Scan and prune the built-in example.",
