@@ -105,9 +105,9 @@ def test_every_module_and_its_numbers_are_in_the_table(tmp_path: Path) -> None:
     assert {name for name, mark, _ in rows if mark == "×"} == set(plan.paths)
     for (_, _, cells), module in zip(rows, in_order, strict=True):
         shown = re.findall(r"<td>([^<]*)</td>", cells)
-        assert shown[0] == f"{module.shape[0]} × {module.shape[1]}"
+        assert shown[-2:] == [f"{module.shape[0]} × {module.shape[1]}", str(module.rank)]
         value = module.indices["ssi"]
-        assert shown[2] == "–" if value is None else float(shown[2]) == pytest.approx(value, abs=6e-4)
+        assert shown[0] == "–" if value is None else float(shown[0]) == pytest.approx(value, abs=6e-4)
 
 
 def test_the_script_gets_every_module_and_the_digits_that_rules_see(tmp_path: Path) -> None:

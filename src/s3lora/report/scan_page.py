@@ -223,10 +223,10 @@ def _rows(view: View) -> list[tuple[str, str, list[str]]]:
             module.path,
             "×" if module.selected else "",
             [
-                f"{module.shape[0]} × {module.shape[1]}",
-                str(module.rank),
                 *_standing(view.document, module.path),
                 *(decimal(one.values[i]) for one in own),
+                f"{module.shape[0]} × {module.shape[1]}",
+                str(module.rank),
             ],
         )
         for i, module in ((i, modules[i]) for i in view.order[:LISTED])

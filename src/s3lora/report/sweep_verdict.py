@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from s3lora.evaluate.results import Sweep, SweepPoint
-from s3lora.report.sweep_view import amount, by_share, usefulness
+from s3lora.report.sweep_view import by_share, usefulness
 from s3lora.report.values import measure_of
 
-#: Points that are named.
+#: Rankings, and points of each, that are named.
 NAMED = 3
 #: A control that copies how many modules of each projection a ranking takes.
 MATCHED = "random-matched"
@@ -16,10 +18,10 @@ def sweep_verdict(sweep: Sweep) -> str:
     """Return in words whether any ranking is better than chance at equal usefulness.
 
     A point is better where its 95 % interval of safety lies beyond the value of every control that keeps at least as
-    much usefulness; without a measure of usefulness, of every control with as many modules. Points at which all modules
-    are pruned are left out: there all rankings are one.
+    much usefulness; without a measure of usefulness, of every control with as many modules. Points at which nothing
+    or every module is pruned are left out: there all rankings are one.
     """
-    points = [p for p in sweep.points if p.strength is not None or p.top < p.modules_total]
+    points = [p for p in sweep.points if p.strength is not None or 0 < p.top < p.modules_total]
     controls = [p for p in points if p.control]
     if any(p.ranking.startswith(MATCHED) for p in controls):
         controls = [p for p in controls if p.ranking.startswith(MATCHED)]
@@ -39,12 +41,20 @@ def sweep_verdict(sweep: Sweep) -> str:
     many = f"{compared} point{'' if compared == 1 else 's'} compared"
     if not better:
         return f"No ranking is better than {chance} {equal} ({many})."
-    names = ", ".join(f"{p.ranking} at {amount(p)}" for p in better[:NAMED])
-    more = f" and {len(better) - NAMED} more" if len(better) > NAMED else ""
+    rankings = list(dict.fromkeys(point.ranking for point in better))
+    names = ", ".join(f"{name} ({_where([p for p in better if p.ranking == name])})" for name in rankings[:NAMED])
+    more = f" and {len(rankings) - NAMED} more rankings" if len(rankings) > NAMED else ""
     return (
         f"Better than {chance} {equal}: {names}{more} ({many}). The best of many points looks better than it is; a"
         " second set of prompts tells more."
     )
+
+
+def _where(points: Sequence[SweepPoint]) -> str:
+    """Return at which points, by their numbers of modules or strengths."""
+    numbers = [f"{p.top}" if p.strength is None else f"{p.strength:g}" for p in points]
+    unit = "modules" if points[0].strength is None else "strength"
+    return f"{', '.join(numbers[:NAMED])}{' …' if len(numbers) > NAMED else ''} {unit}"
 
 
 def _rivals(sweep: Sweep, point: SweepPoint, control: SweepPoint) -> bool:

@@ -7,22 +7,27 @@ function leading(text) {
 }
 
 class PlainTable {
+  static count = 0;
+
   constructor(table) {
     this.table = table;
     this.heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
     this.rows = [...table.tBodies].flatMap((body) => [...body.rows]).filter((row) => row.cells.length === this.heads.length);
     this.groups = [...table.querySelectorAll(".group")].map((cell) => cell.closest("tr"));
     if (this.rows.length < 3) return;
-    this.bar = document.createElement("form");
+    const searched = this.rows.length > 11;
+    this.bar = document.createElement(searched ? "form" : "div");
     this.bar.className = "filter";
-    this.bar.setAttribute("role", "search");
-    this.bar.setAttribute("aria-label", table.caption.textContent.slice(0, 60));
-    this.bar.addEventListener("submit", (event) => event.preventDefault());
+    if (searched) {
+      this.bar.setAttribute("role", "search");
+      this.bar.setAttribute("aria-label", `${++PlainTable.count}: ${table.caption.textContent.slice(0, 60)}`);
+      this.bar.addEventListener("submit", (event) => event.preventDefault());
+      this.bar.append(this.field());
+    }
     const saves = document.createElement("span");
     saves.className = "saves";
     this.count = document.createElement("output");
     this.count.className = "quiet";
-    if (this.rows.length > 11) this.bar.append(this.field());
     saves.append(this.count, button("CSV", "Save this table as CSV", () => save(`${plain(document.title)}-${plain(table.caption.id)}.csv`, "text/csv", csv(this.content()))));
     this.bar.append(saves);
     table.closest(".scroll").before(this.bar);
