@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from s3lora.choose.rankings import Ranked
@@ -143,11 +144,13 @@ def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
     for module in ranked.scan.modules:
         if not module.zero and (value := module.indices.get(ranked.index)) is not None:
             values[place[module.path]] = rounded(value, scale_free=spec.scale_free)
-    units: dict[int, list[int]] = {}
-    worth = {}
-    for choice in ranked.plan.chosen:
-        units.setdefault(choice.position, []).append(place[choice.path])
-        worth[choice.position] = choice.value or 0.0
+    units: list[tuple[int, ...]] = []
+    worth: list[float] = []
+    # The choices stand in the order of their positions, those of one unit together.
+    for _, together in groupby(ranked.plan.chosen, key=lambda choice: choice.position):
+        members = tuple(together)
+        units.append(tuple(place[choice.path] for choice in members))
+        worth.append(members[0].value or 0.0)
     name = spec.title
     return Series(
         index=ranked.index,
@@ -156,8 +159,8 @@ def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
         about=spec.described,
         inverse=spec.sharp == "low",
         values=tuple(values),
-        units=tuple(tuple(members) for _, members in sorted(units.items())),
-        worth=tuple(worth[position] for position in sorted(worth)),
+        units=tuple(units),
+        worth=tuple(worth),
     )
 
 

@@ -129,6 +129,8 @@ class Scatter extends Dots {
   constructor(explorer) {
     super(explorer, explorer.find("svg.scatter"), 520, 300);
     this.up = shape("text", { transform: "translate(11 128) rotate(-90)", "text-anchor": "middle" });
+    this.rings = shape("path", { class: "beyond" });
+    this.svg.insertBefore(this.rings, this.layers[2]);
     this.svg.append(this.up, shape("text", { x: 286, y: 294, "text-anchor": "middle" }, "‖ΔW‖, the size of the update"));
   }
 
@@ -139,6 +141,9 @@ class Scatter extends Dots {
     this.upward = axis(drawn.map((i) => series.values[i]), 252, 8);
     this.grid.replaceChildren(...lying(this.across.ticks, 8, 252), ...upright(this.upward.ticks, 60, 512));
     this.up.textContent = series.label;
+    // Those beyond the band of the reference, which knows the index that ranks.
+    const known = series === data.series[data.first] ? data.percentile ?? [] : [];
+    this.rings.setAttribute("d", drawn.filter((i) => known[i] > 95000 || (known[i] !== null && known[i] < 5000)).map((i) => `M${this.place(i).map((at) => at.toFixed(1)).join(" ")}m-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0`).join(""));
   }
 
   place(i) {
