@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,12 @@ RANKS = (1, 16)
 OPENED = 3
 
 
-def measure(folder: Path, rank: int) -> dict[str, Any]:
+def measure(folder: Path) -> list[dict[str, Any]]:
+    """Measure a page of modules of rank 1, and one of rank 16."""
+    return [_measure(folder, rank) for rank in RANKS]
+
+
+def _measure(folder: Path, rank: int) -> dict[str, Any]:
     """Return bytes, CPU seconds of `scan --format html`, and milliseconds until the page can be used in Chromium."""
     names = ("gate_proj", "up_proj", "down_proj")
     modules = {
@@ -35,10 +38,10 @@ def measure(folder: Path, rank: int) -> dict[str, Any]:
         subprocess.run([sys.executable, "-m", "s3lora", *words], check=True, stdout=subprocess.DEVNULL)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         costs[f"{form}_cpu_seconds"] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2)
-    return {"rank": rank, "modules": len(modules), "bytes": page.stat().st_size, **costs, **opened(page)}
+    return {"rank": rank, "modules": len(modules), "bytes": page.stat().st_size, **costs, **_opened(page)}
 
 
-def opened(page: Path) -> dict[str, Any]:
+def _opened(page: Path) -> dict[str, Any]:
     """Return how long a browser takes: to the mark that the script sets at its end, and to change the index."""
     from playwright.sync_api import sync_playwright
 
@@ -64,13 +67,3 @@ def opened(page: Path) -> dict[str, Any]:
         "another_index_ms": round(sorted(changed)[OPENED // 2]),
         "nodes": nodes,
     }
-
-
-def main() -> None:
-    """Print what was measured as JSON."""
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps([measure(Path(folder), rank) for rank in RANKS], indent=1))
-
-
-if __name__ == "__main__":
-    main()

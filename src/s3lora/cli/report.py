@@ -18,7 +18,7 @@ def report_command(result: str, output: str | None) -> None:
 
     \b
     s3lora report sweep.json -o sweep.html
-    s3lora scan my-adapter --format json -o scan.json && s3lora report scan.json -o scan.html
+    s3lora report pruned/s3lora.json -o pruned.html
     """  # fmt: skip
     check_output(output)
     from s3lora.report.again import page_of

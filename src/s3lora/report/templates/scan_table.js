@@ -129,7 +129,8 @@ class ModuleTable {
     row.setAttribute("aria-rowindex", place + 2);
     head.scope = "row";
     head.append(document.createElement("span"));
-    head.firstChild.textContent = this.explorer.paths[i];
+    // A long name breaks behind a dot.
+    head.firstChild.append(...this.explorer.paths[i].split(/(?<=\.)/).flatMap((part, n) => (n ? [document.createElement("wbr"), part] : [part])));
     head.firstChild.title = this.explorer.paths[i];
     row.append(head, mark, ...this.heads.slice(1).map((column) => {
       const made = document.createElement("td");
