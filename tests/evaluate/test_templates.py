@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from s3lora.evaluate.answers.tokens import TokenReader
 from s3lora.evaluate.chat import Decoding, Generation, Message, Prompt
 from s3lora.evaluate.chat_setup import ChatSetup
 from s3lora.evaluate.loading import PLAIN_TEMPLATE, LoadedBase
@@ -163,20 +164,16 @@ def test_marks_that_are_special_tokens_are_seen(model_with: Callable[..., LocalM
     model = model_with()
     tokenizer = model.base.tokenizer
     tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>", "<|im_end|>"]})
-    again = LocalModel.__new__(LocalModel)
-    again.__dict__ |= model.__dict__
-    again._find_marks()
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in ("<think>", "</think>", "<|im_end|>")}
     plain = tokenizer("hm", add_special_tokens=False)["input_ids"]
     row = [ids["<think>"], *plain, ids["</think>"], *tokenizer("Yes")["input_ids"], ids["<|im_end|>"]]
-    ends = [ids["<|im_end|>"]]
+    reader = TokenReader(tokenizer, [ids["<|im_end|>"]])
     assert tokenizer.decode(row, skip_special_tokens=True) == "hmYes"
-    assert again._finish(row, ends, DECODING, opened=False) == Generation("Yes", len(row), True, True)
-    assert again._finish(row[:3], ends, DECODING, opened=False).unknown == "reasoning"
-    assert again._finish(row[1:], ends, DECODING, opened=True) == Generation("Yes", len(row) - 1, True, True)
-    assert again._finish(plain, ends, DECODING, opened=False) == Generation("hm", 2, False)
-    stopping = Decoding(max_new_tokens=8, stop=("es",))
-    assert again._finish(row, ends, stopping, opened=False).text == "Y"
+    assert reader.answer(row, (), opened=False) == Generation("Yes", len(row), True, True)
+    assert reader.answer(row[:3], (), opened=False).unknown == "reasoning"
+    assert reader.answer(row[1:], (), opened=True) == Generation("Yes", len(row) - 1, True, True)
+    assert reader.answer(plain, (), opened=False) == Generation("hm", 2, False)
+    assert reader.answer(row, ("es",), opened=False).text == "Y"
 
 
 @pytest.mark.slow

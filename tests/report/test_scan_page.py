@@ -98,7 +98,7 @@ def test_every_module_and_its_numbers_are_in_the_table(tmp_path: Path) -> None:
     path = mixed(tmp_path / "made")
     text = page(path, Top(3))
     rows = re.findall(r'<tr><th scope="row"><span>([^<]*)</span></th><td>([^<]*)</td>(.*?)</tr>', modules_of(text))
-    plan = select(scan(path), Top(3))
+    plan = select(scan(path), Top(3), index="ssi")
     modules = scan(path).modules
     in_order = sorted(modules, key=lambda module: -(module.indices["ssi"] or 0))
     assert [name for name, _, _ in rows] == [module.path for module in in_order], "the sharpest first"
@@ -121,7 +121,7 @@ def test_the_script_gets_every_module_and_the_digits_that_rules_see(tmp_path: Pa
         wanted = [v if v is None else rounded(v, scale_free=index == "ssi") for v in known]
         assert unpack(series[index, method]["values"], len(modules)) == wanted
     chosen = unpack(found["chosen"], len(modules))
-    assert [bool(mark) for mark in chosen] == [m.path in select(scan(path)).paths for m in modules]
+    assert [bool(mark) for mark in chosen] == [m.path in select(scan(path), index="ssi").paths for m in modules]
     assert found["allowed"] is None
     kept: dict[str, Any] = data_of(page(path, Top(2), only=Filter(projections=("k_proj",))))["allowed"]  # type: ignore[assignment]
     assert [bool(mark) for mark in unpack(kept, len(modules))] == [m.projection == "k_proj" for m in modules]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import nan
@@ -13,19 +12,20 @@ from typing import Any
 from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter
 from s3lora.errors import ModelError
-from s3lora.evaluate.answers.reasoning import mark_tokens, read_answer
+from s3lora.evaluate.answers.tokens import TokenReader
 from s3lora.evaluate.attach import Attached, AttachedAdapters, State
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
 from s3lora.evaluate.chat_setup import NO_SETUP, ChatSetup, facts_of
-from s3lora.evaluate.fit import check_fit, check_loadable
+from s3lora.evaluate.drawing import STAGE, cache_of, draw_answers
+from s3lora.evaluate.fit import fitting
 from s3lora.evaluate.identity import identity_of
-from s3lora.evaluate.loading import find_base, is_out_of_memory, load_base
+from s3lora.evaluate.loading import LoadedBase, find_base, is_out_of_memory, load_base
 from s3lora.evaluate.results import ChatFacts, Loaded
 from s3lora.evaluate.templates import LocalTemplate
 from s3lora.needs import need
 
-#: Answers at a time on a CPU: beyond this the cores are busy anyway and only memory grows.
-CPU_BATCH = 50
+#: Answers at a time on a CPU: beyond this the cores are busy anyway and only memory grows. A small model has room.
+CPU_BATCH, SMALL_BATCH, SMALL = 50, 100, 500_000_000
 #: Answers at a time on CUDA, before the memory left is looked at.
 CUDA_BATCH = 256
 #: A system prompt that so many prompts share, so long, is read once for all of them.
@@ -65,22 +65,24 @@ class LocalModel:
     ) -> None:
         """Load the base; raises ModelError and MissingPackageError, and for an adapter what `attach` raises."""
         find_base(base, device=device, dtype=dtype)  # first: what is wrong with the name is told before all else
-        self._torch = need("torch")
-        self._transformers = need("transformers")
-        self.base = load_base(base, device=device, dtype=dtype, check=_fitting(adapters) if adapters else None)
-        self._stops = self._ends()
-        rows, pad = self.base.model.get_input_embeddings().weight.shape[0], self.base.tokenizer.pad_token_id
-        # Some tokenizers have none, or one that the model has no embedding for. It is masked, so any token will do.
-        self._padding = pad if pad is not None and pad < rows else 0
+        self._around(load_base(base, device=device, dtype=dtype, check=fitting(adapters) if adapters else None), chat)
         # What a checkpoint suggests (sampling, penalties) must not mix with the decoding that is asked for.
         self.base.model.generation_config = self._transformers.GenerationConfig()
         self.base_identity = identity_of(self.base)
-        self.template = LocalTemplate(self.base, chat)
-        self._find_marks()
-        self._context = getattr(self.base.model.config.get_text_config(), "max_position_embeddings", None)
         self.adapters = AttachedAdapters(self.base)
-        self.device: Any = next(self.base.model.parameters()).device
-        self.batch_size = batch_size or (CPU_BATCH if self.device.type == "cpu" else self._cuda_batch())
+        self.batch_size = batch_size or (self._cpu_batch() if self.device.type == "cpu" else self._cuda_batch())
+
+    def _around(self, base: LoadedBase, chat: ChatSetup) -> None:
+        self._torch, self._transformers = need("torch"), need("transformers")
+        self.base = base
+        self._stops = self._ends()
+        rows, pad = base.model.get_input_embeddings().weight.shape[0], base.tokenizer.pad_token_id
+        # Some tokenizers have none, or one that the model has no embedding for. It is masked, so any token will do.
+        self._padding = pad if pad is not None and pad < rows else 0
+        self.template = LocalTemplate(base, chat)
+        self._reader = TokenReader(base.tokenizer, self._stops)
+        self._context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+        self.device: Any = next(base.model.parameters()).device
 
     @property
     def name(self) -> str:
@@ -226,12 +228,18 @@ class LocalModel:
                 mask[i, columns] = 1
         return ids.to(self.device), mask.to(self.device)
 
+    @property
+    def _plain(self) -> bool:
+        """Tell whether the model remembers keys and values of all tokens, and nothing else."""
+        config = self.base.model.config.get_text_config()
+        window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
+        # Where layers are not told apart, a window is that of all.
+        kinds = set(getattr(config, "layer_types", None) or ["a window" if window else "full_attention"])
+        return kinds == {"full_attention"} and not getattr(self.base.model, "_is_stateful", False)
+
     def _prefix(self, rows: Sequence[Sequence[int]]) -> int:
         """Return how many first tokens all prompts share, where it pays to read them once for the whole batch."""
-        config = self.base.model.config.get_text_config()
-        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-        plain = kinds == {"full_attention"} and not getattr(self.base.model, "_is_stateful", False)
-        if not plain or len(rows) < SHARED_ROWS:
+        if not self._plain or len(rows) < SHARED_ROWS:
             return 0
         most = min(map(len, rows)) - 1
         columns = zip(*rows, strict=False)
@@ -242,12 +250,10 @@ class LocalModel:
         """Return the key-value cache of the shared tokens, once for each row."""
         if not shared:
             return {}
-        out = self.adapters.model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=1)
-        # It has another name from transformers 5.24 on, where the old one warns at every batch.
-        name = "cache" if hasattr(out, "cache") else "past_key_values"
-        held = getattr(out, name)
-        held.batch_repeat_interleave(len(ids))
-        return {name: held}
+        cache = cache_of(self.adapters.model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=1))
+        for held in cache.values():
+            held.batch_repeat_interleave(len(ids))
+        return cache
 
     def _answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         torch = self._torch
@@ -255,22 +261,29 @@ class LocalModel:
         rows = [prompt.ids for prompt in encoded]
         shared = self._prefix(rows)
         ids, mask = self.padded(rows, shared)
-        ends = self._stops
         sampling: dict[str, Any] = {"do_sample": decoding.temperature > 0}
         if decoding.temperature > 0:
             sampling |= {"temperature": decoding.temperature, "top_k": 0, "top_p": 1.0}
             torch.manual_seed(decoding.seed)
-        config = self._transformers.GenerationConfig(
-            max_new_tokens=decoding.max_new_tokens,
-            eos_token_id=ends,
-            pad_token_id=self._padding,
-            **sampling,
-        )
+
+        def config(tokens: int) -> Any:
+            own = {"max_new_tokens": tokens, "eos_token_id": self._stops, "pad_token_id": self._padding}
+            return self._transformers.GenerationConfig(**own, **sampling)
+
         with torch.inference_mode(), self._own_settings():
-            more = self._read_prefix(ids, shared) | self._stopping(ids.shape[1], decoding.stop)
-            out = self.adapters.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
-        written = out[:, ids.shape[1] :].tolist()
-        return [self._finish(row, ends, decoding, prompt.opened) for row, prompt in zip(written, encoded, strict=True)]
+            written = draw_answers(
+                self.adapters.model.generate,
+                ids,
+                mask,
+                tokens=decoding.max_new_tokens,
+                stage=STAGE if self._plain else decoding.max_new_tokens,
+                ended=lambda tokens: self._reader.has_ended(tokens, decoding.stop),
+                config=config,
+                cache=self._read_prefix(ids, shared),
+                more=self._stopping(ids.shape[1], decoding.stop),
+            )
+        answers = zip(written, encoded, strict=True)
+        return [self._reader.answer(row, decoding.stop, opened=prompt.opened) for row, prompt in answers]
 
     def _stopping(self, start: int, stop: Sequence[str]) -> dict[str, Any]:
         """Return what ends an answer at a stop string. That of transformers also looks at the end of the prompt."""
@@ -278,41 +291,10 @@ class LocalModel:
             return {}
 
         def stopped(ids: Any, _: object, **__: object) -> Any:
-            found = [self._stops_at(row, stop) for row in ids[:, start:].tolist()]
+            found = [self._reader.stops_at(row, stop) for row in ids[:, start:].tolist()]
             return self._torch.tensor(found, device=ids.device)
 
         return {"stopping_criteria": self._transformers.StoppingCriteriaList([stopped])}
-
-    def _stops_at(self, tokens: Sequence[int], stop: Sequence[str]) -> bool:
-        text = self.base.tokenizer.decode(tokens, skip_special_tokens=True)
-        return any(string in text for string in stop)
-
-    def _finish(self, row: list[int], ends: list[int], decoding: Decoding, opened: bool) -> Generation:
-        stops = [i for i, token in enumerate(row) if token in ends]
-        used = row[: stops[0] + 1] if stops else row
-        text = self.base.tokenizer.decode(used, skip_special_tokens=True)
-        cut = [at for stop in decoding.stop if (at := text.find(stop)) >= 0]
-        if not cut:
-            return read_answer(self._marked(used, text), len(used), bool(stops), opened=opened, plain=text)
-        # Behind the stop string is padding, as long as the longest answer of the batch.
-        tokens = bisect_left(range(len(used)), True, key=lambda n: self._stops_at(used[:n], decoding.stop))
-        text, marked = text[: min(cut)], self._marked(used, text)
-        marked = marked[: min(at for stop in decoding.stop if (at := f"{marked}{stop}".find(stop)) >= 0)]
-        return read_answer(marked, tokens, True, opened=opened, plain=text)
-
-    def _find_marks(self) -> None:
-        """Tell apart the special tokens: decoding leaves all of them out, and some are marks of reasoning."""
-        names = self.base.tokenizer.all_special_tokens
-        named = dict(zip(names, self.base.tokenizer.convert_tokens_to_ids(names), strict=True))
-        self._marks = mark_tokens(named)
-        self._special = frozenset(named.values()) - self._marks
-
-    def _marked(self, tokens: Sequence[int], text: str) -> str:
-        """Return what is decoded, with those special tokens that are marks of reasoning."""
-        if self._marks.isdisjoint(tokens):
-            return text
-        shown = [token for token in tokens if token not in self._special]
-        return str(self.base.tokenizer.decode(shown, skip_special_tokens=False))
 
     def _losses(self, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
         torch = self._torch
@@ -381,19 +363,10 @@ class LocalModel:
         self.batch_size = min(self.batch_size, half)
         return [*self.halving(items[:half], run), *self.halving(items[half:], run)]
 
+    def _cpu_batch(self) -> int:
+        return SMALL_BATCH if self.base.model.num_parameters() < SMALL else CPU_BATCH
+
     def _cuda_batch(self) -> int:
         """Choose by what is free: about 64 MB an answer holds a few hundred tokens' cache of a 7B model."""
         free, _ = self._torch.cuda.mem_get_info(self.device)
         return int(min(CUDA_BATCH, max(1, free // (64 << 20))))
-
-
-def _fitting(adapters: Sequence[Adapter]) -> Callable[[Any], None]:
-    """Return what raises where one of the adapters does not fit a model; raise at once for what fits none."""
-    for adapter in adapters:
-        check_loadable(adapter)
-
-    def check(model: Any) -> None:
-        for adapter in adapters:
-            check_fit(model, adapter, str(adapter.path))
-
-    return check

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from s3lora.choose.ranking import usual_index
 from s3lora.choose.rankings import Ranked
 from s3lora.choose.rules import RULES
 from s3lora.choose.select import Share
@@ -18,6 +19,7 @@ from s3lora.report.chart import legend
 from s3lora.report.documents import ScanDocument
 from s3lora.report.glance import glance_of
 from s3lora.report.html import environment_of_pages, render
+from s3lora.report.published_view import CAVEAT, published_lines
 from s3lora.report.scan_charts import heat_map, scale_ends
 from s3lora.report.scan_data import charts_of, data_of
 from s3lora.report.scan_view import View, view_of
@@ -89,7 +91,9 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "repair": adapter.repair if adapter.provenance is None else None,
         "curves": [],
         "sweep": adapter.sweep,
+        "caveat": CAVEAT,
         "against": _against(view),
+        "published": _published(document),
         "columns": _columns(view),
         "rows": _rows(view),
     }
@@ -122,6 +126,7 @@ def _words(adapter: Reported) -> dict[str, Any]:
         "shared": [shlex.quote(word) for word in adapter.shared],
         "own": [shlex.quote(word) for word in adapter.own],
         "given": adapter.command or "",
+        "usual": usual_index(adapter.document.modules),
     }
 
 
@@ -196,6 +201,11 @@ def _against(view: View) -> dict[str, Any] | None:
         "verdict": verdict(document.reference, ranked_by),
         "remarks": list(remarks(document.reference, ranked_by)),
     }
+
+
+def _published(document: ScanDocument) -> list[str]:
+    """Return the sentences on where the adapter stands among published ones; none where nobody asked."""
+    return [] if document.published is None else list(published_lines(document.published))
 
 
 def _columns(view: View) -> list[tuple[str, str]]:
