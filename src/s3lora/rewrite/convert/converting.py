@@ -24,6 +24,7 @@ from s3lora.adapter.weights import CONFIG, PROVENANCE, parsed_config, raw_config
 from s3lora.errors import OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.files import new_file, replacing
 from s3lora.rewrite.conversion_record import ConversionRecord
+from s3lora.rewrite.convert.experts import are_fused
 from s3lora.rewrite.convert.gguf import to_gguf
 from s3lora.rewrite.convert.images import to_diffusers, to_kohya
 from s3lora.rewrite.convert.loaders import format_for, notes_for, refuse_unloadable, wish_for
@@ -94,8 +95,8 @@ def convert(
         pad: give every module this rank, with zeros; 0 for the largest there is.
         dtype: `float32`, `float16` or `bfloat16` for all floating tensors; each keeps its own without.
         drop: what else is left out: `heads`, `bias`, `tokens`, `other` or `all` of them.
-        base: the `config.json` of the base model, or its folder. GGUF needs it, MLX where experts are fused, and all
-            where the rows of q and k lie in pairs of heads that nothing else counts.
+        base: the `config.json` of the base model, or its folder. GGUF needs it, MLX where experts are fused, PEFT to
+            write fused experts one each, and all where rows of q and k lie in pairs of heads that nothing else counts.
 
     Raises:
         AdapterFileError: the configuration of the base cannot be read.
@@ -115,7 +116,7 @@ def convert(
         raise UsageError("an adapter in memory has no files to convert", fix="save it first")
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
-    if base is not None and to not in BY_BASE and not unknown_order(adapter):
+    if base is not None and not (to in BY_BASE or unknown_order(adapter) or (to == "peft" and are_fused(adapter))):
         raise UsageError(f"a base is of no use to {to}", fix="leave it out")
     known, digest = (None, None) if base is None else _base(Path(base))
     wish = ConvertWish(to, bake, pad, dtype, known)
