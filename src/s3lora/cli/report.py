@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from s3lora.cli.command import Command
 from s3lora.cli.output import check_output, emit
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @click.argument("result", metavar="FILE")
 @click.option("-o", "--output", metavar="FILE", help="Write the page to a file.")
 def report_command(result: str, output: str | None) -> None:

@@ -24,6 +24,7 @@ from s3lora.report.scan_charts import heat_map, scale_ends
 from s3lora.report.scan_data import charts_of, data_of
 from s3lora.report.scan_view import View, view_of
 from s3lora.report.smaller import smaller
+from s3lora.report.summary import summary_of
 from s3lora.report.sweep_text import shown_keys
 from s3lora.report.sweep_view import rows as sweep_rows
 from s3lora.report.values import count, decimal, heading, measure_of, percent
@@ -87,6 +88,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "lead": _lead(adapter),
         "facts": list(_facts(document)),
         "glance": glance_of(document),
+        "summary": [row for row in summary_of(document) if row[0] != "published"],
         "smaller": [] if adapter.provenance is not None else smaller(document.modules),
         "made": list(_made(adapter)),
         "command": adapter.command,
