@@ -31,7 +31,7 @@ FLOORS = (
     *("evaluate", "repair", "fleet", "report", "cli"),
 )
 #: The only modules at the top of the package; whoever needs them may use them.
-GROUND = ("_version", "errors", "files", "needs", "outside", "partial", "statistics")
+GROUND = ("_version", "arguments", "errors", "files", "needs", "outside", "partial", "statistics", "views", "wording")
 #: Within a floor: what may not reach which neighbours.
 WALLS = {
     "fleet.sources": ("fleet.work", "fleet.run", "fleet.engines", "fleet.results", "fleet.populations"),

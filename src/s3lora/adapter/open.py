@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,28 @@ from s3lora.adapter.model import Adapter
 from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.tensors import WeightsFile
 from s3lora.adapter.weights import CONFIG, folder_of, open_weights, parsed_config, raw_config, weights_in
+from s3lora.arguments import checked
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, printable
 
 
+@contextmanager
+def opened(adapter: Adapter | str | os.PathLike[str], *, kept: bool = False) -> Iterator[Adapter]:
+    """Open what is given as a path, and close it in the end; an adapter that was opened stays as it is.
+
+    Where it is `kept`, a result goes on reading from it: it is closed where making the result raises, and otherwise
+    when the result is forgotten.
+    """
+    if isinstance(adapter, Adapter):
+        yield adapter
+        return
+    with ExitStack() as stack:
+        own = stack.enter_context(open_adapter(adapter))
+        yield own
+        if kept:
+            stack.pop_all()
+
+
+@checked
 def open_adapter(path: str | os.PathLike[str], adapter: str | None = None) -> Adapter:
     """Open a LoRA adapter: a folder, or one weights file, such as `.safetensors`, `.bin`, `.npz`, `.gguf`, or an index.
 

@@ -19,6 +19,7 @@ from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.tensors import WeightsFile, read_safetensors, refuse_pointer
 from s3lora.errors import AdapterFileError, NothingToAuditError, printable
 from s3lora.files import read_whole
+from s3lora.wording import worded
 
 CONFIG = "adapter_config.json"
 INDEX = ".safetensors.index.json"
@@ -113,8 +114,11 @@ def weights_in(folder: Path, config: Mapping[str, Any] | None) -> Path:
         raise NothingToAuditError(
             f"holds no adapter weights itself, its folders do: {told}{more}",
             file=folder,
-            fix=f"give one of them, such as {printable(folder / inner[0], 240)}, or "
-            f"--adapter {printable(inner[0], 60)}",
+            fix=worded(
+                "give one of them, such as {path}, or {adapter}{name}",
+                path=printable(folder / inner[0], 240),
+                name=printable(inner[0], 60),
+            ),
         )
     raise NothingToAuditError(
         f"holds no adapter weights (looked for {', '.join(WEIGHTS)}, *.safetensors and one of {_ONE_OF})", file=folder

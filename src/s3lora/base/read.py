@@ -11,6 +11,7 @@ from typing import Any
 from s3lora.adapter.hub import hub_name
 from s3lora.adapter.weights import CONFIG as ADAPTER_CONFIG
 from s3lora.adapter.weights import INDEX, parsed_config, raw_config
+from s3lora.arguments import checked
 from s3lora.base.configured import model_of
 from s3lora.base.headers import MODEL_WEIGHTS, stored_modules
 from s3lora.base.model import BaseModel, BaseModule
@@ -22,7 +23,8 @@ CONFIG = "config.json"
 _SAFETENSORS = ".safetensors"
 
 
-def read_base(base: str) -> BaseModel:
+@checked
+def read_base(base: str | os.PathLike[str]) -> BaseModel:
     """Return what is known of a base model. Nothing is fetched, no weight is read, and nothing is built.
 
     Examples:
@@ -41,7 +43,7 @@ def read_base(base: str) -> BaseModel:
 
     Raises UsageError where there is no such model, AdapterFileError for a file that is damaged.
     """
-    config_file, weights, name = _files(base)
+    config_file, weights, name = _files(os.fspath(base))
     config = {} if config_file is None else parsed_config(raw_config(config_file), config_file.name)
     model = model_of(config, name)
     if weights is None:

@@ -53,6 +53,7 @@ class Context:
     progress: Progress | None = None
 
 
+@runtime_checkable
 class Rule(Protocol):
     """Anything that chooses among ranked units."""
 

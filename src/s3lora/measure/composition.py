@@ -38,6 +38,7 @@ from threadpoolctl import threadpool_limits
 from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import open_adapter
+from s3lora.arguments import checked
 from s3lora.errors import NonFiniteError, UnsupportedAdapterError, UsageError, printable
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST, afford, compose_cost
@@ -136,6 +137,7 @@ class SummedPart:
         return FactoredUpdate(self.module.A.array(), self.module.B.array(), self.factor)
 
 
+@checked
 def compose(
     adapters: Sequence[Adapter | str | os.PathLike[str]],
     weights: Sequence[float] | None = None,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from s3lora.arguments import checked
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.data.choice import EVERY_ROW, RowChoice, choices
 from s3lora.evaluate.data.draws import clusters, draw, emptiest, parts
@@ -15,6 +16,7 @@ from s3lora.evaluate.prompts import PromptSet, built_in, read_prompts
 from s3lora.repair.data import RepairData, RepairPart, TaskPrompts
 from s3lora.repair.task_data import GENERATED, MIXED, built_in_task, read_task
 from s3lora.statistics import FEWEST
+from s3lora.wording import worded
 
 #: Prompts of each kind to learn from, to tune on and to test on.
 LEARN, TUNE, TEST = 32, 50, 100
@@ -25,6 +27,7 @@ OWN_TASK = "the task prompts are built in: prompts of what the adapter was train
 Prompts = TypeVar("Prompts", PromptSet, TaskPrompts)
 
 
+@checked
 def repair_data(
     *,
     harmful: str | Path | None = None,
@@ -116,7 +119,7 @@ def _check_apart(harmful: PromptSet, harmless: PromptSet) -> None:
         raise UsageError(
             f"{len(both)} prompts of {printable(harmless.name, 80)} are both harmless and, in "
             f"{printable(harmful.name, 80)}, harmful; the first is: {printable(both[0], 80)}",
-            fix="take them out of one of the two, or choose rows with --where",
+            fix=worded("take them out of one of the two, or choose rows with {where}"),
         )
 
 

@@ -129,7 +129,7 @@ def _notifications(one: Audit) -> list[dict[str, Any]]:
 def placeless(error: S3LoRAError) -> str:
     """Return the sentence of an error with the name of its file alone."""
     file = PurePath(error.file).name if error.file else None
-    return str(S3LoRAError(error.problem, file=file, module=error.module, shape=error.shape, fix=error.fix))
+    return error.for_command(file)
 
 
 def _notification(kind: Descriptor, text: str, place: Place) -> dict[str, Any]:

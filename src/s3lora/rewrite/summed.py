@@ -23,6 +23,7 @@ from s3lora.adapter.open import open_adapter
 from s3lora.adapter.tensor import Array, ArrayTensor
 from s3lora.adapter.tensors import numpy_dtype
 from s3lora.adapter.weights import CONFIG, PROVENANCE
+from s3lora.arguments import checked
 from s3lora.errors import NonFiniteError, OutputError, S3LoRAError, UnsupportedAdapterError, UsageError
 from s3lora.files import new_file, replacing
 from s3lora.measure.composition import SummedPart, parts_of, weights_of
@@ -47,6 +48,7 @@ _NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern", "layer
 _SHARED = ("base_model_name_or_path", "task_type", "fan_in_fan_out")
 
 
+@checked
 def write_sum(
     adapters: Sequence[Adapter | str | os.PathLike[str]],
     out: str | os.PathLike[str],

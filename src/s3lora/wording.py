@@ -1,0 +1,77 @@
+"""Sentences that name what to give: to whoever types a command its options, to whoever calls a function its parameters.
+
+One sentence is written, with a name in braces where the two differ; `WAYS` knows both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: What can be given → as the option of a command, and as Python has it.
+WAYS = {
+    "adapter": ("--adapter ", "adapter="),
+    "bake": ("--bake-scaling", "bake=True"),
+    "base": ("--base", "base="),
+    "batch_size": ("--batch-size", "batch_size="),
+    "dtype": ("--dtype ", "dtype="),
+    "energy": ("--energy", "energy="),
+    "folder": ("--out", "folder="),
+    "force": ("--force", "force=True"),
+    "force_flat": ("--force-flat", "flat=True"),
+    "harmful": ("--harmful", "harmful="),
+    "judge_endpoint": ("--judge-endpoint", "the server of the judge"),
+    "judge_logits": ("--judge-logits", "logits=True"),
+    "judge_profile": ("--judge-profile", "profile="),
+    "limit": ("--limit", "limit="),
+    "out": ("-o", "out="),
+    "prompt_field": ("--prompt-field", "prompt_fields="),
+    "rank": ("--rank", "rank="),
+    "reference": ("--reference", "a reference"),
+    "remove": ("--mode remove", "Remove()"),
+    "scale": ("--mode scale", "Scale()"),
+    "strengths": ("--strengths", "strengths"),
+    "tokens": ("--tokens", "tokens="),
+    "top": ("--top", "top"),
+    "unaligned": ("--unaligned", "unaligned="),
+    "where": ("--where", "where="),
+    "workers": ("--workers", "workers="),
+    "zero": ("--mode zero", "Zero()"),
+}
+_COMMAND = {name: option for name, (option, _) in WAYS.items()}
+_PYTHON = {name: parameter for name, (_, parameter) in WAYS.items()}
+
+
+class Worded(str):
+    """A text as a caller in Python reads it, with what the user of a command reads instead."""
+
+    command: str
+
+    def __new__(cls, python: str, command: str) -> Worded:
+        """Keep both."""
+        made = super().__new__(cls, python)
+        made.command = command
+        return made
+
+    def __reduce__(self) -> tuple[type[Worded], tuple[str, str]]:
+        """Return what a copy in another process is made of."""
+        return Worded, (str(self), self.command)
+
+
+def worded(text: str, **values: Any) -> Worded:
+    """Return a text with its names in braces replaced: those of `WAYS` by what they name, `values` by their values.
+
+    >>> text = worded("{out} is taken; give {force} to replace {name}", name="x")
+    >>> str(text), text.command
+    ('out= is taken; give force=True to replace x', '-o is taken; give --force to replace x')
+    """
+    return Worded(text.format_map({**_PYTHON, **values}), text.format_map({**_COMMAND, **values}))
+
+
+def for_command(text: str) -> str:
+    """Return a text as the user of a command reads it."""
+    return text.command if isinstance(text, Worded) else text
+
+
+def all_worded(separator: str, texts: list[str]) -> Worded:
+    """Return several texts as one, for either reader."""
+    return Worded(separator.join(texts), separator.join(map(for_command, texts)))
