@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import s3lora
+from s3lora.views import VIEWS
 from tests.command import SOURCE, environment
 from tests.hostile import bad_files as bad
 
@@ -122,6 +123,12 @@ def test_walls_within_a_floor(part: str, others: tuple[str, ...]) -> None:
             assert not within(name, *(f"s3lora.{other}" for other in others)), f"{path.name} imports {name}"
 
 
+def test_the_door_to_the_report_leads_somewhere() -> None:
+    """What `views` names as text no import statement shows."""
+    for module, function in VIEWS.values():
+        assert callable(getattr(importlib.import_module(module), function))
+
+
 def test_imports_go_in_no_circle() -> None:
     left = {module_name(path): {*targets(path)} - {"s3lora"} for path in FILES if path.name != "__main__.py"}
     while free := [name for name, needed in left.items() if not needed & left.keys()]:
@@ -220,7 +227,7 @@ def test_public_names_are_exported_explicitly() -> None:
         called = name == "repair" and callable(value) and value.__name__ == "s3lora.repair"
         assert called or value is getattr(importlib.import_module(str(module)), name)
         assert called or not isinstance(value, type(sys)), f"s3lora.{name} is the module of that name"
-    assert set(names) <= set(dir(s3lora))
+    assert dir(s3lora) == s3lora.__all__
     with pytest.raises(AttributeError, match="nothing_of_this_name"):
         _ = s3lora.nothing_of_this_name
 

@@ -18,6 +18,7 @@ from s3lora.base.model import BaseModel, BaseModule
 from s3lora.base.names import ModuleNames, expert_of
 from s3lora.errors import UsageError, printable
 from s3lora.needs import need
+from s3lora.wording import worded
 
 CONFIG = "config.json"
 _SAFETENSORS = ".safetensors"
@@ -77,7 +78,11 @@ def _files(base: str) -> tuple[Path | None, Path | None, str]:
     found = need("huggingface_hub", "fleet").try_to_load_from_cache(base, CONFIG)
     if not isinstance(found, str):
         known = printable(base)
-        fix = f"fetch its configuration first: hf download {known} {CONFIG}; `check` reads it there by --base hf://{known}"
+        fix = worded(
+            "fetch its configuration first: hf download {known} {file}; `check` reads it there by {base} hf://{known}",
+            known=known,
+            file=CONFIG,
+        )
         raise UsageError("is no folder here, and not in the cache of the Hugging Face Hub", file=base, fix=fix)
     return *_in_folder(Path(found).parent, base), printable(base, 255)
 

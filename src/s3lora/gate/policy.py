@@ -18,6 +18,7 @@ from typing import Any
 from s3lora.choose.rules import RULES
 from s3lora.errors import UsageError, printable
 from s3lora.files import read_whole
+from s3lora.wording import worded
 
 OWN_FILE = "s3lora.toml"
 SHARED_FILE = "pyproject.toml"
@@ -97,7 +98,9 @@ def find_policy(folder: Path) -> Policy | None:
     if _table(_parse(text, shared), ("tool", "s3lora")) is None:
         return found
     if found is not None:
-        raise UsageError(f"{own} and {shared} both hold a policy", fix="keep one of them, or name one with --policy")
+        raise UsageError(
+            f"{own} and {shared} both hold a policy", fix=worded("keep one of them, or name one with {policy}")
+        )
     return read_policy(shared)
 
 

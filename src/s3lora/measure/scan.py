@@ -117,10 +117,16 @@ class Scan(ByModule[ModuleScan]):
         >>> scan = s3lora.scan("my-adapter")
         >>> scan
         <Scan of my-adapter: 120 modules by mas-svd
-         LoRA of rank 8
+         LoRA of rank 8, layers 0 to 29: k_proj, o_proj, q_proj, v_proj
+         ssi from 0.2233 to 0.5733, median 0.3491
+         sharpest: model.layers.25.self_attn.v_proj, 0.5733
          warnings: none>
-        >>> scan["model.layers.25.self_attn.v_proj"].rank
-        8
+        >>> scan["model.layers.25.self_attn.v_proj"]
+        <ModuleScan model.layers.25.self_attn.v_proj: 192 × 576, rank 8, ssi 0.5733>
+        >>> scan.plot()
+        <Drawing: ssi of my-adapter by layer and projection>
+        >>> s3lora.Scan.from_json(scan.to_json()) == scan
+        True
     """
 
     schema_version: int = SCHEMA_VERSION

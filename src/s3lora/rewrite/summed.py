@@ -35,6 +35,7 @@ from s3lora.rewrite.resize import check_wish, decomposed, new_rank
 from s3lora.rewrite.resize_record import relative
 from s3lora.rewrite.sum_record import SummedModule, SumProvenance
 from s3lora.spectrum.nearest import distance
+from s3lora.wording import worded
 
 WEIGHTS = "adapter_model.safetensors"
 #: Of ‖B‖·‖A‖ in float64: a sum below it is none.
@@ -136,7 +137,7 @@ def _refuse(adapter: Adapter) -> None:
         raise UnsupportedAdapterError(what, file=adapter.name)
     if adapter.other_tensors:
         what = f"holds {len(adapter.other_tensors)} tensors that are no LoRA, and do not add up"
-        fix = "leave them out first: prune --drop all"
+        fix = worded("leave them out first: {prune_all}")
         raise UnsupportedAdapterError(what, file=adapter.name, module=adapter.other_tensors[0], fix=fix)
     for module in adapter.modules:
         special = module.kind != "linear" or module.group is not None or config.get("target_parameters")

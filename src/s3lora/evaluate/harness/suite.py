@@ -60,7 +60,7 @@ class HarnessSuite:
         if not isinstance(model, LocalModel):
             raise UsageError(
                 f"{self.name} cannot be measured: lm-evaluation-harness is given the model in this process",
-                fix="give --base instead of --endpoint",
+                fix=worded("give {base} instead of {endpoint}"),
             )
         found = scores(model, self.built, store, progress)
         items = self.built.items

@@ -22,6 +22,7 @@ from s3lora.base.configured import model_of
 from s3lora.base.model import BaseModule
 from s3lora.base.names import ModuleNames
 from s3lora.rewrite.convert.target import NewUpdate, refuse, wide_enough
+from s3lora.wording import worded
 
 #: The path of an expert, of whichever tool.
 EXPERT = re.compile(r"(?P<head>.+)\.(?:experts|switch_mlp)\.(?P<expert>\d{1,9})\.(?P<name>[^.]+)")
@@ -31,7 +32,7 @@ HALVES = ("gate_proj", "up_proj")
 MIXTRAL = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
 #: Architectures whose fused weights have all rows of gate first, and then those of up.
 _GATE_FIRST = frozenset(("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "deepseek_v2", "deepseek_v3"))
-_BASE = "give --base the base model's config.json"
+_BASE = worded("give {base} the base model's config.json")
 
 
 def kept_apart(adapter: Adapter, base: Mapping[str, Any] | None, to: str) -> Adapter:
