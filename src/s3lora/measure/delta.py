@@ -75,7 +75,11 @@ def scan_delta(
     Examples:
         >>> import s3lora
         >>> s3lora.scan_delta("merged-model", "base-model")
-        <Scan of merged-model: 1 modules by mas-svd>
+        <Scan of merged-model: 1 module by mas-svd
+         updates of full rank, 3 components of each: q_proj
+         ssi from 1 to 1, median 1
+         sharpest: q_proj, 1
+         warnings: 1 to read in .warnings>
 
     Parameters:
         tuned: the folder of the changed model, with config.json and safetensors files.

@@ -117,15 +117,16 @@ def _lines(scan: Scan) -> tuple[str, str, str]:
 
 
 def _held(modules: Sequence[ModuleScan]) -> str:
-    forms = "/".join(sorted({module.form for module in modules}))
-    ranks, layers = (
-        _range([module.rank for module in modules]),
-        _range([m.layer for m in modules if m.layer is not None]),
-    )
+    ranks = _range([module.rank for module in modules])
+    layers = _range([module.layer for module in modules if module.layer is not None])
+    if all(module.dense for module in modules):
+        what = f"updates of full rank, {ranks} components of each"
+    else:
+        what = f"{'/'.join(sorted({module.form for module in modules}))} of rank {ranks}"
     names = list(dict.fromkeys(module.projection for module in modules))
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     told = ", ".join(printable(name, 24) for name in names[:NAMED])
-    return f"{forms} of rank {ranks}{f', layers {layers}' if layers else ''}: {told}{more}"
+    return f"{what}{f', layers {layers}' if layers else ''}: {told}{more}"
 
 
 def _range(numbers: Sequence[int]) -> str:

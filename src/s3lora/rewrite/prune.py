@@ -80,7 +80,7 @@ def prune(
         >>> import s3lora
         >>> plan = s3lora.select(s3lora.scan("my-adapter"), s3lora.Top(2))
         >>> s3lora.prune("my-adapter", plan, s3lora.Clip(component=3), loader="vllm")
-        <Pruned my-adapter: clip 2 modules, for peft>
+        <Pruned my-adapter: clip 2 modules, for vllm>
 
     Parameters:
         adapter: the adapter that was scanned, or its path; then its files stay open as long as the result is there.
