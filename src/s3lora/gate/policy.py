@@ -53,6 +53,9 @@ CHOICES = (*(rule.name for rule in RULES.values() if rule.asked_by_option), "rul
 #: What a preset stands for, besides.
 PRESET = ("method", "index")
 _LARGEST = 2**63
+#: What to do where keys stand as in the other of the two files.
+_OWN = f"only {SHARED_FILE} has such a table: write the keys at the top, without a table"
+_SHARED = f"in {SHARED_FILE} the keys stand under [tool.s3lora]; only {OWN_FILE} has them at the top"
 #: Lines on which a key is looked for, and lines that one value may take.
 _CANDIDATES, _LINES = 200, 1000
 
@@ -95,7 +98,10 @@ def find_policy(folder: Path) -> Policy | None:
     if not shared.is_file() or b"s3lora" not in read_whole(shared, MAX_POLICY):
         return found
     text = _decode(shared)
-    if _table(_parse(text, shared), ("tool", "s3lora")) is None:
+    content = _parse(text, shared)
+    if _table(content, ("tool", "s3lora")) is None:
+        if isinstance(content.get("s3lora"), dict):
+            raise Policy(shared, {}, text, ()).error("s3lora", "has [s3lora] and no [tool.s3lora]", fix=_SHARED)
         return found
     if found is not None:
         raise UsageError(
@@ -112,9 +118,10 @@ def read_policy(file: Path) -> Policy:
     """
     text = _decode(file)
     table = ("tool", "s3lora") if file.name == SHARED_FILE else ()
-    values = _table(_parse(text, file), table)
+    values = _table(content := _parse(text, file), table)
     if values is None:
-        raise UsageError("has no [tool.s3lora]", file=file)
+        misplaced = [key for key in (*KEYS, "s3lora") if key in content]
+        raise UsageError("has no [tool.s3lora]", file=file, fix=_SHARED if misplaced else None)
     if not isinstance(values, dict):
         raise Policy(file, {}, text, ("tool",)).error("s3lora", "tool.s3lora must be a table")
     policy = Policy(file, values, text, table)
@@ -127,6 +134,10 @@ def read_policy(file: Path) -> Policy:
 
 
 def _check(policy: Policy, key: str, value: Any) -> None:
+    if key == "tool" and _table(value, ("s3lora",)) is not None:
+        raise policy.error(key, "has [tool.s3lora]", fix=_OWN)
+    if key == "s3lora" and isinstance(value, dict):
+        raise policy.error(key, "has [s3lora]", fix=_OWN)
     if key not in KEYS:
         near = difflib.get_close_matches(key.replace("_", "-"), KEYS, 1)
         fix = f"did you mean {near[0]}?" if near else f"keys are {', '.join(KEYS)}"
