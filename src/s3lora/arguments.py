@@ -106,8 +106,12 @@ def _is(value: object, hint: Any) -> bool:
     kind = origin or hint
     if kind is collections.abc.Callable:
         return callable(value)
-    # A class has the methods of what it makes, and is none.
-    return not isinstance(value, type) and isinstance(value, kind)
+    if kind is type or isinstance(value, type):  # a class has the methods of what it makes, and is none
+        return kind is type and isinstance(value, type)
+    try:
+        return isinstance(value, kind)
+    except TypeError:  # a protocol that nobody can ask at run time
+        return True
 
 
 def _all_are(value: tuple[object, ...], inner: tuple[Any, ...]) -> bool:
