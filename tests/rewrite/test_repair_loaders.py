@@ -23,7 +23,7 @@ WRITTEN = [name for name, loader in LOADERS.items() if loader.writes]
         (dict.fromkeys(SHAPES, 6), {}, {}),
         (dict.fromkeys(SHAPES, 6), {"use_rslora": True}, {}),  # alpha / r says the same
         ({Q0: 0}, {"use_rslora": True}, dict.fromkeys(("vllm", "sglang", "llamacpp"), "bake=True")),
-        ({Q0: 6}, {}, {"llamacpp": "bake=True", "sglang": "--keep-rank"}),  # alpha / r is the scaling of all
+        ({Q0: 6}, {}, {"llamacpp": "bake=True", "sglang": "keep_rank=True"}),  # alpha / r is the scaling of all
     ],
 )
 @pytest.mark.parametrize("loader", WRITTEN)

@@ -133,7 +133,7 @@ def compare(
         NothingToAuditError: an adapter has no module path in common with the one before it.
         S3LoRAError: whatever `open_adapter` and `scan` raise.
     """
-    if isinstance(paths, str | os.PathLike) or len(paths) < 2:
+    if len(paths) < 2:
         raise UsageError("one adapter is no comparison", fix="give two or more, as a list of paths")
     if len(adapter) > 1 and len(adapter) != len(paths):
         raise UsageError(
