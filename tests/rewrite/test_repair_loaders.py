@@ -34,7 +34,7 @@ def test_the_rules_of_each_loader(tmp_path: Path, loader: str, ranks, config, re
         with pytest.raises(UnsupportedAdapterError, match=f"{loader}.*{rejecting[loader]}"):
             repair_to(source, tmp_path / "b", ranks, loader=loader)
         assert beside(source) == {"a"}
-        if rejecting[loader] == "--keep-rank":
+        if rejecting[loader] == "keep_rank=True":
             return
     bake = loader in rejecting
     out, made = repair_to(source, tmp_path / "b", ranks, loader=loader, bake=bake)
