@@ -75,13 +75,20 @@ class Worded(str):
 
 
 def worded(text: str, **values: Any) -> Worded:
-    """Return a text with its names in braces replaced: those of `WAYS` by what they name, `values` by their values.
+    """Return a text with its names in braces replaced: those of `WAYS` by what they name, `values` by their values,
+    which may be such texts themselves.
 
     >>> text = worded("{out} is taken; give {force} to replace {name}", name="x")
     >>> str(text), text.command
     ('out= is taken; give force=True to replace x', '-o is taken; give --force to replace x')
     """
-    return Worded(text.format_map({**_PYTHON, **values}), text.format_map({**_COMMAND, **values}))
+    commands = {name: for_command(value) if isinstance(value, str) else value for name, value in values.items()}
+    return Worded(text.format_map({**_PYTHON, **values}), text.format_map({**_COMMAND, **commands}))
+
+
+def option(name: str) -> Worded:
+    """Return an option by its name, which as a parameter has underscores, as it is given."""
+    return Worded(f"{name.replace('-', '_')}=", f"--{name}")
 
 
 def for_command(text: str) -> str:

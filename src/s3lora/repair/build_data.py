@@ -16,6 +16,7 @@ from s3lora.evaluate.prompts import PromptSet, built_in, read_prompts
 from s3lora.repair.data import RepairData, RepairPart, TaskPrompts
 from s3lora.repair.task_data import GENERATED, MIXED, built_in_task, read_task
 from s3lora.statistics import FEWEST
+from s3lora.wording import option as option_of
 from s3lora.wording import worded
 
 #: Prompts of each kind to learn from, to tune on and to test on.
@@ -152,7 +153,11 @@ def _checked(cut: Sequence[Prompts], sizes: Sequence[int], kind: str) -> tuple[S
     if any(n < least for n, least in zip(independent, _least(sizes), strict=True)):
         raise UsageError(
             f"{printable(name, 200)}: {made}, too few to tell anything",
-            fix=f"give at least {_needed(sizes)} for --{kind}, or none to use those that are built in",
+            fix=worded(
+                "give at least {n} for {option}, or none to use those that are built in",
+                n=_needed(sizes),
+                option=option_of(kind),
+            ),
         )
     fewer = any(n < size for n, size in zip(found, sizes, strict=True))
     return cut, [f"{name}: {made}, instead of {sizes[0]}, {sizes[1]} and {sizes[2]}"] * fewer
@@ -204,7 +209,7 @@ def _second(
 
 def _some(data: Prompts, left: Sequence[int], option: str) -> Prompts:
     if not left:
-        problem = f"--{option} holds no prompt that the repair's own data do not hold"
+        problem = worded("{option} holds no prompt that the repair's own data do not hold", option=option_of(option))
         raise UsageError(problem, file=data.name, fix="give prompts of another source")
     return data.subset(left)
 

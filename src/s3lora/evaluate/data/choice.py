@@ -11,6 +11,7 @@ from typing import Any
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.data.content import DataFileError
 from s3lora.evaluate.data.delimited import DataRow
+from s3lora.wording import option as option_of
 from s3lora.wording import worded
 
 #: The inputs of an evaluation that are read as rows; an option that names one before a colon is for it alone.
@@ -137,7 +138,7 @@ def _scope(text: str, inputs: Collection[str]) -> tuple[str | None, str]:
 def _scopes(text: str, option: str, one: str | None, given: Collection[str]) -> list[str]:
     names = [name for name in given if one in (None, name)]
     if not names:
-        needed = f"--{one} FILE" if one else "a file of one's own"
+        needed = worded("{option} FILE", option=option_of(one)) if one else "a file of one's own"
         raise UsageError(
             worded("{" + option + "} {given} does nothing without {needed}", given=printable(text, 60), needed=needed)
         )
