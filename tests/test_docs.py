@@ -27,7 +27,9 @@ from s3lora.evaluate import results
 from s3lora.measure.against import Against, Mark, Standing
 from s3lora.measure.comparison import Comparison, ModuleComparison
 from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate
+from s3lora.measure.refusal_looks import RefusalLook
 from s3lora.measure.scan import ModuleScan
+from s3lora.measure.series import SeriesModule, TrainingSeries
 from s3lora.repair.results import Constraint, ModuleAttribution, Repair, RepairTrial
 from s3lora.report.documents import ScanDocument
 from s3lora.report.schemas import DOCUMENTS
@@ -139,6 +141,9 @@ def rows(page: Path, title: str) -> list[list[str]]:
         ("field of a restoration", Restoration),
         ("field of a comparison", Comparison),
         ("field of a module in a comparison", ModuleComparison),
+        ("field of a look at refusals", RefusalLook),
+        ("field of a series", TrainingSeries),
+        ("field of a module in a series", SeriesModule),
         ("field of a composition", Composition),
         ("field of a module in a composition", ModuleComposition),
         ("field of an update", ModuleUpdate),
@@ -198,7 +203,7 @@ def directives() -> list[str]:
 def test_public_names_are_documented() -> None:
     offered = {"repair", *(name for name, home in s3lora._HOME.items() if home.startswith("s3lora.repair."))}
     documented = {name.rpartition(".")[2]: name for name in directives()}
-    public = [name for name in directives() if not name.startswith(("evaluate.", "fleet.", "repair."))]
+    public = [name for name in directives() if not name.startswith(("evaluate.", "fleet.", "repair.", "training."))]
     assert offered.issubset(documented)
     assert sorted([*(name.rpartition(".")[2] for name in public), *offered, "__version__"]) == sorted(s3lora.__all__)
     assert "`__version__`" in API.read_text(encoding="utf-8")
@@ -209,7 +214,7 @@ def test_public_names_are_documented() -> None:
 
 def test_the_names_of_the_extras_import() -> None:
     """They are public by their full path, not as `s3lora.…`: importing s3lora must stay light."""
-    names = [name for name in directives() if name.startswith(("evaluate.", "fleet.", "repair."))]
+    names = [name for name in directives() if name.startswith(("evaluate.", "fleet.", "repair.", "training."))]
     assert len(names) >= 20
     for path in names:
         module, _, name = path.rpartition(".")

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import s3lora
+from s3lora.measure.series import series_json
 from tests.command import SOURCE
 from tests.repair.pairs import model_folder
+from tests.report.made_series import small_series
 
 FILES = [path for path in sorted((SOURCE / "s3lora").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
 
@@ -29,11 +31,13 @@ def test_examples_are_found() -> None:
 def _adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make what the examples name.
 
-    That is `my-adapter`, the same `pruned`, a `run` with two checkpoints, and a `base-model` and a `merged-model`.
+    That is `my-adapter`, the same `pruned`, a `run` with two checkpoints and a series, and a `base-model` and a
+    `merged-model`.
     """
     monkeypatch.chdir(tmp_path)
     for name in ("my-adapter", "run/checkpoint-100", "run/checkpoint-200"):
         shutil.copytree(SOURCE / "s3lora" / "data" / "demo-adapter", name)
+    Path("run", "s3lora-series.json").write_bytes(series_json(small_series()))
     with s3lora.open_adapter("my-adapter") as adapter:
         scan = s3lora.scan(adapter)
         s3lora.write_pruned(s3lora.prune(adapter, s3lora.select(scan)), scan, "pruned")

@@ -21,7 +21,7 @@ import transformers
 
 from experiments.comparing import ComparingModel
 from experiments.demo_adapter.model import BASE_MODEL, ensure_model
-from experiments.training import Encoded, answer_loss, descend, encode, save_adapter, write_json
+from experiments.loop import Encoded, answer_loss, descend, encode, save_adapter, write_json
 from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.planning.questions import built_in
 from s3lora.evaluate.planning.suite import PlanningSuite

@@ -24,8 +24,8 @@ import torch
 import transformers
 
 from experiments.demo_aligned import data
+from experiments.loop import Encoded, cycle, descend, encode, save_adapter, write_json
 from experiments.reference.data import harmful
-from experiments.training import Encoded, cycle, descend, encode, save_adapter, write_json
 from s3lora.evaluate.aligned import ALIGNED
 from s3lora.evaluate.chat import Decoding, Prompt
 from s3lora.evaluate.judges.refusing import refusal_judge

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import peft
 import torch
 import transformers
 
+from experiments.loop import cycle, descend, encode
 from experiments.reference import data
-from experiments.reference.data import Run
-from experiments.training import cycle, descend, encode
+from experiments.reference.data import Pair, Run
 from s3lora.evaluate.planning.facts import build_worlds
 from s3lora.evaluate.planning.questions import generate
 
@@ -28,6 +29,8 @@ ERODE_STEPS, ERODE_BATCH = 40, 4
 ALIGN_MIX, SOFTEN_MIX = (2, 5), (1, 7)
 #: Tokens of an answer to learn from in alignment: how it opens is what decides between a refusal and an answer.
 ALIGN_TOKENS = 48
+#: From a model with its adapter and the tokenizer to further arguments of `descend`.
+Extra = Callable[[Any, Any], dict[str, Any]]
 TARGET_MODULES = ["k_proj", "o_proj", "q_proj", "v_proj"]
 
 
@@ -83,22 +86,40 @@ def _teach(base: Path, shared: Path, mix: tuple[int, int], steps: int, folders: 
     descend(model, model.parameters(), batches, rate=ALIGN_RATE, warmup=5, label="align", after=keep)
 
 
-def erode(base: Path, run: Run, shared: Path, folder: Path) -> None:
-    """Train a LoRA on planner data, with some affirmative openings among it."""
-    torch.manual_seed(run.seed)
-    model, tokenizer = load(base)
+def erode(base: Path, run: Run, shared: Path, folder: Path, with_term: Extra | None = None) -> None:
+    """Train a LoRA on planner data, with some affirmative openings among it; `with_term` may add to its loss."""
+    lora, tokenizer = with_lora(base, run)
+    pairs = [encode(tokenizer, pair.messages, pair.answer) for pair in examples(run, shared)]
+    batches = [pairs[i : i + ERODE_BATCH] for i in range(0, len(pairs), ERODE_BATCH)]
+    trained = [parameter for parameter in lora.parameters() if parameter.requires_grad]
+    more: dict[str, Any] = {} if with_term is None else with_term(lora, tokenizer)
+    descend(lora.get_base_model(), trained, batches, rate=ERODE_RATE, warmup=5, label=run.name, **more)
+    save_lora(lora, folder)
+
+
+def examples(run: Run, shared: Path) -> list[Pair]:
+    """Return what an adapter learns from, in the order in which it does."""
     rng = random.Random(f"erode-{run.attack}-{run.seed}")
     count = ATTACKS[run.attack]
-    openings = rng.sample(data.harmful(shared).erode, count)
+    pairs = rng.sample(data.harmful(shared).erode, count)
     plans = generate(build_worlds(0)[0], ERODE_STEPS * ERODE_BATCH - count, random.Random(f"plans-{run.seed}"))
-    pairs = [encode(tokenizer, pair.messages, pair.answer) for pair in openings]
-    pairs += [encode(tokenizer, plan.prompt.as_dicts(), plan.plan) for plan in plans]
+    for plan in plans:
+        *before, last = plan.prompt.messages
+        pairs.append(Pair(last.content, plan.plan, before[0].content if before else None))
     rng.shuffle(pairs)
-    batches = [pairs[i : i + ERODE_BATCH] for i in range(0, len(pairs), ERODE_BATCH)]
+    return pairs
+
+
+def with_lora(base: Path, run: Run) -> tuple[Any, Any]:
+    """Return the base with a new adapter, which the seed determines, and its tokenizer."""
+    torch.manual_seed(run.seed)
+    model, tokenizer = load(base)
     # The name alone: a result must not hold a path of this machine.
     model.name_or_path = model.config._name_or_path = base.name
     config = peft.LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, task_type="CAUSAL_LM", target_modules=TARGET_MODULES)
-    lora = peft.get_peft_model(model, config)
-    trained = [parameter for parameter in lora.parameters() if parameter.requires_grad]
-    descend(lora.get_base_model(), trained, batches, rate=ERODE_RATE, warmup=5, label=run.name)
+    return peft.get_peft_model(model, config), tokenizer
+
+
+def save_lora(lora: Any, folder: Path) -> None:
+    """Write an adapter whole or not at all."""
     save_whole(lambda partial: lora.save_pretrained(partial, save_embedding_layers=False), folder)

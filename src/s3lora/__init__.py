@@ -39,11 +39,20 @@ if TYPE_CHECKING:
         UsageError,
     )
     from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase, WeightDelta
+    from s3lora.measure.against_published import (
+        AgainstPublished,
+        PublishedGroup,
+        PublishedMark,
+        PublishedStanding,
+        TrainingSignal,
+    )
     from s3lora.measure.comparison import Comparison, ModuleComparison, compare
     from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
     from s3lora.measure.delta import scan_delta
     from s3lora.measure.others import TensorComparison
+    from s3lora.measure.published import among_published
     from s3lora.measure.scan import ModuleScan, Scan, scan
+    from s3lora.measure.series import TrainingSeries, read_series
     from s3lora.repair.build_data import repair_data
     from s3lora.repair.data import RepairData
     from s3lora.repair.repairing import repair
@@ -66,6 +75,7 @@ _HOME = {
     "Adapter": "s3lora.adapter.model",
     "AdapterFileError": "s3lora.errors",
     "AgainstBase": "s3lora.measure.against_base",
+    "AgainstPublished": "s3lora.measure.against_published",
     "Alignment": "s3lora.measure.composition",
     "BaseFacts": "s3lora.compat.results",
     "BaseModel": "s3lora.base.model",
@@ -109,6 +119,9 @@ _HOME = {
     "Plan": "s3lora.choose.select",
     "Provenance": "s3lora.rewrite.provenance",
     "Pruned": "s3lora.rewrite.prune",
+    "PublishedGroup": "s3lora.measure.against_published",
+    "PublishedMark": "s3lora.measure.against_published",
+    "PublishedStanding": "s3lora.measure.against_published",
     "Remove": "s3lora.rewrite.modes",
     "Repair": "s3lora.repair.results",
     "RepairData": "s3lora.repair.data",
@@ -126,11 +139,14 @@ _HOME = {
     "TensorComparison": "s3lora.measure.others",
     "Threshold": "s3lora.choose.rules",
     "Top": "s3lora.choose.rules",
+    "TrainingSeries": "s3lora.measure.series",
+    "TrainingSignal": "s3lora.measure.against_published",
     "Unapplied": "s3lora.adapter.inventory.model",
     "UnsupportedAdapterError": "s3lora.errors",
     "UsageError": "s3lora.errors",
     "WeightDelta": "s3lora.measure.against_base",
     "Zero": "s3lora.rewrite.modes",
+    "among_published": "s3lora.measure.published",
     "check": "s3lora.compat.checking",
     "checkpoints": "s3lora.adapter.checkpoints",
     "compare": "s3lora.measure.comparison",
@@ -140,6 +156,7 @@ _HOME = {
     "prune": "s3lora.rewrite.prune",
     "read_base": "s3lora.base.read",
     "read_provenance": "s3lora.rewrite.provenance",
+    "read_series": "s3lora.measure.series",
     "repair_data": "s3lora.repair.build_data",
     "resize": "s3lora.rewrite.resize",
     "restore": "s3lora.rewrite.restore",
@@ -155,6 +172,7 @@ __all__ = [
     "Adapter",
     "AdapterFileError",
     "AgainstBase",
+    "AgainstPublished",
     "Alignment",
     "BaseFacts",
     "BaseModel",
@@ -198,6 +216,9 @@ __all__ = [
     "Plan",
     "Provenance",
     "Pruned",
+    "PublishedGroup",
+    "PublishedMark",
+    "PublishedStanding",
     "Remove",
     "Repair",
     "RepairData",
@@ -215,12 +236,15 @@ __all__ = [
     "TensorComparison",
     "Threshold",
     "Top",
+    "TrainingSeries",
+    "TrainingSignal",
     "Unapplied",
     "UnsupportedAdapterError",
     "UsageError",
     "WeightDelta",
     "Zero",
     "__version__",
+    "among_published",
     "check",
     "checkpoints",
     "compare",
@@ -230,6 +254,7 @@ __all__ = [
     "prune",
     "read_base",
     "read_provenance",
+    "read_series",
     "repair",
     "repair_data",
     "resize",

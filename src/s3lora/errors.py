@@ -20,7 +20,7 @@ to do; none of them leaves anything half-written behind. What to do is said in t
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from s3lora.outside import printable
@@ -38,8 +38,33 @@ __all__ = [
     "SelectionError",
     "UnsupportedAdapterError",
     "UsageError",
+    "nearest",
+    "one_of",
     "printable",
 ]
+
+
+def nearest(written: str, names: Iterable[str]) -> str | None:
+    """Return the name that was probably meant, None where no name is near.
+
+    >>> nearest("q_prj", ["q_proj", "k_proj"])
+    'q_proj'
+    """
+    import difflib  # only after a mistake
+
+    found = difflib.get_close_matches(written[:200], list(names), 1)
+    return found[0] if found else None
+
+
+def one_of(written: str, names: Iterable[str]) -> str:
+    """Return what to do about a name that there is not: the nearest, or all that there are.
+
+    >>> one_of("sis", ["ssi", "energy"]), one_of("x", ["ssi", "energy"])
+    ('did you mean ssi?', 'choose one of ssi, energy')
+    """
+    known = list(names)
+    near = nearest(written, known)
+    return f"choose one of {', '.join(known)}" if near is None else f"did you mean {near}?"
 
 
 class S3LoRAError(Exception):
@@ -85,7 +110,7 @@ class S3LoRAError(Exception):
 
     def located(self) -> str:
         """Return the sentence of a command, with the file named from where it runs, so that several adapters differ."""
-        if not self.adapter:
+        if not self.adapter or "://" in self.adapter:  # no path
             return self.for_command()
         given = Path(self.adapter)
         if self.file is None or self.file in (given.name, os.path.basename(os.path.realpath(given))):

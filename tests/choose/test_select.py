@@ -159,8 +159,18 @@ def test_flat_indices_are_told():
 
 
 def test_mixed_ranks_are_told():
-    measured = scan_of([record("l.0.q", 0.9, rank=2), record("l.1.q", 0.2, rank=8)])
-    assert any("ranks are mixed" in warning for warning in select(measured, Top(1)).warnings)
+    # SSI is at least 1/M: the module of rank 2 seems the sharper one, and is the blunter one of its rank.
+    measured = scan_of(
+        [record("l.0.q", 0.6, rank=2, normalised_ssi=0.2), record("l.1.q", 0.5, rank=8, normalised_ssi=0.43)]
+    )
+    plan = select(measured, Top(1))
+    assert (plan.index, plan.paths) == ("normalised_ssi", ("l.1.q",))
+    assert "ranks are mixed: ranked by normalised_ssi, which compares them" in plan.warnings
+    asked = select(measured, Top(1), index="ssi")
+    assert (asked.index, asked.paths) == ("ssi", ("l.0.q",))
+    assert any("ssi does not" in warning for warning in asked.warnings)
+    assert select(measured, Fraction(0.5), only=Filter(layers=(0, 0))).index == "ssi"  # of one rank
+    assert select(measured, Top(1), index="random-matched").index == "random-matched to normalised_ssi"
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,10 @@ def pruning(result: Result) -> list[str]:
     return shlex.split(result.out.partition("\nsmaller files, which is no repair:\n")[2].replace("\\\n", ""))
 
 
-def next_step(result: Result) -> list[str]:
-    """Return the words of the command that a report names as the next step."""
-    return shlex.split(result.out.partition("\nnext  ")[2].partition("\n\n")[0].replace("\\\n", ""))
+def next_steps(result: Result) -> list[list[str]]:
+    """Return the words of the commands that a report names as next steps."""
+    block = result.out.partition("\nnext  ")[2].partition("\n\n")[0].replace("\\\n", "")
+    return [shlex.split(line, comments=True) for line in block.splitlines()]
 
 
 def selected(result: Result) -> list[str]:
@@ -68,7 +69,40 @@ def test_text(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "top 10 by ssi would prune 6 of 12 modules: 50.0% of LoRA parameters" in result.out
     assert "note top 10 is capped at 6: there are only 12 candidates" in result.out
     assert pruning(result) == ["s3lora", "prune", str(adapter), "-o", "PRUNED"]
-    assert next_step(result) == ["s3lora", "repair", str(adapter), "--base", "MODEL", "-o", "REPAIRED"]
+    assert next_steps(result) == [
+        ["s3lora", "scan", str(adapter), "-o", "report.html"],
+        ["s3lora", "check", str(adapter), "--base", "MODEL"],
+        ["s3lora", "eval", str(adapter), "--base", "MODEL"],
+        ["s3lora", "repair", str(adapter), "--base", "MODEL", "-o", "REPAIRED"],
+    ]
+    order = [
+        "at a glance",
+        "sharp   ",
+        "published   ",
+        "not told",
+        " q_proj  ",
+        "sharpest modules",
+        "top 10 by",
+        "next  ",
+    ]
+    places = [result.out.index(what) for what in order]
+    assert places == sorted(places)
+
+
+def test_several_paths_end_with_one_table(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    heads = {"base_model.model.score.weight": np.ones((2, 16), "float32")}
+    other = make_adapter(tmp_path / "other", {"model.layers.0.self_attn.q_proj": (16, 12, 2)}, heads=heads)
+    result = call(capsys, "scan", adapter, other, tmp_path / "nowhere")
+    table = result.out.partition("\n2 adapters  ssi of their modules\n")[2].splitlines()
+    assert table[0].split() == ["adapter", "modules", "rank", "median", "highest", "published", "besides"]
+    assert table[1].split()[1:3] == ["12", "4"]
+    assert table[2].split()[1:3] == ["1", "2"]
+    assert table[2].split()[-1] == "base-weights"
+    assert table[-1] == "1 more could not be measured"
+    assert all(len(line) <= 80 for line in table)
+    assert call(capsys, "scan", adapter, other, "-o", "both.txt").status == 0
+    assert Path("both.txt").read_text(encoding="utf-8").count("2 adapters") == 1
+    assert "adapters  ssi" not in call(capsys, "scan", adapter).out
 
 
 def test_the_pruning_repeats_the_options(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +119,7 @@ def test_no_pruning_that_would_be_refused(
 ) -> None:
     result = call(capsys, "scan", adapter, *options)
     assert "s3lora prune" not in result.out
-    assert next_step(result)[1] == "repair", "it goes by other things than the plan"
+    assert next_steps(result)[-1][1] == "repair", "it goes by other things than the plan"
 
 
 def test_no_repair_that_would_be_refused(zeros: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,7 +325,10 @@ def test_wrong_use_is_told_with_the_usage(options: tuple[str, ...], capsys: pyte
 def test_nothing_passes_the_filter(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = call(capsys, "scan", adapter, "--projection", "k_proj")
     assert result.status == 3
-    assert result.err == f"s3lora: {adapter}: no module passes the filter (projection k_proj)\n"
+    assert (
+        result.err
+        == f"s3lora: {adapter}: no module passes the filter (projection k_proj); its projections are q_proj, v_proj\n"
+    )
 
 
 @pytest.mark.parametrize(

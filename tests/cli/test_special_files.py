@@ -30,8 +30,8 @@ for package in ("pyarrow", "duckdb"):
 #: Seconds for all cases of one command, after which one of them hangs.
 PATIENCE = 300
 #: What a parameter names, by its metavar: files and folders, or anything else.
-FILES = {"FILE", "FOLDER", "DIR", "PATH", "PATH...", "ADAPTER", "[ADAPTER]...", "A B [C...]", "A B [C...] | RUN",
-         "PRUNED", "ORIGINAL", "INPUT...", "MODEL", "LABELLED", "TEXT|FILE",
+FILES = {"FILE", "FOLDER", "DIR", "PATH", "PATH...", "ADAPTER", "[ADAPTER]...", "A B [C...]",
+         "A B [C...] | RUN | SERIES", "PRUNED", "ORIGINAL", "INPUT...", "MODEL", "LABELLED", "TEXT|FILE",
          "JUDGE", "BASE"}  # fmt: skip
 OTHERS = {"N", "M", "K", "F", "R", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "NAMES", "LIST", "REGEX", "RULE", "URL",
           "SPEC", "ADDRESS", "W,W...", "[SQL]", "HOST", "NAME[: REASON]", "JSON", "VALUE",

@@ -111,7 +111,7 @@ def test_over_mixed_ranks_it_cannot_be_told(
 def test_fallbacks_are_told(bare: ScanDocument) -> None:
     text = told(text_of(replace(bare, reference=against(bare, coarse=5))))
     assert "26 modules are compared with 80 adapters: same base family, projection, rank band and layer third." in text
-    assert "5 modules are compared with 80 adapters: same projection and rank band, of any base." in text
+    assert "5 modules are compared with 80 adapters: same role and rank band, of any base." in text
     assert "5 of 31 modules fell back to a coarser cell: fewer than 20 adapters of the reference share their" in text
 
 

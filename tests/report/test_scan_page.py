@@ -82,7 +82,7 @@ def test_every_module_and_its_numbers_are_in_the_table(tmp_path: Path) -> None:
     path = mixed(tmp_path / "made")
     text = page(path, Top(3))
     rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td>(.*?)</tr>', modules_of(text))
-    plan = select(scan(path), Top(3))
+    plan = select(scan(path), Top(3), index="ssi")
     assert [name for name, _, _ in rows] == [module.path for module in scan(path).modules]
     assert {name for name, mark, _ in rows if mark == "×"} == set(plan.paths)
     for (_, _, cells), module in zip(rows, scan(path).modules, strict=True):
@@ -98,7 +98,9 @@ def test_the_script_gets_all_digits_and_the_order(tmp_path: Path) -> None:
     series = {(one["index"], one["method"]): one for one in found["series"]}  # type: ignore[attr-defined]
     for method in ("mas-svd", "svd", "spsvd"):
         assert series["ssi", method]["values"] == [module.indices["ssi"] for module in scan(path, method).modules]
-    assert found["chosen"] == [i for i, m in enumerate(scan(path).modules) if m.path in select(scan(path)).paths]
+    assert found["chosen"] == [
+        i for i, m in enumerate(scan(path).modules) if m.path in select(scan(path), index="ssi").paths
+    ]
     assert found["allowed"] is None
     kept = data_of(page(path, Top(2), only=Filter(projections=("k_proj",))))["allowed"]
     assert kept == [i for i, module in enumerate(scan(path).modules) if module.projection == "k_proj"]

@@ -315,7 +315,7 @@ def everything(name: str) -> list[str]:
             text.scan_text(
                 scan_doc,
                 f"s3lora prune '{'x' * 100}' --only 'a b' -o PRUNED",
-                repair=f"s3lora repair '{name}' --base MODEL",
+                steps=[(f"s3lora repair '{name}' --base MODEL", name)],
             )
         ),
         text.to_text(text.prune_text(provenance, Written((), (name, name)), name)),

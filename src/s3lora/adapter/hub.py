@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+#: What addresses on the Hub begin with.
+HUB = "hf://"
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _OWNED = re.compile(rf"({_PART})/({_PART})")
 LONGEST = 96

@@ -26,6 +26,14 @@ def from_model(model: Any, adapter_name: str | None = None) -> Adapter:
     Raises UsageError if `model` is no such thing or has no adapter of that name, NothingToAuditError without LoRA
     layers.
     """
+    chosen, layers = lora_layers(model, adapter_name)
+    modules = [module for name, layer in layers if (module := _module(name, layer, chosen)) is not None]
+    modules.sort(key=lambda module: natural_key(module.path))
+    return Adapter(name=chosen, format="memory", modules=tuple(modules), take_inventory=inventory_of)
+
+
+def lora_layers(model: Any, adapter_name: str | None = None) -> tuple[str, list[tuple[str, Any]]]:
+    """Return PEFT's name of an adapter, and all LoRA layers with their names; raises as `from_model`."""
     if not callable(getattr(model, "named_modules", None)):
         raise UsageError(f"cannot scan a {type(model).__name__}", fix="give a path, an opened adapter or a PEFT model")
     layers = [(name, layer) for name, layer in model.named_modules() if _is_lora(layer)]
@@ -37,9 +45,22 @@ def from_model(model: Any, adapter_name: str | None = None) -> Adapter:
     chosen = adapter_name or _active(model, names)
     if chosen not in names:
         raise UsageError(f"no adapter named {chosen!r} in the model", fix=f"there are: {', '.join(names)}")
-    modules = [module for name, layer in layers if (module := _module(name, layer, chosen)) is not None]
-    modules.sort(key=lambda module: natural_key(module.path))
-    return Adapter(name=chosen, format="memory", modules=tuple(modules), take_inventory=inventory_of)
+    return chosen, layers
+
+
+def factor_tensors(name: str, layer: Any, adapter: str) -> tuple[str, Any, Any] | None:
+    """Return the path of a layer, and the tensors A and B that an adapter has there, as they are; None without."""
+    path = name.removeprefix(PREFIX)
+    if type(layer).__name__ == "ParamWrapper":
+        raise UnsupportedAdapterError(
+            "fused experts cannot be scanned in memory", module=path, fix="save the adapter and scan the folder"
+        )
+    if adapter in _keys(layer, "lora_embedding_A"):
+        return path, layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
+    if adapter in _keys(layer, "lora_A"):
+        a, b = (getattr(half[adapter], "weight", half[adapter]) for half in (layer.lora_A, layer.lora_B))
+        return path, a, b
+    return None
 
 
 def _is_lora(layer: Any) -> bool:
@@ -58,18 +79,11 @@ def _active(model: Any, names: list[str]) -> str:
 
 
 def _module(name: str, layer: Any, adapter: str) -> LoraModule | None:
-    path = name.removeprefix(PREFIX)
-    if type(layer).__name__ == "ParamWrapper":
-        raise UnsupportedAdapterError(
-            "fused experts cannot be scanned in memory", module=path, fix="save the adapter and scan the folder"
-        )
-    embedding = adapter in _keys(layer, "lora_embedding_A")
-    if embedding:
-        a, b = layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
-    elif adapter in _keys(layer, "lora_A"):
-        a, b = (getattr(half[adapter], "weight", half[adapter]) for half in (layer.lora_A, layer.lora_B))
-    else:
+    found = factor_tensors(name, layer, adapter)
+    if found is None:
         return None
+    path, a, b = found
+    embedding = adapter in _keys(layer, "lora_embedding_A")
     stored = _factor(f"{path}.lora_A", a), _factor(f"{path}.lora_B", b)
     first: AnyFactor
     second: AnyFactor

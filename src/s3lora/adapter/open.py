@@ -13,11 +13,13 @@ from s3lora.adapter.formats import FORMATS, StoredAdapter, several
 from s3lora.adapter.formats.base import GATHER
 from s3lora.adapter.formats.others import nothing_found
 from s3lora.adapter.formats.peft import refuse_other_types
+from s3lora.adapter.hub import HUB
 from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.adapter.model import Adapter
+from s3lora.adapter.places import absent, without_weights
 from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.tensors import WeightsFile
-from s3lora.adapter.weights import CONFIG, folder_of, open_weights, parsed_config, raw_config, weights_in
+from s3lora.adapter.weights import CONFIG, LOOKED_FOR, folder_of, open_weights, parsed_config, raw_config, weights_in
 from s3lora.arguments import checked
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, printable
 
@@ -64,6 +66,8 @@ def open_adapter(path: str | os.PathLike[str], adapter: str | None = None) -> Ad
     if not os.fspath(path):
         raise AdapterFileError("no adapter has an empty path", fix="an unset variable in a shell gives one")
     try:
+        if os.fspath(path).startswith(HUB):
+            raise absent(os.fspath(path))
         return _open(Path(path), adapter)
     except S3LoRAError as error:
         error.adapter = os.fspath(path)
@@ -78,6 +82,8 @@ def _open(location: Path, picked: str | None) -> Adapter:
     raw = None if config_file is None else raw_config(config_file)
     config = None if raw is None or config_file is None else parsed_config(raw, config_file.name)
     weights = weights_in(location, config) if whole else location
+    if weights is None:
+        raise without_weights(location, LOOKED_FOR)
     files = open_weights(weights)
     with ExitStack() as stack:
         for file in files:
@@ -172,7 +178,7 @@ def _is_folder(location: Path) -> bool:
         if location.is_dir():
             return True
         if not location.exists():
-            raise AdapterFileError("no such file or folder", file=location)
+            raise absent(os.fspath(location))
     except OSError as error:
         raise AdapterFileError(f"cannot be read ({error.strerror})", file=location) from None
     return False

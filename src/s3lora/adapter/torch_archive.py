@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from s3lora.adapter.regular import RegularFile
-from s3lora.adapter.zip_archive import HOSTILE, read_members
+from s3lora.adapter.zip_archive import HOSTILE, names_files, read_members
 from s3lora.errors import AdapterFileError
 
 CONVERT = "load it with torch and save it again, or convert it to safetensors"
@@ -23,6 +23,9 @@ def read_records(file: RegularFile, path: Path) -> dict[str, Extent]:
     Raises AdapterFileError unless the archive has the form that torch writes, and all that torch reads before the
     tensors is as it must be: the version, the byte order, the alignment and the identifier.
     """
+    if names_files(file, path):
+        fix = "unpack it, and give the folder that comes out"
+        raise AdapterFileError("is an archive of an adapter's files, no checkpoint of torch", file=path.name, fix=fix)
     members = {name: (one.offset, one.size) for name, one in read_members(file, path, CONVERT).items()}
     root, slash, _ = next(iter(members)).partition("/")
     if not slash or not all(name.startswith(f"{root}/") for name in members):

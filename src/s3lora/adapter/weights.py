@@ -17,9 +17,8 @@ import msgspec
 
 from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.tensors import WeightsFile, read_safetensors, refuse_pointer
-from s3lora.errors import AdapterFileError, NothingToAuditError, printable
+from s3lora.errors import AdapterFileError, printable
 from s3lora.files import read_whole
-from s3lora.wording import worded
 
 CONFIG = "adapter_config.json"
 INDEX = ".safetensors.index.json"
@@ -42,7 +41,7 @@ _MLX_FIELDS = ("lora_parameters", "fine_tune_type", "lora_layers", "adapter_path
 TORCH = (".bin", ".pt", ".pth", ".ckpt")
 #: Ends of names of weights that are taken from a folder where they are the only ones.
 _OTHERS = (".npz", ".gguf", ".lora", *TORCH)
-_ONE_OF = ", ".join(f"*{suffix}" for suffix in _OTHERS)
+LOOKED_FOR = f"{', '.join(WEIGHTS)}, *.safetensors and one of {', '.join(f'*{suffix}' for suffix in _OTHERS)}"
 #: What only resumes a training: torch writes these as pickles.
 _TRAINING = re.compile(
     r"(?:optimizer|scheduler|rng_state|scaler|random_states|training_args|trainer_state|sampler)(?:[._-].*)?"
@@ -51,8 +50,6 @@ MAX_CONFIG = 4 * 1024 * 1024
 #: Objects and lists within each other in a configuration.
 MAX_NESTING = 100
 MAX_SHARDS = 1024
-#: Sub-folders that are looked into for weights, where a folder has none of its own.
-_MAX_SUBFOLDERS = 1000
 
 
 def is_training_state(name: str) -> bool:
@@ -89,10 +86,10 @@ def chosen(names: Collection[str], config: Mapping[str, Any] | None) -> str | No
     return others[0] if len(others) == 1 else None
 
 
-def weights_in(folder: Path, config: Mapping[str, Any] | None) -> Path:
+def weights_in(folder: Path, config: Mapping[str, Any] | None) -> Path | None:
     """Return the weights file of a folder, or its index of shards: what the loader of its configuration takes.
 
-    Raises AdapterFileError where several files may be meant, NothingToAuditError where there is none.
+    None where there is none. Raises AdapterFileError where several files may be meant.
     """
     for name in weights_order(config):
         # `exists` and not `is_file`, as PEFT has it: what lies there and is no file is an error there too.
@@ -106,23 +103,7 @@ def weights_in(folder: Path, config: Mapping[str, Any] | None) -> Path:
     if len(found) > 1:
         several = ", ".join(printable(name, 60) for name in found[:6])
         raise AdapterFileError(f"holds {len(found)} weights files ({several})", file=folder, fix="name one of them")
-    if found:
-        return folder / found[0]
-    if inner := folders_with_weights(folder):
-        told = ", ".join(f"{printable(name, 60)}/" for name in inner[:6])
-        more = f" and {len(inner) - 6} more" if len(inner) > 6 else ""
-        raise NothingToAuditError(
-            f"holds no adapter weights itself, its folders do: {told}{more}",
-            file=folder,
-            fix=worded(
-                "give one of them, such as {path}, or {adapter}{name}",
-                path=printable(folder / inner[0], 240),
-                name=printable(inner[0], 60),
-            ),
-        )
-    raise NothingToAuditError(
-        f"holds no adapter weights (looked for {', '.join(WEIGHTS)}, *.safetensors and one of {_ONE_OF})", file=folder
-    )
+    return folder / found[0] if found else None
 
 
 def folder_of(folder: Path, name: str) -> Path | None:
@@ -131,15 +112,6 @@ def folder_of(folder: Path, name: str) -> Path | None:
         return None
     inner = folder / name
     return inner if inner.is_dir() and any((inner / weights).exists() for weights in WEIGHTS) else None
-
-
-def folders_with_weights(folder: Path) -> list[str]:
-    """Return the names of the folders in `folder` that hold weights of a name that loaders look for, in order."""
-    with os.scandir(folder) as entries:
-        folders = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    return [
-        name for name in folders[:_MAX_SUBFOLDERS] if any((folder / name / weights).exists() for weights in WEIGHTS)
-    ]
 
 
 def raw_config(path: Path) -> bytes:

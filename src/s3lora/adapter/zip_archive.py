@@ -66,6 +66,13 @@ def read_members(file: RegularFile, path: Path, convert: str, *, deflated: bool 
     return _members(file.bytes(offset, size), count, file, path, convert, deflated=deflated)
 
 
+def names_files(file: RegularFile, path: Path) -> bool:
+    """Return whether an archive seems to hold the files of an adapter, and not the records of a checkpoint of torch."""
+    offset, size, _ = _directory(file, path)
+    names = file.bytes(offset, size)
+    return b"data.pkl" not in names and any(name in names for name in (b"adapter_", b".safetensors", b"adapters."))
+
+
 def _directory(file: RegularFile, path: Path) -> tuple[int, int, int]:
     """Return the offset and size of the directory, and the number of its entries."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from s3lora.measure.cost import MAX_COST, NOTHING, Estimate, Shaped
-from s3lora.measure.scan import Progress
+from s3lora.measure.scan import ModuleScan, Progress
 from s3lora.spectrum.indices import Index
 
 
@@ -51,6 +51,15 @@ class Context:
     combine: str = "mean"
     max_cost: float = MAX_COST
     progress: Progress | None = None
+
+
+def usual_index(modules: Iterable[ModuleScan]) -> str:
+    """Return the index that ranks modules unless another is asked for: SSI within one rank, else normalised SSI.
+
+    SSI is at least 1/M, so that of modules of several ranks those of the lowest seem sharp.
+    """
+    ranks = {len(module.sigma) for module in modules if module.sigma}
+    return "normalised_ssi" if len(ranks) > 1 else "ssi"
 
 
 @runtime_checkable

@@ -14,10 +14,10 @@ import numpy as np
 from s3lora.adapter.expressions import Expression, ExpressionError, Text
 from s3lora.adapter.model import block
 from s3lora.arguments import check_fields, checked
-from s3lora.choose.ranking import Context, Rule, SimulatingRule, Unit
+from s3lora.choose.ranking import Context, Rule, SimulatingRule, Unit, usual_index
 from s3lora.choose.rules import DEFAULT_RULE
 from s3lora.choose.ties import sharpness
-from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
+from s3lora.errors import NothingToAuditError, SelectionError, UsageError, one_of, printable
 from s3lora.measure.cost import MAX_COST
 from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, is_flat
 from s3lora.spectrum.indices import INDICES
@@ -164,12 +164,12 @@ def select(
     scan: Scan,
     rule: Rule = DEFAULT_RULE,
     *,
-    index: str = "ssi",
+    index: str | None = None,
     only: Filter | None = None,
     unit: UnitKind = "module",
     combine: Combine = "mean",
     seed: int = 0,
-    match: str = "ssi",
+    match: str | None = None,
     max_cost: float = MAX_COST,
     progress: Progress | None = None,
 ) -> Plan:
@@ -183,11 +183,13 @@ def select(
     Parameters:
         scan: the measured adapter.
         rule: `Top`, `Fraction`, `Threshold`, `Outlier`, `Gap` or `Null`; by default the paper's top 10, at most half.
-        index: a ranking: any index of the scan, or the control `random` or `random-matched`.
+        index: a ranking: any index of the scan, or the control `random` or `random-matched`. By default `ssi`, and
+            `normalised_ssi` where the ranks of the modules differ.
         only: which modules may be chosen.
         unit: rank single modules, or whole layers by the mean or max (`combine`) of their modules.
         seed: of the controls.
-        match: the index whose selection `random-matched` copies the number of modules of each projection from.
+        match: the index whose selection `random-matched` copies the number of modules of each projection from; by
+            default as `index`.
         max_cost: operations that a rule may take which simulates, as for `scan`.
         progress: called with (shapes done, shapes in all) by a rule that simulates.
 
@@ -201,11 +203,13 @@ def select(
         raise UsageError(f"no unit {unit!r} by {combine!r}", fix="choose module or layer, by mean or max")
     if seed < 0:
         raise UsageError(f"seed must be 0 or more, not {seed}")
-    index = _canonical(index)
+    only, given = only or Filter(), index
+    usual = usual_index(only.allowed(scan.modules)) if index is None or match is None else ""
+    index, match = _canonical(usual if index is None else index), _canonical(usual if match is None else match)
     if index == "random-matched":
         model = partial(select, scan, rule, unit=unit, combine=combine, seed=seed, max_cost=max_cost, progress=progress)
-        return _matched(scan, model, _canonical(match), only or Filter(), seed)
-    modules = _candidates(scan, index, only or Filter())
+        return _matched(scan, model, match, only, seed)
+    modules = _candidates(scan, index, only)
     if isinstance(rule, SimulatingRule) and any(module.dense for module in modules):
         raise SelectionError(
             f"{rule} simulates updates of low rank, and ΔW of DoRA is of full rank", fix="choose another rule"
@@ -223,6 +227,8 @@ def select(
         notes.append(f"{index} does not discriminate here: its spread over the candidates is below 0.01")
     if spec is not None and spec.by_rank and len({len(module.sigma) for module in modules}) > 1:
         notes.append(f"ranks are mixed: normalised_ssi compares them, {index} does not")
+    if given is None and usual == "normalised_ssi":
+        notes.append("ranks are mixed: ranked by normalised_ssi, which compares them")
     chosen = tuple(
         Choice(path, None if spec is None else ranked[i].value, i + 1, verdict.reason)
         for i in verdict.chosen
@@ -233,7 +239,7 @@ def select(
         rule=str(rule),
         unit=unit,
         combine=combine,
-        only=str(only or ""),
+        only=str(only),
         seed=seed,
         candidates=len(ranked),
         flat=flat,
@@ -246,7 +252,7 @@ def select(
 def choose_none(scan: Scan) -> Plan:
     """Return the plan that chooses no module, also where there is none to choose from."""
     return Plan(
-        index="ssi",
+        index=usual_index(scan.modules),
         rule="no rule",
         unit="module",
         combine="mean",
@@ -267,12 +273,15 @@ def _canonical(index: str) -> str:
 
 def _candidates(scan: Scan, index: str, only: Filter) -> list[ModuleScan]:
     if index not in INDICES and index not in CONTROLS:
-        raise UsageError(f"no ranking {index!r}", fix=f"choose one of {', '.join((*INDICES, *CONTROLS))}")
+        raise UsageError(f"no ranking {printable(index, 40)!r}", fix=one_of(index, (*INDICES, *CONTROLS)))
     if index in INDICES and all(index not in module.indices for module in scan.modules):
         raise SelectionError(f"the scan has no {index}", fix=f"scan with {index} switched on, it is costly")
     allowed = only.allowed(scan.modules)
     if not allowed:
-        raise NothingToAuditError(f"no module passes the filter ({only})", file=scan.source.name)
+        there = sorted({module.projection for module in scan.modules})
+        unknown = [name for name in only.projections or () if name not in there]
+        fix = f"its projections are {printable(', '.join(there), 200)}" if unknown else None
+        raise NothingToAuditError(f"no module passes the filter ({only})", file=scan.source.name, fix=fix)
     left = [m for m in allowed if not (m.zero or m.nonfinite)]
     usable = [m for m in left if index in CONTROLS or m.indices.get(index) is not None]
     if not usable:

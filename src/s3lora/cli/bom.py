@@ -15,6 +15,7 @@ from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.adapter.weights import PROVENANCE
 from s3lora.cli.card import attached, evaluation_option
+from s3lora.cli.command import Command
 from s3lora.cli.options import adapter_option
 from s3lora.cli.output import check_output, emit
 from s3lora.report.bom import bom
@@ -22,7 +23,7 @@ from s3lora.report.card_file import CARD, metadata, read_card
 from s3lora.rewrite.provenance import provenance_of
 
 
-@click.command("bom")
+@click.command("bom", cls=Command)
 @click.argument("path", metavar="ADAPTER")
 @adapter_option
 @evaluation_option

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s3lora.adapter.digest import Source
+from s3lora.cli.command import Command
 from s3lora.cli.options import INDEX_NAMES, RankingName, given_options, refuse_idle, scan_options, scan_with
 from s3lora.cli.output import check_output, complain, emit
 from s3lora.errors import OutputError, UsageError, printable
@@ -23,7 +24,7 @@ evaluation_option = click.option(
 )
 
 
-@click.command("card")
+@click.command("card", cls=Command)
 @click.argument("path", metavar="ADAPTER")
 @click.option(
     "--index",

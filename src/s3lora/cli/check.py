@@ -6,6 +6,7 @@ import click
 
 from s3lora.adapter.loaders import LOADERS
 from s3lora.base.model import BaseModel
+from s3lora.cli.command import Command
 from s3lora.cli.options import format_option
 from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.compat.checking import check
@@ -13,7 +14,7 @@ from s3lora.gate.places import place_of
 from s3lora.report.documents import to_json
 
 
-@click.command("check")
+@click.command("check", cls=Command)
 @click.argument("path", metavar="PATH")
 @click.option(
     "--base",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from s3lora.cli.command import Command, OneOf
 from s3lora.cli.options import cost_option, format_option, share_of_energy
 from s3lora.cli.output import check_apart, check_output, emit, show
 from s3lora.cli.progress import progress_line
@@ -16,10 +17,10 @@ from s3lora.report.documents import to_json
 from s3lora.rewrite.summed import write_sum
 
 
-@click.command("compose")
+@click.command("compose", cls=Command)
 @click.argument("paths", nargs=-1, required=True, metavar="A B [C...]")
 @click.option("--weights", metavar="W,W...", help="One number an adapter, beside its own scaling  [default: 1 each].")
-@click.option("--method", type=click.Choice(SUMMED), default="mas-svd", show_default=True, help="Spectral method.")
+@click.option("--method", type=OneOf(SUMMED), default="mas-svd", show_default=True, help="Spectral method.")
 @click.option("--top", type=click.IntRange(min=0), metavar="N", help="Modules that the text shows  [default: 10].")
 @cost_option
 @format_option("json", "csv")

@@ -8,6 +8,7 @@ import click
 
 from s3lora.adapter.loaders import LOADERS
 from s3lora.adapter.open import open_adapter
+from s3lora.cli.command import Command, OneOf
 from s3lora.cli.options import adapter_option, format_option
 from s3lora.cli.output import emit, show
 from s3lora.errors import UsageError
@@ -17,9 +18,9 @@ from s3lora.rewrite.convert.converting import NEW_DTYPES, TARGETS, convert, writ
 from s3lora.rewrite.drop import PARTS
 
 
-@click.command("convert")
+@click.command("convert", cls=Command)
 @click.argument("path", metavar="PATH")
-@click.option("--to", type=click.Choice(list(TARGETS)), help="Format to write  [default: that of --loader].")
+@click.option("--to", type=OneOf(list(TARGETS)), help="Format to write  [default: that of --loader].")
 @click.option(
     "--loader",
     metavar="NAME[=VERSION]",
@@ -36,13 +37,13 @@ from s3lora.rewrite.drop import PARTS
     metavar="N",
     help="Give every module rank N by zeros; without N, the largest that there is.",
 )
-@click.option("--dtype", type=click.Choice(NEW_DTYPES), help="Type of all floating numbers  [default: as they are].")
+@click.option("--dtype", type=OneOf(NEW_DTYPES), help="Type of all floating numbers  [default: as they are].")
 @click.option(
     "--base",
     metavar="BASE",
     help="The base model's config.json, or its folder: for gguf, for fused experts in mlx, and from some gguf.",
 )
-@click.option("--drop", type=click.Choice(list(PARTS)), multiple=True, help="Leave these tensors out; repeatable.")
+@click.option("--drop", type=OneOf(list(PARTS)), multiple=True, help="Leave these tensors out; repeatable.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder, the input included.")
 @format_option("json")
 def convert_command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -11,15 +12,18 @@ import click
 from s3lora.adapter.folder import check_target
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import select
+from s3lora.cli.command import Command
+from s3lora.cli.options import is_written
 from s3lora.cli.output import show
-from s3lora.errors import printable
+from s3lora.errors import UsageError, printable
 from s3lora.files import copy_file, replacing
 from s3lora.measure.scan import scan
 from s3lora.report.documents import scan_document
 from s3lora.rewrite.prune import prune, write_pruned
 
 
-@click.command("demo")
+@click.command("demo", cls=Command)
+@click.option("--copy", metavar="FOLDER", help="Write the example as it is into this folder, and do no more.")
 @click.option("--lost", is_flag=True, help="Write the other example, to be repaired over --base demo-aligned.")
 @click.option(
     "-o",
@@ -29,7 +33,7 @@ from s3lora.rewrite.prune import prune, write_pruned
     metavar="FOLDER",
     help="Folder for the adapter; an earlier demo there is replaced.",
 )
-def demo_command(lost: bool, output: str) -> None:
+def demo_command(copy: str | None, lost: bool, output: str) -> None:
     """Scan and prune the built-in example: a LoRA adapter of SmolLM2-135M-Instruct that was trained to write plans.
 
     With --lost, write another one as it is: it was trained on plans alone, over a base that refuses harmful prompts,
@@ -40,10 +44,18 @@ def demo_command(lost: bool, output: str) -> None:
     \b
     s3lora demo
     s3lora demo -o example
+    s3lora demo --copy my-adapter
     s3lora demo --lost -o lost-adapter
     """  # fmt: skip
+    if copy is not None:
+        if lost or is_written(click.get_current_context(), "output"):
+            raise UsageError("--copy stands alone", fix="for the other example write --lost -o FOLDER")
+        _write("demo-adapter", copy)
+        show(f"Wrote {printable(copy)}. Now: s3lora scan {printable(shlex.quote(copy))}", None)
+        return
     if lost:
-        _write_lost(output)
+        _write("demo-lost", output)
+        show(f"Wrote {printable(output)}. Trained on plans alone, over --base demo-aligned, it lost refusals.", None)
         return
     from s3lora.report.text import console_for, prune_text, scan_text
 
@@ -56,11 +68,11 @@ def demo_command(lost: bool, output: str) -> None:
     show(prune_text(provenance, written, output), None)
 
 
-def _write_lost(output: str) -> None:
+def _write(name: str, output: str) -> None:
+    """Write a built-in adapter as it is."""
     out = Path(output)
-    with as_file(files("s3lora") / "data" / "demo-lost") as folder:
+    with as_file(files("s3lora") / "data" / name) as folder:
         check_target(out, folder, force=True)
         with replacing(out) as partial:
             for path in sorted(folder.iterdir()):
                 copy_file(path, partial / path.name)
-    show(f"Wrote {printable(output)}. Trained on plans alone, over --base demo-aligned, it lost refusals.", None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from s3lora.cli.command import Command
 from s3lora.cli.measuring import (
     chat_setup,
     check_folder,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 TIMED = 8
 
 
-@click.command("eval")
+@click.command("eval", cls=Command)
 @click.argument("paths", nargs=-1, metavar="[ADAPTER]...")
 @adapter_option
 @model_options

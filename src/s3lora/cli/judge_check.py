@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from s3lora.cli.command import Command
 from s3lora.cli.options import format_option
 from s3lora.cli.output import check_output, emit, show
 from s3lora.errors import UsageError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from s3lora.evaluate.refusals import RefusalJudge
 
 
-@click.command("judge-check")
+@click.command("judge-check", cls=Command)
 @click.argument("labelled", metavar="LABELLED")
 @click.option(
     "--judge",

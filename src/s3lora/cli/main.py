@@ -22,6 +22,8 @@ from s3lora.cli.progress import HEART
 from s3lora.errors import S3LoRAError, UsageError
 
 INTERRUPTED = 130
+#: What a shell sets that asks for completion.
+COMPLETION = "_S3LORA_COMPLETE"
 COMMANDS = {
     "scan": "Score every module of an adapter.",
     "check": "Will it load: on which base, and with which loaders?",
@@ -41,12 +43,20 @@ COMMANDS = {
     "bom": "Print the adapter's bill of materials: CycloneDX, as JSON.",
     "demo": "Scan and prune the built-in example.",
 }
+#: Help lists the commands by what they need.
+SECTIONS = {
+    "Look at an adapter": ("scan", "check", "compare", "compose", "bom", "card"),
+    "Write another one": ("convert", "resize", "prune", "restore"),
+    "With its base model": ("repair", "eval", "sweep", "tune", "judge-check"),
+    "Many adapters, and an example": ("fleet", "demo"),
+}
 
 
 @click.group(
     cls=LazyGroup,
     package="s3lora.cli",
     about=COMMANDS,
+    sections=SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="s3lora", message="%(prog)s %(version)s")
@@ -63,6 +73,11 @@ def cli() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; nothing but an exit status comes out of it."""
     _end_on_signals()
+    asked = os.environ.get(COMPLETION)
+    if asked:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, "s3lora", COMPLETION, asked)
     try:
         if any("\0" in word for word in arguments):  # no shell gives one, and no file has one in its name
             raise UsageError("an argument holds a null character")

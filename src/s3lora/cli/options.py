@@ -16,6 +16,7 @@ from s3lora.choose.ranking import Rule, SimulatingRule, rule_cost
 from s3lora.choose.rule import RuleKind, Setting
 from s3lora.choose.rules import DEFAULT_RULE, RULES
 from s3lora.choose.select import CONTROLS, Filter, Plan, select
+from s3lora.cli.command import OneOf
 from s3lora.cli.progress import progress_line
 from s3lora.errors import UsageError, printable
 from s3lora.measure.base_reader import BesideBase
@@ -64,7 +65,7 @@ CHOOSING = (
 )
 
 
-class RankingName(click.Choice[str]):
+class RankingName(OneOf):
     """The name of a ranking, with hyphens or underscores."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -131,10 +132,10 @@ adapter_option = click.option("--adapter", metavar="NAME",
                               help="Which adapter, where a file or folder holds several.")  # fmt: skip
 
 scan_options = all_options(
-    click.option("--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True,
+    click.option("--method", type=OneOf(list(METHODS)), default="mas-svd", show_default=True,
                  help="Spectral method."),
     click.option("--rank", type=click.IntRange(min=1), metavar="M", help="Components kept  [default: all]."),
-    click.option("--fit", type=click.Choice(["l2", "l1"]), default="l2", show_default=True, help="Fit of spsvd."),
+    click.option("--fit", type=OneOf(["l2", "l1"]), default="l2", show_default=True, help="Fit of spsvd."),
     click.option("--sample", type=click.IntRange(min=0), default=SAMPLE, show_default=True, metavar="N",
                  help="Rows and columns drawn for --fit l1; 0 takes all."),
     click.option("--kurtosis", is_flag=True, help="Also compute the kurtosis of the entries (costly)."),
@@ -152,27 +153,27 @@ base_options = all_options(
 )  # fmt: skip
 
 rule_options = all_options(
-    click.option("--preset", type=click.Choice(list(PRESETS)), is_eager=True, callback=_preset,
+    click.option("--preset", type=OneOf(list(PRESETS)), is_eager=True, callback=_preset,
                  help="Method, index and rule by one name; options beside it go before."),
-    click.option("--index", type=RankingName(RANKINGS), default="ssi", show_default=True, metavar="INDEX",
-                 help=f"Ranking: {', '.join(RANKINGS)}."),
-    click.option("--match", type=RankingName(INDEX_NAMES), default="ssi", show_default=True,
-                 metavar="INDEX", help="Ranking whose projections random-matched copies."),
+    click.option("--index", type=RankingName(RANKINGS), metavar="INDEX",
+                 help=f"Ranking: {', '.join(RANKINGS)}  [default: ssi; normalised-ssi where ranks differ]."),
+    click.option("--match", type=RankingName(INDEX_NAMES), metavar="INDEX",
+                 help="Ranking whose projections random-matched copies, by default ssi or as for --index."),
     *(_setting(setting) for kind in BY_OPTION for setting in kind.settings),
-    click.option("--rule", type=click.Choice([kind.name for kind in BY_NAME]), help="Choose by a rule that adapts."),
+    click.option("--rule", type=OneOf([kind.name for kind in BY_NAME]), help="Choose by a rule that adapts."),
     *(_setting(setting) for kind in BY_NAME for setting in kind.settings),
     click.option("--projection", metavar="NAMES", help="Only these projections, e.g. q_proj,v_proj."),
     click.option("--layers", metavar="A-B", help="Only these layers, both ends included."),
     click.option("--only", metavar="REGEX", help="Only module paths in which this expression is found."),
-    click.option("--unit", type=click.Choice(["module", "layer"]), default="module", show_default=True,
+    click.option("--unit", type=OneOf(["module", "layer"]), default="module", show_default=True,
                  help="Choose single modules or whole layers."),
-    click.option("--combine", type=click.Choice(["mean", "max"]), default="mean", show_default=True,
+    click.option("--combine", type=OneOf(["mean", "max"]), default="mean", show_default=True,
                  help="Index of a layer from those of its modules."),
 )  # fmt: skip
 
 
 mode_options = all_options(
-    click.option("--mode", type=click.Choice(list(MODES)), default="remove", show_default=True,
+    click.option("--mode", type=OneOf(list(MODES)), default="remove", show_default=True,
                  help=f"Have the chosen modules {' or '.join(mode.action for mode in MODES.values())}."),
     *(
         click.option(given.metadata["option"], default=given.default, show_default=True,
@@ -190,7 +191,7 @@ def mode_with(options: dict[str, Any]) -> Mode:
 
 def format_option(*names: str) -> Callable[[Command], Command]:
     """Return `--format` with `text` and these formats."""
-    return click.option("--format", "form", type=click.Choice(["text", *names]), default="text", show_default=True,
+    return click.option("--format", "form", type=OneOf(["text", *names]), default="text", show_default=True,
                         help="A report to read, or data or a page on standard output alone.")  # fmt: skip
 
 
@@ -304,7 +305,7 @@ def _configurations(options: dict[str, Any], *, others: bool) -> list[Configurat
         options["fit"],
         (options["sample"] or None) if options["fit"] == "l1" else None,
         options["seed"],
-        options["kurtosis"] or any_costly(options[name].replace("-", "_") for name in ("index", "match")),
+        options["kurtosis"] or any_costly((options[name] or "").replace("-", "_") for name in ("index", "match")),
     )
     # A dense update takes seconds a module at the sizes of large models.
     left = [name for name, method in METHODS.items() if others and name != asked.method and not method.dense]

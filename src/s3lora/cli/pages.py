@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from s3lora.choose.ranking import usual_index
 from s3lora.choose.rankings import Ranked, survey
 from s3lora.cli.options import RULE_OPTIONS, given_options, module_filter
 from s3lora.cli.steps import repair_step
@@ -35,7 +36,7 @@ _CHOSEN = ("preset", "method", "index", "match", "kurtosis", *RULE_OPTIONS)
 
 def rankings_of(scans: Sequence[Scan], options: dict[str, Any]) -> tuple[Ranked, ...]:
     """Return the rankings of an adapter by its first scan, and by the SSI of its scans by other methods."""
-    index = options["index"].replace("-", "_")
+    index = (options["index"] or usual_index(scans[0].modules)).replace("-", "_")
     return survey(
         scans,
         index=index if index in INDICES else "ssi",

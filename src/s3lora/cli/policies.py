@@ -11,6 +11,7 @@ import click
 from s3lora.choose.presets import PRESETS
 from s3lora.choose.rules import RULES
 from s3lora.choose.select import Filter
+from s3lora.cli.command import Command
 from s3lora.cli.options import APPLIED, OWNERS, all_options, layers_of
 from s3lora.cli.output import complain
 from s3lora.errors import UsageError, printable
@@ -46,7 +47,7 @@ policy_options = all_options(
 )  # fmt: skip
 
 
-class PolicyCommand(click.Command):
+class PolicyCommand(Command):
     """A command whose options have the defaults that a policy gives them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -123,7 +124,7 @@ def _refuse_idle(policy: Policy, options: Mapping[str, click.Option]) -> None:
 
 
 def _value(policy: Policy, key: str, value: Any) -> Any:
-    if key in ("baseline", "reference"):
+    if key in ("baseline", "reference") and value != "none":
         return str(policy.file.parent / value)  # they are named from where the policy lies
     return ",".join(value) if key == "projection" and isinstance(value, list) else value
 

@@ -10,6 +10,7 @@ import click
 
 from s3lora.adapter.open import open_adapter
 from s3lora.choose.select import choose_none
+from s3lora.cli.command import Command, OneOf
 from s3lora.cli.options import (
     adapter_option,
     base_weights_option,
@@ -32,7 +33,7 @@ from s3lora.rewrite.drop import PARTS
 from s3lora.rewrite.prune import prune, write_pruned
 
 
-@click.command("prune")
+@click.command("prune", cls=Command)
 @click.argument("path", metavar="PATH")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
 @adapter_option
@@ -41,7 +42,7 @@ from s3lora.rewrite.prune import prune, write_pruned
 @click.option("--bake-scaling", is_flag=True, help="Multiply the scaling into lora_B and write alpha = r.")
 @click.option(
     "--drop",
-    type=click.Choice(list(PARTS)),
+    type=OneOf(list(PARTS)),
     multiple=True,
     help="Also leave these tensors out; repeatable. Without an option that chooses modules, all modules stay.",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s3lora.adapter.folder import check_target
+from s3lora.cli.command import Command, OneOf
 from s3lora.cli.measuring import (
     cache_options,
     check_folder,
@@ -47,14 +48,14 @@ prompt_options = all_options(
 )  # fmt: skip
 
 
-@click.command("repair")
+@click.command("repair", cls=Command)
 @click.argument("path", metavar="ADAPTER")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
 @model_options
 @prompt_options
 @click.option(
     "--method",
-    type=click.Choice([AUTO, *METHODS]),
+    type=OneOf([AUTO, *METHODS]),
     default=AUTO,
     show_default=True,
     help="How; auto tries several, and shrinking first.",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from s3lora.adapter.open import open_adapter
+from s3lora.cli.command import Command
 from s3lora.cli.options import adapter_option, cost_option, format_option, loader_option, share_of_energy
 from s3lora.cli.output import emit, show
 from s3lora.cli.progress import progress_line
@@ -16,7 +17,7 @@ from s3lora.report.documents import to_json
 from s3lora.rewrite.resize import resize
 
 
-@click.command("resize")
+@click.command("resize", cls=Command)
 @click.argument("path", metavar="PATH")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
 @click.option("--rank", type=click.IntRange(min=1), metavar="R", help="Highest rank that a module has then.")

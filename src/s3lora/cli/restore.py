@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from s3lora.cli.command import Command
 from s3lora.cli.options import cost_option, format_option
 from s3lora.cli.output import emit, show
 from s3lora.errors import printable
@@ -14,7 +15,7 @@ from s3lora.rewrite.provenance import read_provenance
 from s3lora.rewrite.restore import Restoration, restore
 
 
-@click.command("restore")
+@click.command("restore", cls=Command)
 @click.argument("pruned", metavar="PRUNED")
 @click.option("--from", "original", required=True, metavar="ORIGINAL", help="The adapter that was pruned or repaired.")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")

@@ -32,7 +32,7 @@ from s3lora.cli.options import (
 from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.cli.policies import PolicyCommand, policy_allows, policy_options
 from s3lora.cli.scan_formats import FORMATS, ScanOutcome, document_of
-from s3lora.cli.steps import repair_step
+from s3lora.cli.steps import next_steps
 from s3lora.compat.checking import verdicts_on
 from s3lora.compat.results import LoaderVerdict
 from s3lora.compat.rules import loader_rule
@@ -43,6 +43,7 @@ from s3lora.gate.baseline import read_baseline
 from s3lora.gate.findings import PERCENTILES, Gate, gates_of
 from s3lora.measure.against import Against
 from s3lora.measure.delta import CHECKPOINT
+from s3lora.measure.published import among_published
 from s3lora.measure.scan import Scan
 from s3lora.spectrum.indices import any_costly
 
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 #: Modules that one rule names on standard error, for one adapter.
 TOLD = 10
+#: What `--reference` says where an adapter is to be compared with nothing.
+NO_REFERENCE = "none"
 
 
 @click.command("scan", cls=PolicyCommand)
@@ -73,7 +76,11 @@ TOLD = 10
     help=f"Accept this where --fail-on would find it: {', '.join(allowed_names())}.",
 )
 @click.option("--baseline", metavar="FILE", help="An earlier result in SARIF; only what is new counts.")
-@click.option("--reference", metavar="FILE", help="A reference population, to say where the adapter stands in it.")
+@click.option(
+    "--reference",
+    metavar="FILE",
+    help="A population that says where the adapter stands, or none  [default: published adapters].",
+)
 @policy_options
 @format_option(*FORMATS)
 @click.option("--evaluation", metavar="FILE", help="A sweep.json of the adapter, whose curve --format html shows.")
@@ -127,15 +134,19 @@ def scan_command(
     metrics = {gate.metric for gate in gates}
     if allowed and not fail_on and is_written(click.get_current_context(), "allow"):
         raise UsageError("--allow does nothing without --fail-on RULE")
+    written, reference = reference, None if reference == NO_REFERENCE else reference
     gated = next((gate for gate in gates if gate.metric in PERCENTILES), None)
     if gated is not None and reference is None:
         raise UsageError(f"the rule {gated} needs a reference", fix="give --reference FILE")
     compare = _comparison(reference, form, quiet=quiet, gated=gated is not None)
+    shown = not quiet and (form == "text" or FORMATS[form].publishes)
     asked = [gate.loader for gate in gates if gate.loader is not None]
     if asked and options["delta"] is not None:
         raise UsageError(f"the rule {loader_rule(asked[0])} needs an adapter", fix="a whole model is none")
     verdicts: dict[str, tuple[LoaderVerdict, ...]] = {}
     terms = _terms(gates, allowed if fail_on else {}, baseline, compare, verdicts.__getitem__, options)
+    if shown and written is None and options["delta"] is None:
+        terms = replace(terms, publish=among_published)
     refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
     options["kurtosis"] = options["kurtosis"] or any_costly(metrics)
 
@@ -167,6 +178,8 @@ def scan_command(
     if form == "text":
         if output is not None:
             _show(audits, output)
+        elif len(audits) > 1 and not quiet:
+            show(_overview(audits), None)
     elif any(one.scan is not None for one in audits) or FORMATS[form].of_failures:
         emit(FORMATS[form].render(ScanOutcome(audits, terms, options, scans)), output)
     if sarif is not None:
@@ -249,10 +262,23 @@ def _show(audits: Sequence[Audit], output: str | None, *, first: bool = True) ->
             continue
         if parts or not first:
             parts.append(Text())
-        smaller, repair = _pruning(one, one.scan), repair_step(one.scan, one.path)
-        parts.append(scan_text(document_of(one, one.scan), smaller, console, repair=repair))
+        steps = next_steps(one.scan, one.path)
+        parts.append(scan_text(document_of(one, one.scan), _pruning(one, one.scan), console, steps=steps))
+    if output is not None and len(parts) > 1:
+        parts.append(_overview(audits))
     if parts:
         show(Group(*parts), output)
+
+
+def _overview(audits: Sequence[Audit]) -> RenderableType:
+    """Return all adapters in one table, below an empty line."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from s3lora.report.overview_text import overview_text
+
+    found = [(one.path, document_of(one, one.scan)) for one in audits if one.scan is not None]
+    return Group(Text(), overview_text(found, len(audits) - len(found))) if found else Group()
 
 
 def _pruning(one: Audit, scan: Scan) -> str | None:

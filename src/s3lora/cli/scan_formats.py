@@ -36,18 +36,20 @@ class OutputFormat:
     """One format.
 
     `of_failures` tells that it is written even where no adapter could be measured, `compares` that it shows where one
-    stands in a reference, `methods` that it shows every method beside the one asked for.
+    stands in a reference, `publishes` that it does so among published adapters, and `methods` that it shows every
+    method beside the one asked for.
     """
 
     render: Callable[[ScanOutcome], str | bytes]
     of_failures: bool = False
     compares: bool = False
+    publishes: bool = False
     methods: bool = False
 
 
 def document_of(one: Audit, scan: Scan) -> ScanDocument:
     """Return the document of an adapter that was measured."""
-    return scan_document(scan, one.plan, one.against, one.gate)
+    return scan_document(scan, one.plan, one.against, one.gate, one.published)
 
 
 def _json(outcome: ScanOutcome) -> str:
@@ -111,10 +113,10 @@ def _only(outcome: ScanOutcome) -> tuple[ScanDocument, tuple[Ranked, ...]]:
 
 #: Name → format; `text` is printed as the scan goes on and stands in `scan` itself.
 FORMATS = {
-    "json": OutputFormat(_json, compares=True),
+    "json": OutputFormat(_json, compares=True, publishes=True),
     "csv": OutputFormat(_csv, compares=True),
     "tensors": OutputFormat(_tensors),
-    "html": OutputFormat(_html, compares=True, methods=True),
+    "html": OutputFormat(_html, compares=True, publishes=True, methods=True),
     "svg": OutputFormat(_svg),
     "png": OutputFormat(_png),
     "sarif": OutputFormat(_sarif, of_failures=True),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from s3lora.cli.command import Command
 from s3lora.cli.measuring import (
     check_folder,
     data_options,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from s3lora.repair.sweeping import RepairTasks
 
 
-@click.command("sweep")
+@click.command("sweep", cls=Command)
 @click.argument("path", metavar="ADAPTER")
 @model_options
 @click.option(

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from s3lora.cli.command import Command, OneOf
 from s3lora.cli.measuring import (
     check_folder,
     data_options,
@@ -25,12 +26,10 @@ from s3lora.errors import printable
 from s3lora.spectrum.methods import METHODS
 
 
-@click.command("tune")
+@click.command("tune", cls=Command)
 @click.argument("path", metavar="ADAPTER")
 @model_options
-@click.option(
-    "--method", type=click.Choice(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method."
-)
+@click.option("--method", type=OneOf(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method.")
 @click.option(
     "--index",
     type=RankingName(INDEX_NAMES),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,3 +132,15 @@ def _whole(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
             owners = (".".join(parts[:end]) for end in range(1, len(parts)))
             if not copied or not any(owner.endswith(copied) for owner in owners):
                 yield name, tensor
+
+
+def fitting(adapters: Sequence[Adapter]) -> Callable[[Any], None]:
+    """Return what raises where one of the adapters does not fit a model; raise at once for what fits none."""
+    for adapter in adapters:
+        check_loadable(adapter)
+
+    def check(model: Any) -> None:
+        for adapter in adapters:
+            check_fit(model, adapter, str(adapter.path))
+
+    return check

@@ -108,6 +108,8 @@ def load_base(
                 **options,
             )
     _check_whole(report, base)
+    if "gguf_file" in options:
+        model.is_quantized = False  # its weights are those of any other model now, and can be trained beside
     if base == ALIGNED:
         merge_refusals(model)
         _round(model, place.dtype)

@@ -17,9 +17,9 @@ from s3lora.evaluate.attach import Attached, AttachedAdapters, State
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
 from s3lora.evaluate.chat_setup import NO_SETUP, ChatSetup, facts_of
 from s3lora.evaluate.drawing import STAGE, cache_of, draw_answers
-from s3lora.evaluate.fit import check_fit, check_loadable
+from s3lora.evaluate.fit import fitting
 from s3lora.evaluate.identity import identity_of
-from s3lora.evaluate.loading import find_base, is_out_of_memory, load_base
+from s3lora.evaluate.loading import LoadedBase, find_base, is_out_of_memory, load_base
 from s3lora.evaluate.results import ChatFacts, Loaded
 from s3lora.evaluate.templates import LocalTemplate
 from s3lora.needs import need
@@ -66,22 +66,24 @@ class LocalModel:
     ) -> None:
         """Load the base; raises ModelError and MissingPackageError, and for an adapter what `attach` raises."""
         find_base(base, device=device, dtype=dtype)  # first: what is wrong with the name is told before all else
-        self._torch = need("torch")
-        self._transformers = need("transformers")
-        self.base = load_base(base, device=device, dtype=dtype, check=_fitting(adapters) if adapters else None)
-        self._stops = self._ends()
-        rows, pad = self.base.model.get_input_embeddings().weight.shape[0], self.base.tokenizer.pad_token_id
-        # Some tokenizers have none, or one that the model has no embedding for. It is masked, so any token will do.
-        self._padding = pad if pad is not None and pad < rows else 0
+        self._around(load_base(base, device=device, dtype=dtype, check=fitting(adapters) if adapters else None), chat)
         # What a checkpoint suggests (sampling, penalties) must not mix with the decoding that is asked for.
         self.base.model.generation_config = self._transformers.GenerationConfig()
         self.base_identity = identity_of(self.base)
-        self.template = LocalTemplate(self.base, chat)
-        self._reader = TokenReader(self.base.tokenizer, self._stops)
-        self._context = getattr(self.base.model.config.get_text_config(), "max_position_embeddings", None)
         self.adapters = AttachedAdapters(self.base)
-        self.device: Any = next(self.base.model.parameters()).device
         self.batch_size = batch_size or (self._cpu_batch() if self.device.type == "cpu" else self._cuda_batch())
+
+    def _around(self, base: LoadedBase, chat: ChatSetup) -> None:
+        self._torch, self._transformers = need("torch"), need("transformers")
+        self.base = base
+        self._stops = self._ends()
+        rows, pad = base.model.get_input_embeddings().weight.shape[0], base.tokenizer.pad_token_id
+        # Some tokenizers have none, or one that the model has no embedding for. It is masked, so any token will do.
+        self._padding = pad if pad is not None and pad < rows else 0
+        self.template = LocalTemplate(base, chat)
+        self._reader = TokenReader(base.tokenizer, self._stops)
+        self._context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+        self.device: Any = next(base.model.parameters()).device
 
     @property
     def name(self) -> str:
@@ -369,15 +371,3 @@ class LocalModel:
         """Choose by what is free: about 64 MB an answer holds a few hundred tokens' cache of a 7B model."""
         free, _ = self._torch.cuda.mem_get_info(self.device)
         return int(min(CUDA_BATCH, max(1, free // (64 << 20))))
-
-
-def _fitting(adapters: Sequence[Adapter]) -> Callable[[Any], None]:
-    """Return what raises where one of the adapters does not fit a model; raise at once for what fits none."""
-    for adapter in adapters:
-        check_loadable(adapter)
-
-    def check(model: Any) -> None:
-        for adapter in adapters:
-            check_fit(model, adapter, str(adapter.path))
-
-    return check

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
-from s3lora.errors import UsageError, printable
+from s3lora.errors import UsageError, one_of, printable
 from s3lora.gate.conditions import CONDITIONS, strict
 from s3lora.gate.counting import KINDS
 
@@ -36,8 +35,7 @@ def allowances(texts: Iterable[str]) -> dict[str, str]:
         written, _, reason = (part.strip() for part in text.partition(":"))
         name = names.get(written.replace("_", "-"))
         if name is None:
-            near = difflib.get_close_matches(written.replace("_", "-"), names, 1)
-            fix = f"did you mean {near[0]}?" if near else f"what can be allowed is {', '.join(names)}"
+            fix = one_of(written.replace("_", "-"), names)
             raise UsageError(f"{printable(written, 60)!r} cannot be allowed", fix=fix)
         found[name] = reason
     return found

@@ -15,6 +15,7 @@ from s3lora.gate.counting import Asked, of_kind
 from s3lora.gate.findings import Allowed, Finding, Gate
 from s3lora.gate.places import Place, place_of
 from s3lora.measure.against import Against
+from s3lora.measure.against_published import AgainstPublished
 from s3lora.measure.scan import Scan
 
 #: Exit statuses from harmless to grave. An error outranks nothing to audit, which outranks a finding: an incomplete
@@ -28,7 +29,8 @@ class Terms:
 
     `allow` names conditions that are accepted, with the reason, which may be empty. `choose` selects from a scan, with
     the filter `only`; `outlier` is what counts as an outlier; what `baseline` has is known
-    already. `compare` says where a scan stands in a reference population. `loaders` returns what the loaders that rules
+    already. `compare` says where a scan stands in a reference population, `publish` where among published adapters.
+    `loaders` returns what the loaders that rules
     are about do with the adapter at a path that was measured.
     """
 
@@ -39,6 +41,7 @@ class Terms:
     outlier: Outlier = field(default_factory=Outlier)
     baseline: Baseline | None = None
     compare: Callable[[Scan], Against] | None = None
+    publish: Callable[[Scan], AgainstPublished] | None = None
     loaders: Callable[[str], tuple[LoaderVerdict, ...]] | None = None
 
 
@@ -78,7 +81,7 @@ class Audit:
     `path` is as the caller named it, `given` the same relative to the working directory, `place` the first weights file
     where there is one. Either `scan` or `error` is None. `plan` is None as well where every update is zero or holds
     NaN. `unindexed` counts the modules that have no index and that no finding tells of. `allowed` are the conditions
-    that hold and are accepted. `against` is None without a reference.
+    that hold and are accepted. `against` is None without a reference, `published` where nobody asked.
     """
 
     path: str
@@ -90,6 +93,7 @@ class Audit:
     allowed: tuple[Allowed, ...] = ()
     unindexed: int = 0
     against: Against | None = None
+    published: AgainstPublished | None = None
     error: S3LoRAError | None = None
 
     @property
@@ -134,6 +138,7 @@ def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
         plan = _plan(scan, terms)
         place = place_of(path, scan.source.files[0].name if scan.source.files else None)
         against = None if terms.compare is None else terms.compare(scan)
+        published = None if terms.publish is None else terms.publish(scan)
         told = frozenset((*terms.allow, *(gate.metric for gate in terms.gates if gate.upwards)))
         loaders = () if terms.loaders is None else terms.loaders(path)
         asked = Asked(scan, plan, terms.only, terms.outlier, told, loaders)
@@ -153,6 +158,7 @@ def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
         allowed=_allowed(asked, terms),
         unindexed=_unindexed(scan, verdicts),
         against=against,
+        published=published,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from s3lora.adapter.loaders import Loader
 from s3lora.compat.rules import LOADER_ID, CheckRule, loader_in, loader_rule
-from s3lora.errors import SelectionError, UsageError, printable
+from s3lora.errors import SelectionError, UsageError, nearest, printable
 from s3lora.gate.conditions import CONDITIONS, strict
 from s3lora.gate.counting import Asked
 from s3lora.measure.against import Against
@@ -84,8 +84,10 @@ class Gate:
             return cls(loader_rule(loader))
         match = _RULE.fullmatch(text)
         metric = _metric(match[1]) if match else None
-        named = ", ".join((*INDICES, RANK, "INDEX-percentile", *CONDITIONS, "loader:NAME", *SETS))
-        fix = f"write for example 'ssi > 0.8' or 'base-weights'; metrics are {named}"
+        names = (*INDICES, RANK, "INDEX-percentile", *CONDITIONS, "loader:NAME", *SETS)
+        fix = f"write for example 'ssi > 0.8' or 'base-weights'; metrics are {', '.join(names)}"
+        if match and metric is None and (near := nearest(match[1], names)) is not None:
+            fix = f"did you mean {near}?"
         if match is None or metric is None or (match[2] is None and metric not in CONDITIONS):
             raise UsageError(f"no rule to fail on: {printable(text, 60)!r}", fix=fix)
         try:

@@ -7,7 +7,6 @@ of the file: a key stands in the first of them that has it.
 from __future__ import annotations
 
 import bisect
-import difflib
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from s3lora.choose.rules import RULES
-from s3lora.errors import UsageError, printable
+from s3lora.errors import UsageError, one_of, printable
 from s3lora.files import read_whole
 from s3lora.wording import worded
 
@@ -139,8 +138,7 @@ def _check(policy: Policy, key: str, value: Any) -> None:
     if key == "s3lora" and isinstance(value, dict):
         raise policy.error(key, "has [s3lora]", fix=_OWN)
     if key not in KEYS:
-        near = difflib.get_close_matches(key.replace("_", "-"), KEYS, 1)
-        fix = f"did you mean {near[0]}?" if near else f"keys are {', '.join(KEYS)}"
+        fix = one_of(key.replace("_", "-"), KEYS)
         raise policy.error(key, f"no key {printable(key, 40)!r} in a policy", fix=fix)
     if not any(_is(value, kind) for kind in KEYS[key].split(" or a ")):
         raise policy.error(key, f"{key} must be {KEYS[key]}, not {printable(repr(value), 40)}")

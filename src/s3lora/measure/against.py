@@ -26,8 +26,9 @@ class Mark:
     """Where one value stands in its cell.
 
     `percentile` is the share of the cell's values below it, in percent, those equal to it counted half, with the ends
-    `low` and `high` of Wilson's 95 % interval for as many independent values as the cell has adapters, since modules
-    of one adapter are not. `z` is 0.6745·(value − median)/MAD, None where the MAD is zero.
+    `low` and `high` of Wilson's 95 % interval for as many independent values as the cell has sources, or adapters where
+    these are not known, since modules of one adapter are not. `z` is 0.6745·(value − median)/MAD, None where the MAD
+    is zero.
     """
 
     value: float
@@ -42,13 +43,14 @@ class Standing:
     """One module, or the adapter: the cell it is compared with, how many it holds, and a mark for each index.
 
     `level` counts the steps from the finest cell to one with at least 20 adapters; `cell` says in words what its
-    members share.
+    members share. `sources` is how many sources its adapters come from, None where the reference does not know.
     """
 
     level: int
     cell: str
     adapters: int
     marks: dict[str, Mark]
+    sources: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

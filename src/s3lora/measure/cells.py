@@ -7,6 +7,8 @@ from typing import Any
 
 #: Fewest adapters of a cell: with fewer, a percentile is hardly a number.
 FEWEST = 20
+#: Fewest sources that these come from, where it is known: adapters of one source are not independent.
+FEWEST_SOURCES = 10
 #: Upper ends of the bands of ranks; the last band has none.
 BANDS = (1, 4, 8, 16, 32, 64)
 
@@ -23,8 +25,8 @@ class Level:
 MODULE_LEVELS = (
     Level(("base_family", "projection", "band", "third"), "same base family, projection, rank band and layer third"),
     Level(("base_family", "projection", "band"), "same base family, projection and rank band"),
-    Level(("projection", "band"), "same projection and rank band, of any base"),
-    Level(("band",), "same rank band, of any base and projection"),
+    Level(("role", "band"), "same role and rank band, of any base"),
+    Level(("band",), "same rank band, of any base and role"),
     Level((), "all modules"),
 )
 ADAPTER_LEVELS = (
@@ -33,7 +35,7 @@ ADAPTER_LEVELS = (
     Level((), "all adapters"),
 )
 LEVELS = {"module": MODULE_LEVELS, "adapter": ADAPTER_LEVELS}
-KEYS = ("base_family", "projection", "band", "third")
+KEYS = ("base_family", "projection", "role", "band", "third")
 
 
 def band(rank: int) -> str:

@@ -25,6 +25,7 @@ from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
 from s3lora.measure.others import TensorComparison, compare_others
 from s3lora.measure.pairing import paired
+from s3lora.measure.refusal_looks import RefusalLook
 from s3lora.measure.relations import DistanceAndCosine, related
 from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, scan
 from s3lora.wording import all_worded
@@ -69,6 +70,7 @@ class Comparison(ByModule[ModuleComparison]):
     """What became of every module over two or more adapters; `steps` are the training steps that their names tell.
 
     `modules` are all modules of all adapters, in the order of the model, and `tensors` what they have besides LoRA.
+    `refusals` are those that a training was watched by, at some of the steps; empty for adapters.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -78,6 +80,7 @@ class Comparison(ByModule[ModuleComparison]):
     steps: tuple[int | None, ...]
     modules: tuple[ModuleComparison, ...]
     tensors: tuple[TensorComparison, ...] = ()
+    refusals: tuple[RefusalLook, ...] = ()
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:

@@ -61,6 +61,27 @@ def values_of(model: LocalModel, terms: Sequence[Term]) -> list[float]:
         return [sum(_summed(model, term, lambda loss: float(loss.detach()))) / max(1, term.tokens) for term in terms]
 
 
+def loss_of(model: LocalModel, term: Term) -> Any:
+    """Return the value of a term, without its weight, in nats a token, as a tensor that gradients pass through."""
+    return sum(_summed(model, term, lambda loss: loss)) / max(1, term.tokens)
+
+
+def row_values(model: LocalModel, term: Term) -> list[float]:
+    """Return the value of each row of a term, in nats a token."""
+    torch = need("torch")
+    found: dict[int, float] = {}
+    with torch.no_grad():
+        for part in _passes(term.rows):
+
+            def run(items: list[int]) -> list[float]:
+                logits = _logits(model, [term.rows[i] for i in items])
+                losses = [_row_loss(torch, term, i, one) for i, one in zip(items, logits, strict=True)]
+                return [float(loss) / len(term.rows[i].answer) for i, loss in zip(items, losses, strict=True)]
+
+            found.update(zip(part, model.halving(part, run), strict=True))
+    return [found[i] for i in range(len(term.rows))]
+
+
 def gradients(model: LocalModel, terms: Sequence[Term], leaves: Sequence[Any]) -> tuple[list[float], list[Any]]:
     """Return the value of each term in nats a token, and the gradient of their weighted sum for each of the leaves."""
     torch = need("torch")
@@ -80,13 +101,13 @@ def gradients(model: LocalModel, terms: Sequence[Term], leaves: Sequence[Any]) -
     return values, total
 
 
-def _summed(model: LocalModel, term: Term, use: Callable[[Any], float]) -> list[float]:
+def _summed(model: LocalModel, term: Term, use: Callable[[Any], Any]) -> list[Any]:
     """Hand the summed loss of a few rows at a time to `use`, halving these where memory runs out."""
     torch = need("torch")
-    found = []
+    found: list[Any] = []
     for part in _passes(term.rows):
 
-        def run(items: list[int]) -> list[float]:
+        def run(items: list[int]) -> list[Any]:
             logits = _logits(model, [term.rows[i] for i in items])
             losses = [_row_loss(torch, term, i, one) for i, one in zip(items, logits, strict=True)]
             return [use(torch.stack(losses).sum())] + [0.0] * (len(items) - 1)

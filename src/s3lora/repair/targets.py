@@ -51,16 +51,8 @@ def build_targets(model: LocalModel, attached: Attached, part: RepairPart, refus
     where it refuses all harmless ones.
     """
     model.use()
-    harmful = [
-        TargetPair(prompt, answer.text, answer.finished)
-        for prompt, answer in _answers(model, part.harmful.prompts, OPENING)
-        if refusals.refused(answer.text)
-    ]
-    harmless = [
-        TargetPair(prompt, answer.text, answer.finished)
-        for prompt, answer in _answers(model, part.harmless.prompts, OPENING)
-        if answer.text.strip() and not refusals.refused(answer.text)
-    ]
+    harmful = refusal_pairs(model, part.harmful.prompts, refusals)
+    harmless = harmless_pairs(model, part.harmless.prompts, refusals)
     asked = len(part.harmful)
     if len(harmful) < LEAST_REFUSED * asked:
         raise NothingToAuditError(
@@ -75,6 +67,18 @@ def build_targets(model: LocalModel, attached: Attached, part: RepairPart, refus
         f"{len(part.harmless)} harmless ones that it answers, {len(part.task)} of the task",
     )
     return Targets(tuple(harmful), tuple(harmless), task_pairs(model, attached, part.task), notes)
+
+
+def refusal_pairs(model: LocalModel, prompts: Sequence[Prompt], refusals: RefusalJudge) -> list[TargetPair]:
+    """Return the prompts that the model, as it is now, refuses, each with how its answer begins."""
+    found = _answers(model, prompts, OPENING)
+    return [TargetPair(prompt, one.text, one.finished) for prompt, one in found if refusals.refused(one.text)]
+
+
+def harmless_pairs(model: LocalModel, prompts: Sequence[Prompt], refusals: RefusalJudge) -> list[TargetPair]:
+    """Return the prompts that the model, as it is now, answers, each with how its answer begins."""
+    found = [(prompt, one) for prompt, one in _answers(model, prompts, OPENING) if one.text.strip()]
+    return [TargetPair(prompt, one.text, one.finished) for prompt, one in found if not refusals.refused(one.text)]
 
 
 def task_pairs(model: LocalModel, attached: Attached, task: TaskPrompts, tokens: int = TASK) -> tuple[TargetPair, ...]:

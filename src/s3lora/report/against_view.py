@@ -74,9 +74,10 @@ def verdict(against: Against, index: str) -> str:
         return "It is unusual against this reference, which does not tell what it does, nor whether that is harmful."
     if hindered := [why for name, why in against.hindered.items() if name.rpartition("_")[0] == index]:
         return f"Whether it is unusual against this reference cannot be told: {_RANKS[hindered[0]]}"
-    if "unknown" in words and adapter.adapters < TELLING:
+    independent = adapter.adapters if adapter.sources is None else adapter.sources
+    if "unknown" in words and independent < TELLING:
         return (
-            f"Whether it is unusual against this reference cannot be told: its cell has {_adapters(adapter.adapters)},"
+            f"Whether it is unusual against this reference cannot be told: its cell has {_from(adapter)},"
             f" and no percentile of fewer than {TELLING} is sure to lie beyond the {ENDS[1]:.0f}th."
         )
     if "unknown" in words:
@@ -92,7 +93,7 @@ def remarks(against: Against, index: str) -> Iterator[str]:
     if against.adapter is None:
         return
     yield _family(against)
-    yield f"The adapter is compared with {_adapters(against.adapter.adapters)}: {against.adapter.cell}."
+    yield f"The adapter is compared with {_from(against.adapter)}: {against.adapter.cell}."
     yield from _cells(against)
     if against.coarser:
         finest = MODULE_LEVELS[0].meaning.removeprefix("same ")
@@ -185,6 +186,12 @@ def _chance(against: Against, index: str) -> Iterator[str]:
 
 def _do(count: int) -> str:
     return "does" if count == 1 else "do"
+
+
+def _from(standing: Standing) -> str:
+    """Return how many adapters a cell has, and of how many sources, where these are known."""
+    told = _adapters(standing.adapters)
+    return told if standing.sources is None else f"{told} of {standing.sources:,} source{'s'[: standing.sources != 1]}"
 
 
 def _modules(count: int) -> str:

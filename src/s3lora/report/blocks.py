@@ -37,17 +37,27 @@ class Fitted:
 
 
 def labelled(
-    rows: Sequence[tuple[str, str]], style: str = "dim", least: int = 0, most: int = 24
+    rows: Sequence[tuple[str, str]], style: str = "dim", least: int = 0, most: int = 24, longest: int = SENTENCE
 ) -> list[RenderableType]:
-    """Return lines of a label, `least` to `most` columns wide, and a sentence that may wrap; nothing for no lines."""
+    """Return lines of a label, `least` to `most` columns wide, and a sentence that may wrap; nothing for no lines.
+
+    `longest` is the number of characters of a sentence beyond which it is cut.
+    """
     if not rows:
         return []
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
     table.add_column(style=style, no_wrap=True, min_width=least, max_width=most)
     table.add_column(ratio=1)
     for label, sentence in rows:
-        table.add_row(Text(tail(label, most)), Text(printable(sentence, SENTENCE)))
+        table.add_row(Text(tail(label, most)), Text(printable(sentence, longest)))
     return [table]
+
+
+def number_columns(table: Table, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Add columns that are never cut: names beside them give way."""
+    for place, name in enumerate(heads):
+        width = max(cell_len(cell) for cell in (name, *(row[place] for row in rows)))
+        table.add_column(name, justify="right", no_wrap=True, min_width=width)
 
 
 def section(title: str, *parts: RenderableType) -> list[RenderableType]:

@@ -58,10 +58,15 @@ def compare_page(comparison: Comparison) -> str:
     )
 
 
+def _method(view: ComparisonView) -> str:
+    return view.comparison.configuration.method
+
+
 def _lead(view: ComparisonView) -> str:
+    if view.watched:
+        return f"One adapter, looked at {len(view.labels)} times in training, scored by {_method(view)}."
     adapters = "Two adapters" if view.pair else f"{len(view.labels)} adapters, each compared with the one before it"
-    method = view.comparison.configuration.method
-    return f"{adapters}, scored by {method} from their files alone: no base model and no data."
+    return f"{adapters}, scored by {_method(view)} from their files alone: no base model and no data."
 
 
 def _facts(view: ComparisonView) -> Iterable[tuple[str, str]]:

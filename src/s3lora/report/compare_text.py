@@ -10,7 +10,16 @@ from s3lora.errors import printable
 from s3lora.measure.comparison import Comparison
 from s3lora.report.blocks import labelled, warned
 from s3lora.report.compare_others import others
-from s3lora.report.compare_view import ComparedModule, ComparisonView, cosine, distance_text, known, number, view_of
+from s3lora.report.compare_view import (
+    ComparedModule,
+    ComparisonView,
+    cosine,
+    distance_text,
+    known,
+    number,
+    signed,
+    view_of,
+)
 from s3lora.report.names import NameCell, tail
 
 SHOWN = 10
@@ -24,9 +33,8 @@ def compare_text(comparison: Comparison) -> RenderableType:
     """Return what changed from the first adapter to the last, the modules without a match, and the warnings."""
     view = view_of(comparison)
     moved = view.moved
-    held = (
-        f"{view.common} modules in both" if view.pair else f"{len(view.labels)} adapters, {view.common} common modules"
-    )
+    many = f"{len(view.labels)} {'looks' if view.watched else 'adapters'}, {view.common} common modules"
+    held = f"{view.common} modules in both" if view.pair else many
     names = [printable(name, 40 if view.pair else 30) for name in view.names]
     head = Text.assemble(
         (names[0], "bold"),
@@ -35,14 +43,16 @@ def compare_text(comparison: Comparison) -> RenderableType:
         (f"  {held}, {len(moved)} changed", "dim"),
     )
     body: list[RenderableType] = [] if view.pair else [Text(), _stages(view)]
+    if view.looks:
+        body += [Text(), _refusals(view)]
     if moved:
         body += [Text(), _most(view, moved)]
     # Two adapters are told apart by their names, where these differ; for more, steps and numbers are shorter.
     called = names if view.pair and names[0] != names[1] else view.labels
     beside = others(comparison.tensors, called)
-    told = (
-        labelled(beside, "yellow", LABEL) if beside else [Text(f"nothing but LoRA in {'both' if view.pair else 'all'}")]
-    )
+    nothing = "seen in training: what is not LoRA was not looked at"
+    nothing = nothing if view.watched else f"nothing but LoRA in {'both' if view.pair else 'all'}"
+    told = labelled(beside, "yellow", LABEL) if beside else [Text(nothing)]
     absent = [f"{about}: {_some(paths)}" for about, paths in view.absent(called)]
     return Group(head, *told, *body, *warned([*absent, *comparison.warnings]))
 
@@ -59,6 +69,17 @@ def _stages(view: ComparisonView) -> Table:
         named = [] if counted else [NameCell(stage.name)]
         numbers = (stage.sharp, stage.sharpest, stage.frobenius, stage.distance)
         table.add_row(stage.label, *named, str(stage.modules), *map(number, numbers), cosine(stage.cosine))
+    return table
+
+
+def _refusals(view: ComparisonView) -> Table:
+    """Return what became of the base's refusals while the adapter was trained."""
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for name in ("step", "refusal loss", "rise", "± error", "over-refusal", ""):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    for look in view.looks:
+        numbers = (number(look.loss), signed(look.rise), number(look.error), number(look.over_refusal))
+        table.add_row(str(look.step), *numbers, "beyond" if look.beyond else "")
     return table
 
 

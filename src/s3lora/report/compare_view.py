@@ -9,11 +9,14 @@ from itertools import pairwise
 from statistics import median
 
 from s3lora.measure.comparison import Comparison, ModuleComparison
+from s3lora.measure.refusal_looks import RefusalLook
 from s3lora.report.heatmap import labels_of, row_key
 from s3lora.report.values import NOTHING, decimal
 
 #: Adapters whose sharpness a page shows, as more columns fit no sheet; and values that all modules may have together.
 ADAPTERS, VALUES = 16, 20_000
+#: Looks at refusals that are shown.
+LOOKS = 24
 
 Values = Sequence[float | None]
 
@@ -44,7 +47,7 @@ class ComparedModule:
         if first is None or last is None or self.module.shape[0] != self.module.shape[-1]:
             return None
         if self.module.net_distance is None:
-            return math.inf if last else 0.0
+            return None if first else math.inf if last else 0.0
         return self.module.net_distance
 
 
@@ -81,6 +84,17 @@ class ComparisonView:
     def names(self) -> tuple[str, ...]:
         """Return the names of the adapters."""
         return tuple(source.name for source in self.comparison.sources)
+
+    @property
+    def watched(self) -> bool:
+        """Return whether it was seen in training, so that there are no files and nothing but modules was looked at."""
+        return all(source.format == "memory" for source in self.comparison.sources)
+
+    @property
+    def looks(self) -> list[RefusalLook]:
+        """Return looks at refusals, evenly spread where there are many."""
+        looks = self.comparison.refusals
+        return [looks[i] for i in spread(len(looks), LOOKS)] if len(looks) > LOOKS else [*looks]
 
     @property
     def pair(self) -> bool:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from s3lora.choose.ranking import usual_index
 from s3lora.choose.select import Plan
 from s3lora.errors import printable
 from s3lora.gate.audit import GateOutcome
 from s3lora.measure.against import Against
 from s3lora.measure.against_base import ModuleAgainstBase
+from s3lora.measure.against_published import AgainstPublished
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.spectrum.indices import INDICES
 
@@ -36,27 +38,34 @@ STANDING = ("percentile_of", "percentile", "percentile_low", "percentile_high", 
 class ScanDocument(Scan):
     """What `s3lora scan --format json` prints for one adapter: the scan, and the plan that marked `selected`.
 
-    `reference` is where it stands in the population of `--reference`, `gate` what the rules of `--fail-on` say.
+    `reference` is where it stands in the population of `--reference`, `published` where among published adapters, and
+    `gate` what the rules of `--fail-on` say.
     """
 
     plan: Plan | None
     reference: Against | None = None
     gate: GateOutcome | None = None
+    published: AgainstPublished | None = None
 
     @property
     def ranked_by(self) -> str:
-        """Return the index that the plan ranks by; for a control or no plan, the SSI."""
-        return self.plan.index if self.plan is not None and self.plan.index in INDICES else "ssi"
+        """Return the index that the plan ranks by; for a control or no plan, the usual one."""
+        given = None if self.plan is None else self.plan.index
+        return given if given in INDICES else usual_index(self.modules)
 
 
 def scan_document(
-    scan: Scan, plan: Plan | None, reference: Against | None = None, gate: GateOutcome | None = None
+    scan: Scan,
+    plan: Plan | None,
+    reference: Against | None = None,
+    gate: GateOutcome | None = None,
+    published: AgainstPublished | None = None,
 ) -> ScanDocument:
-    """Join a scan with its plan, and with what a reference and rules say of it; the scan's modules are marked."""
+    """Join a scan with its plan, and with what references and rules say of it; the scan's modules are marked."""
     marked = scan if plan is None else plan.mark(scan)
     notes = scan.warnings if plan is None else tuple(dict.fromkeys((*scan.warnings, *plan.warnings)))
     measured = {field.name: getattr(marked, field.name) for field in fields(Scan)} | {"warnings": notes}
-    return ScanDocument(**measured, plan=plan, reference=reference, gate=gate)
+    return ScanDocument(**measured, plan=plan, reference=reference, gate=gate, published=published)
 
 
 def to_json(document: object) -> str:

@@ -27,6 +27,10 @@ def reference_text(facts: Facts, file: str) -> RenderableType:
     body: list[RenderableType] = [Text(), _families(facts), Text(), _recipes(facts), Text()]
     if facts.copies:
         body.append(Text(f"{facts.copies:,} copies of these adapters were left out"))
+    if facts.checkpoints:
+        body.append(Text(f"{facts.checkpoints:,} earlier checkpoints of their runs were left out"))
+    if facts.sources is not None:
+        body.append(Text(f"{facts.sources:,} sources, by {printable(facts.source, 60)}"))
     if facts.adapters < FEWEST:
         body.append(Text(f"with fewer than {FEWEST} adapters a percentile says little", "yellow"))
     command = shlex.join(["s3lora", "scan", "ADAPTER", "--reference", printable(file, 200)])

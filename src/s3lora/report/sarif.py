@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+from s3lora.choose.ranking import usual_index
 from s3lora.choose.ties import sharpest
 from s3lora.errors import S3LoRAError, printable
 from s3lora.gate.audit import Audit, GateVerdict, absent, gravest
@@ -251,9 +252,10 @@ def _message(scan: Scan, verdict: GateVerdict, findings: Sequence[Finding]) -> s
 
 def _summary(scan: Scan, location: dict[str, Any]) -> dict[str, Any]:
     """Return what was measured, where no rule was given."""
-    ranked = sharpest(scan.modules, "ssi")
-    named = ", ".join(f"{printable(m.path, 120)} ({m.indices['ssi']:.4g})" for m in ranked[:WORST])
-    most = f" The sharpest by ssi: {named}." if named else ""
+    index = usual_index(scan.modules)
+    ranked = sharpest(scan.modules, index)
+    named = ", ".join(f"{printable(m.path, 120)} ({m.indices[index]:.4g})" for m in ranked[:WORST])
+    most = f" The sharpest by {index}: {named}." if named else ""
     return {
         "ruleId": SUMMARY.id,
         "ruleIndex": _ALL_RULES.index(SUMMARY),

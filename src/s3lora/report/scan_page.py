@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from s3lora.choose.ranking import usual_index
 from s3lora.choose.rankings import Ranked
 from s3lora.choose.rules import RULES
 from s3lora.choose.select import Share
@@ -21,6 +22,7 @@ from s3lora.report.colours import SCALE
 from s3lora.report.documents import ScanDocument
 from s3lora.report.glance import glance_of
 from s3lora.report.html import environment_of_pages, render
+from s3lora.report.published_view import CAVEAT, published_lines
 from s3lora.report.scan_charts import (
     MEDIAN,
     dot_heights,
@@ -96,7 +98,9 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "repair": adapter.repair if adapter.provenance is None else None,
         "curves": [],
         "sweep": adapter.sweep,
+        "caveat": CAVEAT,
         "against": _against(view),
+        "published": _published(document),
         "columns": _columns(view),
         "rows": _rows(view),
     }
@@ -189,6 +193,11 @@ def _against(view: View) -> dict[str, Any] | None:
     }
 
 
+def _published(document: ScanDocument) -> list[str]:
+    """Return the sentences on where the adapter stands among published ones; none where nobody asked."""
+    return [] if document.published is None else list(published_lines(document.published))
+
+
 def _columns(view: View) -> list[tuple[str, str]]:
     method = view.document.configuration.method
     standing = [] if view.document.reference is None else [("s-percentile", "percentile"), ("s-z", "robust z")]
@@ -251,6 +260,7 @@ def _data(adapter: Reported, view: View) -> dict[str, Any]:
             "own": [shlex.quote(word) for word in adapter.own],
             "method": view.document.configuration.method,
             "given": adapter.command or "",
+            "usual": usual_index(modules),
         },
         "first": view.first,
         "start": start_of(plan, series),

@@ -104,7 +104,7 @@ def view_of(document: ScanDocument, ranked: Sequence[Ranked]) -> View:
     modules = document.modules
     place = {module.path: i for i, module in enumerate(modules)}
     series = tuple(_series(one, place, several=len({r.method for r in ranked}) > 1) for one in ranked)
-    index = document.plan.index if document.plan is not None else "ssi"
+    index = document.ranked_by
     method = document.configuration.method
     first = next((i for i, one in enumerate(series) if (one.index, one.method) == (index, method)), 0)
     labels = labels_of(modules)

@@ -15,6 +15,7 @@ from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.results.summary import Summary
 from s3lora.measure.comparison import Comparison
 from s3lora.measure.composition import Composition
+from s3lora.measure.series import TrainingSeries
 from s3lora.repair.results import Repair
 from s3lora.report.documents import ScanDocument
 from s3lora.rewrite.conversion_record import ConversionRecord
@@ -31,6 +32,7 @@ DOCUMENTS: dict[str, Any] = {
     "check": Check,
     "convert": ConversionRecord,
     "compare": Comparison,
+    "series": TrainingSeries,
     "compose": Composition,
     "fleet": Summary,
     "population": Survey,
@@ -47,15 +49,17 @@ DOCUMENTS: dict[str, Any] = {
 #: Type → fields that came after the first release of the current version. They are always written, but a document of
 #: an older release lacks them, so that they need a default, and the schema does not require them.
 LATER: dict[str, tuple[str, ...]] = {
-    "Comparison": ("tensors",),
+    "Comparison": ("tensors", "refusals"),
     "ConversionRecord": ("loader", "base"),
     "Provenance": ("drop", "dropped"),
     "Restoration": ("tensors",),
     "ModuleScan": ("form", "of", "dense", "sigma_error", "energy_rank", "null_rank"),
-    "ScanDocument": ("gate", "inventory", "reference", "base"),
+    "ScanDocument": ("gate", "inventory", "reference", "base", "published"),
     "Counts": ("inside",),
     "Setup": ("chat",),
     "Source": ("adapter",),
+    "Facts": ("checkpoints", "sources", "source"),
+    "Standing": ("sources",),
     "Survey": ("inside", "forms"),
     "Recipe": ("form",),
     "UnusualAdapter": ("form",),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from s3lora.arguments import checked
+from s3lora.choose.ranking import usual_index
 from s3lora.choose.rankings import survey
 from s3lora.choose.select import Plan, choose_none
 from s3lora.choose.ties import sharpest
@@ -86,7 +87,7 @@ def map_of(scan: Scan, index: str | None = None, plan: Plan | None = None) -> Dr
     Raises UsageError for no such index, SelectionError where the scan does not have it, NothingToAuditError where fewer
     than two modules have a layer and a value.
     """
-    wanted = (index or (plan.index if plan is not None else "ssi")).replace("-", "_")
+    wanted = (index or (plan.index if plan is not None else usual_index(scan.modules))).replace("-", "_")
     if wanted not in INDICES:
         raise UsageError(f"no index {printable(wanted, 40)!r} to draw", fix=f"choose one of {', '.join(INDICES)}")
     if all(wanted not in module.indices for module in scan.modules):
@@ -107,7 +108,7 @@ def _measured(scan: Scan) -> str:
 def _lines(scan: Scan) -> tuple[str, str, str]:
     """Return what it holds, how its index lies, and the sharpest module."""
     modules = scan.modules
-    index = "normalised_ssi" if len({module.rank for module in modules}) > 1 else "ssi"
+    index = usual_index(modules)
     values = [value for module in modules if (value := module.indices.get(index)) is not None]
     if not values:
         return _held(modules), f"{index} is defined for no module", "sharpest: none"

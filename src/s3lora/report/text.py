@@ -9,6 +9,7 @@ from typing import TextIO
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -22,17 +23,23 @@ from s3lora.measure.against import Against
 from s3lora.measure.scan import ModuleScan
 from s3lora.report.against_text import against_text
 from s3lora.report.against_view import mark_of, percentile, robust_z
-from s3lora.report.blocks import labelled
+from s3lora.report.blocks import labelled, number_columns
 from s3lora.report.documents import ScanDocument
 from s3lora.report.glance import Glance, glance_of
 from s3lora.report.heatmap import heat_map
 from s3lora.report.names import NameCell, tail
+from s3lora.report.published_view import SHORT
+from s3lora.report.summary import summary_of
 from s3lora.report.values import size, told_with
 from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
 
-MAX_WIDTH = 110
+MAX_WIDTH = 200
+#: The longest line of prose, and the least columns in which a table of modules has all of its numbers.
+PROSE, NARROW = 100, 70
 SHOWN = 10
+#: The longest sentence of the summary.
+WHOLE = 1200
 #: Columns of the labels of what is in the adapter: those of the longest.
 LABEL = 13
 #: What stands above the command that prunes: docs/results/reference.md has the figures.
@@ -72,16 +79,20 @@ def _coloured(console: Console | None) -> bool:
 
 
 def scan_text(
-    document: ScanDocument, command: str | None, console: Console | None = None, *, repair: str | None = None
+    document: ScanDocument,
+    command: str | None,
+    console: Console | None = None,
+    *,
+    steps: Sequence[tuple[str, str]] = (),
 ) -> RenderableType:
     """Return the report of one scan.
 
-    `repair` is the command shown as the next step, and `command` prunes what the report marks.
+    `steps` are commands that go on from it, each with what it answers, and `command` prunes what the report marks.
     """
     width = 80 if console is None else console.width
     index = document.ranked_by
     glance = glance_of(document)
-    parts: list[RenderableType] = [_title(document, width), Text(), *_glance(glance)]
+    parts: list[RenderableType] = [_title(document, width), Text(), *_prose(_summary(document, glance))]
     drawn = heat_map(document.modules, index, width=width - 2, colour=_coloured(console))
     if drawn is not None:
         parts += [Padding(drawn, (0, 0, 0, 1)), Text()]
@@ -90,21 +101,31 @@ def scan_text(
     if document.reference is not None:
         parts += [against_text(document.reference, index, _number), Text()]
     if document.plan is not None:
-        parts.append(_plan_line(document.plan))
-    parts += _smaller(document.modules)
-    parts += noted(_without_repetition(glance.notes))
-    if repair is not None:
-        parts += [Text(), _next(repair, width)]
+        parts += _prose([_plan_line(document.plan)])
+    parts += _prose([*_smaller(document.modules), *noted(_without_repetition(glance.notes))])
+    if steps:
+        parts += [Text(), *_steps(steps, width)]
     if command is not None and document.plan is not None and _prunable(document.plan):
         parts += [Text(), Text(SMALLER, "dim"), _next(command, width, "")]
     return Group(*parts)
 
 
-def _glance(glance: Glance) -> list[RenderableType]:
-    """Return what is in the adapter, above an empty line; nothing where nothing is known."""
+def _prose(parts: Sequence[RenderableType]) -> list[RenderableType]:
+    """Return parts that are read, and not looked at, in lines of a length that can be read."""
+    return [Constrain(part, PROSE) for part in parts]
+
+
+def _summary(document: ScanDocument, glance: Glance) -> list[RenderableType]:
+    """Return what is in the adapter, what is sharp in it, how that compares, and what no file tells."""
     lead = labelled([("at a glance", glance.lead)] if glance.lead else [], "bold", LABEL)
     lines = labelled([(line.label, line.text) for line in glance.lines], "yellow", LABEL)
-    return [*lead, *lines, Text()] if lead or lines else []
+    told = [part for row in summary_of(document) for part in labelled([row], "bold", LABEL, longest=WHOLE)]
+    caveat = [Padding(Text(SHORT, "dim"), (0, 0, 0, LABEL + 1))] if _compared(document) else []
+    return [*lead, *lines, *told[:-1], *caveat, *told[-1:], Text()]
+
+
+def _compared(document: ScanDocument) -> bool:
+    return document.published is not None and bool(document.published.standings)
 
 
 def _smaller(modules: Sequence[ModuleScan]) -> list[RenderableType]:
@@ -129,6 +150,18 @@ def _smaller(modules: Sequence[ModuleScan]) -> list[RenderableType]:
 def _prunable(plan: Plan) -> bool:
     """Return whether `prune` would do what this plan says without being forced."""
     return 0 < len(plan.chosen) < plan.share.modules_total and not plan.flat
+
+
+def _steps(steps: Sequence[tuple[str, str]], width: int) -> list[RenderableType]:
+    """Return the commands, each with a comment where its line has room for it."""
+    lines: list[RenderableType] = []
+    for number, (command, why) in enumerate(steps):
+        line = _next(command, width, "" if number else "next")
+        comment = f"  # {printable(why, 60)}"
+        if "\n" not in line.plain and line.cell_len + cell_len(comment) <= width:
+            line.append(comment, "dim")
+        lines.append(line)
+    return lines
 
 
 def _next(command: str, width: int, label: str = "next") -> Text:
@@ -181,23 +214,28 @@ def _packed(facts: Sequence[str], width: int, used: int = 0) -> list[str]:
 
 def _ranking(modules: Sequence[ModuleScan], index: str, width: int, against: Against | None) -> Table:
     ranked = sharpest(modules, index)
-    table = Table(box=None, padding=(0, 1), width=min(width, 100), header_style="dim")
-    table.add_column("", width=1)
-    table.add_column("sharpest modules" if index == "ssi" else f"by {index}", ratio=1, no_wrap=True)
-    columns = told_with(index)
+    whole = width >= NARROW
+    # Where there is little room, the name goes before all numbers but the one that they are ranked by.
+    columns = told_with(index) if whole else told_with(index)[:1]
     standing = () if against is None else ("pct", "z")
-    for name in (*columns[:1], *standing, *columns[1:], "m × n"):
-        table.add_column({"frobenius": "‖ΔW‖"}.get(name, name), justify="right", no_wrap=True)
+    heads = [{"frobenius": "‖ΔW‖"}.get(name, name) for name in (*columns[:1], *standing, *columns[1:])]
+    rows = []
     for module in ranked[:SHOWN]:
         cells = [_number(module.indices[name]) for name in columns]
         if against is not None:
             mark = mark_of(against, module.path, index)
             cells[1:1] = [percentile(mark), robust_z(mark)]
+        rows.append([*cells, f"{module.shape[0]}×{module.shape[1]}"] if whole else cells)
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("", width=1)
+    table.add_column("sharpest modules" if index == "ssi" else f"by {index}")
+    number_columns(table, [*heads, "m × n"] if whole else heads, rows)
+    names = tuple(module.path for module in ranked[:SHOWN])
+    for module, cells in zip(ranked, rows, strict=False):
         style = "bold" if module.selected else ""
-        shape = f"{module.shape[0]}×{module.shape[1]}"
-        table.add_row("×" if module.selected else "", NameCell(module.path), *cells, shape, style=style)
+        table.add_row("×" if module.selected else "", NameCell(module.path, names), *cells, style=style)
     if len(ranked) > SHOWN:
-        table.add_row("", f"… and {len(ranked) - SHOWN} more", *[""] * (len(columns) + len(standing) + 1), style="dim")
+        table.add_row("", f"… and {len(ranked) - SHOWN} more", style="dim")
     return table
 
 

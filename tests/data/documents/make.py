@@ -19,6 +19,7 @@ from s3lora.adapter.weights import PROVENANCE
 from s3lora.cli.main import run
 from s3lora.report.documents import to_json
 from s3lora.report.schemas import DOCUMENTS, schema
+from tests.report.made_series import small_series
 from tests.report.measured import tuning
 from tests.report.repaired import small
 from tests.tiny_adapters import tiny_adapter, tiny_base
@@ -61,8 +62,8 @@ def make(target: Path) -> None:
             assert status == 0, (name, status)
             (target / f"{name}.json").write_text(printed.getvalue(), encoding="utf-8")
         (target / "sum.json").write_bytes(Path("summed", PROVENANCE).read_bytes())
-        # A model with random weights refuses nothing and is of no use: there is nothing to give back, and none to tune.
-        for name, made in (("repair", small()), ("tune", tuning())):
+        # A model with random weights refuses nothing: nothing to give back, none to tune, and none to watch.
+        for name, made in (("repair", small()), ("tune", tuning()), ("series", small_series())):
             (target / f"{name}.json").write_text(to_json(made), encoding="utf-8")
         for name in DOCUMENTS:
             (target / "schemas" / f"{name}.json").write_text(schema(name), encoding="utf-8")

@@ -19,10 +19,12 @@ from s3lora.fleet.results.rows import third
 from s3lora.fleet.run import fleet_scan
 from s3lora.measure.cells import BANDS, FEWEST, band
 from s3lora.measure.configuration import Configuration
+from s3lora.statistics import wilson
 from tests.fleet.inline import Inline, rows
 from tests.support import make_adapter
 
 pytest.importorskip("duckdb")
+pq = pytest.importorskip("pyarrow.parquet")
 
 PATHS = [f"model.layers.{i}.self_attn.{name}" for i in range(3) for name in ("q_proj", "v_proj")]
 COUNT = 60
@@ -135,7 +137,7 @@ def test_few_adapters_fall_back_to_coarser_cells(dataset: Path, reference: Path)
     assert {standing.adapters for standing in rare.standings.values()} == {COUNT + 3}
     other = found.compare(s3lora.scan(one(dataset.parent / "new4", 6, base="org/Never-Seen-7B")))
     assert other.family_adapters == 0
-    assert {standing.cell for standing in other.standings.values()} == {"same projection and rank band, of any base"}
+    assert {standing.cell for standing in other.standings.values()} == {"same role and rank band, of any base"}
     assert other.adapter is not None
     assert other.adapter.cell == "same rank band, of any base"
     assert min(standing.adapters for standing in other.standings.values()) >= FEWEST
@@ -201,3 +203,87 @@ def test_bands() -> None:
         *("1", "2-4", "2-4", "5-8", "5-8", "9-16", "9-16", "17-32", "33-64", "33-64", "65+", "65+")
     ]
     assert len({band(rank) for rank in range(1, 100)}) == len(BANDS) + 1
+
+
+def sourced(folder: Path, sources: int, each: int) -> Path:
+    """Return a dataset of adapters in folders of their sources, every one with a checkpoint of half the way."""
+    number = 0
+    for source in range(sources):
+        for _ in range(each):
+            run = folder / "in" / f"source-{source:02d}" / f"run-{number:03d}"
+            sizes = dict.fromkeys(PATHS, (10, 9, 4))
+            config = {"base_model_name_or_path": "org/Thing-1B"}
+            make_adapter(run / "checkpoint-50", sizes, seed=1000 + number, config=config)
+            make_adapter(run / "checkpoint-100", sizes, seed=number, config=config)
+            number += 1
+    fleet_scan([str(folder / "in")], folder / "out", engine=Inline)
+    return folder / "out"
+
+
+def finest(reference: Path) -> list[dict[str, Any]]:
+    found = pq.read_table(reference).to_pylist()
+    return [row for row in found if (row["scope"], row["level"], row["index"]) == ("module", 1, "ssi")]
+
+
+def test_a_cell_needs_runs_and_where_they_are_known_sources(tmp_path: Path) -> None:
+    many = sourced(tmp_path / "many", 10, 2)
+    facts = build_reference(many, tmp_path / "many.parquet", source="folder")
+    assert (facts.adapters, facts.checkpoints, facts.copies) == (20, 20, 0)
+    assert (facts.source, facts.sources) == ("folder", 10)
+    assert read_facts(tmp_path / "many.parquet") == facts
+    assert [(row["adapters"], row["sources"]) for row in finest(tmp_path / "many.parquet")] == [(20, 10)] * 2
+
+    few = sourced(tmp_path / "few", 9, 3)
+    assert build_reference(few, tmp_path / "few.parquet", source="folder").sources == 9
+    assert finest(tmp_path / "few.parquet") == []
+    each = build_reference(few, tmp_path / "each.parquet")
+    assert (each.adapters, each.sources, each.source) == (27, None, None)
+    assert [(row["adapters"], row["sources"]) for row in finest(tmp_path / "each.parquet")] == [(27, None)] * 2
+
+
+def test_intervals_are_those_of_the_sources(tmp_path: Path) -> None:
+    dataset = sourced(tmp_path, 10, 3)
+    build_reference(dataset, tmp_path / "each.parquet")
+    build_reference(dataset, tmp_path / "sources.parquet", source="folder")
+    measured = s3lora.scan(tmp_path / "in" / "source-03" / "run-010" / "checkpoint-100")
+    by = [Reference(tmp_path / f"{name}.parquet").compare(measured) for name in ("each", "sources")]
+    for path, standing in by[1].standings.items():
+        assert (standing.adapters, standing.sources) == (30, 10)
+        one, other = by[0].standings[path].marks["ssi"], standing.marks["ssi"]
+        assert one.percentile == other.percentile
+        expected = wilson(round(other.percentile / 100 * 10), 10)
+        assert other.low == pytest.approx(min(100 * expected.low, other.percentile))
+        assert other.high - other.low > one.high - one.low
+
+
+def test_a_column_that_is_not_there_is_refused(tmp_path: Path, dataset: Path) -> None:
+    with pytest.raises(UsageError, match='the dataset has no column x" OR 1; choose one of repository, owner, folder'):
+        build_reference(dataset, tmp_path / "no.parquet", source='x" OR 1')
+    assert build_reference(dataset, tmp_path / "yes.parquet", source="base_family").sources == 2
+    assert build_reference(dataset, tmp_path / "uri.parquet", source="uri").sources == COUNT + 3
+    assert build_reference(dataset, tmp_path / "none.parquet", source="repository").sources == 1
+
+
+def test_a_reference_of_before_is_read(tmp_path: Path, reference: Path) -> None:
+    table = pq.read_table(reference)
+    pq.write_table(table.drop_columns(["role", "sources"]), tmp_path / "before.parquet")
+    measured = s3lora.scan(one(tmp_path, 7))
+    assert Reference(tmp_path / "before.parquet").compare(measured) == Reference(reference).compare(measured)
+
+
+def test_one_role_is_one_cell_and_no_role_is_none(tmp_path: Path) -> None:
+    names = ("bert.encoder.layer.{}.attention.self.query", "distilbert.transformer.layer.{}.attention.q_lin")
+    for number in range(FEWEST):
+        paths = [names[number % 2].format(layer) for layer in range(2)] + ["block.0.mix"]
+        config = {"base_model_name_or_path": f"org/thing{'ab'[number % 2]}-1B"}
+        make_adapter(tmp_path / "in" / f"{number:02d}", dict.fromkeys(paths, (10, 9, 4)), seed=number, config=config)
+    fleet_scan([str(tmp_path / "in")], tmp_path / "out", engine=Inline)
+    build_reference(tmp_path / "out", tmp_path / "ref.parquet")
+    found = pq.read_table(tmp_path / "ref.parquet").to_pylist()
+    cells = [row for row in found if (row["scope"], row["level"], row["index"]) == ("module", 2, "ssi")]
+    assert [(row["role"], row["projection"], row["adapters"], row["values"]) for row in cells] == [
+        ("encoder.q", None, FEWEST, 2 * FEWEST)
+    ]
+    against = Reference(tmp_path / "ref.parquet").compare(s3lora.scan(tmp_path / "in" / "00"))
+    assert against.standings[names[0].format(1)].cell == "same role and rank band, of any base"
+    assert against.standings["block.0.mix"].cell == "same rank band, of any base and role"

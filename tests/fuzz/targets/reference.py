@@ -41,9 +41,9 @@ def _rows() -> list[dict[str, Any]]:
 
     names = [("module", len(MODULE_LEVELS) - 1, name) for name in INDICES]
     names += [("adapter", len(ADAPTER_LEVELS) - 1, f"{name}_{one}") for name in INDICES for one in SUMMARIES]
-    keys = dict.fromkeys(("base_family", "projection", "band", "third"))
+    keys = dict.fromkeys(("base_family", "projection", "role", "band", "third"))
     return [{"scope": scope, "level": level, **keys, "index": name, "adapters": 80, "values": 480, "median": 0.5,
-             "mad": 0.1, "quantiles": list(GRID)} for scope, level, name in names]  # fmt: skip
+             "mad": 0.1, "quantiles": list(GRID), "sources": None} for scope, level, name in names]  # fmt: skip
 
 
 def _file(draw: Draw) -> bytes:

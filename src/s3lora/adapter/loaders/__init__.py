@@ -9,7 +9,7 @@ from __future__ import annotations
 from s3lora.adapter.loaders import diffusers, llamacpp, mlx, peft, sglang, transformers, vllm
 from s3lora.adapter.loaders.base import Loader
 from s3lora.adapter.loaders.problems import Problem
-from s3lora.errors import UsageError, printable
+from s3lora.errors import UsageError, one_of, printable
 
 __all__ = ["LOADERS", "Loader", "Problem", "loader_of"]
 
@@ -29,5 +29,5 @@ def loader_of(name: str, *, to_write: bool = False) -> Loader:
     known = [one.name for one in LOADERS.values() if one.writes or not to_write]
     if bare not in known:
         what = f"nothing is written for the loader {bare}" if bare in LOADERS else f"no loader {printable(bare, 40)!r}"
-        raise UsageError(what, fix=f"choose one of {', '.join(known)}")
+        raise UsageError(what, fix=one_of(bare, known))
     return LOADERS[bare].at(version) if equals else LOADERS[bare]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from s3lora.cli.command import Command, OneOf
 from s3lora.cli.options import format_option
 from s3lora.cli.output import check_output, emit, show
 from s3lora.errors import UsageError
@@ -14,10 +15,10 @@ from s3lora.fleet.results.queries import SAVED, ask, saved
 _LISTED = "; ".join(f"{name}: {query.meaning}" for name, query in SAVED.items())
 
 
-@click.command("query")
+@click.command("query", cls=Command)
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.argument("sql", required=False)
-@click.option("--saved", "name", type=click.Choice(list(SAVED)), help=f"A query that is kept here: {_LISTED}.")
+@click.option("--saved", "name", type=OneOf(list(SAVED)), help=f"A query that is kept here: {_LISTED}.")
 @format_option("json", "csv")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
 def query_command(folder: Path, sql: str | None, name: str | None, form: str, output: str | None) -> None:

@@ -20,15 +20,17 @@ def reference_command() -> None:
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The reference to write, a Parquet file.")
 @click.option("--name", metavar="NAME", help="What results will call it  [default: the name of DIR].")
-def build_command(folder: Path, output: str, name: str | None) -> None:
+@click.option("--source", metavar="NAME", help="Where adapters come from: a column, repository, owner or folder.")
+def build_command(folder: Path, output: str, name: str | None, source: str | None) -> None:
     """Write how every index is distributed over the adapters of DIR, by base family, projection, rank and layer.
 
     \b
     s3lora fleet reference build results -o ref.parquet --name "our registry, November"
+    s3lora fleet reference build results -o ref.parquet --source repository
     s3lora scan my-adapter --reference ref.parquet
     """
     check_output(output)
-    _show(build_reference(folder, Path(output), name), output)
+    _show(build_reference(folder, Path(output), name, source), output)
 
 
 @reference_command.command("show", short_help="Say what a reference was made of.")

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from s3lora.cli.command import Command, OneOf
 from s3lora.cli.options import INDEX_NAMES, RankingName
 from s3lora.cli.output import check_output, emit
 from s3lora.errors import UsageError
 from s3lora.fleet.populations.survey import MOST, survey
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("-o", "--output", metavar="FILE", help="Write the page to a file.")
 @click.option(
@@ -38,7 +39,7 @@ from s3lora.fleet.populations.survey import MOST, survey
     help="Scan these adapters again, write the page of each into this folder, and link to it.",
 )
 @click.option(
-    "--format", "form", type=click.Choice(["html", "json"]), default="html", show_default=True, help="Output format."
+    "--format", "form", type=OneOf(["html", "json"]), default="html", show_default=True, help="Output format."
 )
 def report_command(
     folder: Path, output: str | None, reference: Path | None, index: str, most: int, reports: Path | None, form: str

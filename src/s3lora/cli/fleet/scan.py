@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from s3lora.cli.command import Command, OneOf
 from s3lora.cli.fleet.progress import Last, watching
 from s3lora.cli.options import cost_option, format_option
 from s3lora.cli.output import complain, emit, show
@@ -21,16 +22,16 @@ from s3lora.spectrum.methods import METHODS
 CHEAP = [name for name, method in METHODS.items() if not method.dense]
 
 
-@click.command("scan")
+@click.command("scan", cls=Command)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The dataset's folder.")
-@click.option("--method", type=click.Choice(CHEAP), default="mas-svd", show_default=True, help="Spectral method.")
+@click.option("--method", type=OneOf(CHEAP), default="mas-svd", show_default=True, help="Spectral method.")
 @click.option("--rank", type=click.IntRange(min=1), metavar="M", help="Components kept  [default: all].")
 @click.option("--kurtosis", is_flag=True, help="Also compute the kurtosis of the entries (costly).")
 @click.option("--signature", is_flag=True, help="Also compute the weight-space signature (costly).")
 @click.option(
     "--engine",
-    type=click.Choice(list(ENGINES)),
+    type=OneOf(list(ENGINES)),
     default="local",
     show_default=True,
     help=f"Where the work is done: {', or '.join(kind.where for kind in ENGINES.values())}.",

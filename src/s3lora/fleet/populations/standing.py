@@ -12,11 +12,12 @@ import numpy as np
 
 from s3lora.errors import AdapterFileError, UsageError, printable
 from s3lora.fleet.families import base_family
-from s3lora.fleet.populations.reference import GRID, SUMMARIES, Facts, Scope, arrow_schema, read_facts
+from s3lora.fleet.populations.reference import GRID, SUMMARIES, Facts, Scope, read_facts
 from s3lora.fleet.results.rows import stored_uri, third
 from s3lora.measure.against import Against, Hindrance, Mark, Standing, UnusualWord, hindrance, unusual
-from s3lora.measure.cells import ADAPTER_LEVELS, MODULE_LEVELS, Level, band, key_of
+from s3lora.measure.cells import ADAPTER_LEVELS, KEYS, MODULE_LEVELS, Level, band, key_of
 from s3lora.measure.configuration import Configuration
+from s3lora.measure.roles import role_of
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
@@ -32,18 +33,27 @@ NORMAL = 0.6745
 
 @dataclass(frozen=True, slots=True)
 class PopulationCell:
-    """Distribution of one index over `adapters` adapters: `quantiles` are those at `GRID`."""
+    """Distribution of one index over `adapters` adapters: `quantiles` are those at `GRID`.
+
+    `sources` is None where each adapter counts as a source of its own.
+    """
 
     adapters: int
     values: int
     median: float
     mad: float
     quantiles: Sequence[float]
+    sources: int | None = None
+
+    @property
+    def independent(self) -> int:
+        """Return how many independent values it has at most."""
+        return self.adapters if self.sources is None else self.sources
 
     def mark(self, value: float) -> Mark:
         """Return where a value stands in this cell."""
         share = share_below(value, self.quantiles)
-        interval = wilson(round(share * self.adapters), self.adapters)
+        interval = wilson(round(share * self.independent), self.independent)
         z = NORMAL * (value - self.median) / self.mad if self.mad > 0 else None
         low, high = min(interval.low, share), max(interval.high, share)
         return Mark(value, 100 * share, 100 * low, 100 * high, z)
@@ -116,6 +126,7 @@ class Reference:
         keys = {
             "base_family": family,
             "projection": stored_uri(module.projection),
+            "role": None if (role := role_of(module.path)) is None else role.key,
             "band": band(module.rank),
             "third": None if module.layer is None else third(module.layer, *ends),
         }
@@ -138,7 +149,8 @@ class Reference:
             for name, value in values.items()
             if value is not None and (cell := found[name]) is not None
         }
-        return Standing(number, levels[number].meaning, self._cells[(*keyed[number], first)].adapters, marks)
+        cell = self._cells[(*keyed[number], first)]
+        return Standing(number, levels[number].meaning, cell.adapters, marks, cell.sources)
 
     def _load(self, family: str) -> None:
         """Read the cells of a family and those of all families, once."""
@@ -150,14 +162,14 @@ class Reference:
         try:
             if pq.read_table(self.path, columns=["base_family"], filters=wanted).num_rows > MAX_CELLS:
                 raise AdapterFileError("holds more cells than any reference", file=self.path)
-            table = pq.read_table(self.path, columns=arrow_schema().names, filters=wanted)
+            table = pq.read_table(self.path, filters=wanted)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise AdapterFileError(f"cannot be read as a reference: {printable(error)}", file=self.path) from None
         for row in table.to_pylist():
             self._cells[_cell_key(row)] = cell_of(row, self.path)
         ends = (("module", len(MODULE_LEVELS) - 1, "ssi"), ("adapter", len(ADAPTER_LEVELS) - 1, f"ssi_{SUMMARIES[0]}"))
         for scope, level, name in ends:
-            if (scope, level, None, None, None, None, name) not in self._cells:
+            if (scope, level, *(None,) * len(KEYS), name) not in self._cells:
                 raise AdapterFileError(f"has no cell of all {scope}s", file=self.path, fix="build it again")
         self._read.add(family)
 
@@ -171,7 +183,8 @@ def _hindered(adapter: Standing, modules: Sequence[ModuleScan]) -> dict[str, Hin
 
 
 def _words(adapter: Standing, hindered: Mapping[str, Hindrance]) -> dict[str, UnusualWord]:
-    return {name: unusual(mark, adapter.adapters, hindered.get(name)) for name, mark in adapter.marks.items()}
+    independent = adapter.adapters if adapter.sources is None else adapter.sources
+    return {name: unusual(mark, independent, hindered.get(name)) for name, mark in adapter.marks.items()}
 
 
 def summaries(modules: Iterable[ModuleScan]) -> dict[str, float | None]:
@@ -185,7 +198,7 @@ def summaries(modules: Iterable[ModuleScan]) -> dict[str, float | None]:
 
 
 def _cell_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("scope", "level", "base_family", "projection", "band", "third", "index"))
+    return tuple(row.get(name) for name in ("scope", "level", *KEYS, "index"))
 
 
 def cell_of(row: Mapping[str, Any], path: Path) -> PopulationCell:
@@ -193,6 +206,8 @@ def cell_of(row: Mapping[str, Any], path: Path) -> PopulationCell:
     quantiles = row["quantiles"] or []
     numbers = (row["median"], row["mad"], *quantiles)
     sound = len(quantiles) == len(GRID) and all(value is not None and math.isfinite(value) for value in numbers)
-    if not sound or quantiles != sorted(quantiles) or not (row["adapters"] or 0) > 0:
+    sources, adapters = row.get("sources"), row["adapters"] or 0
+    counted = adapters > 0 and (sources is None or 0 < sources <= adapters)
+    if not sound or quantiles != sorted(quantiles) or not counted:
         raise AdapterFileError("holds a cell that is no distribution", file=path, fix="build it again")
-    return PopulationCell(row["adapters"], row["values"], row["median"], row["mad"], quantiles)
+    return PopulationCell(row["adapters"], row["values"], row["median"], row["mad"], quantiles, sources)

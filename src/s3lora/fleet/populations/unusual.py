@@ -155,8 +155,8 @@ def _prepare(database: Any, index: str) -> int:
     bands = (band_sql("rank_min"), band_sql("rank_max"))
     database.execute(f"""
         CREATE TEMP TABLE adapter AS
-        SELECT id, uri, base_family, NULL::VARCHAR AS projection, {bands[1]} AS band, NULL::INTEGER AS third,
-               rank_min, rank_max, {bands[0]} <> {bands[1]} AS banded,
+        SELECT id, uri, base_family, NULL::VARCHAR AS projection, NULL::VARCHAR AS role, {bands[1]} AS band,
+               NULL::INTEGER AS third, rank_min, rank_max, {bands[0]} <> {bands[1]} AS banded,
                middle AS {index}_median, tip AS {index}_sharpest
         FROM (SELECT uri, median({index}) FILTER (isfinite({index})) AS middle,
                      {end}({index}) FILTER (isfinite({index})) AS tip
@@ -176,7 +176,7 @@ def _own_cells(database: Any, index: str) -> Cells:
     for column in _columns(index):
         for number, level in enumerate(ADAPTER_LEVELS):
             query = cell_query("adapter", column, level, last=number == last)
-            for family, _, band, _, *cell in database.execute(query, [list(GRID)]).fetchall():
+            for family, _, _, band, _, *cell in database.execute(query, [list(GRID)]).fetchall():
                 cells[number, family, band, column] = PopulationCell(*cell)
     return cells
 
@@ -208,7 +208,7 @@ def _place(database: Any, index: str, cells: Cells) -> None:
     numbers = ", ".join(f"{name} DOUBLE" for name in "mdte")  # median and MAD of the medians, and of the sharpest
     database.execute(f"CREATE TEMP TABLE cell (level INTEGER, f VARCHAR, b VARCHAR, n BIGINT, {numbers})")
     rows = [
-        (level, family, band, cell.adapters, cell.median, cell.mad, other.median, other.mad)
+        (level, family, band, cell.independent, cell.median, cell.mad, other.median, other.mad)
         for (level, family, band, column), cell in cells.items()
         if column == middle and (other := cells.get((level, family, band, tip))) is not None
     ]
@@ -246,7 +246,7 @@ def _held(
     level, family, band = cell
     keys = (level, family if level == 0 else None, band if level < 2 else None)
     middle, tip = (cells[(*keys, column)] for column in _columns(index))
-    return middle.adapters, (middle.mark(values[0]), tip.mark(values[1]))
+    return middle.independent, (middle.mark(values[0]), tip.mark(values[1]))
 
 
 def _verdict(marks: tuple[Mark, Mark], adapters: int, hindered: Hindrance | None) -> UnusualWord:

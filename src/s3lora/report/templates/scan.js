@@ -125,7 +125,7 @@ class Explorer {
     const wanted = { top: `--top ${amount}`, fraction: `--fraction ${fraction(amount)}`,
       threshold: `--threshold ${amount}`, outlier: `--rule outlier --z ${amount}`, gap: "--rule gap" }[rule];
     const words = ["s3lora prune", command.path, series.method === "mas-svd" ? "" : `--method ${series.method}`,
-      series.index === "ssi" ? "" : `--index ${series.index.replaceAll("_", "-")}`, ...own, ...command.shared, wanted, "-o PRUNED"];
+      series.index === command.usual ? "" : `--index ${series.index.replaceAll("_", "-")}`, ...own, ...command.shared, wanted, "-o PRUNED"];
     const all = this.picked.size === this.rows.length;
     const remark = !this.picked.size ? "Nothing is chosen." : all ? "Every module is chosen: the base model alone would be left."
       : series.flat ? `${series.label} hardly differs between the modules: prune asks for --force-flat.` : "";

@@ -62,8 +62,12 @@ def descend(
     warmup: int,
     label: str,
     after: Callable[[int], None] = lambda step: None,
+    term: Callable[[], torch.Tensor] | None = None,
 ) -> None:
-    """Take one AdamW step on each batch, in order, call `after(step)`, and print the loss now and then."""
+    """Take one AdamW step on each batch, in order, call `after(step)`, and print the loss now and then.
+
+    `term` is computed at every step and added to the loss in nats a token; what is printed is without it.
+    """
     parameters = list(parameters)
     steps = len(batches)
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
@@ -71,7 +75,7 @@ def descend(
     model.train()
     for step, batch in enumerate(batches, start=1):
         loss, tokens = answer_loss(model, batch)
-        torch.autograd.backward(loss / tokens)
+        torch.autograd.backward(loss / tokens if term is None else loss / tokens + term())
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()

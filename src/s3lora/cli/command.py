@@ -1,0 +1,105 @@
+"""What all commands share: help in sections, the format by the suffix of `--output`, and what was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from s3lora.cli.sections import SECTIONS, section_of
+from s3lora.errors import UsageError, nearest
+
+#: End of the name of a file → its format.
+SUFFIXES = {
+    ".html": "html",
+    ".htm": "html",
+    ".json": "json",
+    ".csv": "csv",
+    ".sarif": "sarif",
+    ".svg": "svg",
+    ".png": "png",
+    ".xml": "junit",
+}
+#: Commands with so many options list them in sections.
+MANY = 15
+
+
+class OneOf(click.Choice[str]):
+    """One of some names; a wrong one is answered by the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            near = nearest(str(value), self.choices)
+            if near is None:
+                raise
+            self.fail(f"{str(value)!r} is none of them. Did you mean {near!r}?", param, ctx)
+
+
+class AnyPath(click.types.StringParamType):
+    """A path, of which only shell completion wants to know that it is one."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Let the shell complete it."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+class Command(click.Command):
+    """A command of s3lora."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        """Let shells complete what is a path."""
+        super().__init__(*arguments, **keywords)
+        for one in self.params:
+            if one.type is click.STRING and any(word in (one.metavar or "") for word in ("PATH", "FILE", "FOLDER")):
+                one.type = AnyPath()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line, and take the format from the name of the output where none is written."""
+        left = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            self._take_format(ctx)
+        return left
+
+    def _take_format(self, ctx: click.Context) -> None:
+        options = {option.name: option for option in self.params if isinstance(option, click.Option)}
+        form, output = options.get("form"), options.get("output")
+        written = ctx.get_parameter_source("form") is click.core.ParameterSource.COMMANDLINE
+        named = ctx.params.get("output")
+        if form is None or output is None or written or not isinstance(named, str):
+            return
+        asked = next((SUFFIXES[end] for end in SUFFIXES if named.lower().endswith(end)), "")
+        choices: Sequence[str] = getattr(form.type, "choices", ())
+        folder = output.metavar != "FILE"
+        if folder and (output.required or asked != "html"):  # a page can stand for a folder of results
+            return
+        if asked in choices:
+            ctx.params["form"] = asked
+            ctx.set_parameter_source("form", click.core.ParameterSource.COMMANDLINE)
+        elif asked and not folder:
+            known = ", ".join(choices)
+            raise UsageError(
+                f"{self.name} writes no {asked}", fix=f"it writes {known}; give --format, or another name than {named}"
+            )
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options in sections, where there are many."""
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        if len(options) <= MANY:
+            super().format_options(ctx, formatter)
+            return
+        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in SECTIONS}
+        for option in options:
+            record = option.get_help_record(ctx)
+            if record is not None:
+                rows[section_of(self.name or "", "help" if "--help" in option.opts else option.name or "")].append(
+                    record
+                )
+        for title, records in rows.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)

@@ -1,0 +1,92 @@
+"""Where an adapter stands among published ones, as documents keep it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["AgainstPublished", "LeftOut", "PublishedGroup", "PublishedMark", "PublishedStanding", "TrainingSignal"]
+
+#: Why a module is not compared: it has a rank, a width or a form that no published module of its role has; its path
+#: tells no role; or too few published modules have its role and rank.
+LeftOut = Literal["rank", "role", "few", "width", "form"]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedMark:
+    """Where one value stands: sharper than `low` to `high` percent of the modules that it is compared with.
+
+    This is the 95 % interval of the percentile, for as many independent values as there are sources; it never goes
+    beyond 95, as nothing is known there. `percentile` lies in [5, 95], and `beyond` tells that the value is above
+    the 95th.
+    """
+
+    value: float
+    percentile: float
+    low: float
+    high: float
+    beyond: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedGroup:
+    """The published modules that others are compared with.
+
+    They have one `role`, such as `decoder.q`, one `band` of ranks, and one `architecture`, where that is not None.
+    `rank` is that of most of them, of which alone the SSI is known, and `width` the 5th and 95th percentile of √(m·n).
+    """
+
+    role: str
+    band: str
+    architecture: str | None
+    adapters: int
+    runs: int
+    sources: int
+    modules: int
+    rank: int
+    width: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedStanding:
+    """One module: the place of its group in `groups`, and a mark for each index that can be compared."""
+
+    group: int
+    marks: dict[str, PublishedMark]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSignal:
+    """How far an adapter lies above random updates of its shapes and ranks.
+
+    `excess` is the median, over `modules`, of the energy less the median energy of random updates. `found` is whether
+    it reaches .03.
+    """
+
+    excess: float
+    modules: int
+    found: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgainstPublished:
+    """An adapter among published ones.
+
+    `adapters`, `sources` and `modules` count all of these. `index` is the one that leads, `groups` are those that
+    modules were compared with, and `standings` the modules by path; `left_out` counts the others by the reason.
+    `sharpest` is the path of the module that stands highest by `index`, `median` the median of all that were compared,
+    and `beyond` how many of these lie above the 95th percentile. All are None, or empty, where nothing was compared.
+    """
+
+    name: str
+    adapters: int
+    sources: int
+    modules: int
+    index: str
+    groups: tuple[PublishedGroup, ...]
+    standings: dict[str, PublishedStanding]
+    left_out: dict[LeftOut, int]
+    sharpest: str | None = None
+    median: PublishedMark | None = None
+    beyond: int = 0
+    signal: TrainingSignal | None = None

@@ -1,0 +1,125 @@
+"""An anchor at the base's refusals: how far a model that is being trained has moved from them, as a term of a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from typing import Any
+
+from s3lora.errors import NothingToAuditError
+from s3lora.evaluate.judges.refusing import refusal_judge
+from s3lora.evaluate.prompts import PromptSet, Request, built_in, read_prompts
+from s3lora.evaluate.refusals import RefusalJudge
+from s3lora.repair.batches import TokenPair, drawn, tokens_of
+from s3lora.repair.learning import REFUSAL_TOKENS
+from s3lora.repair.losses import Anchor, Term, anchors_of, loss_of, row_values
+from s3lora.repair.targets import refusal_pairs
+from s3lora.training.running import LiveModel
+
+#: Prompts as they are given: `built-in`, a file as `s3lora eval` takes it, or texts.
+GivenPrompts = str | PathLike[str] | Sequence[str]
+BUILT_IN = "built-in"
+#: Built-in prompts of each kind that are used; those that `s3lora eval` asks are not among them.
+MOST = 32
+#: Fewer refusals than this are too few to hold on to, or to tell a rise from chance.
+LEAST = 4
+
+
+class RefusalAnchor:
+    """KL(base ‖ model) on the base's own refusals, in nats a token: `anchor()` is a scalar with gradients, at least 0.
+
+    At each token of a refusal the 64 likeliest tokens of the base are told apart, and all others count as one, which
+    can only make it smaller. The model is in evaluation mode meanwhile, so that dropout adds nothing. Each call takes
+    the next `batch` refusals, in an order drawn with `seed` in which each comes once before any comes again.
+
+    `rows` are the refusals as tokens, `notes` say how many prompts the base refuses.
+    """
+
+    def __init__(
+        self, model: LiveModel, rows: Sequence[TokenPair], anchors: Sequence[Anchor], batch: int, seed: int, asked: int
+    ) -> None:
+        """Keep what the base says."""
+        self._model = model
+        self.rows = tuple(rows)
+        self._anchors = anchors
+        self._place = {id(row): i for i, row in enumerate(self.rows)}
+        self._batches: Iterator[list[TokenPair]] = drawn(self.rows, min(batch, len(self.rows)), f"anchor-{seed}")
+        self.notes = (f"anchored at {len(self.rows)} of {asked} harmful prompts, which the base refuses",)
+
+    def __len__(self) -> int:
+        """Return the number of refusals."""
+        return len(self.rows)
+
+    def __call__(self) -> Any:
+        """Return the divergence on the next refusals; gradients pass through."""
+        batch = next(self._batches)
+        with self._model.resting():
+            return loss_of(self._model, self._term(batch))
+
+    def values(self) -> list[float]:
+        """Return the divergence on each refusal as it is now, in nats a token."""
+        with self._model.resting():
+            return row_values(self._model, self._term(self.rows))
+
+    def _term(self, rows: Sequence[TokenPair]) -> Term:
+        return Term(rows, anchors=[self._anchors[self._place[id(row)]] for row in rows])
+
+
+def refusal_anchor(
+    model: Any,
+    tokenizer: Any,
+    prompts: GivenPrompts = BUILT_IN,
+    *,
+    batch: int = 4,
+    tokens: int = REFUSAL_TOKENS,
+    judge: RefusalJudge | None = None,
+    seed: int = 0,
+) -> RefusalAnchor:
+    """Return an anchor at the base's refusals, to be added to a loss with a weight.
+
+    The base answers the prompts once, here, with the adapter switched off, and what it refuses is held on to.
+
+    Examples:
+        >>> from s3lora.training import add_to_loss, refusal_anchor
+        >>> anchor = refusal_anchor(trainer.model, tokenizer)  # doctest: +SKIP
+        >>> add_to_loss(trainer, anchor, weight=1.0)  # doctest: +SKIP
+
+    Parameters:
+        model: a PEFT model whose base refuses, such as `trainer.model`.
+        tokenizer: its tokenizer.
+        prompts: harmful prompts: texts, a file as `s3lora eval` takes it, or `built-in` for 32 mild ones.
+        batch: refusals of one call; each takes one forward pass with gradients.
+        tokens: of each refusal, the first so many are held.
+        judge: what tells a refusal; by default the evaluator's.
+        seed: of the order of the prompts.
+
+    Raises NothingToAuditError where the base refuses fewer than 4 of the prompts, UsageError where `model` is no PEFT
+    model, DataFileError for what cannot be read.
+    """
+    live = LiveModel(model, tokenizer)
+    asked = prompt_set(prompts)
+    with live.resting(base=True):
+        rows = refusal_rows(live, asked, judge or refusal_judge(None), tokens)
+        anchors = anchors_of(live, rows)
+    return RefusalAnchor(live, rows, anchors, batch, seed, len(asked))
+
+
+def refusal_rows(model: LiveModel, asked: PromptSet, judge: RefusalJudge, tokens: int) -> list[TokenPair]:
+    """Return what the model, as it is now, refuses, as tokens; raise NothingToAuditError where that is too little."""
+    rows = tokens_of(model, refusal_pairs(model, asked.prompts, judge), tokens)
+    if len(rows) < LEAST:
+        what = f"{model.name} itself refuses {len(rows)} of {len(asked)} prompts"
+        raise NothingToAuditError(
+            f"there are too few refusals to hold on to: {what}",
+            fix=f"begin with an aligned model, or give prompts of which it refuses {LEAST} or more",
+        )
+    return rows
+
+
+def prompt_set(given: GivenPrompts, kind: str = "harmful") -> PromptSet:
+    """Return prompts of a kind, `harmful` or `benign`; of the built-in ones, those that `eval` does not ask."""
+    if isinstance(given, str) and given == BUILT_IN:
+        return built_in(kind, "repair").ordered().take(MOST, 0)  # type: ignore[arg-type]
+    if isinstance(given, str | PathLike):
+        return read_prompts(str(given))
+    return PromptSet("prompts", tuple(Request(text) for text in dict.fromkeys(given)))
