@@ -64,8 +64,8 @@ print(compared, f"only in the first: {len(compared.only[0])}", sep="\\n")
 print({module.distance[0] for module in compared if module.path not in compared.only[0]})""",
     """## Keep
 
-`to_json` is what `s3lora scan --format json` prints, and `from_json` reads either. `save` writes a drawing as SVG or,
-with the extra `plots`, as PNG.""",
+`to_json` is what `s3lora scan --format json --reference none` prints, and `from_json` reads what either wrote. `save`
+writes a drawing as SVG or, with the extra `plots`, as PNG.""",
     """>Path("scan.json").write_text(scan.to_json(plan))
 again = s3lora.Scan.from_json("scan.json")
 print(again.modules == plan.mark(scan).modules)

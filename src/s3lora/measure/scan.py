@@ -153,7 +153,7 @@ class Scan(ByModule[ModuleScan]):
         return told
 
     def to_json(self, plan: Any = None) -> str:
-        """Return the JSON that `s3lora scan --format json` prints, with the plan that was made of this scan."""
+        """Return what `s3lora scan --format json --reference none` prints, with the plan that was made of this scan."""
         made: str = view("json", self, plan)
         return made
 
