@@ -26,10 +26,11 @@ from s3lora.compat.results import Check, LoaderVerdict, ModuleCheck
 from s3lora.evaluate import results
 from s3lora.measure.against import Against, Mark, Standing
 from s3lora.measure.comparison import Comparison, ModuleComparison
-from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate
+from s3lora.measure.composition import Composition
 from s3lora.measure.refusal_looks import RefusalLook
 from s3lora.measure.scan import ModuleScan
 from s3lora.measure.series import SeriesModule, TrainingSeries
+from s3lora.measure.summing import Alignment, ModuleComposition, ModuleUpdate
 from s3lora.repair.results import Constraint, ModuleAttribution, Repair, RepairTrial
 from s3lora.report.documents import ScanDocument
 from s3lora.report.schemas import DOCUMENTS

@@ -10,7 +10,7 @@ import pytest
 
 from s3lora import resize, write_sum
 from tests.peft_models import difference, gpt2, llama, load, logits, save, torch
-from tests.rewrite.test_resize import best, updates
+from tests.rewrite.wholes import best, updates
 
 TARGETS = {"target_modules": ["q_proj", "v_proj", "down_proj"]}
 PATTERNS = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.v_proj": 5}}

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from s3lora.measure.published import published
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FOUND = json.loads((ROOT / "docs" / "results" / "demo-repair.json").read_text(encoding="utf-8"))
@@ -52,3 +54,24 @@ def test_it_is_of_what_is_shipped() -> None:
     assert FOUND["setup"]["base"] == "demo-aligned"
     command = next(line for line in README.splitlines() if line.startswith("$ s3lora repair"))
     assert re.search(r"--base demo-aligned --task planning", command)
+
+
+def test_what_is_said_of_verdicts_and_published_adapters_holds() -> None:
+    held = [
+        json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "docs" / "results" / "loaders").glob("*.json")
+    ]
+    checks = [row for one in held for row in one.get("checks", [])]
+    agreed = sum(row["verdict"] == row["result"] for row in checks)
+    words = " ".join(README.split())
+    assert f"{len(checks)} runs of ordinary, odd and faulty adapters" in words
+    assert f"It said what they did in {agreed}, and “unknown” in one." in words
+    assert [row["verdict"] for row in checks if row["verdict"] != row["result"]] == ["unknown"]
+    reference = published()
+    assert f"{reference.adapters} published adapters from {reference.sources} sources" in words
+
+
+def test_the_figures_of_the_first_bullet_are_those_of_the_table() -> None:
+    words = " ".join(README.split())
+    base, adapter, repaired = (rate(state, "asr").split()[0] for state in STATES[:3])
+    share = lost("repaired").split(" [")[0]
+    assert f"fell from {adapter} to {repaired}, the base's own being {base}, for {share} of what was learned" in words

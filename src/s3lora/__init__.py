@@ -47,12 +47,13 @@ if TYPE_CHECKING:
         TrainingSignal,
     )
     from s3lora.measure.comparison import Comparison, ModuleComparison, compare
-    from s3lora.measure.composition import Alignment, Composition, ModuleComposition, ModuleUpdate, compose
+    from s3lora.measure.composition import Composition, compose
     from s3lora.measure.delta import scan_delta
     from s3lora.measure.others import TensorComparison
     from s3lora.measure.published import among_published
     from s3lora.measure.scan import ModuleScan, Scan, scan
     from s3lora.measure.series import TrainingSeries, read_series
+    from s3lora.measure.summing import Alignment, ModuleComposition, ModuleUpdate
     from s3lora.repair.build_data import repair_data
     from s3lora.repair.data import RepairData
     from s3lora.repair.repairing import repair
@@ -76,7 +77,7 @@ _HOME = {
     "AdapterFileError": "s3lora.errors",
     "AgainstBase": "s3lora.measure.against_base",
     "AgainstPublished": "s3lora.measure.against_published",
-    "Alignment": "s3lora.measure.composition",
+    "Alignment": "s3lora.measure.summing",
     "BaseFacts": "s3lora.compat.results",
     "BaseModel": "s3lora.base.model",
     "BaseModule": "s3lora.base.model",
@@ -105,10 +106,10 @@ _HOME = {
     "ModuleAgainstBase": "s3lora.measure.against_base",
     "ModuleCheck": "s3lora.compat.results",
     "ModuleComparison": "s3lora.measure.comparison",
-    "ModuleComposition": "s3lora.measure.composition",
+    "ModuleComposition": "s3lora.measure.summing",
     "ModuleRenaming": "s3lora.base.names",
     "ModuleScan": "s3lora.measure.scan",
-    "ModuleUpdate": "s3lora.measure.composition",
+    "ModuleUpdate": "s3lora.measure.summing",
     "NoSuchModuleError": "s3lora.errors",
     "NonFiniteError": "s3lora.errors",
     "NothingToAuditError": "s3lora.errors",

@@ -382,7 +382,7 @@ def test_a_kind_that_is_not_read_is_named_with_two_of_its_keys(tmp_path: Path, p
     with pytest.raises(UnsupportedAdapterError) as configured:
         open_adapter(tmp_path)
     assert f"is {OTHERS[part]} (it holds `{names[0]}` and `{names[1]}`)" in str(bare.value)
-    assert f"is a SOMETHING adapter (it holds `{names[0]}` and `{names[1]}`)" in str(configured.value)
+    assert f"is an adapter of the kind SOMETHING (it holds `{names[0]}` and `{names[1]}`)" in str(configured.value)
     for told in (str(bare.value), str(configured.value)):
         assert "looked for factors of LoRA (lora_A" in told
         assert "whole model" not in told

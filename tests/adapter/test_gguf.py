@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import s3lora
 from s3lora.adapter.factors import DerivedFactor
+from s3lora.adapter.formats.gguf import llama_name
 from s3lora.adapter.gguf import read_gguf
 from s3lora.adapter.model import Adapter, Scaling
 from s3lora.adapter.open import open_adapter
@@ -80,6 +81,22 @@ def test_modules_have_the_names_of_transformers(tmp_path: Path) -> None:
         assert {module.path for module in adapter.modules} == set(NAMES.values())
     with opened(tmp_path, pair(), {**ADAPTER, "general.architecture": "gpt2"}) as adapter:
         assert adapter.modules[0].path == "blk.3.attn_q"
+
+
+@pytest.mark.parametrize(("kind", "part"), [("qwen2moe", "shared_expert"), ("deepseek2", "shared_experts")])
+def test_shared_experts_have_the_names_of_the_model(tmp_path: Path, kind: str, part: str) -> None:
+    gguf = pytest.importorskip("gguf")
+    ends = {f"blk.2.ffn_{name}_shexp": f"model.layers.2.mlp.{part}.{name}_proj" for name in ("gate", "up", "down")}
+    if kind == "qwen2moe":
+        ends["blk.2.ffn_gate_inp_shexp"] = "model.layers.2.mlp.shared_expert_gate"
+    theirs = gguf.get_tensor_name_map(next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == kind), 4)
+    assert {name: theirs.get_name(path) for name, path in ends.items()} == {name: name for name in ends}
+    tensors = {key: one for name in ends for key, one in pair(f"{name}.weight").items()}
+    with opened(tmp_path, tensors, {**ADAPTER, "general.architecture": kind}) as adapter:
+        assert {module.path for module in adapter.modules} == set(ends.values())
+    assert {llama_name(path) for path in ends.values()} == set(ends)
+    with opened(tmp_path, tensors, {**ADAPTER, "general.architecture": "hunyuan-moe"}) as adapter:
+        assert {module.path for module in adapter.modules} == set(ends)
 
 
 def test_embeddings_lie_turned(tmp_path: Path) -> None:

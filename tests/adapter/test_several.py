@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,85 @@ def test_every_command_takes_a_name(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert (max(distances) == 0) == (len(names) == 1)
     told = call(capsys, "compare", source, source, *["--adapter", "default"] * 3)
     assert (told.status, "3 names for 2 adapters" in told.err) == (2, True)
+
+
+def test_check_card_and_resize_take_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = two_in_one(tmp_path / "x")
+    for command in ("check", "card"):
+        assert "--adapter default" in call(capsys, command, source).err
+    checked = json.loads(call(capsys, "check", source, "--adapter", "style.v1", "--format", "json").out)
+    assert (checked["source"]["adapter"], len(checked["modules"])) == ("style.v1", 3)
+    told = call(capsys, "check", source, "--adapter", "nobody")
+    assert (told.status, "it holds default, style.v1" in told.err) == (2, True)
+    assert call(capsys, "card", source, "--adapter", "style.v1").status == 0
+    card = (source / "README.md").read_text()
+    assert "- Adapter: `style.v1`, of several in the file" in card
+    assert "s3lora card . --adapter style.v1 --check" in card
+    assert call(capsys, "card", source, "--adapter", "style.v1", "--check").status == 0
+    assert call(capsys, "card", source, "--adapter", "default", "--check").status == 1
+    assert call(capsys, "resize", source, "--adapter", "style.v1", "--rank", 1, "-o", tmp_path / "small").status == 0
+
+
+def test_the_card_of_an_adapter_lies_in_its_own_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = in_folders(tmp_path / "x")
+    assert call(capsys, "card", folder, "--adapter", "reference").status == 0
+    assert not (folder / "README.md").exists()
+    assert "s3lora card . --check" in (folder / "reference" / "README.md").read_text()
+    assert call(capsys, "card", folder / "reference", "--check").status == 0
+
+
+@pytest.mark.parametrize("make", [two_in_one, in_folders])
+def test_restoring_takes_a_name_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], Path]
+) -> None:
+    name = "style.v1" if make is two_in_one else "reference"
+    source, pruned, back = make(tmp_path / "x"), tmp_path / "pruned", tmp_path / "back"
+    words = ("--adapter", name, "--top", 1, "--force-flat", "-o", pruned)
+    assert call(capsys, "prune", source, *words).status == 0
+    assert call(capsys, "restore", pruned, "--from", source, "--adapter", name, "-o", back).status == 0
+    place = source if make is two_in_one else source / name
+    assert (back / "adapter_model.safetensors").read_bytes() == (place / "adapter_model.safetensors").read_bytes()
+    told = call(capsys, "restore", pruned, "--from", source, "--adapter", "nobody", "-o", tmp_path / "no")
+    assert (told.status in (2, 3), name in told.err, (tmp_path / "no").exists()) == (True, True, False)
+
+
+def test_adapters_of_one_file_are_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "x"
+    two_in_one(source)
+    tensors = {key: value for key, value in read(source).items() if "lora_" in key}
+    write_safetensors(source / "adapter_model.safetensors", tensors)
+    (source / "adapter_config.json").write_text(json.dumps(CONFIG))
+    words = ("--adapter", "default", "--adapter", "style.v1", "-o", tmp_path / "sum", "--format", "json")
+    made = json.loads(call(capsys, "compose", source, source, *words).out)
+    assert [one["adapter"] for one in made["sources"]] == ["default", "style.v1"]
+    with open_adapter(tmp_path / "sum") as total:
+        for layer, module in enumerate(total.modules):
+            wanted = 2.0 * sum((B - layer - number) @ (A + layer + number) for number in (0, 1))
+            found = module.scaling.value * module.B.array() @ module.A.array()
+            np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    told = call(capsys, "compose", source, source)
+    assert (told.status, "--adapter default" in told.err) == (2, True)
+    told = call(capsys, "compose", source, source, *["--adapter", "default"] * 3)
+    assert (told.status, "3 names for 2 adapters" in told.err) == (2, True)
+
+
+def read(folder: Path) -> dict[str, np.ndarray]:
+    with open_adapter(folder, "default") as one, open_adapter(folder, "style.v1") as other:
+        found = [file.tensors for adapter in (one, other) for file in adapter.files]
+        return {key: np.array(tensor.array()) for tensors in found for key, tensor in tensors.items()}
+
+
+def test_a_fleet_takes_one_of_each_file_that_holds_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow")
+    (tmp_path / "all").mkdir()
+    two_in_one(tmp_path / "all" / "several")
+    make_adapter(tmp_path / "all" / "plain", {"model.layers.0.self_attn.q_proj": (6, 8, 2)})
+    words = ("fleet", "scan", tmp_path / "all", "--out")
+    refused = json.loads(call(capsys, *words, tmp_path / "none", "--format", "json", "-q").out)
+    assert (refused["counts"]["adapters"], refused["counts"]["errors"]) == (1, {"UnsupportedAdapter": 1})
+    done = call(capsys, *words, tmp_path / "one", "--adapter", "style.v1", "--format", "json", "-q")
+    summary = json.loads(done.out)
+    assert summary["settings"]["adapter"] == "style.v1"
+    assert (summary["counts"]["adapters"], summary["counts"]["errors"]) == (2, {})
+    told = call(capsys, *words, tmp_path / "one", "--adapter", "default", "-q")
+    assert (told.status, "other settings" in told.err) == (2, True)

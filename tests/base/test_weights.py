@@ -62,10 +62,13 @@ def test_of_several_weights_that_may_be_meant_none_is_taken(tmp_path: Path) -> N
 
 
 def test_a_fused_weight_and_another_shape_name_the_module(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path, {"layers.0.qkv_proj.weight": weight(9, 4)})
+    fields: dict[str, Any] = {"num_attention_heads": 1, "hidden_size": 4, "model_type": "unheard-of"}
+    folder = model_folder(tmp_path, {"layers.0.qkv_proj.weight": weight(9, 4)}, **fields)
     with BaseWeights(folder) as base:
-        with pytest.raises(UnsupportedAdapterError, match=r"layers\.0\.q_proj.*no weight of this name"):
+        with pytest.raises(UnsupportedAdapterError, match=r"layers\.0\.q_proj .*is not known of unheard-of"):
             base.matrix(module("layers.0.q_proj", 3, 4))
+        with pytest.raises(UnsupportedAdapterError, match=r"layers\.0\.o_proj.*no weight of this name"):
+            base.matrix(module("layers.0.o_proj", 3, 4))
         with pytest.raises(UnsupportedAdapterError, match=r"qkv_proj \(9 × 4\): .*changes one of 3 × 4"):
             base.matrix(module("layers.0.qkv_proj", 3, 4))
 
@@ -89,9 +92,18 @@ def test_an_expert_is_found_in_the_weight_of_all(tmp_path: Path, path: str, turn
         far = dataclasses.replace(module(path.replace("1", "7"), 4, 5), expert=7)
         with pytest.raises(UnsupportedAdapterError, match="no weight of this name"):
             base.matrix(far)
-    square = model_folder(tmp_path / "square", {"layers.0.mlp.experts.down_proj": np.zeros((3, 4, 4), np.float32)})
-    with BaseWeights(square) as base, pytest.raises(UnsupportedAdapterError, match="does not fit"):
-        base.matrix(dataclasses.replace(module(path, 4, 4), expert=1))
+    stored = np.arange(3 * 4 * 4).reshape(3, 4, 4).astype(np.float32)
+    asked = dataclasses.replace(module(path, 4, 4), expert=1)
+    for kind, wanted in (("qwen3_moe", stored[1]), ("llama4", stored[1].T)):
+        square = model_folder(tmp_path / kind, {"layers.0.mlp.experts.down_proj": stored}, model_type=kind)
+        with BaseWeights(square) as base:
+            assert np.array_equal(base.matrix(asked), wanted)
+    square = model_folder(tmp_path / "square", {"layers.0.mlp.experts.down_proj": stored}, model_type="unheard-of")
+    with (
+        BaseWeights(square) as base,
+        pytest.raises(UnsupportedAdapterError, match="way they lie is not known of"),
+    ):
+        base.matrix(asked)
 
 
 def test_language_models_within_others_are_found(tmp_path: Path) -> None:

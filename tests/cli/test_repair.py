@@ -146,7 +146,7 @@ def test_what_is_asked_for_by_default(
     assert (asked["method"], asked["strength"], asked["loader"], asked["seed"]) == ("auto", None, "peft", 0)
     assert (asked["keep_rank"], asked["force"], asked["unaligned"], asked["store"]) == (False, False, None, None)
     assert asked["limits"] == RepairLimits(0.10, 0.05)
-    assert (asked["adapter"], asked["out"]) == (str(adapter), str(tmp_path / "out"))
+    assert (asked["adapter"].path, asked["out"]) == (adapter, str(tmp_path / "out"))
 
 
 def test_every_option_reaches_the_library(

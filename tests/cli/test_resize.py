@@ -94,6 +94,8 @@ def test_the_scan_suggests_ranks_and_resize_gives_them(
     assert above == {Q0: 1, V0: 0, Q1: 0}
     line = "ranks 1-4 hold 99% of each update in 58% of the size: resize --energy 99%"
     assert f"{line}\n0-1 directions of each stand above noise" in fine(call(capsys, "scan", "spread"))
+    page = fine(call(capsys, "scan", "spread", "--format", "html"))
+    assert f"{line}; 0-1 directions of each stand above noise." in page
     fine(call(capsys, "resize", "spread", "-o", "one", "--rank", "1"))
     assert "resize --energy" not in fine(call(capsys, "scan", "one")), "nothing is left to save"
     records = json.loads(fine(call(capsys, "scan", "adapter", "--format", "json")))["modules"]

@@ -85,9 +85,52 @@ def test_pruning_keeps_what_tells_their_names(tmp_path: Path) -> None:
 def test_the_names_of_flux(tmp_path: Path) -> None:
     names = ["lora_unet_double_blocks_0_img_attn_qkv", "lora_unet_single_blocks_0_linear2"]
     with open_adapter(written(tmp_path / "original", *names, kohya=True)) as adapter:
-        with pytest.raises(UnsupportedAdapterError, match="original code"):
+        with pytest.raises(UnsupportedAdapterError, match="has 8 rows, which are not those of q, k and v"):
             convert(adapter, "diffusers")
         convert(adapter, "kohya")
     path = "transformer.single_transformer_blocks.0.proj_mlp"
     with open_adapter(written(tmp_path / "diffusers", path)) as adapter:
         assert convert(adapter, "kohya").files.paths == {path: f"lora_{path.replace('.', '_')}"}
+
+
+def test_names_of_kohya_against_a_base(tmp_path: Path) -> None:
+    """The base is one model of a pipeline: of the text encoder beside it nothing is known."""
+    shapes = {
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": (8, 8),
+        "mid_block.attentions.0.transformer_blocks.0.ff.net.0.proj": (32, 8),
+        "mid_block.attentions.0.proj_in": (8, 8, 1, 1),
+    }
+    unet = tmp_path / "unet"
+    unet.mkdir()
+    weights = {f"{path}.weight": np.zeros(shape, np.float32) for path, shape in shapes.items()}
+    write_safetensors(unet / "diffusion_pytorch_model.safetensors", weights)
+    (unet / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
+    names = [f"lora_unet_{path.replace('.', '_')}" for path in shapes]
+    gone = "lora_unet_up_blocks_1_attentions_0_proj_out"
+    original = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q"
+    folder = written(tmp_path / "a", *names, gone, original, f"{KOHYA}_mlp_fc1", kohya=True)
+    made = {module.path: module for module in check(folder, unet / "diffusion_pytorch_model.safetensors").modules}
+    assert {made[name].standing for name in names} == {"found"}
+    assert [made[name].base_path for name in names] == list(shapes)
+    assert [made[name].fits for name in names] == [True, False, True], "the second is of another size"
+    assert (made[gone].standing, made[f"{KOHYA}_mlp_fc1"].standing) == ("missing", "unknown")
+    assert made[original].base_path == next(iter(shapes))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("transformer.h.0.attn.c_attn", "transformer.h.1.mlp.dense_h_to_4h", "transformer.blocks.0.attn.Wqkv"),
+        *("transformer.encoder.layers.0.mlp.dense_4h_to_h", "transformer.layer.0.attention.q_lin", "transformer.wte"),
+    ],
+)
+def test_language_models_that_are_called_transformer_too(tmp_path: Path, path: str) -> None:
+    picture = "transformer.transformer_blocks.0.attn.to_q"
+    for to in ("diffusers", "kohya"):
+        with (
+            open_adapter(written(tmp_path / to, path)) as adapter,
+            pytest.raises(UnsupportedAdapterError, match="is a layer of a language model"),
+        ):
+            convert(adapter, to)
+        with open_adapter(written(tmp_path / f"{to}-picture", picture)) as adapter:
+            assert picture in convert(adapter, to).files.paths

@@ -11,6 +11,9 @@ import jsonschema
 import numpy as np
 import pytest
 
+from s3lora.adapter.inventory.inventory import inventory_of
+from s3lora.adapter.inventory.model import Inventory
+from s3lora.adapter.model import Adapter
 from s3lora.choose.select import select
 from s3lora.compat.checking import check
 from s3lora.errors import UsageError
@@ -135,3 +138,20 @@ def test_a_whole_model_has_no_loader(desk: Path, capsys: pytest.CaptureFixture[s
 def test_a_scan_alone_does_not_tell(desk: Path) -> None:
     with pytest.raises(UsageError, match=r"the rule loader:peft needs the adapter, and not its scan alone"):
         audit("good", scan, Terms(choose=select, gates=(Gate.parse("loader:peft"),)))
+
+
+def test_the_inventory_of_a_scan_is_not_made_again_for_a_loader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files were read for the scan."""
+    taken = []
+
+    def counting(adapter: Adapter, *given: Any) -> Inventory:
+        taken.append(adapter.name)
+        return inventory_of(adapter, *given)
+
+    monkeypatch.setattr("s3lora.measure.scan.inventory_of", counting)
+    monkeypatch.setattr("s3lora.adapter.open.inventory_of", counting)
+    folder = make_adapter(tmp_path / "a", {"model.layers.0.self_attn.q_proj": (16, 12, 4)})
+    assert call(capsys, "scan", folder, "--fail-on", "loader:vllm", "--fail-on", "loader:peft").status in (0, 1)
+    assert taken == ["a"]

@@ -26,9 +26,8 @@ def model(bench: Bench) -> Path:
     return bench.models / ("llama" if bench.kind.llama else "experts")
 
 
-def measured(bench: Bench, command: str, *words: object, named: bool = True) -> Cell:
-    options = bench.kind.options if named else ()
-    status, out, err = call(command, bench.first, *options, "--base", model(bench), *words)
+def measured(bench: Bench, command: str, *words: object) -> Cell:
+    status, out, err = call(command, bench.first, *bench.kind.options, "--base", model(bench), *words)
     if "nothing can be tuned" in err:  # by what noise has learned: the adapter was read and tried
         return Cell("yes")
     if status:
@@ -48,18 +47,18 @@ def evaluate(bench: Bench) -> Cell:
 
 def sweep(bench: Bench) -> Cell:
     more = ("--methods", "mas-svd", "--index", "ssi", "--top", "1", "--control-seeds", "1")
-    return measured(bench, "sweep", *MEASURE, *more, named=False)
+    return measured(bench, "sweep", *MEASURE, *more)
 
 
 def tune(bench: Bench) -> Cell:
-    return measured(bench, "tune", *TUNE, named=False)
+    return measured(bench, "tune", *TUNE)
 
 
 def repair(bench: Bench) -> Cell:
     """Attach the adapter and write half of its update, as the method shrink does; no prompts are asked."""
-    out = bench.new("repaired")
+    out, named = bench.new("repaired"), bench.kind.options[1:]
     try:
-        with open_adapter(bench.first) as adapter:
+        with open_adapter(bench.first, *named) as adapter:
             LocalModel(str(model(bench))).attach(adapter)
             factors = ShrunkUpdates(repairable(adapter), {}).at(0.5)
             how = RepairFields(method="shrink", settings={}, strength=0.5, gates={}, data={}, limits={}, warnings=())
@@ -67,9 +66,9 @@ def repair(bench: Bench) -> Cell:
     except S3LoRAError as error:
         return told(bench, 2, f"s3lora: {error.located()}")
     changed = set(factors.modules)
-    with open_adapter(bench.first) as adapter:
+    with open_adapter(bench.first, *named) as adapter:
         kept = [module.path not in changed for module in adapter.modules]
-    before, after = updates_of(bench.first), updates_of(out)
+    before, after = updates_of(bench.first, *bench.kind.options), updates_of(out)
     same(after, [one if stays else one / 2 for one, stays in zip(before, kept, strict=True)])
     return Cell("partly", "embeddings stay as they are") if any(kept) else Cell("yes")
 

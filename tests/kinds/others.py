@@ -184,6 +184,13 @@ def _kind(title: str, keys: str, make: Any, names: Mapping[str, tuple[int, ...]]
     return Kind(title, keys, make, "Other tools for language models", names=names, **more)
 
 
+#: Of a base whose q, k and v are layers of their own, as litGPT's names stand for.
+OF_LITGPT = {
+    f"model.layers.{i}.self_attn.{p}_proj": (m, HIDDEN)
+    for i in range(2)
+    for p, m in (("q", HIDDEN), ("k", 16), ("v", 16))
+}
+
 KINDS = (
     _kind("MLX", "`lora_a` of (n, r)", mlx),
     _kind("MLX, NPZ", "`adapters.npz`", npz),
@@ -195,7 +202,7 @@ KINDS = (
     _kind("torchtune", "`layers.0.attn.v_proj.lora_a.weight`", torchtune, OF_TORCHTUNE),
     _kind("Megatron-Bridge, NeMo", "`adapter.linear_in.weight`", megatron, OF_MEGATRON, llama=False),
     _kind("Tinker, experts that share a factor", "`experts.w1.lora_A` of (1, r, n)", tinker, OF_EXPERTS, llama=False),
-    _kind("litGPT", "`transformer.h.0.attn.qkv.lora_A`", litgpt, llama=False),
+    _kind("litGPT", "`transformer.h.0.attn.qkv.lora_A`", litgpt, OF_LITGPT, llama=False),
     _kind("minimind, nanoGPT", "`lora.A.weight`", minimind),
     _kind("Home-made, A as (n, r)", "`lora_A` of (n, r)", turned),
 )

@@ -12,6 +12,7 @@ import pytest
 import s3lora
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import S3LoRAError
+from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.run import fleet_scan
 from tests.fleet.inline import Inline
 from tests.kinds.bench import Bench, Cell, Column, WrongError, call, labelled, norms, refusal, same_numbers, updates_of
@@ -86,7 +87,7 @@ def base_weights(bench: Bench) -> Cell:
 
 
 def check(bench: Bench) -> Cell:
-    status, out, err = call("check", bench.first, "--base", bench.base, "--format", "json")
+    status, out, err = call("check", bench.first, *bench.kind.options, "--base", bench.base, "--format", "json")
     if status:
         return told(bench, status, err)
     modules = json.loads(out)["modules"]
@@ -119,7 +120,9 @@ def compare(bench: Bench) -> Cell:
 
 
 def compose(bench: Bench) -> Cell:
-    status, out, err = call("compose", bench.first, bench.second, "--method", "svd", "--format", "json")
+    status, out, err = call(
+        "compose", bench.first, bench.second, *bench.kind.options, "--method", "svd", "--format", "json"
+    )
     if status:
         return told(bench, status, err)
     document = json.loads(out)
@@ -145,7 +148,8 @@ def select(bench: Bench) -> Cell:
 def fleet(bench: Bench) -> Cell:
     """Scan as a fleet does, in this process: what `fleet scan` starts others for is the same."""
     results = bench.new("results")
-    fleet_scan([str(bench.first)], results, engine=Inline)
+    settings = Settings(adapter=bench.kind.options[1] if bench.kind.options else None)
+    fleet_scan([str(bench.first)], results, settings, engine=Inline)
     parts = sorted(results.glob("parts/*"))
     errors = [row for part in parts for row in parquet.read_table(part / "errors.parquet").to_pylist()]
     if errors:
@@ -161,10 +165,10 @@ def fleet(bench: Bench) -> Cell:
 def card(bench: Bench) -> Cell:
     copy = bench.new("carded")
     shutil.copytree(bench.first, copy)
-    status, _, err = call("card", copy, *METHOD)
+    status, _, err = call("card", copy, *bench.kind.options, *METHOD)
     if status:
         return told(bench, status, err.replace(str(copy), str(bench.first)))
-    if "s3lora:begin" not in (copy / "README.md").read_text():
+    if not any("s3lora:begin" in path.read_text() for path in copy.rglob("README.md")):
         raise WrongError("no section")
     return Cell("yes")
 

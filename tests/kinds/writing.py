@@ -54,7 +54,7 @@ def restore(bench: Bench) -> Cell:
     if not pruned.exists():
         return Cell("none", "not pruned")
     out = bench.new("restored")
-    status, _, err = call("restore", pruned, "--from", bench.first, "-o", out)
+    status, _, err = call("restore", pruned, "--from", bench.first, *bench.kind.options, "-o", out)
     if status:
         return told(bench, status, err)
     options = bench.kind.options if bench.kind.options and not (bench.first / "first").is_dir() else ()
@@ -77,7 +77,7 @@ def resize(bench: Bench) -> Cell:
 
 def compose(bench: Bench) -> Cell:
     out = bench.new("sum")
-    status, _, err = call("compose", bench.first, bench.second, "-o", out)
+    status, _, err = call("compose", bench.first, bench.second, *bench.kind.options, "-o", out)
     if status:
         return told(bench, status, err)
     same(updates_of(out), [a + b for a, b in zip(bench.updates, bench.others, strict=True)])

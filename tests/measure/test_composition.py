@@ -24,6 +24,7 @@ from s3lora import (
 )
 from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, path_parts
 from s3lora.adapter.tensor import ArrayTensor
+from s3lora.measure import summing
 from tests.hostile import bad_files as bad
 from tests.planning import dense as dense_of
 from tests.planning import tensors_of
@@ -277,6 +278,50 @@ def test_next_to_nothing_makes_nothing_sharper(seed: int, rank: int) -> None:
     assert module.together.rank == 8 + rank
     assert module.together.indices["normalised_ssi"] > blunt["normalised_ssi"] + 0.004
     assert not module.sharper
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_modules_are_measured_together_as_each_alone(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of full and lower ranks, zero in one adapter or both, and cancelling: in one stack, and in stacks of three."""
+    random = np.random.default_rng(3)
+
+    def one(kind: int) -> Factors:
+        A, B = (random.standard_normal(size) for size in ((4, 12), (16, 4)))
+        if kind == 1:
+            B[:, 2:] = 0.0
+        elif kind == 2:
+            A[3] = A[0]
+        return A, B * (kind != 3)
+
+    first = [one(i % 4) for i in range(12)]
+    second = [(-A, B) if i == 5 else one(3 if i == 7 else i // 4) for i, (A, B) in enumerate(first)]
+    adapters = [adapter(*first, scaling=0.5), adapter(*second, scaling=0.5)]
+    pairs = zip(first, second, strict=True)
+    alone = [only(compose([adapter(one, scaling=0.5) for one in pair], [1.0, 1.0], method)) for pair in pairs]
+    assert sum(module.together is None for module in alone) == 2, "one cancels, and one is zero in both"
+    for most in (512, 3):
+        monkeypatch.setattr(summing, "MODULES", most)
+        found = compose(adapters, [1.0, 1.0], method)
+        for module, wanted in zip(found.modules, alone, strict=True):
+            assert (module.ranks, module.sharper) == (wanted.ranks, wanted.sharper)
+            both = [(module.together, wanted.together), *zip(module.alone, wanted.alone, strict=True)]
+            for mine, other in both:
+                assert (mine is None) == (other is None)
+                if mine is not None and other is not None:
+                    assert mine.rank == other.rank
+                    assert mine.sigma == pytest.approx(other.sigma, rel=1e-12)
+                    assert mine.indices == pytest.approx(other.indices, rel=1e-12, abs=1e-14)
+            for mine, other in zip(module.alignments, wanted.alignments, strict=True):
+                assert mine.cosine == pytest.approx(other.cosine, abs=1e-12)
+                assert mine.rows.mean_square == pytest.approx(other.rows.mean_square, abs=1e-12)
+                assert mine.columns.chance == other.columns.chance
+
+
+def test_the_module_of_a_stack_that_is_not_finite_is_named() -> None:
+    pairs = [gaussian(16, 12, 4, seed) for seed in range(5)]
+    pairs[3][0][2, 2] = np.inf
+    with pytest.raises(NonFiniteError, match=r"model\.layers\.3\.self_attn\.q_proj .*infinity in .*lora_A"):
+        compose([adapter(*pairs), adapter(*pairs)])
 
 
 def test_opened_adapters_stay_open(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def huge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(batches, "_batches", never)
     monkeypatch.setattr(comparison, "_measured", never)
-    monkeypatch.setattr(composition, "_module", never)
+    monkeypatch.setattr(composition, "measured_sums", never)
     return claimed(tmp_path / "huge", (40_000, 40_000, 16_000))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s3lora import UnsupportedAdapterError
+from s3lora import UnsupportedAdapterError, open_adapter, resize, write_sum
 from tests.rewrite.converting import PREFIX, UPDATE, converted, gguf_content, peft_folder
 from tests.rewrite.converting import stored as tensors_of
 from tests.support import write_safetensors
@@ -153,3 +153,29 @@ def test_what_a_file_does_not_say_is_refused(tmp_path: Path):
         assert not (tmp_path / "out").exists()
         assert (config is None) == ("base=" in str(refused.value.fix))
     assert many.exists()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_fused_experts_become_one_each_in_peft(tmp_path: Path, turned: bool):
+    """They then add up, and get another rank."""
+    updates = fused(tmp_path / "in", turned=turned)
+    config = base(tmp_path / "base")
+    record = converted(tmp_path / "in", tmp_path / "out", "peft", base=config)
+    assert (record.difference < 1e-6, record.modules) == (True, 2 * E)
+    with open_adapter(tmp_path / "out") as adapter:
+        assert all(module.group is None for module in adapter.modules)
+        assert "target_parameters" not in (adapter.config or {})
+        found = {module.path.partition(".experts.")[2]: module for module in adapter.modules}
+        made = {name: one.scaling.value * one.B.array().astype(float) @ one.A.array() for name, one in found.items()}
+    same(made, updates)
+    resize(tmp_path / "out", tmp_path / "small", rank=1)
+    with open_adapter(tmp_path / "small") as adapter:
+        assert {module.rank for module in adapter.modules} == {1}
+    write_sum([tmp_path / "out", tmp_path / "out"], tmp_path / "sum")
+    for refused in (resize, lambda path, out, rank: write_sum([path, path], out)):
+        with pytest.raises(UnsupportedAdapterError, match=r"one each first: .*convert .*--to peft --base FOLDER"):
+            refused(tmp_path / "in", tmp_path / "no", rank=1)
+    assert converted(tmp_path / "in", tmp_path / "kept", "peft").modules == 2 * E
+    fused(tmp_path / "square", both=False, sizes=(H, H))
+    with pytest.raises(UnsupportedAdapterError, match="fused and square"):
+        converted(tmp_path / "square", tmp_path / "no", "peft", base=base(tmp_path / "other", moe_intermediate_size=H))

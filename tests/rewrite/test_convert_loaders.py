@@ -213,3 +213,12 @@ def test_every_command_that_a_check_names_mends_it(loader: str, tmp_path: Path, 
             assert verdict(out, loader).verdict in ("same", "unknown"), (path.name, command)
             seen += 1
     assert seen > 1 or loader == "diffusers"
+
+
+def test_the_name_of_a_loader_is_looked_at_before_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, says in (
+        (("--loader", "nobody"), "nobody"),
+        (("--loader", "vllm", "--to", "gguf"), "does not read gguf"),
+    ):
+        told = call(capsys, "convert", tmp_path / "no-such-adapter", *words, "-o", tmp_path / "out")
+        assert (told.status, says in told.err, "no-such-adapter" in told.err) == (2, True, False)

@@ -23,7 +23,7 @@ from tests.adapter.test_write import listing
 from tests.command import call
 from tests.planning import PREFIX, config_of, tensors_of
 from tests.rewrite.repairing import Q0, Q1, SHAPES, V0, V1
-from tests.rewrite.test_resize import ROUNDING, best, updates
+from tests.rewrite.wholes import ROUNDING, best, updates
 from tests.support import make_adapter, shared, write_safetensors
 
 LESS = {Q0: (48, 32, 2), V1: (24, 32, 2)}
@@ -122,6 +122,12 @@ def test_what_does_not_add_up_is_refused(tmp_path: Path) -> None:
     biased = make_adapter(tmp_path / "f", SHAPES, config={"lora_bias": True}, heads=bias)
     with pytest.raises(UnsupportedAdapterError, match="trained bias"):
         write_sum([plain, biased], tmp_path / "out")
+    table = {"lora_embedding_A": np.ones((4, 50), np.float32), "lora_embedding_B": np.ones((16, 4), np.float32)}
+    embedded = make_adapter(
+        tmp_path / "h", SHAPES, heads={f"model.embed_tokens.{name}": value for name, value in table.items()}
+    )
+    with pytest.raises(UnsupportedAdapterError, match=r"embed_tokens .*is an embedding.*prune PATH --only 'embed_"):
+        write_sum([plain, embedded], tmp_path / "out")
     tensors = {name: value.copy() for name, value in tensors_of(plain).items()}
     tensors[f"{PREFIX}{V0}.lora_A.weight"][0, 0] = np.inf
     bad = make_adapter(tmp_path / "g", SHAPES)

@@ -36,6 +36,16 @@ class Source:
     base_model: str | None
     adapter: str | None = None
 
+    @property
+    def identity(self) -> list[list[str]]:
+        """Return what tells one adapter from every other: names and digests of its files, and which of several in them.
+
+        >>> Source("a", "peft", "00", (FileDigest("a.safetensors", 9, "00"),), None, "style").identity
+        [['a.safetensors', '00'], ['style']]
+        """
+        files = [[file.name, file.sha256] for file in self.files]
+        return files if self.adapter is None else [*files, [self.adapter]]
+
 
 def source_of(adapter: Adapter) -> Source:
     """Read all files of the adapter once and return their digests.

@@ -198,6 +198,10 @@ class Adapter:
             object.__setattr__(self, "_inventory", found)
         return found
 
+    def keep_inventory(self, inventory: Inventory) -> None:
+        """Take what a scan has found in the adapter as its inventory, so that its files are not read for it again."""
+        object.__setattr__(self, "_inventory", inventory)
+
     @property
     def base_model(self) -> str | None:
         """Return `base_model_name_or_path` as the configuration has it, without secrets if it is a URL.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,24 +21,7 @@ from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.tensors import WeightsFile
 from s3lora.adapter.weights import CONFIG, LOOKED_FOR, folder_of, open_weights, parsed_config, raw_config, weights_in
 from s3lora.arguments import checked
-from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, printable
-
-
-@contextmanager
-def opened(adapter: Adapter | str | os.PathLike[str], *, kept: bool = False) -> Iterator[Adapter]:
-    """Open what is given as a path, and close it in the end; an adapter that was opened stays as it is.
-
-    Where it is `kept`, a result goes on reading from it: it is closed where making the result raises, and otherwise
-    when the result is forgotten.
-    """
-    if isinstance(adapter, Adapter):
-        yield adapter
-        return
-    with ExitStack() as stack:
-        own = stack.enter_context(open_adapter(adapter))
-        yield own
-        if kept:
-            stack.pop_all()
+from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UsageError, printable
 
 
 @checked
@@ -63,20 +46,58 @@ def open_adapter(path: str | os.PathLike[str], adapter: str | None = None) -> Ad
         UnsupportedAdapterError: the adapter is of a kind that is not read.
         NothingToAuditError: no weights, or no LoRA tensors among them.
     """
+    return _located(path, adapter, strict=True)
+
+
+def open_one(path: str | os.PathLike[str], adapter: str | None) -> Adapter:
+    """Open an adapter as `open_adapter` does; the name counts only where one file holds several.
+
+    For work on many adapters of which some lie so: a folder beside the file is an adapter of its own there.
+    """
+    return _located(path, adapter, strict=False)
+
+
+@contextmanager
+def opening(adapter: Adapter | str | os.PathLike[str], *, kept: bool = False) -> Iterator[Adapter]:
+    """Give an adapter that is open already and stays so, or one that is closed afterwards; raises as `open_adapter`.
+
+    Where it is `kept`, a result goes on reading from it: it is closed where making the result raises, and otherwise
+    when the result is forgotten.
+    """
+    if isinstance(adapter, Adapter):
+        yield adapter
+        return
+    with ExitStack() as stack:
+        yield stack.enter_context(open_adapter(adapter))
+        if kept:
+            stack.pop_all()
+
+
+def names_for(names: Sequence[str], count: int) -> list[str | None]:
+    """Return which adapter to take of each of so many paths: one name is for all of them, none for the only one.
+
+    Raises UsageError for another number of names.
+    """
+    if len(names) > 1 and len(names) != count:
+        raise UsageError(f"{len(names)} names for {count} adapters", fix="give one name for all, or one for each")
+    return [*names] if len(names) > 1 else [names[0] if names else None] * count
+
+
+def _located(path: str | os.PathLike[str], picked: str | None, *, strict: bool) -> Adapter:
     if not os.fspath(path):
         raise AdapterFileError("no adapter has an empty path", fix="an unset variable in a shell gives one")
     try:
         if os.fspath(path).startswith(HUB):
             raise absent(os.fspath(path))
-        return _open(Path(path), adapter)
+        return _open(Path(path), picked, strict=strict)
     except S3LoRAError as error:
         error.adapter = os.fspath(path)
         raise
 
 
-def _open(location: Path, picked: str | None) -> Adapter:
+def _open(location: Path, picked: str | None, *, strict: bool) -> Adapter:
     whole = _is_folder(location)
-    if whole and picked is not None and (inner := folder_of(location, picked)) is not None:
+    if strict and whole and picked is not None and (inner := folder_of(location, picked)) is not None:
         location, picked = inner, None
     config_file = _config_file(location if whole else location.parent)
     raw = None if config_file is None else raw_config(config_file)
@@ -88,6 +109,8 @@ def _open(location: Path, picked: str | None) -> Adapter:
     with ExitStack() as stack:
         for file in files:
             stack.callback(file.close)
+        if not strict and len(several.adapter_names(name for file in files for name in file.tensors)) < 2:
+            picked = None
         left_out: tuple[str, ...] = ()
         if picked is not None:
             files, left_out = _only(picked, files, weights.name)

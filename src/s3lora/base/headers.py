@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import closing
 from pathlib import Path
@@ -75,6 +76,8 @@ def _module(name: str, tensor: StoredTensor | None, architecture: str | None) ->
         return None
     embedding = path.rpartition(".")[2] in _EMBEDDINGS
     known: tuple[int, int] | None = None
-    if tensor is not None and shape is not None and len(shape) == 2 and tensor.dtype in FLOATING:
+    if tensor is not None and shape is not None and len(shape) == 4 and tensor.dtype in FLOATING:
+        known = (shape[0], math.prod(shape[1:]))  # a convolution, as LoRA flattens it
+    elif tensor is not None and shape is not None and len(shape) == 2 and tensor.dtype in FLOATING:
         known = (shape[1], shape[0]) if architecture in TURNED and not embedding and path != "lm_head" else shape
     return BaseModule(path, known, "embedding" if embedding else "linear")

@@ -16,6 +16,7 @@ from s3lora.adapter.model import LoraModule
 from s3lora.adapter.tensor import Array, Layout, as_stored
 from s3lora.adapter.tensors import StoredTensor
 from s3lora.adapter.weights import open_weights, parsed_config, raw_config
+from s3lora.base.fused import are_upright, fused_parts, gate_up_rows, other_names, qkv_rows
 from s3lora.errors import ModelError, UnsupportedAdapterError, UsageError, printable
 from s3lora.needs import need
 
@@ -34,6 +35,8 @@ _FLATTENED = re.compile(r"^(?:lora|lycoris)_(?:unet|te\d?|transformer|prior_te|p
 _EXPERT = re.compile(
     r"(?P<container>.*\bexperts)\.(?:(?P<first>\d{1,6})\.(?P<kind>\w+)|(?P<other>\w+)\.(?P<last>\d{1,6}))$"
 )
+#: The projections that are one in a fused weight of experts.
+_GATE_UP, _HALVES = "gate_up_proj", ("gate_proj", "up_proj")
 #: A part of paths that transformers has put in and left out.
 _LANGUAGE = "language_model."
 #: The output layer, and where the weight of one that is tied to the embeddings lies.
@@ -60,6 +63,8 @@ class BaseWeights:
         self.config: Mapping[str, Any] = parsed_config(raw_config(config), config.name)
         kind = self.config.get("model_type")
         self._turned = isinstance(kind, str) and kind in TRANSPOSED
+        inner = self.config.get("text_config")
+        self._model = {**self.config, **inner} if isinstance(inner, Mapping) else self.config
         with ExitStack() as opened:
             self.tensors: dict[str, StoredTensor] = {}
             self.files = open_weights(_weights(folder, base))
@@ -90,16 +95,20 @@ class BaseWeights:
 
         Raises what `matrix` does.
         """
+        names = (module.path, *other_names(module.path))
+        for path in names:
+            if self._found(f"{path}.weight"):
+                return self._alone(module, path)
+            found = self._expert(module, path) or self._part(module, path)
+            if found is not None:
+                return found
+        raise self._not_there(module.path)
+
+    def _alone(self, module: LoraModule, path: str) -> tuple[StoredTensor, Layout]:
+        """Return a weight that is stored by itself."""
         wanted = (module.m, module.n)
-        fused = None if module.expert is None else self._fused(module.path)
-        if fused is not None:
-            tensor, expert = fused
-            self.refuse_unreadable(tensor, module.path)
-            if wanted[0] != wanted[1] and tensor.shape[1:] in (wanted, wanted[::-1]):
-                return tensor, partial(_expert, expert=expert, turned=tensor.shape[1:] != wanted)
-        else:
-            tensor = self.tensors[self._stored_name(module.path)]
-            self.refuse_unreadable(tensor, module.path)
+        tensor = self.tensors[self._stored_name(path)]
+        self.refuse_unreadable(tensor, module.path)
         turned = self._turned if module.kind == "linear" else module.kind == "embedding"
         if tensor.shape == wanted and not (turned and module.m == module.n):
             return tensor, as_stored
@@ -107,26 +116,70 @@ class BaseWeights:
             return tensor, transposed
         if len(tensor.shape) > 2 and (tensor.shape[0], math.prod(tensor.shape[1:])) == wanted:  # a convolution
             return tensor, lambda stored: stored.reshape(wanted)
-        raise UnsupportedAdapterError(
+        raise self._unfit(module, tensor)
+
+    def _expert(self, module: LoraModule, path: str) -> tuple[StoredTensor, Layout] | None:
+        """Return the weight that holds all experts of a kind, and what makes that of one; None where none does."""
+        match = _EXPERT.match(path)
+        if match is None:
+            return None
+        expert, kind = int(match["first"] or match["last"]), match["kind"] or match["other"]
+        for name, part in ((kind, None), *(((_GATE_UP, kind.removesuffix("_proj")),) if kind in _HALVES else ())):
+            tensor = self._stacked(f"{match['container']}.{name}")
+            if tensor is None or expert >= tensor.shape[0]:
+                continue
+            self.refuse_unreadable(tensor, module.path)
+            size = (module.m if part is None else 2 * module.m, module.n)
+            shapes = (size, size[::-1])
+            if tensor.shape[1:] not in shapes:
+                raise self._unfit(module, tensor)
+            upright = tensor.shape[1:] == size if size[0] != size[1] else are_upright(self._model)
+            if upright is None:
+                kind = self._model.get("model_type")
+                why = f"is one of square experts, and which way they lie is not known of {kind}"
+                raise UnsupportedAdapterError(why, file=self.name, module=module.path, shape=tensor.shape)
+            rows = None if part is None else gate_up_rows(self._model, part, module.m, experts=True)
+            if isinstance(rows, str):
+                raise UnsupportedAdapterError(rows, file=self.name, module=module.path, shape=tensor.shape)
+            return tensor, partial(_of_expert, expert=expert, turned=not upright, rows=rows)
+        return None
+
+    def _stacked(self, name: str) -> StoredTensor | None:
+        for one in (name, f"{name}.weight"):
+            found = self._found(one)
+            if len(found) == 1 and len(self.tensors[found[0]].shape) == 3:
+                return self.tensors[found[0]]
+        return None
+
+    def _part(self, module: LoraModule, path: str) -> tuple[StoredTensor, Layout] | None:
+        """Return the fused weight that a module is a part of, and what makes its rows; None where none is."""
+        for name, part in fused_parts(path):
+            found = self._found(f"{name}.weight")
+            if len(found) != 1 or len(self.tensors[found[0]].shape) != 2:
+                continue
+            tensor = self.tensors[found[0]]
+            self.refuse_unreadable(tensor, module.path)
+            total, inputs = tensor.shape[::-1] if self._turned else tensor.shape
+            whole = part in ("gate", "up")
+            rows = (
+                gate_up_rows(self._model, part, total // 2, experts=False) if whole
+                else qkv_rows(self._model, part, total)
+            )  # fmt: skip
+            if isinstance(rows, str):
+                raise UnsupportedAdapterError(rows, file=self.name, module=module.path, shape=tensor.shape)
+            if (len(rows), inputs) != (module.m, module.n):
+                raise self._unfit(module, tensor)
+            return tensor, partial(_some_rows, rows=rows, turned=self._turned)
+        return None
+
+    def _unfit(self, module: LoraModule, tensor: StoredTensor) -> UnsupportedAdapterError:
+        return UnsupportedAdapterError(
             f"the weight does not fit the adapter, which changes one of {module.m} × {module.n}",
             file=self.name,
             module=module.path,
             shape=tensor.shape,
             fix="give the model that the adapter was trained on",
         )
-
-    def _fused(self, path: str) -> tuple[StoredTensor, int] | None:
-        """Return the weight that holds all experts of a kind, and which of them a path names; None where none does."""
-        match = _EXPERT.match(path)
-        if match is None or self._found(f"{path}.weight"):
-            return None
-        expert, kind = int(match["first"] or match["last"]), match["kind"] or match["other"]
-        for name in (f"{match['container']}.{kind}", f"{match['container']}.{kind}.weight"):
-            found = self._found(name)
-            if len(found) == 1 and len(self.tensors[found[0]].shape) == 3:
-                tensor = self.tensors[found[0]]
-                return (tensor, expert) if expert < tensor.shape[0] else None
-        return None
 
     def whole(self, name: str) -> StoredTensor | None:
         """Return the weight that a full weight of this name takes the place of; None where there is none.
@@ -145,16 +198,19 @@ class BaseWeights:
     def _stored_name(self, path: str) -> str:
         """Return the name of a module's weight; with or without a part before it, such as `model.`.
 
-        Raises UnsupportedAdapterError where there is none, or several may be meant.
+        Raises UnsupportedAdapterError where several may be meant.
         """
         found = self._found(f"{path}.weight")
         if len(found) == 1:
             return found[0]
-        problem = "has no weight of this name" if not found else f"has {len(found)} weights that may be meant"
-        fix = "parts of a fused weight, as of qkv_proj, are not read"
-        if not found and self._quantised:
+        problem = f"has {len(found)} weights that may be meant"
+        raise UnsupportedAdapterError(problem, file=self.name, module=path, fix="give the model as it was published")
+
+    def _not_there(self, path: str) -> UnsupportedAdapterError:
+        problem, fix = "has no weight of this name", "give the model that the adapter was trained on"
+        if self._quantised:
             problem, fix = f"{problem}, and is quantised ({self._quantised})", _PLAIN
-        raise UnsupportedAdapterError(problem, file=self.name, module=path, fix=fix)
+        return UnsupportedAdapterError(problem, file=self.name, module=path, fix=fix)
 
     def _found(self, name: str) -> list[str]:
         """Return the names of the weights that may be meant by one."""
@@ -203,9 +259,15 @@ def transposed(stored: Array) -> Array:
     return stored.T
 
 
-def _expert(stored: Array, *, expert: int, turned: bool) -> Array:
+def _of_expert(stored: Array, *, expert: int, turned: bool, rows: Array | None) -> Array:
     one: Array = stored[expert]  # (E, m, n) -> (m, n)
-    return one.T if turned else one
+    one = one.T if turned else one
+    return one if rows is None else one[rows]
+
+
+def _some_rows(stored: Array, *, rows: Array, turned: bool) -> Array:
+    whole = stored.T if turned else stored
+    return whole[rows]
 
 
 def _by(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:

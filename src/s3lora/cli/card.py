@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s3lora.adapter.digest import Source
+from s3lora.adapter.weights import folder_of
 from s3lora.cli.command import Command
-from s3lora.cli.options import INDEX_NAMES, RankingName, given_options, refuse_idle, scan_options, scan_with
+from s3lora.cli.options import (
+    INDEX_NAMES,
+    RankingName,
+    adapter_option,
+    given_options,
+    refuse_idle,
+    scan_options,
+    scan_with,
+)
 from s3lora.cli.output import check_output, complain, emit
 from s3lora.errors import OutputError, UsageError, printable
 from s3lora.report.card import card_section, front_matter
@@ -26,6 +35,7 @@ evaluation_option = click.option(
 
 @click.command("card", cls=Command)
 @click.argument("path", metavar="ADAPTER")
+@adapter_option
 @click.option(
     "--index",
     type=RankingName(INDEX_NAMES),
@@ -55,7 +65,9 @@ def card_command(
         raise UsageError("--check and --print exclude each other")
     context = click.get_current_context()
     refuse_idle(context)
-    given = Path(path)
+    given, adapter = Path(path), options["adapter"]
+    if adapter is not None and (inner := folder_of(given, adapter)) is not None:  # its card lies in its own folder
+        given, path, options = inner, str(inner), {**options, "adapter": None}
     folder = given if given.is_dir() else given.parent
     target = card_in(folder) if output is None else Path(output)
     if not printed and not check:
@@ -66,7 +78,8 @@ def card_command(
     record = provenance_of(measured.source, folder)
     figures = attached(evaluation, measured.source, record)
     again = ["s3lora", "card", "." if given.is_dir() else given.name]
-    again += given_options(context, besides=("output", "check", "printed", "evaluation"))
+    again += given_options(context, besides=("adapter", "output", "check", "printed", "evaluation"))
+    again += [] if options["adapter"] is None else ["--adapter", options["adapter"]]
     again += [] if evaluation is None else ["--evaluation", Path(evaluation).name]
     section = card_section(measured, options["index"], record, figures, [*again, "--check"])
     after = with_section(before, section, front_matter(measured), target)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from s3lora.adapter.loaders import LOADERS
+from s3lora.adapter.open import open_adapter
 from s3lora.base.model import BaseModel
 from s3lora.cli.command import Command
-from s3lora.cli.options import format_option
+from s3lora.cli.options import adapter_option, format_option
 from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.compat.checking import check
 from s3lora.gate.places import place_of
@@ -16,6 +17,7 @@ from s3lora.report.documents import to_json
 
 @click.command("check", cls=Command)
 @click.argument("path", metavar="PATH")
+@adapter_option
 @click.option(
     "--base",
     metavar="BASE",
@@ -37,7 +39,13 @@ from s3lora.report.documents import to_json
 @format_option("json", "sarif")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
 def check_command(
-    path: str, base: str | None, loaders: tuple[str, ...], fail_on: tuple[str, ...], form: str, output: str | None
+    path: str,
+    adapter: str | None,
+    base: str | None,
+    loaders: tuple[str, ...],
+    fail_on: tuple[str, ...],
+    form: str,
+    output: str | None,
 ) -> int:
     """Say whether an adapter loads, on which base and with which loaders, and what mends it.
 
@@ -53,13 +61,16 @@ def check_command(
     s3lora check my-adapter --loader vllm --loader sglang=0.5.23 --fail-on loader:vllm
     """
     check_output(output)
-    made = check(path, _base(base), loaders, fail_on)
+    known = _base(base)
+    with open_adapter(path, adapter) as opened:
+        made = check(opened, known, loaders, fail_on)
+        place = str(opened.path)
     if form == "json":
         emit(to_json(made), output)
     elif form == "sarif":
         from s3lora.report.check_sarif import check_sarif
 
-        emit(check_sarif(made, place_of(path, made.source.files[0].name if made.source.files else None)), output)
+        emit(check_sarif(made, place_of(place, made.source.files[0].name if made.source.files else None)), output)
     else:
         from s3lora.report.check_text import check_text
 

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from s3lora.adapter.checkpoints import checkpoints
 from s3lora.cli.command import Command, OneOf
-from s3lora.cli.options import base_weights_option, cost_option, format_option
+from s3lora.cli.options import adapters_option, base_weights_option, cost_option, format_option
 from s3lora.cli.output import check_output, emit, show
 from s3lora.cli.progress import progress_line
 from s3lora.errors import UsageError
@@ -21,12 +21,7 @@ from s3lora.spectrum.methods import METHODS
 
 @click.command("compare", cls=Command)
 @click.argument("paths", nargs=-1, required=True, metavar="A B [C...] | RUN | SERIES")
-@click.option(
-    "--adapter",
-    multiple=True,
-    metavar="NAME",
-    help="Which adapter, where a file holds several; one for all or for each.",
-)
+@adapters_option
 @click.option("--method", type=OneOf(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method.")
 @base_weights_option
 @cost_option
@@ -34,7 +29,7 @@ from s3lora.spectrum.methods import METHODS
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
 def compare_command(
     paths: tuple[str, ...],
-    adapter: tuple[str, ...],
+    picked: tuple[str, ...],
     method: str,
     base_weights: str | None,
     max_cost: float,
@@ -52,13 +47,13 @@ def compare_command(
     """
     check_output(output)
     if len(paths) == 1 and Path(paths[0]).is_file():
-        options = {"--adapter": adapter, "--base-weights": base_weights, "--method": _given("method")}
+        options = {"--adapter": picked, "--base-weights": base_weights, "--method": _given("method")}
         comparison = _of_series(paths[0], [name for name, value in options.items() if value])
     else:
         comparison = compare(
             checkpoints(paths[0]) if len(paths) == 1 else paths,
             method,
-            adapter=adapter,
+            adapter=picked,
             progress=progress_line,
             max_cost=max_cost,
             base_weights=base_weights,

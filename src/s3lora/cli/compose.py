@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
+from s3lora.adapter.open import names_for, open_adapter
 from s3lora.cli.command import Command, OneOf
-from s3lora.cli.options import cost_option, format_option, share_of_energy
+from s3lora.cli.options import adapters_option, cost_option, format_option, share_of_energy
 from s3lora.cli.output import check_apart, check_output, emit, show
 from s3lora.cli.progress import progress_line
 from s3lora.errors import UsageError, printable
@@ -19,6 +21,7 @@ from s3lora.rewrite.summed import write_sum
 
 @click.command("compose", cls=Command)
 @click.argument("paths", nargs=-1, required=True, metavar="A B [C...]")
+@adapters_option
 @click.option("--weights", metavar="W,W...", help="One number an adapter, beside its own scaling  [default: 1 each].")
 @click.option("--method", type=OneOf(SUMMED), default="mas-svd", show_default=True, help="Spectral method.")
 @click.option("--top", type=click.IntRange(min=0), metavar="N", help="Modules that the text shows  [default: 10].")
@@ -31,6 +34,7 @@ from s3lora.rewrite.summed import write_sum
 @click.option("--report", metavar="FILE", help="Write what was measured to a file.")
 def compose_command(
     paths: tuple[str, ...],
+    picked: tuple[str, ...],
     weights: str | None,
     method: str,
     top: int | None,
@@ -64,10 +68,13 @@ def compose_command(
         raise UsageError(f"--top does nothing with --format {form}")
     progress = progress_line(f"{len(paths)} adapters")
     chosen = None if weights is None else _numbers(weights)
-    composition = compose(paths, chosen, method, progress=progress, max_cost=max_cost)
     record = None
-    if output is not None:
-        record = write_sum(paths, output, chosen, rank=rank, energy=kept, force=force, max_cost=max_cost)
+    with ExitStack() as stack:
+        each = zip(paths, names_for(picked, len(paths)), strict=True)
+        opened = [stack.enter_context(open_adapter(path, name)) for path, name in each]
+        composition = compose(opened, chosen, method, progress=progress, max_cost=max_cost)
+        if output is not None:
+            record = write_sum(opened, output, chosen, rank=rank, energy=kept, force=force, max_cost=max_cost)
     if form == "json":
         emit(to_json(composition), report)
     elif form == "csv":

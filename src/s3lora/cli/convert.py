@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from s3lora.adapter.loaders import LOADERS
+from s3lora.adapter.loaders import LOADERS, loader_of
 from s3lora.adapter.open import open_adapter
 from s3lora.cli.command import Command, OneOf
 from s3lora.cli.options import adapter_option, format_option
@@ -15,6 +15,7 @@ from s3lora.errors import UsageError
 from s3lora.files import settle
 from s3lora.report.documents import to_json
 from s3lora.rewrite.convert.converting import NEW_DTYPES, TARGETS, convert, write_converted
+from s3lora.rewrite.convert.loaders import format_for
 from s3lora.rewrite.drop import PARTS
 
 
@@ -41,7 +42,7 @@ from s3lora.rewrite.drop import PARTS
 @click.option(
     "--base",
     metavar="BASE",
-    help="The base model's config.json, or its folder: for gguf, for fused experts in mlx, and from some gguf.",
+    help="The base model's config.json, or its folder: for gguf, fused experts in mlx and peft, and from some gguf.",
 )
 @click.option("--drop", type=OneOf(list(PARTS)), multiple=True, help="Leave these tensors out; repeatable.")
 @click.option("--force", is_flag=True, help="Replace an existing adapter folder, the input included.")
@@ -78,6 +79,8 @@ def convert_command(
         raise UsageError(
             "neither a format nor a loader is given", fix=f"give --to {'|'.join(TARGETS)}, or --loader NAME"
         )
+    if loader is not None:
+        format_for(loader_of(loader), to)  # before anything is opened
     settle(Path(output))  # before it is read, where --output names the input itself
     with open_adapter(path, adapter) as opened:
         converted = convert(

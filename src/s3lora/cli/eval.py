@@ -24,7 +24,7 @@ from s3lora.cli.measuring import (
     write_files,
 )
 from s3lora.cli.options import (
-    adapter_option,
+    adapters_option,
     format_option,
     refuse_choosing,
     refuse_idle,
@@ -51,7 +51,7 @@ TIMED = 8
 
 @click.command("eval", cls=Command)
 @click.argument("paths", nargs=-1, metavar="[ADAPTER]...")
-@adapter_option
+@adapters_option
 @model_options
 @click.option("--endpoint", metavar="URL", help="Measure models behind an OpenAI-compatible server instead.")
 @click.option("--model", "served", multiple=True, metavar="NAME", help="A model there; the first is the reference.")
@@ -136,7 +136,7 @@ def _local(
             costs=() if options["no_cost"] else built_in("benign").prompts[:TIMED],
             advance=advance,
             keep=outcomes.__setitem__,
-            adapter=options["adapter"],
+            adapter=options["picked"],
         )
 
 
@@ -150,7 +150,7 @@ def _served(
     from s3lora.evaluate.endpoint import EndpointModel
     from s3lora.evaluate.evaluation import evaluate_served
 
-    if paths or options["base"] or options["adapter"]:
+    if paths or options["base"] or options["picked"]:
         raise UsageError("a server has its own models", fix="give --model NAME for each, and no adapter or --base")
     given = {"timeout": options["timeout"], "setup": chat_setup(options)}
     models = [EndpointModel(options["endpoint"], name, **given) for name in options["served"]]

@@ -131,6 +131,9 @@ cost_option = click.option("--max-cost", type=click.FloatRange(0, min_open=True)
 adapter_option = click.option("--adapter", metavar="NAME",
                               help="Which adapter, where a file or folder holds several.")  # fmt: skip
 
+adapters_option = click.option("--adapter", "picked", multiple=True, metavar="NAME",
+                               help="Which adapter, where a file holds several; one for all or for each.")  # fmt: skip
+
 scan_options = all_options(
     click.option("--method", type=OneOf(list(METHODS)), default="mas-svd", show_default=True,
                  help="Spectral method."),

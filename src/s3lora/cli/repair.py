@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s3lora.adapter.folder import check_target
+from s3lora.adapter.open import open_adapter
 from s3lora.cli.command import Command, OneOf
 from s3lora.cli.measuring import (
     cache_options,
@@ -19,7 +20,7 @@ from s3lora.cli.measuring import (
     progress_bar,
     write_files,
 )
-from s3lora.cli.options import all_options, format_option, loader_option
+from s3lora.cli.options import adapter_option, all_options, format_option, loader_option
 from s3lora.cli.output import check_apart, complain, emit, show
 from s3lora.errors import UsageError, printable
 from s3lora.repair.methods.registry import METHODS
@@ -50,6 +51,7 @@ prompt_options = all_options(
 
 @click.command("repair", cls=Command)
 @click.argument("path", metavar="ADAPTER")
+@adapter_option
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write; must be new or empty.")
 @model_options
 @prompt_options
@@ -119,9 +121,9 @@ def repair_command(path: str, output: str, form: str, **options: Any) -> int:
     from s3lora.repair.repairing import repair
 
     try:
-        with open_store(options) as store, progress_bar() as advance:
+        with open_store(options) as store, open_adapter(path, options["adapter"]) as opened, progress_bar() as advance:
             result = repair(
-                path,
+                opened,
                 base,
                 data,
                 method=options["method"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 OTHER = "Options"
 #: Title → the options, in the order of the sections.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "What is read": ("adapter", "base_weights", "intruders", "delta", "reference"),
+    "What is read": ("adapter", "picked", "base_weights", "intruders", "delta", "reference"),
     "The model": (
         *("base", "unaligned", "device", "dtype", "batch_size", "system", "few_shot", "chat_template_args"),
         *("endpoint", "served", "timeout"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from s3lora.adapter.open import open_adapter
 from s3lora.cli.command import Command
 from s3lora.cli.measuring import (
     check_folder,
@@ -23,7 +24,7 @@ from s3lora.cli.measuring import (
     words,
     write_files,
 )
-from s3lora.cli.options import cost_option, format_option
+from s3lora.cli.options import adapter_option, cost_option, format_option
 from s3lora.cli.output import emit, show
 from s3lora.errors import UsageError
 from s3lora.spectrum.indices import INDICES
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 @click.command("sweep", cls=Command)
 @click.argument("path", metavar="ADAPTER")
+@adapter_option
 @model_options
 @click.option(
     "--methods",
@@ -106,9 +108,9 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
     # A sweep is mostly waiting for answers; losses are to be had, alone and for less, by the suite planning-loss.
     suites = build_suites(settings_of(options, options["seed"], losses=False))
     base = named_model(options)
-    with open_store(options) as store, progress_bar() as advance:
+    with open_store(options) as store, open_adapter(path, options["adapter"]) as opened, progress_bar() as advance:
         result = sweep(
-            path,
+            opened,
             base,
             suites,
             methods=spectral,

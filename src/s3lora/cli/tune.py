@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from s3lora.adapter.open import open_adapter
 from s3lora.cli.command import Command, OneOf
 from s3lora.cli.measuring import (
     check_folder,
@@ -20,7 +21,7 @@ from s3lora.cli.measuring import (
     suite_option,
     write_files,
 )
-from s3lora.cli.options import INDEX_NAMES, RankingName, cost_option, format_option
+from s3lora.cli.options import INDEX_NAMES, RankingName, adapter_option, cost_option, format_option
 from s3lora.cli.output import emit, show
 from s3lora.errors import printable
 from s3lora.spectrum.methods import METHODS
@@ -28,6 +29,7 @@ from s3lora.spectrum.methods import METHODS
 
 @click.command("tune", cls=Command)
 @click.argument("path", metavar="ADAPTER")
+@adapter_option
 @model_options
 @click.option("--method", type=OneOf(list(METHODS)), default="mas-svd", show_default=True, help="Spectral method.")
 @click.option(
@@ -75,9 +77,9 @@ def tune_command(path: str, form: str, output: str | None, **options: Any) -> No
     from s3lora.report.sweep_text import OUTCOME, tuning_text
 
     tuning, held_out = split_suites(settings_of(options, options["seed"]))
-    with open_store(options) as store, progress_bar() as advance:
+    with open_store(options) as store, open_adapter(path, options["adapter"]) as opened, progress_bar() as advance:
         result = tune(
-            path,
+            opened,
             named_model(options),
             tuning,
             held_out,

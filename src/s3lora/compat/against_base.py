@@ -11,21 +11,47 @@ from s3lora.adapter.model import Adapter, LoraModule, block
 from s3lora.base.model import BaseModel, BaseModule
 from s3lora.base.names import ModuleNames, expert_of
 from s3lora.compat.results import ModuleCheck
-
-#: Formats whose paths are not those of the model: `lora_unet_…` joins names by underscores.
-JOINED = ("kohya",)
+from s3lora.rewrite.convert.dotted import MODELS, dotted
 
 
 def against(adapter: Adapter, base: BaseModel, checks: Sequence[ModuleCheck]) -> tuple[ModuleCheck, ...]:
     """Return the checks with what the base says of each module."""
-    if not base.modules or adapter.format in JOINED:
+    if not base.modules:
         return tuple(replace(check, standing="unknown") for check in checks)
+    if adapter.format == "kohya":
+        return _joined(adapter, base, checks)
     names = ModuleNames(base.modules)
     order = replicated_layers(adapter.config)
     made = []
     for module, check in zip(adapter.modules, checks, strict=True):
         made.append(_one(module, check, base, names, order))
     return tuple(made)
+
+
+def _joined(adapter: Adapter, base: BaseModel, checks: Sequence[ModuleCheck]) -> tuple[ModuleCheck, ...]:
+    """Return the checks of kohya's names, in which underscores stand for dots: `lora_unet_…`, `lora_te_…`.
+
+    A base is one of the models of a pipeline. Of a model of which it has no module, nothing is known here.
+    """
+    joined: dict[str, list[str]] = {}
+    for path in base.modules:
+        joined.setdefault(path.replace(".", "_"), []).append(path)
+    names, made, known = ModuleNames(base.modules), [], set()
+    for module, check in zip(adapter.modules, checks, strict=True):
+        prefix = next((one for one in MODELS if module.path.startswith(one)), "")
+        spelled = joined.get(module.path.removeprefix(prefix), [])
+        place = dotted(module.path)
+        found = spelled[0] if len(spelled) == 1 else None if place is None else names.find(place[1])
+        if found is None:
+            made.append((prefix, replace(check, standing="unknown")))
+        else:
+            known.add(prefix)
+            one = replace(check, standing="found", base_path=found)
+            made.append((prefix, _shaped(module, one, base.modules[found])))
+    return tuple(
+        replace(one, standing="missing") if one.base_path is None and prefix in known and base.complete else one
+        for prefix, one in made
+    )
 
 
 def _one(
@@ -76,7 +102,7 @@ def _of_expert(module: LoraModule, check: ModuleCheck, found: BaseModule, part: 
 
 
 def _shaped(module: LoraModule, check: ModuleCheck, found: BaseModule) -> ModuleCheck:
-    if found.shape is None or module.kind == "conv":
+    if found.shape is None:
         return check
     m, n = found.shape
     # PEFT's update of a table of embeddings is (features, vocabulary), the table itself the other way round.

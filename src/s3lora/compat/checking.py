@@ -10,7 +10,7 @@ from s3lora.adapter.digest import source_of
 from s3lora.adapter.inventory.loaders import view_of
 from s3lora.adapter.loaders import LOADERS, Loader, loader_of
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import opening
 from s3lora.arguments import checked
 from s3lora.base.model import BaseModel
 from s3lora.base.names import renamings
@@ -56,10 +56,8 @@ def check(
     rules = [CheckRule.parse(text) for text in fail_on]
     asked = [loader_of(name) for name in loaders]
     model = read_base(base) if isinstance(base, str | os.PathLike) else base
-    if not isinstance(adapter, Adapter):
-        with open_adapter(adapter) as opened:
-            return _checked(opened, model, asked, rules)
-    return _checked(adapter, model, asked, rules)
+    with opening(adapter) as opened:
+        return _checked(opened, model, asked, rules)
 
 
 def verdicts_on(

@@ -61,9 +61,8 @@ class State:
             return digest_of([State(one).identity for one in (self.adapter, *self.beside)])
         if self.adapter is None or (not self.adapter.more and self.pruned.issuperset(self.adapter.modules)):
             return "base"
-        files = [[file.name, file.sha256] for file in self.adapter.source.files]
         changed = [self.factors.identity] if self.factors.modules else []
-        return digest_of([files, sorted(self.pruned), *changed])
+        return digest_of([self.adapter.source.identity, sorted(self.pruned), *changed])
 
 
 class AttachedAdapters:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import names_for, open_adapter
 from s3lora.choose.select import Plan, select
 from s3lora.errors import AdapterFileError, UsageError
 from s3lora.evaluate.aggregate import allow_for_many, told_apart
@@ -65,7 +65,7 @@ def evaluate(
     costs: Sequence[Prompt] = (),
     advance: Advance | None = None,
     keep: Keep | None = None,
-    adapter: str | None = None,
+    adapter: Sequence[str] = (),
 ) -> Evaluation:
     """Measure the base alone, each adapter, and each adapter without the modules that `choose` takes out.
 
@@ -82,7 +82,7 @@ def evaluate(
         costs: prompts to time generation on; none times nothing.
         advance: told how far the work is.
         keep: called with every variant's outcomes.
-        adapter: which one, where a file or folder of `adapters` holds several.
+        adapter: which of several in a file or folder, as for `open_adapter`: one name for all, or one for each adapter.
 
     Raises the errors of `LocalModel`, of `attach` and of the suites.
     """
@@ -235,11 +235,11 @@ class _Given:
         return model.attach(self.adapter, None if self.chosen is None else self.chosen[0].source)
 
 
-def _opened(stack: ExitStack, paths: Sequence[str], choose: Chooser | None, picked: str | None) -> list[_Given]:
+def _opened(stack: ExitStack, paths: Sequence[str], choose: Chooser | None, picked: Sequence[str]) -> list[_Given]:
     """Open every adapter, once and until the stack is closed, and choose what to prune from it."""
     given = []
-    for path, name in zip(paths, _names(paths), strict=True):
-        adapter = stack.enter_context(open_adapter(path, picked))
+    for path, name, key in zip(paths, _names(paths), names_for(picked, len(paths)), strict=True):
+        adapter = stack.enter_context(open_adapter(path, key))
         original = _original(str(adapter.path))
         chosen = choose(adapter) if choose is not None and original is None else None
         given.append(_Given(name, adapter, original, chosen))
@@ -253,12 +253,13 @@ def _entries(
     entries = [_MeasuredState(Variant(name=BASE, kind="base"), State())]
     notes: list[str] = []
     attached = [item.attach(model) for item in given]
-    originals = {one.source.sha256: item.name for item, one in zip(given, attached, strict=True)}
+    originals = {(one.source.sha256, one.source.adapter): item.name for item, one in zip(given, attached, strict=True)}
     for item, one in zip(given, attached, strict=True):
         name, source, state = item.name, one.source, State(one)
         if item.original is not None:
             variant = _recorded(name, source, item.original)
-            reference = originals.get(item.original.source.sha256, BASE)
+            made_from = item.original.source
+            reference = originals.get((made_from.sha256, made_from.adapter), BASE)
             entries.append(_MeasuredState(variant, state, (BASE if reference == name else reference,)))
             continue
         entries.append(_MeasuredState(Variant(name=name, kind="adapter", adapter=source), state, (BASE,)))

@@ -175,4 +175,4 @@ def _same(found: Source | None, source: Source) -> bool:
     """Return whether both are one adapter: weights and configuration, byte for byte."""
     if found is None or not found.files or not source.files:
         return False
-    return {(file.name, file.sha256) for file in found.files} == {(file.name, file.sha256) for file in source.files}
+    return sorted(found.identity) == sorted(source.identity)

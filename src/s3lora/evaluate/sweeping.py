@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import opening
 from s3lora.choose.select import Plan
 from s3lora.errors import UsageError
 from s3lora.evaluate.aggregate import allow_for_many
@@ -55,7 +55,7 @@ class SweepTask:
 
 
 def sweep(
-    adapter: str | os.PathLike[str],
+    adapter: Adapter | str | os.PathLike[str],
     base: str | BaseToLoad | LocalModel,
     suites: Sequence[Suite],
     *,
@@ -74,7 +74,7 @@ def sweep(
     """Measure an adapter with ever more modules pruned, by each ranking (the paper's Table 5 and threshold study).
 
     Parameters:
-        adapter: a PEFT folder.
+        adapter: a PEFT folder, or one that is open.
         base: the base model (see `LocalModel`), or one that is loaded already.
         suites: what to measure; the first measure with the role of safety, and of utility, make the curve.
         methods: spectral methods, and the controls `random` and `random-matched`; with `others` there may be none.
@@ -99,7 +99,7 @@ def sweep(
     points: list[SweepPoint] = []
     asked: list[AskedPoint] = []
     found: list[str] = []
-    with open_adapter(adapter) as opened:
+    with opening(adapter) as opened:
         scans = scan_for(opened, ranked, max_cost)
         first = next(iter(scans.values()))
         most = candidates(first)

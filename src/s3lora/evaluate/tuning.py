@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from math import ceil, log2
 from typing import Literal
 
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.model import Adapter
+from s3lora.adapter.open import opening
 from s3lora.errors import UsageError
 from s3lora.evaluate.base_model import BaseToLoad, loaded
 from s3lora.evaluate.bench import Advance, Bench
@@ -56,7 +57,7 @@ class Search:
 
 
 def tune(
-    adapter: str | os.PathLike[str],
+    adapter: Adapter | str | os.PathLike[str],
     base: str | BaseToLoad | LocalModel,
     tuning: Sequence[Suite],
     held_out: Sequence[Suite],
@@ -74,7 +75,7 @@ def tune(
     """Find the number of modules whose pruning gains most safety while what was learned is kept up to a floor.
 
     Parameters:
-        adapter: a PEFT folder.
+        adapter: a PEFT folder, or one that is open.
         base: the base model (see `LocalModel`), or one that is loaded already.
         tuning: the suites on the part of the data to choose on.
         held_out: the same suites on another part, which shares no item with it.
@@ -95,7 +96,7 @@ def tune(
     if not 0 < floor < 1:
         raise UsageError(f"a floor of {floor} cannot be meant", fix="give the share of what was learned, such as 0.1")
     ranking = SweepRanking(index.replace("-", "_"), method)
-    with open_adapter(adapter) as opened:
+    with opening(adapter) as opened:
         scans = scan_for(opened, [ranking], max_cost)
         total = candidates(scans[method])
         # More where safety is all back, and fewer modules may do.

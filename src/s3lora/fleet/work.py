@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from s3lora.adapter.inventory.inventory import inventory_of, read_others
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import open_one
 from s3lora.errors import CostError, S3LoRAError, printable
 from s3lora.fleet.results.content import content_of
 from s3lora.fleet.results.inside import inside
@@ -132,12 +132,13 @@ def _one(item: Item, work: Work, rows: _Rows) -> None:
         return
     fingerprint: str | None = None
     try:
-        with localised(item.uri, unless=item.fingerprint, follow=work.follow) as local:
+        named = work.settings.adapter
+        with localised(item.uri, unless=item.fingerprint, follow=work.follow, adapter=named) as local:
             fingerprint = local.fingerprint
             if local.path is None:
                 rows.unchanged.append(stored_uri(item.uri))
                 return
-            with open_adapter(local.path) as adapter:
+            with open_one(local.path, named) as adapter:
                 _measure(stored_uri(item.uri), adapter, local, replace(work, known=b"") if item.fresh else work, rows)
     except Exception as error:
         _fail(rows, item.uri, kind_of(error), _sentence(error), fingerprint, transient=_may_pass(error))

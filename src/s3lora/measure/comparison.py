@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from s3lora.adapter.checkpoints import step_of
 from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import names_for, open_adapter
 from s3lora.arguments import checked
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
 from s3lora.measure.base_reader import BaseReader, BesideBase, reading, true_relation
@@ -138,12 +138,7 @@ def compare(
     """
     if len(paths) < 2:
         raise UsageError("one adapter is no comparison", fix="give two or more, as a list of paths")
-    if len(adapter) > 1 and len(adapter) != len(paths):
-        raise UsageError(
-            f"{len(adapter)} names for {len(paths)} adapters", fix="give one name for all, or one for each"
-        )
-    named: list[str | None] = [*adapter] or [None]
-    picked = named * len(paths) if len(named) == 1 else named
+    picked = names_for(adapter, len(paths))
     configuration = configured(method, None, "l2", None, 0, False)
     beside = None if base_weights is None else BesideBase(os.fspath(base_weights))
     with _Adapters(paths, picked) as adapters, threadpool_limits(limits=1, user_api="blas"), ExitStack() as opened:

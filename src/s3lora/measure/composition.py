@@ -30,80 +30,24 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import combinations
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from s3lora.adapter.digest import Source, source_of
-from s3lora.adapter.model import Adapter, LoraModule, natural_key
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.model import Adapter, natural_key
+from s3lora.adapter.open import opening
 from s3lora.arguments import checked
-from s3lora.errors import NonFiniteError, UnsupportedAdapterError, UsageError, printable
+from s3lora.errors import UnsupportedAdapterError, UsageError, printable
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST, afford, compose_cost
 from s3lora.measure.modules import ByModule
 from s3lora.measure.notes import other_bases, shared_notes
-from s3lora.measure.scan import FLAT, SCHEMA_VERSION, Progress, Tool, scan_module
-from s3lora.spectrum.difference import inner_product
-from s3lora.spectrum.factored import FactoredUpdate
-from s3lora.spectrum.indices import INDICES, Spectra
-from s3lora.spectrum.methods import METHODS, Options
-from s3lora.spectrum.subspaces import Bases, Overlap, bases, numerical_rank, overlap
+from s3lora.measure.scan import SCHEMA_VERSION, Progress, Tool
+from s3lora.measure.summing import ModuleComposition, ModuleUpdate, SummedPart, measured_sums, stacks
+from s3lora.spectrum.methods import METHODS
 
 #: Methods that can measure a sum.
 SUMMED = tuple(name for name, method in METHODS.items() if method.scales)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleUpdate:
-    """One update, weighted, or a sum of them.
-
-    `rank` is the numerical rank, which is M here; `sigma` the M values of σ̃, descending; `indices` maps each index to
-    its value, None where it is undefined.
-    """
-
-    rank: int
-    sigma: tuple[float, ...]
-    indices: dict[str, float | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alignment:
-    """How two adapters lie to each other in one module; `pair` are their places among the sources, from 0.
-
-    `cosine` is ⟨wᵢΔWᵢ, wⱼΔWⱼ⟩ over the product of the norms, in [−1, 1]: above 0 they reinforce each other, below they
-    cancel. `columns` and `rows` are the overlaps of the column spaces (outputs) and the row spaces (inputs).
-    """
-
-    pair: tuple[int, int]
-    cosine: float
-    columns: Overlap
-    rows: Overlap
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleComposition:
-    """One module in the sum.
-
-    `shape` is [m, n] of ΔW. `ranks` and `alone` have one value an adapter: r as its shapes say, None where it lacks the
-    module, and its own weighted update, None where that is zero or missing. `together` is the sum, None where that is
-    zero. `gain` is the energy of the sum less the greatest of those alone, in (−1, 1), None unless the sum and two or
-    more of its parts are not zero; `sharper` whether it is 0.01 or more. `alignments` are of all pairs of parts that
-    are not zero.
-    """
-
-    path: str
-    layer: int | None
-    projection: str
-    expert: int | None
-    shape: tuple[int, int]
-    ranks: tuple[int | None, ...]
-    together: ModuleUpdate | None
-    alone: tuple[ModuleUpdate | None, ...]
-    gain: float | None
-    sharper: bool
-    alignments: tuple[Alignment, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -121,20 +65,6 @@ class Composition(ByModule[ModuleComposition]):
     def __repr__(self) -> str:
         """Return how much was added up."""
         return f"<Composition of {len(self.sources)} adapters: {len(self)} modules>"
-
-
-@dataclass(frozen=True, slots=True)
-class SummedPart:
-    """The module of one adapter, which has place `i`, and the number that multiplies its B·A: weight · scaling."""
-
-    i: int
-    adapter: Adapter
-    module: LoraModule
-    factor: float
-
-    def update(self) -> FactoredUpdate:
-        """Return its weighted update."""
-        return FactoredUpdate(self.module.A.array(), self.module.B.array(), self.factor)
 
 
 @checked
@@ -173,16 +103,18 @@ def compose(
     if method not in SUMMED:
         raise UsageError(f"no method {method!r} for a sum", fix=f"choose one of {', '.join(SUMMED)}")
     with ExitStack() as stack, threadpool_limits(limits=1, user_api="blas"):
-        opened = [one if isinstance(one, Adapter) else stack.enter_context(open_adapter(one)) for one in adapters]
+        opened = [stack.enter_context(opening(one)) for one in adapters]
         parts = parts_of(opened, chosen)
         shapes = {path: [(part.module.m, part.module.n, part.module.rank) for part in of] for path, of in parts.items()}
         estimate = compose_cost(shapes, Configuration(method))
         afford(estimate, max_cost, f"adding up {len(opened)} adapters by {method}")
-        modules = []
-        for path in sorted(parts, key=natural_key):
-            modules.append(_module(parts[path], len(opened), method))
-            if progress:
-                progress(len(modules), len(parts))
+        made: dict[str, ModuleComposition] = {}
+        for alike in stacks(parts):
+            for module in measured_sums(alike, len(opened), method):
+                made[module.path] = module
+                if progress:
+                    progress(len(made), len(parts))
+        modules = [made[path] for path in sorted(made, key=natural_key)]
         sources = tuple(source_of(one) for one in opened)
         return Composition(
             configuration=Configuration(method),
@@ -222,106 +154,6 @@ def parts_of(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str,
                     fix="give adapters of one base model",
                 )
     return found
-
-
-def _module(parts: Sequence[SummedPart], count: int, method: str) -> ModuleComposition:
-    """Measure one module of the sum of `count` adapters."""
-    try:
-        live = [(part, update) for part in parts if not (update := part.update()).is_zero]
-        alone = {part.i: _measure(update, method) for part, update in live}
-        summed = _sum(live)
-        together = None if summed is None or summed.is_zero else _measure(summed, method)
-        alignments = _alignments(live, alone)
-    except FloatingPointError:
-        raise _nonfinite(parts) from None
-    one = parts[0].module
-    ranks = {part.i: part.module.rank for part in parts}
-    gain = None if together is None or len(live) < 2 else _energy(together) - max(map(_energy, alone.values()))
-    return ModuleComposition(
-        path=one.path,
-        layer=one.layer,
-        projection=one.projection,
-        expert=one.expert,
-        shape=(one.m, one.n),
-        ranks=tuple(ranks.get(i) for i in range(count)),
-        together=together,
-        alone=tuple(alone.get(i) for i in range(count)),
-        gain=gain,
-        sharper=gain is not None and gain >= FLAT,
-        alignments=alignments,
-    )
-
-
-def _measure(update: FactoredUpdate, method: str) -> ModuleUpdate:
-    """Return what is known of an update that is not zero.
-
-    M is the numerical rank: further values of σ̃ are rounding, and would count as directions in the normalised SSI.
-    """
-    rank = numerical_rank(update)
-    sigma = METHODS[method].of(update, Options(rank))
-    measured = Spectra(sigma, update)
-    values = {name: float(index.of(measured)) for name, index in INDICES.items() if not index.costly}
-    return ModuleUpdate(
-        rank=rank,
-        sigma=tuple(float(value) for value in sigma),
-        indices={name: value if math.isfinite(value) else None for name, value in values.items()},
-    )
-
-
-def _energy(update: ModuleUpdate) -> float:
-    return update.indices["energy"] or 0.0
-
-
-def _sum(live: Sequence[tuple[SummedPart, FactoredUpdate]]) -> FactoredUpdate | None:
-    """Return Σ wᵢ·sᵢ·BᵢAᵢ as one update of rank Σr; of one part it is that part itself, to the last bit."""
-    if len(live) < 2:
-        return live[0][1] if live else None
-    with np.errstate(over="ignore", invalid="ignore"):  # infinity is found and told by whoever measures the sum
-        return FactoredUpdate(
-            np.vstack([update.A.astype(np.float64) for _, update in live]),
-            np.hstack([part.factor * update.B.astype(np.float64) for part, update in live]),
-        )
-
-
-def _alignments(
-    live: Sequence[tuple[SummedPart, FactoredUpdate]], alone: dict[int, ModuleUpdate]
-) -> tuple[Alignment, ...]:
-    if len(live) < 2:
-        return ()
-    spaces = {part.i: bases(update) for part, update in live}
-    return tuple(
-        Alignment(
-            pair=(a.i, b.i), cosine=_cosine((a, first), (b, second), alone), **_overlaps(spaces[a.i], spaces[b.i])
-        )
-        for (a, first), (b, second) in combinations(live, 2)
-    )
-
-
-def _overlaps(first: Bases, second: Bases) -> dict[str, Overlap]:
-    return {"columns": overlap(first.columns, second.columns), "rows": overlap(first.rows, second.rows)}
-
-
-def _cosine(
-    first: tuple[SummedPart, FactoredUpdate], second: tuple[SummedPart, FactoredUpdate], alone: dict[int, ModuleUpdate]
-) -> float:
-    inner = inner_product((first[1].A, first[1].B), (second[1].A, second[1].B))
-    for part, _ in (first, second):  # each by itself: the product of the norms could underflow
-        inner *= part.factor / (alone[part.i].indices["frobenius"] or math.inf)
-    return max(-1.0, min(1.0, inner))
-
-
-def _nonfinite(parts: Sequence[SummedPart]) -> NonFiniteError:
-    """Return the error that names the tensor with NaN or infinity, or else the sum."""
-    for part in parts:
-        try:
-            scan_module(part.module, Configuration("svd"), part.adapter.name)
-        except NonFiniteError as error:
-            error.adapter = None if part.adapter.path is None else str(part.adapter.path)
-            return error
-    one = parts[0].module
-    return NonFiniteError(
-        "the weighted sum exceeds float64", module=one.path, shape=(one.m, one.n), fix="give smaller weights"
-    )
 
 
 def _warnings(

@@ -213,11 +213,13 @@ def whole(pieces: tuple[Shape, ...]) -> Shape:
 
 def compose_cost(parts: Mapping[str, Sequence[Shape]], configuration: Configuration) -> Estimate:
     """Return what it costs to add up updates: of each module, the shapes of its parts, of one shape of ΔW."""
-    total, most, path, shape = 0.0, -1.0, None, None
+    most, path, shape = -1.0, None, None
+    alike = {tuple(shapes) for shapes in parts.values()}  # which are measured together
+    total = sum(PER_SHAPE * (len(shapes) + 1) for shapes in alike)
     for name, shapes in parts.items():
         m, n, _ = shapes[0]
         whole = (m, n, sum(r for _, _, r in shapes))
-        own = PER_SHAPE * (len(shapes) + 1) + module_cost(whole, [configuration])
+        own = module_cost(whole, [configuration])
         own += sum(module_cost(one, [configuration]) + 2 * _basis(one) for one in shapes)
         ranks = sorted((min(one) for one in shapes), reverse=True)
         # Each of a part's pairs costs what the larger rank of the two does: the i-th largest is the larger of the rest.

@@ -327,6 +327,7 @@ def scan_modules(
     found, source, values = in_batches(adapter, measure, count, hashed=hashed)
     records = [tuple(records[i] for records, _ in found) for i in range(len(configurations))]
     inventory = inventory_of(adapter, values)
+    adapter.keep_inventory(inventory)
     against = None
     if reader is not None:
         weights = full_weights(adapter, inventory.tensors, reader.base, configurations[0].rank, configurations[0].seed)

@@ -24,8 +24,8 @@ def learned_once(
     """Return what was learned by these settings from this subject: from the store, or now."""
     model, attached, rows = subject.ready
     data = [[[row.prompt, row.answer] for row in part] for part in (rows.refusals, rows.harmless, rows.task)]
-    files = [[file.name, file.sha256] for file in attached.source.files]
-    what = [VERSION, method, dict(settings), subject.seed, model.base_identity, model.template.identity, files, data]
+    source, settled = attached.source.identity, dict(settings)
+    what = [VERSION, method, settled, subject.seed, model.base_identity, model.template.identity, source, data]
     return _kept(subject.store, digest_of(["repair", *what]), learn)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from s3lora.adapter.model import Adapter
 from s3lora.arguments import checked
 from s3lora.errors import NothingToAuditError, UsageError
 from s3lora.evaluate.base_model import BaseToLoad
@@ -36,7 +37,7 @@ EXPLAINED, SEARCHED = 0.25, 0.70
 
 @checked
 def repair(
-    adapter: str | os.PathLike[str],
+    adapter: Adapter | str | os.PathLike[str],
     base: str | BaseToLoad | LocalModel,
     data: RepairData | None = None,
     *,
@@ -57,7 +58,7 @@ def repair(
     """Give an adapter back the refusals that fine-tuning took, within limits, and measure what that did and cost.
 
     Parameters:
-        adapter: a PEFT folder.
+        adapter: a PEFT folder, or one that is open.
         base: the base model (see `LocalModel`), or one that is loaded already.
         data: what to learn from, tune on and test on; None for what is built in. See `repair_data`.
         method: `auto`, or one of the registry.

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import opening
 from s3lora.evaluate.attach import Attached
 from s3lora.evaluate.base_model import BaseToLoad, loaded
 from s3lora.evaluate.bench import Advance, Outcomes
@@ -208,7 +208,7 @@ class RepairWork:
 
 @contextmanager
 def opened_work(
-    adapter: str | os.PathLike[str],
+    adapter: Adapter | str | os.PathLike[str],
     base: str | BaseToLoad | LocalModel,
     data: RepairData | None,
     refusals: RefusalJudge | None,
@@ -221,7 +221,7 @@ def opened_work(
     keep_rank: bool,
 ) -> Iterator[RepairWork]:
     """Open the adapter, refuse what cannot be repaired, make the data, and load the model, in this order."""
-    with open_adapter(adapter) as opened:
+    with opening(adapter) as opened:
         repairable(opened)
         refuse_non_finite(opened)
         data = repair_data(seed=seed) if data is None else data

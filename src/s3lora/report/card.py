@@ -95,6 +95,8 @@ def _scanned(scan: Scan, index: str) -> list[str]:
         files.append(
             f"- … and {len(scan.source.files) - FILES} more, of all weights together {code(scan.source.sha256)}"
         )
+    if scan.source.adapter:
+        files.append(f"- Adapter: {code(scan.source.adapter)}, of several in the file")
     glance = glance_of(scan)
     return [
         "## Spectral audit",

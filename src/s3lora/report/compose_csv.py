@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from s3lora.measure.composition import Composition, ModuleComposition, ModuleUpdate
+from s3lora.measure.composition import Composition
+from s3lora.measure.summing import ModuleComposition, ModuleUpdate
 from s3lora.report.documents import to_csv
 from s3lora.spectrum.indices import INDICES
 

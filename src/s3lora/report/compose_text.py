@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora.choose.ties import rounded
-from s3lora.measure.composition import Alignment, Composition, ModuleComposition
+from s3lora.measure.composition import Composition
 from s3lora.measure.scan import FLAT
+from s3lora.measure.summing import Alignment, ModuleComposition
 from s3lora.report.blocks import warned
 from s3lora.report.compare_view import cosine, known, number, signed
 from s3lora.report.names import NameCell, tail

@@ -13,7 +13,18 @@ from s3lora.errors import printable
 from s3lora.evaluate.results import Cost, Evaluation, Measure, Metric, PairedComparison, SuiteInfo, Variant
 from s3lora.report.blocks import BULLET, Fitted, labelled, noted, section, title
 from s3lora.report.names import NameCell, tail
-from s3lora.report.values import BAND, NOTHING, band_rows, count, decimal, heading, measure_of, metric_text, percent
+from s3lora.report.values import (
+    BAND,
+    NOTHING,
+    band_rows,
+    count,
+    decimal,
+    heading,
+    measure_of,
+    metric_text,
+    percent,
+    sources_of,
+)
 
 #: Columns that a name of a variant gets at most, and at least.
 NAME_WIDTH = (34, 16)
@@ -26,10 +37,10 @@ LEGEND = "↓ lower is better, ↑ higher is better; [95 % interval]"
 
 def evaluation_text(evaluation: Evaluation) -> RenderableType:
     """Return the report of `s3lora eval`; it fits the width it is printed at, from 80 columns on."""
-    adapters = {v.adapter.sha256 or v.adapter.name: v.adapter for v in evaluation.variants if v.adapter is not None}
-    names = ", ".join(tail(source.name, 30) for source in adapters.values()) or "evaluation"
+    adapters = sources_of(evaluation.variants)
+    names = ", ".join(tail(source.name, 30) for source in adapters) or "evaluation"
     names = names if cell_len(names) <= TITLE else f"{len(adapters)} adapters"
-    parts: list[RenderableType] = [title(names, "measured on a model", evaluation.setup, list(adapters.values()))]
+    parts: list[RenderableType] = [title(names, "measured on a model", evaluation.setup, adapters)]
     for suite in evaluation.suites:
         table = _table(evaluation.variants, suite)
         parts += section(tail(suite.name, 60), table, *_bands(evaluation.variants, suite))

@@ -19,6 +19,7 @@ from s3lora.report.values import (
     few,
     measure_of,
     over_refusal_key,
+    sources_of,
 )
 
 #: Warnings that are shown above the numbers; every point of a sweep can have some.
@@ -54,7 +55,6 @@ def sweep_page(sweep: Sweep, command: str | None = None) -> str:
 def evaluation_page(evaluation: Evaluation, command: str | None = None) -> str:
     """Return the page of an evaluation; `command` is as in `sweep_page`."""
     variants = evaluation.variants
-    sources = {v.adapter.sha256 or v.adapter.name: v.adapter for v in variants if v.adapter is not None}
     suites = []
     for suite in evaluation.suites:
         over = over_refusal_key([suite], (suite.name, ""))
@@ -65,7 +65,7 @@ def evaluation_page(evaluation: Evaluation, command: str | None = None) -> str:
         evaluation=evaluation,
         tool=evaluation.tool,
         command=command,
-        adapters=list(sources.values()),
+        adapters=sources_of(variants),
         notes=_notes(evaluation),
         lost=[share for variant in variants for share in variant.shares if share.value is not None],
         listed=[(variant, metric) for variant in variants for metric in variant.metrics if metric.values],

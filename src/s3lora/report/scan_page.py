@@ -35,6 +35,7 @@ from s3lora.report.scan_charts import (
     strips,
 )
 from s3lora.report.scan_view import View, start_of, view_of
+from s3lora.report.smaller import smaller
 from s3lora.report.sweep_text import shown_keys
 from s3lora.report.sweep_view import rows as sweep_rows
 from s3lora.report.sweep_view import usefulness
@@ -93,6 +94,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "lead": _lead(adapter),
         "facts": list(_facts(document)),
         "glance": glance_of(document),
+        "smaller": [] if adapter.provenance is not None else smaller(document.modules),
         "made": list(_made(adapter)),
         "command": adapter.command,
         "repair": adapter.repair if adapter.provenance is None else None,
@@ -344,7 +346,8 @@ def _measured(adapter: Reported) -> dict[str, Any]:
     sweep = adapter.sweep
     if sweep is None:
         return {}
-    if not sweep.adapter.sha256 or sweep.adapter.sha256 != adapter.document.source.sha256:
+    own = adapter.document.source
+    if not sweep.adapter.sha256 or (sweep.adapter.sha256, sweep.adapter.adapter) != (own.sha256, own.adapter):
         raise UsageError(
             f"the evaluation is of {printable(sweep.adapter.name, 60)}, whose weights have another SHA-256",
             fix="give the sweep of this very adapter",

@@ -57,6 +57,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "ScanDocument": ("gate", "inventory", "reference", "base", "published"),
     "Counts": ("inside",),
     "Setup": ("chat",),
+    "Settings": ("adapter",),
     "Source": ("adapter",),
     "Facts": ("checkpoints", "sources", "source"),
     "Standing": ("sources",),

@@ -29,6 +29,7 @@ from s3lora.report.glance import Glance, glance_of
 from s3lora.report.heatmap import heat_map
 from s3lora.report.names import NameCell, tail
 from s3lora.report.published_view import SHORT
+from s3lora.report.smaller import smaller
 from s3lora.report.summary import summary_of
 from s3lora.report.values import size, told_with
 from s3lora.rewrite.provenance import Provenance
@@ -102,7 +103,9 @@ def scan_text(
         parts += [against_text(document.reference, index, _number), Text()]
     if document.plan is not None:
         parts += _prose([_plan_line(document.plan)])
-    parts += _prose([*_smaller(document.modules), *noted(_without_repetition(glance.notes))])
+    parts += _prose(
+        [*(Text(line, "dim") for line in smaller(document.modules)), *noted(_without_repetition(glance.notes))]
+    )
     if steps:
         parts += [Text(), *_steps(steps, width)]
     if command is not None and document.plan is not None and _prunable(document.plan):
@@ -126,25 +129,6 @@ def _summary(document: ScanDocument, glance: Glance) -> list[RenderableType]:
 
 def _compared(document: ScanDocument) -> bool:
     return document.published is not None and bool(document.published.standings)
-
-
-def _smaller(modules: Sequence[ModuleScan]) -> list[RenderableType]:
-    """Return which ranks would nearly do, where these are less than there are and known of all that are not zero."""
-    known = [(module.energy_rank, module) for module in modules if module.energy_rank is not None]
-    if len(known) < sum(not module.zero for module in modules) or all(rank >= one.rank for rank, one in known):
-        return []
-    ranks = sorted(rank for rank, _ in known)
-    least = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]}-{ranks[-1]}"
-    kept = sum(rank * sum(module.shape) for rank, module in known)
-    share = kept / sum(module.rank * sum(module.shape) for _, module in known)
-    held = "holds" if ranks[0] == ranks[-1] else "hold"
-    line = f"{least} {held} 99% of each update in {share:.0%} of the size: resize --energy 99%"
-    above = sorted(module.null_rank for _, module in known if module.null_rank is not None)
-    if not above or not above[-1]:
-        return [Text(line, "dim")]
-    count = f"{above[0]}" if above[0] == above[-1] else f"{above[0]}-{above[-1]}"
-    what = "direction of each stands" if count == "1" else "directions of each stand"
-    return [Text(line, "dim"), Text(f"{count} {what} above noise", "dim")]
 
 
 def _prunable(plan: Plan) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from s3lora.adapter.digest import Source
 from s3lora.errors import printable
 from s3lora.evaluate.results import (
     ChatFacts,
@@ -243,3 +244,9 @@ def band_text(metrics: Sequence[tuple[str, Metric | None]]) -> str:
         for name, metric in metrics
         if metric is not None and metric.judge_low is not None and metric.judge_high is not None
     )
+
+
+def sources_of(variants: Iterable[Variant]) -> list[Source]:
+    """Return the adapters that were measured, each once: two of one file differ by their names."""
+    sources = (variant.adapter for variant in variants if variant.adapter is not None)
+    return [*{(one.sha256 or one.name, one.adapter): one for one in sources}.values()]

@@ -8,6 +8,7 @@ from typing import ClassVar
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.loaders.problems import DropPart
 from s3lora.measure.scan import Tool
+from s3lora.rewrite.one_source import OfOneSource
 from s3lora.rewrite.record import WrittenRecord
 
 #: Of the record that a conversion leaves.
@@ -15,7 +16,7 @@ CONVERSION_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class ConversionRecord(WrittenRecord):
+class ConversionRecord(WrittenRecord, OfOneSource):
     """The content of `s3lora.json` beside a converted adapter: where it came from, and what was done.
 
     `difference` is the largest ‖ΔW′ − ΔW‖_F / ‖ΔW‖_F over all modules, measured on the written file, and `differs`
@@ -43,11 +44,6 @@ class ConversionRecord(WrittenRecord):
     differs: str | None
     warnings: tuple[str, ...]
     written: tuple[FileDigest, ...]
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        """Return what it was made from."""
-        return (self.source,)
 
     @property
     def done(self) -> str:

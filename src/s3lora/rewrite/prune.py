@@ -15,7 +15,7 @@ from s3lora.adapter import peft_config
 from s3lora.adapter.loaders import Loader, loader_of
 from s3lora.adapter.loaders.problems import DropPart
 from s3lora.adapter.model import Adapter, LoraModule
-from s3lora.adapter.open import opened
+from s3lora.adapter.open import opening
 from s3lora.adapter.write import Rewrite, Written
 from s3lora.arguments import checked
 from s3lora.choose.select import Plan
@@ -103,7 +103,7 @@ def prune(
         UsageError: there is no such loader or part to drop, or nothing to bake into.
     """
     if not isinstance(adapter, Adapter):
-        with opened(adapter, kept=True) as own:
+        with opening(adapter, kept=True) as own:
             return prune(own, plan, mode, loader=loader, bake=bake, flat=flat, drop=drop, known_start=known_start)
     rules = loader_of(loader, to_write=True)
     parts = tuple(part for part in get_args(DropPart) if part in drop)

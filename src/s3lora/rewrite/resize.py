@@ -30,7 +30,10 @@ from s3lora.wording import worded
 #: What leads to an adapter whose ranks can change: where a command does, and where none does.
 FIX = "make it LoRA of PEFT's form first: s3lora convert PATH --to peft -o OUT"
 _NO_FIX = "no command makes it LoRA: merge it, or train it again as LoRA"
-_FUSED = "experts that are fused by `target_parameters` keep their rank: give one that is no lower"
+_FUSED = (
+    "experts that are fused by `target_parameters` keep their rank: give one that is no lower, or write them one each "
+    "first: s3lora convert PATH --to peft --base FOLDER -o OUT"
+)
 
 
 @checked

@@ -11,6 +11,7 @@ import msgspec
 
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.measure.scan import Tool
+from s3lora.rewrite.one_source import OfOneSource
 from s3lora.rewrite.record import WrittenRecord
 
 #: Of `s3lora.json` in the folder of a resized adapter.
@@ -31,7 +32,7 @@ class ResizedModule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class ResizeProvenance(WrittenRecord):
+class ResizeProvenance(WrittenRecord, OfOneSource):
     """The content of `s3lora.json` of a resized adapter, which is also what `resize` returns.
 
     One of `rank` and `energy` was asked for. `modules` are all modules of the adapter, in its order. `error` is
@@ -52,11 +53,6 @@ class ResizeProvenance(WrittenRecord):
     error: float | None
     warnings: tuple[str, ...]
     written: tuple[FileDigest, ...]
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        """Return what it was made from."""
-        return (self.source,)
 
     @property
     def asked(self) -> str:

@@ -61,7 +61,10 @@ class SumProvenance(WrittenRecord):
         """Return what goes into `__metadata__`, so that a weights file without its folder still tells its story."""
         story = {
             "version": self.tool.version,
-            "sum": [[source.sha256, weight] for source, weight in zip(self.sources, self.weights, strict=True)],
+            "sum": [
+                [one.sha256, weight, *([one.adapter] if one.adapter else [])]
+                for one, weight in zip(self.sources, self.weights, strict=True)
+            ],
         }
         return {"s3lora": msgspec.json.encode(story).decode()}
 

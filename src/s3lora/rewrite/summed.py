@@ -19,17 +19,19 @@ from s3lora.adapter.digest import source_of
 from s3lora.adapter.folder import check_target
 from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, natural_key
 from s3lora.adapter.new_tensors import NewTensor, write_new_tensors
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import open_adapter, opening
 from s3lora.adapter.tensor import Array, ArrayTensor
 from s3lora.adapter.tensors import numpy_dtype
 from s3lora.adapter.weights import CONFIG, PROVENANCE
 from s3lora.arguments import checked
-from s3lora.errors import NonFiniteError, OutputError, S3LoRAError, UnsupportedAdapterError, UsageError
+from s3lora.errors import NonFiniteError, OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.files import new_file, replacing
-from s3lora.measure.composition import SummedPart, parts_of, weights_of
+from s3lora.measure.composition import parts_of, weights_of
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST, afford, compose_cost
 from s3lora.measure.notes import other_bases
+from s3lora.measure.summing import SummedPart
+from s3lora.rewrite.convert.experts import are_fused
 from s3lora.rewrite.edits import refuse_dora
 from s3lora.rewrite.resize import check_wish, decomposed, new_rank
 from s3lora.rewrite.resize_record import relative
@@ -95,7 +97,7 @@ def write_sum(
     if rank is not None or energy is not None:
         check_wish(rank, energy)
     with ExitStack() as stack, threadpool_limits(limits=1, user_api="blas"):
-        opened = [one if isinstance(one, Adapter) else stack.enter_context(open_adapter(one)) for one in adapters]
+        opened = [stack.enter_context(opening(one)) for one in adapters]
         for adapter in opened:
             _refuse(adapter)
             check_target(Path(out), adapter.path, force=force)
@@ -137,13 +139,38 @@ def _refuse(adapter: Adapter) -> None:
         raise UnsupportedAdapterError(what, file=adapter.name)
     if adapter.other_tensors:
         what = f"holds {len(adapter.other_tensors)} tensors that are no LoRA, and do not add up"
-        fix = worded("leave them out first: {prune_all}")
+        fix: str = worded("leave them out first: {prune_all}")
         raise UnsupportedAdapterError(what, file=adapter.name, module=adapter.other_tensors[0], fix=fix)
+    base = "--base FOLDER " if are_fused(adapter) else ""
     for module in adapter.modules:
-        special = module.kind != "linear" or module.group is not None or config.get("target_parameters")
-        if special or any(name.endswith("bias") for name in module.extras):
-            what = "is more than one linear layer's update: fused experts, an embedding, or a trained bias"
-            raise UnsupportedAdapterError(what, file=adapter.name, module=module.path, shape=(module.m, module.n))
+        if (special := _special(module, fused=bool(config.get("target_parameters")))) is not None:
+            what, fix = special
+            fix = fix or f"write them one each first: s3lora convert PATH --to peft {base}-o OUT"
+            where = (module.m, module.n)
+            raise UnsupportedAdapterError(what, file=adapter.name, module=module.path, shape=where, fix=fix)
+
+
+def _special(module: LoraModule, *, fused: bool) -> tuple[str, str] | None:
+    """Return why a module is more than a linear layer's update and what to do, None for one that is not.
+
+    What to do with experts is not the module's to say.
+    """
+    if any(name.endswith("bias") for name in module.extras):
+        return (
+            "has a trained bias, which is no product of factors",
+            "leave biases out first: s3lora prune PATH --drop bias --top 0 -o OUT",
+        )
+    if module.group is not None or fused:
+        what = (
+            "is one of several modules whose factors are stored together" if module.group else "is beside fused experts"
+        )
+        return what, ""
+    if module.kind == "linear":
+        return None
+    name = printable(module.path.rpartition(".")[2], 60)
+    what = "is an embedding" if module.kind == "embedding" else "is a convolution"
+    fix = f"leave it out first: s3lora prune PATH --only '{name}$' --fraction 1 --force-flat -o OUT"
+    return f"{what}, and only updates of linear layers are written as a sum", fix
 
 
 def _added(

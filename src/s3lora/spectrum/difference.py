@@ -23,6 +23,14 @@ def inner_product(first: Factors, second: Factors) -> float:
     return float(np.sum(_cross(first[1], second[1]) * _cross(first[0].T, second[0].T)))
 
 
+def inner_products(first: Factors, second: Factors) -> Float:
+    """Return the inner product of each pair in two stacks, each being (A of shape (k, r, n), B of shape (k, m, r))."""
+    (a, b), (c, d) = first, second
+    if a.shape[1] * c.shape[1] > b.shape[1] * a.shape[2]:
+        return np.array([inner_product((a[i], b[i]), (c[i], d[i])) for i in range(len(a))])
+    return np.asarray(np.sum((b.swapaxes(1, 2) @ d) * (a @ c.swapaxes(1, 2)), axis=(1, 2)))
+
+
 def _cross(first: Any, second: Any) -> Float:
     """Return T₁ᵀT₂ (r₁ × r₂) of two tall factors, block by block."""
     result = np.zeros((first.shape[1], second.shape[1]))

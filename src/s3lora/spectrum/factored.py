@@ -87,6 +87,11 @@ class FactoredUpdate:
         for a, b, scaling in zip(self._a, self._b, self._scaling, strict=True):
             yield FactoredUpdate(a, b, float(scaling))
 
+    def some(self, which: Sequence[int]) -> FactoredUpdate:
+        """Return the stack of some of its modules; what was computed of them here is computed again there."""
+        scalings = [float(self._scaling[i]) for i in which]
+        return FactoredUpdate([self._a[i] for i in which], [self._b[i] for i in which], scalings)
+
     def _given(self, values: Any) -> Any:
         """Return the values of k modules, or of the only one."""
         return values if self.stacked else values[0]
@@ -123,6 +128,11 @@ class FactoredUpdate:
     def core(self) -> Float:
         """Return R·L, whose singular values are, after `scaled`, those of ΔW."""
         return self._given(self._core)  # type: ignore[no-any-return]
+
+    @property
+    def core_values(self) -> Float:
+        """Return the singular values of the core, descending."""
+        return self._given(self._sigma)  # type: ignore[no-any-return]
 
     def scaled(self, values: Float) -> Float:
         """Return `values` of the scaled core in the unit of ΔW: times s and the powers of two taken out of A and B.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from s3lora.spectrum.factored import NOISE, FactoredUpdate
 from s3lora.spectrum.tall import EPSILON, Float
 
-__all__ = ["Bases", "Overlap", "bases", "numerical_rank", "overlap"]
+__all__ = ["Bases", "Overlap", "bases", "directions", "numerical_rank", "overlap", "overlaps"]
 
 
 class Bases(NamedTuple):
@@ -41,45 +41,58 @@ class Overlap:
     chance: float
 
 
-def numerical_rank(update: FactoredUpdate) -> int:
+def numerical_rank(update: FactoredUpdate) -> Any:
     """Return how many singular values of ΔW are more than rounding: 0 for a zero update, else 1 to min(m, n, r).
 
-    Rounding is what `factored` bounds a cancelled norm by: 64 + r times ε·Σ_k ‖b_k‖·‖a_k‖.
+    Rounding is what `factored` bounds a cancelled norm by: 64 + r times ε·Σ_k ‖b_k‖·‖a_k‖. Of a stack of k updates it
+    is an array of k numbers.
     """
-    if update.is_zero:
-        return 0
-    terms = float(_lengths(update.root_b.matrix) @ _lengths(update.root_a.matrix))
-    sigma = np.linalg.svd(update.core, compute_uv=False)
-    return max(1, int(np.sum(sigma > (NOISE + update.rank) * EPSILON * terms)))
+    terms = np.sum(_lengths(update.root_b.matrix) * _lengths(update.root_a.matrix), axis=-1)
+    above = update.core_values > ((NOISE + update.rank) * EPSILON * terms)[..., None]
+    ranks = np.where(update.is_zero, 0, np.maximum(1, np.sum(above, axis=-1)))
+    return ranks if update.stacked else int(ranks)
+
+
+def directions(A: NDArray[Any], B: NDArray[Any]) -> Bases:
+    """Return bases of what the factors A (…, r, n) and B (…, m, r) can span, the directions of ΔW = B·A first.
+
+    They are in the order of the singular values of ΔW: so many as its numerical rank span its spaces, and where A is
+    deficient the others are none of them. Takes some three times the memory of the factors in float64: they are
+    decomposed whole, not block by block.
+    """
+    columns, right = np.linalg.qr(_tall(B))  # (m, k), (k, r)
+    rows, left = np.linalg.qr(_tall(np.swapaxes(A, -1, -2)))  # (n, k), (k, r)
+    u, _, vt = np.linalg.svd(right @ np.swapaxes(left, -1, -2))
+    return Bases(columns @ u, rows @ np.swapaxes(vt, -1, -2))
 
 
 def bases(update: FactoredUpdate) -> Bases:
-    """Return bases of the column and the row space of ΔW, and not of its factors: where A is deficient, B's is larger.
-
-    Takes some three times the memory of the factors in float64: they are decomposed whole, not block by block.
-    """
-    columns, right = np.linalg.qr(_tall(update.B))  # (m, k), (k, r)
-    rows, left = np.linalg.qr(_tall(update.A.T))  # (n, k), (k, r)
-    u, _, vt = np.linalg.svd(right @ left.T)
-    rank = numerical_rank(update)
-    return Bases(columns @ u[:, :rank], rows @ vt[:rank].T)
+    """Return bases of the column and the row space of ΔW of one module, and not of its factors."""
+    made, rank = directions(update.A, update.B), numerical_rank(update)
+    return Bases(made.columns[:, :rank], made.rows[:, :rank])
 
 
 def overlap(first: Float, second: Float) -> Overlap:
     """Return how far the spaces agree that two orthonormal bases (N × k₁ and N × k₂, none empty) span."""
-    cosines = np.minimum(np.linalg.svd(first.T @ second, compute_uv=False), 1.0)
-    return Overlap(
-        largest=float(cosines[0]),
-        mean_square=float(np.mean(cosines**2)),
-        chance=max(first.shape[1], second.shape[1]) / first.shape[0],
-    )
+    return overlaps(first[None], second[None])[0]
+
+
+def overlaps(first: Float, second: Float) -> list[Overlap]:
+    """Return the same of each pair in two stacks of bases (k × N × k₁ and k × N × k₂)."""
+    cosines = np.minimum(np.linalg.svd(first.swapaxes(1, 2) @ second, compute_uv=False), 1.0)
+    chance = max(first.shape[2], second.shape[2]) / first.shape[1]
+    return [
+        Overlap(largest=largest, mean_square=mean_square, chance=chance)
+        for largest, mean_square in zip(cosines[:, 0].tolist(), np.mean(cosines**2, axis=1).tolist(), strict=True)
+    ]
 
 
 def _tall(tall: NDArray[Any]) -> Float:
-    """Return a factor (N × r) in float64, its largest entry brought near 1 by a power of two."""
+    """Return factors (…, N, r) in float64, the largest entry of each brought near 1 by a power of two."""
     whole = tall.astype(np.float64)
-    return np.asarray(np.ldexp(whole, -int(np.frexp(np.abs(whole).max(initial=0.0))[1])))
+    peaks = np.abs(whole).max(axis=(-2, -1), keepdims=True, initial=0.0)
+    return np.asarray(np.ldexp(whole, -np.frexp(peaks)[1]))
 
 
 def _lengths(rows: Float) -> Float:
-    return np.asarray(np.linalg.norm(rows, axis=1))
+    return np.asarray(np.linalg.norm(rows, axis=-1))

@@ -50,6 +50,12 @@ CONFIG = "adapter_config.json"
             Adapters(False, ("a_lora.pt", "pytorch_lora_weights.bin"), (("x.pt", UNNAMED),)),
         ),
         (["model.safetensors"], Adapters(False, ("model.safetensors",))),
+        # litGPT: a file of torch that is called so
+        (["lit_model.pth.lora"], Adapters(False, ("lit_model.pth.lora",))),
+        (
+            ["lit_model.pth", "lit_model.pth.lora"],
+            Adapters(False, ("lit_model.pth.lora",), (("lit_model.pth", UNNAMED),)),
+        ),
         # MLX: checkpoints beside the last adapter, or without it
         (
             ["0000100_adapters.safetensors", "adapters.safetensors", CONFIG],

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import open_adapter, open_one
 from s3lora.adapter.weights import WEIGHTS as KNOWN
-from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UsageError
+from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UnsupportedAdapterError, UsageError
 from s3lora.fleet.sources import fetch, remote, stores
 from s3lora.fleet.sources.remote import ChangedError, Local, UnreachableError, localised
 from s3lora.measure.scan import scan
@@ -452,3 +452,24 @@ def test_the_stated_limits() -> None:
     assert remote.CHUNK == 8 * 1024 * 1024
     assert remote.MEMORY == 24 * 1024 * 1024
     assert remote.LIMIT == 4 * 1024**3
+
+
+@pytest.mark.usefixtures("quick", "small_steps")
+def test_only_the_named_adapter_of_a_file_is_fetched() -> None:
+    system = pytest.importorskip("fsspec").filesystem("memory")
+    shape = {"A": (16, 512), "B": (512, 16)}
+    tensors = {
+        f"base_model.model.x.q_proj.lora_{side}.{name}.weight": np.full(shape[side], number, "<f4")
+        for number, name in enumerate(("one", "other"), 1)
+        for side in "AB"
+    }
+    system.pipe("/named/adapters.safetensors", safetensors_bytes(tensors))
+    try:
+        with pytest.raises(UnsupportedAdapterError, match="--adapter one"), localised("memory://named"):
+            pass
+        with localised("memory://named", adapter="other") as local, open_one(str(local.path), "other") as adapter:
+            [module] = adapter.modules
+            assert (module.A.array().max(), module.B.array().min()) == (2.0, 2.0)
+            assert local.bytes_read < 0.6 * local.size
+    finally:
+        system.rm("/named", recursive=True)

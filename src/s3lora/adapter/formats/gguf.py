@@ -42,6 +42,13 @@ _IN_LAYER = {
     "ffn_up_exps": "mlp.experts.up_proj",
     "ffn_down_exps": "mlp.experts.down_proj",
 }
+#: Experts that every token takes, by what Transformers calls them: the names of llama.cpp are the same.
+_SHARED = {
+    **{f"mlp.shared_expert{s}.{name}_proj": f"ffn_{name}_shexp" for s in ("", "s") for name in ("gate", "up", "down")},
+    "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+}
+#: Architectures with one of either name; those of others keep llama.cpp's.
+_ONE, _SEVERAL = ("qwen2moe", "qwen3next"), ("deepseek", "deepseek2", "glm4moe", "dots1", "bailingmoe")
 _OUTSIDE = {_EMBEDDING: "model.embed_tokens", "output": "lm_head"}
 #: Architectures whose layers Transformers calls otherwise: these modules keep llama.cpp's names.
 _OTHERWISE = frozenset((
@@ -131,8 +138,17 @@ def transformers_name(path: str, architecture: str) -> str:
     if path in _OUTSIDE:
         return _OUTSIDE[path]
     match = _BLOCK.fullmatch(path)
-    name = _IN_LAYER.get(match["name"]) if match else None
+    name = _IN_LAYER.get(match["name"]) or _shared(match["name"], architecture) if match else None
     return path if match is None or name is None else f"model.layers.{match['layer']}.{name}"
+
+
+def _shared(name: str, architecture: str) -> str | None:
+    """Return what Transformers calls a part of the shared experts in a layer, None where that is not known."""
+    theirs = [long for long, short in _SHARED.items() if short == name]
+    wanted = "mlp.shared_experts." if architecture in _SEVERAL else "mlp.shared_expert"
+    known = architecture in (*_ONE, *_SEVERAL)
+    one = (long for long in theirs if long.startswith(wanted) and (architecture in _SEVERAL or "experts" not in long))
+    return next(one, None) if known else None
 
 
 def llama_name(path: str) -> str | None:
@@ -145,7 +161,7 @@ def llama_name(path: str) -> str | None:
     match = _LAYER.fullmatch(path)
     if outside is not None or match is None:
         return outside
-    name = next((name for name, theirs in _IN_LAYER.items() if theirs == match["name"]), None)
+    name = next((name for name, theirs in _IN_LAYER.items() if theirs == match["name"]), _SHARED.get(match["name"]))
     return None if name is None else f"blk.{match['layer']}.{name}"
 
 

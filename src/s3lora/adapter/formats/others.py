@@ -86,7 +86,8 @@ def refuse_kinds(names: Iterable[str], label: str, kinds: Iterable[tuple[re.Patt
 def not_read(kind: object, names: Sequence[str], label: str) -> UnsupportedAdapterError:
     """Return the error for an adapter whose configuration says that it is of another kind."""
     return UnsupportedAdapterError(
-        f"is a {printable(kind, 40)} adapter (it holds {told(names)}), which s3lora does not read: {LOOKED_FOR}",
+        f"is an adapter of the kind {printable(kind, 40)} (it holds {told(names)}), which s3lora does not read: "
+        f"{LOOKED_FOR}",
         file=label,
     )
 

@@ -14,7 +14,7 @@ from s3lora.adapter.weights import is_training_state as is_training_state
 READ = (".safetensors", ".npz", ".gguf")
 WEIGHTS = (
     *(*READ, *TORCH, ".onnx", ".h5", ".hdf5", ".keras", ".msgpack", ".pdparams", ".pdiparams", ".tflite", ".ggml"),
-    *(".npy", ".pb", ".ot", ".mlmodel", ".engine", ".trt", ".nemo", ".mar", ".distcp", ".tensors"),
+    *(".npy", ".pb", ".ot", ".mlmodel", ".engine", ".trt", ".nemo", ".mar", ".distcp", ".tensors", ".lora"),
 )
 INDEXES = (".safetensors.index.json", ".bin.index.json")
 PICKLES = (".pkl", ".pickle", ".p", ".joblib", ".dill", ".cloudpickle")

@@ -10,7 +10,7 @@ import click
 
 from s3lora.cli.command import Command, OneOf
 from s3lora.cli.fleet.progress import Last, watching
-from s3lora.cli.options import cost_option, format_option
+from s3lora.cli.options import adapter_option, cost_option, format_option
 from s3lora.cli.output import complain, emit, show
 from s3lora.fleet.engines.registry import ENGINES, engine_for
 from s3lora.fleet.results.outcome import Settings
@@ -26,6 +26,7 @@ CHEAP = [name for name, method in METHODS.items() if not method.dense]
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The dataset's folder.")
 @click.option("--method", type=OneOf(CHEAP), default="mas-svd", show_default=True, help="Spectral method.")
+@adapter_option
 @click.option("--rank", type=click.IntRange(min=1), metavar="M", help="Components kept  [default: all].")
 @click.option("--kurtosis", is_flag=True, help="Also compute the kurtosis of the entries (costly).")
 @click.option("--signature", is_flag=True, help="Also compute the weight-space signature (costly).")
@@ -65,6 +66,7 @@ def scan_command(
     inputs: tuple[str, ...],
     out: Path,
     method: str,
+    adapter: str | None,
     rank: int | None,
     kurtosis: bool,
     signature: bool,
@@ -91,7 +93,7 @@ def scan_command(
     s3lora fleet scan s3://bucket/adapters --engine ray --address auto --out results
     """
     make = engine_for(engine, workers=workers, address=address)
-    settings = Settings(Configuration(method, rank, kurtosis=kurtosis), signature)
+    settings = Settings(Configuration(method, rank, kurtosis=kurtosis), signature, adapter=adapter)
     try:
         # Ray prints what happens to its nodes on standard output, where only the result belongs.
         with contextlib.redirect_stdout(sys.stderr), watching(quiet=quiet) as watch:

@@ -14,11 +14,15 @@ from s3lora.needs import need
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that determines the numbers of a fleet; results of other settings are never mixed with them."""
+    """Everything that determines the numbers of a fleet; results of other settings are never mixed with them.
+
+    `adapter` is which one is taken where a file holds several; None makes such a file an error.
+    """
 
     scan: Configuration = field(default_factory=Configuration)
     signature: bool = False
     schema_version: int = SCHEMA_VERSION
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ _BASE = re.compile(
 _PART = re.compile(r"(.+)-\d{5}-of-\d{5}\.(?:safetensors|bin)", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]+")
 #: Files that often hold something else: only those whose name says so are taken for adapters.
-_NAMED = (*kinds.TORCH, ".npz", ".gguf")
+_NAMED = (*kinds.TORCH, ".npz", ".gguf", ".lora")
 _LORA = re.compile(r"lora|adapter", re.IGNORECASE)
 
 #: Beginnings of names of what only resumes a training, whatever wrote it.

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import open_one
 from s3lora.adapter.tensors import FLOATING, MAX_HEADER, numpy_dtype, read_safetensors
 from s3lora.adapter.weights import INDEX, MAX_CONFIG, MAX_SHARDS
 from s3lora.errors import AdapterFileError, S3LoRAError, printable
@@ -36,12 +36,16 @@ Span = tuple[int, int]
 
 @dataclass(slots=True)
 class Copy:
-    """Where files are copied to. `read` counts the bytes that came; AdapterFileError where `limit` would be passed."""
+    """Where files are copied to. `read` counts the bytes that came; AdapterFileError where `limit` would be passed.
+
+    `adapter` is which one is copied, where a file holds several.
+    """
 
     store: Store
     folder: Path
     limit: int
     label: str
+    adapter: str | None = None
     read: int = 0
     #: Weights file → how many of its first bytes are there.
     present: dict[Path, int] = field(default_factory=dict)
@@ -121,7 +125,7 @@ class Copy:
         for path in self.present:
             _pretend(path, self.present[path])
         try:
-            with open_adapter(weights) as adapter:
+            with open_one(weights, self.adapter) as adapter:
                 wanted = _spans(adapter)
         except S3LoRAError as error:
             error.adapter = None  # which is a place that is gone when the message is read

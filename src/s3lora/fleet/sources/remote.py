@@ -63,7 +63,12 @@ class Local:
 
 @contextmanager
 def localised(
-    uri: str, *, unless: str | None = None, limit: int = LIMIT, follow: Sequence[str] = ()
+    uri: str,
+    *,
+    unless: str | None = None,
+    limit: int = LIMIT,
+    follow: Sequence[str] = (),
+    adapter: str | None = None,
 ) -> Iterator[Local]:
     """Give an adapter as something that `open_adapter` opens; a copy of what lies elsewhere is removed afterwards.
 
@@ -73,6 +78,7 @@ def localised(
             and, where several files may be the weights, the configuration.
         limit: most bytes to fetch.
         follow: hosts that a web server may redirect to besides itself, as `redirects.checked` returns them.
+        adapter: which one is fetched, where a file holds several.
 
     Raises:
         UnreachableError: the network or the other side failed three times, or the file was replaced meanwhile
@@ -93,7 +99,7 @@ def localised(
     with tempfile.TemporaryDirectory(prefix="s3lora-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary) / _safe(uri.partition("?")[0], "adapter")
         folder.mkdir()
-        copy = Copy(store, folder, limit, uri)
+        copy = Copy(store, folder, limit, uri, adapter)
         weights = _weights(copy, entries, name)
         file, parts = _index(copy, entries, weights) if is_index(weights.name) else (_target(copy, weights), [weights])
         looked = [*parts, entries[CONFIG]] if CONFIG in entries else parts

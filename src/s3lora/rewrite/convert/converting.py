@@ -19,12 +19,13 @@ from s3lora.adapter.loaders import Loader, loader_of
 from s3lora.adapter.loaders.problems import DropPart
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.new_tensors import write_new_tensors
-from s3lora.adapter.open import open_adapter, opened
+from s3lora.adapter.open import open_adapter, opening
 from s3lora.adapter.weights import CONFIG, PROVENANCE, parsed_config, raw_config
 from s3lora.arguments import checked
 from s3lora.errors import OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.files import new_file, replacing
 from s3lora.rewrite.conversion_record import ConversionRecord
+from s3lora.rewrite.convert.experts import are_fused
 from s3lora.rewrite.convert.gguf import to_gguf
 from s3lora.rewrite.convert.images import to_diffusers, to_kohya
 from s3lora.rewrite.convert.loaders import format_for, notes_for, refuse_unloadable, wish_for
@@ -101,8 +102,8 @@ def convert(
         pad: give every module this rank, with zeros; 0 for the largest there is.
         dtype: `float32`, `float16` or `bfloat16` for all floating tensors; each keeps its own without.
         drop: what else is left out: `heads`, `bias`, `tokens`, `other` or `all` of them.
-        base: the `config.json` of the base model, or its folder. GGUF needs it, MLX where experts are fused, and all
-            where the rows of q and k lie in pairs of heads that nothing else counts.
+        base: the `config.json` of the base model, or its folder. GGUF needs it, MLX where experts are fused, PEFT to
+            write fused experts one each, and all where rows of q and k lie in pairs of heads that nothing else counts.
 
     Raises:
         AdapterFileError: the configuration of the base cannot be read.
@@ -111,7 +112,7 @@ def convert(
         UsageError: there is no such format, loader, dtype, rank or part to drop, or the loader reads another format.
     """
     if not isinstance(adapter, Adapter):
-        with opened(adapter, kept=True) as own:
+        with opening(adapter, kept=True) as own:
             return convert(own, to, loader=loader, bake=bake, pad=pad, dtype=dtype, drop=drop, base=base)
     asked = None if loader is None else loader_of(loader)
     to = to or "peft" if asked is None else format_for(asked, to)
@@ -125,7 +126,7 @@ def convert(
         raise UsageError("an adapter in memory has no files to convert", fix="save it first")
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
-    if base is not None and to not in BY_BASE and not unknown_order(adapter):
+    if base is not None and not (to in BY_BASE or unknown_order(adapter) or (to == "peft" and are_fused(adapter))):
         raise UsageError(f"a base is of no use to {to}", fix="leave it out")
     known, digest = (None, None) if base is None else _base(Path(base))
     wish = ConvertWish(to, bake, pad, dtype, known)

@@ -19,8 +19,10 @@ from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.adapter.tensor import Array
 from s3lora.base.configured import model_of
+from s3lora.base.fused import GATE_FIRST
 from s3lora.base.model import BaseModule
 from s3lora.base.names import ModuleNames
+from s3lora.rewrite.convert.rows import some_rows
 from s3lora.rewrite.convert.target import NewUpdate, refuse, wide_enough
 from s3lora.wording import worded
 
@@ -30,9 +32,15 @@ FUSED = "gate_up_proj"
 #: The two halves of a fused weight, and Mixtral's old names of projections.
 HALVES = ("gate_proj", "up_proj")
 MIXTRAL = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
-#: Architectures whose fused weights have all rows of gate first, and then those of up.
-_GATE_FIRST = frozenset(("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "deepseek_v2", "deepseek_v3"))
 _BASE = worded("give {base} the base model's config.json")
+
+
+def are_fused(adapter: Adapter) -> bool:
+    """Return whether experts of a PEFT adapter are updates of fused weights, each stored as one matrix."""
+    return adapter.format == "peft" and any(
+        module.group is not None and len(module.A.parts[0].tensor.shape) == 2 and EXPERT.fullmatch(module.path)
+        for module in adapter.modules
+    )
 
 
 def kept_apart(adapter: Adapter, base: Mapping[str, Any] | None, to: str) -> Adapter:
@@ -69,7 +77,7 @@ def kept_apart(adapter: Adapter, base: Mapping[str, Any] | None, to: str) -> Ada
             kind = None if base is None else base.get("model_type")
             if kind is None:
                 upright = "is gate and up in one, and nothing says which rows are which"
-            elif kind not in _GATE_FIRST:
+            elif kind not in GATE_FIRST:
                 upright = f"is gate and up in one, in an order that is not known of {kind}"
         if isinstance(upright, str):
             reasons[module.path] = upright
@@ -120,21 +128,7 @@ def _halves(module: LoraModule) -> Iterator[LoraModule]:
     assert isinstance(b, Factor)
     for i, name in enumerate(HALVES):
         path = f"{module.path.rpartition('.')[0]}.{name}"
-        rows = Factor(b.tensor, (size, module.rank), _RowsOf(b, i * size, size), b.shared)
-        yield dataclasses.replace(module, path=path, B=rows, projection=name)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _RowsOf:
-    """The layout of some rows of a factor."""
-
-    of: Factor
-    start: int
-    size: int
-
-    def __call__(self, stored: Array) -> Array:
-        rows: Array = self.of.view(stored)[self.start : self.start + self.size]
-        return rows
+        yield dataclasses.replace(module, path=path, B=some_rows(b, i * size, size), projection=name)
 
 
 def experts_of(base: Mapping[str, Any] | None) -> int | None:
@@ -195,4 +189,4 @@ def stack(members: Sequence[NewUpdate | None], a: str, b: str) -> tuple[NewTenso
     )
 
 
-__all__ = ["EXPERT", "MIXTRAL", "experts_of", "kept_apart", "stack", "stacked"]
+__all__ = ["EXPERT", "MIXTRAL", "are_fused", "experts_of", "kept_apart", "stack", "stacked"]

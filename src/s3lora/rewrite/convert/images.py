@@ -7,6 +7,8 @@ kohya's keys have underscores for dots, and each module its `.alpha`.
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -18,23 +20,29 @@ from s3lora.adapter.model import Adapter
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.rewrite.convert.dora import lengths, lengths_of
 from s3lora.rewrite.convert.dotted import dotted, underscored
+from s3lora.rewrite.convert.flux import Places, as_in_diffusers
 from s3lora.rewrite.convert.plain import refuse_unless_plain
 from s3lora.rewrite.convert.products import PRODUCT_FORMS, alpha_of_product, parts_of_product, refuse_products
-from s3lora.rewrite.convert.target import ConvertWish, TargetFiles, refuse, scaling_notes, updates_of
+from s3lora.rewrite.convert.target import ConvertWish, NewUpdate, TargetFiles, refuse, scaling_notes, updates_of
 
 DIFFUSERS_WEIGHTS, KOHYA_WEIGHTS = "pytorch_lora_weights.safetensors", "lora.safetensors"
 #: What a pipeline calls the models that it loads LoRA into.
 PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 
-#: Blocks of Flux in its original code.
-_FLUX = ("double_blocks.", "single_blocks.")
+#: What language models hold that are called `transformer` too: GPT-2, Falcon, BLOOM, DistilBERT, ChatGLM, MPT, DBRX.
+_LANGUAGE = re.compile(
+    r"(?:h|layer|encoder\.layers)\.\d+\..+|blocks\.\d+\.(?:norm_attn_norm\..+|attn\.(?:Wqkv|out_proj)"
+    r"|ffn\.(?:up_proj|gate_proj|down_proj|router\..+|experts\..+))|(?:wte|wpe|word_embeddings|output_layer)(?:\..+)?"
+)
 
 
 def to_diffusers(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     """Return the adapter as Diffusers reads it; raise UnsupportedAdapterError for what it cannot have."""
     refuse_unless_plain(adapter, "Diffusers", dora=True)
+    given = adapter
+    adapter, known = as_in_diffusers(adapter) if adapter.format == "kohya" else (adapter, {})
     dora = lengths_of(adapter, "Diffusers")
-    places = _places(adapter, "Diffusers")
+    places = _places(adapter, "Diffusers", known)
     paths = {path: f"{model}.{inner}" for path, (model, inner) in places.items()}
     updates = updates_of(adapter, wish, paths)
     tensors = [
@@ -52,7 +60,8 @@ def to_diffusers(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
         config = peft_config.with_ranks({**fields, "use_dora": True} if dora else fields, modules)
         told.update({f"{model}.{field}": value for field, value in config.items()})
     metadata = {"format": "pt", DIFFUSERS: msgspec.json.encode(told, order="sorted").decode()}
-    return TargetFiles(DIFFUSERS_WEIGHTS, tensors, paths, None, metadata, tuple(scaling_notes(adapter)))
+    source = None if adapter is given else adapter
+    return TargetFiles(DIFFUSERS_WEIGHTS, tensors, paths, None, metadata, tuple(scaling_notes(given)), source=source)
 
 
 def to_kohya(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
@@ -68,11 +77,18 @@ def to_kohya(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
         refuse("kohya", {path: "has a name that cannot be found again under underscores" for path, name in named.items()
                          if name is None})  # fmt: skip
         paths = {path: name for path, name in named.items() if name is not None}
-    else:
-        refuse("kohya", {m.path: "is one of several in one projection" for m in adapter.modules if m.group is not None})
-    updates = updates_of(adapter, wish, paths)
+    updates = _of_one_alpha(updates_of(adapter, wish, paths))
     tensors: list[NewTensor] = []
+    split: set[str] = set()
     for update in updates:
+        if update.module.group is not None:  # only kohya's names get this far
+            base, _, part = update.path.rpartition(".")
+            tensors += update.tensors(f"{base}.lora_down.{part}.weight", f"{base}.lora_up.{part}.weight")
+            if base not in split:
+                alpha = np.array(update.scaling * update.rank)
+                tensors.append(NewTensor(f"{base}.alpha", "float32", (), alpha.copy))
+            split.add(base)
+            continue
         if update.module.form in PRODUCT_FORMS:
             tensors += [*parts_of_product(update), alpha_of_product(update)]
             continue
@@ -83,19 +99,27 @@ def to_kohya(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     return TargetFiles(KOHYA_WEIGHTS, tensors, paths, None, {"format": "pt"}, tuple(scaling_notes(adapter)))
 
 
-def _places(adapter: Adapter, to: str) -> dict[str, tuple[str, str]]:
-    """Return (model, path in it) of each module."""
+def _of_one_alpha(updates: Sequence[NewUpdate]) -> list[NewUpdate]:
+    """Return the updates, the parts of one projection with scalings that one alpha gives them, as sd-scripts has it."""
+    alphas: dict[str | None, float] = {}
+    made = []
+    for update in updates:
+        alpha = alphas.setdefault(update.module.group, update.scaling * update.rank)
+        made.append(update if update.module.group is None else dataclasses.replace(update, scaling=alpha / update.rank))
+    return made
+
+
+def _places(adapter: Adapter, to: str, known: Places | None = None) -> Places:
+    """Return (model, path in it) of each module; that of some may be `known`."""
     if adapter.format == "kohya":
-        found = {module.path: dotted(module.path) for module in adapter.modules}
+        found = {module.path: (known or {}).get(module.path) or dotted(module.path) for module in adapter.modules}
         reason = "has a name whose underscores cannot be turned into dots"
     else:
         found = {module.path: _split(module.path) for module in adapter.modules}
         reason = f"does not begin with a model, such as {', '.join(PARTS[:3])}"
     refuse(to, {path: reason for path, place in found.items() if place is None})
-    if to == "Diffusers" and adapter.format == "kohya":
-        # Diffusers splits their projections, so that one module there is several here.
-        original = [path for path, place in found.items() if place is not None and place[1].startswith(_FLUX)]
-        refuse(to, dict.fromkeys(original, "has a name of Flux's original code, which Diffusers reads as it is"))
+    text = {path: "is a layer of a language model" for path in found if _LANGUAGE.fullmatch(path.partition(".")[2])}
+    refuse(to, text if adapter.format != "kohya" else {})
     return {path: place for path, place in found.items() if place is not None}
 
 

@@ -1,6 +1,7 @@
 """PEFT: `adapter_model.safetensors` with its `adapter_config.json`, out of whatever form is read.
 
-An adapter of PEFT keeps its tensors, its fused experts and its configuration, but for what was asked for. All others
+An adapter of PEFT keeps its tensors, its fused experts and its configuration, but for what was asked for; beside a base
+its fused experts become one each. All others
 get PEFT's names and a configuration of their own, experts one each. AdaLoRA and QALoRA become ordinary LoRA.
 """
 
@@ -25,6 +26,7 @@ from s3lora.adapter.tensor import Array
 from s3lora.adapter.tensors import FLOATING, StoredTensor
 from s3lora.rewrite.code import without_code
 from s3lora.rewrite.convert.dora import lengths, lengths_of
+from s3lora.rewrite.convert.experts import are_fused, kept_apart
 from s3lora.rewrite.convert.products import PRODUCT_FORMS, loha_config, loha_tensors, refuse_products
 from s3lora.rewrite.convert.target import (
     ConvertWish,
@@ -59,6 +61,10 @@ def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
         reason = {module.path: f"is {module.form}" for module in adapter.modules if module.form not in PRODUCTS}
         refuse("PEFT with another rank, scaling or type", reason, worded("leave {bake}, {pad} and {dtype} out"))
     known = _known(adapter)
+    if wish.base is not None and are_fused(adapter):
+        peft_config.refuse_changed_base(adapter)
+        apart = kept_apart(adapter, wish.base, "PEFT")
+        return dataclasses.replace(_anew_from(apart, wish, renamed, notes), source=apart)
     if keeps_config(adapter):
         return _kept(adapter, wish, renamed, notes)
     if adapter.format == "kohya" and {module.form for module in adapter.modules} <= {*PRODUCT_FORMS}:
