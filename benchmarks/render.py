@@ -58,6 +58,8 @@ def write(results: dict[str, Any], docs: Path) -> None:
         lines += _growth(results["growth"], docs)
     if "cost" in results:
         lines += _estimates(results["cost"])
+    if "page" in results:
+        lines += _page(results["page"])
     if "first" in results:
         lines += _first(results["first"])
     if "step" in results:
@@ -222,6 +224,28 @@ def _logarithmic(values: list[float], start: float, end: float, label: str, tick
     bare = axis((math.log10(values[0]), math.log10(values[-1])), start, end, label)
     places = (bare.at(math.log10(value)) for value in values)
     return replace(bare, ticks=tuple(zip(places, ticks, strict=False)))
+
+
+def _page(part: dict[str, Any]) -> list[str]:
+    machine = part["machine"]
+    return [
+        "## The page of many modules",
+        "",
+        f"`scan --format html` of {part['rows'][0]['modules']:,} modules of 64 × 48, bfloat16: 48 layers, 256 experts.",
+        "The page has every index of every module, by three methods. CPU seconds are of the whole process; the",
+        "browser is Chromium, from the start of loading to the mark that the script sets at its end, the median of",
+        "three. Other work ran meanwhile. Run once, by",
+        f"`python benchmarks/run.py --only page`, on {machine['date']}, {machine['cpu']}, {machine['cores']} cores.",
+        "",
+        "| rank | bytes | page, CPU | JSON, CPU | until it can be used | another index | nodes |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {row['rank']} | {row['bytes']:,} | {row['html_cpu_seconds']:.1f} s | {row['json_cpu_seconds']:.1f} s"
+            f" | {row['interactive_ms']:,} ms | {row['another_index_ms']:,} ms | {row['nodes']:,} |"
+            for row in part["rows"]
+        ),
+        "",
+    ]
 
 
 def _first(part: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -157,7 +158,10 @@ def run_page(page: Path, desk: Path, variables: dict[str, str], *, slow: bool, p
             if (missing and slow) or (fleet and of_fleet) or lacks_seldom(block.text):
                 left += 1
             else:
-                exec(compile(block.source, str(page), "exec"), names)
+                with warnings.catch_warnings():
+                    if "from trl" in block.text:
+                        warnings.simplefilter("ignore")  # of libraries about each other
+                    exec(compile(block.source, str(page), "exec"), names)
             continue
         for command in commands_of(block):
             if "http://" in command.text:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from s3lora.measure.scan import scan
+from s3lora.report.documents import scan_document, to_json
 from tests.command import SOURCE, environment
 from tests.planning import prune_to
 from tests.program import all_commands
@@ -64,6 +66,7 @@ PLAIN = {
     "restore": ("restore", "pruned", "--from", "a", "-o", "back"),
     "compare": ("compare", "a", "pruned"),
     "compose": ("compose", "a", "pruned"),
+    "report": ("report", "scan.json"),
     "card": ("card", "a"),
     "bom": ("bom", "a"),
     "demo": ("demo",),
@@ -99,6 +102,7 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "labelled.jsonl").write_text('{"answer": "No.", "label": "refusal"}')
     make_adapter(tmp_path / "a", dict.fromkeys(PATHS, (24, 16, 4)))
     prune_to(tmp_path / "a", tmp_path / "pruned", PATHS[:2])
+    (tmp_path / "scan.json").write_text(to_json(scan_document(scan(tmp_path / "a"), None)))
     (tmp_path / "p.toml").write_text('fail-on = ["ssi > 0.999"]\n')
     return tmp_path
 

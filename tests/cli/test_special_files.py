@@ -40,7 +40,7 @@ OTHERS = {"N", "M", "K", "F", "R", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "
 #: Of those of `FILES`, what names a module.
 MODULES = {("restore", "only")}
 #: Parameters that are written to.
-WRITTEN = ("output", "out", "reports", "report", "sarif", "cache")
+WRITTEN = ("output", "out", "reports", "report", "sarif", "cache", "copy")
 
 MEASURING = ("eval", "sweep", "tune")
 #: These need a model.
@@ -60,6 +60,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "sweep": MEASURED,
     "tune": MEASURED,
     "repair": {"path": "adapter", "base": "base", "output": "new", "parts": "10,10,10"},
+    "report": {"result": "scan.json"},
     "card": {"path": "adapter"},
     "bom": {"path": "adapter"},
     "judge-check": {"labelled": "labelled.jsonl"},
@@ -192,6 +193,7 @@ def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "tasks.jsonl").write_text('{"question": "How long is the Bramen?", "answer": "120"}\n')
         for words in (
             ("prune", "adapter", "-o", "pruned", "--top", "1"),
+            ("scan", "adapter", "--format", "json", "-o", "scan.json"),
             ("fleet", "scan", "adapter", "--out", "results", "--quiet", "--workers", "1"),
             ("fleet", "reference", "build", "results", "-o", "ref.parquet"),
         ):

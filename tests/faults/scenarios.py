@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from s3lora.measure.scan import scan
+from s3lora.report.documents import scan_document, to_json
 from tests.planning import prune_to
 from tests.support import make_adapter
 
@@ -70,6 +72,10 @@ def _with_file(name: str) -> Callable[[Path], object]:
     return make
 
 
+def _with_scan(root: Path) -> None:
+    (root / "scan.json").write_text(to_json(scan_document(scan(_model(root)), None)))
+
+
 def _population(root: Path) -> None:
     for i in range(3):
         make_adapter(root / "in" / f"a{i}", dict.fromkeys(PATHS[: 2 + i % 2], (16, 12, 2)), seed=i)
@@ -123,6 +129,7 @@ SCENARIOS = {
     "compare": Scenario(
         "compare", ("compare", "model", "other", "--format", "html", "-o", "new.html"), "new.html", _two
     ),
+    "report": Scenario("report", ("report", "scan.json", "-o", "page.html"), "page.html", _with_scan),
     "compose --report": Scenario(
         "compose",
         ("compose", "model", "other", "--format", "csv", "--report", "sum.csv"),

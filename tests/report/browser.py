@@ -19,9 +19,10 @@ test that wants one of these looks at it by `show.problems()`, which also forget
 
         assert "Content Security Policy" in show.problems()[0]
 
-`presentable(show, text, "scan")` is what every page must pass: at 400 and 1280 pixels, light and dark, nothing reaches
-beyond the window, axe-core finds nothing serious, and the words in drawings are not faint. Where S3LORA_SCREENSHOTS
-names a folder it leaves pictures of all four there, and the page as printed; `picture` adds one of any other state:
+`presentable(show, text, "scan")` is what every page must pass: at 400, 768, 1280 and 1920 pixels, light and dark,
+nothing reaches beyond the window, axe-core finds nothing, and the words in drawings are not faint. Where
+S3LORA_SCREENSHOTS names a folder it leaves pictures of all eight there, and the page as printed; `picture` adds one of
+any other state:
 
     S3LORA_SCREENSHOTS=build/pages .venv/bin/python -m pytest tests/report -k chromium
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 #: Windows that every page must fit, in CSS pixels.
-WIDTHS = (400, 1280)
+WIDTHS = (400, 768, 1280, 1920)
 HEIGHT = 900
 #: Below this width a window is a telephone's.
 TELEPHONE = 600
@@ -192,7 +193,7 @@ class Show:
 
 
 def axe(page: Page, *, alike: bool = True) -> list[str]:
-    """Return what axe-core finds serious or critical, one entry for each rule and element.
+    """Return what axe-core finds, one entry for each rule and element.
 
     It includes contrast, but not that of words in drawings; see `contrast.pale`. `alike=False` leaves out all but three
     of the rows and entries that differ in nothing but their text, and is several times faster where there are many.
@@ -207,7 +208,6 @@ def axe(page: Page, *, alike: bool = True) -> list[str]:
     return [
         f"axe {rule['impact']}: {rule['id']}: {node['target']}: {' '.join(node['failureSummary'].split())}"
         for rule in answer["violations"]
-        if rule["impact"] in ("serious", "critical")
         for node in rule["nodes"]
     ]
 
@@ -230,7 +230,7 @@ LOOKS = tuple((width, dark) for width in WIDTHS for dark in (False, True))
 
 
 def presentable(show: Show, source: str | Path, name: str, *, looks: Sequence[tuple[int, bool]] = LOOKS) -> None:
-    """Fail where a page is wider than a window of `WIDTHS` or a sheet, or axe-core finds a serious fault in it.
+    """Fail where a page is wider than a window of `WIDTHS` or a sheet, or axe-core finds a fault in it.
 
     `looks` are the windows to see it in: fewer do for a page like one that was seen in all.
     """

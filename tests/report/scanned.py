@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import s3lora
 from s3lora.choose.rankings import survey
@@ -37,6 +40,48 @@ def wide(folder: Path, layers: int, rank: int) -> Path:
     return make_adapter(
         folder, {f"model.layers.{i}.{name}": (rank, rank, rank) for i in range(layers) for name in names}
     )
+
+
+def many(folder: Path, rank: int, experts: int = 256, layers: int = 48) -> Reported:
+    """Return an adapter of 3 × `experts` × `layers` modules, by three methods, out of a few that are measured."""
+    names = ("gate_proj", "up_proj", "down_proj")
+    few = make_adapter(
+        folder, {f"model.layers.0.mlp.experts.{i}.{name}": (64, 48, rank) for i in range(4) for name in names}
+    )
+    random = np.random.default_rng(7)
+
+    def grown(measured: Scan) -> Scan:
+        modules = []
+        for layer in range(layers):
+            for expert in range(experts):
+                for name in names:
+                    model = measured.modules[(3 * expert + names.index(name)) % len(measured.modules)]
+                    sigma = np.sort(random.uniform(0.2, 1.0, rank) * random.uniform(5, 9))[::-1]
+                    ssi, norm, largest = sigma[0] / sigma.sum(), float(np.sqrt((sigma**2).sum())), float(sigma[0])
+                    indices = {
+                        "ssi": float(ssi),
+                        "magnitude": largest,
+                        "frobenius": norm,
+                        "weighted_ssi": float(ssi) * norm,
+                        "stable_rank": (norm / largest) ** 2,
+                        "normalised_ssi": None if rank == 1 else float((rank * ssi - 1) / (rank - 1)),
+                    }
+                    modules.append(
+                        replace(
+                            model,
+                            path=f"model.layers.{layer}.mlp.experts.{expert}.{name}",
+                            layer=layer,
+                            expert=expert,
+                            projection=name,
+                            sigma=tuple(sigma.tolist()),
+                            indices=model.indices | indices,
+                        )
+                    )
+        return replace(measured, modules=tuple(modules))
+
+    scans = [grown(scan(few, name)) for name, method in METHODS.items() if not method.dense]
+    plan = select(scans[0])
+    return Reported(document=scan_document(scans[0], plan), ranked=survey(scans), path="many")  # fmt: skip
 
 
 def reported(path: Path, rule: Any = DEFAULT_RULE, *, index: str = "ssi", only: Filter | None = None,

@@ -58,3 +58,14 @@ def test_a_hostile_name_does_nothing(show: Show) -> None:
 def test_it_is_whole_without_scripts(show: Show) -> None:
     opened = show(page(DEMO), scripts=False)
     assert opened.locator(".against tbody tr").count() > 2
+
+
+def test_what_lies_beyond_the_band_is_ringed(show: Show) -> None:
+    made = against(reported(DEMO).document, coarse=7)
+    marks = [standing.marks["ssi"] for standing in made.standings.values()]
+    beyond = sum(mark.percentile > 95 or mark.percentile < 5 for mark in marks)
+    opened = show(page(DEMO))
+    rings = opened.locator("svg.scatter .beyond")
+    assert (rings.get_attribute("d") or "").count("M") == beyond > 0
+    opened.locator('select[name="index"]').select_option(label="magnitude")
+    assert rings.get_attribute("d") == "", "the reference is of another index"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -65,7 +66,8 @@ def test_pages_are_presentable(show: Show, name: str) -> None:
 def test_pages_do_without_scripts(show: Show) -> None:
     shown = [show(PAGES["sweep"](), scripts=scripts).locator("body").inner_text() for scripts in (False, True)]
     assert "Pareto front" in shown[0]
-    assert shown[0] == shown[1]
+    said = re.sub(r"\b(SVG|CSV|Rows with)\b", "", shown[1])
+    assert shown[0].split() == said.split(), "a script adds but what sorts, filters and saves"
 
 
 def test_the_policy_is_obeyed(show: Show) -> None:

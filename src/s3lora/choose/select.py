@@ -155,7 +155,10 @@ class Plan:
     def mark(self, scan: Scan) -> Scan:
         """Return the scan with `selected` set on the chosen modules."""
         chosen = set(self.paths)
-        modules = tuple(dataclasses.replace(module, selected=module.path in chosen) for module in scan.modules)
+        modules = tuple(
+            module if module.selected == (on := module.path in chosen) else dataclasses.replace(module, selected=on)
+            for module in scan.modules
+        )
         return dataclasses.replace(scan, modules=modules)
 
 
@@ -291,6 +294,12 @@ def _candidates(scan: Scan, index: str, only: Filter) -> list[ModuleScan]:
 
 
 def _units(modules: Sequence[ModuleScan], index: str, unit: UnitKind, combine: Combine, seed: int) -> list[Unit]:
+    if unit == "module" and index not in CONTROLS:  # most often, and there may be 100,000
+        known = [(module, value) for module in modules if (value := module.indices.get(index)) is not None]
+        return [
+            Unit(m.path, value, sharpness(value, index), m.projection, (m.path,), ((*m.shape, m.rank),))
+            for m, value in known
+        ]
     groups: dict[str, list[ModuleScan]] = {}
     for module in modules:
         groups.setdefault(block(module.path) if unit == "layer" else module.path, []).append(module)

@@ -39,13 +39,14 @@ COMMANDS = {
     "tune": "Find how much to prune, and check it on data held out.",
     "judge-check": "How often a judge errs on answers that people have labelled.",
     "fleet": "Scan and compare many adapters.",
+    "report": "Make the page of a result again, from its JSON.",
     "card": "Write what is known of an adapter into its model card.",
     "bom": "Print the adapter's bill of materials: CycloneDX, as JSON.",
     "demo": "Scan and prune the built-in example.",
 }
 #: Help lists the commands by what they need.
 SECTIONS = {
-    "Look at an adapter": ("scan", "check", "compare", "compose", "bom", "card"),
+    "Look at an adapter": ("scan", "check", "compare", "compose", "report", "bom", "card"),
     "Write another one": ("convert", "resize", "prune", "restore"),
     "With its base model": ("repair", "eval", "sweep", "tune", "judge-check"),
     "Many adapters, and an example": ("fleet", "demo"),

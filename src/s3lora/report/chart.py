@@ -1,4 +1,4 @@
-"""The drawings of a page as shapes with coordinates, which a template writes as SVG: no script and no library."""
+"""The drawings of a page as shapes with coordinates, which a template writes as SVG: no library."""
 
 from __future__ import annotations
 
@@ -118,6 +118,8 @@ class Chart:
         return max(self.y.start, self.y.end) + MARGIN
 
 
+#: Lines of more rankings are named in the legend alone.
+MOST_NAMED = 6
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 470.0, 12.0, 314.0
 #: Where the axis begins beside the names of rows.
 NAMED = 176.0
@@ -140,8 +142,12 @@ def against_modules(sweep: Sweep) -> Chart | None:
     name = sweep.safety[1]
     summary = f"{name} for each ranking and number of modules pruned."
     chart = Chart(x, y, f"{name} against modules pruned", summary, _about(sweep, sweep.safety))
+    start = sweep.unpruned.metric(*sweep.safety)
+    begin: tuple[Spot, ...] = ()
+    if start is not None and start.value is not None and all(tops):
+        begin = ((x.at(0), y.at(start.value)),)
     for line in (line for line in curves if line.control):
-        _add_control(chart, line, order(sweep))
+        _add_control(chart, line, order(sweep), begin)
     for name, variant in (("unpruned", sweep.unpruned), ("base", sweep.base)):
         metric = variant.metric(*sweep.safety)
         if metric is not None and metric.value is not None:
@@ -151,24 +157,45 @@ def against_modules(sweep: Sweep) -> Chart | None:
     rankings = [line for line in curves if not line.control]
     step = apart(curves) * (x.at(1) - x.at(0))
     for i, line in enumerate(rankings):
-        _add_ranking(chart, line, order(sweep).index(line.ranking), (i - (len(rankings) - 1) / 2) * step)
+        _add_ranking(chart, line, order(sweep).index(line.ranking), (i - (len(rankings) - 1) / 2) * step, begin)
+    if len(curves) <= MOST_NAMED:
+        _add_names(chart, curves)
     return chart
 
 
-def _add_control(chart: Chart, line: Line, names: Sequence[str]) -> None:
+def _add_names(chart: Chart, curves: Sequence[Line]) -> None:
+    """Name each line where it is farthest from the others."""
+    spots = [[(chart.x.at(place.top), chart.y.at(place.value)) for place in line.places] for line in curves]
+    taken = [spot for line in spots for spot in line]
+    area = ((chart.left, chart.top - 4), (chart.right, chart.bottom))
+    for i, line in enumerate(curves):
+        others = [spot for n, found in enumerate(spots) if n != i for spot in found]
+
+        def lonely(spot: Spot, others: Sequence[Spot] = others) -> float:
+            return min((abs(y - spot[1]) for x, y in others if abs(x - spot[0]) < 1), default=0.0)
+
+        text = tail(line.ranking, 22)
+        place = beside(max(spots[i], key=lonely), taken, (6.4 * len(text), 12.0), area)
+        taken += [(place[0] + part * 6.4 * len(text), place[1]) for part in (-0.4, -0.2, 0.0, 0.2, 0.4)]
+        chart.labels.append(Label(*place, text))
+
+
+def _add_control(chart: Chart, line: Line, names: Sequence[str], begin: tuple[Spot, ...]) -> None:
     css = look(names.index(line.ranking), control=True)[0]
     x, y = chart.x.at, chart.y.at
     low = [(x(place.top), y(place.value if place.low is None else place.low)) for place in line.places]
     high = [(x(place.top), y(place.value if place.high is None else place.high)) for place in line.places]
     if low != high:
-        chart.areas.append(Path(css, (*low, *reversed(high)), line.ranking))
-    chart.lines.append(Path(css, tuple((x(place.top), y(place.value)) for place in line.places), line.ranking))
+        chart.areas.append(Path(css, (*begin, *low, *reversed(high)), line.ranking))
+    spots = (*begin, *((x(place.top), y(place.value)) for place in line.places))
+    chart.lines.append(Path(css, spots, line.ranking))
 
 
-def _add_ranking(chart: Chart, line: Line, place: int, shift: float) -> None:
+def _add_ranking(chart: Chart, line: Line, place: int, shift: float, begin: tuple[Spot, ...]) -> None:
     css, shape = look(place)
     x, y = chart.x.at, chart.y.at
-    chart.lines.append(Path(css, tuple((x(p.top) + shift, y(p.value)) for p in line.places), line.ranking))
+    spots = (*begin, *((x(p.top) + shift, y(p.value)) for p in line.places))
+    chart.lines.append(Path(css, spots, line.ranking))
     for p in line.places:
         at, title = x(p.top) + shift, f"{line.ranking}, {p.amount}"
         if p.low is not None and p.high is not None:

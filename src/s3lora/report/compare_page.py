@@ -1,8 +1,8 @@
-"""A comparison as one HTML page that stands alone: no script, nothing from elsewhere, fit to be printed."""
+"""A comparison as one HTML page that stands alone: nothing from elsewhere, fit to be printed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from s3lora.errors import printable
 from s3lora.measure.comparison import Comparison
@@ -24,6 +24,8 @@ from s3lora.report.values import count
 
 #: Modules in the table of those that changed most.
 MOST = 12
+#: Modules in the table of all: those that moved farthest.
+LISTED = 1000
 #: Warnings above the numbers, and paths of a list that are not folded.
 NOTES, PATHS = 12, 12
 
@@ -32,6 +34,10 @@ def compare_page(comparison: Comparison) -> str:
     """Return the page of two adapters side by side, or of a run of more."""
     view = view_of(comparison)
     most = view.moved[:MOST]
+    listed: Sequence[ComparedModule] = view.rows
+    if len(listed) > LISTED:  # those that moved farthest, in the order of the model
+        kept = {row.module.path for row in view.moved[:LISTED]}
+        listed = [row for row in view.rows if row.module.path in kept]
     return render(
         "compare.html.jinja",
         styles=("scan.css.jinja", "compare.css.jinja"),
@@ -49,7 +55,8 @@ def compare_page(comparison: Comparison) -> str:
         most=list(zip(most, dumbbells(most), strict=True)),
         dumbbell=DUMBBELL,
         absent=[(about, paths[:PATHS], paths[PATHS:], len(paths)) for about, paths in view.absent(view.labels)],
-        rows=[_cells(view, row) for row in view.rows],
+        rows=[_cells(view, row) for row in listed],
+        total=len(view.rows),
         made=list(_made(view)),
         cosine=cosine,
         distance=distance_text,

@@ -24,6 +24,8 @@ from s3lora.report.values import (
     reading_text,
 )
 
+#: The first and the last script of every page: what sorts tables and saves drawings.
+COMMON = ("save.js", "pages.js")
 #: The longest name, sentence and command that are shown whole.
 NAME = 80
 LONGEST = 400
@@ -31,16 +33,16 @@ LONGEST_COMMAND = 4000
 
 
 def render(template: str, *, styles: tuple[str, ...] = (), scripts: tuple[str, ...] = (), **values: Any) -> str:
-    """Return a page. `styles` are style sheets besides the common one; `scripts` are joined to the page's only script.
+    """Return a page. `styles` are style sheets besides the common one, `scripts` what it has besides `COMMON`.
 
+    All scripts are joined to the page's only one, which nobody needs to read the page.
     The page's Content-Security-Policy lets nothing run or load but exactly these, named by their digests.
     """
     environment = environment_of_pages()
     style = "\n".join(map(style_sheet, ("style.css.jinja", *styles)))
-    code = "\n".join(environment.loader.get_source(environment, name)[0] for name in scripts) or None
+    code = "\n".join(environment.loader.get_source(environment, name)[0] for name in (COMMON[0], *scripts, COMMON[1]))
     policy = f"default-src 'none'; style-src {_digest(style)}; base-uri 'none'; form-action 'none'"
-    if code is not None:
-        policy += f"; script-src {_digest(code)}"
+    policy += f"; script-src {_digest(code)}"
     text: str = environment.get_template(template).render(style=style, code=code, policy=policy, **values)
     return text
 

@@ -1,4 +1,4 @@
-"""A sweep, a tuning or an evaluation as one HTML page that stands alone: no script, and fit to be printed."""
+"""A sweep, a tuning or an evaluation as one HTML page that stands alone and is fit to be printed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from s3lora.report.evaluation_text import items, ratio
 from s3lora.report.html import environment_of_pages, render
 from s3lora.report.notes import names_in, once
 from s3lora.report.sweep_text import floor_text, nothing_text, shown_keys
-from s3lora.report.sweep_view import amount, collapses, comparison, front, rows, sentences
+from s3lora.report.sweep_verdict import sweep_verdict
+from s3lora.report.sweep_view import SweepRow, amount, collapses, comparison, front, rows, sentences
 from s3lora.report.values import (
     few,
     measure_of,
@@ -47,7 +48,8 @@ def sweep_page(sweep: Sweep, command: str | None = None) -> str:
         legend=legend(sweep),
         keys=[(key, measure_of(sweep.suites, key)) for key in keys],
         counts={key: _counted(sweep, key) for key in keys},
-        groups=[(name, list(group)) for name, group in groupby(rows(sweep), key=lambda row: row.amount)],
+        verdict=sweep_verdict(sweep),
+        groups=[(name, _members(list(group))) for name, group in groupby(rows(sweep), key=lambda row: row.amount)],
         matrix=_matrix(sweep),
     )
 
@@ -98,6 +100,15 @@ def tuning_page(tuning: Tuning, command: str | None = None) -> str:
         comparison=comparison,
         held_out=[sentence for point in confirmed for sentence in sentences(point, keys)],
     )
+
+
+def _members(group: Sequence[SweepRow]) -> list[tuple[str, SweepRow]]:
+    """Return the rows of one number of modules by their names: one for all where every module is pruned."""
+    first = group[0]
+    if first.strength is None and first.top == first.points[0].modules_total and len(group) > 1:
+        shown = next((row for row in group if row.pareto), next((row for row in group if not row.control), first))
+        return [("by any ranking", shown)]
+    return [(row.label, row) for row in group]
 
 
 def _halves(tuning: Tuning) -> list[dict[str, Any]]:

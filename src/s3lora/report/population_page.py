@@ -1,4 +1,4 @@
-"""A population of adapters as one HTML page that stands alone: no script, nothing from elsewhere, fit to be printed."""
+"""A population of adapters as one HTML page that stands alone: nothing from elsewhere, fit to be printed."""
 
 from __future__ import annotations
 

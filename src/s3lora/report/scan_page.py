@@ -7,43 +7,36 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from s3lora.choose.ranking import usual_index
 from s3lora.choose.rankings import Ranked
 from s3lora.choose.rules import RULES
 from s3lora.choose.select import Share
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.results import Sweep
-from s3lora.measure.scan import ModuleScan, Tool
+from s3lora.measure.scan import Tool
 from s3lora.report.against_view import interval, mark_of, percentile, remarks, robust_z, rows_of, verdict
-from s3lora.report.chart import HERE, against_modules, against_utility, legend
-from s3lora.report.colours import SCALE
+from s3lora.report.chart import legend
 from s3lora.report.documents import ScanDocument
 from s3lora.report.glance import glance_of
 from s3lora.report.html import environment_of_pages, render
 from s3lora.report.published_view import CAVEAT, published_lines
-from s3lora.report.scan_charts import (
-    MEDIAN,
-    dot_heights,
-    heat_map,
-    scale_ends,
-    spectrum,
-    spectrum_axes,
-    strip_axis,
-    strip_middles,
-    strips,
-)
-from s3lora.report.scan_view import View, start_of, view_of
+from s3lora.report.scan_charts import heat_map, scale_ends
+from s3lora.report.scan_data import charts_of, data_of
+from s3lora.report.scan_view import View, view_of
 from s3lora.report.smaller import smaller
+from s3lora.report.summary import summary_of
 from s3lora.report.sweep_text import shown_keys
 from s3lora.report.sweep_view import rows as sweep_rows
-from s3lora.report.sweep_view import usefulness
-from s3lora.report.values import count, decimal, heading, measure_of, metric_text, percent
+from s3lora.report.values import count, decimal, heading, measure_of, percent
+from s3lora.report.words import WORDS
 from s3lora.rewrite.provenance import Provenance
 from s3lora.spectrum.indices import INDICES
 
-_MARKUP = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
+#: Modules in the table of a page before a script has made it: the sharpest.
+LISTED = 256
+#: A map of more cells is not drawn: nobody would see one.
+MOST_CELLS = 2500
+SCRIPTS = ("packed.js", "rules.js", "scan_charts.js", "scan_map.js", "scan_table.js", "scan.js")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +69,9 @@ def scan_page(adapters: Sequence[Reported]) -> str:
     return render(
         "scan.html.jinja",
         styles=("scan.css.jinja",),
-        scripts=("rules.js", "scan.js"),
+        scripts=SCRIPTS,
         tool=Tool(),
+        words=WORDS,
         rules=[(name, kind.page) for name, kind in RULES.items() if kind.page is not None],
         entries=[_entry(adapter) for adapter in adapters],
     )
@@ -94,6 +88,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "lead": _lead(adapter),
         "facts": list(_facts(document)),
         "glance": glance_of(document),
+        "summary": [row for row in summary_of(document) if row[0] != "published"],
         "smaller": [] if adapter.provenance is not None else smaller(document.modules),
         "made": list(_made(adapter)),
         "command": adapter.command,
@@ -108,17 +103,34 @@ def _entry(adapter: Reported) -> dict[str, Any]:
     }
     if series is None:
         return entry
+    shown = document.modules[view.focus]
     return entry | {
         "tiles": _tiles(None if document.plan is None else document.plan.share, view),
-        "map": heat_map(view, series),
+        "cells": len(view.squares),
+        "map": heat_map(view, series) if len(view.squares) <= MOST_CELLS else None,
         "ends": scale_ends(series),
-        "strips": strips(view, series),
-        "spectrum": spectrum(view, view.focus),
-        "near": [document.modules[n].layer for n in view.near[view.focus]],
-        "numbers": list(_numbers(view, view.focus)),
-        "sigmas": f"σ̃: {', '.join(decimal(_short(value)) for value in view.sigma(view.focus))}",  # as the script has it
-        "data": _json(_data(adapter, view)),
+        "experts": any(module.expert is not None and module.layer is not None for module in document.modules),
+        "terms": [*(one.label for one in view.series), "shape", "rank", "type", "scaling", "parameters"],
+        "sharpest": (shown.path, decimal(series.values[view.focus])),
+        "data": data_of(
+            view,
+            [one.plan.flat for one in adapter.ranked],
+            _words(adapter),
+            done=adapter.provenance is not None,
+            sweep=adapter.sweep,
+        ),
         **_measured(adapter),
+    }
+
+
+def _words(adapter: Reported) -> dict[str, Any]:
+    """Return what commands of the page are made of."""
+    return {
+        "path": shlex.quote(adapter.path),
+        "shared": [shlex.quote(word) for word in adapter.shared],
+        "own": [shlex.quote(word) for word in adapter.own],
+        "given": adapter.command or "",
+        "usual": usual_index(adapter.document.modules),
     }
 
 
@@ -216,129 +228,23 @@ def _standing(document: ScanDocument, path: str) -> list[str]:
 
 
 def _rows(view: View) -> list[tuple[str, str, list[str]]]:
+    """Return the path, mark and cells of the sharpest modules."""
     method = view.document.configuration.method
     own = [one for one in view.series if one.method == method]
+    modules = view.document.modules
     return [
         (
             module.path,
             "×" if module.selected else "",
             [
-                f"{module.shape[0]} × {module.shape[1]}",
-                str(module.rank),
                 *_standing(view.document, module.path),
                 *(decimal(one.values[i]) for one in own),
+                f"{module.shape[0]} × {module.shape[1]}",
+                str(module.rank),
             ],
         )
-        for i, module in enumerate(view.document.modules)
+        for i, module in ((i, modules[i]) for i in view.order[:LISTED])
     ]
-
-
-def _numbers(view: View, place: int) -> Iterable[tuple[str, str]]:
-    module = view.document.modules[place]
-    for one in view.series:
-        yield one.label, decimal(one.values[place])
-    yield from zip(("shape", "rank", "type", "scaling", "parameters"), _form(module), strict=True)
-
-
-def _form(module: ModuleScan) -> tuple[str, ...]:
-    shape = f"{module.shape[0]} × {module.shape[1]}"
-    scaling = f"{module.scaling:.6g} ({module.scaling_origin})"
-    return shape, str(module.rank), module.dtype, scaling, count(module.parameters)
-
-
-def _data(adapter: Reported, view: View) -> dict[str, Any]:
-    """Return what the script reads: numbers with all their digits, modules by their place in the table."""
-    modules = view.document.modules
-    forms = list(dict.fromkeys(map(_form, modules)))
-    plan = view.document.plan
-    series = view.shown
-    axes = [strip_axis(view, one) for one in view.series]
-    projections = list(dict.fromkeys(module.projection for module in modules))
-    whole = plan is not None and plan.unit == "layer"
-    return {
-        "command": {
-            "path": shlex.quote(adapter.path),
-            "shared": [shlex.quote(word) for word in adapter.shared],
-            "own": [shlex.quote(word) for word in adapter.own],
-            "method": view.document.configuration.method,
-            "given": adapter.command or "",
-            "usual": usual_index(modules),
-        },
-        "first": view.first,
-        "start": start_of(plan, series),
-        "focus": view.focus,
-        "chosen": view.chosen,
-        "done": adapter.provenance is not None,
-        "series": [
-            {
-                "label": one.label,
-                "index": one.index,
-                "method": one.method,
-                "free": INDICES[one.index].scale_free,
-                "inverse": one.inverse,
-                "flat": ranked.plan.flat,
-                "values": one.values,
-                "units": one.units if whole else None,
-                "worth": one.worth if whole else None,
-                "axis": [across.low, across.high, across.start, across.end],
-                "ticks": across.ticks,
-            }
-            for one, ranked, across in zip(view.series, adapter.ranked, axes, strict=True)
-        ],
-        "whole": whole,
-        # The script ranks single modules by itself: the order is that of the values, ties in the order of the model.
-        "allowed": None if whole else _allowed(view),
-        "norm": next(i for i, one in enumerate(view.series) if one.index == "frobenius"),
-        "odd": [i for i, module in enumerate(modules) if module.kind != "linear"],
-        "kind": [projections.index(module.projection) for module in modules],
-        "layer": [module.layer for module in modules],
-        "near": view.near,
-        "forms": forms,
-        "parameters": [next(m.parameters for m in modules if _form(m) == form) for form in forms],
-        "form": [forms.index(_form(module)) for module in modules],
-        "squares": [square.members for square in view.squares],
-        "strip": view.strip,
-        "heights": dot_heights(view),
-        "strips": {"middle": strip_middles(view), "median": MEDIAN},
-        "spectrum": spectrum_axes(view),
-        "colours": len(SCALE),
-        "sigma": [[_short(value) for value in view.sigma(i)] for i in range(len(modules))],
-        "total": [_short(sum(module.sigma)) for module in modules],
-        "curve": _curve_data(adapter),
-        **_standing_data(view.document),
-    }
-
-
-def _standing_data(document: ScanDocument) -> dict[str, Any]:
-    """Return the numbers by which the table can be sorted."""
-    if document.reference is None:
-        return {}
-    marks = [mark_of(document.reference, module.path, document.ranked_by) for module in document.modules]
-    return {
-        "percentile": [None if mark is None else float(f"{mark.percentile:.5g}") for mark in marks],
-        "z": [None if mark is None or mark.z is None else _short(mark.z) for mark in marks],
-    }
-
-
-def _allowed(view: View) -> list[int] | None:
-    """Return the modules that may be chosen, None where all may that have an index."""
-    candidates = {i for one in view.series for unit in one.units for i in unit}
-    known = {i for one in view.series for i, value in enumerate(one.values) if value is not None}
-    return None if candidates == known else sorted(candidates)
-
-
-def _short(value: float) -> float:
-    """Return a number with the digits that a drawing shows."""
-    return float(f"{value:.3g}")
-
-
-def _json(data: dict[str, Any]) -> str:
-    """Return JSON that cannot end the element that it stands in."""
-    return msgspec.json.encode(data).decode().translate(_MARKUP).replace("##", r"#\u0023")
-
-
-def _charts(sweep: Sweep) -> list[Any]:
-    return [chart for chart in (against_modules(sweep), against_utility(sweep)) if chart is not None]
 
 
 def _measured(adapter: Reported) -> dict[str, Any]:
@@ -359,34 +265,8 @@ def _measured(adapter: Reported) -> dict[str, Any]:
         for row in sweep_rows(sweep)
     ]
     return {
-        "curves": _charts(sweep),
+        "curves": charts_of(sweep),
         "legend": legend(sweep),
         "heads": [heading(m) if m is not None else key[1] for key, m in zip(keys, measures, strict=True)],
         "measured": measured,
-    }
-
-
-def _curve_data(adapter: Reported) -> dict[str, Any] | None:
-    """Return where each measured point lies in the drawings, for the slider's point to be shown there."""
-    sweep = adapter.sweep
-    if sweep is None or not (charts := _charts(sweep)):
-        return None
-    keys = [key for key in (sweep.safety, sweep.utility) if key is not None]
-    points = []
-    for point in sweep.points:
-        metrics = [point.metric(*key) for key in keys]
-        if point.control or point.strength is not None or metrics[0] is None or metrics[0].value is None:
-            continue
-        text = ", ".join(f"{key[1]} {metric_text(m)}" for key, m in zip(keys, metrics, strict=True))
-        place: list[float] = []
-        useful = usefulness(sweep, point)
-        if len(charts) > 1 and useful is not None:
-            place = [charts[1].x.at(useful), charts[1].y.at(metrics[0].value)]
-        points.append({"index": point.index, "method": point.method, "top": point.top, "text": text, "at": place})
-    across = charts[0].x
-    return {
-        "points": points,
-        "across": [across.at(0), across.at(1) - across.at(0), charts[0].top, charts[0].bottom],
-        "most": across.high,
-        "ring": HERE,
     }

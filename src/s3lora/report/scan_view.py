@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from s3lora.adapter.model import block
 from s3lora.choose.rankings import Ranked
 from s3lora.choose.rules import RULES
 from s3lora.choose.select import Plan
-from s3lora.choose.ties import sharpness
+from s3lora.choose.ties import rounded, sharpness
 from s3lora.measure.scan import ModuleScan
 from s3lora.report.colours import SCALE, step_of
 from s3lora.report.documents import ScanDocument
@@ -25,6 +25,7 @@ COMPONENTS, ALL_COMPONENTS = 64, 24_000
 class Series:
     """One index over all modules, None where it is undefined, with the candidates in its order.
 
+    `values` are rounded as rules round them, so that the script of a page finds the same order and the same ties.
     `units` are the modules that are chosen together, sharpest first, and `worth` the index of each unit.
     """
 
@@ -71,7 +72,6 @@ class View:
     squares: tuple[Square, ...]
     strips: tuple[str, ...]
     strip: tuple[int, ...]
-    near: tuple[tuple[int, ...], ...]
     components: int
 
     @property
@@ -94,6 +94,16 @@ class View:
         return tuple(i for i, module in enumerate(self.document.modules) if module.selected)
 
     @property
+    def order(self) -> list[int]:
+        """Return the places of all modules, the sharpest first, and last those without the index that is shown."""
+        shown = self.shown
+        if shown is None:
+            return list(range(len(self.document.modules)))
+        sign = 1 if shown.inverse else -1
+        known = [(sign * value, i) for i, value in enumerate(shown.values) if value is not None]
+        return [i for _, i in sorted(known)] + [i for i, value in enumerate(shown.values) if value is None]
+
+    @property
     def unplaced(self) -> int:
         """Return how many modules have no layer, so that the map does not show them."""
         return sum(module.layer is None for module in self.document.modules)
@@ -113,6 +123,7 @@ def view_of(document: ScanDocument, ranked: Sequence[Ranked]) -> View:
     layers = sorted({module.layer for module in placed if module.layer is not None})
     strips = sorted(dict.fromkeys(labels.values()), key=row_key)
     squares = _squares(modules, labels, rows, layers)
+    strip_of = {name: i for i, name in enumerate(strips)}
     most = max((len(module.sigma) for module in modules), default=0)
     return View(
         document=document,
@@ -122,23 +133,24 @@ def view_of(document: ScanDocument, ranked: Sequence[Ranked]) -> View:
         layers=tuple(layers),
         squares=squares,
         strips=tuple(strips),
-        strip=tuple(strips.index(labels[module.path]) for module in modules),
-        near=tuple(_near(modules)),
-        components=min(most, COMPONENTS, max(4, ALL_COMPONENTS // max(1, len(modules)))),
+        strip=tuple(strip_of[labels[module.path]] for module in modules),
+        components=min(most, COMPONENTS, max(3, ALL_COMPONENTS // max(1, len(modules)))),
     )
 
 
 def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
     values: list[float | None] = [None] * len(place)
-    for module in ranked.scan.modules:
-        if not module.zero:
-            values[place[module.path]] = module.indices.get(ranked.index)
-    units: dict[int, list[int]] = {}
-    worth = {}
-    for choice in ranked.plan.chosen:
-        units.setdefault(choice.position, []).append(place[choice.path])
-        worth[choice.position] = choice.value or 0.0
     spec = INDICES[ranked.index]
+    for module in ranked.scan.modules:
+        if not module.zero and (value := module.indices.get(ranked.index)) is not None:
+            values[place[module.path]] = rounded(value, scale_free=spec.scale_free)
+    units: list[tuple[int, ...]] = []
+    worth: list[float] = []
+    # The choices stand in the order of their positions, those of one unit together.
+    for _, together in groupby(ranked.plan.chosen, key=lambda choice: choice.position):
+        members = tuple(together)
+        units.append(tuple(place[choice.path] for choice in members))
+        worth.append(members[0].value or 0.0)
     name = spec.title
     return Series(
         index=ranked.index,
@@ -147,8 +159,8 @@ def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
         about=spec.described,
         inverse=spec.sharp == "low",
         values=tuple(values),
-        units=tuple(tuple(members) for _, members in sorted(units.items())),
-        worth=tuple(worth[position] for position in sorted(worth)),
+        units=tuple(units),
+        worth=tuple(worth),
     )
 
 
@@ -161,21 +173,6 @@ def _squares(
         if module.layer is not None:
             members.setdefault((row_of[labels[module.path]], column_of[module.layer]), []).append(i)
     return tuple(Square(row, column, tuple(found)) for (row, column), found in sorted(members.items()))
-
-
-def _near(modules: Sequence[ModuleScan]) -> list[tuple[int, ...]]:
-    """Return for each module the places of the same module in the layer before and in the one behind."""
-    lines: dict[tuple[str, str], list[int]] = {}
-    for i, module in enumerate(modules):
-        if module.layer is not None:
-            start = block(module.path)
-            lines.setdefault((start.rstrip("0123456789"), module.path[len(start) :]), []).append(i)
-    found: list[tuple[int, ...]] = [()] * len(modules)
-    for line in lines.values():
-        line.sort(key=lambda i: modules[i].layer or 0)
-        for at, i in enumerate(line):
-            found[i] = tuple(line[n] for n in (at - 1, at + 1) if 0 <= n < len(line))
-    return found
 
 
 def start_of(plan: Plan | None, series: Series | None) -> dict[str, Any]:

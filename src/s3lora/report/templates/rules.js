@@ -1,7 +1,5 @@
-"use strict";
 // The rules of s3lora select.py and rules.py, and what the other scripts of the page share.
 
-const SVG = "http://www.w3.org/2000/svg";
 // A number as `decimal` of values.py writes it: three digits, and no more than three decimals from 0.01 on.
 const show = (value) => {
   if (!Number.isFinite(value)) return "–";
@@ -34,7 +32,10 @@ const RULES = {
   },
   outlier(amount, units, { inverse }) {
     const kinds = new Map();
-    units.forEach((unit) => kinds.set(unit.kind, [...(kinds.get(unit.kind) || []), inverse ? -unit.worth : unit.worth]));
+    for (const unit of units) {
+      if (!kinds.has(unit.kind)) kinds.set(unit.kind, []);
+      kinds.get(unit.kind).push(inverse ? -unit.worth : unit.worth);
+    }
     const limits = new Map();
     for (const [kind, values] of kinds) {
       const middle = median(values);
@@ -64,13 +65,3 @@ const median = (values) => {
   const sorted = [...values].sort((a, b) => a - b), half = sorted.length >> 1;
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 };
-
-function put(svg, name, d) {
-  let path = svg.querySelector(`.${name}`);
-  if (!path) {
-    path = document.createElementNS(SVG, "path");
-    path.setAttribute("class", name);
-    svg.append(path);
-  }
-  path.setAttribute("d", d);
-}

@@ -1,44 +1,107 @@
 // Lets a reader try other indices and rules on a scan. It only rearranges numbers that are in the page: the order of
 // the modules and every index come from s3lora, so what is marked here is what the command beside it chooses.
 
-// One adapter of the page.
+// One adapter of the page: what is chosen and looked at, and the parts that show it.
 class Explorer {
   constructor(root) {
     this.root = root;
-    this.data = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
-    this.series = this.data.series[this.data.first];
-    this.picked = new Set(this.data.chosen);
-    this.module = this.data.focus;
-    this.form = root.querySelector("form");
-    this.rows = [...root.querySelectorAll(".modules tbody tr")];
-    this.cells = [...root.querySelectorAll("svg.heat .row rect")];
-    this.paths = this.rows.map((row) => row.cells[0].textContent);
-    this.names = this.cells.map((cell) => cell.textContent.split(": ")[0]);
+    const data = JSON.parse(root.querySelector('script[type="application/json"]').textContent), { count } = data;
+    const numbers = [...data.names.numbers, data.names.text].map((column) => unpack(column, count));
+    for (const name of ["kind", "layer", "expert", "strip", "form", "percentile", "z", "total", "chosen", "linear", "allowed"]) {
+      if (data[name]) data[name] = numbers[data[name].number] ?? unpack(data[name], count);
+    }
+    data.sigma = data.sigma.map((column) => unpack(column, count));
+    for (const one of data.series) {
+      one.values = unpack(one.values, count);
+      if (one.unit) one.unit = unpack(one.unit, count);
+    }
+    if (data.spectrum) {
+      // The first component is the magnitude, and the SSI its share of the sum.
+      const [first, share] = data.spectrum.map((n) => data.series[n].values);
+      data.sigma.unshift(first);
+      data.total = first.map((value, i) => (value === null ? 0 : value / share[i]));
+    }
+    data.chosen = first(count).filter((i) => data.chosen[i]);
+    if (data.allowed) data.allowed = first(count).filter((i) => data.allowed[i]);
+    Object.assign(this, { data, ...unpackNames(data.names, numbers, count) }, { series: data.series[data.first], picked: new Set(data.chosen), module: data.focus });
+    this.form = this.find("form.rules");
+    this.index = this.find('select[name="index"]');
+    this.parts = [ScanMap, ExpertMap, Strips, Scatter, Spectrum, ModuleTable].map((Part) => new Part(this));
+    this.table = this.parts.at(-1);
     this.startForm();
-    this.startMap();
-    this.startTable();
     this.recolour();
     this.choose();
   }
 
   find(query) { return this.root.querySelector(query); }
 
+  tell(what) { for (const part of this.parts) part[what]?.(); }
+
+  recolour() {
+    const { low, high } = stepper(this.series, 1), ends = this.series.inverse ? [high, low] : [low, high];
+    if (this.find(".dull")) {
+      this.find(".dull").textContent = show(ends[0]);
+      this.find(".sharp").textContent = show(ends[1]);
+      this.find(".scale-name").textContent = this.series.label;
+    }
+    for (const name of this.root.querySelectorAll(".series")) name.textContent = this.series.label;
+    this.tell("recolour");
+    this.look(this.module);
+  }
+
+  // Returns the sharpest of some modules by the index that is shown.
+  sharpest(members) {
+    const { values, inverse } = this.series, worth = (i) => (values[i] === null ? -Infinity : inverse ? -values[i] : values[i]);
+    return members.reduce((best, i) => (worth(i) > worth(best) ? i : best));
+  }
+
+  // Returns the same module in the layer before and in the one behind.
+  near(module) {
+    const { lines, data } = this;
+    if (!this.line) {
+      this.line = new Map();
+      lines.forEach((line, i) => {
+        if (line === null || data.layer[i] === null) return;
+        if (!this.line.has(line)) this.line.set(line, []);
+        this.line.get(line).push(i);
+      });
+      for (const members of this.line.values()) members.sort((a, b) => data.layer[a] - data.layer[b]);
+    }
+    const line = this.line.get(lines[module]) || [], at = line.indexOf(module);
+    return at < 0 ? [] : [line[at - 1], line[at + 1]].filter((i) => i !== undefined);
+  }
+
+  // Shows name and value of a module beside a point of a drawing; without one, hides them.
+  tip(module, svg, x, y) {
+    const tip = this.find(".tip");
+    tip.hidden = module === undefined;
+    if (tip.hidden) return;
+    tip.replaceChildren(document.createElement("b"), document.createElement("span"));
+    tip.firstChild.textContent = `${this.series.label} ${show(this.series.values[module])}${this.picked.has(module) ? " ×" : ""}`;
+    tip.lastChild.textContent = this.paths[module];
+    const within = this.root.getBoundingClientRect(), wide = tip.offsetWidth, high = tip.offsetHeight;
+    tip.style.left = `${Math.min(Math.max(x - within.left - wide / 2, 0), Math.max(within.width - wide, 0))}px`;
+    tip.style.top = `${y - within.top - high - 10}px`;
+  }
+
   // ---- the chooser
 
   startForm() {
-    const { index, rule, slide, amount } = this.form.elements;
-    rule.value = this.data.start.rule;
-    this.limits(this.data.start.amount);
-    index.addEventListener("change", () => {
-      this.series = this.data.series[index.value];
-      if (rule.value === "given") rule.value = "top";
-      this.limits();
+    const { rule, slide, amount } = this.form?.elements ?? {};
+    this.index.addEventListener("change", () => {
+      this.series = this.data.series[this.index.value];
+      if (rule?.value === "given" && this.series !== this.data.series[this.data.first]) rule.value = "top";
+      if (rule) this.limits();
       this.recolour();
       this.choose();
+      this.table.sort(this.table.heads.some((head) => head.dataset.sort === `s${this.index.value}`) ? `s${this.index.value}` : this.table.sorted.key, this.series.inverse);
     });
+    if (!rule) return;
+    rule.value = this.data.start.rule;
+    this.limits(this.data.start.amount);
     rule.addEventListener("change", () => {
       if (rule.value === "given") {
-        index.value = this.data.first;
+        this.index.value = this.data.first;
         this.series = this.data.series[this.data.first];
         this.recolour();
       }
@@ -55,7 +118,7 @@ class Explorer {
   limits(value) {
     const { rule, slide, amount } = this.form.elements;
     const units = this.units(), chosen = units.filter((unit) => unit.members.some((i) => this.picked.has(i))).length;
-    const worth = units.map((unit) => unit.worth), [low, high] = [Math.min(...worth), Math.max(...worth)];
+    const worth = units.map((unit) => unit.worth), [low, high] = [Math.min, Math.max].map((end) => worth.reduce((a, b) => end(a, b)));
     const step = 10 ** Math.floor(Math.log10((high - low || Math.abs(high) || 1) / 200));
     const edge = worth[Math.max(chosen - 1, 0)];
     const wanted = {
@@ -81,58 +144,60 @@ class Explorer {
   // Returns what is ranked, sharpest first.
   units() {
     const { series, data } = this;
-    if (data.whole) return series.units.map((members, i) => ({ members, worth: rounded(series.worth[i], series.free), kind: 0 }));
+    if (series.ranked) return series.ranked;
+    if (data.whole) {
+      series.ranked = series.worth.map((worth) => ({ members: [], worth: rounded(worth, series.free), kind: 0 }));
+      series.unit.forEach((unit, i) => { if (unit !== null) series.ranked[unit].members.push(i); });
+      return series.ranked;
+    }
     const { values } = series, sign = series.inverse ? 1 : -1;
-    return (data.allowed || first(values.length)).filter((i) => values[i] !== null)
-      .map((i) => ({ members: [i], worth: rounded(values[i], series.free), kind: data.kind[i] }))
+    series.ranked = (data.allowed || first(values.length)).filter((i) => values[i] !== null)
+      .map((i) => ({ members: [i], worth: values[i], kind: data.kind[i] }))
       .sort((a, b) => sign * (a.worth - b.worth));
+    return series.ranked;
   }
 
   choose() {
-    const rule = this.form.elements.rule.value, amount = Number(this.form.elements.amount.value);
+    const rule = this.form?.elements.rule.value ?? "given", amount = Number(this.form?.elements.amount.value);
     const units = this.units();
     this.picked = new Set(rule === "given" ? this.data.chosen
       : RULES[rule](amount, units, this.series).flatMap((i) => units[i].members));
-    this.totals();
-    this.commands(rule, amount);
-    this.marks();
-    this.strips();
-    this.rows.forEach((row, i) => {
-      const on = this.picked.has(i);
-      if (row.classList.toggle("picked", on) !== Boolean(row.cells[1].textContent)) row.cells[1].textContent = on ? "×" : "";
-    });
-    if (this.filter) this.filter();
+    if (this.form) {
+      this.totals();
+      this.commands(rule, amount);
+    }
+    this.tell("mark");
     this.point();
     this.where();
+    this.remember();
   }
 
   totals() {
-    const { data } = this, all = first(this.rows.length), odd = new Set(data.odd);
-    const frobenius = data.series[data.norm].values.map((value) => value ?? 0), largest = Math.max(...frobenius, 0);
-    const parameters = all.map((i) => data.parameters[data.form[i]]);
+    const { data } = this, all = first(data.count), frobenius = data.series[data.norm].values.map((value) => value ?? 0);
+    const largest = frobenius.reduce((a, b) => Math.max(a, b), 0), parameters = all.map((i) => data.parameters[data.form[i]]);
     const sum = (chosen, value) => chosen.reduce((total, i) => total + value(i), 0);
-    const part = (value) => { const whole = sum(all, value); return whole > 0 ? sum([...this.picked], value) / whole : 0; };
+    const part = (value) => { const total = sum(all, value); return total > 0 ? sum([...this.picked], value) / total : 0; };
     const tile = (name, text) => { this.find(`[data-tile="${name}"]`).textContent = text; };
     tile("modules", this.picked.size.toLocaleString("en"));
     tile("parameters", share(part((i) => parameters[i])));
-    tile("compute", share(part((i) => (odd.has(i) ? 0 : parameters[i]))));
+    tile("compute", share(part((i) => (data.linear[i] ? parameters[i] : 0))));
     tile("energy", share(largest > 0 ? part((i) => (frobenius[i] / largest) ** 2) : 0));
   }
 
   commands(rule, amount) {
-    const { command, done } = this.data, { series } = this;
+    const { command } = this.data, { series } = this;
     const own = series.method === command.method ? command.own : [];
     const wanted = { top: `--top ${amount}`, fraction: `--fraction ${fraction(amount)}`,
       threshold: `--threshold ${amount}`, outlier: `--rule outlier --z ${amount}`, gap: "--rule gap" }[rule];
     const words = ["s3lora prune", command.path, series.method === "mas-svd" ? "" : `--method ${series.method}`,
       series.index === command.usual ? "" : `--index ${series.index.replaceAll("_", "-")}`, ...own, ...command.shared, wanted, "-o PRUNED"];
-    const all = this.picked.size === this.rows.length;
+    const all = this.picked.size === this.data.count;
     const remark = !this.picked.size ? "Nothing is chosen." : all ? "Every module is chosen: the base model alone would be left."
       : series.flat ? `${series.label} hardly differs between the modules: prune asks for --force-flat.` : "";
-    const given = rule === "given", other = this.data.chosen.length !== this.picked.size || this.data.chosen.some((i) => !this.picked.has(i));
+    const given = rule === "given";
     this.find(".command").hidden = !this.picked.size || all || series.flat || (given && !command.given);
     this.find(".command code").textContent = given ? command.given : words.filter(Boolean).join(" ");
-    this.find(".remark").textContent = remark || (done && other ? "This is another choice than the one that was made." : "");
+    this.find(".remark").textContent = remark;
   }
 
   async copy(button) {
@@ -147,153 +212,33 @@ class Explorer {
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   }
 
-  // ---- the map
-
-  startMap() {
-    const map = this.find("svg.heat");
-    if (!map) return;
-    map.setAttribute("role", "grid");
-    this.places = this.cells.map((cell) => [Number(cell.getAttribute("x")), Number(cell.getAttribute("y"))]);
-    this.cells.forEach((cell) => { cell.setAttribute("role", "gridcell"); cell.setAttribute("tabindex", "-1"); });
-    map.querySelectorAll(".row").forEach((row) => row.setAttribute("role", "row"));
-    map.querySelectorAll(".row text").forEach((name) => name.setAttribute("role", "rowheader"));
-    const at = (event) => this.cells.indexOf(event.target);
-    map.addEventListener("pointerover", (event) => { if (at(event) >= 0 && event.pointerType === "mouse") this.look(this.sharpest(at(event))); });
-    map.addEventListener("click", (event) => { if (at(event) >= 0) this.cells[at(event)].focus({ preventScroll: true }); });
-    map.addEventListener("focusin", (event) => { if (at(event) >= 0) this.look(this.sharpest(at(event))); });
-    map.addEventListener("keydown", (event) => this.walk(event, at(event)));
-  }
-
-  walk(event, from) {
-    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-1, 0, 1], End: [1, 0, 1] }[event.key];
-    if (!step || from < 0) return;
-    event.preventDefault();
-    const [x, y] = this.places[from];
-    // The next cell that way, cells beside the line counting only where there is none on it.
-    let best = -1, least = Infinity;
-    this.places.forEach(([a, b], i) => {
-      const [along, beside] = step[0] ? [(a - x) * step[0], Math.abs(b - y)] : [(b - y) * step[1], Math.abs(a - x)];
-      const far = step[2] ? 1e6 - along + 1e7 * (beside > 0) : along + 1e3 * beside;
-      if (along > 0 && far < least) [best, least] = [i, far];
-    });
-    if (best >= 0) this.cells[best].focus();
-  }
-
-  sharpest(square) {
-    const { series } = this, sign = series.inverse ? -1 : 1;
-    const worth = (i) => (series.values[i] === null ? -Infinity : sign * series.values[i]);
-    return this.data.squares[square].reduce((best, i) => (worth(i) > worth(best) ? i : best));
-  }
-
-  recolour() {
-    const { series } = this, { colours } = this.data, known = series.values.filter((value) => value !== null);
-    const [low, high] = [Math.min(...known), Math.max(...known)];
-    this.cells.forEach((cell, i) => {
-      const value = series.values[this.sharpest(i)];
-      const step = high > low ? Math.min(Math.floor((colours * (value - low)) / (high - low)), colours - 1) : 0;
-      cell.setAttribute("class", value === null ? "hn" : `h${series.inverse ? colours - 1 - step : step}`);
-      cell.firstElementChild.textContent = `${this.names[i]}: ${show(value)}`;
-    });
-    const ends = series.inverse ? [high, low] : [low, high];
-    if (this.cells.length) {
-      this.find(".dull").textContent = show(ends[0]);
-      this.find(".sharp").textContent = show(ends[1]);
-      this.find(".scale-name").textContent = series.label;
-    }
-    this.find(".series").textContent = series.label;
-    this.look(this.module);
-  }
-
-  marks() {
-    if (!this.cells.length) return;
-    const box = this.cells[0], [wide, high] = ["width", "height"].map((name) => Number(box.getAttribute(name)));
-    const { cross } = this.find("svg.heat").dataset;
-    const path = this.places.map(([x, y], i) => (this.data.squares[i].some((m) => this.picked.has(m))
-      ? `M${(x + wide / 2).toFixed(1)} ${(y + high / 2).toFixed(1)}${cross}` : "")).join("");
-    this.root.querySelectorAll("svg.heat .cross").forEach((cross) => cross.setAttribute("d", path));
-  }
-
   // ---- one module
 
   look(module) {
     this.module = module;
     const { data } = this;
     this.find("h3.path").textContent = this.paths[module];
-    let tab = null;
-    this.cells.forEach((cell, i) => {
-      const here = data.squares[i].includes(module);
-      cell.classList.toggle("here", here);
-      cell.setAttribute("tabindex", "-1");
-      if (here) tab = cell;
-    });
-    (tab || this.cells[0])?.setAttribute("tabindex", "0");
-    this.rows.forEach((row, i) => { row.classList.toggle("here", i === module); row.tabIndex = i === module ? 0 : -1; });
-    this.spectrum();
+    this.tell("look");
     this.numbers();
     this.where();
-    this.dot();
+    this.remember();
   }
 
   where() {
-    const units = this.units(), place = units.findIndex((unit) => unit.members.includes(this.module));
-    const ranked = place < 0 ? `no ${this.series.label}` : `${place + 1} of ${units.length} by ${this.series.label}`;
-    this.find(".where").textContent = `${ranked}; ${this.picked.has(this.module) ? "chosen" : "not chosen"}`;
-  }
-
-  spectrum() {
-    const { data, module } = this, [left, step, bottom, whole] = data.spectrum;
-    const points = (i) => data.sigma[i].map((value, n) =>
-      [(left + step * n).toFixed(1), (bottom - (whole * value) / data.total[i]).toFixed(1)]);
-    this.find(".bars").setAttribute("d", points(module).map(([x, y]) => `M${x} ${bottom}V${y}`).join(""));
-    const near = data.near[module], legend = this.find(".neighbours");
-    for (const i of [0, 1]) {
-      const shown = i < near.length;
-      this.find(`svg.spectrum .near${i}`).setAttribute("d", shown ? points(near[i]).map(([x, y], n) => `${n ? "L" : "M"}${x} ${y}`).join("") : "");
-      legend.children[i].hidden = !shown;
-      legend.children[i].lastChild.textContent = shown ? ` layer ${data.layer[near[i]]} ` : "";
+    const units = this.units(), { series } = this;
+    if (!series.places) {
+      series.places = new Map();
+      units.forEach((unit, n) => unit.members.forEach((i) => series.places.set(i, n)));
     }
+    const place = series.places.get(this.module);
+    const ranked = place === undefined ? `no ${series.label}` : `${place + 1} of ${units.length} by ${series.label}`;
+    this.find(".where").textContent = `${ranked}; ${this.picked.has(this.module) ? "chosen" : "not chosen"}`;
   }
 
   numbers() {
     const { data, module } = this;
     const texts = [...data.series.map((one) => show(one.values[module])), ...data.forms[data.form[module]]];
     this.root.querySelectorAll(".numbers dd").forEach((place, i) => { place.textContent = texts[i]; });
-    this.find(".sigmas").textContent = data.sigma[module].length ? `σ̃: ${data.sigma[module].map(show).join(", ")}` : "A zero update has no spectrum.";
-  }
-
-  // ---- the distribution
-
-  at(value) {
-    const [low, high, start, end] = this.series.axis;
-    return (start + ((value - low) / (high - low)) * (end - start)).toFixed(1);
-  }
-
-  spot(module) {
-    return `M${this.at(this.series.values[module])} ${this.data.heights[module].toFixed(1)}h0`;
-  }
-
-  strips() {
-    const { series, data } = this, box = this.find("svg.strips");
-    const known = first(series.values.length).filter((i) => series.values[i] !== null);
-    box.querySelector(".dots").setAttribute("d", known.filter((i) => !this.picked.has(i)).map((i) => this.spot(i)).join(""));
-    box.querySelector(".picked").setAttribute("d", known.filter((i) => this.picked.has(i)).map((i) => this.spot(i)).join(""));
-    const medians = data.strips.middle.map((y, row) => {
-      const values = known.filter((i) => data.strip[i] === row).map((i) => series.values[i]);
-      return values.length ? `M${this.at(median(values))} ${y}${data.strips.median}` : "";
-    });
-    box.querySelector(".median").setAttribute("d", medians.join(""));
-    const ticks = box.querySelector(".ticks"), model = ticks.firstElementChild;
-    ticks.replaceChildren(...series.ticks.map(([at, text]) => {
-      const tick = model.cloneNode(true);
-      tick.setAttribute("transform", `translate(${at.toFixed(1)} 0)`);
-      tick.querySelector("text").textContent = text;
-      return tick;
-    }));
-    this.dot();
-  }
-
-  dot() {
-    this.find("svg.strips .dots.here").setAttribute("d", this.series.values[this.module] === null ? "" : this.spot(this.module));
   }
 
   // ---- the measured curve
@@ -305,7 +250,7 @@ class Explorer {
     const figures = this.root.querySelectorAll(".measured figure svg");
     put(figures[0], "here-line", `M${Math.min(zero + one * count, zero + one * curve.most)} ${top}V${bottom}`);
     const mine = curve.points.filter((p) => p.index === series.index && p.method === series.method);
-    const exact = this.form.elements.rule.value !== "given" || this.data.start.rule !== "given" ? mine.find((p) => p.top === count) : null;
+    const exact = (this.form && this.form.elements.rule.value !== "given") || this.data.start.rule !== "given" ? mine.find((p) => p.top === count) : null;
     const ring = exact && exact.at.length ? `M${exact.at[0]} ${exact.at[1]}${curve.ring}` : "";
     if (figures[1]) put(figures[1], "here-sign", ring);
     const near = [mine.filter((p) => p.top < count).at(-1), mine.find((p) => p.top > count)].filter(Boolean);
@@ -314,61 +259,64 @@ class Explorer {
         : `${series.label} was not measured.`;
   }
 
-  // ---- the table
+  // ---- the state, in the fragment of the address
 
-  startTable() {
-    const form = this.find("form.filter"), body = this.find(".modules tbody"), output = form.querySelector("output");
-    this.filter = () => {
-      const text = form.elements.text.value.toLowerCase(), strip = form.elements.strip.value;
-      let shown = 0;
-      this.rows.forEach((row, i) => {
-        const on = this.paths[i].toLowerCase().includes(text) && (strip === "" || this.data.strip[i] === Number(strip))
-          && (!form.elements.picked.checked || this.picked.has(i));
-        row.hidden = !on;
-        shown += on;
-      });
-      output.textContent = `${shown.toLocaleString("en")} of ${this.rows.length.toLocaleString("en")} modules`;
-    };
-    form.addEventListener("input", this.filter);
-    form.addEventListener("submit", (event) => event.preventDefault());
-    this.filter();
-    for (const head of this.root.querySelectorAll("[data-sort]")) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
-      button.addEventListener("click", () => this.sort(head, body));
+  state() {
+    const { data, table } = this, { text, strip, picked } = table.filters.elements, rule = this.form?.elements.rule.value, found = new URLSearchParams();
+    const amount = this.form?.elements.amount.value, put = (name, value, usual) => { if (value !== undefined && String(value) !== String(usual)) found.set(name, value); };
+    put("index", data.series.indexOf(this.series), data.first);
+    put("rule", rule, data.start.rule);
+    if (rule && rule !== "given" && (rule !== data.start.rule || Number(amount) !== data.start.amount)) found.set("amount", amount);
+    put("module", this.module, data.focus);
+    put("sort", `${table.sorted.up ? "" : "-"}${table.sorted.key}`, table.usual);
+    put("text", text.value, "");
+    put("projection", strip.value, "");
+    put("chosen", Number(picked.checked), 0);
+    return String(found);
+  }
+
+  restore(given) {
+    const found = new URLSearchParams(given), { data, table } = this, { text, strip, picked } = table.filters.elements;
+    const index = Number(found.get("index")), module = Number(found.get("module"));
+    if (found.has("index") && data.series[index]) {
+      this.index.value = index;
+      this.series = data.series[index];
     }
-    body.addEventListener("click", (event) => { const row = event.target.closest("tr"); if (row) this.look(this.rows.indexOf(row)); });
-    body.addEventListener("focusin", (event) => { if (event.target.tagName === "TR") this.look(this.rows.indexOf(event.target)); });
-    body.addEventListener("keydown", (event) => {
-      const way = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
-      let row = event.target.closest("tr");
-      if (!way || !row) return;
-      event.preventDefault();
-      do row = row[way]; while (row && row.hidden);
-      if (row) row.focus();
-    });
+    if (this.form && [...this.form.elements.rule.options].some((option) => option.value === found.get("rule"))) this.form.elements.rule.value = found.get("rule");
+    if (this.form && (found.has("rule") || found.has("amount") || found.has("index"))) {
+      const amount = Number(found.get("amount"));
+      this.limits(found.has("amount") && Number.isFinite(amount) ? amount / (this.form.elements.rule.value === "fraction" ? 100 : 1) : undefined);
+    }
+    const [, sign, key] = /^(-?)(.*)$/.exec(found.get("sort") ?? "");
+    if (table.heads.some((head) => head.dataset.sort === key)) table.sorted = { key, up: !sign };
+    text.value = found.get("text") ?? "";
+    strip.value = found.get("projection") ?? "";
+    if (strip.selectedIndex < 0) strip.value = "";
+    picked.checked = found.get("chosen") === "1";
+    if (found.has("module") && Number.isInteger(module) && module >= 0 && module < data.count) this.module = module;
+    this.recolour();
+    this.choose();
+    table.filter();
   }
 
-  sort(head, body) {
-    const key = head.dataset.sort, { data } = this;
-    const down = head.getAttribute("aria-sort") === "descending" || (!head.hasAttribute("aria-sort") && !key.startsWith("s"));
-    this.root.querySelectorAll("[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", down ? "ascending" : "descending");
-    const value = { path: (i) => i, m: (i) => data.parameters[data.form[i]], rank: (i) => Number(data.forms[data.form[i]][1]),
-      "s-percentile": (i) => data.percentile[i], "s-z": (i) => data.z[i] }[key]
-      || ((i) => data.series[Number(key.slice(1))].values[i]);
-    const sign = down ? 1 : -1;
-    const order = first(this.rows.length).sort((a, b) => {
-      const [x, y] = [value(a), value(b)];
-      return x === null || y === null ? (x === null) - (y === null) || a - b : sign * (x - y) || a - b;
-    });
-    body.append(...order.map((i) => this.rows[i]));
+  remember() {
+    clearTimeout(Explorer.timer);
+    // A slider moves more often than a browser takes addresses.
+    Explorer.timer = setTimeout(() => {
+      const parts = explorers.map((one) => [one.root.id, one.state()]).filter(([, state]) => state).map(([id, state]) => `${id}&${state}`);
+      if (parts.length || location.hash.includes("&")) history.replaceState(null, "", parts.length ? `#${parts.join(";")}` : location.pathname + location.search);
+    }, 400);
   }
 }
 
-document.documentElement.classList.add("scripted");
-for (const root of document.querySelectorAll("[data-adapter]")) {
-  if (root.querySelector('script[type="application/json"]')) new Explorer(root);
+const explorers = [...document.querySelectorAll("[data-adapter]")]
+  .filter((root) => root.querySelector('script[type="application/json"]')).map((root) => new Explorer(root));
+function restore() {
+  for (const part of location.hash.slice(1).split(";")) {
+    const [id, ...state] = part.split("&");
+    if (state.length) explorers.find((one) => one.root.id === id)?.restore(state.join("&"));
+  }
 }
+restore();
+addEventListener("hashchange", restore);
+performance.mark("interactive");

@@ -1,0 +1,107 @@
+"""The page of a result, made again from its JSON: the same as before, from older documents too."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from s3lora.errors import UsageError
+from s3lora.measure.comparison import compare
+from s3lora.report.again import page_of
+from s3lora.report.compare_page import compare_page
+from s3lora.report.documents import to_json
+from s3lora.report.page import evaluation_page, sweep_page, tuning_page
+from s3lora.report.population_page import population_page
+from s3lora.report.repair_page import repair_page
+from tests.command import call
+from tests.planning import prune_to
+from tests.report import made_population, measured, repaired
+from tests.report.scanned import DEMO, mixed, reported
+
+OLD = Path(__file__).parents[1] / "data" / "documents" / "1"
+
+
+def again(folder: Path, document: object) -> str:
+    (folder / "result.json").write_text(to_json(document), encoding="utf-8")
+    return page_of(folder / "result.json")
+
+
+@pytest.mark.parametrize(
+    ("document", "page"),
+    [
+        (measured.sweep(), sweep_page),
+        (measured.evaluation(), evaluation_page),
+        (measured.tuning(), tuning_page),
+        (repaired.repair(), repair_page),
+        (made_population.population(), population_page),
+    ],
+)
+def test_the_page_is_the_same(tmp_path: Path, document: object, page: object) -> None:
+    assert again(tmp_path, document) == page(document)  # type: ignore[operator]
+
+
+def test_a_comparison_has_its_page(tmp_path: Path) -> None:
+    made = compare([mixed(tmp_path / "a"), DEMO])
+    assert again(tmp_path, made) == compare_page(made)
+
+
+def test_a_scan_has_its_page(tmp_path: Path) -> None:
+    one = reported(DEMO)
+    text = again(tmp_path, one.document)
+    assert "What a rule would choose" in text
+    assert text.count('<tr><th scope="row"><span>') == 120
+    (tmp_path / "result.json").write_text(f"[{to_json(one.document)}, {to_json(one.document)}]", encoding="utf-8")
+    assert page_of(tmp_path / "result.json").count("<article ") == 2
+
+
+def test_a_pruning_has_its_page(tmp_path: Path) -> None:
+    prune_to(mixed(tmp_path / "a"), tmp_path / "out", ["model.layers.1.self_attn.q_proj"])
+    text = page_of(tmp_path / "out" / "s3lora.json")
+    assert "What was done" in text
+    assert "model.layers.1.self_attn.q_proj" in text
+    assert str(tmp_path) not in text
+
+
+def test_documents_of_old_have_pages() -> None:
+    kinds: dict[str, str] = {}
+    for file in sorted(OLD.glob("*.json")):
+        with contextlib.suppress(UsageError):
+            kinds[file.stem] = page_of(file)
+    assert {"scan", "compare", "eval", "sweep", "tune", "repair", "population"} == set(kinds)
+    assert all(text.startswith("<!doctype html>") for text in kinds.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "is no result that has a page"),
+        ("[]", "is no result that has a page"),
+        ("[1]", "is no result of s3lora"),
+        ("nonsense", "is no result of s3lora"),
+        ('"' + "\\u0000" * 9, "is no result of s3lora"),
+        ("[" * 5000, "is no result of s3lora"),
+        ('{"variants": 1, "setup": 2}', "is no result of s3lora"),
+    ],
+)
+def test_what_is_no_result_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(UsageError, match=said):
+        page_of(tmp_path / "result.json")
+
+
+def test_a_later_version_is_refused(tmp_path: Path) -> None:
+    content = json.loads(to_json(measured.sweep())) | {"schema_version": 99}
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="is of schema version 99"):
+        page_of(tmp_path / "result.json")
+
+
+def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "result.json").write_text(to_json(measured.sweep()), encoding="utf-8")
+    done = call(capsys, "report", tmp_path / "result.json", "-o", tmp_path / "page.html")
+    assert (done.status, done.out) == (0, "")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == sweep_page(measured.sweep())
+    assert call(capsys, "report", tmp_path / "absent.json").status == 2
