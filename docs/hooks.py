@@ -1,16 +1,20 @@
-"""What the site needs beyond `docs/`: the pages that lie at the root, and the certainty that it loads nothing.
+"""What the site needs beyond `docs/`: the pages that lie at the root, the notebook, and that it loads nothing.
 
 On GitHub, a page of `docs/` links to `../CONTRIBUTING.md`, and that one to `docs/method.md`. The site has no root above
-its pages, so there the two files are pages like all others, and links are written anew for where they stand.
+its pages, so there the two files are pages like all others, and so is the notebook. Links are written anew for where
+they stand.
 """
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from make_notebook import NOTEBOOK
+from make_notebook import page as page_of
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
@@ -22,13 +26,17 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 #: File at the root → page of the site.
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "reporting.md"}
+#: The same with what is no Markdown.
+PLACES = {**PAGES, "docs/notebook.ipynb": "notebook.md"}
 #: A tag by which a browser would fetch something from another host while it shows the page.
 FOREIGN = re.compile(r"""<(?:script|img|iframe|link|source|video)\b[^>]*?\b(?:src|href)=["']?(?:https?:)?//[^>]*>""")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the pages that lie at the root."""
+    """Add the pages that lie at the root, and the notebook."""
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    files.append(File.generated(config, PLACES["docs/notebook.ipynb"], content=page_of(notebook)))
     for name, page in PAGES.items():
         files.append(File.generated(config, page, content=relinked((ROOT / name).read_text(encoding="utf-8"), name)))
     return files
@@ -49,12 +57,12 @@ def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
 
 def relinked(markdown: str, source: str) -> str:
     """Return a page with its links as the site has them; `source` is where it lies, from the root."""
-    here = posixpath.dirname(PAGES.get(source, source.removeprefix("docs/")))
+    here = posixpath.dirname(PLACES.get(source, source.removeprefix("docs/")))
 
     def anew(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[1]))
-        if source not in PAGES and target not in PAGES:
+        if source not in PAGES and target not in PLACES:
             return match[1]
-        return posixpath.relpath(PAGES.get(target, target.removeprefix("docs/")), here or ".")
+        return posixpath.relpath(PLACES.get(target, target.removeprefix("docs/")), here or ".")
 
     return LINK.sub(anew, markdown)

@@ -36,6 +36,7 @@ class Ran:
     status: int
     log: str
     outputs: dict[str, str]
+    summary: str = ""
 
     @property
     def obeyed(self) -> list[str]:
@@ -61,8 +62,9 @@ def run_step(name: str, folder: Path, python: str = sys.executable, **inputs: st
     known |= {"github.action_path": str(ROOT), "steps.install.outputs.python": python}
     step, temp = STEPS[name], folder.parent / f"{folder.name}-runner"
     temp.mkdir(exist_ok=True)
-    written, script = temp / "output", temp / "script.sh"
+    written, summary, script = temp / "output", temp / "summary", temp / "script.sh"
     written.write_text("")
+    summary.write_text("")
     script.write_text(step["run"])
     variables = {key: EXPRESSION.sub(lambda found: known[found[1]], value) for key, value in step["env"].items()}
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "OMP_NUM_THREADS") if key in os.environ}
@@ -70,7 +72,16 @@ def run_step(name: str, folder: Path, python: str = sys.executable, **inputs: st
     done = subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", script],
         cwd=folder / EXPRESSION.sub(lambda found: known[found[1]], step.get("working-directory", ".")),
-        env={**kept, **pip, **variables, "RUNNER_TEMP": str(temp), "GITHUB_OUTPUT": str(written)},
+        env={
+            **kept,
+            **pip,
+            **variables,
+            "RUNNER_TEMP": str(temp),
+            "GITHUB_ACTION": name,
+            "GITHUB_WORKSPACE": str(folder),
+            "GITHUB_OUTPUT": str(written),
+            "GITHUB_STEP_SUMMARY": str(summary),
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -78,7 +89,8 @@ def run_step(name: str, folder: Path, python: str = sys.executable, **inputs: st
         check=False,
     )
     lines = [line.partition("=") for line in written.read_text().splitlines()]
-    return Ran(done.returncode, done.stdout.decode(errors="replace"), {name: value for name, _, value in lines})
+    outputs = {name: value for name, _, value in lines}
+    return Ran(done.returncode, done.stdout.decode(errors="replace"), outputs, summary.read_text())
 
 
 @pytest.fixture
@@ -160,6 +172,36 @@ def test_paths_are_files_before_they_are_patterns(desk: Path) -> None:
     assert (ran.status, names) == (0, ["x[1]", "b c"])
 
 
+def test_findings_are_annotations_and_the_summary_of_the_job(desk: Path) -> None:
+    """What GitHub shows besides the log: a note at each file, and a table on the page of the run."""
+    ran = run_step("scan", desk, paths="adapters/*\nnowhere", fail_on="ssi > 0.9\nselected > 3", allow="heads")
+    assert ran.status == 2
+    found = [(f"adapters/{name}/adapter_model.safetensors", name) for name in ("a", "b c")]
+    said = "selected is 4 of 8 modules, rule selected > 3. They are model.layers."
+    first, *others = ran.obeyed
+    assert first == "::error file=nowhere,line=1,title=s3lora S3L900::nowhere: no such file or folder"
+    assert [one.partition(said)[0] for one in others] == [
+        f"::warning file={file},line=1,title=s3lora S3L002::{name}: " for file, name in found
+    ]
+    head, told, rows = ran.summary.strip().split("\n\n")
+    assert (head, told) == ("### s3lora scan", "Something could not be scanned.")
+    assert rows.splitlines()[2] == "| error | S3L900 | `nowhere` | nowhere: no such file or folder |"
+    assert [one.partition(" selected is 4")[0] for one in rows.splitlines()[3:]] == [
+        f"| warning | S3L002 | `{file}` | {name}:" for file, name in found
+    ]
+
+
+def test_annotations_name_files_from_the_root(desk: Path) -> None:
+    ran = run_step("scan", desk, paths="a", working_directory="adapters", fail_on="selected")
+    assert [one.partition(",")[0] for one in ran.obeyed] == ["::warning file=adapters/a/adapter_model.safetensors"]
+
+
+def test_a_scan_without_findings_says_so(desk: Path) -> None:
+    ran = run_step("scan", desk, paths="adapters/a", fail_on="ssi > 1")
+    assert (ran.obeyed, ran.summary) == ([], "### s3lora scan\n\nNo rule holds.\n")
+    assert run_step("scan", desk, paths="adapters/a", fail_on="nonsense").summary.endswith("not be scanned.\n")
+
+
 HOSTILE = [
     "; touch x",
     "$(touch x)",
@@ -183,9 +225,8 @@ HOSTILE = [
 def recorder(desk: Path) -> Path:
     """Return a program in the place of Python that keeps the arguments of the scan, and scans nothing."""
     program = desk.parent / "recorder"
-    program.write_text(
-        f'#!/bin/bash\nif [ "$2" = -c ]; then echo token; else printf \'%s\\0\' "$@" > {desk.parent}/seen; fi\n'
-    )
+    keep = f"printf '%s\\0' \"$@\" > {desk.parent}/seen"
+    program.write_text(f'#!/bin/bash\nif [ "$2" = -c ]; then echo token; elif [ "$3" = s3lora ]; then {keep}; fi\n')
     program.chmod(0o755)
     return program
 
@@ -206,6 +247,7 @@ def test_hostile_inputs_are_single_arguments(text: str, desk: Path, recorder: Pa
             given = [path.name for path in before]
         given = [option.format(part) for part in given]
         before_paths, paths = seen[4 : seen.index("--", 4)], seen[seen.index("--", 4) + 1 :]
+        assert before_paths.pop(1) == f"--sarif={desk.parent}/workspace-runner/s3lora-scan.sarif"
         if name == "paths":
             assert (before_paths, paths) == (["--format=text"], given)
         elif name == "format":
@@ -219,7 +261,7 @@ def test_hostile_inputs_end_in_a_sentence(desk: Path) -> None:
     text = "$(touch x); `touch x` ' \" \\ *"
     for name in ("paths", "fail_on", "policy"):
         ran = run_step("scan", desk, **({"paths": "adapters/a"} | {name: text}))
-        assert (ran.status, ran.outputs, ran.obeyed) == (2, {"status": "2"}, [])
+        assert (ran.status, ran.outputs, len(ran.obeyed)) == (2, {"status": "2"}, int(name == "paths"))
         assert "s3lora: " in ran.log
     assert sorted(desk.iterdir()) == before
 
@@ -248,7 +290,10 @@ def test_names_in_adapters_command_no_runner(desk: Path) -> None:
     assert ran.status == 1
     assert "::add-mask::secret" in ran.log
     assert r"#\#[error]" in ran.log
-    assert ran.obeyed == []
+    ours = r"::(error|warning) file=evil/adapter_model\.safetensors,line=1,title=s3lora S3L0\d\d::evil: "
+    assert len(ran.obeyed) == 2
+    assert all(re.match(ours, told) for told in ran.obeyed)
+    assert "##[" not in ran.log
     tokens = {re.findall(r"::stop-commands::(\S+)", run_step("scan", desk, paths="evil").log)[0] for _ in range(2)}
     assert len(tokens) == 2, "nobody can know it beforehand"
 

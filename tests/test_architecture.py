@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import s3lora
+from s3lora.views import VIEWS
 from tests.command import SOURCE, environment
 from tests.hostile import bad_files as bad
 
@@ -30,7 +31,7 @@ FLOORS = (
     *("evaluate", "repair", "training", "fleet", "report", "cli"),
 )
 #: The only modules at the top of the package; whoever needs them may use them.
-GROUND = ("_version", "errors", "files", "needs", "outside", "partial", "statistics")
+GROUND = ("_version", "arguments", "errors", "files", "needs", "outside", "partial", "statistics", "views", "wording")
 #: Within a floor: what may not reach which neighbours.
 WALLS = {
     "fleet.sources": ("fleet.work", "fleet.run", "fleet.engines", "fleet.results", "fleet.populations"),
@@ -119,6 +120,12 @@ def test_walls_within_a_floor(part: str, others: tuple[str, ...]) -> None:
     for path in files_in(part):
         for name in imports(path):
             assert not within(name, *(f"s3lora.{other}" for other in others)), f"{path.name} imports {name}"
+
+
+def test_the_door_to_the_report_leads_somewhere() -> None:
+    """What `views` names as text no import statement shows."""
+    for module, function in VIEWS.values():
+        assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_imports_go_in_no_circle() -> None:
@@ -219,7 +226,7 @@ def test_public_names_are_exported_explicitly() -> None:
         called = name == "repair" and callable(value) and value.__name__ == "s3lora.repair"
         assert called or value is getattr(importlib.import_module(str(module)), name)
         assert called or not isinstance(value, type(sys)), f"s3lora.{name} is the module of that name"
-    assert set(names) <= set(dir(s3lora))
+    assert dir(s3lora) == s3lora.__all__
     with pytest.raises(AttributeError, match="nothing_of_this_name"):
         _ = s3lora.nothing_of_this_name
 

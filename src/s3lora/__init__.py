@@ -1,10 +1,9 @@
 """s3lora: audit a LoRA adapter from its file alone, and prune its sharpest modules.
 
 >>> import s3lora
->>> adapter = s3lora.open_adapter("my-adapter")
->>> scan = s3lora.scan(adapter)
+>>> scan = s3lora.scan("my-adapter")
 >>> plan = s3lora.select(scan, s3lora.Top(10))
->>> pruned = s3lora.prune(adapter, plan)
+>>> pruned = s3lora.prune("my-adapter", plan)
 >>> record, written = s3lora.write_pruned(pruned, scan, "my-adapter-pruned")
 """
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         CostError,
         ModelError,
         NonFiniteError,
+        NoSuchModuleError,
         NothingToAuditError,
         OutputError,
         S3LoRAError,
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from s3lora.rewrite.sum_record import SummedModule, SumProvenance
     from s3lora.rewrite.summed import write_sum
     from s3lora.spectrum.subspaces import Overlap
+    from s3lora.views import Drawing
 
 #: Public name → the module that defines it.
 _HOME = {
@@ -89,6 +90,7 @@ _HOME = {
     "ConversionRecord": "s3lora.rewrite.conversion_record",
     "Converted": "s3lora.rewrite.convert.converting",
     "CostError": "s3lora.errors",
+    "Drawing": "s3lora.views",
     "Filter": "s3lora.choose.select",
     "Fraction": "s3lora.choose.rules",
     "Gap": "s3lora.choose.rules",
@@ -108,6 +110,7 @@ _HOME = {
     "ModuleRenaming": "s3lora.base.names",
     "ModuleScan": "s3lora.measure.scan",
     "ModuleUpdate": "s3lora.measure.summing",
+    "NoSuchModuleError": "s3lora.errors",
     "NonFiniteError": "s3lora.errors",
     "NothingToAuditError": "s3lora.errors",
     "Null": "s3lora.choose.rules",
@@ -184,6 +187,7 @@ __all__ = [
     "ConversionRecord",
     "Converted",
     "CostError",
+    "Drawing",
     "Filter",
     "Fraction",
     "Gap",
@@ -203,6 +207,7 @@ __all__ = [
     "ModuleRenaming",
     "ModuleScan",
     "ModuleUpdate",
+    "NoSuchModuleError",
     "NonFiniteError",
     "NothingToAuditError",
     "Null",
@@ -279,4 +284,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return list(__all__)

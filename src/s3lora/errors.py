@@ -2,6 +2,7 @@
 
     S3LoRAError                 exit status 2
     ├── UsageError              an option or argument that cannot be meant
+    │   └── NoSuchModuleError   a result has no module of this path; also a KeyError
     ├── AdapterFileError        the bytes are not a readable adapter (pointer, truncated, hostile, missing)
     ├── UnsupportedAdapterError readable, but of a kind s3lora does not analyse (IA³, 3-D lora_B, PiSSA for pruning)
     ├── NonFiniteError          a module holds NaN or infinity, so no spectrum exists
@@ -12,7 +13,8 @@
     └── OutputError             the result cannot be written, or did not verify
 
 Each message is one sentence that names, where they are known, the file, the module, its shape, the reason and what
-to do; none of them leaves anything half-written behind.
+to do; none of them leaves anything half-written behind. What to do is said in the words of Python;
+`located` has those of a command.
 """
 
 from __future__ import annotations
@@ -22,11 +24,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from s3lora.outside import printable
+from s3lora.wording import for_command
 
 __all__ = [
     "AdapterFileError",
     "CostError",
     "ModelError",
+    "NoSuchModuleError",
     "NonFiniteError",
     "NothingToAuditError",
     "OutputError",
@@ -86,17 +90,7 @@ class S3LoRAError(Exception):
         fix: str | None = None,
     ) -> None:
         """Compose the sentence."""
-        where = []
-        if file is not None:
-            where.append(printable(file, 240))
-        if module is not None:
-            where.append(printable(module))
-        if shape is not None:
-            where.append("(" + " × ".join(str(n) for n in shape) + ")")
-        sentence = f"{' '.join(where)}: {problem}" if where else problem
-        if fix:
-            sentence += f"; {fix}"
-        super().__init__(sentence)
+        super().__init__(problem)
         self.problem = problem
         self.file = None if file is None else str(file)
         self.module = module
@@ -105,23 +99,44 @@ class S3LoRAError(Exception):
         #: The adapter as the caller named it; set where an adapter is opened or scanned.
         self.adapter: str | None = None
 
+    def __str__(self) -> str:
+        """Return the sentence, in the words of Python."""
+        return self._sentence(self.file, self.problem, self.fix)
+
+    def for_command(self, file: object | None = None) -> str:
+        """Return the sentence in the words of a command; `file` is what it calls the file, if not as it is."""
+        fix = None if self.fix is None else for_command(self.fix)
+        return self._sentence(self.file if file is None else file, for_command(self.problem), fix)
+
     def located(self) -> str:
-        """Return the sentence with the file named from where the caller stands, so that several adapters differ."""
+        """Return the sentence of a command, with the file named from where it runs, so that several adapters differ."""
         if not self.adapter or "://" in self.adapter:  # no path
-            return str(self)
+            return self.for_command()
         given = Path(self.adapter)
-        place: Path | None = None
         if self.file is None or self.file in (given.name, os.path.basename(os.path.realpath(given))):
-            place = given
-        elif Path(self.file).name == self.file:
-            place = (given if given.is_dir() else given.parent) / self.file
-        if place is None:
-            return str(self)
-        return str(S3LoRAError(self.problem, file=place, module=self.module, shape=self.shape, fix=self.fix))
+            return self.for_command(given)
+        if Path(self.file).name == self.file:
+            return self.for_command((given if given.is_dir() else given.parent) / self.file)
+        return self.for_command()
+
+    def _sentence(self, file: object | None, problem: str, fix: str | None) -> str:
+        where = []
+        if file is not None:
+            where.append(printable(file, 240))
+        if self.module is not None:
+            where.append(printable(self.module))
+        if self.shape is not None:
+            where.append("(" + " × ".join(str(n) for n in self.shape) + ")")
+        sentence = f"{' '.join(where)}: {problem}" if where else problem
+        return f"{sentence}; {fix}" if fix else sentence
 
 
 class UsageError(S3LoRAError):
     """An option or argument that cannot be meant."""
+
+
+class NoSuchModuleError(UsageError, KeyError):
+    """A result has no module of this path; the message names the nearest."""
 
 
 class AdapterFileError(S3LoRAError):

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 from s3lora.partial import collect, hold, moved_away, new_partial_file, new_partial_folder, remove_tree
+from s3lora.wording import worded
 
 #: What a result is never written over, by its name: a slip of the hand would cost the adapter.
 ADAPTER_FILES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".gguf", "adapter_config.json")
@@ -300,7 +301,7 @@ def _take(new: Path, out: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
-        fix = "give -o a new folder, or --force to replace it"
+        fix = worded("give {out} a new folder, or {force} to replace it")
         raise OutputError("was written by another run meanwhile", file=out, fix=fix) from None
 
 

@@ -19,14 +19,18 @@ class MissingPackageError(S3LoRAError):
     """A package that this command needs is not installed."""
 
 
-def need(module: str, extra: str = "eval") -> Any:
-    """Import and return a module; raise MissingPackageError, which says what to install, where there is none."""
+def need(module: str, extra: str | None = "eval") -> Any:
+    """Import and return a module; raise MissingPackageError, which says what to install, where there is none.
+
+    `extra` has what is needed, None where the package itself is all.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         missing = (error.name or module).partition(".")[0]
         what = f"this needs the package {missing}, which is not installed"
-        raise MissingPackageError(what, fix=f"run: pip install {how_to_install(extra, missing)}") from None
+        packages = missing if extra is None else how_to_install(extra, missing)
+        raise MissingPackageError(what, fix=f"run: pip install {packages}") from None
 
 
 def how_to_install(extra: str, missing: str) -> str:

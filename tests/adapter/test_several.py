@@ -55,9 +55,9 @@ def test_one_of_a_file_is_picked(tmp_path: Path, number: int) -> None:
 
 
 def test_without_a_name_it_says_what_to_type(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedAdapterError, match=r"several adapters .*default, style\.v1.*--adapter default"):
+    with pytest.raises(UnsupportedAdapterError, match=r"several adapters .*default, style\.v1.*adapter=default"):
         open_adapter(two_in_one(tmp_path / "x"))
-    with pytest.raises(NothingToAuditError, match=r"default/, reference/.*--adapter default"):
+    with pytest.raises(NothingToAuditError, match=r"default/, reference/.*adapter=default"):
         open_adapter(in_folders(tmp_path / "y"))
 
 

@@ -46,7 +46,7 @@ def test_the_number_given_lets_it_pass(words: list[str], small: Path, tmp_path: 
     refused = call(capsys, *given, "--max-cost", "1e3")
     assert (refused.status, refused.out) == (2, "")
     assert len(refused.err.splitlines()) == 1
-    found = re.search(r"; 1e3 are allowed; give --max-cost (\S+), or max_cost in Python, to have it done$", refused.err)
+    found = re.search(r"; 1e3 are allowed; give --max-cost (\S+) to have it done$", refused.err)
     assert found is not None, refused.err
     assert not (tmp_path / "out").exists()
     assert call(capsys, *given, "--max-cost", found[1]).status == 0

@@ -40,7 +40,7 @@ OTHERS = {"N", "M", "K", "F", "R", "X", "Z", "Q", "S", "INDEX", "A-B", "NAME", "
 #: Of those of `FILES`, what names a module.
 MODULES = {("restore", "only")}
 #: Parameters that are written to.
-WRITTEN = ("output", "out", "reports", "report", "cache", "copy")
+WRITTEN = ("output", "out", "reports", "report", "sarif", "cache", "copy")
 
 MEASURING = ("eval", "sweep", "tune")
 #: These need a model.

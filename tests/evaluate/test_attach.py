@@ -373,5 +373,5 @@ def test_one_of_several_in_a_file(qv: Path, tmp_path: Path, name: str):
         one.use(State(one.attach(opened)))
     other.use(State(other.attach(alone[name])))
     assert torch.equal(logits(one.model), logits(other.model))
-    with pytest.raises(UnsupportedAdapterError, match="--adapter default"):
+    with pytest.raises(UnsupportedAdapterError, match="adapter=default"):
         one.attach(both)

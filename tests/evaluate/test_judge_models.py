@@ -138,7 +138,7 @@ def test_probabilities_of_the_next_token(folder: Path, made: dict[str, Path]) ->
 
 def test_labels_that_the_tokenizer_cannot_tell_apart(made: dict[str, Path]) -> None:
     words = FirstWords(LocalModel(str(made["llama-guard-3"])), JudgeLabels("", ("xa",), ("xb",)))
-    with pytest.raises(JudgeError, match="has no token of its own for the beginning of xa; leave out --judge-logits"):
+    with pytest.raises(JudgeError, match="has no token of its own for the beginning of xa; leave out logits=True"):
         list(words.generate([Prompt.ask("how?")], Decoding()))
 
 
@@ -179,7 +179,7 @@ def test_what_cannot_be_meant(made: dict[str, Path]) -> None:
     guard = str(made["llama-guard-3"])
     with pytest.raises(UsageError, match="no judge profile wit"):
         build_judge(guard, profile="wit")
-    with pytest.raises(UsageError, match="a server tells no probabilities, which --judge-logits needs"):
+    with pytest.raises(UsageError, match="a server tells no probabilities, which logits=True needs"):
         build_judge("Llama-Guard-3-8B", endpoint="http://localhost:1", logits=True)
     with pytest.raises(JudgeError, match="profile rubric writes no verdict in one word"):
         build_judge("absent", profile="rubric", logits=True)

@@ -220,7 +220,7 @@ def test_a_verdict_by_probability(profile: JudgeProfile) -> None:
 
 
 def test_a_profile_without_labels_has_no_probability() -> None:
-    with pytest.raises(JudgeError, match="profile rubric writes no verdict in one word; leave out --judge-logits"):
+    with pytest.raises(JudgeError, match="profile rubric writes no verdict in one word; leave out logits=True"):
         by_probability(RUBRIC)
 
 

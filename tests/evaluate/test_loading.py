@@ -195,7 +195,7 @@ def test_memory_that_does_not_suffice(tiny: Path, monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", fail)
-    with pytest.raises(ModelError, match="it does not fit into memory; use a smaller model or --dtype bfloat16"):
+    with pytest.raises(ModelError, match="it does not fit into memory; use a smaller model or dtype=bfloat16"):
         load_base(str(tiny))
     monkeypatch.undo()
     monkeypatch.setattr(transformers.LlamaForCausalLM, "to", fail)

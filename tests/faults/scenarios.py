@@ -125,6 +125,7 @@ SCENARIOS = {
         )
         for form in ("json", "html", "sarif", "csv", "junit")
     },
+    "scan --sarif": Scenario("scan", ("scan", "model", "--quiet", "--sarif", "report"), "report", _with_file("report")),
     "compare": Scenario(
         "compare", ("compare", "model", "other", "--format", "html", "-o", "new.html"), "new.html", _two
     ),

@@ -339,3 +339,35 @@ def test_every_key_stands_in_the_documentation() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "gating.md").read_text(encoding="utf-8")
     table = page.partition("| key | value |")[2].partition("\n\n")[0]
     assert set(re.findall(r"`([a-z-]+)`", table)) - {"true", "false"} == set(KEYS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "s3lora.toml",
+            '[tool.s3lora]\nfail-on = ["strict"]\n',
+            "s3lora.toml:1: has [tool.s3lora]; only pyproject.toml has ",
+        ),
+        (
+            "ci.toml",
+            '\n[s3lora]\nfail-on = ["strict"]\n',
+            "ci.toml:2: has [s3lora]; only pyproject.toml has such a table",
+        ),
+        ("pyproject.toml", '[s3lora]\nfail-on = ["strict"]\n', "in pyproject.toml the keys stand under [tool.s3lora]"),
+        ("pyproject.toml", 'fail-on = ["strict"]\n', "has no [tool.s3lora]; in pyproject.toml the keys stand under"),
+    ],
+)
+def test_keys_that_stand_as_in_the_other_file(name: str, text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read_policy(tmp_path / name)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_nobody_would_read_is_an_error(tmp_path: Path) -> None:
+    """A gate that is left out without a word would pass everything."""
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n\n[s3lora]\nfail-on = ["strict"]\n')
+    with pytest.raises(UsageError, match=r"pyproject\.toml:4: has \[s3lora\] and no \[tool\.s3lora\]"):
+        find_policy(tmp_path)

@@ -220,9 +220,15 @@ def test_neighbours_with_nothing_in_common(tmp_path: Path, monkeypatch: pytest.M
         compare([other, a])
 
 
-@pytest.mark.parametrize("paths", [[], ["a"], "ab", Path("ab")])
+@pytest.mark.parametrize("paths", [[], ["a"]])
 def test_one_adapter_is_no_comparison(paths: Any) -> None:
     with pytest.raises(UsageError, match=r"^one adapter is no comparison; give two or more, as a list of paths$"):
+        compare(paths)
+
+
+@pytest.mark.parametrize("paths", ["ab", Path("ab")])
+def test_a_path_is_no_list_of_paths(paths: Any) -> None:
+    with pytest.raises(UsageError, match=r"^compare: paths must be a list, each item "):
         compare(paths)
 
 

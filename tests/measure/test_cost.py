@@ -195,8 +195,8 @@ def test_the_sentence_says_what_is_costly(huge: Path) -> None:
     sentence = str(caught.value)
     assert sentence == (
         "huge model.layers.0.self_attn.q_proj (40000 × 40000): measuring 1 module by mas-svd takes some 1.1e14 "
-        "operations, 6.1 hours of one core, most of them for rank 16000; 3e12 are allowed; give --max-cost 1.2e14, or "
-        "max_cost in Python, to have it done"
+        "operations, 6.1 hours of one core, most of them for rank 16000; 3e12 are allowed; give max_cost=1.2e14 to "
+        "have it done"
     )
     assert caught.value.exit_status == 2
 
@@ -221,7 +221,7 @@ def test_the_number_given_lets_it_pass(tmp_path: Path) -> None:
     for work in works:
         with pytest.raises(CostError) as caught:
             work(10.0)
-        found = re.search(r"--max-cost (\S+),", str(caught.value))
+        found = re.search(r"max_cost=(\S+) to", str(caught.value))
         assert found is not None
         work(float(found[1]))
         with pytest.raises(CostError):

@@ -92,7 +92,7 @@ def test_the_same_weights_twice_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the same weights in all modules"):
         list(changes(subject.base, subject.base, adapter.modules, quiet))
     for base, unaligned in ((None, subject.base), (subject.base, None)):
-        with pytest.raises(UsageError, match="--unaligned"):
+        with pytest.raises(UsageError, match="unaligned="):
             list(changes(base, unaligned, adapter.modules, quiet))
 
 

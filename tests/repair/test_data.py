@@ -166,7 +166,7 @@ def test_too_few_say_what_is_enough(option: str, tmp_path: Path) -> None:
         repair_data(**too_few)
     assert str(caught.value) == (
         f"few.txt: 53 different {option} prompts make 9 to learn from, 15 to tune on, 29 to test on, too few to tell "
-        f"anything; give at least 54 for --{option}, or none to use those that are built in"
+        f"anything; give at least 54 for {option}=, or none to use those that are built in"
     )
     enough: Any = {option: lines(tmp_path / "few.txt", texts)}
     repair_data(**enough)
@@ -223,7 +223,7 @@ def test_fresh_prompts(tmp_path: Path) -> None:
     drawn = repair_data(harmful=harmful, fresh=fresh, **SMALL)
     assert drawn.fresh is not None
     assert len(drawn.fresh) == 12, "as many as the test part at most"
-    with pytest.raises(UsageError, match=r"f\.txt: --fresh holds no prompt that .*; give prompts of another source"):
+    with pytest.raises(UsageError, match=r"f\.txt: fresh= holds no prompt that .*; give prompts of another source"):
         repair_data(harmful=harmful, fresh=lines(fresh, bad[:5]))
 
 
@@ -239,7 +239,7 @@ def test_a_second_task(tmp_path: Path) -> None:
     assert {text[:4] for text in data.second.references} == {"Else"}
     assert "o.csv: 11 prompts are in a part of the repair's task and are left out" in data.notes
     assert repair_data(task=task, second_task="maths", **SMALL).second is not None
-    with pytest.raises(UsageError, match="--second-task holds no prompt that the repair's own data do not hold"):
+    with pytest.raises(UsageError, match="second_task= holds no prompt that the repair's own data do not hold"):
         repair_data(task=task, second_task=task)
 
 
@@ -257,7 +257,7 @@ def test_rows_are_chosen_for_one_input_or_all(tmp_path: Path) -> None:
     )
     assert chosen.learning.harmless.requests == data.learning.harmless.requests
     for wrong, problem in (
-        ({"where": ["harmless:label=safe"]}, "--where harmless:label=safe does nothing without --harmless FILE"),
+        ({"where": ["harmless:label=safe"]}, "where= harmless:label=safe does nothing without harmless= FILE"),
         ({"where": ["label=safe"], "task": "planning"}, "does nothing without a file of one's own"),
         ({"harmful": both, "prompt_fields": ["harmful:text"]}, "has no column text"),
     ):

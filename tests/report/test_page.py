@@ -59,7 +59,7 @@ class Page(HTMLParser):
         self.texts.setdefault(tag, []).append("")
         known = dict(attributes)
         if tag == "div" and known.get("class") == "scroll":
-            self._table = self.tables.setdefault(str(known["aria-labelledby"]), [])
+            self._table = self.tables.setdefault(str(known["aria-labelledby"]).split()[0], [])
         elif tag == "tr":
             self._table.append([])
         elif tag in ("td", "th"):

@@ -60,15 +60,22 @@ def check_github(run: dict[str, Any]) -> None:
         assert 0 < len(rule["name"]) <= 255
         assert 0 < len(rule["shortDescription"]["text"]) <= 1024
         assert 0 < len(rule["fullDescription"]["text"]) <= 1024
-        assert rule["help"]["text"]
+        assert rule["help"]["text"] in rule["help"]["markdown"]
+        properties = rule["properties"]
+        if "security" in properties["tags"]:
+            assert 0 < float(properties["security-severity"]) <= 10
+        else:
+            assert properties["problem.severity"] in ("error", "warning", "recommendation")
+            assert "security-severity" not in properties
         assert rule["defaultConfiguration"]["level"] in LEVELS[1:]
         assert "helpUri" not in rule
+    assert run["automationDetails"] == {"id": "s3lora/scan/"}
     assert len(run["results"]) <= 5000
     for result in run["results"]:
         assert result["message"]["text"]
         assert len(result["locations"]) == 1
         physical = result["locations"][0]["physicalLocation"]
-        assert "region" not in physical, "the whole file is meant"
+        assert physical["region"] == {"startLine": 1}, "GitHub needs a line, and the whole file is meant"
         uri = physical["artifactLocation"]["uri"]
         assert re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=@%/-]+", uri), "no scheme, and all else encoded"
         assert not uri.startswith("/")

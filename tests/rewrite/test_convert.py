@@ -293,7 +293,7 @@ def test_rows_in_pairs_need_the_heads_of_the_base(tmp_path: Path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/adapter.gguf").write_bytes(gguf_bytes(tensors))
     for to in ("peft", "mlx"):
-        with pytest.raises(UnsupportedAdapterError, match=r"q and k in pairs of each head.*--base"):
+        with pytest.raises(UnsupportedAdapterError, match=r"q and k in pairs of each head.*base="):
             converted(tmp_path / "in", tmp_path / "out", to)
     config = tmp_path / "config.json"
     config.write_text("{}")
@@ -326,7 +326,7 @@ def test_rows_that_may_lie_in_pairs(tmp_path: Path, kind: str | None, turned: bo
 
 def test_gguf_needs_its_base(tmp_path: Path):
     source, _ = peft_folder(tmp_path / "in", dict.fromkeys(PATHS, 4))
-    with pytest.raises(UsageError, match="give --base"):
+    with pytest.raises(UsageError, match="give base="):
         converted(source, tmp_path / "out", "gguf")
     config = tmp_path / "config.json"
     for kind in ("t5", ["llama"], None):

@@ -176,7 +176,7 @@ def test_a_file_that_the_loader_does_not_take(tmp_path: Path):
 
 def test_a_format_and_a_loader_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source, _ = peft_folder(tmp_path / "in", dict.fromkeys(PATHS, 4))
-    with pytest.raises(UsageError, match="vllm does not read mlx; give --to peft, or leave it out"):
+    with pytest.raises(UsageError, match="vllm does not read mlx; give to= peft, or leave it out"):
         mended(source, tmp_path / "out", "vllm", to="mlx")
     with pytest.raises(UsageError, match="no loader 'ollama'"):
         mended(source, tmp_path / "out", "ollama")

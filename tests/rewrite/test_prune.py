@@ -103,7 +103,7 @@ def test_extras_of_a_removed_module_leave_with_it_and_heads_stay(tmp_path: Path)
     assert not any(Q0 in name for name in after)
     assert len(after) == 3 * 3 + 2
     for mode in (Zero(), Clip(), Scale()):
-        with pytest.raises(UnsupportedAdapterError, match=r"DoRA.*--mode remove"):
+        with pytest.raises(UnsupportedAdapterError, match=r"DoRA.*use Remove"):
             attempt(source, [Q0], mode)
 
 
@@ -219,7 +219,7 @@ def test_refusals_of_plans(tmp_path: Path):
     attempt(source, list(SHAPES), Zero())
     with pytest.raises(NothingToAuditError):
         attempt(source, [])
-    with pytest.raises(SelectionError, match="--force-flat"):
+    with pytest.raises(SelectionError, match="flat=True"):
         attempt(source, [Q0], is_flat=True)
     attempt(source, [Q0], is_flat=True, flat=True)
     with open_adapter(source) as adapter:

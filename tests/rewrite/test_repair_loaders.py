@@ -22,8 +22,8 @@ WRITTEN = [name for name, loader in LOADERS.items() if loader.writes]
     [
         (dict.fromkeys(SHAPES, 6), {}, {}),
         (dict.fromkeys(SHAPES, 6), {"use_rslora": True}, {}),  # alpha / r says the same
-        ({Q0: 0}, {"use_rslora": True}, dict.fromkeys(("vllm", "sglang", "llamacpp"), "--bake-scaling")),
-        ({Q0: 6}, {}, {"llamacpp": "--bake-scaling", "sglang": "--keep-rank"}),  # alpha / r is the scaling of all
+        ({Q0: 0}, {"use_rslora": True}, dict.fromkeys(("vllm", "sglang", "llamacpp"), "bake=True")),
+        ({Q0: 6}, {}, {"llamacpp": "bake=True", "sglang": "keep_rank=True"}),  # alpha / r is the scaling of all
     ],
 )
 @pytest.mark.parametrize("loader", WRITTEN)
@@ -34,7 +34,7 @@ def test_the_rules_of_each_loader(tmp_path: Path, loader: str, ranks, config, re
         with pytest.raises(UnsupportedAdapterError, match=f"{loader}.*{rejecting[loader]}"):
             repair_to(source, tmp_path / "b", ranks, loader=loader)
         assert beside(source) == {"a"}
-        if rejecting[loader] == "--keep-rank":
+        if rejecting[loader] == "keep_rank=True":
             return
     bake = loader in rejecting
     out, made = repair_to(source, tmp_path / "b", ranks, loader=loader, bake=bake)

@@ -187,7 +187,7 @@ def test_transposed_files_keep_their_layout(tmp_path: Path):
     assert np.array_equal(after[f"{Q0}.lora_a"], made.modules[Q0].A.T)
     assert np.array_equal(after[f"{Q0}.lora_b"], made.modules[Q0].B.T)
     assert after[f"{V0}.lora_a"].tobytes() == arrays[f"{V0}.lora_a"].tobytes()
-    with pytest.raises(UnsupportedAdapterError, match=r"only a PEFT adapter .*--keep-rank"):
+    with pytest.raises(UnsupportedAdapterError, match=r"only a PEFT adapter .*keep_rank=True"):
         repair_to(tmp_path / "a", tmp_path / "c", {Q0: 4})
     restore(out, tmp_path / "a", tmp_path / "back")
     assert listing(tmp_path / "back") == listing(tmp_path / "a")

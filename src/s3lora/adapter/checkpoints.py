@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 
 from s3lora.adapter.weights import WEIGHTS
+from s3lora.arguments import checked
 from s3lora.errors import AdapterFileError, UsageError, printable
 
 #: How writers name the checkpoints of a run: a folder by the Transformers trainer, a file by MLX.
 _CHECKPOINTS = (re.compile(r"checkpoint-(\d{1,15})"), re.compile(r"(\d{1,15})_adapters\.safetensors"))
 
 
+@checked
 def checkpoints(run: str | os.PathLike[str]) -> tuple[Path, ...]:
     """Return the checkpoints in the folder of a run by their steps, and behind them the folder if it holds an adapter.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from s3lora.adapter.tensor import Array, Layout, Tensor, as_stored
 from s3lora.errors import UnsupportedAdapterError
+from s3lora.wording import worded
 
 __all__ = ["AnyFactor", "DerivedFactor", "Factor", "IdentityFactor", "KroneckerFactor", "Shape", "dtypes"]
 
@@ -234,5 +235,5 @@ def _not_free(factor: AnyFactor) -> UnsupportedAdapterError:
         "cannot be given other factors: its update is no product of two free matrices",
         module=factor.parts[0].tensor.name if factor.parts else None,
         shape=factor.shape,
-        fix="use --mode remove, zero or scale",
+        fix=worded("use {remove}, {zero} or {scale}"),
     )

@@ -11,6 +11,7 @@ from s3lora.adapter.weights import CONFIG, PROVENANCE, WEIGHTS
 from s3lora.errors import OutputError, UsageError, printable
 from s3lora.files import copy_file, settle, sync_folder
 from s3lora.partial import is_left
+from s3lora.wording import worded
 
 #: Not part of an adapter: version control, caches, other checkpoints of the run.
 SKIPPED_FOLDERS = (".git", ".cache", "runs", "wandb")
@@ -37,26 +38,30 @@ def refuse_nesting(out: Path, source: Path) -> None:
     # realpath, for resolve() raises on a loop of links
     target, read = Path(os.path.realpath(out)), Path(os.path.realpath(source))
     if read.is_dir() and read in target.parents:
-        raise OutputError(f"lies in {printable(source)}, which is read", file=out, fix="give -o a folder outside it")
+        raise OutputError(
+            f"lies in {printable(source)}, which is read", file=out, fix=worded("give {out} a folder outside it")
+        )
     if target in read.parents and out.is_dir() and any(out.iterdir()):
-        raise OutputError(f"holds {printable(source)}, which is read", file=out, fix="give -o a new folder")
+        raise OutputError(f"holds {printable(source)}, which is read", file=out, fix=worded("give {out} a new folder"))
 
 
 def _check_target(out: Path, source: Path | None, *, force: bool) -> None:
     if not out.name and str(out) in ("", "."):
-        raise UsageError("the folder to write has no name", fix="give -o a new folder")
+        raise UsageError("the folder to write has no name", fix=worded("give {out} a new folder"))
     if source is not None:
         refuse_nesting(out, source)
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise OutputError("is not a folder", file=out, fix="give -o a new folder")
+        raise OutputError("is not a folder", file=out, fix=worded("give {out} a new folder"))
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not force:
         same = source is not None and source.exists() and out.samefile(source)
         what = "is the input itself" if same else "exists and is not empty"
-        raise OutputError(what, file=out, fix="give -o a new folder, or --force to replace it")
+        raise OutputError(what, file=out, fix=worded("give {out} a new folder, or {force} to replace it"))
     if not any((out / name).exists() for name in (CONFIG, PROVENANCE, *WEIGHTS)):
-        raise OutputError("holds no adapter, so --force will not replace it", file=out, fix="give -o a new folder")
+        raise OutputError(
+            worded("holds no adapter, so {force} will not replace it"), file=out, fix=worded("give {out} a new folder")
+        )
 
 
 def copy_companions(

@@ -14,7 +14,7 @@ from s3lora.adapter.factors import DerivedFactor as DerivedFactor
 from s3lora.adapter.factors import Factor as Factor
 from s3lora.adapter.factors import KroneckerFactor, Shape, dtypes
 from s3lora.adapter.inventory.model import Inventory
-from s3lora.outside import without_secrets
+from s3lora.outside import printable, without_secrets
 
 if TYPE_CHECKING:
     from s3lora.adapter.tensors import WeightsFile
@@ -51,7 +51,7 @@ class Scaling:
     origin: ScalingOrigin
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LoraModule:
     """One weight's low-rank update ΔW = s·B·A, with A of shape (r, n) and B of shape (m, r).
 
@@ -74,6 +74,10 @@ class LoraModule:
     group: str | None = None
     form: Form = "LoRA"
     order: RowOrder = "halves"
+
+    def __repr__(self) -> str:
+        """Return where it is, and how large."""
+        return f"<LoraModule {printable(self.path)}: {self.m} × {self.n}, rank {self.rank}, {self.dtype}>"
 
     @property
     def m(self) -> int:
@@ -148,7 +152,7 @@ def _nothing_taken(adapter: Adapter) -> Inventory:
     return Inventory()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Adapter:
     """An opened adapter: its modules, what else is in its files, and where it came from.
 
@@ -176,6 +180,11 @@ class Adapter:
     # What makes the inventory stands above this file, so who opens an adapter gives it along.
     take_inventory: Callable[[Adapter], Inventory] = field(default=_nothing_taken, repr=False, compare=False)
     _inventory: Inventory | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        """Return what it is called, its format and how much it holds."""
+        count = f"{len(self.modules)} module{'s' * (len(self.modules) != 1)}"
+        return f"<Adapter {printable(self.name, 60)}: {self.format}, {count}>"
 
     @property
     def inventory(self) -> Inventory:

@@ -16,6 +16,7 @@ from s3lora.adapter.tensor import Array
 from s3lora.adapter.tensors import DTYPES, SAFETENSORS_NAME, numpy_dtype
 from s3lora.errors import OutputError
 from s3lora.files import new_file
+from s3lora.wording import worded
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class NewTensor:
             if not np.isfinite(result.astype(np.float64)).all():
                 finite = bool(np.isfinite(made.astype(np.float64)).all())
                 what = f"does not fit into {self.dtype}" if finite else "is not finite"
-                fix = "give --dtype float32 or bfloat16" if finite else None
+                fix = worded("give {dtype}float32 or bfloat16") if finite else None
                 raise OutputError(what, module=self.name, shape=self.shape, fix=fix)
             made = result
         return np.ascontiguousarray(made).reshape(self.shape)

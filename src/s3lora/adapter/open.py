@@ -20,9 +20,11 @@ from s3lora.adapter.places import absent, without_weights
 from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.tensors import WeightsFile
 from s3lora.adapter.weights import CONFIG, LOOKED_FOR, folder_of, open_weights, parsed_config, raw_config, weights_in
+from s3lora.arguments import checked
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UsageError, printable
 
 
+@checked
 def open_adapter(path: str | os.PathLike[str], adapter: str | None = None) -> Adapter:
     """Open a LoRA adapter: a folder, or one weights file, such as `.safetensors`, `.bin`, `.npz`, `.gguf`, or an index.
 
@@ -56,13 +58,19 @@ def open_one(path: str | os.PathLike[str], adapter: str | None) -> Adapter:
 
 
 @contextmanager
-def opening(adapter: Adapter | str | os.PathLike[str]) -> Iterator[Adapter]:
-    """Give an adapter that is open already and stays so, or one that is closed afterwards; raises as `open_adapter`."""
+def opening(adapter: Adapter | str | os.PathLike[str], *, kept: bool = False) -> Iterator[Adapter]:
+    """Give an adapter that is open already and stays so, or one that is closed afterwards; raises as `open_adapter`.
+
+    Where it is `kept`, a result goes on reading from it: it is closed where making the result raises, and otherwise
+    when the result is forgotten.
+    """
     if isinstance(adapter, Adapter):
         yield adapter
-    else:
-        with open_adapter(adapter) as opened:
-            yield opened
+        return
+    with ExitStack() as stack:
+        yield stack.enter_context(open_adapter(adapter))
+        if kept:
+            stack.pop_all()
 
 
 def names_for(names: Sequence[str], count: int) -> list[str | None]:

@@ -11,6 +11,7 @@ from s3lora.adapter.checkpoints import step_of
 from s3lora.adapter.hub import HUB, hub_name
 from s3lora.adapter.weights import WEIGHTS
 from s3lora.errors import AdapterFileError, NothingToAuditError, nearest, printable
+from s3lora.wording import worded
 
 #: How deep, and among how many folders and names, an adapter is looked for near a path.
 DEPTH, FOLDERS, NAMES = 4, 1000, 5000
@@ -61,17 +62,19 @@ def without_weights(folder: Path, looked_for: str) -> NothingToAuditError:
         return NothingToAuditError(f"holds no adapter weights (looked for {looked_for})", file=folder)
     told = ", ".join(f"{printable(name, 120)}/" for name in inner[:TOLD])
     more = f" and {len(inner) - TOLD} more" if len(inner) > TOLD else ""
-    fix = f"give one of them, such as {printable(folder / inner[0], 240)}"
+    fix = "give one of them, such as {path}"
     if os.sep not in inner[0]:
-        fix += f", or --adapter {printable(inner[0], 60)}"
+        fix += ", or {adapter}{name}"
     if len(inner) > 1:
         run = all(step_of(name) is not None for name in inner)
-        fix += (
-            f"; s3lora compare {printable(folder, 240)} shows the run"
-            if run
-            else f"; s3lora fleet scan {printable(folder, 240)} takes them all"
-        )
-    return NothingToAuditError(f"holds no adapter weights itself, its folders do: {told}{more}", file=folder, fix=fix)
+        fix += "; s3lora compare {folder} shows the run" if run else "; s3lora fleet scan {folder} takes them all"
+    names = {
+        "path": printable(folder / inner[0], 240),
+        "name": printable(inner[0], 60),
+        "folder": printable(folder, 240),
+    }
+    what = f"holds no adapter weights itself, its folders do: {told}{more}"
+    return NothingToAuditError(what, file=folder, fix=worded(fix, **names))
 
 
 def inner_adapters(folder: Path) -> list[str]:

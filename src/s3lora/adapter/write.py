@@ -52,12 +52,17 @@ class Rewrite:
 ProvenanceOf = Callable[[tuple[FileDigest, ...]], object]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Written:
     """What was written: the files with their digests, and which files of the source stayed behind."""
 
     files: tuple[FileDigest, ...]
     left_behind: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return which files there are, and how many stayed behind."""
+        names = ", ".join(printable(file.name, 60) for file in self.files[:4])
+        return f"<Written: {names}{' and more' if self.files[4:] else ''}; {len(self.left_behind)} left behind>"
 
 
 def write_adapter(rewrite: Rewrite, out: Path, *, provenance: ProvenanceOf, force: bool = False) -> Written:

@@ -11,18 +11,21 @@ from typing import Any
 from s3lora.adapter.hub import hub_name
 from s3lora.adapter.weights import CONFIG as ADAPTER_CONFIG
 from s3lora.adapter.weights import INDEX, parsed_config, raw_config
+from s3lora.arguments import checked
 from s3lora.base.configured import model_of
 from s3lora.base.headers import MODEL_WEIGHTS, stored_modules
 from s3lora.base.model import BaseModel, BaseModule
 from s3lora.base.names import ModuleNames, expert_of
 from s3lora.errors import UsageError, printable
 from s3lora.needs import need
+from s3lora.wording import worded
 
 CONFIG = "config.json"
 _SAFETENSORS = ".safetensors"
 
 
-def read_base(base: str) -> BaseModel:
+@checked
+def read_base(base: str | os.PathLike[str]) -> BaseModel:
     """Return what is known of a base model. Nothing is fetched, no weight is read, and nothing is built.
 
     Examples:
@@ -41,7 +44,7 @@ def read_base(base: str) -> BaseModel:
 
     Raises UsageError where there is no such model, AdapterFileError for a file that is damaged.
     """
-    config_file, weights, name = _files(base)
+    config_file, weights, name = _files(os.fspath(base))
     config = {} if config_file is None else parsed_config(raw_config(config_file), config_file.name)
     model = model_of(config, name)
     if weights is None:
@@ -75,7 +78,11 @@ def _files(base: str) -> tuple[Path | None, Path | None, str]:
     found = need("huggingface_hub", "fleet").try_to_load_from_cache(base, CONFIG)
     if not isinstance(found, str):
         known = printable(base)
-        fix = f"fetch its configuration first: hf download {known} {CONFIG}; `check` reads it there by --base hf://{known}"
+        fix = worded(
+            "fetch its configuration first: hf download {known} {file}; `check` reads it there by {base} hf://{known}",
+            known=known,
+            file=CONFIG,
+        )
         raise UsageError("is no folder here, and not in the cache of the Hugging Face Hub", file=base, fix=fix)
     return *_in_folder(Path(found).parent, base), printable(base, 255)
 

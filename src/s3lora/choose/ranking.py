@@ -62,6 +62,7 @@ def usual_index(modules: Iterable[ModuleScan]) -> str:
     return "normalised_ssi" if len(ranks) > 1 else "ssi"
 
 
+@runtime_checkable
 class Rule(Protocol):
     """Anything that chooses among ranked units."""
 

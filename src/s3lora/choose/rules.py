@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from s3lora.arguments import check_fields
 from s3lora.choose.null import null_sharpness
 from s3lora.choose.ranking import Context, RuleVerdict, Unit
 from s3lora.choose.rule import RuleKind, Setting
@@ -31,8 +32,11 @@ class Top:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.count < 0 or not 0 < self.share <= 1:
+        check_fields(self)
+        if self.count < 0:
             raise UsageError(f"top {self.count} cannot be meant", fix="give 0 or more")
+        if not 0 < self.share <= 1:
+            raise UsageError(f"a share of {self.share:g} cannot be meant", fix="give more than 0 and at most 1")
 
     def choose(self, ranked: Sequence[Unit], context: Context) -> RuleVerdict:
         """Take the leading `count`, capped."""
@@ -60,6 +64,7 @@ class Fraction:
 
     def __post_init__(self) -> None:
         """Check the range."""
+        check_fields(self)
         if not 0 <= self.share <= 1:
             raise UsageError(f"fraction {self.share} cannot be meant", fix="give a number from 0 to 1")
 
@@ -81,6 +86,7 @@ class Threshold:
 
     def __post_init__(self) -> None:
         """Check that it is a number."""
+        check_fields(self)
         if not math.isfinite(self.value):
             raise UsageError("the threshold must be a finite number")
 
@@ -108,6 +114,7 @@ class Outlier:
 
     def __post_init__(self) -> None:
         """Check the range."""
+        check_fields(self)
         if not (math.isfinite(self.z) and self.z > 0):
             raise UsageError("the z-score of the outlier rule must be above 0")
 
@@ -166,6 +173,7 @@ class Null:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        check_fields(self)
         if not 0 < self.q < 1 or not 20 <= self.draws <= 100_000 or self.seed < 0:
             raise UsageError("the null rule needs 0 < q < 1, 20 to 100,000 draws and a seed of 0 or more")
         if (1 - self.q) * self.draws < 1:

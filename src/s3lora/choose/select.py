@@ -13,6 +13,7 @@ import numpy as np
 
 from s3lora.adapter.expressions import Expression, ExpressionError, Text
 from s3lora.adapter.model import block
+from s3lora.arguments import check_fields, checked
 from s3lora.choose.ranking import Context, Rule, SimulatingRule, Unit, usual_index
 from s3lora.choose.rules import DEFAULT_RULE
 from s3lora.choose.ties import sharpness
@@ -48,6 +49,7 @@ class Filter:
 
     def __post_init__(self) -> None:
         """Check the regular expression and the range."""
+        check_fields(self)
         if self.layers is not None and self.layers[0] > self.layers[1]:
             raise UsageError(f"layers {self.layers[0]}-{self.layers[1]} is no range")
         if self.pattern is not None:
@@ -160,6 +162,7 @@ class Plan:
         return dataclasses.replace(scan, modules=modules)
 
 
+@checked
 def select(
     scan: Scan,
     rule: Rule = DEFAULT_RULE,

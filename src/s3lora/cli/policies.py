@@ -18,6 +18,7 @@ from s3lora.errors import UsageError, printable
 from s3lora.gate.allow import allowances
 from s3lora.gate.findings import gates_of
 from s3lora.gate.policy import Policy, find_policy, read_policy
+from s3lora.wording import for_command
 
 
 def _allowed(text: str) -> None:
@@ -99,12 +100,12 @@ def _check(policy: Policy, key: str, value: Any, option: click.Option, ctx: clic
         except click.BadParameter as error:
             raise policy.error(key, f"{key}: {printable(error.message)}") from None
         except UsageError as error:
-            problem = error.problem.removeprefix("--")
+            problem = for_command(error.problem).removeprefix("--")
             raise policy.error(
                 key,
                 problem if problem.startswith(key) else f"{key}: {problem}",
                 item=item if isinstance(item, str) else None,
-                fix=error.fix,
+                fix=None if error.fix is None else for_command(error.fix),
             ) from None
 
 

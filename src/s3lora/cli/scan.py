@@ -85,6 +85,7 @@ NO_REFERENCE = "none"
 @format_option(*FORMATS)
 @click.option("--evaluation", metavar="FILE", help="A sweep.json of the adapter, whose curve --format html shows.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file.")
+@click.option("--sarif", metavar="FILE", help="Also write the result as SARIF, whatever --format is.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no report; findings and errors are told all the same.")
 def scan_command(
     paths: tuple[str, ...],
@@ -94,6 +95,7 @@ def scan_command(
     reference: str | None,
     form: str,
     output: str | None,
+    sarif: str | None,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -111,6 +113,9 @@ def scan_command(
     s3lora scan my-adapter --format json --output scan.json
     """
     check_output(output)
+    check_output(sarif, "--sarif")
+    if sarif is not None and output is not None and Path(sarif) == Path(output):
+        raise UsageError("--sarif and --output name one file", fix="give it a place of its own")
     if options["delta"] is not None:
         if paths:
             raise UsageError("--delta and PATH exclude each other", fix="scan the adapter by itself")
@@ -177,6 +182,8 @@ def scan_command(
             show(_overview(audits), None)
     elif any(one.scan is not None for one in audits) or FORMATS[form].of_failures:
         emit(FORMATS[form].render(ScanOutcome(audits, terms, options, scans)), output)
+    if sarif is not None:
+        emit(FORMATS["sarif"].render(ScanOutcome(audits, terms, options, scans)), sarif)
     return gravest(audits)
 
 
@@ -285,5 +292,16 @@ def _pruning(one: Audit, scan: Scan) -> str | None:
     context = click.get_current_context()
     # --z may be that of a --fail-on rule, which prune has not.
     unused = () if context.params["rule"] == "outlier" else ("z",)
-    gating = ("intruders", "fail_on", "allow", "baseline", "reference", "policy", "no_policy", "form", "output")
+    gating = (
+        "intruders",
+        "fail_on",
+        "allow",
+        "baseline",
+        "reference",
+        "policy",
+        "no_policy",
+        "form",
+        "output",
+        "sarif",
+    )
     return shlex.join(["s3lora", "prune", one.path, *given_options(context, (*gating, *unused)), "-o", "PRUNED"])

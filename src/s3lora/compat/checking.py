@@ -11,6 +11,7 @@ from s3lora.adapter.inventory.loaders import view_of
 from s3lora.adapter.loaders import LOADERS, Loader, loader_of
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import opening
+from s3lora.arguments import checked
 from s3lora.base.model import BaseModel
 from s3lora.base.names import renamings
 from s3lora.base.read import read_base
@@ -24,6 +25,7 @@ from s3lora.errors import printable
 _ANY = ("all-linear", "all")
 
 
+@checked
 def check(
     adapter: Adapter | str | os.PathLike[str],
     base: BaseModel | str | os.PathLike[str] | None = None,
@@ -53,7 +55,7 @@ def check(
     """
     rules = [CheckRule.parse(text) for text in fail_on]
     asked = [loader_of(name) for name in loaders]
-    model = read_base(os.fspath(base)) if isinstance(base, str | os.PathLike) else base
+    model = read_base(base) if isinstance(base, str | os.PathLike) else base
     with opening(adapter) as opened:
         return _checked(opened, model, asked, rules)
 

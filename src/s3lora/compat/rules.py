@@ -9,6 +9,7 @@ from s3lora.adapter.loaders import Loader, loader_of
 from s3lora.adapter.loaders.problems import some
 from s3lora.compat.results import WORDS, Check, CheckFinding, LoaderVerdict
 from s3lora.errors import UsageError, printable
+from s3lora.wording import worded
 
 #: Of rules about loaders, about modules that the base has not, and about shapes. What an id means never changes.
 LOADER_ID, MODULES_ID, SHAPES_ID = "S3L030", "S3L031", "S3L032"
@@ -90,5 +91,5 @@ def _said(words: str) -> str:
 def findings_of(rules: Sequence[CheckRule], check: Check) -> tuple[CheckFinding, ...]:
     """Return what the rules find; raise UsageError for a rule about modules where no base was given."""
     if check.base is None and any(rule.text == _MODULES for rule in rules):
-        raise UsageError("the rule modules needs a base", fix="give --base CONFIG_OR_FOLDER_OR_NAME")
+        raise UsageError("the rule modules needs a base", fix=worded("give {base} CONFIG_OR_FOLDER_OR_NAME"))
     return tuple(found for rule in rules for found in rule.findings(check))

@@ -15,6 +15,7 @@ from s3lora.base.names import readable_change, tail_of
 from s3lora.compat.results import LoaderReason, LoaderVerdict, ModuleCheck, Verdict
 from s3lora.errors import S3LoRAError, printable
 from s3lora.rewrite.convert.converting import convert
+from s3lora.wording import for_command
 
 _GRAVITY: tuple[Verdict, ...] = ("same", "unknown", "other", "fails")
 
@@ -42,7 +43,7 @@ def verdict_of(
         LoaderReason(
             effect=one.effect,
             what=one.what,
-            fix=one.fix,
+            fix=for_command(one.fix),
             modules=one.modules,
             command=command if one.mends is not None else None,
         )

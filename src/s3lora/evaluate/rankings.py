@@ -16,6 +16,7 @@ from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.spectrum.indices import INDICES
 from s3lora.spectrum.methods import METHODS
 from s3lora.statistics import spearman
+from s3lora.wording import worded
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def tops(text: Sequence[str], candidates: int) -> list[int]:
     Raises UsageError for anything else, for nothing, and for more than there are.
     """
     if not text:
-        raise UsageError("--top names no number of modules", fix="write 10, 25% or 0.25")
+        raise UsageError(worded("{top} names no number of modules"), fix="write 10, 25% or 0.25")
     counts = set()
     for part in text:
         if re.fullmatch(r"\d{1,9}", part):
@@ -112,9 +113,13 @@ def tops(text: Sequence[str], candidates: int) -> list[int]:
         elif re.fullmatch(r"[01]?\.\d+", part):
             wanted = float(part) * candidates
         else:
-            raise UsageError(f"--top {printable(part, 40)} is no number of modules", fix="write 10, 25% or 0.25")
+            raise UsageError(
+                worded("{top} {part} is no number of modules", part=printable(part, 40)), fix="write 10, 25% or 0.25"
+            )
         if wanted > candidates:
-            raise UsageError(f"--top {part} is more than the {candidates} modules that can be pruned")
+            raise UsageError(
+                worded("{top} {part} is more than the {n} modules that can be pruned", part=part, n=candidates)
+            )
         # As the rule `Fraction` rounds, so that a sweep prunes what `prune` would.
         counts.add(math.floor(wanted + 0.5))
     return sorted(counts)

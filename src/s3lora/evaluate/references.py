@@ -16,6 +16,7 @@ from s3lora.evaluate.data.items import FieldError, checked_text, whole_text
 from s3lora.evaluate.data.json_rows import json_rows
 from s3lora.evaluate.data.rows import DataSource, RowItem, identifier, read_item, read_rows
 from s3lora.evaluate.data.shape import Answers
+from s3lora.wording import worded
 
 #: Bytes of a file; rows of a set; characters of a reference; references of a row.
 MAX_BYTES = 128 * 2**20
@@ -105,7 +106,7 @@ def _examples(rows: Iterable[DataRow], choice: RowChoice, where: object) -> tupl
     examples: list[Example] = []
     for line, row in rows:
         if len(examples) == MAX_EXAMPLES:
-            fix = "cut it, or choose: --where"
+            fix = worded("cut it, or choose: {where}")
             raise DataFileError(f"holds more than {MAX_EXAMPLES:,} prompts", file=where, fix=fix)
         try:
             item = read_item(line, row, choice)

@@ -32,6 +32,7 @@ from s3lora.evaluate.safety import SafetySuite
 from s3lora.evaluate.suite import Suite
 from s3lora.evaluate.summarisation import DECODING as SUMMARISATION
 from s3lora.evaluate.summarisation import SummarisationSuite
+from s3lora.wording import worded
 
 #: Built-in planning tasks, and word problems, before any limit.
 TASKS = 50
@@ -195,7 +196,7 @@ def _tasks(settings: SuiteSettings, part: SuitePart) -> TaskSet:
     if settings.tasks is not None:
         tasks = read_tasks(settings.tasks, settings.documents, settings.choice("tasks"))
     elif settings.documents is not None:
-        raise UsageError("documents do nothing without tasks of one's own", fix="give --tasks besides")
+        raise UsageError("documents do nothing without tasks of one's own", fix=worded("give {tasks} besides"))
     else:
         tasks = built_in_tasks(part.of * max(TASKS, settings.limit or 0))
     return tasks.subset(part.take(tasks.items))
@@ -220,7 +221,7 @@ def _problems(settings: SuiteSettings, part: SuitePart) -> ProblemSet:
 
 def _code_loss(settings: SuiteSettings, part: SuitePart) -> Suite:
     if settings.code is None:
-        raise UsageError("code-loss has no tasks of its own", fix="give tasks with solutions, as --code FILE")
+        raise UsageError("code-loss has no tasks of its own", fix=worded("give tasks with solutions, as {code} FILE"))
     data = read_references(settings.code, settings.choice("code"))
     return code_losses(data.subset(part.take(data.items)))
 

@@ -176,7 +176,7 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, MissingPackageError):
         return printable(error.problem, LONGEST)  # what to do names the checkout, which no result may
     if isinstance(error, S3LoRAError):
-        return printable(error, LONGEST)
+        return printable(error.for_command(), LONGEST)  # the same, whoever started the work
     if isinstance(error, OSError) and error.strerror:
         return printable(error.strerror, LONGEST)
     return printable(f"{type(error).__name__}: {error}", LONGEST)

@@ -20,7 +20,8 @@ class Condition:
     `id` never changes. `counted` gives the names of what is counted: paths of modules or files, names of tensors.
     `named` tells whether a finding names them; where a report shows them anyway, it need not. `why` adds what is known
     of them. With any rule given, an adapter for which a `standing` condition holds fails as well, unless it is allowed.
-    `strict` is part of the rule of that name. The rest is what SARIF says of it.
+    `strict` is part of the rule of that name. The rest is what SARIF says of it; `severity`, from 0 to 10, is
+    given only where the file can make a loader do something else than was measured.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Condition:
     why: Callable[[Asked], str] = lambda asked: ""
     standing: bool = False
     strict: bool = True
+    severity: float | None = None
 
 
 #: Name → condition.
@@ -131,6 +133,7 @@ add(
         f"{', '.join(f'`--allow {name}`' for name in KINDS)}, or `allow` in a policy with the reason.",
         standing=True,
         why=counting.why_unmeasured,
+        severity=4.0,
     )
 )
 add(
@@ -147,6 +150,7 @@ add(
         "error",
         standing=True,
         why=counting.why_base_weights,
+        severity=5.0,
     )
 )
 add(
@@ -201,6 +205,7 @@ add(
         "error",
         why=counting.why_other_weights,
         standing=True,
+        severity=5.0,
     )
 )
 add(
@@ -214,6 +219,7 @@ add(
         "which lead out of its sandbox. None of it was run here.",
         "An adapter needs no code. `s3lora prune` leaves it behind. " + _ALLOW.format(name="code"),
         why=counting.why_code,
+        severity=8.0,
     )
 )
 add(
@@ -227,6 +233,7 @@ add(
         "An adapter needs no pickles; `training_args.bin` is left over from the training. `s3lora prune` leaves them "
         "behind. " + _ALLOW.format(name="pickles"),
         why=counting.why_pickles,
+        severity=7.0,
     )
 )
 add(
@@ -258,5 +265,6 @@ add(
         "error",
         why=counting.why_ambiguous,
         standing=True,
+        severity=5.0,
     )
 )

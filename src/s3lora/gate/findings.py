@@ -15,6 +15,7 @@ from s3lora.gate.conditions import CONDITIONS, strict
 from s3lora.gate.counting import Asked
 from s3lora.measure.against import Against
 from s3lora.spectrum.indices import INDICES
+from s3lora.wording import worded
 
 _RULE = re.compile(r"\s*([a-z][a-z0-9_-]*)\s*(?:(>=|<=|>|<|==)\s*([-+]?[0-9.]+(?:e[-+]?[0-9]+)?))?\s*")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -141,7 +142,7 @@ class Gate:
             return [(module.path, float(module.rank)) for module in asked.modules]
         if (index := PERCENTILES.get(self.metric)) is not None:
             if against is None:
-                raise UsageError(f"the rule {self} needs a reference", fix="give --reference FILE")
+                raise UsageError(f"the rule {self} needs a reference", fix=worded("give {reference} FILE"))
             marks = {path: standing.marks.get(index) for path, standing in against.standings.items()}
             found = ((module.path, marks.get(module.path)) for module in asked.modules)
             return [(path, None if mark is None else mark.percentile) for path, mark in found]

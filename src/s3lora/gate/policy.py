@@ -17,6 +17,7 @@ from typing import Any
 from s3lora.choose.rules import RULES
 from s3lora.errors import UsageError, one_of, printable
 from s3lora.files import read_whole
+from s3lora.wording import worded
 
 OWN_FILE = "s3lora.toml"
 SHARED_FILE = "pyproject.toml"
@@ -51,6 +52,9 @@ CHOICES = (*(rule.name for rule in RULES.values() if rule.asked_by_option), "rul
 #: What a preset stands for, besides.
 PRESET = ("method", "index")
 _LARGEST = 2**63
+#: What to do where keys stand as in the other of the two files.
+_OWN = f"only {SHARED_FILE} has such a table: write the keys at the top, without a table"
+_SHARED = f"in {SHARED_FILE} the keys stand under [tool.s3lora]; only {OWN_FILE} has them at the top"
 #: Lines on which a key is looked for, and lines that one value may take.
 _CANDIDATES, _LINES = 200, 1000
 
@@ -93,10 +97,15 @@ def find_policy(folder: Path) -> Policy | None:
     if not shared.is_file() or b"s3lora" not in read_whole(shared, MAX_POLICY):
         return found
     text = _decode(shared)
-    if _table(_parse(text, shared), ("tool", "s3lora")) is None:
+    content = _parse(text, shared)
+    if _table(content, ("tool", "s3lora")) is None:
+        if isinstance(content.get("s3lora"), dict):
+            raise Policy(shared, {}, text, ()).error("s3lora", "has [s3lora] and no [tool.s3lora]", fix=_SHARED)
         return found
     if found is not None:
-        raise UsageError(f"{own} and {shared} both hold a policy", fix="keep one of them, or name one with --policy")
+        raise UsageError(
+            f"{own} and {shared} both hold a policy", fix=worded("keep one of them, or name one with {policy}")
+        )
     return read_policy(shared)
 
 
@@ -108,9 +117,10 @@ def read_policy(file: Path) -> Policy:
     """
     text = _decode(file)
     table = ("tool", "s3lora") if file.name == SHARED_FILE else ()
-    values = _table(_parse(text, file), table)
+    values = _table(content := _parse(text, file), table)
     if values is None:
-        raise UsageError("has no [tool.s3lora]", file=file)
+        misplaced = [key for key in (*KEYS, "s3lora") if key in content]
+        raise UsageError("has no [tool.s3lora]", file=file, fix=_SHARED if misplaced else None)
     if not isinstance(values, dict):
         raise Policy(file, {}, text, ("tool",)).error("s3lora", "tool.s3lora must be a table")
     policy = Policy(file, values, text, table)
@@ -123,6 +133,10 @@ def read_policy(file: Path) -> Policy:
 
 
 def _check(policy: Policy, key: str, value: Any) -> None:
+    if key == "tool" and _table(value, ("s3lora",)) is not None:
+        raise policy.error(key, "has [tool.s3lora]", fix=_OWN)
+    if key == "s3lora" and isinstance(value, dict):
+        raise policy.error(key, "has [s3lora]", fix=_OWN)
     if key not in KEYS:
         fix = one_of(key.replace("_", "-"), KEYS)
         raise policy.error(key, f"no key {printable(key, 40)!r} in a policy", fix=fix)

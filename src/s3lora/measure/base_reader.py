@@ -25,6 +25,7 @@ from s3lora.spectrum.intruders import INTRUDER_COSINE, INTRUDER_DIRECTIONS, base
 from s3lora.spectrum.leading import leading
 from s3lora.spectrum.subspaces import bases, overlap
 from s3lora.spectrum.tall import Float
+from s3lora.wording import for_command
 
 __all__ = ["BaseReader", "BesideBase", "compared_with", "reading", "told", "true_relation"]
 
@@ -192,7 +193,7 @@ class BaseReader:
             modules=tuple(one for one in modules if one is not None),
             weights=weights,
             missing=tuple(self.missing),
-            why=None if why is None else why.problem,
+            why=None if why is None else for_command(why.problem),
             epsilon=INTRUDER_COSINE if self._directions else None,
         )
 

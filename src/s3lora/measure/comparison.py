@@ -16,6 +16,7 @@ from s3lora.adapter.checkpoints import step_of
 from s3lora.adapter.digest import Source
 from s3lora.adapter.model import Adapter, LoraModule, natural_key
 from s3lora.adapter.open import names_for, open_adapter
+from s3lora.arguments import checked
 from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
 from s3lora.measure.base_reader import BaseReader, BesideBase, reading, true_relation
 from s3lora.measure.configuration import Configuration, configured
@@ -27,6 +28,7 @@ from s3lora.measure.pairing import paired
 from s3lora.measure.refusal_looks import RefusalLook
 from s3lora.measure.relations import DistanceAndCosine, related
 from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, scan
+from s3lora.wording import all_worded
 
 #: Adapters that one step needs at once: the one before, the one after, and the first, for the net relation.
 AT_ONCE = 3
@@ -99,8 +101,9 @@ class Comparison(ByModule[ModuleComparison]):
         return tuple(module.path for module in self.modules if len({*module.shape} - {None}) > 1)
 
 
+@checked
 def compare(
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Sequence[Adapter | str | os.PathLike[str]],
     method: str = "mas-svd",
     *,
     adapter: Sequence[str] = (),
@@ -120,7 +123,7 @@ def compare(
         (<Comparison of 2 adapters: 120 modules>, 10)
 
     Parameters:
-        paths: two or more adapters; `checkpoints` finds those of a run.
+        paths: two or more adapters, opened or as paths; `checkpoints` finds those of a run.
         adapter: which of several in a file or folder, as for `open_adapter`: one name for all paths, or one for each.
         method: as for `scan`.
         progress: called with the name of each adapter, returns what `scan` calls while it measures that one.
@@ -133,7 +136,7 @@ def compare(
         NothingToAuditError: an adapter has no module path in common with the one before it.
         S3LoRAError: whatever `open_adapter` and `scan` raise.
     """
-    if isinstance(paths, str | os.PathLike) or len(paths) < 2:
+    if len(paths) < 2:
         raise UsageError("one adapter is no comparison", fix="give two or more, as a list of paths")
     picked = names_for(adapter, len(paths))
     configuration = configured(method, None, "l2", None, 0, False)
@@ -173,7 +176,7 @@ class _Adapters:
     Those that stay open within the bounds are not opened again.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], picked: Sequence[str | None]) -> None:
+    def __init__(self, paths: Sequence[Adapter | str | os.PathLike[str]], picked: Sequence[str | None]) -> None:
         self._paths = paths
         self._picked = picked
         self._open: dict[int, Adapter] = {}
@@ -197,12 +200,16 @@ class _Adapters:
         self._close_all()
 
     def __getitem__(self, i: int) -> Adapter:
+        given = self._paths[i]
+        if isinstance(given, Adapter):
+            return given  # whoever opened it closes it
         if i not in self._open:
-            self._open[i] = open_adapter(self._paths[i], self._picked[i])
+            self._open[i] = open_adapter(given, self._picked[i])
         return self._open[i]
 
     def close(self, i: int) -> None:
-        self._open.pop(i).close()
+        if i in self._open:
+            self._open.pop(i).close()
 
     def _close_all(self) -> None:
         for i in [*self._open]:
@@ -233,7 +240,7 @@ class _Adapters:
         except S3LoRAError as error:
             if len(self._paths) == 2:
                 raise
-            fix = ", or ".join(filter(None, (error.fix, "name the others to leave it out")))
+            fix = all_worded(", or ", [*filter(None, (error.fix, "name the others to leave it out"))])
             told = type(error)(error.problem, file=error.file, module=error.module, shape=error.shape, fix=fix)
             told.adapter = error.adapter
             raise told from None

@@ -36,6 +36,7 @@ from threadpoolctl import threadpool_limits
 from s3lora.adapter.digest import Source, source_of
 from s3lora.adapter.model import Adapter, natural_key
 from s3lora.adapter.open import opening
+from s3lora.arguments import checked
 from s3lora.errors import UnsupportedAdapterError, UsageError, printable
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST, afford, compose_cost
@@ -66,6 +67,7 @@ class Composition(ByModule[ModuleComposition]):
         return f"<Composition of {len(self.sources)} adapters: {len(self)} modules>"
 
 
+@checked
 def compose(
     adapters: Sequence[Adapter | str | os.PathLike[str]],
     weights: Sequence[float] | None = None,

@@ -46,6 +46,7 @@ from s3lora.spectrum.dense_scores import passes_of
 from s3lora.spectrum.intruders import COMPARED, INTRUDER_DIRECTIONS
 from s3lora.spectrum.leading import is_exact
 from s3lora.spectrum.methods import METHODS
+from s3lora.wording import worded
 
 #: Operations in a second of one core.
 SPEED = 5e9
@@ -264,7 +265,7 @@ def afford(estimate: Estimate, limit: float, what: str, label: str | None = None
         file=label,
         module=estimate.path,
         shape=None if estimate.shape is None else estimate.shape[:2],
-        fix=f"give --max-cost {above(estimate.operations)}, or max_cost in Python, to have it done",
+        fix=worded("give {max_cost}{operations} to have it done", operations=above(estimate.operations)),
     )
 
 

@@ -12,6 +12,7 @@ from s3lora.adapter.digest import FileDigest, Source, combined
 from s3lora.adapter.model import natural_key, path_parts
 from s3lora.adapter.tensor import Array, Layout
 from s3lora.adapter.tensors import StoredTensor
+from s3lora.arguments import checked
 from s3lora.base.weights import READABLE, BaseWeights
 from s3lora.errors import NonFiniteError, NothingToAuditError, printable
 from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase, WeightDelta
@@ -55,6 +56,7 @@ class _CheckpointPair:
         return min(COMPONENTS, self.m, self.n)
 
 
+@checked
 def scan_delta(
     tuned: str | os.PathLike[str],
     base: str | os.PathLike[str],
@@ -73,7 +75,11 @@ def scan_delta(
     Examples:
         >>> import s3lora
         >>> s3lora.scan_delta("merged-model", "base-model")
-        <Scan of merged-model: 1 modules by mas-svd>
+        <Scan of merged-model: 1 module by mas-svd
+         updates of full rank, 3 components of each: q_proj
+         ssi from 1 to 1, median 1
+         sharpest: q_proj, 1
+         warnings: 1 to read in .warnings>
 
     Parameters:
         tuned: the folder of the changed model, with config.json and safetensors files.

@@ -16,6 +16,7 @@ from s3lora.measure.against_base import WeightDelta
 from s3lora.measure.base_reader import COMPONENTS
 from s3lora.spectrum.dense import DenseMatrix, dense, plus_matrix
 from s3lora.spectrum.dense_scores import dense_scores
+from s3lora.wording import for_command
 
 __all__ = ["full_weights", "weight_delta"]
 
@@ -60,7 +61,7 @@ def weight_delta(
     try:
         weight = base.whole(name)
     except UnsupportedAdapterError as error:
-        return WeightDelta(name=label, weight=None, shape=tensor.shape, note=error.problem)
+        return WeightDelta(name=label, weight=None, shape=tensor.shape, note=for_command(error.problem))
     stored = None if weight is None else weight.name
     if tensor.dtype not in READABLE:
         return WeightDelta(name=label, weight=stored, shape=tensor.shape, note=f"is stored as {tensor.dtype}")

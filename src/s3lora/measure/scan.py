@@ -17,6 +17,7 @@ from s3lora.adapter.inventory.model import Inventory
 from s3lora.adapter.memory import from_model
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.open import open_adapter
+from s3lora.arguments import checked
 from s3lora.errors import S3LoRAError, UsageError, printable
 from s3lora.measure.against_base import AgainstBase, ModuleAgainstBase
 from s3lora.measure.base_reader import BaseReader, BesideBase, reading, told
@@ -28,6 +29,7 @@ from s3lora.measure.measuring import MeasuredOf, ModuleNumbers, measured, measur
 from s3lora.measure.modules import ByModule
 from s3lora.spectrum.dense_scores import DENSE_METHODS
 from s3lora.spectrum.methods import METHODS
+from s3lora.views import Drawing, view
 
 SCHEMA_VERSION = 1
 #: A smaller spread (max − min) of a scale-free index over the modules does not tell them apart.
@@ -45,7 +47,7 @@ class Tool:
     version: str = __version__
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ModuleScan:
     """What was measured of one module.
 
@@ -84,6 +86,12 @@ class ModuleScan:
     energy_rank: int | None = None
     null_rank: int | None = None
 
+    def __repr__(self) -> str:
+        """Return where it is, how large, and its SSI."""
+        ssi = self.indices.get("ssi")
+        told = "zero" if self.zero else "no ssi" if ssi is None else f"ssi {ssi:.4g}"
+        return f"<ModuleScan {printable(self.path)}: {self.shape[0]} × {self.shape[1]}, rank {self.rank}, {told}>"
+
     @property
     def nonfinite(self) -> bool:
         """Return whether the module holds NaN or infinity; of any other update at least the norm is known."""
@@ -108,9 +116,17 @@ class Scan(ByModule[ModuleScan]):
         >>> import s3lora
         >>> scan = s3lora.scan("my-adapter")
         >>> scan
-        <Scan of my-adapter: 120 modules by mas-svd>
-        >>> scan["model.layers.25.self_attn.v_proj"].rank
-        8
+        <Scan of my-adapter: 120 modules by mas-svd
+         LoRA of rank 8, layers 0 to 29: k_proj, o_proj, q_proj, v_proj
+         ssi from 0.2233 to 0.5733, median 0.3491
+         sharpest: model.layers.25.self_attn.v_proj, 0.5733
+         warnings: none>
+        >>> scan["model.layers.25.self_attn.v_proj"]
+        <ModuleScan model.layers.25.self_attn.v_proj: 192 × 576, rank 8, ssi 0.5733>
+        >>> scan.plot()
+        <Drawing: ssi of my-adapter by layer and projection>
+        >>> s3lora.Scan.from_json(scan.to_json()) == scan
+        True
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -128,11 +144,30 @@ class Scan(ByModule[ModuleScan]):
         return self.base is not None and all(module.of == "ΔW" for module in self.modules)
 
     def __repr__(self) -> str:
-        """Return which adapter it is, and how it was measured."""
-        name = printable(self.source.name, 60) or "a model in memory"
-        return f"<Scan of {name}: {len(self)} modules by {self.configuration.method}>"
+        """Return in five lines what it is of, what it holds, its index, the sharpest module, and what to know."""
+        told: str = view("text", self)
+        return told
+
+    def _repr_html_(self) -> str:
+        told: str = view("html", self)
+        return told
+
+    def to_json(self, plan: Any = None) -> str:
+        """Return what `s3lora scan --format json --reference none` prints, with the plan that was made of this scan."""
+        made: str = view("json", self, plan)
+        return made
+
+    def plot(self, index: str | None = None, *, plan: Any = None) -> Drawing:
+        """Return a map of an index by layer and projection, which a notebook shows; what a plan chose is crossed.
+
+        Raises UsageError for no such index, SelectionError where this scan does not have it, NothingToAuditError where
+        fewer than two modules have a layer and a value.
+        """
+        drawn: Drawing = view("map", self, index, plan)
+        return drawn
 
 
+@checked
 def scan(
     adapter: Adapter | str | os.PathLike[str] | Any,
     method: str = "mas-svd",

@@ -18,6 +18,7 @@ from s3lora.base.weights import BaseWeights
 from s3lora.errors import NonFiniteError, UsageError
 from s3lora.evaluate.bench import Advance
 from s3lora.spectrum.tall import Float
+from s3lora.wording import worded
 
 #: Numbers of V in memory at a time: 16 MB in float64.
 NUMBERS = 1 << 21
@@ -120,7 +121,7 @@ def changes(
     UnsupportedAdapterError and AdapterFileError as `BaseWeights` does, NonFiniteError for weights that are not finite.
     """
     if not base or not unaligned:
-        fix = "give the folder of the base and, by --unaligned, that of the weights before alignment"
+        fix = worded("give the folder of the base and, by {unaligned}, that of the weights before alignment")
         raise UsageError("this method compares the base with its weights before alignment", fix=fix)
     any_change = False
     with BaseWeights(base) as after, BaseWeights(unaligned) as before:

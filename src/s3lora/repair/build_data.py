@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from s3lora.arguments import checked
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.data.choice import EVERY_ROW, RowChoice, choices
 from s3lora.evaluate.data.draws import clusters, draw, emptiest, parts
@@ -15,6 +16,8 @@ from s3lora.evaluate.prompts import PromptSet, built_in, read_prompts
 from s3lora.repair.data import RepairData, RepairPart, TaskPrompts
 from s3lora.repair.task_data import GENERATED, MIXED, built_in_task, read_task
 from s3lora.statistics import FEWEST
+from s3lora.wording import option as option_of
+from s3lora.wording import worded
 
 #: Prompts of each kind to learn from, to tune on and to test on.
 LEARN, TUNE, TEST = 32, 50, 100
@@ -25,6 +28,7 @@ OWN_TASK = "the task prompts are built in: prompts of what the adapter was train
 Prompts = TypeVar("Prompts", PromptSet, TaskPrompts)
 
 
+@checked
 def repair_data(
     *,
     harmful: str | Path | None = None,
@@ -116,7 +120,7 @@ def _check_apart(harmful: PromptSet, harmless: PromptSet) -> None:
         raise UsageError(
             f"{len(both)} prompts of {printable(harmless.name, 80)} are both harmless and, in "
             f"{printable(harmful.name, 80)}, harmful; the first is: {printable(both[0], 80)}",
-            fix="take them out of one of the two, or choose rows with --where",
+            fix=worded("take them out of one of the two, or choose rows with {where}"),
         )
 
 
@@ -149,7 +153,11 @@ def _checked(cut: Sequence[Prompts], sizes: Sequence[int], kind: str) -> tuple[S
     if any(n < least for n, least in zip(independent, _least(sizes), strict=True)):
         raise UsageError(
             f"{printable(name, 200)}: {made}, too few to tell anything",
-            fix=f"give at least {_needed(sizes)} for --{kind}, or none to use those that are built in",
+            fix=worded(
+                "give at least {n} for {option}, or none to use those that are built in",
+                n=_needed(sizes),
+                option=option_of(kind),
+            ),
         )
     fewer = any(n < size for n, size in zip(found, sizes, strict=True))
     return cut, [f"{name}: {made}, instead of {sizes[0]}, {sizes[1]} and {sizes[2]}"] * fewer
@@ -201,7 +209,7 @@ def _second(
 
 def _some(data: Prompts, left: Sequence[int], option: str) -> Prompts:
     if not left:
-        problem = f"--{option} holds no prompt that the repair's own data do not hold"
+        problem = worded("{option} holds no prompt that the repair's own data do not hold", option=option_of(option))
         raise UsageError(problem, file=data.name, fix="give prompts of another source")
     return data.subset(left)
 

@@ -89,7 +89,7 @@ class RepairPart:
         return harmful, harmless, self.task.data
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RepairData:
     """The three parts, which share no prompt and no identifier; and what the acceptance card may ask besides.
 
@@ -103,6 +103,13 @@ class RepairData:
     fresh: PromptSet | None = None
     second: TaskPrompts | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return how many harmful prompts each part has."""
+        parts = zip(("learn", "tune", "test"), (self.learning, self.tuning, self.test), strict=True)
+        return (
+            f"<RepairData: {', '.join(f'{name} {len(part.harmful.prompts)}' for name, part in parts)} harmful prompts>"
+        )
 
     def unanswered(self) -> RepairData:
         """Return the same parts, whose tasks have no references."""

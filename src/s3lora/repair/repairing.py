@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from s3lora.adapter.model import Adapter
+from s3lora.arguments import checked
 from s3lora.errors import NothingToAuditError, UsageError
 from s3lora.evaluate.base_model import BaseToLoad
 from s3lora.evaluate.bench import Advance, Outcomes
@@ -28,11 +29,13 @@ from s3lora.repair.trial import numbers_of
 from s3lora.repair.verdict import base_does_not_refuse, nothing_to_repair, too_few, unseen_usefulness
 from s3lora.repair.words import trial_sentence
 from s3lora.repair.work import opened_work
+from s3lora.wording import worded
 
 #: Where in the whole work explaining and searching end, for the progress.
 EXPLAINED, SEARCHED = 0.25, 0.70
 
 
+@checked
 def repair(
     adapter: Adapter | str | os.PathLike[str],
     base: str | BaseToLoad | LocalModel,
@@ -132,7 +135,10 @@ def _refuse(base: Outcomes, adapter: Outcomes) -> None:
         raise UsageError(few)
     problem, fix = base_does_not_refuse(base), "name the aligned model that the adapter was trained on"
     if problem is None:
-        problem, fix = nothing_to_repair(base, adapter), "more harmful prompts, as --harmful, would show a smaller loss"
+        problem, fix = (
+            nothing_to_repair(base, adapter),
+            worded("more harmful prompts, as {harmful}, would show a smaller loss"),
+        )
     if problem is not None:
         raise NothingToAuditError(problem, fix=fix)
 

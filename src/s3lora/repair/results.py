@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from s3lora.adapter.digest import Source
+from s3lora.errors import printable
 from s3lora.evaluate.results import Data, Key, LearnedShare, Metric, PairedComparison, Setup, SuiteInfo, Variant
 from s3lora.measure.scan import SCHEMA_VERSION, Tool
 
@@ -139,7 +140,7 @@ class RepairPartInfo:
     data: tuple[Data, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Repair:
     """What `s3lora repair` found: the method and strength that were chosen, what they did, and what they cost.
 
@@ -179,6 +180,11 @@ class Repair:
     lost_energy: float | None = None
     written: bool = False
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return how it ended, and by which method at which strength."""
+        name = printable(self.source.name, 60)
+        return f"<Repair of {name}: {self.outcome}, {self.method} at strength {self.strength:g}>"
 
 
 __all__ = [

@@ -27,6 +27,7 @@ from s3lora.repair.methods.registry import METHODS, method_of
 from s3lora.repair.modules import left_alone, refuse_non_finite, repairable
 from s3lora.repair.targets import build_targets
 from s3lora.spectrum.methods import METHODS as SPECTRAL
+from s3lora.wording import worded
 
 #: The strengths that are tried if nothing else is asked for.
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
@@ -129,7 +130,7 @@ def repair_tasks(
     for method in methods:
         if "unaligned" in method.needs and not unaligned:
             fix = "name the base before its alignment"
-            raise UsageError(f"the method {method.name} needs --unaligned MODEL", fix=fix)
+            raise UsageError(worded("the method {name} needs {unaligned} MODEL", name=method.name), fix=fix)
     tasks = RepairTasks(
         methods,
         tuple(sorted(set(strengths))),
@@ -171,15 +172,19 @@ def strengths_of(text: Sequence[str] | None) -> tuple[float, ...]:
     if text is None:
         return STRENGTHS
     if not text:
-        raise UsageError("--strengths names no strength", fix="write for example 0.25,0.5,1")
+        raise UsageError(worded("{strengths} names no strength"), fix="write for example 0.25,0.5,1")
     found = []
     for part in text:
         read = re.fullmatch(r"(\d{1,3}(?:\.\d{0,12})?|\.\d{1,12})(%?)", part, re.ASCII)
         if read is None:
-            raise UsageError(f"--strengths {printable(part, 40)} is no strength", fix="write 0.5 or 50%")
+            raise UsageError(
+                worded("{strengths} {part} is no strength", part=printable(part, 40)), fix="write 0.5 or 50%"
+            )
         strength = float(read[1]) / (100 if read[2] else 1)
         if not 0 < strength <= 1:
-            raise UsageError(f"--strengths {part} is out of range", fix="give numbers above 0, at most 1 or 100%")
+            raise UsageError(
+                worded("{strengths} {part} is out of range", part=part), fix="give numbers above 0, at most 1 or 100%"
+            )
         found.append(strength)
     return tuple(found)
 
@@ -190,7 +195,9 @@ def _apart(part: RepairPart, asked: frozenset[str]) -> RepairPart:
     def left(prompts: Sequence[Prompt]) -> list[int]:
         found = [i for i, prompt in enumerate(prompts) if prompt.digest not in asked]
         if not found:
-            raise UsageError("all prompts to learn from are measured", fix="measure other prompts, or fewer by --limit")
+            raise UsageError(
+                "all prompts to learn from are measured", fix=worded("measure other prompts, or fewer by {limit}")
+            )
         return found
 
     task = part.task.at(left(part.task.prompts))

@@ -17,6 +17,7 @@ from s3lora.report.documents import to_json
 from s3lora.report.sarif import SCHEMA, bases_of, location_of, text_of
 from s3lora.report.sarif_rules import LOADER_RULE, Descriptor
 
+CATEGORY = "s3lora/check/"
 _LEVELS: dict[Verdict, str] = {"same": "none", "unknown": "note", "other": "warning", "fails": "error"}
 RULES = (
     LOADER_RULE,
@@ -48,6 +49,7 @@ def check_sarif(check: Check, place: Place) -> str:
     run = {
         "tool": {"driver": {"name": Tool().name, "version": Tool().version,
                             "rules": [rule.to_sarif() for rule in RULES]}},
+        "automationDetails": {"id": CATEGORY},
         "invocations": [{"executionSuccessful": True, "exitCode": int(bool(check.findings))}],
         "originalUriBaseIds": bases_of([place]),
         "results": results,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from s3lora.measure.composition import Composition
 from s3lora.measure.summing import ModuleComposition, ModuleUpdate
 from s3lora.report.documents import to_csv
@@ -13,18 +15,23 @@ _OVERLAPS += [name.replace("columns", "rows") for name in _OVERLAPS]
 
 
 def compose_csv(composition: Composition) -> str:
-    """Return for each module one row for the sum, one for each adapter that has it, and one for each pair.
+    """Return the rows of `compose_rows` as CSV."""
+    return to_csv(compose_rows(composition))
+
+
+def compose_rows(composition: Composition) -> list[Sequence[object]]:
+    """Return the heads, and for each module a row for the sum, one for each adapter that has it, and one for each pair.
 
     `kind` is `together`, `alone` or `pair`; `adapter` and `other` are places among the sources, from 1, since names may
     be the same.
     """
     head = ["path", "layer", "projection", "expert", "m", "n", "kind", "adapter", "other", "name", "sha256", "weight"]
-    rows: list[list[object]] = [[*head, "rank", *_NAMES, "gain", "sharper", "cosine", *_OVERLAPS]]
+    rows: list[Sequence[object]] = [[*head, "rank", *_NAMES, "gain", "sharper", "cosine", *_OVERLAPS]]
     for module in composition.modules:
         place = [module.path, module.layer, module.projection, module.expert, *module.shape]
         for cells in (_together(module), *_alone(composition, module), *_pairs(module)):
             rows.append([*place, *cells])
-    return to_csv(rows)
+    return rows
 
 
 def _together(module: ModuleComposition) -> list[object]:

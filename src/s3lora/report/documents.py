@@ -78,7 +78,12 @@ def to_json(document: object) -> str:
 
 
 def scan_csv(documents: Sequence[ScanDocument]) -> str:
-    """Return one row a module: names, digest of the weights, shape, scaling, all indices, `selected`, and σ̃.
+    """Return the rows of `scan_rows` as CSV."""
+    return to_csv(scan_rows(documents))
+
+
+def scan_rows(documents: Sequence[ScanDocument]) -> list[Sequence[object]]:
+    """Return the heads, and a row a module: names, digest of the weights, shape, scaling, indices, `selected`, and σ̃.
 
     Beside the weights of a base, further columns tell what was measured and how large it is. Where there was a
     reference, the end of the row tells where the module stands by the index that ranks.
@@ -96,11 +101,11 @@ def scan_csv(documents: Sequence[ScanDocument]) -> str:
             cells += [module.path, module.layer, module.projection, module.expert]
             cells += [*module.shape, module.rank, module.dtype, module.scaling, module.scaling_origin, module.zero]
             cells += [module.indices.get(name) for name in names]
-            cells += [module.selected, " ".join(map(repr, module.sigma))]
+            cells += [module.selected, module.sigma]
             cells += _beside(module, weights.get(module.path)) if beside else ()
             cells += _standing(document, module.path) if compared else ()
             rows.append(cells)
-    return to_csv(rows)
+    return rows
 
 
 def tensors_csv(documents: Sequence[ScanDocument]) -> str:
@@ -144,7 +149,12 @@ def prune_csv(provenance: Provenance) -> str:
 
 
 def compare_csv(comparison: Comparison) -> str:
-    """Return one row a module and adapter; distance and cosine are to the adapter before, so the first has none."""
+    """Return the rows of `compare_rows` as CSV."""
+    return to_csv(compare_rows(comparison))
+
+
+def compare_rows(comparison: Comparison) -> list[Sequence[object]]:
+    """Return the heads, and a row a module and adapter; distance and cosine are to the one before."""
     head = ["path", "layer", "projection", "expert", "adapter", "sha256", "step", "m", "n", "rank"]
     rows: list[Sequence[object]] = [[*head, "ssi", "normalised_ssi", "frobenius", "distance", "cosine"]]
     for module in comparison.modules:
@@ -154,7 +164,7 @@ def compare_csv(comparison: Comparison) -> str:
             cells += [module.rank[i], module.ssi[i], module.normalised_ssi[i]]
             relation = (module.distance[i - 1], module.cosine[i - 1]) if i else (None, None)
             rows.append([*cells, module.frobenius[i], *relation])
-    return to_csv(rows)
+    return rows
 
 
 def to_csv(rows: Iterable[Sequence[object]]) -> str:
@@ -175,4 +185,6 @@ def _cell(value: object) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, tuple):
+        return " ".join(map(repr, value))
     return _FORMULA.sub(r"\1'", printable(value, 1024))

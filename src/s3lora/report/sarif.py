@@ -1,7 +1,7 @@
 """Scans held against rules as SARIF 2.1.0 (OASIS Standard, with Errata 01).
 
 One result for each rule that holds for an adapter, with the worst of what was found in the message and all of it among
-the properties. A result is about a whole file, so it has no region (§ 3.29.4): the weights, or files of their folder,
+the properties. A result is about a whole file: the weights, or files of their folder,
 and then `analysisTarget` is the weights (§ 3.27.13). What is allowed is a result that is suppressed (§ 3.27.23). Paths
 are relative, and nothing tells when or where the scan ran: equal inputs give equal bytes.
 """
@@ -25,6 +25,8 @@ from s3lora.report.documents import to_json
 from s3lora.report.sarif_rules import INCOMPLETE, NOT_SCANNED, NOTHING_TO_AUDIT, RULES, SUMMARY, TROUBLES, Descriptor
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+#: What GitHub keeps apart from other results of a commit; a run of its own would have a name after the stroke.
+CATEGORY = "s3lora/scan/"
 #: Modules, tensors or files named in a message.
 WORST = 5
 #: Locations of one result; GitHub reads no more.
@@ -47,6 +49,7 @@ def sarif(audits: Sequence[Audit], baseline: Baseline | None = None) -> str:
     results = [result for one in audits for result in _results(one, indices, baseline)]
     run: dict[str, Any] = {
         "tool": {"driver": _driver()},
+        "automationDetails": {"id": CATEGORY},
         "invocations": [_invocation(audits)],
         "originalUriBaseIds": bases_of([*artifacts, *(one.place for one in audits), *(known.place for known in gone)]),
         "artifacts": list(artifacts.values()),
@@ -87,11 +90,14 @@ def _base(place: Place) -> str:
 
 
 def location_of(place: Place, index: int | None = None) -> dict[str, Any]:
-    """Return a location: a whole file, by its number among the artifacts where it has one."""
+    """Return a location: a file, by its number among the artifacts where it has one.
+
+    A whole file is meant, and would have no region (§ 3.29.4), but GitHub shows no result without a line.
+    """
     artifact: dict[str, Any] = {"uri": place.uri, "uriBaseId": _base(place)}
     if index is not None:
         artifact["index"] = index
-    return {"physicalLocation": {"artifactLocation": artifact}}
+    return {"physicalLocation": {"artifactLocation": artifact, "region": {"startLine": 1}}}
 
 
 def _artifacts(audits: Sequence[Audit]) -> dict[Place, dict[str, Any]]:
@@ -130,7 +136,7 @@ def _notifications(one: Audit) -> list[dict[str, Any]]:
 def placeless(error: S3LoRAError) -> str:
     """Return the sentence of an error with the name of its file alone."""
     file = PurePath(error.file).name if error.file else None
-    return str(S3LoRAError(error.problem, file=file, module=error.module, shape=error.shape, fix=error.fix))
+    return error.for_command(file)
 
 
 def _notification(kind: Descriptor, text: str, place: Place) -> dict[str, Any]:

@@ -9,10 +9,16 @@ from s3lora.compat.rules import LOADER_ID
 from s3lora.gate.conditions import CONDITIONS, NO_VERDICT
 from s3lora.gate.findings import INDEX_ID, PERCENTILE_ID, RANK_ID
 
+#: Level → what GitHub calls it where security is no matter.
+SEVERITIES = {"error": "error", "warning": "warning", "note": "recommendation"}
+
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """One kind of rule, or of trouble: its id, a name, a sentence, what it means, and what to do."""
+    """One kind of rule, or of trouble: its id, a name, a sentence, what it means, and what to do.
+
+    `severity`, from 0 to 10, makes it a matter of security for GitHub, which shows it as low, medium, high or critical.
+    """
 
     id: str
     name: str
@@ -20,16 +26,19 @@ class Descriptor:
     full: str
     help: str
     level: str = "warning"
+    severity: float | None = None
 
     def to_sarif(self) -> dict[str, Any]:
-        """Return the `reportingDescriptor`."""
+        """Return the `reportingDescriptor`; GitHub shows the Markdown of its help where it has some."""
+        security = {"tags": ["security"], "security-severity": f"{self.severity:.1f}"} if self.severity else {}
         return {
             "id": self.id,
             "name": self.name,
             "shortDescription": {"text": self.short},
             "fullDescription": {"text": self.full},
-            "help": {"text": self.help},
+            "help": {"text": self.help, "markdown": f"{self.full}\n\n**What to do.** {self.help}\n"},
             "defaultConfiguration": {"level": self.level},
+            "properties": security or {"tags": ["quality"], "problem.severity": SEVERITIES[self.level]},
         }
 
 
@@ -53,7 +62,10 @@ RULES = (
         f"{NO_VERDICT} To see where in the model these modules are, run `s3lora scan`; to see what changes without "
         "them, `s3lora prune` and, with the base model, `s3lora eval`.",
     ),
-    *(Descriptor(one.id, one.title, one.short, one.full, one.help, one.level) for one in CONDITIONS.values()),
+    *(
+        Descriptor(one.id, one.title, one.short, one.full, one.help, one.level, one.severity)
+        for one in CONDITIONS.values()
+    ),
     Descriptor(
         RANK_ID,
         "RankMeetsLimit",

@@ -9,13 +9,14 @@ from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.loaders.problems import DropPart
 from s3lora.measure.scan import Tool
 from s3lora.rewrite.one_source import OfOneSource
+from s3lora.rewrite.record import WrittenRecord
 
 #: Of the record that a conversion leaves.
 CONVERSION_VERSION = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConversionRecord(OfOneSource):
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ConversionRecord(WrittenRecord, OfOneSource):
     """The content of `s3lora.json` beside a converted adapter: where it came from, and what was done.
 
     `difference` is the largest ‖ΔW′ − ΔW‖_F / ‖ΔW‖_F over all modules, measured on the written file, and `differs`

@@ -18,6 +18,7 @@ from s3lora.adapter.tensor import Array
 from s3lora.errors import OutputError, UnsupportedAdapterError
 from s3lora.rewrite.modes import Mode, Side
 from s3lora.rewrite.ranks import stored_shape
+from s3lora.wording import worded
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,10 @@ def refuse_fixed(modules: Iterable[LoraModule], mode: Mode) -> None:
         if mode.spares(module) or (module.free and not shared):
             continue
         what = f"is {module.form}, and no {module.form} of its sizes is the update that mode {mode.name} makes of it"
-        fix = "use --mode remove, zero or scale"
+        fix = worded("use {remove}, {zero} or {scale}")
         if shared and module.form == "LoRA":
             what = f"shares a factor with other modules, and mode {mode.name} would change it for all of them"
-            fix = "use --mode zero or scale"
+            fix = worded("use {zero} or {scale}")
         raise UnsupportedAdapterError(what, module=module.path, shape=(module.m, module.n), fix=fix)
 
 

@@ -16,8 +16,10 @@ import numpy as np
 
 from s3lora.adapter.model import LoraModule
 from s3lora.adapter.tensor import Array
+from s3lora.arguments import check_fields
 from s3lora.errors import UsageError
 from s3lora.spectrum.clip import clip_factors
+from s3lora.wording import worded
 
 Side = Literal["A", "B"]
 
@@ -126,6 +128,7 @@ class Clip(Mode):
 
     def __post_init__(self) -> None:
         """Check the range."""
+        check_fields(self)
         if self.component < 2:
             raise UsageError(f"clip to component {self.component} changes nothing", fix="give 2 or more")
 
@@ -155,8 +158,11 @@ class Scale(Mode):
 
     def __post_init__(self) -> None:
         """Check the range."""
+        check_fields(self)
         if not 0 < self.factor < 1:
-            raise UsageError(f"factor {self.factor} is not between 0 and 1", fix="use --mode zero or remove instead")
+            raise UsageError(
+                f"factor {self.factor} is not between 0 and 1", fix=worded("use {zero} or {remove} instead")
+            )
 
     def apply(self, module: LoraModule) -> tuple[Array, Array]:
         """Return (A, factor · B)."""

@@ -17,6 +17,7 @@ from s3lora.adapter.loaders import loader_of
 from s3lora.adapter.loaders.problems import DropPart
 from s3lora.adapter.weights import PROVENANCE
 from s3lora.adapter.write import Rewrite, Written, write_adapter
+from s3lora.arguments import checked
 from s3lora.choose.select import Choice, Plan
 from s3lora.errors import AdapterFileError, UsageError, printable
 from s3lora.files import read_whole
@@ -24,6 +25,7 @@ from s3lora.measure.configuration import Configuration
 from s3lora.measure.scan import Tool
 from s3lora.rewrite.conversion_record import CONVERSION_VERSION, ConversionRecord
 from s3lora.rewrite.modes import MODES, Zero, mode_of
+from s3lora.rewrite.record import WrittenRecord
 from s3lora.rewrite.repair_record import REPAIR_VERSION, RepairProvenance
 from s3lora.rewrite.resize_record import RESIZE_VERSION, ResizeProvenance
 from s3lora.rewrite.sum_record import SUM_VERSION, SumProvenance
@@ -46,8 +48,8 @@ class Removal:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Provenance(WrittenRecord):
     """The content of `s3lora.json`: where a pruned adapter came from and what was done to it.
 
     `plan` names the chosen modules. `settings` are those of the `mode`; `zeroed` tells of modules that were to leave
@@ -157,6 +159,7 @@ def write_recorded(
     return finished(written.files), written
 
 
+@checked
 def read_provenance(folder: str | os.PathLike[str]) -> Provenance | RepairProvenance:
     """Return the content of `s3lora.json` in `folder`; raise AdapterFileError if there is none of that form.
 

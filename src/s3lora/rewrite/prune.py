@@ -15,7 +15,9 @@ from s3lora.adapter import peft_config
 from s3lora.adapter.loaders import Loader, loader_of
 from s3lora.adapter.loaders.problems import DropPart
 from s3lora.adapter.model import Adapter, LoraModule
+from s3lora.adapter.open import opening
 from s3lora.adapter.write import Rewrite, Written
+from s3lora.arguments import checked
 from s3lora.choose.select import Plan
 from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
 from s3lora.measure.scan import Scan
@@ -26,11 +28,12 @@ from s3lora.rewrite.header import header_without
 from s3lora.rewrite.modes import Mode, Remove, Zero
 from s3lora.rewrite.names import plain_names
 from s3lora.rewrite.provenance import Provenance, write_recorded
+from s3lora.wording import worded
 
 REMOVE, ZERO = Remove(), Zero()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Pruned:
     """A pruned adapter that is not written yet: what happens to each chosen module, and to the files.
 
@@ -50,9 +53,15 @@ class Pruned:
     drop: tuple[DropPart, ...] = ()
     dropped: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Return what is done to which adapter."""
+        count = f"{len(self.modes)} module{'s' * (len(self.modes) != 1)}"
+        return f"<Pruned {printable(self.rewrite.adapter.name, 60)}: {self.mode.name} {count}, for {self.loader}>"
 
+
+@checked
 def prune(
-    adapter: Adapter,
+    adapter: Adapter | str | os.PathLike[str],
     plan: Plan,
     mode: Mode = REMOVE,
     *,
@@ -69,12 +78,12 @@ def prune(
 
     Examples:
         >>> import s3lora
-        >>> with s3lora.open_adapter("my-adapter") as adapter:
-        ...     plan = s3lora.select(s3lora.scan(adapter), s3lora.Top(2))
-        ...     pruned = s3lora.prune(adapter, plan, s3lora.Clip(component=3), loader="vllm")
+        >>> plan = s3lora.select(s3lora.scan("my-adapter"), s3lora.Top(2))
+        >>> s3lora.prune("my-adapter", plan, s3lora.Clip(component=3), loader="vllm")
+        <Pruned my-adapter: clip 2 modules, for vllm>
 
     Parameters:
-        adapter: the adapter that was scanned.
+        adapter: the adapter that was scanned, or its path; then its files stay open as long as the result is there.
         plan: the chosen modules; every path must be in the adapter.
         mode: what becomes of them: `Remove()`, `Zero()`, `Clip(component)` or `Scale(factor)`.
         loader: the loader to write for: `peft`, `vllm`, `sglang` or `llamacpp`.
@@ -93,6 +102,9 @@ def prune(
             than `Remove`, LoHa, LoKr or VeRA in `Clip`, or an adapter the loader rejects.
         UsageError: there is no such loader or part to drop, or nothing to bake into.
     """
+    if not isinstance(adapter, Adapter):
+        with opening(adapter, kept=True) as own:
+            return prune(own, plan, mode, loader=loader, bake=bake, flat=flat, drop=drop, known_start=known_start)
     rules = loader_of(loader, to_write=True)
     parts = tuple(part for part in get_args(DropPart) if part in drop)
     dropped = dropped_of(adapter, [*drop])
@@ -117,12 +129,12 @@ def prune(
     if not kept:
         raise SelectionError("this removes every module, and loaders reject an adapter without any", fix="prune fewer")
     left = [module for module in chosen if module.path not in gone]
-    refuse_dora(left, "use --mode remove")
+    refuse_dora(left, worded("use {remove}"))
     refuse_fixed((module for module in left if not isinstance(modes[module.path], Zero)), mode)
     if bake and (adapter.format != "peft" or adapter.config is None):
-        raise UsageError("--bake-scaling needs a PEFT adapter with its adapter_config.json")
+        raise UsageError(worded("{bake} needs a PEFT adapter with its adapter_config.json"))
     if bake and (other := next((module for module in kept if module.form != "LoRA"), None)) is not None:
-        raise UsageError(f"--bake-scaling needs LoRA, and {printable(other.path)} is {other.form}")
+        raise UsageError(worded("{bake} needs LoRA, and {path} is {form}", path=printable(other.path), form=other.form))
     config = _config(adapter, removed, kept, rules, bake=bake)
     leaving = frozenset(name for module in removed for name in module.tensor_names)
     rewrite = Rewrite(
@@ -145,6 +157,7 @@ def prune(
     return Pruned(plan, mode, loader, bake, modes, rewrite, notes, reasons, parts, names)
 
 
+@checked
 def write_pruned(
     pruned: Pruned, scan: Scan, out: str | os.PathLike[str], *, force: bool = False
 ) -> tuple[Provenance, Written]:
@@ -156,10 +169,9 @@ def write_pruned(
 
     Examples:
         >>> import s3lora
-        >>> with s3lora.open_adapter("my-adapter") as adapter:
-        ...     scan = s3lora.scan(adapter)
-        ...     pruned = s3lora.prune(adapter, s3lora.select(scan, s3lora.Top(2)))
-        ...     record, written = s3lora.write_pruned(pruned, scan, "two-less")
+        >>> scan = s3lora.scan("my-adapter")
+        >>> pruned = s3lora.prune("my-adapter", s3lora.select(scan, s3lora.Top(2)))
+        >>> record, written = s3lora.write_pruned(pruned, scan, "two-less")
         >>> record.mode, len(record.modules)
         ('remove', 2)
 
@@ -202,7 +214,7 @@ def _chosen(adapter: Adapter, plan: Plan, *, flat: bool) -> list[LoraModule]:
         raise SelectionError(
             f"{plan.index} does not discriminate between these modules, so pruning by it would be arbitrary",
             file=adapter.name,
-            fix="choose another index, or --force-flat",
+            fix=worded("choose another index, or {force_flat}"),
         )
     return [by_path[path] for path in plan.paths]
 

@@ -12,6 +12,7 @@ from s3lora.adapter.digest import FileDigest, Source
 from s3lora.adapter.loaders import loader_of
 from s3lora.errors import UsageError, printable
 from s3lora.measure.scan import Tool
+from s3lora.rewrite.record import WrittenRecord
 
 #: Of `s3lora.json` in the folder of a repaired adapter.
 REPAIR_VERSION = 1
@@ -74,8 +75,8 @@ class RepairedModule:
     action: Literal["repaired"] = "repaired"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepairProvenance:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RepairProvenance(WrittenRecord):
     """The content of `s3lora.json` of a repaired adapter: where it came from and what was done to it.
 
     `kind` tells it from a pruning's. `modules` are those with new factors; the others are as they were, bit for bit.

@@ -25,8 +25,9 @@ from s3lora.rewrite.names import plain_names
 from s3lora.rewrite.provenance import write_recorded
 from s3lora.rewrite.ranks import folded, other_config, other_metadata, refuse_ranks
 from s3lora.rewrite.repair_record import RepairedModule, RepairFields, RepairProvenance
+from s3lora.wording import worded
 
-KEEP = "use --keep-rank"
+KEEP = worded("use {keep_rank}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def repaired(
         refuse_ranks(adapter, after, raised, rules, fix, others=others)
     rules.check(after, bake=bake)
     if bake and (adapter.format != "peft" or adapter.config is None):
-        raise UsageError("--bake-scaling needs a PEFT adapter with its adapter_config.json")
+        raise UsageError(worded("{bake} needs a PEFT adapter with its adapter_config.json"))
     baking = baking_of(after.modules, rules) if bake else {}
     config = after.config
     if bake and config is not None:

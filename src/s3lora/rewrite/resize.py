@@ -13,6 +13,7 @@ from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.open import open_adapter
 from s3lora.adapter.tensor import Array
 from s3lora.adapter.write import Written
+from s3lora.arguments import checked
 from s3lora.errors import NonFiniteError, UsageError
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST, afford, scan_cost
@@ -24,6 +25,7 @@ from s3lora.rewrite.ranks import folded, refuse_form
 from s3lora.rewrite.repaired import repaired
 from s3lora.rewrite.resize_record import ResizedModule, ResizeProvenance, relative
 from s3lora.spectrum.nearest import CoreSvd, core_svd, distance, rank_for
+from s3lora.wording import worded
 
 #: What leads to an adapter whose ranks can change: where a command does, and where none does.
 FIX = "make it LoRA of PEFT's form first: s3lora convert PATH --to peft -o OUT"
@@ -34,6 +36,7 @@ _FUSED = (
 )
 
 
+@checked
 def resize(
     adapter: Adapter | str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -115,7 +118,7 @@ def _fix(adapter: Adapter) -> str:
 def check_wish(rank: int | None, energy: float | None) -> None:
     """Raise UsageError unless one of a rank and a share of the energy is given, each within its range."""
     if (rank is None) == (energy is None):
-        raise UsageError("one of rank and energy says how small", fix="give --rank or --energy, and not both")
+        raise UsageError("one of rank and energy says how small", fix=worded("give {rank} or {energy}, and not both"))
     if rank is not None and rank < 1:
         raise UsageError(f"rank {rank} is none", fix="give 1 or more")
     if energy is not None and not 0 < energy <= 1:

@@ -12,6 +12,7 @@ import msgspec
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.measure.scan import Tool
 from s3lora.rewrite.one_source import OfOneSource
+from s3lora.rewrite.record import WrittenRecord
 
 #: Of `s3lora.json` in the folder of a resized adapter.
 RESIZE_VERSION = 1
@@ -30,8 +31,8 @@ class ResizedModule:
     error: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResizeProvenance(OfOneSource):
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ResizeProvenance(WrittenRecord, OfOneSource):
     """The content of `s3lora.json` of a resized adapter, which is also what `resize` returns.
 
     One of `rank` and `energy` was asked for. `modules` are all modules of the adapter, in its order. `error` is

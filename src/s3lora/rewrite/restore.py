@@ -14,6 +14,7 @@ from s3lora.adapter.folder import check_target, copy_companions, refuse_nesting
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_adapter
 from s3lora.adapter.weights import PROVENANCE
+from s3lora.arguments import checked
 from s3lora.choose.select import share_of
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
 from s3lora.files import copy_file, replacing
@@ -42,6 +43,7 @@ class Restoration:
     tensors: tuple[str, ...] = ()
 
 
+@checked
 def restore(
     pruned: str | os.PathLike[str],
     original: str | os.PathLike[str],

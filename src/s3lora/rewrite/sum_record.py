@@ -9,6 +9,7 @@ import msgspec
 
 from s3lora.adapter.digest import FileDigest, Source
 from s3lora.measure.scan import Tool
+from s3lora.rewrite.record import WrittenRecord
 
 #: Of `s3lora.json` in the folder of a sum.
 SUM_VERSION = 1
@@ -27,8 +28,8 @@ class SummedModule:
     error: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SumProvenance:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SumProvenance(WrittenRecord):
     """The content of `s3lora.json` of a sum of adapters: `sources` and `weights` in the order given.
 
     `rank` or `energy` is what was asked for where the sum was resized. `error` is that of all modules together.

@@ -23,6 +23,7 @@ from s3lora.adapter.open import open_adapter, opening
 from s3lora.adapter.tensor import Array, ArrayTensor
 from s3lora.adapter.tensors import numpy_dtype
 from s3lora.adapter.weights import CONFIG, PROVENANCE
+from s3lora.arguments import checked
 from s3lora.errors import NonFiniteError, OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.files import new_file, replacing
 from s3lora.measure.composition import parts_of, weights_of
@@ -36,6 +37,7 @@ from s3lora.rewrite.resize import check_wish, decomposed, new_rank
 from s3lora.rewrite.resize_record import relative
 from s3lora.rewrite.sum_record import SummedModule, SumProvenance
 from s3lora.spectrum.nearest import distance
+from s3lora.wording import worded
 
 WEIGHTS = "adapter_model.safetensors"
 #: Of ‖B‖·‖A‖ in float64: a sum below it is none.
@@ -49,6 +51,7 @@ _NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern", "layer
 _SHARED = ("base_model_name_or_path", "task_type", "fan_in_fan_out")
 
 
+@checked
 def write_sum(
     adapters: Sequence[Adapter | str | os.PathLike[str]],
     out: str | os.PathLike[str],
@@ -136,7 +139,7 @@ def _refuse(adapter: Adapter) -> None:
         raise UnsupportedAdapterError(what, file=adapter.name)
     if adapter.other_tensors:
         what = f"holds {len(adapter.other_tensors)} tensors that are no LoRA, and do not add up"
-        fix = "leave them out first: prune --drop all"
+        fix: str = worded("leave them out first: {prune_all}")
         raise UnsupportedAdapterError(what, file=adapter.name, module=adapter.other_tensors[0], fix=fix)
     base = "--base FOLDER " if are_fused(adapter) else ""
     for module in adapter.modules:

@@ -276,7 +276,9 @@ def test_what_does_not_fit_is_left_out(model: LocalModel, tmp_path: Path) -> Non
         assert outcome.counts == {"too_long": 1}
         [warned] = suite.warnings(outcome)
         assert warned == f"1 of 3 items of harness:{name} do not fit into the model's context and are left out"
-    with pytest.raises(UsageError, match="no item fits into the context of base, with room for its answer; give --tok"):
+    with pytest.raises(
+        UsageError, match="no item fits into the context of base, with room for its answer; give tokens="
+    ):
         suite_of(folder / "sums.yaml", tokens=20_000).run(model, None)
 
 
@@ -424,7 +426,7 @@ def test_errors(case: str, tiny: Path, adapter: Path, tmp_path: Path, capfd: Cap
 def test_a_server_has_no_task(folder: Path) -> None:
     from tests.evaluate.test_judge import RuleModel
 
-    with pytest.raises(UsageError, match=r"harness:choices cannot be measured: .* in this process; give --base"):
+    with pytest.raises(UsageError, match=r"harness:choices cannot be measured: .* in this process; give base= "):
         suite_of(folder / "choices.yaml").run(RuleModel(str, "a"), None)
 
 

@@ -322,7 +322,7 @@ def test_what_cannot_be_surveyed(scanned: Path, simulated: Path, tmp_path: Path)
         survey(scanned, index="sharpness")
     with pytest.raises(UsageError, match="most must be 1 or more"):
         survey(scanned, most=0)
-    with pytest.raises(UsageError, match="no module of this dataset has kurtosis; scan with --kurtosis"):
+    with pytest.raises(UsageError, match="no module of this dataset has kurtosis; scan with kurtosis=True"):
         survey(scanned, index="kurtosis")
     build_reference(simulated, tmp_path / "ref.parquet")
     write(tmp_path, "one", 1)

@@ -120,7 +120,7 @@ def test_untouched_are_modules_that_learned_nothing(tmp_path: Path, method: Repa
 @each
 def test_a_folder_that_is_missing_or_does_not_fit_stops_it(tmp_path: Path, method: RepairMethod) -> None:
     adapter = random_adapter(tmp_path / "adapter")
-    with pytest.raises(UsageError, match="--unaligned"):
+    with pytest.raises(UsageError, match="unaligned="):
         method.learn(subject_of(tmp_path, adapter, unaligned=None), {}, quiet)
     few = random_weights(2, {SQUARE: SHAPES[SQUARE]})
     unaligned = model_folder(tmp_path / "few", few)

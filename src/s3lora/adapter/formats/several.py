@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
+from s3lora.wording import worded
 
 T = TypeVar("T")
 DEFAULT = "default"
@@ -50,7 +51,7 @@ def refuse_several(names: Mapping[str, int], label: str) -> None:
         raise UnsupportedAdapterError(
             f"holds several adapters in one file ({told})",
             file=label,
-            fix=f"name one of them: --adapter {printable(ordered[0], 60)}",
+            fix=worded("name one of them: {adapter}{name}", name=printable(ordered[0], 60)),
         )
 
 

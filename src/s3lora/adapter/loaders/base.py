@@ -15,6 +15,7 @@ from s3lora.adapter.loaders.problems import Effect, Problem, Problems, no_proble
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.peft_config import has_patterns, parameters_of
 from s3lora.errors import UnsupportedAdapterError, UsageError, printable
+from s3lora.wording import worded
 
 _OF_EXPERTS = "shares its tensors with experts that stay"
 _OF_VERA = "shares its projections, whose size PEFT takes from all layers"
@@ -217,7 +218,7 @@ class Loader:
         return Problem(
             f"scales modules by {why}, which the loader does not read{releases}: {printable(module.path, 120)} "
             f"would get {told} instead of {module.scaling.value:.4g}",
-            "add --bake-scaling",
+            worded("add {bake}"),
             "other",
             tuple(one.path for one, _ in wrong),
             before=mended,

@@ -11,6 +11,8 @@ from typing import Any
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.data.content import DataFileError
 from s3lora.evaluate.data.delimited import DataRow
+from s3lora.wording import option as option_of
+from s3lora.wording import worded
 
 #: The inputs of an evaluation that are read as rows; an option that names one before a colon is for it alone.
 INPUTS = ("harmful", "benign", "references", "tasks", "maths", "code")
@@ -100,14 +102,18 @@ def choices(
     for text in where:
         one, rest = _scope(text, inputs)
         condition = _condition(text, rest)
-        for name in _scopes(text, "--where", one, given):
+        for name in _scopes(text, "where", one, given):
             conditions[name].append(condition)
     for text in prompt_fields:
         one, rest = _scope(text, inputs)
-        for name in _scopes(text, "--prompt-field", one, given):
+        for name in _scopes(text, "prompt_field", one, given):
             column = rest.strip().lower()
             if not column or fields.get(name, column) != column:
-                problem = f"--prompt-field {printable(text, 60)} names no column, or a second one for {name}"
+                problem = worded(
+                    "{prompt_field} {given} names no column, or a second one for {name}",
+                    given=printable(text, 60),
+                    name=name,
+                )
                 raise UsageError(problem, fix="name the column that holds the prompts")
             fields[name] = column
     return {name: RowChoice(fields.get(name), tuple(conditions[name])) for name in given}
@@ -116,7 +122,10 @@ def choices(
 def _condition(text: str, rest: str) -> RowCondition:
     found = CONDITION.fullmatch(rest)
     if found is None or not found[1].strip():
-        raise UsageError(f"--where {printable(text, 60)} cannot be read", fix="write COLUMN=VALUE or COLUMN!=VALUE")
+        raise UsageError(
+            worded("{where} {given} cannot be read", given=printable(text, 60)),
+            fix="write COLUMN=VALUE or COLUMN!=VALUE",
+        )
     return RowCondition(found[1].strip().lower(), found[3].strip(), found[2] == "=")
 
 
@@ -129,8 +138,10 @@ def _scope(text: str, inputs: Collection[str]) -> tuple[str | None, str]:
 def _scopes(text: str, option: str, one: str | None, given: Collection[str]) -> list[str]:
     names = [name for name in given if one in (None, name)]
     if not names:
-        needed = f"--{one} FILE" if one else "a file of one's own"
-        raise UsageError(f"{option} {printable(text, 60)} does nothing without {needed}")
+        needed = worded("{option} FILE", option=option_of(one)) if one else "a file of one's own"
+        raise UsageError(
+            worded("{" + option + "} {given} does nothing without {needed}", given=printable(text, 60), needed=needed)
+        )
     return names
 
 
@@ -148,7 +159,7 @@ def chosen_rows(rows: Iterable[DataRow], choice: RowChoice, where: object) -> It
         if not isinstance(row, Mapping):
             if isinstance(row, str) and (choice.conditions or choice.prompt_field):
                 raise DataFileError(
-                    "is plain text without columns", file=where, fix="leave out --where, --prompt-field"
+                    "is plain text without columns", file=where, fix=worded("leave out {where}, {prompt_field}")
                 )
             left += 1
             yield line, row
@@ -176,7 +187,7 @@ def _check_prompt_field(choice: RowChoice, fields: Fields, line: str, where: obj
         raise DataFileError(
             f"{line} has no column {printable(choice.prompt_field, 40)}; its columns are {listed(fields)}",
             file=where,
-            fix="--prompt-field names one of them; write INPUT:NAME where it is for one input alone",
+            fix=worded("{prompt_field} names one of them; write INPUT:NAME where it is for one input alone"),
         )
 
 
@@ -191,12 +202,14 @@ def _nothing_left(
         for column, values in counts.items()
     )
     asked = " and ".join(printable(one, 60) for one in choice.conditions)
-    return DataFileError(f"has no row with {asked}: {there}", file=where, fix="--where takes one of these values")
+    return DataFileError(
+        f"has no row with {asked}: {there}", file=where, fix=worded("{where} takes one of these values")
+    )
 
 
 def _no_column(column: str, columns: Collection[str], where: object) -> DataFileError:
     problem = f"has no column {printable(column, 40)}; its columns are {listed(columns)}"
-    fix = "--where takes one of them; write INPUT:COLUMN=VALUE where it is for one input alone"
+    fix = worded("{where} takes one of them; write INPUT:COLUMN=VALUE where it is for one input alone")
     return DataFileError(problem, file=where, fix=fix)
 
 

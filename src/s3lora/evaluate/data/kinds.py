@@ -10,6 +10,7 @@ from typing import Literal
 from s3lora.evaluate.data.choice import Fields, RowChoice, values_of
 from s3lora.evaluate.data.content import DataFileError
 from s3lora.evaluate.data.delimited import DataRow
+from s3lora.wording import worded
 
 PromptKind = Literal["harmful", "benign"]
 
@@ -75,12 +76,16 @@ class KindFilter:
             meant = f"{self.wanted} by the column {kind.column}"
             if not kept:
                 problem = f"holds no prompt that is {meant}"
-                raise DataFileError(problem, file=self.where, fix=f"--where {kind.column}!= takes them all the same")
+                raise DataFileError(
+                    problem,
+                    file=self.where,
+                    fix=worded("{where} {column}!= takes them all the same", column=kind.column),
+                )
             self.notes.append(f"{kept} of {kept + n} rows are {meant}; the others are left out")
 
     def _cannot_tell(self, kind: KindColumn) -> DataFileError:
         return DataFileError(
             f"holds harmful prompts; its column {kind.column} labels answers and does not tell which are harmless",
             file=self.where,
-            fix=f"--where {kind.column}=true takes those whose answers were safe all the same",
+            fix=worded("{where} {column}=true takes those whose answers were safe all the same", column=kind.column),
         )

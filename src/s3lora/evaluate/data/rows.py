@@ -18,6 +18,7 @@ from s3lora.evaluate.data.kinds import KindFilter, PromptKind
 from s3lora.evaluate.data.parquet import parquet_rows
 from s3lora.evaluate.data.shape import DataShape
 from s3lora.evaluate.data.shapes import kind_column, known_columns, shape_of
+from s3lora.wording import worded
 
 #: What a JSON text starts with, and not a prompt such as "[INST] …".
 JSON_START = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
@@ -100,7 +101,7 @@ def read_item(line: str, row: object, choice: RowChoice) -> RowItem:
     name = next((name for name in there if row[name] not in (None, "")), None)
     if name is None:
         what = f"no prompt in its column {there[0]}" if there else f"no prompt; its columns are {listed(row)}"
-        raise FieldError(what, "name the column that holds the prompts: --prompt-field NAME")
+        raise FieldError(what, worded("name the column that holds the prompts: {prompt_field} NAME"))
     found = asked(row[name])
     if shape.ask is not None and not choice.prompt_field:
         found = replace(found, messages=(*found.messages[:-1], _last(shape, row, found.text)))
@@ -141,7 +142,9 @@ def _rows(source: DataSource) -> Iterator[DataRow]:
         raise DataFileError(
             f"looks like a table whose columns are {listed(columns)}, and none of them is known to hold prompts",
             file=path,
-            fix="name it by --prompt-field NAME; if every line is a prompt, begin the file with the line `# prompts`",
+            fix=worded(
+                "name it by {prompt_field} NAME; if every line is a prompt, begin the file with the line `# prompts`"
+            ),
         )
     lines = ((f"line {n}", line.strip()) for n, line in enumerate(text.split("\n"), 1))
     return ((line, row) for line, row in lines if row and not row.startswith("#"))

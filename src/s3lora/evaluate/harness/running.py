@@ -17,6 +17,7 @@ from s3lora.evaluate.local import LocalModel
 from s3lora.evaluate.store import AnswerStore
 from s3lora.measure.scan import Progress
 from s3lora.needs import need
+from s3lora.wording import worded
 
 #: Raised where what is kept of an item changes its meaning.
 VERSION = 1
@@ -112,7 +113,7 @@ def _answered(lm: Any, model: LocalModel, items: Sequence[HarnessItem], built: B
         raise
     except Exception as error:  # of lm-eval, of a task's own scoring, or of torch
         if is_out_of_memory(error):
-            fix = "give a smaller --batch-size, or --dtype bfloat16"
+            fix = worded("give a smaller {batch_size}, or {dtype}bfloat16")
             raise ModelError("memory runs out", file=model.name, fix=fix) from None
         raise HarnessError(f"lm-eval cannot run it ({reason_of(error)})", file=f"harness:{built.name}") from None
 

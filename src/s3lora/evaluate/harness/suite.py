@@ -14,6 +14,7 @@ from s3lora.evaluate.harness.tasks import load_tasks
 from s3lora.evaluate.results import Data, Measure, MeasureColumn, SuiteInfo, SuiteOutcome
 from s3lora.evaluate.store import AnswerStore
 from s3lora.measure.scan import Progress
+from s3lora.wording import worded
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class HarnessSuite:
         if not isinstance(model, LocalModel):
             raise UsageError(
                 f"{self.name} cannot be measured: lm-evaluation-harness is given the model in this process",
-                fix="give --base instead of --endpoint",
+                fix=worded("give {base} instead of {endpoint}"),
             )
         found = scores(model, self.built, store, progress)
         items = self.built.items
@@ -67,7 +68,7 @@ class HarnessSuite:
         if long == len(items):
             raise UsageError(
                 f"{self.name}: no item fits into the context of {model.name}, with room for its answer",
-                fix="give --tokens, if the task lets the model write more than you need",
+                fix=worded("give {tokens}, if the task lets the model write more than you need"),
             )
         clusters = tuple(item.task.task_name for item in items) if len(self.built.metrics) > 1 else None
         columns = {}

@@ -11,6 +11,7 @@ from s3lora.evaluate.judges.judge import Judge
 from s3lora.evaluate.judges.profile import JudgeProfile, by_probability
 from s3lora.evaluate.judges.profiles import profile_named, told_by_name, told_by_template
 from s3lora.evaluate.judges.rubric import RUBRIC
+from s3lora.wording import worded
 
 
 def build_judge(
@@ -34,15 +35,19 @@ def build_judge(
         by_probability(chosen)  # raises before a model is loaded
     if endpoint is not None:
         if logits or (chosen is not None and chosen.head):
-            what = "--judge-logits" if logits else f"profile {profile}"
-            raise UsageError(f"a server tells no probabilities, which {what} needs", fix="leave out --judge-endpoint")
+            what = "{judge_logits}" if logits else "profile {profile}"
+            problem = worded(f"a server tells no probabilities, which {what} needs", profile=profile)
+            raise UsageError(problem, fix=worded("leave out {judge_endpoint}"))
         from s3lora.evaluate.endpoint import EndpointModel
 
         served = EndpointModel(endpoint, model, timeout=timeout)
         return Judge(served, name, chosen or RUBRIC, told)
     if chosen is not None and chosen.head:
         if logits:
-            raise UsageError(f"a judge of profile {profile} answers in probabilities without --judge-logits")
+            problem = worded(
+                "a judge of profile {profile} answers in probabilities without {judge_logits}", profile=profile
+            )
+            raise UsageError(problem)
         from s3lora.evaluate.judges.heads import HeadModel
 
         return Judge(HeadModel(model), name, chosen, told)

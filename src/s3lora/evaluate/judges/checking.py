@@ -15,6 +15,7 @@ from s3lora.evaluate.refusals import RefusalJudge
 from s3lora.evaluate.results import Evaluation
 from s3lora.measure.scan import Tool
 from s3lora.statistics import Interval, wilson
+from s3lora.wording import worded
 
 SCHEMA_VERSION = 1
 #: The suite whose rates are corrected, and the rate of each kind of judge.
@@ -152,14 +153,16 @@ def correct(check: JudgeCheck, evaluation: Evaluation, variant: str | None = Non
     """
     suite = next((one for one in evaluation.suites if one.name == SUITE), None)
     if suite is None:
-        raise UsageError(f"the evaluation has no suite {SUITE}", fix="run eval with --suite safety")
+        raise UsageError(f"the evaluation has no suite {SUITE}", fix=worded("evaluate it with {suite}safety"))
     if check.judge not in suite.judge:
         problem = f"the evaluation was judged otherwise ({suite.judge})"
         raise UsageError(problem, fix="check the judge that it was judged by")
     labelled = {one.counts.model: one.counts for one in check.models}
     if variant is not None:
         if len(labelled) > 1:
-            raise UsageError("--variant is for answers of one model", fix="leave it out: the file names the models")
+            raise UsageError(
+                worded("{variant} is for answers of one model"), fix="leave it out: the file names the models"
+            )
         labelled = {variant: next(iter(labelled.values()))}
     found = [
         _corrected(one.name, check.measure, metric.n, metric.value, labelled[one.name])
@@ -170,7 +173,9 @@ def correct(check: JudgeCheck, evaluation: Evaluation, variant: str | None = Non
     ]
     if not found:
         have = ", ".join(one.name for one in evaluation.variants)
-        raise UsageError(f"no labelled answer is of a variant of the evaluation ({have})", fix="give --variant NAME")
+        raise UsageError(
+            f"no labelled answer is of a variant of the evaluation ({have})", fix=worded("give {variant} NAME")
+        )
     return replace(check, corrected=tuple(found))
 
 

@@ -11,6 +11,7 @@ from s3lora.evaluate.judges.material import MAX_JUDGED
 from s3lora.evaluate.judges.profile import JudgeError
 from s3lora.evaluate.results import Measure, SuiteOutcome
 from s3lora.evaluate.store import Value
+from s3lora.wording import worded
 
 #: A greater share of verdicts that cannot be read is told with what it leaves open.
 MANY = 0.1
@@ -84,5 +85,5 @@ def refuse_silence(judge: Judge, verdicts: Mapping[int, Value], total: int) -> N
     if all(value[m.name] is None for value in judged for m in judge.measures):
         raise JudgeError(
             f"none of {len(judged)} replies of {judge.title} is a verdict by profile {judge.profile.name}",
-            fix="name a model that judges, or another --judge-profile",
+            fix=worded("name a model that judges, or another {judge_profile}"),
         )

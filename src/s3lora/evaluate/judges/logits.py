@@ -16,6 +16,7 @@ from s3lora.errors import printable
 from s3lora.evaluate.chat import Decoding, Generation, Prompt, digest_of
 from s3lora.evaluate.judges.profile import JudgeError, JudgeLabels
 from s3lora.evaluate.local import LocalModel
+from s3lora.wording import worded
 
 #: Where all labels together are less likely than this, the model is about to say something else.
 LEAST = 0.5
@@ -76,5 +77,5 @@ class FirstWords:
         for label, tokens in found.items():
             if not tokens - shared:
                 problem = f"its tokenizer has no token of its own for the beginning of {printable(label, 20)}"
-                raise JudgeError(problem, file=self.model.name, fix="leave out --judge-logits")
+                raise JudgeError(problem, file=self.model.name, fix=worded("leave out {judge_logits}"))
         return {label: sorted(tokens - shared) for label, tokens in found.items()}

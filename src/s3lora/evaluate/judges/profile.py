@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from s3lora.errors import S3LoRAError
 from s3lora.evaluate.chat import Decoding, Prompt, digest_of
 from s3lora.evaluate.results import Measure
+from s3lora.wording import worded
 
 #: The numbers of one verdict by measure; None where a reply was no verdict.
 VerdictNumbers = Mapping[str, float | None]
@@ -112,7 +113,7 @@ def by_probability(profile: JudgeProfile) -> JudgeProfile:
     labels = profile.labels
     if labels is None:
         raise JudgeError(
-            f"a judge of profile {profile.name} writes no verdict in one word", fix="leave out --judge-logits"
+            f"a judge of profile {profile.name} writes no verdict in one word", fix=worded("leave out {judge_logits}")
         )
     words = " or ".join(labels.harmful)
 

@@ -17,6 +17,7 @@ from s3lora.evaluate.data.content import DataFileError
 from s3lora.evaluate.data.draws import DataItem
 from s3lora.evaluate.maths.numbers import final_number
 from s3lora.evaluate.references import ReferenceSet
+from s3lora.wording import worded
 
 #: Beyond this, drawing a problem that was not drawn before takes ever longer.
 MAX_PROBLEMS = 5_000
@@ -208,7 +209,7 @@ def problems_of(data: ReferenceSet) -> ProblemSet:
     for n, example in enumerate(data.examples, 1):
         answer = final_number(example.references[0])
         if answer is None:
-            fix = "give questions whose answers are numbers, or use --references"
+            fix = worded("give questions whose answers are numbers, or use {references}")
             raise DataFileError(f"has an answer without a number (question {n})", file=data.name, fix=fix)
         problems.append(WordProblem(example.prompt.messages[-1].content, answer, example.worked, example.id))
     return ProblemSet(data.name, tuple(problems), data.built_in, data.notes)

@@ -22,6 +22,7 @@ from s3lora.evaluate.data.rows import DataSource, read_rows
 from s3lora.evaluate.data.shapes import shape_of
 from s3lora.evaluate.planning.documents import Document, read_documents
 from s3lora.evaluate.planning.tasks import SYSTEM_PROMPT, PlanningTask, TaskSet
+from s3lora.wording import worded
 
 #: Data sets by a short name; a part in colons is the configuration, then the split.
 NAMES = {
@@ -66,7 +67,9 @@ def _tasks(rows: Iterable[DataRow], choice: RowChoice, where: object) -> Iterato
     n = 0
     for n, (line, row) in enumerate(rows, 1):
         if n > MAX_TASKS:
-            raise DataFileError(f"holds more than {MAX_TASKS:,} tasks", file=where, fix="cut it, or choose: --where")
+            raise DataFileError(
+                f"holds more than {MAX_TASKS:,} tasks", file=where, fix=worded("cut it, or choose: {where}")
+            )
         if not isinstance(row, Mapping):
             raise DataFileError(f"{line} is no object", file=where, fix="give one with a question and an answer")
         try:
@@ -86,7 +89,7 @@ def _task(fields: Fields) -> PlanningTask:
     if "question" not in fields:
         raise FieldError(
             f"no question; its columns are {listed(fields)}",
-            "name the one with the question by --prompt-field NAME, or give question and answer",
+            worded("name the one with the question by {prompt_field} NAME, or give question and answer"),
         )
     question = _text("question", fields["question"])
     shape = shape_of(fields)

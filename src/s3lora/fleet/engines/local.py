@@ -15,6 +15,7 @@ from s3lora.errors import OutputError
 from s3lora.fleet.engines.engine import Lost, fault
 from s3lora.fleet.results.outcome import MeasuredBatch
 from s3lora.fleet.work import Batch, Work, measure
+from s3lora.wording import worded
 
 #: Set for the workers before they import NumPy: BLAS threads that spin on busy cores cost a factor of ten.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -60,7 +61,7 @@ class LocalEngine:
                 return
             except OSError:  # it died while it had nothing to do
                 self._replace(at)
-        raise OutputError("no worker process can be started", fix="give fewer --workers")
+        raise OutputError("no worker process can be started", fix=worded("give fewer {workers}"))
 
     def wait(self, seconds: float) -> Sequence[tuple[Batch, MeasuredBatch | Lost]]:
         """Return the batches that have ended, and replace the workers that have died."""

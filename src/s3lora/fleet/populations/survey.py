@@ -21,6 +21,7 @@ from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.results.summary import Summary, read_summary
 from s3lora.measure.scan import Tool
 from s3lora.spectrum.indices import INDICES
+from s3lora.wording import worded
 
 SCHEMA_VERSION = 1
 #: How many of each are listed; the rest is one number.
@@ -132,7 +133,7 @@ def _survey(database: Any, folder: Path, summary: Summary, index: str, most: int
     known = indices_of(database)
     if index not in known:
         what = f"this dataset was scanned before s3lora had the index {index}"
-        raise UsageError(what, fix="scan into a new folder, or choose another --index")
+        raise UsageError(what, fix=worded("scan into a new folder, or choose another {index}"))
     make_distinct(database)
     name = printable(Path(os.path.realpath(folder)).name, 80)
     unusual = ranking(database, summary.settings, index, most, name, reference)
@@ -140,7 +141,7 @@ def _survey(database: Any, folder: Path, summary: Summary, index: str, most: int
     drawn = distributions(database, tuple(dict.fromkeys((index, *shown))))
     census = _census(database)
     if unusual is None and census.measured:
-        fix = "scan with --kurtosis" if INDICES[index].costly else "choose another --index"
+        fix = worded("scan with {kurtosis}") if INDICES[index].costly else worded("choose another {index}")
         raise UsageError(f"no module of this dataset has {index}", fix=fix)
     made, more_recipes = recipes(database, RECIPES)
     copies, copied_groups = _copies(database)

@@ -20,6 +20,7 @@ from s3lora.measure.against import FAR, TELLING, Hindrance, UnusualWord, hindran
 from s3lora.measure.cells import ADAPTER_LEVELS, band_sql
 from s3lora.needs import need
 from s3lora.spectrum.indices import INDICES
+from s3lora.wording import worded
 
 #: Bins of robust z: half a unit each, the outer ones open.
 WIDEST, EACH = 10, 2
@@ -191,7 +192,9 @@ def _cells_of(path: Path, index: str) -> Cells:
     cells = {(row["level"], row["base_family"], row["band"], row["index"]): cell_of(row, path) for row in rows}
     last = len(ADAPTER_LEVELS) - 1
     if any((last, None, None, column) not in cells for column in _columns(index)):
-        raise UsageError(f"the reference holds no {index}", fix="choose another --index, or build it of such a scan")
+        raise UsageError(
+            f"the reference holds no {index}", fix=worded("choose another {index}, or build it of such a scan")
+        )
     return cells
 
 

@@ -25,6 +25,7 @@ from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, Tab
 from s3lora.fleet.results.summary import SUMMARY, Summary, read_summary
 from s3lora.needs import need
 from s3lora.partial import collect, is_left, remove_tree
+from s3lora.wording import worded
 
 PARTS = "parts"
 WORKSHOP = ".work"
@@ -119,7 +120,7 @@ class Dataset:
     def _check(self) -> Summary | None:
         """Return the summary that is there; raise unless the folder is new, empty, or a dataset of these settings."""
         if self.folder.exists() and not self.folder.is_dir():
-            raise OutputError("is not a folder", file=self.folder, fix="give --out a new folder")
+            raise OutputError("is not a folder", file=self.folder, fix=worded("give {folder} a new folder"))
         if not self.folder.is_dir() or not any(self.folder.iterdir()):
             return None
         if not (self.folder / SUMMARY).is_file():
@@ -132,7 +133,7 @@ class Dataset:
             other = _difference(summary.settings, self.settings)
             raise UsageError(
                 f"{printable(self.folder)} holds results of other settings ({other})",
-                fix="give --out a new folder, or the same options",
+                fix=worded("give {folder} a new folder, or the same options"),
             )
         return summary
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from s3lora.errors import AdapterFileError, UsageError, printable
+from s3lora.wording import worded
 
 STATUSES = frozenset((301, 302, 303, 307, 308))
 #: Most redirects before an answer.
@@ -55,7 +56,9 @@ def target(url: str, location: str, follow: Sequence[str]) -> str:
         raise AdapterFileError(f"is redirected from https to http ({where}), which is not followed", file=url)
     if not (same_server(url, after.geturl()) or any(_is(one, name, port, after.scheme) for one in follow)):
         raise AdapterFileError(
-            f"is redirected to another server ({where}), which is not followed", file=url, fix=f"allow --follow {where}"
+            f"is redirected to another server ({where}), which is not followed",
+            file=url,
+            fix=worded("allow {follow} {server}", server=where),
         )
     return after._replace(netloc=after.netloc.rpartition("@")[2]).geturl()
 

@@ -19,8 +19,9 @@ from s3lora.adapter.loaders import Loader, loader_of
 from s3lora.adapter.loaders.problems import DropPart
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.new_tensors import write_new_tensors
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import open_adapter, opening
 from s3lora.adapter.weights import CONFIG, PROVENANCE, parsed_config, raw_config
+from s3lora.arguments import checked
 from s3lora.errors import OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.files import new_file, replacing
 from s3lora.rewrite.conversion_record import ConversionRecord
@@ -49,7 +50,7 @@ BY_BASE = ("gguf", "mlx")
 NEW_DTYPES = ("float32", "float16", "bfloat16")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Converted:
     """An adapter in another format that is not written yet."""
 
@@ -61,9 +62,14 @@ class Converted:
     drop: tuple[DropPart, ...] = ()
     dropped: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Return which adapter it is, and what it becomes."""
+        return f"<Converted {printable(self.adapter.name, 60)}: {len(self.adapter.modules)} modules to {self.wish.to}>"
 
+
+@checked
 def convert(
-    adapter: Adapter,
+    adapter: Adapter | str | os.PathLike[str],
     to: str | None = None,
     *,
     loader: str | None = None,
@@ -80,14 +86,15 @@ def convert(
 
     Examples:
         >>> import s3lora
-        >>> with s3lora.open_adapter("my-adapter") as adapter:
-        ...     converted = s3lora.convert(adapter, "peft", bake=True)
-        ...     record, written = s3lora.write_converted(converted, "baked")
+        >>> converted = s3lora.convert("my-adapter", "peft", bake=True)
+        >>> converted
+        <Converted my-adapter: 120 modules to peft>
+        >>> record, written = s3lora.write_converted(converted, "baked")
         >>> record.difference < 1e-6
         True
 
     Parameters:
-        adapter: the opened adapter.
+        adapter: an opened adapter, or a path; then its files stay open as long as the result is there.
         to: the format; by default what `loader` reads, or `peft`.
         loader: a loader, or `NAME=VERSION`, for which scalings are baked, ranks padded and names written as it needs
             them; without a version, as every release does.
@@ -104,6 +111,9 @@ def convert(
             the loader loads it in no form.
         UsageError: there is no such format, loader, dtype, rank or part to drop, or the loader reads another format.
     """
+    if not isinstance(adapter, Adapter):
+        with opening(adapter, kept=True) as own:
+            return convert(own, to, loader=loader, bake=bake, pad=pad, dtype=dtype, drop=drop, base=base)
     asked = None if loader is None else loader_of(loader)
     to = to or "peft" if asked is None else format_for(asked, to)
     if to not in TARGETS:
@@ -143,6 +153,7 @@ def _base(path: Path) -> tuple[dict[str, Any], FileDigest]:
     return {**config, **inner} if isinstance(inner, dict) else config, digest
 
 
+@checked
 def write_converted(
     converted: Converted, out: str | os.PathLike[str], *, force: bool = False
 ) -> tuple[ConversionRecord, tuple[FileDigest, ...]]:
@@ -152,8 +163,7 @@ def write_converted(
 
     Examples:
         >>> import s3lora
-        >>> with s3lora.open_adapter("my-adapter") as adapter:
-        ...     record, written = s3lora.write_converted(s3lora.convert(adapter, "mlx"), "for-mlx")
+        >>> record, written = s3lora.write_converted(s3lora.convert("my-adapter", "mlx"), "for-mlx")
         >>> record.to, written[0].name
         ('mlx', 'adapters.safetensors')
 

@@ -24,6 +24,7 @@ from s3lora.base.model import BaseModule
 from s3lora.base.names import ModuleNames
 from s3lora.rewrite.convert.rows import some_rows
 from s3lora.rewrite.convert.target import NewUpdate, refuse, wide_enough
+from s3lora.wording import worded
 
 #: The path of an expert, of whichever tool.
 EXPERT = re.compile(r"(?P<head>.+)\.(?:experts|switch_mlp)\.(?P<expert>\d{1,9})\.(?P<name>[^.]+)")
@@ -31,7 +32,7 @@ FUSED = "gate_up_proj"
 #: The two halves of a fused weight, and Mixtral's old names of projections.
 HALVES = ("gate_proj", "up_proj")
 MIXTRAL = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
-_BASE = "give --base the base model's config.json"
+_BASE = worded("give {base} the base model's config.json")
 
 
 def are_fused(adapter: Adapter) -> bool:

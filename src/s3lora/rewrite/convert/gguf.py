@@ -32,6 +32,7 @@ from s3lora.rewrite.convert.target import (
     scaling_notes,
     updates_of,
 )
+from s3lora.wording import worded
 
 WEIGHTS = "adapter.gguf"
 #: `model_type` of Transformers → the architecture of llama.cpp, where projections are named as in Llama.
@@ -131,7 +132,9 @@ def _reasons(
 
 def _architecture(base: Mapping[str, Any] | None) -> str:
     if base is None:
-        raise UsageError("GGUF names the architecture of the base model", fix="give --base its config.json or folder")
+        raise UsageError(
+            "GGUF names the architecture of the base model", fix=worded("give {base} its config.json or folder")
+        )
     kind = base.get("model_type")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         what = f"a base of the type {printable(kind, 40)} is not written for llama.cpp"

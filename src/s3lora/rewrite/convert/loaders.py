@@ -16,6 +16,7 @@ from s3lora.adapter.open import open_adapter
 from s3lora.errors import UnsupportedAdapterError, UsageError, printable
 from s3lora.rewrite.convert.peft import keeps_config
 from s3lora.rewrite.convert.target import ConvertWish, TargetFiles, updates_of
+from s3lora.wording import worded
 
 
 def format_for(loader: Loader, to: str | None) -> str:
@@ -23,7 +24,8 @@ def format_for(loader: Loader, to: str | None) -> str:
     if to is not None and to not in loader.formats:
         formats = " or ".join(loader.formats)
         raise UsageError(
-            f"{loader.name} does not read {printable(to, 40)}", fix=f"give --to {formats}, or leave it out"
+            f"{loader.name} does not read {printable(to, 40)}",
+            fix=worded("give {to} {formats}, or leave it out", formats=formats),
         )
     return to or loader.formats[0]
 

@@ -11,6 +11,7 @@ from s3lora.adapter.formats.named import PAIRED
 from s3lora.adapter.formats.rows import heads_of, unpaired
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.errors import UnsupportedAdapterError
+from s3lora.wording import worded
 
 
 def unknown_order(adapter: Adapter) -> list[LoraModule]:
@@ -37,7 +38,7 @@ def refuse_unknown_order(adapter: Adapter, unknown: list[LoraModule]) -> None:
     if unknown:
         module, how = unknown[0], "has" if unknown[0].order == "pairs" else "may have"
         what = f"{how} the rows of q and k in pairs of each head, and nothing says how many heads there are"
-        fix = "give --base the config.json of the base, or put it beside the adapter"
+        fix = worded("give {base} the config.json of the base, or put it beside the adapter")
         raise UnsupportedAdapterError(what, file=adapter.name, module=module.path, shape=(module.m, module.n), fix=fix)
 
 

@@ -40,6 +40,7 @@ from s3lora.rewrite.convert.target import (
 )
 from s3lora.rewrite.edits import biases_of
 from s3lora.rewrite.names import plain_names
+from s3lora.wording import worded
 
 WEIGHTS = "adapter_model.safetensors"
 #: What a configuration keeps of another when the rest is written anew.
@@ -58,7 +59,7 @@ def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
         peft_config.refuse_changed_base(adapter)
     if wish != ConvertWish(wish.to, listed=wish.listed):
         reason = {module.path: f"is {module.form}" for module in adapter.modules if module.form not in PRODUCTS}
-        refuse("PEFT with another rank, scaling or type", reason, "leave --bake-scaling, --pad-rank and --dtype out")
+        refuse("PEFT with another rank, scaling or type", reason, worded("leave {bake}, {pad} and {dtype} out"))
     known = _known(adapter)
     if wish.base is not None and are_fused(adapter):
         peft_config.refuse_changed_base(adapter)
@@ -73,14 +74,14 @@ def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     refuse("PEFT", reasons)
     if not known:
         others = dict.fromkeys(adapter.other_tensors, "is no part of LoRA")
-        refuse("PEFT", others, "leave them out: --drop other, or --drop all")
+        refuse("PEFT", others, worded("leave them out: {drop_other}, or {drop_all}"))
     return _anew_from(adapter, wish, renamed, notes)
 
 
 def _loha(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     """Return an adapter of LyCORIS as PEFT's LoHa, whose configuration holds for all of its modules."""
     refuse_products(adapter, wish, "PEFT")
-    refuse("PEFT", dict.fromkeys(adapter.other_tensors, "is no part of LoHa"), "leave them out: --drop other")
+    refuse("PEFT", dict.fromkeys(adapter.other_tensors, "is no part of LoHa"), worded("leave them out: {drop_other}"))
     paths = model_paths(adapter, "PEFT")
     updates = updates_of(adapter, wish, paths)
     config = loha_config(updates, base_name(adapter))

@@ -9,6 +9,7 @@ from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.base.updates import is_magnitude
 from s3lora.errors import UnsupportedAdapterError
 from s3lora.rewrite.convert.target import refuse
+from s3lora.wording import worded
 
 #: Extra tensors of a module that say nothing but its scaling or its training.
 _SAID = (".alpha", ".ranknum")
@@ -24,7 +25,11 @@ def refuse_unless_plain(adapter: Adapter, to: str, *, dora: bool = False, forms:
             raise UnsupportedAdapterError(f"{what}, and {to} knows nothing of it", file=adapter.name)
     reasons = {module.path: why for module in adapter.modules if (why := _why_not(module, dora, forms))}
     refuse(to, reasons)
-    refuse(to, dict.fromkeys(adapter.other_tensors, "is no part of LoRA"), "leave them out: --drop other or --drop all")
+    refuse(
+        to,
+        dict.fromkeys(adapter.other_tensors, "is no part of LoRA"),
+        worded("leave them out: {drop_other} or {drop_all}"),
+    )
 
 
 def _why_not(module: LoraModule, dora: bool, forms: tuple[str, ...]) -> str | None:

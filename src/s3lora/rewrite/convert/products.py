@@ -17,6 +17,7 @@ from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.rewrite.convert.target import ConvertWish, NewUpdate, refuse
+from s3lora.wording import worded
 
 #: Forms that LyCORIS and PEFT both have.
 PRODUCT_FORMS = ("LoHa", "LoKr")
@@ -27,7 +28,7 @@ def refuse_products(adapter: Adapter, wish: ConvertWish, to: str) -> None:
     """Raise UnsupportedAdapterError where LoHa or LoKr would have to change: only their names can."""
     made = [module for module in adapter.modules if module.form in PRODUCT_FORMS]
     if wish.bake or wish.pad is not None or wish.dtype is not None:
-        fix = "leave --bake-scaling, --pad-rank and --dtype out"
+        fix = worded("leave {bake}, {pad} and {dtype} out")
         refuse(f"{to} with another rank, scaling or type", {m.path: f"is {m.form}" for m in made}, fix)
     reasons = {m.path: f"is {m.form} with a DoRA magnitude" for m in made if m.dora}
     if to == "PEFT":

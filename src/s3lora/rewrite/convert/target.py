@@ -17,6 +17,7 @@ from s3lora.adapter.new_tensors import NewTensor
 from s3lora.adapter.tensor import Array
 from s3lora.errors import UnsupportedAdapterError, printable
 from s3lora.rewrite.convert.dotted import dotted
+from s3lora.wording import worded
 
 #: Reasons of one refusal, and the modules that it names for each besides the first.
 REASONS, NAMED = 4, 3
@@ -172,7 +173,7 @@ def updates_of(adapter: Adapter, wish: ConvertWish, paths: Mapping[str, str]) ->
                 for module in adapter.modules
                 if module.rank > wanted
             },
-            "give --pad-rank a higher rank, or none for the largest",
+            worded("give {pad} a higher rank, or none for the largest"),
         )
     return [
         NewUpdate(
@@ -201,7 +202,7 @@ def refuse(to: str, reasons: Mapping[str, str], fix: str | None = None) -> None:
         alike.setdefault(reason, []).append(printable(path, 120))
     told = [f"{paths[0]} {reason}{_and(paths[1:])}" for reason, paths in list(alike.items())[:REASONS]]
     more = [f"{len(alike) - REASONS} more reasons"] if len(alike) > REASONS else []
-    fix = fix or "choose another --to, or prune them first"
+    fix = fix or worded("choose another {to}, or prune them first")
     raise UnsupportedAdapterError(f"cannot be written for {to}: {'; '.join([*told, *more])}", fix=fix)
 
 
@@ -233,7 +234,7 @@ def model_paths(adapter: Adapter, to: str) -> dict[str, str]:
     models = sorted({place[0] for place in places.values() if place})
     if len(models) > 1:
         what = f"holds updates of {' and '.join(models)}, and {to} has one model a file"
-        raise UnsupportedAdapterError(what, file=adapter.name, fix="convert it with --to diffusers")
+        raise UnsupportedAdapterError(what, file=adapter.name, fix=worded("convert it with {to} diffusers"))
     return {path: place[1] for path, place in places.items() if place}
 
 
