@@ -100,8 +100,8 @@ def test_several_paths_end_with_one_table(adapter: Path, tmp_path: Path, capsys:
     assert table[2].split()[-1] == "base-weights"
     assert table[-1] == "1 more could not be measured"
     assert all(len(line) <= 80 for line in table)
-    assert call(capsys, "scan", adapter, other, "-o", "both.txt").status == 0
-    assert Path("both.txt").read_text(encoding="utf-8").count("2 adapters") == 1
+    assert call(capsys, "scan", adapter, other, "-o", tmp_path / "both.txt").status == 0
+    assert (tmp_path / "both.txt").read_text(encoding="utf-8").count("2 adapters") == 1
     assert "adapters  ssi" not in call(capsys, "scan", adapter).out
 
 
