@@ -75,3 +75,12 @@ def test_the_figures_of_the_first_bullet_are_those_of_the_table() -> None:
     base, adapter, repaired = (rate(state, "asr").split()[0] for state in STATES[:3])
     share = lost("repaired").split(" [")[0]
     assert f"fell from {adapter} to {repaired}, the base's own being {base}, for {share} of what was learned" in words
+
+
+def test_what_auto_takes_on_the_same_adapter() -> None:
+    auto = json.loads((ROOT / "docs" / "results" / "demo-repair-auto.json").read_text(encoding="utf-8"))
+    assert (auto["outcome"], auto["method"]) == ("repaired", "shrink")
+    [asr] = [m["value"] for m in auto["repaired"]["metrics"] if (m["suite"], m["measure"]) == ("safety", "asr")]
+    [share] = auto["repaired"]["shares"]
+    words = " ".join(README.split())
+    assert f"plain shrinking: {asr:.2f} not refused, for {share['value'] * 100:.1f} % of what was learned" in words

@@ -184,13 +184,13 @@ def test_diffusers_alpha_tensors_count_only_without_a_configuration(tmp_path: Pa
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"peft_type": "IA3"}, "is a IA3 adapter"),
+        ({"peft_type": "IA3"}, "is an adapter of the kind IA3"),
         ({"peft_type": "LOHA"}, "is of a LOHA adapter"),
         ({"peft_type": "VERA"}, "is of a VERA adapter"),
-        ({"peft_type": "PREFIX_TUNING"}, "is a PREFIX_TUNING adapter"),
-        ({"peft_type": "LORA", "use_bdlora": True}, "is a BD-LoRA adapter"),
+        ({"peft_type": "PREFIX_TUNING"}, "is an adapter of the kind PREFIX_TUNING"),
+        ({"peft_type": "LORA", "use_bdlora": True}, "is an adapter of the kind BD-LoRA"),
         ({"peft_type": "LORA", "kasa_config": {}}, None),
-        ({"peft_type": "LORA", "kasa_config": {"beta": 1}}, "is a KaSA adapter"),
+        ({"peft_type": "LORA", "kasa_config": {"beta": 1}}, "is an adapter of the kind KaSA"),
     ],
 )
 def test_other_methods_are_refused_by_name(tmp_path: Path, config: dict[str, Any], reason: str | None) -> None:

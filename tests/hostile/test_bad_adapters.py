@@ -127,7 +127,7 @@ CASES = {
     "peft-type-other": (
         bad.config({"peft_type": "IA3"}),
         2,
-        r"is a IA3 adapter \(it holds .*\), which s3lora does not read",
+        r"is an adapter of the kind IA3 \(it holds .*\), which s3lora does not read",
     ),
     "peft-type-list": (bad.config({"peft_type": ["LORA"]}), 2, r"which s3lora does not read"),
     # shards
