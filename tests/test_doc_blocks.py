@@ -257,7 +257,7 @@ def test_every_block_is_checked(page: Path) -> None:
 
 
 def test_no_page_is_forgotten() -> None:
-    inside = {path for path in DOCS.rglob("*") if path.suffix in (".md", ".markdown", ".ipynb", ".rst")}
+    inside = {path for path in DOCS.rglob("*") if path.suffix in (".md", ".markdown", ".rst")}
     assert inside < set(PAGES)
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= {page.name for page in PAGES if page.parent == ROOT}
 

@@ -283,7 +283,7 @@ def test_halving_never_makes_batches_larger(model: LocalModel, monkeypatch: pyte
 
 def test_one_prompt_that_is_too_large(model: LocalModel, monkeypatch: pytest.MonkeyPatch):
     limited(model, monkeypatch, FULL[0])
-    what = "base: memory runs out even with one prompt at a time; use fewer tokens or --dtype bfloat16"
+    what = "base: memory runs out even with one prompt at a time; use fewer tokens or dtype=bfloat16"
     for run in (lambda: answers(model, PLAIN), lambda: model.losses(PLAIN, REFERENCES)):
         with pytest.raises(ModelError, match=what):
             run()

@@ -279,9 +279,9 @@ def test_names_that_can_be_allowed() -> None:
     for text, fix in (
         ("head", "did you mean heads?"),
         ("base_weight", "did you mean base-weights?"),
-        ("nonfinite", "what can be allowed is"),
-        ("", "what can be allowed is"),
-        ("\x1b[31m", "what can be allowed is"),
+        ("nonfinite", "choose one of unmeasured, "),
+        ("", "choose one of unmeasured, "),
+        ("\x1b[31m", "choose one of unmeasured, "),
     ):
         with pytest.raises(UsageError, match="cannot be allowed") as raised:
             allowances([text])

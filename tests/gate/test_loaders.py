@@ -87,7 +87,7 @@ def test_a_policy_asks_for_a_loader(desk: Path, capsys: pytest.CaptureFixture[st
     (desk / "s3lora.toml").write_text('fail-on = [\n "nonfinite",\n "loader:slang",\n]\n')
     wrong = call(capsys, "scan", "good", "-q")
     assert wrong.status == 2
-    assert wrong.err.startswith("s3lora: s3lora.toml:3: fail-on: no loader 'slang'; choose one of peft, ")
+    assert wrong.err.startswith("s3lora: s3lora.toml:3: fail-on: no loader 'slang'; did you mean sglang?")
 
 
 @pytest.mark.parametrize("rule", ["loader:", "loader:nobody", "loader:vllm=", "loader:vllm=new", "loader:vllm > 0"])

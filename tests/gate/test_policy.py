@@ -189,7 +189,7 @@ def test_the_next_step_spells_the_policy_out(
 WRONG = [
     ("top = 3\ntopp = 3", 2, "no key 'topp' in a policy; did you mean top?"),
     ("fail_on = []", 1, "no key 'fail_on' in a policy; did you mean fail-on?"),
-    ("zzzzzz = 1", 1, "no key 'zzzzzz' in a policy; keys are fail-on, allow, baseline, "),
+    ("zzzzzz = 1", 1, "no key 'zzzzzz' in a policy; choose one of fail-on, allow, baseline, "),
     ("\n\n[section]\ntop = 3", 3, "no key 'section' in a policy"),
     ('top = "3"', 1, "top must be a whole number, not '3'"),
     ("top = 3.5", 1, "top must be a whole number, not 3.5"),

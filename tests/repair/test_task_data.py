@@ -132,7 +132,7 @@ def test_a_column_and_rows_of_ones_own(tmp_path: Path) -> None:
     ("rows", "problem"),
     [
         ([], "holds no prompts"),
-        ([{"a": 1}], "row 1 has no prompt; its columns are a; name the column that holds the prompts: --prompt-field"),
+        ([{"a": 1}], "row 1 has no prompt; its columns are a; name the column that holds the prompts: prompt_fields="),
         ([{"prompt": 7}], "row 1 has a prompt that is no text"),
         ([{"prompt": "a", "reference": "b"}, {"prompt": "c"}], "row 2 has no reference"),
         ([{"prompt": "a", "reference": 7.5}], "row 1 has a reference that is no text"),

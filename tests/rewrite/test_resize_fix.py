@@ -36,10 +36,16 @@ def test_the_command_that_is_named_leads_there(tmp_path: Path, kind: str, capsys
     assert {module.rank for module in record.modules} == {1}
 
 
-@pytest.mark.parametrize("kind", ["loha", "lokr", "vera", "fused"])
+@pytest.mark.parametrize("kind", ["loha", "lokr", "vera"])
 def test_where_no_command_does_none_is_named(tmp_path: Path, kind: str) -> None:
-    if kind == "fused":
-        fused(tmp_path / "in")
-    else:
-        peft_adapter(tmp_path / "in", kind)
+    peft_adapter(tmp_path / "in", kind)
     assert "s3lora" not in refused(tmp_path / "in", tmp_path / "out")
+
+
+def test_experts_that_peft_fused_need_the_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fused(tmp_path / "in")
+    words = {"PATH": tmp_path / "in", "OUT": tmp_path / "plain", "FOLDER": base(tmp_path / "base")}
+    named = refused(tmp_path / "in", tmp_path / "out").partition("s3lora ")[2]
+    assert call(capsys, *(words.get(word, word) for word in shlex.split(named))).status == 0
+    record, _ = s3lora.resize(tmp_path / "plain", tmp_path / "out", rank=1)
+    assert {module.rank for module in record.modules} == {1}

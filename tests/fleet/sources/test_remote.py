@@ -465,7 +465,7 @@ def test_only_the_named_adapter_of_a_file_is_fetched() -> None:
     }
     system.pipe("/named/adapters.safetensors", safetensors_bytes(tensors))
     try:
-        with pytest.raises(UnsupportedAdapterError, match="--adapter one"), localised("memory://named"):
+        with pytest.raises(UnsupportedAdapterError, match="adapter=one"), localised("memory://named"):
             pass
         with localised("memory://named", adapter="other") as local, open_one(str(local.path), "other") as adapter:
             [module] = adapter.modules
