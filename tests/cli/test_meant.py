@@ -30,7 +30,7 @@ def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["scan", "adapter", "--index", "sis"], "Did you mean 'ssi'?"),
         (["scan", "adapter", "--method", "svds"], "Did you mean 'svd'?"),
         (["scan", "adapter", "--format", "jsn"], "Did you mean 'json'?"),
-        (["scan", "adapter", "--projektion", "q_proj"], "'--projection'"),
+        (["scan", "adapter", "--projektion", "q_proj"], "--projection"),
         (["scan", "adapter", "--projection", "q_prj"], "its projections are q_proj, v_proj"),
         (["scan", "adapter", "--fail-on", "sis > 0.5"], "did you mean ssi?"),
         (["scan", "adapter", "--fail-on", "loader:vlm"], "did you mean vllm?"),
