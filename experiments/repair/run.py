@@ -3,8 +3,8 @@
     python -m experiments.repair.run --shared ../shared --tier 1
 
 The plan is `docs/results/repair-plan.md`. It may be stopped at any moment and goes on where it was: models and adapters
-appear whole or not at all, answers and what was learned are kept in a store. The strengths of all adapters are found
-and written first; only then is the test part measured, at those strengths. `render.py` turns the results into the page.
+appear whole or not at all, answers and what was learned are kept in a store. The strengths of an adapter are found and
+written first; only then is its test part measured, at those strengths. `render.py` turns the results into the page.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -43,16 +42,16 @@ def main() -> None:
     make_models(places, runs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=context, initializer=_limit, initargs=(threads,)) as pool:
-        for stage in stages(options.tier):
-            for done in [pool.submit(stage, places, Settings(), run) for run in runs]:
-                done.result()
+        for done in [pool.submit(measure, options.tier, places, Settings(), run) for run in runs]:
+            done.result()
     write(places.output / f"tier{options.tier}" / "seconds.json", all_costs(places.costs))
 
 
-def stages(tier: int) -> tuple[Callable[[Places, Settings, Run], None], ...]:
-    """Return what is done with every adapter before the next is done with any."""
+def measure(tier: int, places: Places, settings: Settings, run: Run) -> None:
+    """Make an adapter, find the strengths of its rows, and test them."""
     of = {1: first, 2: second}[tier]
-    return make_adapter, of.find_strengths, of.measure_test
+    for stage in (make_adapter, of.find_strengths, of.measure_test):
+        stage(places, settings, run)
 
 
 if __name__ == "__main__":

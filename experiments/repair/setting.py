@@ -13,6 +13,7 @@ from typing import Any
 from experiments.reference import data as reference_data
 from experiments.reference.data import Run
 from experiments.reference.run import ROOT, folder_of, make_bases, write
+from s3lora.evaluate.base_model import BaseToLoad
 from s3lora.evaluate.judges.refusing import refusal_judge
 from s3lora.evaluate.refusals import RefusalJudge
 from s3lora.evaluate.store import AnswerStore
@@ -26,7 +27,7 @@ BASES = {"full": 0, "other": 1}
 ATTACKS = ("benign", "few", "many")
 #: Training seeds; settings of methods were chosen on the adapter of seed 0.
 SEEDS = (1, 2)
-RUNS = tuple(Run(base, attack, seed) for base in BASES for attack in ATTACKS for seed in SEEDS)
+RUNS = tuple(Run(base, attack, seed) for seed in SEEDS for attack in ATTACKS for base in BASES)
 #: What tier 2 is measured on.
 SINGLE = tuple(run for run in RUNS if run.base == "full" and run.seed == 1)
 TIERS = {1: RUNS, 2: SINGLE}
@@ -47,6 +48,8 @@ class Settings:
         fresh: prompts of each fresh source.
         elsewhere: items of each task that no adapter was trained on.
         draws: draws of matched pruning.
+        plans: planning questions of the test part whose reference plans are read.
+        dtype: what the base is loaded in; adapters stay in float32.
         strengths: of every row of tier 2.
         refusals: the judge; None for the default one.
     """
@@ -56,7 +59,9 @@ class Settings:
     harmless: int = 50
     fresh: int = 100
     elsewhere: int = 50
-    draws: int = 5
+    draws: int = 3
+    plans: int = 50
+    dtype: str = "bfloat16"
     strengths: int = 7
     refusals: RefusalJudge | None = None
 
@@ -140,8 +145,9 @@ def data_of(places: Places, settings: Settings) -> RepairData:
     learn, tune, test = settings.sizes
     found = repair_data(harmful=path, task=settings.task, learn=learn, tune=tune, test=test)
     few = found.test.harmless.ordered().subset(range(min(settings.harmless, len(found.test.harmless))))
+    plans = found.test.task.ordered().subset(range(min(settings.plans, len(found.test.task))))
     learning = replace(found.learning, task=found.learning.task.unanswered())
-    return replace(found, learning=learning, test=replace(found.test, harmless=few))
+    return replace(found, learning=learning, test=replace(found.test, harmless=few, task=plans))
 
 
 @contextmanager
@@ -151,7 +157,7 @@ def opened(
     """Open an adapter in its base, with its data."""
     data = data_of(places, settings)
     published = str(places.base(PUBLISHED)) if unaligned else None
-    limits, base = RepairLimits(), str(places.base(run.base))
+    limits, base = RepairLimits(), BaseToLoad(str(places.base(run.base)), dtype=settings.dtype)
     more: tuple[Any, ...] = (data, settings.judge, limits, published, store, 0, None)
     with opened_work(places.adapter(run), base, *more, keep_rank=False) as work:
         work.data = data  # a repair leaves the references of built-in tasks out

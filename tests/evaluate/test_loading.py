@@ -55,6 +55,19 @@ def test_a_folder(tiny: Path):
     assert loaded.tokenizer.chat_template == TEMPLATE
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_last_positions_of_rows_are_multiplied_together(tiny: Path, dtype: str):
+    """Cut out of longer rows they would be multiplied row by row, with a copy of the vocabulary's weights for each."""
+    model = load_base(str(tiny), dtype=dtype).model
+    ids = torch.arange(12).reshape(3, 4)
+    with torch.inference_mode(), torch.profiler.profile(record_shapes=True) as profile:
+        found = model(input_ids=ids, logits_to_keep=2, use_cache=False).logits
+    assert torch.equal(found, model(input_ids=ids, use_cache=False).logits[:, -2:])
+    vocabulary = model.config.vocab_size
+    multiplied = [tuple(map(tuple, event.input_shapes[:2])) for event in profile.events() if event.name == "aten::mm"]
+    assert ((6, model.config.hidden_size), (model.config.hidden_size, vocabulary)) in multiplied
+
+
 def test_the_terminal_stays_quiet(tiny: Path, capfd: pytest.CaptureFixture[str]):
     logging = transformers.utils.logging
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -115,6 +115,7 @@ def load_base(
         _round(model, place.dtype)
     with _explained(base, out_of_memory="it does not fit into the memory of the device"):
         model = model.to(place.device).eval().requires_grad_(False)
+    _read_rows_whole(model)
     notes = []
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
@@ -124,6 +125,17 @@ def load_base(
     tokenizer.padding_side = "left"
     name = Path(base).name if os.path.exists(base) else (Path(DEMO_FILE).stem if base == DEMO else base)
     return LoadedBase(printable(name), model, tokenizer, tuple(notes))
+
+
+def _read_rows_whole(model: Any) -> None:
+    """Let the output layer see rows that lie together in memory.
+
+    The last positions of each row, as transformers cuts them out, do not. torch then multiplies row by row, and in
+    bfloat16 copies the weights of the vocabulary for each of them.
+    """
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if head is not None:
+        head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]) if given else None)
 
 
 def demo_model() -> Path:
