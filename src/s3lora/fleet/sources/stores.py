@@ -318,12 +318,14 @@ class HttpStore:
                 raise NoRangesError("sends no ranges", file=self.url(entry.name))
             if answer.status == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 raise AdapterFileError("its server sent another range than asked for", file=self.url(entry.name))
-            data = bytearray()
-            while len(data) < stop - start:
-                piece = await answer.content.read(stop - start - len(data))
+            # Whole from the start: what grows is moved, and then takes its room twice.
+            data, came = bytearray(stop - start), 0
+            while came < len(data):
+                piece = await answer.content.read(len(data) - came)
                 if not piece:
-                    raise ConnectionError(f"{len(data):,} of {stop - start:,} bytes came")
-                data += piece
+                    raise ConnectionError(f"{came:,} of {len(data):,} bytes came")
+                data[came : came + len(piece)] = piece
+                came += len(piece)
             return data
         finally:
             answer.close() if not answer.content.at_eof() else answer.release()
