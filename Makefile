@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test coverage test-slow test-harness lint types format docs bench picture clean test-thorough
+.PHONY: help demo test coverage test-slow test-harness lint types format docs bench picture clean test-thorough release-check
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make docs       build the documentation into site/"
 	@echo "make bench      measure speed and memory"
 	@echo "make picture    draw docs/images/scan.svg again"
+	@echo "make release-check  build twice, install both files alone, and run the example and the core tests"
 	@echo "make clean      remove everything that make made"
 
 demo: $(VENV)/.core
@@ -71,6 +72,9 @@ bench: $(VENV)/.full
 
 picture: $(VENV)/.core
 	$(BIN)/python docs/images/make.py
+
+release-check: $(VENV)/.core
+	bash .ci/release
 
 $(VENV)/.core: pyproject.toml
 	@for python in python3.11 python3 python; do \
