@@ -30,6 +30,9 @@ PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "
 PLACES = {**PAGES, "docs/notebook.ipynb": "notebook.md"}
 #: A tag by which a browser would fetch something from another host while it shows the page.
 FOREIGN = re.compile(r"""<(?:script|img|iframe|link|source|video)\b[^>]*?\b(?:src|href)=["']?(?:https?:)?//[^>]*>""")
+#: What the search weighs more: a page by its title than a section of one, and guides than what was measured or decided.
+TITLE, RECORDS = 8.0, 0.2
+RECORD_PAGES = re.compile(r"(?:results/|schemas/|benchmarks|changelog|contributing)")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 
 
@@ -53,6 +56,24 @@ def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
     if found := FOREIGN.search(output):
         raise PluginError(f"{page.file.src_uri} loads from elsewhere: {found[0]}")
     return output
+
+
+def on_post_build(*, config: MkDocsConfig) -> None:
+    """Weigh what the search finds: who looks for a word finds the page that has it as its title."""
+    path = Path(config.site_dir) / "search" / "search_index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    for entry in index["docs"]:
+        entry["boost"] = weight_of(entry["location"])
+    path.write_text(json.dumps(index, separators=(",", ":")), encoding="utf-8")
+
+
+def weight_of(location: str) -> float:
+    """Return the weight of a place in the search.
+
+    >>> weight_of("repair.html"), weight_of("repair.html#limits"), weight_of("results/repair.html#limits")
+    (8.0, 1.0, 0.2)
+    """
+    return (1.0 if "#" in location else TITLE) * (RECORDS if RECORD_PAGES.match(location) else 1.0)
 
 
 def relinked(markdown: str, source: str) -> str:

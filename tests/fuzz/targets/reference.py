@@ -57,7 +57,7 @@ def _file(draw: Draw) -> bytes:
     from s3lora.fleet.populations.reference import FACTS_KEY, arrow_schema
 
     facts = draw.edited(_facts())
-    rows = _rows()
+    rows, schema = _rows(), arrow_schema()
     for _ in range(draw.number(4)):
         row = draw.pick(rows)
         field = draw.pick(sorted(row))
@@ -66,12 +66,12 @@ def _file(draw: Draw) -> bytes:
             row[field] = draw.pick(([], None, odd, [None] * len(odd), [*odd, 1.0]))
         elif field in ("median", "mad"):
             row[field] = draw.pick((*NUMBERS, None, float("nan"), float("inf")))
-        elif field in ("level", "third", "adapters", "values"):
+        elif pa.types.is_integer(schema.field(field).type):
             row[field] = draw.pick((None, *(n for n in INTEGERS if abs(n) < 2**31)))
         else:
             row[field] = draw.pick((None, draw.word()))
     edits = [(draw.number(65_535), draw.number(255)) for _ in range(draw.number(3))] if draw.chance(3) else []
-    schema = arrow_schema().with_metadata({FACTS_KEY: json.dumps(facts).encode("utf-8", "replace")})
+    schema = schema.with_metadata({FACTS_KEY: json.dumps(facts).encode("utf-8", "replace")})
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
     raw = bytearray(buffer.getvalue())
