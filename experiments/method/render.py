@@ -13,7 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results" / "method.json"
-PAGES = (ROOT / "docs" / "method.md", ROOT / "docs" / "faq.md")
+PAGES = (ROOT / "docs" / "method.md",)
 #: From one mark to the next, and no further: a mark that lost its partner must not swallow what follows.
 PART = re.compile(
     r"(?P<head><!-- from results/method\.json: (?P<name>[\w-]+) -->\n)(?:(?!<!-- ).)*(?P<end><!-- end -->)", re.S
