@@ -98,3 +98,6 @@ def test_mixed_ranks_are_ranked_by_normalised_ssi(capsys: pytest.CaptureFixture[
     assert plan["index"] == "normalised_ssi"
     plan = json.loads(call(capsys, "scan", "mixed", "--index", "ssi", "--format", "json").out)["plan"]
     assert plan["index"] == "ssi"
+    assert "- Index: `normalised_ssi`" in call(capsys, "card", "mixed", "--print").out
+    assert "- Index: `ssi`" in call(capsys, "card", "mixed", "--print", "--index", "ssi").out
+    assert "- Index: `ssi`" in call(capsys, "card", "my-adapter", "--print").out

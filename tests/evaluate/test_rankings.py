@@ -14,10 +14,11 @@ import s3lora
 from s3lora import Scan, scan, select
 from s3lora.choose.rules import Fraction, Top
 from s3lora.errors import UsageError
-from s3lora.evaluate.rankings import SweepRanking, candidates, correlations, rankings, tops
+from s3lora.evaluate.rankings import SweepRanking, candidates, correlations, rankings, swept, tops, usual_of
 from s3lora.spectrum.indices import INDICES
 from tests.planning import record, scan_of
 from tests.reference import statistics as reference
+from tests.support import make_adapter
 
 DEMO = Path(s3lora.__file__).parent / "data" / "demo-adapter"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
@@ -34,6 +35,20 @@ def labels(*arguments: object, **keywords: object) -> list[str]:
 
 def kinds(measured: Scan, paths: tuple[str, ...]) -> Counter[str]:
     return Counter(measured[path].projection for path in paths)
+
+
+def test_modules_of_several_ranks_are_ranked_by_normalised_ssi(tmp_path: Path) -> None:
+    def sized(name: str, *ranks: int) -> Path:
+        paths = {f"model.layers.{i}.self_attn.q_proj": (6, 4, rank) for i, rank in enumerate(ranks)}
+        return make_adapter(tmp_path / name, paths)
+
+    with s3lora.open_adapter(sized("mixed", 2, 3)) as adapter:
+        assert usual_of(adapter) == "normalised_ssi"
+        assert swept(adapter) == ("normalised_ssi", "weighted_ssi", "magnitude")
+    # An update of 6 × 4 has four singular values, whatever its factors' rank.
+    with s3lora.open_adapter(sized("wide", 4, 5)) as adapter:
+        assert usual_of(adapter) == "ssi"
+        assert swept(adapter) == ("ssi", "weighted_ssi", "magnitude")
 
 
 def test_every_index_by_every_method_then_the_controls() -> None:

@@ -58,8 +58,16 @@ def usual_index(modules: Iterable[ModuleScan]) -> str:
 
     SSI is at least 1/M, so that of modules of several ranks those of the lowest seem sharp.
     """
-    ranks = {len(module.sigma) for module in modules if module.sigma}
-    return "normalised_ssi" if len(ranks) > 1 else "ssi"
+    return index_of_ranks(len(module.sigma) for module in modules if module.sigma)
+
+
+def index_of_ranks(ranks: Iterable[int]) -> str:
+    """Return the same for the ranks of modules.
+
+    >>> index_of_ranks([8, 8]), index_of_ranks([8, 4])
+    ('ssi', 'normalised_ssi')
+    """
+    return "normalised_ssi" if len(set(ranks)) > 1 else "ssi"
 
 
 @runtime_checkable

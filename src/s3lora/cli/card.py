@@ -9,6 +9,7 @@ import click
 
 from s3lora.adapter.digest import Source
 from s3lora.adapter.weights import folder_of
+from s3lora.choose.ranking import usual_index
 from s3lora.cli.command import Command
 from s3lora.cli.options import (
     INDEX_NAMES,
@@ -39,9 +40,7 @@ evaluation_option = click.option(
 @click.option(
     "--index",
     type=RankingName(INDEX_NAMES),
-    default="ssi",
-    show_default=True,
-    help="Index to name the sharpest modules by.",
+    help="Index to name the sharpest modules by  [default: ssi; normalised-ssi where ranks differ].",
 )
 @scan_options
 @evaluation_option
@@ -73,15 +72,15 @@ def card_command(
     if not printed and not check:
         check_output(str(target) if output is None else output)
     before = read_card(target)
-    options = {**options, "index": options["index"].replace("-", "_"), "match": "ssi"}
-    measured = scan_with(path, options, path)
+    measured = scan_with(path, {**options, "match": "ssi"}, path)
+    index = (options["index"] or usual_index(measured.modules)).replace("-", "_")
     record = provenance_of(measured.source, folder)
     figures = attached(evaluation, measured.source, record)
     again = ["s3lora", "card", "." if given.is_dir() else given.name]
     again += given_options(context, besides=("adapter", "output", "check", "printed", "evaluation"))
     again += [] if options["adapter"] is None else ["--adapter", options["adapter"]]
     again += [] if evaluation is None else ["--evaluation", Path(evaluation).name]
-    section = card_section(measured, options["index"], record, figures, [*again, "--check"])
+    section = card_section(measured, index, record, figures, [*again, "--check"])
     after = with_section(before, section, front_matter(measured), target)
     if printed:
         emit(after, None)

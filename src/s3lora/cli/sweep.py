@@ -27,7 +27,6 @@ from s3lora.cli.measuring import (
 from s3lora.cli.options import adapter_option, cost_option, format_option
 from s3lora.cli.output import emit, show
 from s3lora.errors import UsageError
-from s3lora.spectrum.indices import INDICES
 
 if TYPE_CHECKING:
     from s3lora.evaluate.store import AnswerStore
@@ -51,10 +50,8 @@ if TYPE_CHECKING:
 @click.option(
     "--index",
     "indices",
-    default=",".join(index.name.replace("_", "-") for index in INDICES.values() if index.swept),
-    show_default=True,
     metavar="NAMES",
-    help="Indices to rank by.",
+    help="Indices to rank by  [default: ssi,weighted-ssi,magnitude; normalised-ssi for ssi where ranks differ].",
 )
 @click.option(
     "--top",
@@ -115,7 +112,7 @@ def sweep_command(path: str, form: str, output: str | None, **options: Any) -> N
             suites,
             methods=spectral,
             others=_repairs(repairs, strengths, suites, options, store) if repairs else None,
-            indices=words(options["indices"]),
+            indices=None if options["indices"] is None else words(options["indices"]),
             top=None if options["top"] is None else words(options["top"]),
             match=words(options["match"]) if options["match"] else None,
             control_seeds=options["control_seeds"],

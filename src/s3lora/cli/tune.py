@@ -35,9 +35,7 @@ from s3lora.spectrum.methods import METHODS
 @click.option(
     "--index",
     type=RankingName(INDEX_NAMES),
-    default="ssi",
-    show_default=True,
-    help="Index to rank by.",
+    help="Index to rank by  [default: ssi; normalised-ssi where ranks differ].",
 )
 @click.option(
     "--floor",

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from s3lora.adapter.model import Adapter
+from s3lora.choose.ranking import index_of_ranks
 from s3lora.choose.rules import Top
 from s3lora.choose.select import CONTROLS, Plan, select
 from s3lora.choose.ties import sharpness
@@ -95,6 +97,17 @@ def rankings(
     if not made:
         raise UsageError("nothing to rank by", fix="name at least one method and one index")
     return made
+
+
+def usual_of(adapter: Adapter) -> str:
+    """Return the index that ranks an adapter's modules unless another is asked for: SSI only within one rank."""
+    return index_of_ranks(min(module.rank, module.m, module.n) for module in adapter.modules)
+
+
+def swept(adapter: Adapter) -> tuple[str, ...]:
+    """Return the indices that a sweep of an adapter ranks by unasked."""
+    usual = usual_of(adapter)
+    return tuple(usual if index.name == "ssi" else index.name for index in INDICES.values() if index.swept)
 
 
 def tops(text: Sequence[str], candidates: int) -> list[int]:

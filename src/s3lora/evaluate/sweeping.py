@@ -19,7 +19,7 @@ from s3lora.evaluate.bench import Advance, Bench, Outcomes
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.factors_task import FactorsTask, FactorsTasks
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.rankings import SweepRanking, candidates, correlations, rankings, tops, tops_by_default
+from s3lora.evaluate.rankings import SweepRanking, candidates, correlations, rankings, swept, tops, tops_by_default
 from s3lora.evaluate.results import ControlSpread, Key, Loaded, Measure, Sweep, SweepPoint, Variant
 from s3lora.evaluate.shares import collapsed, unseen
 from s3lora.evaluate.store import AnswerStore
@@ -27,11 +27,10 @@ from s3lora.evaluate.suite import Suite
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST
 from s3lora.measure.scan import Scan, scan_all
-from s3lora.spectrum.indices import INDICES, any_costly
+from s3lora.spectrum.indices import any_costly
 
 #: What `s3lora sweep` tries without options.
 TRIED = ("mas-svd", "random", "random-matched")
-SWEPT = tuple(index.name for index in INDICES.values() if index.swept)
 TOPS = ("0", "10", "25%", "40%", "50%", "60%", "75%", "100%")
 #: The names of the two variants that every point lies between.
 UNPRUNED, BASE = "unpruned", "base"
@@ -60,7 +59,7 @@ def sweep(
     suites: Sequence[Suite],
     *,
     methods: Sequence[str] = TRIED,
-    indices: Sequence[str] = SWEPT,
+    indices: Sequence[str] | None = None,
     top: Sequence[str] | None = None,
     match: Sequence[str] | None = None,
     control_seeds: int = 3,
@@ -78,7 +77,7 @@ def sweep(
         base: the base model (see `LocalModel`), or one that is loaded already.
         suites: what to measure; the first measure with the role of safety, and of utility, make the curve.
         methods: spectral methods, and the controls `random` and `random-matched`; with `others` there may be none.
-        indices: indices to rank by.
+        indices: indices to rank by; by default those of `swept`.
         top: how many modules to prune: `10`, `25%` or `0.25`; by default `TOPS`, as far as there are so many.
         match: indices that `random-matched` takes the number of modules of each projection from, by the first method.
         control_seeds: draws of each control.
@@ -95,11 +94,12 @@ def sweep(
     if control_seeds < 1:
         raise UsageError("a control needs at least one seed")
     seeds = range(seed, seed + control_seeds)
-    ranked = rankings(methods, indices, match=match, seeds=seeds) if methods or others is None else []
     points: list[SweepPoint] = []
     asked: list[AskedPoint] = []
     found: list[str] = []
     with opening(adapter) as opened:
+        names = swept(opened) if indices is None else indices
+        ranked = rankings(methods, names, match=match, seeds=seeds) if methods or others is None else []
         scans = scan_for(opened, ranked, max_cost)
         first = next(iter(scans.values()))
         most = candidates(first)

@@ -16,7 +16,7 @@ from s3lora.evaluate.bench import Advance, Bench
 from s3lora.evaluate.evaluation import setup_of
 from s3lora.evaluate.forecast import Power, few_sentence, floor_power, forecast_sentence, gain_power
 from s3lora.evaluate.local import LocalModel
-from s3lora.evaluate.rankings import SweepRanking, candidates
+from s3lora.evaluate.rankings import SweepRanking, candidates, usual_of
 from s3lora.evaluate.results import Key, Tuning
 from s3lora.evaluate.store import AnswerStore
 from s3lora.evaluate.suite import Suite
@@ -63,7 +63,7 @@ def tune(
     held_out: Sequence[Suite],
     *,
     method: str = "mas-svd",
-    index: str = "ssi",
+    index: str | None = None,
     floor: float = FLOOR,
     store: AnswerStore | None = None,
     seed: int = 0,
@@ -80,7 +80,7 @@ def tune(
         tuning: the suites on the part of the data to choose on.
         held_out: the same suites on another part, which shares no item with it.
         method: the spectral method of the ranking.
-        index: the index to rank by; modules leave in this order.
+        index: the index to rank by; modules leave in this order. By default SSI, and normalised SSI where ranks differ.
         floor: the share of what the adapter learned over the base that may be lost, in (0, 1). By every measure of
             usefulness that sees the adapter, a paired test must tell that less is lost.
         store: answers kept on disk.
@@ -95,8 +95,8 @@ def tune(
     """
     if not 0 < floor < 1:
         raise UsageError(f"a floor of {floor} cannot be meant", fix="give the share of what was learned, such as 0.1")
-    ranking = SweepRanking(index.replace("-", "_"), method)
     with opening(adapter) as opened:
+        ranking = SweepRanking((index or usual_of(opened)).replace("-", "_"), method)
         scans = scan_for(opened, [ranking], max_cost)
         total = candidates(scans[method])
         # More where safety is all back, and fewer modules may do.
