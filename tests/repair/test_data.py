@@ -257,7 +257,7 @@ def test_rows_are_chosen_for_one_input_or_all(tmp_path: Path) -> None:
     )
     assert chosen.learning.harmless.requests == data.learning.harmless.requests
     for wrong, problem in (
-        ({"where": ["harmless:label=safe"]}, "where= harmless:label=safe does nothing without harmless= FILE"),
+        ({"where": ["harmless:label=safe"]}, "where=harmless:label=safe does nothing without harmless="),
         ({"where": ["label=safe"], "task": "planning"}, "does nothing without a file of one's own"),
         ({"harmful": both, "prompt_fields": ["harmful:text"]}, "has no column text"),
     ):

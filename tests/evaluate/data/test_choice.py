@@ -59,9 +59,9 @@ def test_conditions(where: list[str], texts: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "problem"),
     [
-        (["labl=safe"], r"p\.jsonl: has no column labl; its columns are prompt, Label, tags, n, is_safe, of; where="),
+        (["labl=safe"], r"p\.jsonl: has no column labl; its columns are prompt, Label, tags, n, is_safe, of; where"),
         (["labl!=safe"], "has no column labl"),
-        (["label=toxic"], r"has no row with label=toxic: label is unsafe, safe, Unsafe, \"\"; where= takes one"),
+        (["label=toxic"], r"has no row with label=toxic: label is unsafe, safe, Unsafe, \"\"; where takes one"),
         (["n=1", "label=safe"], "has no row with n=1 and label=safe: n is 1, 2, 3, 4; label is"),
         (["of.arson=true"], "has no row with of.arson=true"),
     ],
@@ -90,10 +90,10 @@ def test_an_option_is_for_one_input_or_for_all() -> None:
 @pytest.mark.parametrize(
     ("where", "fields", "problem"),
     [
-        (["label"], [], "where= label cannot be read; write COLUMN=VALUE"),
-        (["=safe"], [], "where= =safe cannot be read"),
-        (["tasks:a=b"], [], "where= tasks:a=b does nothing without tasks= FILE"),
-        ([], ["tasks:q"], "prompt_fields= tasks:q does nothing without tasks= FILE"),
+        (["label"], [], "where=label cannot be read; write COLUMN=VALUE"),
+        (["=safe"], [], "where==safe cannot be read"),
+        (["tasks:a=b"], [], "where=tasks:a=b does nothing without tasks="),
+        ([], ["tasks:q"], "prompt_fields=tasks:q does nothing without tasks="),
         ([], [" "], "names no column"),
         ([], ["a", "b"], "names no column, or a second one for harmful"),
     ],

@@ -63,7 +63,7 @@ def test_a_table_without_a_known_column_is_an_error(name: str, delimiter: str, t
     with pytest.raises(DataFileError) as caught:
         read(tmp_path, text, name)
     assert "topic, wording" in str(caught.value)
-    assert "prompt_fields= NAME" in str(caught.value)
+    assert "prompt_fields=NAME" in str(caught.value)
     found = read(tmp_path, text, name, field="Wording")
     assert [r.text for r in found.requests] == ["Open it", "Close it"]
 
@@ -71,7 +71,7 @@ def test_a_table_without_a_known_column_is_an_error(name: str, delimiter: str, t
 def test_lines_of_json_without_a_known_column(tmp_path: Path) -> None:
     text = "\n".join(json.dumps({"topic": "tools", "wording": wording}) for wording in ("Open it", "Close it"))
     with pytest.raises(
-        DataFileError, match=r"line 1 has no prompt; its columns are topic, wording; .*prompt_fields= NAME"
+        DataFileError, match=r"line 1 has no prompt; its columns are topic, wording; .*prompt_fields=NAME"
     ):
         read(tmp_path, text, "p.jsonl")
     assert [r.text for r in read(tmp_path, text, "p.jsonl", field="wording").requests] == ["Open it", "Close it"]
@@ -124,7 +124,7 @@ def test_plain_text_is_one_prompt_a_line(text: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_looks_like_a_table_is_no_plain_text(text: str, tmp_path: Path) -> None:
-    with pytest.raises(DataFileError, match=r"looks like a table .* prompt_fields= NAME; .* the line `# prompts`"):
+    with pytest.raises(DataFileError, match=r"looks like a table .* prompt_fields=NAME; .* the line `# prompts`"):
         read(tmp_path, text, "p.txt")
     assert read(tmp_path, "# prompts\n" + text, "p.txt").requests[0].text == text.split("\n")[0]
 

@@ -176,7 +176,7 @@ def test_of_a_table_of_both_kinds_those_that_are_meant(title: str, form: str, tm
     assert list(chosen.requests) == everything
     # Another condition comes on top.
     assert [r.id for r in read(tmp_path, rows, form, "benign", "focus=cut").requests] == ["3"]
-    with pytest.raises(DataFileError, match=f"no prompt that is benign by the column {column}; where= {column}!="):
+    with pytest.raises(DataFileError, match=f"no prompt that is benign by the column {column}; where={column}!="):
         read(tmp_path, rows[1:2], form, "benign")
 
 

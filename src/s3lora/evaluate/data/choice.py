@@ -11,8 +11,7 @@ from typing import Any
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.data.content import DataFileError
 from s3lora.evaluate.data.delimited import DataRow
-from s3lora.wording import option as option_of
-from s3lora.wording import worded
+from s3lora.wording import Worded, worded
 
 #: The inputs of an evaluation that are read as rows; an option that names one before a colon is for it alone.
 INPUTS = ("harmful", "benign", "references", "tasks", "maths", "code")
@@ -110,7 +109,7 @@ def choices(
             column = rest.strip().lower()
             if not column or fields.get(name, column) != column:
                 problem = worded(
-                    "{prompt_field} {given} names no column, or a second one for {name}",
+                    "{prompt_field_is}{given} names no column, or a second one for {name}",
                     given=printable(text, 60),
                     name=name,
                 )
@@ -123,7 +122,7 @@ def _condition(text: str, rest: str) -> RowCondition:
     found = CONDITION.fullmatch(rest)
     if found is None or not found[1].strip():
         raise UsageError(
-            worded("{where} {given} cannot be read", given=printable(text, 60)),
+            worded("{where_is}{given} cannot be read", given=printable(text, 60)),
             fix="write COLUMN=VALUE or COLUMN!=VALUE",
         )
     return RowCondition(found[1].strip().lower(), found[3].strip(), found[2] == "=")
@@ -138,9 +137,9 @@ def _scope(text: str, inputs: Collection[str]) -> tuple[str | None, str]:
 def _scopes(text: str, option: str, one: str | None, given: Collection[str]) -> list[str]:
     names = [name for name in given if one in (None, name)]
     if not names:
-        needed = worded("{option} FILE", option=option_of(one)) if one else "a file of one's own"
+        needed = Worded(f"{one}=", f"--{one.replace('_', '-')} FILE") if one else "a file of one's own"
         raise UsageError(
-            worded("{" + option + "} {given} does nothing without {needed}", given=printable(text, 60), needed=needed)
+            worded("{" + option + "_is}{given} does nothing without {needed}", given=printable(text, 60), needed=needed)
         )
     return names
 

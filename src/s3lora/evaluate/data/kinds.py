@@ -79,7 +79,7 @@ class KindFilter:
                 raise DataFileError(
                     problem,
                     file=self.where,
-                    fix=worded("{where} {column}!= takes them all the same", column=kind.column),
+                    fix=worded("{where_is}{column}!= takes them all the same", column=kind.column),
                 )
             self.notes.append(f"{kept} of {kept + n} rows are {meant}; the others are left out")
 
@@ -87,5 +87,5 @@ class KindFilter:
         return DataFileError(
             f"holds harmful prompts; its column {kind.column} labels answers and does not tell which are harmless",
             file=self.where,
-            fix=worded("{where} {column}=true takes those whose answers were safe all the same", column=kind.column),
+            fix=worded("{where_is}{column}=true takes those whose answers were safe all the same", column=kind.column),
         )

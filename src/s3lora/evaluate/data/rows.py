@@ -101,7 +101,7 @@ def read_item(line: str, row: object, choice: RowChoice) -> RowItem:
     name = next((name for name in there if row[name] not in (None, "")), None)
     if name is None:
         what = f"no prompt in its column {there[0]}" if there else f"no prompt; its columns are {listed(row)}"
-        raise FieldError(what, worded("name the column that holds the prompts: {prompt_field} NAME"))
+        raise FieldError(what, worded("name the column that holds the prompts: {prompt_field_is}NAME"))
     found = asked(row[name])
     if shape.ask is not None and not choice.prompt_field:
         found = replace(found, messages=(*found.messages[:-1], _last(shape, row, found.text)))
@@ -143,7 +143,7 @@ def _rows(source: DataSource) -> Iterator[DataRow]:
             f"looks like a table whose columns are {listed(columns)}, and none of them is known to hold prompts",
             file=path,
             fix=worded(
-                "name it by {prompt_field} NAME; if every line is a prompt, begin the file with the line `# prompts`"
+                "name it by {prompt_field_is}NAME; if every line is a prompt, begin the file with the line `# prompts`"
             ),
         )
     lines = ((f"line {n}", line.strip()) for n, line in enumerate(text.split("\n"), 1))

@@ -89,7 +89,7 @@ def _task(fields: Fields) -> PlanningTask:
     if "question" not in fields:
         raise FieldError(
             f"no question; its columns are {listed(fields)}",
-            worded("name the one with the question by {prompt_field} NAME, or give question and answer"),
+            worded("name the one with the question by {prompt_field_is}NAME, or give question and answer"),
         )
     question = _text("question", fields["question"])
     shape = shape_of(fields)
