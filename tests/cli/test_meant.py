@@ -100,6 +100,14 @@ def test_an_archive(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         assert (result.status, result.err.startswith(told)) == (2, True)
 
 
+@pytest.mark.parametrize("suffix", ["pdf", "XLSX", "jpeg"])
+def test_a_name_whose_format_nothing_writes(adapter: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+    result = call(capsys, "scan", adapter, "-o", f"report.{suffix}")
+    assert result.status == 2
+    assert f"scan writes no {suffix.lower()}; it writes text, json, csv" in result.err
+    assert not Path(f"report.{suffix}").exists()
+
+
 @pytest.mark.parametrize("suffix", ["html", "HTM", "json", "csv", "sarif", "svg", "png", "xml", "txt", ""])
 def test_the_name_of_the_output_tells_the_format(
     adapter: Path, capsys: pytest.CaptureFixture[str], suffix: str

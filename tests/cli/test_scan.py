@@ -484,3 +484,9 @@ def test_a_method_that_cannot_score_every_module_never_exits_0(tmp_path: Path, c
     assert json.loads(shown.out)["modules"][1]["indices"]["ssi"] is None
     assert shown.err == f"s3lora: {source}: the scan is incomplete: 1 of 2 modules have no index\n"
     assert run(["scan", str(make_adapter(tmp_path / "wide", wide)), "--method", "released"]) == 0
+
+
+def test_nothing_but_zeros_leaves_no_gap(zeros: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = call(capsys, "scan", zeros).out
+    assert "zero" in text
+    assert "\n\n\n" not in text

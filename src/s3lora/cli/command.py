@@ -21,6 +21,11 @@ SUFFIXES = {
     ".svg": "svg",
     ".png": "png",
     ".xml": "junit",
+    # Nothing writes these: text must not hide behind their names.
+    **{
+        f".{name}": name
+        for name in ("pdf", "docx", "xlsx", "ods", "tsv", "parquet", "yaml", "toml", "jpg", "jpeg", "gif")
+    },
 }
 #: Commands with so many options list them in sections.
 MANY = 15

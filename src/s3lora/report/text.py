@@ -110,7 +110,14 @@ def scan_text(
         parts += [Text(), *_steps(steps, width)]
     if command is not None and document.plan is not None and _prunable(document.plan):
         parts += [Text(), Text(SMALLER, "dim"), _next(command, width, "")]
-    return Group(*parts)
+    return Group(*_without_gaps(parts))
+
+
+def _without_gaps(parts: Sequence[RenderableType]) -> list[RenderableType]:
+    """Return parts of which no two empty ones follow each other: what would stand between them is not there."""
+    inner = [part.renderable if isinstance(part, Constrain) else part for part in parts]
+    empty = [isinstance(part, Text) and not part.plain for part in inner]
+    return [part for part, blank, before in zip(parts, empty, [False, *empty], strict=False) if not (blank and before)]
 
 
 def _prose(parts: Sequence[RenderableType]) -> list[RenderableType]:
