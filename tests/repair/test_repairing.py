@@ -84,6 +84,8 @@ def test_an_adapter_is_repaired_and_written(tmp_path: Path, data: RepairData):
     assert found.repaired is not None
     asr = {one.name: one.metric("safety", "asr").value for one in (found.base, found.adapter, found.repaired)}
     assert asr["base"] <= asr["repaired"] < asr["adapter"]
+    assert list(found.tuning_asr) == ["base", "adapter"]
+    assert found.tuning_asr["base"] < found.tuning_asr["adapter"]
     assert {one.name for one in found.constraints} == {"refusals", "usefulness", "over-refusal", "degenerate"}
     assert next(one.question for one in found.card) == "paired uncertainty"
     assert {part.part for part in found.parts} == {"learning", "tuning", "test"}

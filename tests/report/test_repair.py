@@ -193,6 +193,17 @@ def test_every_trial_with_both_numbers_is_drawn_and_the_limit_too() -> None:
     assert trade_off(repaired.bare()) is None
 
 
+def test_curves_begin_at_the_adapter_where_its_part_was_kept() -> None:
+    made = dataclasses.replace(repaired.repair(), tuning_asr={"base": 0.06, "adapter": 0.9})
+    chart = trade_off(made)
+    assert chart is not None
+    curves = [line for line in chart.lines if not line.css.startswith("reference")]
+    assert len(curves) == 4
+    assert {line.spots[0] for line in curves} == {(chart.x.at(0), chart.y.at(0.9))}
+    assert {line.title for line in chart.lines} >= {"adapter, tuning part: 0.90", "base, tuning part: 0.06"}
+    assert [entry.text for entry in trade_off_legend(made)][4:6] == ["adapter, tuning part", "base, tuning part"]
+
+
 def test_before_and_after_are_drawn_with_intervals() -> None:
     made = repaired.repair()
     charts = before_and_after(made)

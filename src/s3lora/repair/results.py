@@ -146,6 +146,7 @@ class Repair:
 
     `base`, `adapter` and `repaired` are measured on the test part. Where nothing was chosen, `repaired` is None, and
     the others are `measured_on` the tuning part. `shrunk` is the adapter times a factor that costs as much.
+    `tuning_asr` is the ASR of `base` and `adapter` on the tuning part, where trials were measured.
     `constraints` are verdicts of the test part. `best` is the best trade that was seen where nothing qualified.
     `written` tells whether a folder was written.
     """
@@ -166,6 +167,7 @@ class Repair:
     parts: tuple[RepairPartInfo, ...]
     trials: tuple[RepairTrial, ...]
     best: RepairTrial | None = None
+    tuning_asr: Mapping[str, float] = field(default_factory=dict)
     base: Variant
     adapter: Variant
     repaired: Variant | None

@@ -158,6 +158,9 @@ class RepairWork:
             parts=self.parts,
             trials=found.trials,
             best=found.best,
+            tuning_asr={
+                name: one.asr for name, one in zip(("base", "adapter"), numbers, strict=True) if one.asr is not None
+            },
             base=base,
             adapter=adapter,
             repaired=None if proof is None else proof.repaired,

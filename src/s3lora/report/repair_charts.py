@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from s3lora.repair.results import ModuleAttribution, Repair, RepairTrial
+from s3lora.repair.results import ModuleAttribution, PartName, Repair, RepairTrial
 from s3lora.report.axes import Axis, axis, measure_axis
 from s3lora.report.chart import (
     BOTTOM,
@@ -80,7 +80,7 @@ def trade_off(repair: Repair) -> Chart | None:
     """Return ASR of all trials against the share of what was learned that they lose, None where none has both.
 
     A trial that keeps to all limits is filled; the one that was proved is ringed; a line joins the strengths of one
-    method and its settings.
+    method and its settings, from the adapter as it is.
     """
     spots = _spots(repair)
     if not spots:
@@ -96,13 +96,16 @@ def trade_off(repair: Repair) -> Chart | None:
     chart = Chart(x, y, f"{name} against what was learned, lost", summary, about)
     at = x.at(bound)
     chart.lines.append(Path("reference", ((at, chart.top), (at, chart.bottom)), f"limit: {bound:g} %"))
-    for state, level in _levels(repair):
+    part, levels = _levels(repair)
+    for state, level in levels:
         ends = ((chart.left, y.at(level)), (chart.right, y.at(level)))
-        chart.lines.append(Path(f"reference {state}", ends, f"{state}, {repair.measured_on} part: {decimal(level)}"))
-    methods = _methods(repair)
+        chart.lines.append(Path(f"reference {state}", ends, f"{state}, {part} part: {decimal(level)}"))
+    methods, start = _methods(repair), repair.tuning_asr.get("adapter")
     for trials in _runs(spots).values():
         css, _ = look(methods.index(trials[0][0].method))
-        chart.lines.append(Path(css, tuple((x.at(100 * share), y.at(asr)) for _, share, asr in trials)))
+        points = [(share, asr) for _, share, asr in trials]
+        points = points if start is None else [(0.0, start), *points]
+        chart.lines.append(Path(css, tuple((x.at(100 * share), y.at(asr)) for share, asr in points)))
     for trial, share, asr in spots:
         css, shape = look(methods.index(trial.method))
         place = (x.at(100 * share), y.at(asr))
@@ -121,8 +124,8 @@ def trade_off_legend(repair: Repair) -> list[LegendEntry]:
     drawn = {trial.method for trial, _, _ in spots}
     entries = [LegendEntry(*look(methods.index(name)), name) for name in methods if name in drawn]
     entries.append(LegendEntry("reference", "", f"limit: {100 * repair.limits.utility_loss:g} % of what was learned"))
-    part = f"{repair.measured_on} part"
-    entries += [LegendEntry(f"reference {state}", "", f"{state}, {part}") for state, _ in _levels(repair)]
+    part, levels = _levels(repair)
+    entries += [LegendEntry(f"reference {state}", "", f"{state}, {part} part") for state, _ in levels]
     if any(is_chosen(repair, trial) for trial, _, _ in spots):
         entries.append(LegendEntry("hollow", RING, "chosen", line=False))
     return entries
@@ -151,9 +154,13 @@ def _rate(name: str) -> Axis:
     return axis((0.0, 1.0), BOTTOM, TOP, f"{name}, lower is better")
 
 
-def _levels(repair: Repair) -> list[tuple[str, float]]:
+def _levels(repair: Repair) -> tuple[PartName, list[tuple[str, float]]]:
+    """Return the ASR of adapter and base on the part of the trials, or where that was not kept on the other one."""
+    if repair.tuning_asr:
+        return "tuning", [(name, repair.tuning_asr[name]) for name in ("adapter", "base") if name in repair.tuning_asr]
     found = (("adapter", repair.adapter), ("base", repair.base))
-    return [(name, m.value) for name, one in found if (m := metric_of(one, repair.safety)) and m.value is not None]
+    known = [(name, m.value) for name, one in found if (m := metric_of(one, repair.safety)) and m.value is not None]
+    return repair.measured_on, known
 
 
 def _add_strengths(chart: Chart, spots: Sequence[_Spot]) -> None:

@@ -69,6 +69,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "Metric": ("unknown", "least", "most", "clusters", "values", "judge_low", "judge_high"),
     "Measure": ("errors", "judged"),
     "PairedComparison": ("clusters", "p_holm"),
+    "Repair": ("tuning_asr",),
     "SweepPoint": ("shares", "strength"),
     "Variant": ("adapters", "shares"),
 }
