@@ -200,7 +200,7 @@ def test_curves_begin_at_the_adapter_where_its_part_was_kept() -> None:
     curves = [line for line in chart.lines if not line.css.startswith("reference")]
     assert len(curves) == 4
     assert {line.spots[0] for line in curves} == {(chart.x.at(0), chart.y.at(0.9))}
-    assert {line.title for line in chart.lines} >= {"adapter, tuning part: 0.90", "base, tuning part: 0.06"}
+    assert {line.title for line in chart.lines} >= {"adapter, tuning part: 0.900", "base, tuning part: 0.060"}
     assert [entry.text for entry in trade_off_legend(made)][4:6] == ["adapter, tuning part", "base, tuning part"]
 
 
