@@ -2,7 +2,8 @@
 
     python -m docs.make_coming
 
-The results are made by `python -m experiments.coming.run ENVS`. A test fails where the page is another one.
+The results are made by `python -m experiments.coming.run ENVS`, those of speed by `python -m experiments.coming.speed
+ENVS`. A test fails where the page is another one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 PAGE = Path(__file__).resolve().parent / "coming-from.md"
 RESULTS = Path(__file__).resolve().parent / "results" / "coming-from" / "results.json"
+SPEED = RESULTS.with_name("speed.json")
 KINDS = Path(__file__).resolve().parent / "results" / "kinds.json"
 PART = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 #: What a result is called where it has two readings.
@@ -69,10 +71,27 @@ def parts(found: Mapping[str, Any], cells: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def speed(found: Mapping[str, Any]) -> str:
+    """Return the table of seconds."""
+    rows = [
+        (
+            title,
+            name,
+            f"{one['seconds']:.2f} ({one['range'][0]:.2f} to {one['range'][1]:.2f})",
+            f"{one['ratio']:.2f}",
+        )
+        for title, tools in found["adapters"].items()
+        for name, one in tools.items()
+    ]
+    head = ("adapter", "tool", "seconds, median (range)", "times s3lora's")
+    return f"{table(head, rows)}\n{found['turns']} turns on {found['cores']} cores.\n"
+
+
 def page() -> str:
     """Return the page with the tables as they should be."""
     found, cells = (json.loads(place.read_text(encoding="utf-8")) for place in (RESULTS, KINDS))
     made = parts(found, cells["tables"]["reading"])
+    made["speed"] = speed(json.loads(SPEED.read_text(encoding="utf-8")))
     return PART.sub(lambda part: f"{part[1]}{made[part[2]]}{part[3]}", PAGE.read_text(encoding="utf-8"))
 
 

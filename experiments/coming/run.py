@@ -21,7 +21,8 @@ from experiments.coming.joined import models, sums
 from experiments.coming.kinds import kinds
 from experiments.coming.single import ranks, resizes, scans
 
-OUT = Path(__file__).resolve().parents[2] / "docs" / "results" / "coming-from" / "results.json"
+ROOT = Path(__file__).resolve().parents[2]
+OUT = ROOT / "docs" / "results" / "coming-from" / "results.json"
 PACKAGES = ("adaptersentry", "gradience", "sft-cli", "mergekit")
 
 

@@ -33,7 +33,6 @@ from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.cli.policies import PolicyCommand, policy_allows, policy_options
 from s3lora.cli.scan_formats import FORMATS, ScanOutcome, document_of
 from s3lora.cli.steps import next_steps
-from s3lora.compat.checking import verdicts_on
 from s3lora.compat.results import LoaderVerdict
 from s3lora.compat.rules import loader_rule
 from s3lora.errors import UsageError
@@ -156,6 +155,8 @@ def scan_command(
         given = {"nonfinite": "nonfinite" in metrics, "others": form in FORMATS and FORMATS[form].methods}
 
         def judge(adapter: Adapter) -> None:
+            from s3lora.compat.checking import verdicts_on
+
             base = options["base_weights"]
             verdicts[path] = verdicts_on(adapter, asked, None if base is None else read_base(base))
 
