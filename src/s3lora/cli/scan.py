@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from s3lora.adapter.model import Adapter
-from s3lora.base.read import read_base
 from s3lora.choose.rules import Outlier
 from s3lora.cli.options import (
     adapter_option,
     base_options,
-    deltas_with,
     format_option,
     given_options,
     is_written,
@@ -26,12 +23,12 @@ from s3lora.cli.options import (
     refuse_rules,
     rule_options,
     scan_options,
-    scans_with,
     selector,
 )
 from s3lora.cli.output import check_output, complain, emit, show
 from s3lora.cli.policies import PolicyCommand, policy_allows, policy_options
 from s3lora.cli.scan_formats import FORMATS, ScanOutcome, document_of
+from s3lora.cli.scan_measuring import Measuring
 from s3lora.cli.steps import next_steps
 from s3lora.compat.results import LoaderVerdict
 from s3lora.compat.rules import loader_rule
@@ -111,23 +108,9 @@ def scan_command(
     s3lora scan --delta merged-model --base-weights base-model
     s3lora scan my-adapter --format json --output scan.json
     """
-    check_output(output)
-    check_output(sarif, "--sarif")
-    if sarif is not None and output is not None and Path(sarif) == Path(output):
-        raise UsageError("--sarif and --output name one file", fix="give it a place of its own")
-    if options["delta"] is not None:
-        if paths:
-            raise UsageError("--delta and PATH exclude each other", fix="scan the adapter by itself")
-        if options["base_weights"] is None:
-            raise UsageError("--delta does nothing without --base-weights FOLDER")
-        refuse_rules(click.get_current_context(), "--delta")
-        paths = (options["delta"],)
-    elif not paths:
-        raise click.MissingParameter(param_hint="'PATH...'", param_type="argument")
-    if quiet and (form != "text" or output is not None):
-        raise UsageError(f"--quiet does nothing with {'--output' if output is not None else f'--format {form}'}")
-    if options["evaluation"] is not None and form != "html":
-        raise UsageError("--evaluation does nothing without --format html")
+    _check_outputs(form, output, sarif, options["evaluation"], quiet=quiet)
+    paths = _meant(paths, options["delta"], options["base_weights"])
+    whole = options["delta"] is not None
     allowed = allowances((*policy_allows(click.get_current_context()), *allow))
     gates = gates_of(fail_on, allowed)
     metrics = {gate.metric for gate in gates}
@@ -140,52 +123,62 @@ def scan_command(
     compare = _comparison(reference, form, quiet=quiet, gated=gated is not None)
     shown = not quiet and (form == "text" or FORMATS[form].publishes)
     asked = [gate.loader for gate in gates if gate.loader is not None]
-    if asked and options["delta"] is not None:
+    if asked and whole:
         raise UsageError(f"the rule {loader_rule(asked[0])} needs an adapter", fix="a whole model is none")
-    verdicts: dict[str, tuple[LoaderVerdict, ...]] = {}
-    terms = _terms(gates, allowed if fail_on else {}, baseline, compare, verdicts.__getitem__, options)
-    if shown and written is None and options["delta"] is None:
+    others = form in FORMATS and FORMATS[form].methods
+    measure = Measuring(options, asked, nonfinite="nonfinite" in metrics, others=others)
+    terms = _terms(gates, allowed if fail_on else {}, baseline, compare, measure.verdicts.__getitem__, options)
+    if shown and written is None and not whole:
         terms = replace(terms, publish=among_published)
     refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
     options["kurtosis"] = options["kurtosis"] or any_costly(metrics)
-
-    scans: dict[str, tuple[Scan, ...]] = {}
-
-    def measure(path: str) -> Scan:
-        given = {"nonfinite": "nonfinite" in metrics, "others": form in FORMATS and FORMATS[form].methods}
-
-        def judge(adapter: Adapter) -> None:
-            from s3lora.compat.checking import verdicts_on
-
-            base = options["base_weights"]
-            verdicts[path] = verdicts_on(adapter, asked, None if base is None else read_base(base))
-
-        verdicts[path] = ()
-        if options["delta"] is not None:
-            scans[path] = deltas_with(path, options, path, **given)
-        else:
-            scans[path] = scans_with(path, options, path, opened_as=judge if asked else None, **given)
-        return scans[path][0]
 
     audits: list[Audit] = []
     for path in paths:
         one = audit(path, measure, terms)
         # Of a whole model there is nothing to choose.
-        audits.append(one if options["delta"] is None else replace(one, plan=None))
+        audits.append(replace(one, plan=None) if whole else one)
         _tell(audits[-1])
         if form == "text" and output is None and not quiet:
             _show(audits[-1:], None, first=sum(one.scan is not None for one in audits) == 1)
     _tell_known(audits, baseline)
+    outcome = ScanOutcome(audits, terms, options, measure.scans)
     if form == "text":
         if output is not None:
             _show(audits, output)
         elif len(audits) > 1 and not quiet:
             show(_overview(audits), None)
     elif any(one.scan is not None for one in audits) or FORMATS[form].of_failures:
-        emit(FORMATS[form].render(ScanOutcome(audits, terms, options, scans)), output)
+        emit(FORMATS[form].render(outcome), output)
     if sarif is not None:
-        emit(FORMATS["sarif"].render(ScanOutcome(audits, terms, options, scans)), sarif)
+        emit(FORMATS["sarif"].render(outcome), sarif)
     return gravest(audits)
+
+
+def _check_outputs(form: str, output: str | None, sarif: str | None, evaluation: str | None, *, quiet: bool) -> None:
+    """Raise where an output cannot be written, or an option about outputs would do nothing."""
+    check_output(output)
+    check_output(sarif, "--sarif")
+    if sarif is not None and output is not None and Path(sarif) == Path(output):
+        raise UsageError("--sarif and --output name one file", fix="give it a place of its own")
+    if quiet and (form != "text" or output is not None):
+        raise UsageError(f"--quiet does nothing with {'--output' if output is not None else f'--format {form}'}")
+    if evaluation is not None and form != "html":
+        raise UsageError("--evaluation does nothing without --format html")
+
+
+def _meant(paths: tuple[str, ...], delta: str | None, base_weights: str | None) -> tuple[str, ...]:
+    """Return what is to be measured: the paths, or the whole model of --delta in their place."""
+    if delta is None:
+        if not paths:
+            raise click.MissingParameter(param_hint="'PATH...'", param_type="argument")
+        return paths
+    if paths:
+        raise UsageError("--delta and PATH exclude each other", fix="scan the adapter by itself")
+    if base_weights is None:
+        raise UsageError("--delta does nothing without --base-weights FOLDER")
+    refuse_rules(click.get_current_context(), "--delta")
+    return (delta,)
 
 
 def _comparison(reference: str | None, form: str, *, quiet: bool, gated: bool) -> Callable[[Scan], Against] | None:
