@@ -186,12 +186,12 @@ def test_every_arm_is_trained_and_measured(places: Places, monkeypatch: pytest.M
     scale = setting.Scale(settings, plans=1, plan_tokens=2)
     for name, weights in (("both", {"penalty": 0.1, "anchor": 1.0}), ("dpo-anchor", {"anchor": 1.0})):
         arm = setting.Arm("few", 1, name, weights)
-        made = run.done(places, scale, arm, "test")
+        made = run.done(places, scale, "test", arm)
         assert made["state"]["asr"]["n"] == 12
         assert made["plans"]["well_formed"]["n"] == 1
         assert [one["step"] for one in made["looks"]] == [1, 2]
         assert made["seconds"].keys() == {"training", "measuring"}
-        assert run.done(places, scale, arm, "test") == made, "it is there already"
+        assert run.done(places, scale, "test", arm) == made, "it is there already"
     text = "".join(path.read_text(encoding="utf-8") for path in places.output.glob("*.json"))
     assert str(places.work) not in text
 

@@ -27,7 +27,7 @@ def measured(places: Places, scale: Scale, arm: Arm, part: str, seconds: dict[st
     folder = adapter_of(places, arm)
     with ExitStack() as stack:
         store = stack.enter_context(AnswerStore(places.work / "training.sqlite"))
-        model = LocalModel(str(places.base(arm.run.base)))
+        model = LocalModel(str(places.base(arm.run.base)), dtype=scale.settings.dtype)
         attached = model.attach(str(folder))
         judge = scale.settings.judge
         bench = PartBench.of(model, attached, chosen, judge, store=store, seed=0, advance=None, expected=2)

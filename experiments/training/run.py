@@ -11,7 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,26 +42,29 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="folder with data/advbench…")
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "reference", help="models, adapters, answers")
     parser.add_argument("--output", type=Path, default=RESULTS, help="results as JSON")
-    parser.add_argument("--threads", type=int, default=1, help="threads of the one process")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="adapters at a time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each")
     options = parser.parse_args()
     places = Places(options.shared, options.work, options.output)
     places.work.mkdir(parents=True, exist_ok=True)
     places.output.mkdir(parents=True, exist_ok=True)
     _limit(options.threads)
     make_bases(places.work, places.data, None)
-    experiment(places, Scale())
+    context = multiprocessing.get_context("spawn")
+    limits = {"mp_context": context, "initializer": _limit, "initargs": (options.threads,)}
+    with ProcessPoolExecutor(options.jobs, **limits) as pool:
+        experiment(places, Scale(), pool.map)
 
 
-def experiment(places: Places, scale: Scale) -> None:
-    """Choose the weights, then train and measure every arm."""
+def experiment(places: Places, scale: Scale, map_: Callable[..., Iterable[dict[str, Any]]] = map) -> None:
+    """Choose the weights, then train and measure every arm; `map_` may do several at a time."""
     if not chosen_file(places).is_file():
-        tried = [done(places, scale, arm, "tuning") for arm in choosing()]
-        write(chosen_file(places), choice(tried))
-    for arm in reported(chosen(places)):
-        done(places, scale, arm, "test")
+        write(chosen_file(places), choice(list(map_(partial(done, places, scale, "tuning"), choosing()))))
+    for _ in map_(partial(done, places, scale, "test"), reported(chosen(places))):
+        pass
 
 
-def done(places: Places, scale: Scale, arm: Arm, part: str) -> dict[str, Any]:
+def done(places: Places, scale: Scale, part: str, arm: Arm) -> dict[str, Any]:
     """Return the result of an arm on a part, made unless it is there."""
     path = places.output / f"{arm.label}.json"
     if path.is_file():
