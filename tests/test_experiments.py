@@ -174,6 +174,18 @@ def test_maths_code_and_both_judges_are_shown_where_they_were_measured() -> None
     ]
 
 
+def test_shrinking_is_compared_where_cost_is_equal_once_it_is_measured() -> None:
+    """As if what chance did had been shrinking: then nothing is between the two."""
+    runs = analyse.load(DATA)
+    for made in runs:
+        points = made.parts["main"]["points"]
+        points += [{**one, "ranking": render.SHRINK} for one in points if one["ranking"] == render.RANDOM]
+    page = render.page(runs, *render.others(DATA))
+    assert "; chance\n  +0.00 (+0.00 to +0.00), p" in page
+    assert page.count("| SSI − shrink |") == page.count("| random − shrink |") == 1
+    assert "Shrinking" not in render.PAGE.read_text(encoding="utf-8")
+
+
 def test_the_page_is_made_from_the_results() -> None:
     assert render.PAGE.read_text(encoding="utf-8") == render.page(analyse.load(DATA), *render.others(DATA)), (
         "make it again: python -m experiments.reference.render"
@@ -215,6 +227,7 @@ def test_the_experiment_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
     for made in runs:
         assert len(render._judges([made])) == 2
         assert len(render._elsewhere([made])) == 4
+        assert render.SHRINK in made.rankings
     assert not any(data.encode() in found for found in results[0].values())
 
 

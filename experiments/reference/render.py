@@ -35,7 +35,7 @@ DATA = ROOT / "docs" / "results" / "data"
 PAGE = ROOT / "docs" / "results" / "reference.md"
 
 SSI, WEIGHTED, MAGNITUDE = "ssi (mas-svd)", "weighted_ssi (mas-svd)", "magnitude (mas-svd)"
-RANDOM = "random"
+RANDOM, SHRINK = "random", "shrink"
 #: What a ranking is held against: a control that picks as many modules of each projection.
 MATCHED = {ranking: f"random-matched to {ranking}" for ranking in (SSI, WEIGHTED)}
 NAMES = {
@@ -46,6 +46,7 @@ NAMES = {
     RANDOM: "random",
     MATCHED[SSI]: "random, matched to SSI",
     MATCHED[WEIGHTED]: "random, matched to weighted SSI",
+    SHRINK: "shrink",
 }
 CONTRASTS = (
     (WEIGHTED, RANDOM),
@@ -57,6 +58,8 @@ CONTRASTS = (
     (WEIGHTED, SSI),
     (SSI, MAGNITUDE),
 )
+#: What is compared besides where cost is equal: a strength is no number of modules.
+SHRINK_CONTRASTS = ((WEIGHTED, SHRINK), (SSI, SHRINK), (MAGNITUDE, SHRINK), (RANDOM, SHRINK))
 BASES = {"none": "as published", "partial": "partly aligned", "full": "fully aligned"}
 ATTACKS = {"benign": "plans only", "few": "20 openings", "many": "80 openings"}
 #: Pairs of rankings whose correlation over modules the page shows.
@@ -86,11 +89,14 @@ def page(runs: Sequence[Run], seconds: dict[str, float], tuning: dict[str, Any])
         keep_trailing_newline=True,
     )  # fmt: skip
 
-    families = {measure: contrasts(grid, CONTRASTS, measure) for measure in ("asr", LOST, EQUAL)}
+    has_shrunk = all(SHRINK in run.rankings for run in grid)
+    pairs = dict.fromkeys(("asr", LOST), CONTRASTS)
+    pairs[EQUAL] = CONTRASTS + (SHRINK_CONTRASTS if has_shrunk else ())
+    families = {measure: contrasts(grid, compared, measure) for measure, compared in pairs.items()}
 
     def difference(a: str, b: str, measure: str = "asr") -> str:
         """Say the difference between two rankings by their names on the page, with p by Holm."""
-        pair = [(NAMES[one], NAMES[other]) for one, other in CONTRASTS].index((a, b))
+        pair = [(NAMES[one], NAMES[other]) for one, other in pairs[measure]].index((a, b))
         return f"{_difference(families[measure][pair])}, p {_p(families[measure][pair])}"
 
     environment.globals["difference"] = difference
@@ -112,7 +118,8 @@ def page(runs: Sequence[Run], seconds: dict[str, float], tuning: dict[str, Any])
         by_attack={
             ATTACKS[attack]: _curve([run for run in grid if run.attack == attack]) for attack in ("few", "many")
         },
-        contrasts={measure: _contrasts(grid, measure, family) for measure, family in families.items()},
+        contrasts={measure: _contrasts(grid, measure, pairs[measure], family) for measure, family in families.items()},
+        has_shrunk=has_shrunk,
         equal=EQUAL,
         judges=_judges(runs),
         elsewhere=_elsewhere(runs),
@@ -189,7 +196,9 @@ def _curve(grid: Sequence[Run]) -> list[list[str]]:
     return found
 
 
-def _contrasts(grid: Sequence[Run], measure: str, family: Sequence[Difference]) -> list[list[str]]:
+def _contrasts(
+    grid: Sequence[Run], measure: str, pairs: Sequence[tuple[str, str]], family: Sequence[Difference]
+) -> list[list[str]]:
     """Return the comparisons over all adapters with p by Holm, and over those of each attack."""
     groups = [[run for run in grid if run.attack == attack] for attack in ("few", "many")]
     return [
@@ -199,7 +208,7 @@ def _contrasts(grid: Sequence[Run], measure: str, family: Sequence[Difference]) 
             _p(found),
             *(_difference(contrast(group, a, b, measure)) for group in groups),
         ]
-        for (a, b), found in zip(CONTRASTS, family, strict=True)
+        for (a, b), found in zip(pairs, family, strict=True)
     ]
 
 

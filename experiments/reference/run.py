@@ -29,6 +29,8 @@ TUNED = [("full", "many", 0), ("full", "few", 0)]
 #: Shares of the 120 modules that are pruned; 0 and 100 % are measured once for all rankings.
 SHARES = ("0", "30%", "45%", "60%", "100%")
 FEWER_SHARES = ("0", "45%", "60%", "100%")
+#: What bases are loaded in to be measured; all training is in float32.
+DTYPE = "bfloat16"
 #: Modules that the paper prunes, where there are so many.
 PAPER = 10
 INDICES = ("ssi", "weighted_ssi", "magnitude")
@@ -154,7 +156,7 @@ def measure(options: argparse.Namespace, run: Any, adapter: Path) -> bool:
     from s3lora.measure.cost import MAX_COST
     from s3lora.report.documents import to_json
 
-    model = LocalModel(str(folder_of(options.work, run.base)))
+    model = LocalModel(str(folder_of(options.work, run.base)), dtype=DTYPE)
     grid = (run.base, run.attack, run.seed) in GRID
     suites = suites_of(options.shared / "data")
     print(f"{run.name}: sweep", flush=True)
@@ -171,7 +173,8 @@ def measure(options: argparse.Namespace, run: Any, adapter: Path) -> bool:
             return sweep(str(adapter), model, suites, methods=methods, indices=indices, **settings)
 
         controls = ("random", "random-matched") if grid else ("random",)
-        parts = {"main": part(("mas-svd", *controls), INDICES, match=("ssi", "weighted_ssi") if grid else None)}
+        match = ("ssi", "weighted_ssi") if grid else None
+        parts = {"main": part(("mas-svd", *controls), INDICES, match=match, others=shrunk(grid))}
         if grid:
             most = min(PAPER, parts["main"].points[0].modules_total)
             parts["paper"] = part(("mas-svd",), ("ssi",), top=(str(most),))
@@ -191,6 +194,14 @@ def measure(options: argparse.Namespace, run: Any, adapter: Path) -> bool:
     return True
 
 
+def shrunk(grid: bool) -> Any:
+    """Return what is measured beside prunings: all of ΔW × (1 − t), at a t for each share of modules."""
+    from s3lora.repair.sweeping import repair_tasks
+
+    shares = (float(share.rstrip("%")) / 100 for share in (SHARES if grid else FEWER_SHARES))
+    return repair_tasks(("shrink",), [share for share in shares if 0 < share < 1])
+
+
 def find(options: argparse.Namespace, base: str, attack: str, seed: int) -> None:
     """Tune on prompts and plans of their own, and confirm on those of the sweeps."""
     from experiments.reference.data import Run
@@ -208,7 +219,7 @@ def _tune(options: argparse.Namespace, run: Any) -> bool:
     from s3lora.evaluate.tuning import tune
     from s3lora.report.documents import to_json
 
-    model = LocalModel(str(folder_of(options.work, run.base)))
+    model = LocalModel(str(folder_of(options.work, run.base)), dtype=DTYPE)
     folder = options.shared / "data"
     with AnswerStore(options.work / "answers.sqlite") as store:
         adapter = str(options.work / "adapters" / run.name)
