@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="folder with data/advbench…")
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "reference", help="models, adapters, answers")
     parser.add_argument("--output", type=Path, default=RESULTS, help="results as JSON")
+    parser.add_argument("--model", type=Path, help="folder of another instruct model, on a GPU if there is one")
     parser.add_argument("--tier", type=int, choices=sorted(TIERS), default=1, help="which rows, on which adapters")
     parser.add_argument("--only", metavar="NAME", help="one adapter, such as full-few-1")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="adapters at a time")
@@ -39,7 +40,7 @@ def main() -> None:
     places = Places(options.shared, options.work, options.output)
     places.work.mkdir(parents=True, exist_ok=True)
     threads = options.threads or max(1, (os.cpu_count() or 1) // options.jobs)
-    make_models(places, runs)
+    make_models(places, runs, options.model)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=context, initializer=_limit, initargs=(threads,)) as pool:
         for done in [pool.submit(measure, options.tier, places, Settings(), run) for run in runs]:

@@ -110,9 +110,9 @@ class OtherAdapterError(Exception):
     """A base or adapter is not the one that results are of."""
 
 
-def make_models(places: Places, runs: Sequence[Run]) -> None:
-    """Make the bases that adapters are trained on, unless they are there."""
-    make_bases(places.work, places.data, None)
+def make_models(places: Places, runs: Sequence[Run], model: Path | None = None) -> None:
+    """Make the bases that adapters are trained on, unless they are there; of another `model` where one is given."""
+    make_bases(places.work, places.data, model)
     other, strict = places.base("other"), places.base("other-strict")
     if other.is_dir() or not any(run.base == other.name for run in runs):
         return
