@@ -231,6 +231,11 @@ def test_nothing_changed() -> None:
     assert text.count('<svg class="heat"') == 2, "neither a difference nor a distance"
 
 
+def test_paths_break_where_their_parts_meet() -> None:
+    text = compare_page(MADE["pair"]())
+    assert "model.<wbr>layers.<wbr>0.<wbr>self_attn.<wbr>q_proj" in text
+
+
 def test_pages_stay_small() -> None:
     assert len(compare_page(made.model(2)).encode()) <= 300_000
     assert len(compare_page(made.model(200)).encode()) <= 500_000

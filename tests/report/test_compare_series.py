@@ -63,3 +63,9 @@ def test_a_file_that_is_no_series_is_told(tmp_path: Path, capsys: pytest.Capture
     assert done.status == 2
     assert "is no series of a training" in done.err
     assert "Traceback" not in done.err
+
+
+def test_no_change_is_drawn_of_what_began_at_zero(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = call(capsys, "compare", series, "--format", "html").out
+    assert "change of the SSI" not in page
+    assert page.count('<svg class="heat"') == 3

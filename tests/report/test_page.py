@@ -54,6 +54,8 @@ class Page(HTMLParser):
         assert self._open == []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag == "wbr":  # where a path may break, which is no matter of what it is made of
+            return
         self.elements.append((tag, tuple(name for name, _ in attributes)))
         self.attributes += [(tag, name, value or "") for name, value in attributes]
         self.texts.setdefault(tag, []).append("")

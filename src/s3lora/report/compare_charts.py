@@ -93,7 +93,8 @@ _Paint = Callable[[list[ComparedModule]], tuple[str, str]]
 def maps(view: ComparisonView) -> tuple[Drawn, ...]:
     """Return the maps of the first and of the last adapter on one scale, of the difference, and of the distance.
 
-    The latter two only where something changed; none where fewer than two modules have a layer and are in both.
+    The latter two only where something changed, and each only where a module tells it; none at all where fewer than
+    two modules have a layer and are in both.
     """
     grid = _grid(view)
     placed = [row for members in grid.members.values() for row in members]
@@ -112,7 +113,9 @@ def maps(view: ComparisonView) -> tuple[Drawn, ...]:
     between = f"{ends[0][0]} → {ends[1][0]}"
     if not any(row.moved for row in placed):
         return tuple(shown)
-    return (*shown, _difference(view, grid, placed, between), _distance(view, grid, placed, between))
+    if any(row.change is not None for row in placed):  # where all began at zero, nothing changed its sharpness
+        shown.append(_difference(view, grid, placed, between))
+    return (*shown, _distance(view, grid, placed, between))
 
 
 def _grid(view: ComparisonView) -> _Grid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 from typing import Any
 
 from s3lora.errors import printable
@@ -71,6 +72,10 @@ def environment_of_pages() -> Any:
             return NOTHING
         return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value, LONGEST)
 
+    def at_dots(path: str, most: int = LONGEST) -> Markup:
+        """Return a path that breaks where its parts meet."""
+        return Markup("<wbr>").join(re.split(r"(?<=\.)", printable(path, most)))
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("s3lora.report"),
         autoescape=True,
@@ -81,6 +86,7 @@ def environment_of_pages() -> Any:
         keep_trailing_newline=True,
     )
     environment.filters.update(
+        at_dots=at_dots,
         count=count,
         decimal=decimal,
         difference=difference_text,
