@@ -241,7 +241,7 @@ def parse(command: Command) -> None:
     if command.name == "sweep":
         ranked, repairs = split_methods(listed(given["methods"]))
         if ranked or not repairs:
-            rankings(ranked, listed(given["indices"]))
+            rankings(ranked, listed(given["indices"] or "ssi"))
         strengths_of(listed(given["strengths"]) if given["strengths"] else None)
         tops(listed(given["top"] or "0"), 120)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -17,6 +18,8 @@ from s3lora.errors import S3LoRAError, printable
 from s3lora.rewrite.convert.converting import convert
 from s3lora.wording import for_command
 
+#: `w_000` and `unet:9`: names that say nothing of a model.
+_NUMBERED = re.compile(r"[A-Za-z_]+[:_]\d+")
 _GRAVITY: tuple[Verdict, ...] = ("same", "unknown", "other", "fails")
 
 
@@ -30,10 +33,10 @@ def verdict_of(
     meant = loader if loader.version is not None or not loader.seen else loader.at(loader.seen[-1])
     tied = None if base is None else base.tied
     own = [one for problem in problems_of(meant, adapter) for one in _where_tied(problem, tied)]
-    command = _mending(loader, adapter, own)
+    command = _mending(loader, meant, adapter, own)
     problems = [
         *own,
-        *_names(loader, modules, base),
+        *(_numbered(adapter) if base is None else _names(loader, modules, base)),
         *_shapes(loader, modules),
         *_built(loader, adapter, modules, base),
         *_tied(loader, adapter, base),
@@ -62,17 +65,27 @@ def verdict_of(
     )
 
 
-def _mending(loader: Loader, adapter: Adapter, problems: Sequence[Problem]) -> str | None:
+def _mending(loader: Loader, meant: Loader, adapter: Adapter, problems: Sequence[Problem]) -> str | None:
     """Return the command that writes the adapter so that the loader loads it, None where there is none that does."""
-    if all(problem.mends is None for problem in problems):
+    if all(problem.mends is None for problem in problems) or any(_numbered(adapter)):
         return None
     named = {part for problem in problems for part in problem.mends or ()}
     drop: list[DropPart] = ["all"] if "all" in named else sorted(named)
-    try:
-        convert(adapter, loader=loader.shown, drop=drop)
-    except S3LoRAError:
-        return None
-    return " ".join(["s3lora convert PATH --loader", loader.shown, *(f"--drop {part}" for part in drop), "-o OUT"])
+    # Of what all its releases load, and else of what the newest does.
+    for asked in (loader, meant):
+        try:
+            convert(adapter, loader=asked.shown, drop=drop)
+        except S3LoRAError:
+            continue
+        return " ".join(["s3lora convert PATH --loader", asked.shown, *(f"--drop {part}" for part in drop), "-o OUT"])
+    return None
+
+
+def _numbered(adapter: Adapter) -> Iterator[Problem]:
+    """Yield modules that are only numbered: no model is known to have such, and no base is here to tell."""
+    if paths := [one.path for one in adapter.modules if _NUMBERED.fullmatch(one.path)]:
+        what = f"has modules called {some(paths)}, and no model is known to have such names"
+        yield Problem(what, "hold it against its base by `--base`", "unknown", tuple(paths))
 
 
 def _names(loader: Loader, modules: Sequence[ModuleCheck], base: BaseModel | None) -> Iterator[Problem]:

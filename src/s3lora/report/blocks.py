@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -118,3 +119,30 @@ def _suite_lines(suite: SuiteInfo) -> list[RenderableType]:
     if suite.judge:
         rows.append(("judge", suite.judge))
     return [Padding(part, (0, 0, 0, 2)) for part in labelled(rows)]
+
+
+def shell_text(command: str, width: int) -> Text:
+    """Return a command as `shell_lines` has it, never broken or cut elsewhere, however long a word of it is."""
+    return Text("\n".join(shell_lines(command, width)), "cyan", no_wrap=True, overflow="ignore")
+
+
+def shell_lines(command: str, width: int) -> list[str]:
+    """Return a command over as many lines as it needs, so that it can be copied into a shell.
+
+    >>> shell_lines("s3lora convert a --loader vllm -o OUT", 30)
+    ['s3lora convert a \\\\', '--loader vllm -o OUT']
+    """
+    words: list[str] = []
+    for word in shlex.split(command):
+        quoted = printable(shlex.quote(word), 400)
+        if words and words[-1].startswith("-") and not word.startswith("-"):
+            words[-1] += f" {quoted}"  # an option and its value stay together
+        else:
+            words.append(quoted)
+    lines = [""]
+    for word in words:
+        if lines[-1] and cell_len(f"{lines[-1]} {word} \\") > width:
+            lines[-1] += " \\"
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return lines

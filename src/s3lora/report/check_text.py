@@ -21,7 +21,7 @@ from s3lora.compat.results import (
     Verdict,
 )
 from s3lora.errors import printable
-from s3lora.report.blocks import section
+from s3lora.report.blocks import Fitted, section, shell_text
 from s3lora.report.names import NameCell, tail
 
 #: Modules that are listed, reasons of one loader, and characters of one sentence.
@@ -82,7 +82,7 @@ def _modules(misfits: Sequence[ModuleCheck], missing: Sequence[ModuleCheck], sho
     table.add_column("module", ratio=1, no_wrap=True)
     table.add_column("adapter", justify="right", no_wrap=True)
     table.add_column("base", justify="right", no_wrap=True)
-    table.add_column("why", ratio=1)
+    table.add_column("why", ratio=1, overflow="fold")
     for one, mine, theirs, why in rows[:shown]:
         table.add_row(NameCell(one.path), mine, theirs, printable(why, 200))
     if len(rows) > shown:
@@ -96,22 +96,25 @@ def _size(one: ModuleCheck) -> str:
 
 def _loader(verdict: LoaderVerdict, path: str) -> RenderableType:
     head = Text.assemble(f"  {verdict.shown:<22}", (WORDS[verdict.verdict], _STYLES[verdict.verdict]))
-    lines = [head]
+    lines: list[RenderableType] = [head]
     for reason in verdict.reasons[:REASONS]:
         lines += [*_reason(reason, path)]
-    if more := len(verdict.reasons[REASONS:]):
-        lines.append(Text(f"    … and {more} more reasons", "dim"))
-    lines += [Text(f"    it {printable(note, SENTENCE)}", "dim") for note in verdict.notes]
+    more = [Text(f"it {printable(note, SENTENCE)}", "dim") for note in verdict.notes]
+    if left := len(verdict.reasons[REASONS:]):
+        more.insert(0, Text(f"… and {left} more reasons", "dim"))
     if verdict.how:
-        lines.append(Text(f"    seen: {', '.join(verdict.seen)}; {verdict.how}", "dim"))
-    return Group(*(Padding(line, (0, 0, 0, 0)) for line in lines))
+        more.append(Text(f"seen: {', '.join(verdict.seen)}; {verdict.how}", "dim"))
+    return Group(*lines, *(Padding(line, (0, 0, 0, 4)) for line in more))
 
 
-def _reason(reason: LoaderReason, path: str) -> Iterator[Text]:
-    yield Text(f"    the adapter {printable(reason.what, SENTENCE)}")
-    yield Text(f"      → {printable(reason.fix, SENTENCE)}")
+def _reason(reason: LoaderReason, path: str) -> Iterator[RenderableType]:
+    yield Padding(Text(f"the adapter {printable(reason.what, SENTENCE)}"), (0, 0, 0, 4))
+    yield Padding(Text(f"→ {printable(reason.fix, SENTENCE)}"), (0, 0, 0, 6))
     if reason.command is not None:
-        yield Text(f"        {command_for(reason.command, path)}", "cyan")
+        if "--drop" in reason.command:
+            yield Padding(Text("or leave them out, which changes what it does:"), (0, 0, 0, 8))
+        command = command_for(reason.command, path)
+        yield Padding(Fitted(lambda width: shell_text(command, width)), (0, 0, 0, 8))
 
 
 def command_for(command: str, path: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shlex
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -23,7 +22,7 @@ from s3lora.measure.against import Against
 from s3lora.measure.scan import ModuleScan
 from s3lora.report.against_text import against_text
 from s3lora.report.against_view import mark_of, percentile, robust_z
-from s3lora.report.blocks import labelled, number_columns
+from s3lora.report.blocks import labelled, number_columns, shell_lines
 from s3lora.report.documents import ScanDocument
 from s3lora.report.glance import Glance, glance_of
 from s3lora.report.heatmap import heat_map
@@ -71,7 +70,7 @@ def to_text(renderable: RenderableType) -> str:
 def render(renderable: RenderableType, console: Console) -> str:
     """Return what the console would print, without spaces at the ends of lines."""
     with console.capture() as captured:
-        console.print(renderable)
+        console.print(renderable, crop=False)  # a command that does not fit is still one that can be copied
     return "".join(f"{line.rstrip(' ')}\n" for line in captured.get().split("\n")[:-1])
 
 
@@ -157,20 +156,8 @@ def _steps(steps: Sequence[tuple[str, str]], width: int) -> list[RenderableType]
 
 def _next(command: str, width: int, label: str = "next") -> Text:
     """Return the command over as many lines as it needs, so that it can be copied into a shell."""
-    words: list[str] = []
-    for word in shlex.split(command):
-        quoted = printable(shlex.quote(word), 400)
-        if words and words[-1].startswith("-") and not word.startswith("-"):
-            words[-1] += f" {quoted}"  # an option and its value stay together
-        else:
-            words.append(quoted)
-    lines = [""]
-    for word in words:
-        if lines[-1] and cell_len(f"next  {lines[-1]} {word} \\") > width:
-            lines[-1] += " \\"
-            lines.append("")
-        lines[-1] += f" {word}" if lines[-1] else word
-    return Text.assemble((f"{label:6}", "dim"), ("\n      ".join(lines), "bold"))
+    lines = "\n      ".join(shell_lines(command, width - 6))
+    return Text.assemble((f"{label:6}", "dim"), (lines, "bold"), no_wrap=True, overflow="ignore")
 
 
 def _title(document: ScanDocument, width: int) -> Text:

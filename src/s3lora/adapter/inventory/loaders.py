@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 from s3lora.adapter.inventory.model import InventoryFile, LoaderChoice
@@ -9,6 +10,8 @@ from s3lora.adapter.loaders import LOADERS, Loader
 from s3lora.adapter.loaders.folder import LoaderView
 from s3lora.adapter.loaders.problems import Problem, some
 from s3lora.adapter.model import Adapter
+from s3lora.adapter.weights import CONFIG
+from s3lora.errors import printable
 
 
 def choices(adapter: Adapter, files: Sequence[InventoryFile]) -> tuple[LoaderChoice, ...]:
@@ -50,7 +53,10 @@ def own_problems(loader: Loader, adapter: Adapter) -> list[Problem]:
 
 
 def _of_files(loader: Loader, adapter: Adapter) -> Iterator[Problem]:
-    """Yield what is wrong with the files that the loader takes of the folder."""
+    """Yield what is wrong with the files that the loader takes of the folder, or with the name of the one file."""
+    if adapter.path is not None and adapter.path == adapter.entry:
+        yield from _of_name(loader, adapter)
+        return
     choice = next((one for one in adapter.inventory.loaders if one.loader == loader.name), None)
     if choice is None:
         return
@@ -60,3 +66,14 @@ def _of_files(loader: Loader, adapter: Adapter) -> Iterator[Problem]:
     elif not choice.measured:
         what = f"lies in a folder of which it takes {some([*choice.files])}, which is not what was read here"
         yield Problem(what, "keep one file of weights in the folder", "other", mends=())
+
+
+def _of_name(loader: Loader, adapter: Adapter) -> Iterator[Problem]:
+    """Yield that a loader does not find the file that is the adapter, under its name."""
+    name = os.path.basename(adapter.path or "")
+    view = LoaderView((name, *((CONFIG,) if adapter.config is not None else ())), adapter.config, adapter.format)
+    if loader.reads(view):
+        taken, note = loader.takes(view)
+        if not taken:
+            what = f"is called {printable(name, 80)}, and of its folder the loader {note}"
+            yield Problem(what, "name its weights as the loader does", mends=())
