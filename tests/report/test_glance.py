@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -206,3 +208,15 @@ def test_an_adapter_has_its_inventory(tmp_path: Path) -> None:
         assert repr(found) == f"<Inventory: 9 tensors, 1 not LoRA, {len(found.files)} files>"
         assert found == scan(adapter).inventory
     assert [tensor.name for tensor in found.unmeasured] == ["base_model.model.score.weight"]
+
+
+def test_checkpoints_of_the_run_are_weights_too(tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "run", {"model.layers.0.self_attn.q_proj": (8, 8, 2)})
+    weights = folder / "adapter_model.safetensors"
+    for name in ("adapters.safetensors", "0000100_adapters.safetensors", "0000200_adapters.safetensors"):
+        shutil.copy(weights, folder / name)
+    weights.unlink()
+    config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 2, "scale": 2.0, "dropout": 0.0}}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    told = glance_of(scan(folder)).folder
+    assert told == "3 more files (2 checkpoints of the run, not measured), no other weights, code or pickles"

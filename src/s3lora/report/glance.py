@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from s3lora.adapter.inventory.files import CHECKPOINT
 from s3lora.adapter.inventory.model import Inventory, InventoryFile, InventoryTensor, Unapplied
 from s3lora.gate.counting import KINDS
 from s3lora.measure.scan import ModuleScan, Scan
@@ -94,9 +95,15 @@ def _folder(inventory: Inventory) -> str:
     if not beside:
         return "no other file in the folder"
     weights = [file for file in beside if file.role == "other weights"]
-    kinds = (("weights", weights), ("code", inventory.code), ("pickles", inventory.pickles))
+    checkpoints = [file for file in beside if file.note == CHECKPOINT]
+    kinds = (
+        ("other weights" if checkpoints else "weights", weights),
+        ("code", inventory.code),
+        ("pickles", inventory.pickles),
+    )
     none = [name for name, found in kinds if not found]
-    return f"{_counted(beside, 'more file')}" + (f", no {_joined(none, 'or')}" if none else "")
+    among = f" ({_counted(checkpoints, 'checkpoint')} of the run, not measured)" if checkpoints else ""
+    return f"{_counted(beside, 'more file')}{among}" + (f", no {_joined(none, 'or')}" if none else "")
 
 
 def _lines(scan: Scan) -> Iterator[GlanceLine]:
