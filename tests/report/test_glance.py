@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from s3lora.report.text import scan_text, to_text
 from tests.command import call
 from tests.report import made_inventory as made
 from tests.report.test_text import HOSTILE, layers, scan_of
-from tests.support import make_adapter, shared
+from tests.support import make_adapter, shared, write_safetensors
 
 MODULES = {f"model.layers.{i}.self_attn.q_proj": (8, 6, 2) for i in range(4)}
 
@@ -211,12 +210,11 @@ def test_an_adapter_has_its_inventory(tmp_path: Path) -> None:
 
 
 def test_checkpoints_of_the_run_are_weights_too(tmp_path: Path) -> None:
-    folder = make_adapter(tmp_path / "run", {"model.layers.0.self_attn.q_proj": (8, 8, 2)})
-    weights = folder / "adapter_model.safetensors"
+    path = "model.layers.0.self_attn.q_proj"
+    tensors = {f"{path}.lora_a": np.ones((8, 2), np.float32), f"{path}.lora_b": np.ones((2, 8), np.float32)}
     for name in ("adapters.safetensors", "0000100_adapters.safetensors", "0000200_adapters.safetensors"):
-        shutil.copy(weights, folder / name)
-    weights.unlink()
+        write_safetensors(tmp_path / name, tensors)
     config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 2, "scale": 2.0, "dropout": 0.0}}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    told = glance_of(scan(folder)).folder
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    told = glance_of(scan(tmp_path)).folder
     assert told == "3 more files (2 checkpoints of the run, not measured), no other weights, code or pickles"
