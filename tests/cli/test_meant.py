@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from s3lora import open_adapter
 from tests.command import call, process
 from tests.support import make_adapter
 
@@ -176,3 +177,50 @@ def test_many_options_stand_in_sections(capsys: pytest.CaptureFixture[str]) -> N
     assert [line for line in text.splitlines() if line in titles] == titles
     assert "\nOptions:" not in text
     assert "\nOptions:" in call(capsys, "check", "--help").out
+
+
+@pytest.mark.parametrize("command", ["check", "eval"])
+def test_the_word_for_a_base_model_is_no_base_model(
+    adapter: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    if command == "eval":
+        pytest.importorskip("transformers")
+    result = call(capsys, command, adapter, "--base", "MODEL")
+    assert result.status == 2
+    assert "MODEL stands for the name of your base model; give its folder, or its name on the Hub" in result.err
+
+
+def test_the_example_of_a_base_has_no_configuration_to_check(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "check", adapter, "--base", "demo")
+    assert result.status == 2
+    assert "it is there for `eval`, `sweep`, `tune` and `repair`" in result.err
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [(b'{"r": 8, "peft_type": "LORA"}', "is JSON text, and no weights"), (b"PK\x03\x04" + bytes(99), "is an archive")],
+)
+def test_other_files_in_the_place_of_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], start: bytes, said: str
+) -> None:
+    file = tmp_path / "given.safetensors"
+    file.write_bytes(start)
+    result = call(capsys, "scan", file)
+    assert (result.status, said in result.err) == (2, True)
+
+
+@pytest.mark.parametrize(("given", "name"), [("vLLM", "vllm"), ("llama.cpp", "llamacpp"), ("mlx-lm", "mlx")])
+def test_loaders_have_the_names_that_people_use(
+    adapter: Path, capsys: pytest.CaptureFixture[str], given: str, name: str
+) -> None:
+    made = json.loads(call(capsys, "check", adapter, "--loader", given, "--format", "json").out)
+    assert [one["loader"] for one in made["loaders"]] == [name]
+
+
+def test_modules_of_other_shapes_are_not_told_as_unchanged(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_adapter(adapter) as opened:
+        sizes = {module.path: (module.m + 2, module.n, module.rank) for module in opened.modules}
+    text = " ".join(call(capsys, "compare", adapter, make_adapter(tmp_path / "other", sizes)).out.split())
+    assert f"0 changed, {len(sizes)} of another shape and not compared" in text

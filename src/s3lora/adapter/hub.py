@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+
+from s3lora.errors import UsageError
 
 #: What addresses on the Hub begin with.
 HUB = "hf://"
@@ -39,3 +42,11 @@ def hub_name(name: str | None) -> str | None:
     if owned is not None:
         return None if owned[1].lower() in _FOLDERS or owned[2].startswith("checkpoint-") else name
     return name if _OWNERLESS.fullmatch(name) else None
+
+
+def refuse_no_name(base: str) -> None:
+    """Raise UsageError where a base model is not named: by nothing, or by the word that stands for it in examples."""
+    if not base:
+        raise UsageError("the base model has an empty name", fix="an unset variable in a shell gives one")
+    if base == "MODEL" and not os.path.exists(base):
+        raise UsageError("MODEL stands for the name of your base model", fix="give its folder, or its name on the Hub")

@@ -232,6 +232,13 @@ def read_safetensors(path: Path) -> WeightsFile:
         return _read(file, path)
 
 
+#: How files begin that are often given in the place of weights; no header of safetensors is so long.
+_OTHERS = (
+    (b"{", "JSON text", "give the folder that it lies in"),
+    (b"PK\x03\x04", "an archive", "unpack it, and give the folder that comes out"),
+)
+
+
 def _read(file: RegularFile, path: Path) -> WeightsFile:
     def broken(reason: str, **where: Any) -> AdapterFileError:
         return AdapterFileError(reason, file=path.name, **where)
@@ -241,6 +248,9 @@ def _read(file: RegularFile, path: Path) -> WeightsFile:
         raise broken(f"is no safetensors file: {file.size} bytes cannot hold a header", fix="fetch the file again")
     length = int.from_bytes(file.bytes(0, 8), "little")
     if length > MAX_HEADER:
+        for start, what, fix in _OTHERS:
+            if file.bytes(0, 8).lstrip().startswith(start):
+                raise broken(f"is {what}, and no weights", fix=fix)
         raise broken(
             f"claims a header of {length:,} bytes, more than the {MAX_HEADER:,} that s3lora reads",
             fix="it is no safetensors file, or a hostile one",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s3lora.adapter.hub import hub_name
+from s3lora.adapter.hub import hub_name, refuse_no_name
 from s3lora.adapter.weights import CONFIG as ADAPTER_CONFIG
 from s3lora.adapter.weights import INDEX, parsed_config, raw_config
 from s3lora.arguments import checked
@@ -56,8 +56,7 @@ def read_base(base: str | os.PathLike[str]) -> BaseModel:
 
 def _files(base: str) -> tuple[Path | None, Path | None, str]:
     """Return the configuration and the weights, where there are any, and the name of the model."""
-    if not base:
-        raise UsageError("the base model has an empty name", fix="an unset variable in a shell gives one")
+    refuse_no_name(base)
     path = Path(base)
     if os.path.isdir(path):
         return *_in_folder(path, base), printable(Path(os.path.realpath(path)).name, 255)
@@ -72,6 +71,9 @@ def _files(base: str) -> tuple[Path | None, Path | None, str]:
             file=base,
             fix="give its config.json, its folder, or its name on the Hub",
         )
+    if base in ("demo", "demo-aligned"):
+        fix = "it is there for `eval`, `sweep`, `tune` and `repair`; give a folder, or a config.json"
+        raise UsageError("is no model that names and shapes are held against", file=base, fix=fix)
     if hub_name(base) is None:
         raise UsageError("no such file, folder or model", file=base)
     # The cache only: nobody waits for gigabytes unasked.

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from s3lora.adapter.hub import refuse_no_name
 from s3lora.errors import ModelError, S3LoRAError, UsageError, printable
 from s3lora.evaluate.aligned import ALIGNED, merge_refusals
 from s3lora.evaluate.outline import outline_of
@@ -180,8 +181,7 @@ def _round(model: Any, dtype: Any) -> None:
 
 
 def _place(base: str) -> tuple[str, dict[str, Any]]:
-    if not base:
-        raise UsageError("the base model has an empty name", fix="an unset variable in a shell gives one")
+    refuse_no_name(base)
     path = demo_model() if base in (DEMO, ALIGNED) else Path(base)
     if path.suffix == ".gguf" and os.path.isfile(path):  # unlike Path's own, false for names that no file can have
         need("gguf")

@@ -35,12 +35,13 @@ def compare_text(comparison: Comparison) -> RenderableType:
     moved = view.moved
     many = f"{len(view.labels)} {'looks' if view.watched else 'adapters'}, {view.common} common modules"
     held = f"{view.common} modules in both" if view.pair else many
+    apart = f", {len(comparison.reshaped)} of another shape and not compared" if comparison.reshaped else ""
     names = [printable(name, 40 if view.pair else 30) for name in view.names]
     head = Text.assemble(
         (names[0], "bold"),
         " → ",
         (names[-1], "bold"),
-        (f"  {held}, {len(moved)} changed", "dim"),
+        (f"  {held}, {len(moved)} changed{apart}", "dim"),
     )
     body: list[RenderableType] = [] if view.pair else [Text(), _stages(view)]
     if view.looks:
