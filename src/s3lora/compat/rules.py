@@ -85,7 +85,7 @@ class CheckRule:
 
 
 def _said(words: str) -> str:
-    return "does something that is not known" if words == "not known" else words
+    return "was not seen to load such an adapter" if words == "not known" else words
 
 
 def findings_of(rules: Sequence[CheckRule], check: Check) -> tuple[CheckFinding, ...]:

@@ -121,9 +121,13 @@ def _suite_lines(suite: SuiteInfo) -> list[RenderableType]:
     return [Padding(part, (0, 0, 0, 2)) for part in labelled(rows)]
 
 
-def shell_text(command: str, width: int) -> Text:
-    """Return a command as `shell_lines` has it, never broken or cut elsewhere, however long a word of it is."""
-    return Text("\n".join(shell_lines(command, width)), "cyan", no_wrap=True, overflow="ignore")
+def shell_text(command: str, width: int, indent: int) -> Text:
+    """Return a command as `shell_lines` has it, never broken or cut elsewhere, however long a word of it is.
+
+    It has its indent within, for what rich pads it also cuts.
+    """
+    lines = (f"{' ' * indent}{line}" for line in shell_lines(command, width - indent))
+    return Text("\n".join(lines), "cyan", no_wrap=True, overflow="ignore")
 
 
 def shell_lines(command: str, width: int) -> list[str]:

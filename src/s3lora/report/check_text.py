@@ -114,7 +114,7 @@ def _reason(reason: LoaderReason, path: str) -> Iterator[RenderableType]:
         if "--drop" in reason.command:
             yield Padding(Text("or leave them out, which changes what it does:"), (0, 0, 0, 8))
         command = command_for(reason.command, path)
-        yield Padding(Fitted(lambda width: shell_text(command, width)), (0, 0, 0, 8))
+        yield Fitted(lambda width: shell_text(command, width, 8))
 
 
 def command_for(command: str, path: str) -> str:
