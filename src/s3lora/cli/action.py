@@ -1,4 +1,9 @@
-"""What the GitHub Action runs after a scan: `python -m s3lora.cli.action annotations|summary SARIF STATUS [FOLDER]`."""
+"""What the GitHub Action runs after a scan.
+
+    python -m s3lora.cli.action annotations|summary SARIF STATUS LOG [FOLDER]
+
+Where the scan wrote no result, the last line of its log says why.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +11,26 @@ import sys
 from pathlib import Path
 
 from s3lora.cli.output import complain, emit
-from s3lora.errors import S3LoRAError
+from s3lora.errors import S3LoRAError, printable
 from s3lora.files import read_whole
-from s3lora.report.github import job_summary, notes_of, runner_commands
+from s3lora.report.github import LONGEST, job_summary, notes_of, runner_commands
 
 #: Bytes of a result that is shown.
 LARGEST = 64 * 1024 * 1024
 
 
-def tell(what: str, sarif: str, status: str, folder: str = "") -> int:
-    """Print annotations, or the summary of the job; where no result was written, the log says why."""
-    file = Path(sarif)
+def tell(what: str, sarif: str, status: str, log: str, folder: str = "") -> int:
+    """Print annotations, or the summary of the job."""
+    file, why = Path(sarif), ""
     try:
         notes = notes_of(read_whole(file, LARGEST)) if file.is_file() else []
+        if not file.is_file():
+            lines = read_whole(Path(log), LARGEST).decode("utf-8", "replace").split("\n")
+            why = next((printable(line, LONGEST) for line in reversed(lines) if line.strip()), "")
     except S3LoRAError as error:
         return complain(error.located(), error.exit_status)
-    emit(runner_commands(notes, folder) if what == "annotations" else job_summary(notes, int(status)), None)
+    told = runner_commands(notes, folder, why) if what == "annotations" else job_summary(notes, int(status), why)
+    emit(told, None)
     return 0
 
 

@@ -56,12 +56,12 @@ def _said(message: str) -> str:
     return printable(message.replace("{{", "{").replace("}}", "}"), LONGEST)
 
 
-def runner_commands(notes: list[GithubNote], folder: str = "") -> str:
+def runner_commands(notes: list[GithubNote], folder: str = "", why: str = "") -> str:
     """Return commands of the runner, one a line; `folder` is that of the scan, from the root of the repository.
 
-    Nothing in a name or a message ends its line or its property.
+    `why` tells what kept the scan from a result. Nothing in a name or a message ends its line or its property.
     """
-    lines = []
+    lines = [f"::error title=s3lora::{_data(why)}\n"] if why else []
     for level, (command, _) in LEVELS.items():
         for note in [note for note in notes if note.level == level][:SHOWN]:
             file = f"{folder}/{note.file}" if folder else note.file
@@ -78,10 +78,12 @@ def _property(words: str) -> str:
     return _data(words).replace(":", "%3A").replace(",", "%2C")
 
 
-def job_summary(notes: list[GithubNote], status: int) -> str:
-    """Return the summary of a job whose scan ended with this exit status."""
+def job_summary(notes: list[GithubNote], status: int, why: str = "") -> str:
+    """Return the summary of a job whose scan ended with this exit status; `why` tells what kept it from a result."""
     ended = {0: "No rule holds.", 1: "A rule holds.", 3: "There was nothing to audit."}
     lines = ["### s3lora scan", "", ended.get(status, "Something could not be scanned.")]
+    if why:
+        lines += ["", text(why, LONGEST)]
     if notes:
         rows = [[LEVELS[one.level][1], one.rule, code(one.file), text(one.message, LONGEST)] for one in notes[:ROWS]]
         lines += ["", *table(["", "rule", "file", "what was found"], rows)]
