@@ -248,8 +248,8 @@ def _read(file: RegularFile, path: Path) -> WeightsFile:
         raise broken(f"is no safetensors file: {file.size} bytes cannot hold a header", fix="fetch the file again")
     length = int.from_bytes(file.bytes(0, 8), "little")
     if length > MAX_HEADER:
-        for start, what, fix in _OTHERS:
-            if file.bytes(0, 8).lstrip().startswith(start):
+        for beginning, what, fix in _OTHERS:
+            if file.bytes(0, 8).lstrip().startswith(beginning):
                 raise broken(f"is {what}, and no weights", fix=fix)
         raise broken(
             f"claims a header of {length:,} bytes, more than the {MAX_HEADER:,} that s3lora reads",
