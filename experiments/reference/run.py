@@ -104,19 +104,27 @@ def folder_of(work: Path, base: str) -> Path:
     return work / "models" / base
 
 
-def make_bases(work: Path, data: Path, model: Path | None) -> bool:
-    """Make the original model and the aligned ones; return whether there was anything to do."""
+def make_original(work: Path, model: Path | None) -> Path:
+    """Return the published model, which is put where bases are kept."""
     from experiments.demo_adapter.model import ensure_model
+
+    (work / "models").mkdir(exist_ok=True)
+    original = folder_of(work, "none")
+    if not original.exists():
+        original.symlink_to((model or ensure_model(work / "models")).resolve())
+    return original
+
+
+def make_bases(work: Path, data: Path, model: Path | None, threads: int | None = None) -> bool:
+    """Make the original model and the aligned ones; return whether there was anything to do."""
     from experiments.reference import train
 
-    original, *aligned = (folder_of(work, name) for name in ("none", "partial", "strict", "full"))
+    _, *aligned = (folder_of(work, name) for name in ("none", "partial", "strict", "full"))
     folders = dict(zip(("partial", "strict", "full"), aligned, strict=True))
     if folders["full"].is_dir():
         return False
-    _limit(os.cpu_count() or 1)
-    (work / "models").mkdir(exist_ok=True)
-    if not original.exists():
-        original.symlink_to((model or ensure_model(work / "models")).resolve())
+    _limit(threads or os.cpu_count() or 1)
+    original = make_original(work, model)
     if not (folders["partial"].is_dir() and folders["strict"].is_dir()):
         train.align(original, data, folders)
     train.soften(folders["strict"], data, folders["full"])

@@ -16,10 +16,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from experiments.reference.data import Run
-from experiments.reference.run import ROOT, _limit, write
+from experiments.reference.run import ROOT, _limit, make_original, write
 from experiments.repair import first, second
 from experiments.repair.costs import all_costs
-from experiments.repair.setting import RESULTS, TIERS, Places, Settings, make_adapter, make_models
+from experiments.repair.setting import RESULTS, TIERS, Places, Settings, make_adapter, make_base
 
 
 def main() -> None:
@@ -40,9 +40,12 @@ def main() -> None:
     places = Places(options.shared, options.work, options.output)
     places.work.mkdir(parents=True, exist_ok=True)
     threads = options.threads or max(1, (os.cpu_count() or 1) // options.jobs)
-    make_models(places, runs, options.model)
+    make_original(places.work, options.model)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=context, initializer=_limit, initargs=(threads,)) as pool:
+        # With as many threads as what follows: the last digits of the weights depend on their number.
+        for made in [pool.submit(make_base, places, base, threads) for base in sorted({run.base for run in runs})]:
+            made.result()
         for done in [pool.submit(measure, options.tier, places, Settings(), run) for run in runs]:
             done.result()
     write(places.output / f"tier{options.tier}" / "seconds.json", all_costs(places.costs))

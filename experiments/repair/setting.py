@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,17 +110,19 @@ class OtherAdapterError(Exception):
     """A base or adapter is not the one that results are of."""
 
 
-def make_models(places: Places, runs: Sequence[Run], model: Path | None = None) -> None:
-    """Make the bases that adapters are trained on, unless they are there; of another `model` where one is given."""
-    make_bases(places.work, places.data, model)
-    other, strict = places.base("other"), places.base("other-strict")
-    if other.is_dir() or not any(run.base == other.name for run in runs):
+def make_base(places: Places, name: str, threads: int) -> None:
+    """Make a base that adapters are trained on, unless it is there, of the published model, which is."""
+    if name != "other":
+        make_bases(places.work, places.data, None, threads)
+        return
+    other, strict = places.base(name), places.base("other-strict")
+    if other.is_dir():
         return
     from experiments.reference.train import align, soften
 
     if not strict.is_dir():
-        align(places.base(PUBLISHED), places.data, {"strict": strict}, BASES["other"])
-    soften(strict, places.data, other, BASES["other"])
+        align(places.base(PUBLISHED), places.data, {"strict": strict}, BASES[name])
+    soften(strict, places.data, other, BASES[name])
 
 
 def make_adapter(places: Places, _: Settings, run: Run) -> None:

@@ -49,7 +49,7 @@ def main() -> None:
     places.work.mkdir(parents=True, exist_ok=True)
     places.output.mkdir(parents=True, exist_ok=True)
     _limit(options.threads)
-    make_bases(places.work, places.data, None)
+    make_bases(places.work, places.data, None, options.threads)
     context = multiprocessing.get_context("spawn")
     limits = {"mp_context": context, "initializer": _limit, "initargs": (options.threads,)}
     with ProcessPoolExecutor(options.jobs, **limits) as pool:
