@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from s3lora.gate.counting import Asked
 from s3lora.gate.findings import INDEX_ID, PERCENTILES, Gate
 from s3lora.measure.scan import Scan, scan
 from s3lora.spectrum.indices import INDICES
+from tests.command import call
 from tests.gated import LAYERS, damaged
 from tests.hostile import bad_files as bad
 from tests.support import make_adapter
@@ -162,3 +164,20 @@ def test_equal_numbers_give_equal_findings(tmp_path: Path) -> None:
     made = [audit(str(make_adapter(tmp_path / name, LAYERS)), measure, terms("ssi > 0")) for name in "ab"]
     assert made[0].verdicts == made[1].verdicts
     assert np.isfinite([found.value for found in made[0].verdicts[0].new]).all()
+
+
+def test_the_report_says_how_many_rules_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_adapter(tmp_path / "a", {f"model.layers.{i}.self_attn.q_proj": (8, 8, 2) for i in range(3)})
+
+    def line(*rules: str) -> str:
+        asked = [word for rule in rules for word in ("--fail-on", rule)]
+        text = call(capsys, "scan", folder, *asked).out
+        return next((one for one in text.splitlines() if one.startswith("gate")), "")
+
+    standing = json.loads(call(capsys, "scan", folder, "--fail-on", "zero-updates", "--format", "json").out)["gate"]
+    count = len(standing["rules"])
+    assert line("zero-updates") == f"gate          none of {count} rules holds"
+    assert line("ssi > 0.1", "zero-updates") == f"gate          1 of {count + 1} rules holds: ssi > 0.1"
+    assert line() == ""
+    page = call(capsys, "scan", folder, "--fail-on", "zero-updates", "--format", "html").out
+    assert f"<dt>Gate</dt><dd>none of {count} rules holds</dd>" in page

@@ -8,6 +8,7 @@ from statistics import median
 
 from s3lora.choose.ties import sharpest
 from s3lora.errors import printable
+from s3lora.gate.audit import GateOutcome
 from s3lora.measure.scan import ModuleScan
 from s3lora.report.compare_view import number as plain
 from s3lora.report.documents import ScanDocument
@@ -17,17 +18,34 @@ from s3lora.report.values import count
 
 #: The sharpest modules that the sentence is about, and how many kinds of projections it names.
 SHARPEST, KINDS = 10, 3
+#: Rules that are named.
+RULES = 5
 NOT_TOLD = "what a model answers with it, what a trigger does, what is harm: no file tells; eval measures answers"
 
 
 def summary_of(document: ScanDocument) -> list[tuple[str, str]]:
     """Return lines of a label and sentences."""
     rows = []
+    if document.gate is not None and document.gate.rules:
+        rows.append(("gate", gate_line(document.gate)))
     if told := sharp_line(document.modules, document.ranked_by):
         rows.append(("sharp", told))
     if document.published is not None and (lines := list(published_lines(document.published))):
         rows.append(("published", " ".join(lines)))
     return [*rows, ("not told", NOT_TOLD)]
+
+
+def gate_line(gate: GateOutcome) -> str:
+    """Return how many of the rules hold and which, and what is accepted."""
+    held = list(dict.fromkeys(finding.rule for finding in gate.findings))
+    rules = f"{len(gate.rules)} rule{'' if len(gate.rules) == 1 else 's'}"
+    named = ", ".join(printable(rule, 60) for rule in held[:RULES]) + (" …" if held[RULES:] else "")
+    told = [
+        f"{len(held)} of {rules} hold{'s' if len(held) == 1 else ''}: {named}" if held else f"none of {rules} holds"
+    ]
+    told += [f"{len(gate.allowed)} allowed"] if gate.allowed else []
+    told += [f"{len(gate.known)} known by the baseline"] if gate.known else []
+    return "; ".join(told)
 
 
 def sharp_line(modules: Sequence[ModuleScan], index: str) -> str:
