@@ -10,6 +10,7 @@ written first; only then is its test part measured, at those strengths. `render.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -48,7 +49,9 @@ def main() -> None:
             made.result()
         for done in [pool.submit(measure, options.tier, places, Settings(), run) for run in runs]:
             done.result()
-    write(places.output / f"tier{options.tier}" / "seconds.json", all_costs(places.costs))
+    costs = places.output / f"tier{options.tier}" / "seconds.json"
+    before = json.loads(costs.read_text(encoding="utf-8")) if costs.is_file() else {}
+    write(costs, {**before, **all_costs(places.costs)})
 
 
 def measure(tier: int, places: Places, settings: Settings, run: Run) -> None:
