@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import s3lora
-from s3lora.cli import main, scan
+from s3lora.cli import main, scan_measuring
 from tests.command import Result, call, process
 from tests.hostile import bad_files as bad
 from tests.hostile.test_bad_adapters import state
@@ -292,7 +292,7 @@ def test_everything_else_becomes_a_status(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(scan, "scans_with", fail)
+    monkeypatch.setattr(scan_measuring, "scans_with", fail)
     monkeypatch.delenv("S3LORA_DEBUG", raising=False)
     assert main.run(["scan", str(adapter)]) == status
     captured = capsys.readouterr()
@@ -303,7 +303,7 @@ def test_internal_errors_are_shown_when_asked(adapter: Path, capsys: Any, monkey
     def fail(*_: object, **__: object) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(scan, "scans_with", fail)
+    monkeypatch.setattr(scan_measuring, "scans_with", fail)
     with pytest.raises(ValueError, match="a bug"):
         call(capsys, "scan", adapter)
 
