@@ -33,10 +33,12 @@ def verdict_of(
     meant = loader if loader.version is not None or not loader.seen else loader.at(loader.seen[-1])
     tied = None if base is None else base.tied
     own = [one for problem in problems_of(meant, adapter) for one in _where_tied(problem, tied)]
-    command = _mending(loader, meant, adapter, own)
+    numbered = [*_numbered(adapter)] if base is None else []
+    command = None if numbered else _mending(loader, meant, adapter, own)
     problems = [
         *own,
-        *(_numbered(adapter) if base is None else _names(loader, modules, base)),
+        *numbered,
+        *_names(loader, modules, base),
         *_shapes(loader, modules),
         *_built(loader, adapter, modules, base),
         *_tied(loader, adapter, base),
@@ -67,7 +69,7 @@ def verdict_of(
 
 def _mending(loader: Loader, meant: Loader, adapter: Adapter, problems: Sequence[Problem]) -> str | None:
     """Return the command that writes the adapter so that the loader loads it, None where there is none that does."""
-    if all(problem.mends is None for problem in problems) or any(_numbered(adapter)):
+    if all(problem.mends is None for problem in problems):
         return None
     named = {part for problem in problems for part in problem.mends or ()}
     drop: list[DropPart] = ["all"] if "all" in named else sorted(named)
