@@ -8,6 +8,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,21 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
             assert found == {f"{name}-{i}": {"by": name, "text": name * 300} for i in range(count)}
         assert all(value["by"] in ("x", "y", "z") for value in store.get([f"both-{i}" for i in range(count)]).values())
     assert intact(path)
+
+
+def test_a_new_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "s.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE answers (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
+    other.execute("BEGIN IMMEDIATE")
+    later = threading.Timer(0.2, lambda: other.execute("COMMIT"))
+    later.start()
+    try:
+        with AnswerStore(tmp_path / "s.sqlite") as store:
+            store.put({"a": {"b": 1}})
+            assert store.get(["a"]) == {"a": {"b": 1}}
+    finally:
+        later.join()
+        other.close()
 
 
 def test_a_writer_that_is_killed_leaves_what_it_put(tmp_path: Path) -> None:

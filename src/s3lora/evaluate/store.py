@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -48,8 +49,7 @@ class AnswerStore:
         except (sqlite3.Error, OSError, ValueError) as error:
             raise _unusable(path, error) from None
         try:
-            # Readers go on while one writes; a crash loses at most the last transactions and never the file.
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._write_ahead()
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
         except sqlite3.Error as error:
@@ -100,6 +100,21 @@ class AnswerStore:
     ) -> None:
         """Close the file."""
         self.close()
+
+    def _write_ahead(self) -> None:
+        """Let readers go on while one writes; a crash loses at most the last transactions and never the file.
+
+        Of processes that open a new file at once, SQLite refuses all but one here, however long they would wait.
+        """
+        give_up = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
 
     def _run(self, statement: str, values: Sequence[str]) -> list[Any]:
         try:
