@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from s3lora.choose.null import null_sharpness
 from s3lora.choose.ranking import Context
 from s3lora.measure.cells import BANDS, FEWEST, FEWEST_SOURCES, band
 from s3lora.measure.null_energy import null_energy
-from s3lora.measure.published import FAR_WIDER, FILE, GRID, LEADING, SIGNAL, among_published, published
+from s3lora.measure.published import FAR_WIDER, FILE, GRID, LEADING, SIGNAL, among_published, bands, published
 from s3lora.measure.roles import MEANINGS, role_of
 from s3lora.measure.scan import Scan, scan
 from s3lora.spectrum.indices import INDICES
@@ -137,6 +138,16 @@ def test_a_module_stands_where_the_definition_has_it(tmp_path: Path, decay: floa
     assert found.beyond == sum(one.marks[LEADING].beyond for one in found.standings.values())
     assert (found.beyond == 3) == (decay < 0.2)
     assert found.sharpest in found.standings
+
+
+def test_the_band_of_a_group_goes_from_its_5th_to_its_95th_percentile(tmp_path: Path) -> None:
+    found = among_published(of_rank(tmp_path / "made", 8))
+    cell = next(one for one in STORED["cells"] if (one["role"], one["band"]) == ("decoder.q", "5-8"))
+    ends = {name: [(values[GRID.index(0.05)], values[GRID.index(0.95)])] for name, values in cell["quantiles"].items()}
+    assert bands(found) == ends
+    # Whose quantiles are not those of this program has no bands.
+    assert bands(replace(found, name="another reference")) == {}
+    assert bands(replace(found, groups=(replace(found.groups[0], band="1"),))) == {}
 
 
 def test_what_has_no_such_reference_says_why(tmp_path: Path) -> None:

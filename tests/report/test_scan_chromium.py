@@ -15,6 +15,7 @@ from s3lora.adapter.open import open_adapter
 from s3lora.choose.rules import Fraction, Gap, Outlier, Threshold, Top
 from s3lora.choose.select import Filter, select
 from s3lora.choose.ties import rounded
+from s3lora.measure.published import among_published, bands
 from s3lora.measure.scan import scan
 from s3lora.report.scan_page import scan_page
 from s3lora.report.values import decimal
@@ -22,7 +23,7 @@ from tests.command import call
 from tests.planning import alike, shaken
 from tests.report.browser import Show, presentable
 from tests.report.measured import sweep as made_sweep
-from tests.report.scanned import DEMO, mixed, page, reported
+from tests.report.scanned import DEMO, comparable, mixed, page, reported
 from tests.report.test_page import ATTACK
 from tests.support import make_adapter, shared
 
@@ -169,6 +170,41 @@ def test_the_slider_moves_marks_in_every_part(show: Show) -> None:
     assert dots is not None
     assert crosses != before
     assert crosses.count("M") == dots.count("M") == 11
+
+
+#: The ends of a shade, and the points of dots, in the coordinates of their drawing.
+ENDS = "shade => (({x, y, width, height}) => [x, x + width, y, y + height])(shade.getBBox())"
+SPOTS = "dots => dots.getAttribute('d').split('M').slice(1).map(at => at.split('h')[0].split(' ').map(Number))"
+
+
+def test_shades_are_where_published_modules_lie(show: Show, tmp_path: Path) -> None:
+    path = comparable(tmp_path / "made")
+    modules = scan(path).modules
+    opened = show(page(path, against=True))
+    try_rule(opened, "normalised SSI", "top", 0)
+    against = among_published(scan(path))
+    limits = bands(against)["normalised_ssi"]
+    places = opened.locator("svg.scatter .dots").first.evaluate(SPOTS)
+    assert len(places) == len(modules)
+    shades = [shade.evaluate(ENDS) for shade in opened.locator("svg.scatter .shades path").all()]
+    rows = [shade.evaluate(ENDS) for shade in opened.locator("svg.strips .shades path").all()]
+    assert len(shades) == len(rows) == len(limits) == 3
+    values = [module.indices["normalised_ssi"] or 0.0 for module in modules]
+    # The drawing is linear: two dots tell where the ends of a band must be.
+    low, high = (min(values), max(values))
+    at = [places[values.index(value)][1] for value in (low, high)]
+    for (_, _, top, bottom), (least, most) in zip(shades, limits, strict=True):
+        wanted = [at[0] + (at[1] - at[0]) * (value - low) / (high - low) for value in (most, least)]
+        assert [top, bottom] == pytest.approx(wanted, abs=1.0)
+    opened.locator(".modules tbody tr", has_text="layers.1.self_attn.v_proj").click()
+    band = opened.locator("svg.scatter .band")
+    number = against.standings["model.layers.1.self_attn.v_proj"].group
+    assert band.evaluate(ENDS) == pytest.approx(shades[number], abs=0.2)
+    opened.locator(".modules tbody tr", has_text="layers.1.mlp.gate").click()
+    assert band.get_attribute("d") == ""
+    assert opened.locator(".shaded:visible").count() == 2
+    opened.locator('select[name="index"]').select_option(label="magnitude")
+    assert opened.locator(".shades path").count() == opened.locator(".shaded:visible").count() == 0
 
 
 def test_a_rule_that_the_page_cannot_apply_stays_as_it_was(show: Show) -> None:

@@ -21,6 +21,7 @@ from s3lora.choose.rules import Fraction, Null, Top
 from s3lora.choose.select import Filter, select
 from s3lora.choose.ties import rounded
 from s3lora.errors import NothingToAuditError, UsageError
+from s3lora.measure.published import among_published, bands
 from s3lora.measure.scan import scan
 from s3lora.report.documents import scan_document
 from s3lora.report.heatmap_file import heat_map_png, heat_map_svg
@@ -29,7 +30,7 @@ from s3lora.spectrum.methods import METHODS
 from tests.command import call
 from tests.report import made_inventory
 from tests.report.measured import sweep as made_sweep
-from tests.report.scanned import DEMO, many, mixed, page, reported, wide
+from tests.report.scanned import DEMO, comparable, many, mixed, page, reported, wide
 from tests.report.test_page import ATTACK
 from tests.report.unpacked import paths, unpack
 from tests.support import make_adapter, shared
@@ -134,6 +135,29 @@ def test_the_script_gets_every_module_and_the_digits_that_rules_see(tmp_path: Pa
     for i, wanted_sigma in enumerate(spectra):
         got = [column[i] for column in columns if column[i] is not None]
         assert got == [pytest.approx(value, rel=5.1e-3) for value in wanted_sigma]
+
+
+def test_the_script_gets_the_bands_of_published_modules(tmp_path: Path) -> None:
+    path = comparable(tmp_path / "made")
+    against = among_published(scan(path))
+    known = bands(against)
+    found: dict[str, Any] = data_of(page(path, index="energy", against=True))
+    groups = [
+        None if (standing := against.standings.get(module.path)) is None else standing.group
+        for module in scan(path).modules
+    ]
+    assert unpack(found["group"], len(groups)) == groups
+    assert (groups.count(None), len(against.groups)) == (3, 3)
+    other = next(i for i, group in enumerate(against.groups) if group.role == "decoder.down")
+    series = {(one["index"], one["method"]): shown for one, shown in zip(found["series"], found["bands"], strict=True)}
+    as_lists = {name: [list(band) for band in values] for name, values in known.items()}
+    # Raw SSI is compared within one rank alone, and what σ̃ give within one method.
+    within_rank = [None if i == other else band for i, band in enumerate(as_lists["ssi"])]
+    assert series["ssi", "mas-svd"] == within_rank
+    assert series["normalised_ssi", "mas-svd"] == as_lists["normalised_ssi"]
+    assert series["energy", "mas-svd"] == as_lists["energy"]
+    assert series["ssi", "svd"] is series["magnitude", "mas-svd"] is None
+    assert "bands" not in data_of(page(path))
 
 
 def test_survey_ranks_every_candidate_by_every_index(tmp_path: Path) -> None:

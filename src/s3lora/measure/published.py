@@ -132,6 +132,20 @@ def among_published(scan: Scan) -> AgainstPublished:
     )
 
 
+def bands(against: AgainstPublished) -> dict[str, list[tuple[float, float]]]:
+    """Return the 5th and 95th percentile of each index for each of its `groups`; empty where those are of another file.
+
+    SSI is that of modules of the group's own rank.
+    """
+    reference = published()
+    keys = [(one.role, one.band, one.architecture) for one in against.groups]
+    if against.name != reference.name or not all(key in reference.groups for key in keys):
+        return {}
+    found = [reference.groups[key].quantiles for key in keys]
+    names = dict.fromkeys(name for quantiles in found for name in quantiles)
+    return {name: [(quantiles[name][0], quantiles[name][-1]) for quantiles in found] for name in names}
+
+
 def _group_of(
     module: ModuleScan, base_model: str | None, reference: Published
 ) -> tuple[str, str, str | None] | LeftOut:

@@ -11,6 +11,7 @@ from s3lora.adapter.model import block
 from s3lora.choose.ties import rounded
 from s3lora.errors import printable
 from s3lora.evaluate.results import Sweep
+from s3lora.measure.published import LEADING, bands
 from s3lora.measure.scan import ModuleScan
 from s3lora.report.against_view import mark_of
 from s3lora.report.chart import HERE, against_modules, against_utility
@@ -72,6 +73,7 @@ def data_of(view: View, flat: Sequence[bool], words: dict[str, Any], *, done: bo
         **_spectra(view),
         "curve": _curve(sweep),
         **_standing(view),
+        **_bands(view),
     }
     return msgspec.json.encode(content).decode().translate(_MARKUP).replace("##", r"#\u0023")
 
@@ -153,6 +155,26 @@ def _standing(view: View) -> dict[str, Any]:
         "percentile": integers([None if mark is None else round(mark.percentile * 1000) for mark in marks]),
         "z": numbers([None if mark is None or mark.z is None else rounded(mark.z, scale_free=False) for mark in marks]),
     }
+
+
+def _bands(view: View) -> dict[str, Any]:
+    """Return the group of each module among published ones, and where most of a group lie in each series."""
+    document = view.document
+    known = {} if document.published is None else bands(document.published)
+    if document.published is None or not known:
+        return {}
+    standings = document.published.standings
+    own = [standings.get(module.path) for module in document.modules]
+    method = document.configuration.method
+    found: list[list[tuple[float, float] | None] | None] = []
+    for one in view.series:
+        # Energy is the same by every method, and the marks of others are of the method of the scan.
+        if one.index not in known or (one.index != LEADING and one.method != method):
+            found.append(None)
+            continue
+        marked = {standing.group for standing in own if standing is not None and one.index in standing.marks}
+        found.append([band if i in marked else None for i, band in enumerate(known[one.index])])
+    return {"group": integers([None if one is None else one.group for one in own]), "bands": found}
 
 
 def _curve(sweep: Sweep | None) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ class Explorer {
     this.root = root;
     const data = JSON.parse(root.querySelector('script[type="application/json"]').textContent), { count } = data;
     const numbers = [...data.names.numbers, data.names.text].map((column) => unpack(column, count));
-    for (const name of ["kind", "layer", "expert", "strip", "form", "percentile", "z", "total", "chosen", "linear", "allowed"]) {
+    for (const name of ["kind", "layer", "expert", "strip", "form", "percentile", "z", "group", "total", "chosen", "linear", "allowed"]) {
       if (data[name]) data[name] = numbers[data[name].number] ?? unpack(data[name], count);
     }
     data.sigma = data.sigma.map((column) => unpack(column, count));

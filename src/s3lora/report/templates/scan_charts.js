@@ -47,8 +47,9 @@ class Dots {
     Object.assign(this, { explorer, svg, wide, high });
     svg.setAttribute("viewBox", `0 0 ${wide} ${high}`);
     this.grid = shape("g", { class: "ticks" });
+    this.shades = shape("g", { class: "shades" });
     this.layers = ["dots", "dots picked", "dots here"].map((name) => shape("path", { class: name }));
-    svg.append(this.grid, ...this.layers);
+    svg.append(this.shades, this.grid, ...this.layers);
     svg.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse") this.point(event); });
     svg.addEventListener("click", (event) => this.point(event));
     svg.addEventListener("pointerleave", () => explorer.tip());
@@ -59,6 +60,13 @@ class Dots {
     const { data, paths, series } = this.explorer, size = data.series[data.norm];
     return [["path", "projection", series.index, ...(size === series ? [] : [size.index])],
       ...first(data.count).map((i) => [paths[i], data.strips[data.strip[i]], series.values[i], ...(size === series ? [] : [size.values[i]])])];
+  }
+
+  // Where most published modules lie, by group: [low, high], null where the group has none; and [] without a reference.
+  bands() {
+    const { data, series } = this.explorer, found = data.bands?.[data.series.indexOf(series)] ?? [];
+    this.svg.closest("figure").querySelector(".shaded").hidden = !found.length;
+    return found;
   }
 
   // Looks at the module whose dot is nearest, where one is near.
@@ -111,9 +119,15 @@ class Strips extends Dots {
 
   scale() {
     const { series, data } = this.explorer, known = series.values.filter((value) => value !== null);
-    this.axis = axis(known, this.left - 5, 515);
+    const bands = this.bands();
+    this.axis = axis(known.concat(...bands.filter(Boolean)), this.left - 5, 515);
     this.grid.replaceChildren(...lying(this.axis.ticks, 8, this.high - 20));
-    const rows = this.middles.map(() => []);
+    const rows = this.middles.map(() => []), groups = this.middles.map(() => new Set());
+    bands.length && data.group.forEach((group, i) => { if (bands[group]) groups[data.strip[i]].add(group); });
+    this.shades.replaceChildren(...groups.flatMap((found, row) => [...found].map((group) => {
+      const [low, high] = bands[group].map(this.axis.at);
+      return shape("path", { d: `M${low.toFixed(1)} ${this.middles[row] - 11}H${high.toFixed(1)}v22H${low.toFixed(1)}Z` });
+    })));
     series.values.forEach((value, i) => { if (value !== null) rows[data.strip[i]].push(value); });
     this.medians.setAttribute("d", rows.map((values, row) => (values.length ? `M${this.axis.at(median(values)).toFixed(1)} ${this.middles[row]}m0 -10v20` : "")).join(""));
   }
@@ -130,6 +144,8 @@ class Scatter extends Dots {
     super(explorer, explorer.find("svg.scatter"), 520, 300);
     this.up = shape("text", { transform: "translate(11 128) rotate(-90)", "text-anchor": "middle" });
     this.rings = shape("path", { class: "beyond" });
+    this.band = shape("path", { class: "band" });
+    this.svg.insertBefore(this.band, this.layers[0]);
     this.svg.insertBefore(this.rings, this.layers[2]);
     this.svg.append(this.up, shape("text", { x: 286, y: 294, "text-anchor": "middle" }, "‖ΔW‖, the size of the update"));
   }
@@ -138,12 +154,23 @@ class Scatter extends Dots {
     const { series, data } = this.explorer, norm = data.series[data.norm].values;
     const drawn = first(data.count).filter((i) => series.values[i] !== null && norm[i] > 0);
     this.across = axis(drawn.map((i) => norm[i]), 60, 512, true);
-    this.upward = axis(drawn.map((i) => series.values[i]), 252, 8);
+    const bands = this.shown = this.bands(), known = bands.filter(Boolean);
+    this.upward = axis(drawn.map((i) => series.values[i]).concat(...known), 252, 8);
+    this.shades.style.opacity = 2 / (known.length + 1);
+    this.shades.replaceChildren(...known.map((band) => shape("path", { d: this.stripe(band) })));
     this.grid.replaceChildren(...lying(this.across.ticks, 8, 252), ...upright(this.upward.ticks, 60, 512));
     this.up.textContent = series.label;
     // Those beyond the band of the reference, which knows the index that ranks.
-    const known = series === data.series[data.first] ? data.percentile ?? [] : [];
-    this.rings.setAttribute("d", drawn.filter((i) => known[i] > 95000 || (known[i] !== null && known[i] < 5000)).map((i) => `M${this.place(i).map((at) => at.toFixed(1)).join(" ")}m-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0`).join(""));
+    const own = series === data.series[data.first] ? data.percentile ?? [] : [];
+    this.rings.setAttribute("d", drawn.filter((i) => own[i] > 95000 || (own[i] !== null && own[i] < 5000)).map((i) => `M${this.place(i).map((at) => at.toFixed(1)).join(" ")}m-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0`).join(""));
+  }
+
+  stripe([low, high]) { return `M60 ${this.upward.at(low).toFixed(1)}H512V${this.upward.at(high).toFixed(1)}H60Z`; }
+
+  look() {
+    super.look();
+    const band = this.shown[this.explorer.data.group?.[this.explorer.module]];
+    this.band.setAttribute("d", band ? this.stripe(band) : "");
   }
 
   place(i) {
