@@ -30,7 +30,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Reported:
 
 
 def order(one: Reported) -> list[str]:
-    return [choice.path for choice in one.ranked[0].plan.chosen]
+    return [path for unit in one.ranked[0].units for path in unit.paths]
 
 
 def rows(opened: Page) -> list[str]:

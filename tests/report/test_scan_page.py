@@ -173,7 +173,9 @@ def test_survey_ranks_every_candidate_by_every_index(tmp_path: Path) -> None:
         ("ssi", "svd"),
     }
     for one in ranked:
-        assert one.plan.paths == select(one.scan, Fraction(1.0), index=one.index).paths
+        plan = select(one.scan, Fraction(1.0), index=one.index)
+        assert tuple(path for unit in one.units for path in unit.paths) == plan.paths
+        assert one.flat == plan.flat
     zeros = make_adapter(tmp_path / "zero", {"layers.0.q_proj": (8, 8, 2)}, zero_b=("layers.0.q_proj",))
     assert survey([scan(zeros)]) == ()
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from s3lora.measure.cost import MAX_COST, NOTHING, Estimate, Shaped
 from s3lora.measure.scan import ModuleScan, Progress
 from s3lora.spectrum.indices import Index
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """What is ranked: a module, or a whole layer.
 
     `value` is the index; `sharpness` is the same number, rounded as `ties.rounded` does, with the sign that puts sharp

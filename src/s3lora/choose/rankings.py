@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s3lora.choose.rules import Fraction
-from s3lora.choose.select import Combine, Filter, Plan, UnitKind, select
-from s3lora.errors import NothingToAuditError
+from s3lora.choose.ranking import Unit
+from s3lora.choose.select import Filter
+from s3lora.choose.units import Combine, UnitKind, flat_by, measured, ranked_units
 from s3lora.measure.scan import Scan
 from s3lora.spectrum.indices import INDICES
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """All candidates in the order of one index: `plan` chooses every one, sharpest first."""
+    """All candidates in the order of one index, sharpest first; `flat` tells that it does not rank them."""
 
     index: str
     scan: Scan
-    plan: Plan
+    units: Sequence[Unit]
+    flat: bool
 
     @property
     def method(self) -> str:
@@ -43,16 +44,14 @@ def survey(
 
     An index that is undefined for all candidates is left out, so the result may be empty.
     """
-    # The others, by another method each, are ranked by their SSI alone.
     own = dict.fromkeys((*(one.name for one in INDICES.values() if one.offered), index))
-    wanted = [(scan, name) for i, scan in enumerate(scans) for name in (own if i == 0 else ("ssi",))]
     found = []
-    for scan, name in wanted:
-        if name not in INDICES or all(name not in module.indices for module in scan.modules):
-            continue
-        try:
-            plan = select(scan, Fraction(1.0), index=name, only=only, unit=unit, combine=combine)
-        except NothingToAuditError:
-            continue
-        found.append(Ranked(name, scan, plan))
+    for i, scan in enumerate(scans):
+        left = measured((only or Filter()).allowed(scan.modules))
+        # The others, by another method each, are ranked by their SSI alone.
+        for name in own if i == 0 else ("ssi",):
+            modules = [module for module in left if name in INDICES and module.indices.get(name) is not None]
+            if modules:
+                units = ranked_units(modules, name, unit, combine)
+                found.append(Ranked(name, scan, units, flat_by(units, name)))
     return tuple(found)

@@ -7,27 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Literal
 
 import numpy as np
 
 from s3lora.adapter.expressions import Expression, ExpressionError, Text
-from s3lora.adapter.model import block
 from s3lora.arguments import check_fields, checked
-from s3lora.choose.ranking import Context, Rule, SimulatingRule, Unit, usual_index
+from s3lora.choose.ranking import Context, Rule, SimulatingRule, usual_index
 from s3lora.choose.rules import DEFAULT_RULE
-from s3lora.choose.ties import sharpness
+from s3lora.choose.units import CONTROLS, Combine, UnitKind, flat_by, measured, ranked_units
 from s3lora.errors import NothingToAuditError, SelectionError, UsageError, one_of, printable
 from s3lora.measure.cost import MAX_COST
-from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool, is_flat
+from s3lora.measure.scan import SCHEMA_VERSION, ModuleScan, Progress, Scan, Tool
 from s3lora.spectrum.indices import INDICES
 
-#: Rankings that carry no information: what any index must beat.
-CONTROLS = ("random", "random-matched")
 #: Most steps of an expression on all modules: seconds. What people write takes some two million on 36,864.
 MAX_STEPS = 10_000_000
-UnitKind = Literal["module", "layer"]
-Combine = Literal["mean", "max"]
 
 
 @lru_cache(maxsize=64)
@@ -217,14 +211,12 @@ def select(
         raise SelectionError(
             f"{rule} simulates updates of low rank, and ΔW of DoRA is of full rank", fix="choose another rule"
         )
-    units = _units(modules, index, unit, combine, seed)
-    ranked = sorted(units, key=lambda item: -item.sharpness)  # sorted() is stable: ties keep the model's order
+    ranked = ranked_units(modules, index, unit, combine, seed)
     spec = INDICES.get(index)
     how = scan.configuration
     context = Context(spec, how.method, how.rank, how.fit, combine, max_cost, progress)
     verdict = rule.choose(ranked, context)
-    values = [item.value for item in ranked]
-    flat = spec is not None and len(values) > 1 and is_flat(values, scale_free=spec.scale_free)
+    flat = flat_by(ranked, index)
     notes = list(verdict.warnings)
     if flat:
         notes.append(f"{index} does not discriminate here: its spread over the candidates is below 0.01")
@@ -280,53 +272,16 @@ def _candidates(scan: Scan, index: str, only: Filter) -> list[ModuleScan]:
     if index in INDICES and all(index not in module.indices for module in scan.modules):
         raise SelectionError(f"the scan has no {index}", fix=f"scan with {index} switched on, it is costly")
     allowed = only.allowed(scan.modules)
+    usable = [module for module in measured(allowed) if index in CONTROLS or module.indices.get(index) is not None]
+    if usable:
+        return usable
     if not allowed:
         there = sorted({module.projection for module in scan.modules})
         unknown = [name for name in only.projections or () if name not in there]
         fix = f"its projections are {printable(', '.join(there), 200)}" if unknown else None
         raise NothingToAuditError(f"no module passes the filter ({only})", file=scan.source.name, fix=fix)
-    left = [m for m in allowed if not (m.zero or m.nonfinite)]
-    usable = [m for m in left if index in CONTROLS or m.indices.get(index) is not None]
-    if not usable:
-        why = "all are zero updates" if all(m.zero for m in allowed) else f"{index} is undefined for all"
-        raise NothingToAuditError(f"no module to choose from: {why}", file=scan.source.name)
-    return usable
-
-
-def _units(modules: Sequence[ModuleScan], index: str, unit: UnitKind, combine: Combine, seed: int) -> list[Unit]:
-    if unit == "module" and index not in CONTROLS:  # most often, and there may be 100,000
-        known = [(module, value) for module in modules if (value := module.indices.get(index)) is not None]
-        return [
-            Unit(m.path, value, sharpness(value, index), m.projection, (m.path,), ((*m.shape, m.rank),))
-            for m, value in known
-        ]
-    groups: dict[str, list[ModuleScan]] = {}
-    for module in modules:
-        groups.setdefault(block(module.path) if unit == "layer" else module.path, []).append(module)
-    draws = np.random.default_rng(seed).random(len(groups))
-    units = []
-    for (name, members), draw in zip(groups.items(), draws, strict=True):
-        value = float(draw) if index in CONTROLS else _combined(members, index, combine)
-        units.append(
-            Unit(
-                name=name,
-                value=value,
-                sharpness=value if index in CONTROLS else sharpness(value, index),
-                kind="layer" if unit == "layer" else members[0].projection,
-                paths=tuple(module.path for module in members),
-                shapes=tuple((*module.shape, module.rank) for module in members),
-            )
-        )
-    return units
-
-
-def _combined(members: Sequence[ModuleScan], index: str, combine: Combine) -> float:
-    values = [value for module in members if (value := module.indices.get(index)) is not None]
-    if len(values) == 1:  # of most units, and the mean of NumPy is slow for it
-        return values[0]
-    if combine == "mean":
-        return float(np.mean(values))
-    return max(values) if INDICES[index].sharp == "high" else min(values)
+    why = "all are zero updates" if all(m.zero for m in allowed) else f"{index} is undefined for all"
+    raise NothingToAuditError(f"no module to choose from: {why}", file=scan.source.name)
 
 
 def _matched(scan: Scan, choose: Callable[..., Plan], match: str, only: Filter, seed: int) -> Plan:

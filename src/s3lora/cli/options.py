@@ -15,7 +15,8 @@ from s3lora.choose.presets import PRESETS
 from s3lora.choose.ranking import Rule, SimulatingRule, rule_cost
 from s3lora.choose.rule import RuleKind, Setting
 from s3lora.choose.rules import DEFAULT_RULE, RULES
-from s3lora.choose.select import CONTROLS, Filter, Plan, select
+from s3lora.choose.select import Filter, Plan, select
+from s3lora.choose.units import CONTROLS
 from s3lora.cli.command import OneOf
 from s3lora.cli.progress import progress_line
 from s3lora.errors import UsageError, printable

@@ -11,8 +11,9 @@ from itertools import combinations
 from s3lora.adapter.model import Adapter
 from s3lora.choose.ranking import index_of_ranks
 from s3lora.choose.rules import Top
-from s3lora.choose.select import CONTROLS, Plan, select
+from s3lora.choose.select import Plan, select
 from s3lora.choose.ties import sharpness
+from s3lora.choose.units import CONTROLS
 from s3lora.errors import UsageError, printable
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.spectrum.indices import INDICES

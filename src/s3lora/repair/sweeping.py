@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from s3lora.adapter.model import Adapter
-from s3lora.choose.select import CONTROLS
+from s3lora.choose.units import CONTROLS
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.asked import asked_by, own_data
 from s3lora.evaluate.attach import Attached

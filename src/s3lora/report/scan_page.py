@@ -114,7 +114,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "sharpest": (shown.path, decimal(series.values[view.focus])),
         "data": data_of(
             view,
-            [one.plan.flat for one in adapter.ranked],
+            [one.flat for one in adapter.ranked],
             _words(adapter),
             done=adapter.provenance is not None,
             sweep=adapter.sweep,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from s3lora.choose.rankings import Ranked
@@ -141,16 +140,10 @@ def view_of(document: ScanDocument, ranked: Sequence[Ranked]) -> View:
 def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
     values: list[float | None] = [None] * len(place)
     spec = INDICES[ranked.index]
+    free = spec.scale_free
     for module in ranked.scan.modules:
         if not module.zero and (value := module.indices.get(ranked.index)) is not None:
-            values[place[module.path]] = rounded(value, scale_free=spec.scale_free)
-    units: list[tuple[int, ...]] = []
-    worth: list[float] = []
-    # The choices stand in the order of their positions, those of one unit together.
-    for _, together in groupby(ranked.plan.chosen, key=lambda choice: choice.position):
-        members = tuple(together)
-        units.append(tuple(place[choice.path] for choice in members))
-        worth.append(members[0].value or 0.0)
+            values[place[module.path]] = rounded(value, scale_free=free)
     name = spec.title
     return Series(
         index=ranked.index,
@@ -159,8 +152,8 @@ def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
         about=spec.described,
         inverse=spec.sharp == "low",
         values=tuple(values),
-        units=tuple(units),
-        worth=tuple(worth),
+        units=tuple(tuple(place[path] for path in unit.paths) for unit in ranked.units),
+        worth=tuple(unit.value for unit in ranked.units),
     )
 
 
