@@ -20,11 +20,11 @@ test that wants one of these looks at it by `show.problems()`, which also forget
         assert "Content Security Policy" in show.problems()[0]
 
 `presentable(show, text, "scan")` is what every page must pass: at 400, 768, 1280 and 1920 pixels, light and dark,
-nothing reaches beyond the window, axe-core finds nothing, and the words in drawings are not faint. Where
-S3LORA_SCREENSHOTS names a folder it leaves pictures of all eight there, and the page as printed; `picture` adds one of
-any other state:
+nothing reaches beyond the window, axe-core finds nothing, and the words in drawings are not faint. A test that takes
+`looks` sees two of these eight in the default run, and all in the thorough one. Where S3LORA_SCREENSHOTS names a folder
+it leaves pictures of them there, and the page as printed; `picture` adds one of any other state:
 
-    S3LORA_SCREENSHOTS=build/pages .venv/bin/python -m pytest tests/report -k chromium
+    S3LORA_SCREENSHOTS=build/pages .venv/bin/python -m pytest tests/report -k chromium -m thorough
 
 There is one browser for all tests of a process. Where Chromium or Playwright is missing, tests that take `show` are
 skipped, and only those.
@@ -225,11 +225,14 @@ def picture(page: Page, name: str) -> None:
         page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
 
 
+Looks = Sequence[tuple[int, bool]]
 #: Every width in both colours, as (CSS pixels, dark).
-LOOKS = tuple((width, dark) for width in WIDTHS for dark in (False, True))
+LOOKS: Looks = tuple((width, dark) for width in WIDTHS for dark in (False, True))
+#: A telephone's and a usual one, one of each colour.
+FEW: Looks = ((400, True), (1280, False))
 
 
-def presentable(show: Show, source: str | Path, name: str, *, looks: Sequence[tuple[int, bool]] = LOOKS) -> None:
+def presentable(show: Show, source: str | Path, name: str, *, looks: Looks = LOOKS) -> None:
     """Fail where a page is wider than a window of `WIDTHS` or a sheet, or axe-core finds a fault in it.
 
     `looks` are the windows to see it in: fewer do for a page like one that was seen in all.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.browser import Chromium, Show, found
+from tests.report.browser import FEW, LOOKS, Chromium, Looks, Show, found
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,13 @@ def chromium() -> Iterator[Chromium]:
     made = Chromium(program)
     yield made
     made.close()
+
+
+@pytest.fixture(params=[pytest.param(FEW, id="two"), pytest.param(LOOKS, id="all", marks=pytest.mark.thorough)])
+def looks(request: pytest.FixtureRequest) -> Looks:
+    """Return the windows to see a page in."""
+    found: Looks = request.param
+    return found
 
 
 @pytest.fixture

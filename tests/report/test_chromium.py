@@ -11,7 +11,7 @@ import pytest
 from s3lora.report.page import evaluation_page, sweep_page, tuning_page
 from s3lora.report.repair_page import repair_page
 from tests.report import measured, repaired
-from tests.report.browser import WIDTHS, Show, axe, overflow, presentable
+from tests.report.browser import WIDTHS, Looks, Show, axe, overflow, presentable
 from tests.report.contrast import pale
 from tests.report.test_page import ATTACK
 from tests.watched import PATIENCE
@@ -59,8 +59,8 @@ def test_pages_show_what_they_hold(show: Show, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_pages_are_presentable(show: Show, name: str) -> None:
-    presentable(show, PAGES[name](), name)
+def test_pages_are_presentable(show: Show, looks: Looks, name: str) -> None:
+    presentable(show, PAGES[name](), name, looks=looks)
 
 
 def test_pages_do_without_scripts(show: Show) -> None:

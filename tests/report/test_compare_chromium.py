@@ -9,7 +9,7 @@ import pytest
 from s3lora.measure.comparison import Comparison
 from s3lora.report.compare_page import compare_page
 from tests.report import made_comparison as made
-from tests.report.browser import WIDTHS, Show, presentable
+from tests.report.browser import WIDTHS, Looks, Show, presentable
 from tests.report.test_compare_page import MADE
 from tests.report.test_page import ATTACK
 from tests.watched import wait_until
@@ -24,8 +24,8 @@ SHOWN: dict[str, Callable[[], Comparison]] = {
 
 
 @pytest.mark.parametrize("kind", ["pair", "run", "many-adapters"])
-def test_pages_are_presentable(show: Show, kind: str) -> None:
-    presentable(show, compare_page(SHOWN[kind]()), f"compare-{kind}")
+def test_pages_are_presentable(show: Show, looks: Looks, kind: str) -> None:
+    presentable(show, compare_page(SHOWN[kind]()), f"compare-{kind}", looks=looks)
 
 
 @pytest.mark.thorough

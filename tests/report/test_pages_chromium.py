@@ -15,7 +15,7 @@ from s3lora.report.page import sweep_page
 from s3lora.report.population_page import population_page
 from tests.planning import prune_to
 from tests.report import made_comparison, made_population, measured
-from tests.report.browser import Show, presentable
+from tests.report.browser import Looks, Show, presentable
 from tests.report.scanned import mixed
 from tests.report.test_scan_big_chromium import saved
 from tests.support import make_adapter
@@ -79,11 +79,11 @@ def test_every_figure_can_be_saved(show: Show) -> None:
     assert "class=" not in text
 
 
-def test_what_a_pruning_did_is_presentable(show: Show, tmp_path: Path) -> None:
+def test_what_a_pruning_did_is_presentable(show: Show, looks: Looks, tmp_path: Path) -> None:
     prune_to(
         mixed(tmp_path / "a"), tmp_path / "out", ["model.layers.1.self_attn.q_proj", "model.layers.1.mlp.down_proj"]
     )
-    presentable(show, page_of(tmp_path / "out" / "s3lora.json"), "prune")
+    presentable(show, page_of(tmp_path / "out" / "s3lora.json"), "prune", looks=looks)
 
 
 @pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>", "=cmd()"])

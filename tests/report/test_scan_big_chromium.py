@@ -13,7 +13,7 @@ import pytest
 from s3lora.measure.scan import scan
 from s3lora.report.scan_page import Reported, scan_page
 from tests.command import call
-from tests.report.browser import Show, presentable
+from tests.report.browser import Looks, Show, presentable
 from tests.report.scanned import DEMO, many, mixed, page, reported
 from tests.support import make_adapter
 
@@ -204,9 +204,9 @@ def test_a_page_of_a_pruning_is_no_chooser(show: Show, tmp_path: Path, capsys: p
     assert opened.locator(".modules tr.picked").count() == 4
 
 
-def test_the_page_of_experts_is_presentable(show: Show, big: Reported) -> None:
-    presentable(show, scan_page([big]), "scan-experts")
+def test_the_page_of_experts_is_presentable(show: Show, looks: Looks, big: Reported) -> None:
+    presentable(show, scan_page([big]), "scan-experts", looks=looks)
 
 
-def test_the_page_of_the_demo_is_presentable(show: Show) -> None:
-    presentable(show, page(DEMO), "scan-demo")
+def test_the_page_of_the_demo_is_presentable(show: Show, looks: Looks) -> None:
+    presentable(show, page(DEMO, against=True), "scan-demo", looks=looks)

@@ -21,7 +21,7 @@ from s3lora.report.scan_page import scan_page
 from s3lora.report.values import decimal
 from tests.command import call
 from tests.planning import alike, shaken
-from tests.report.browser import Show, presentable
+from tests.report.browser import FEW, Looks, Show, presentable
 from tests.report.measured import sweep as made_sweep
 from tests.report.scanned import DEMO, comparable, mixed, page, reported
 from tests.report.test_page import ATTACK
@@ -357,14 +357,14 @@ def test_the_measured_curve_follows_the_slider(show: Show) -> None:
     assert "was not measured; nearest" in opened.locator(".point").inner_text()
     assert not opened.locator(".here-sign").get_attribute("d")
     assert opened.locator(".here-line").get_attribute("d") != before
-    presentable(show, scan_page([reported(DEMO, sweep=replace(measured, adapter=source))]), "scan-measured")
+    presentable(show, scan_page([reported(DEMO, sweep=replace(measured, adapter=source))]), "scan-measured", looks=FEW)
 
 
-def test_names_cannot_become_markup(show: Show, tmp_path: Path) -> None:
+def test_names_cannot_become_markup(show: Show, looks: Looks, tmp_path: Path) -> None:
     path = make_adapter(
         tmp_path / "hostile", {f"model.layers.{i}.{ATTACK}{n}": (8, 8, 2) for i in range(3) for n in "ab"}
     )
-    presentable(show, page(path), "scan-hostile")
+    presentable(show, page(path), "scan-hostile", looks=looks)
 
 
 @pytest.mark.thorough
