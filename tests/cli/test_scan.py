@@ -51,7 +51,7 @@ def pruning(result: Result) -> list[str]:
 def next_steps(result: Result) -> list[list[str]]:
     """Return the words of the commands that a report names as next steps."""
     block = result.out.partition("\nnext  ")[2].partition("\n\n")[0].replace("\\\n", "")
-    return [shlex.split(line, comments=True) for line in block.splitlines()]
+    return [words for line in block.splitlines() if (words := shlex.split(line, comments=True))]
 
 
 def selected(result: Result) -> list[str]:
@@ -71,9 +71,9 @@ def test_text(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pruning(result) == ["s3lora", "prune", str(adapter), "-o", "PRUNED"]
     assert next_steps(result) == [
         ["s3lora", "scan", str(adapter), "-o", "report.html"],
-        ["s3lora", "check", str(adapter), "--base", "MODEL"],
-        ["s3lora", "eval", str(adapter), "--base", "MODEL"],
-        ["s3lora", "repair", str(adapter), "--base", "MODEL", "-o", "REPAIRED"],
+        ["s3lora", "check", str(adapter), "--base", "hf://some/base-model"],
+        ["s3lora", "eval", str(adapter), "--base", "some/base-model"],
+        ["s3lora", "repair", str(adapter), "--base", "some/base-model", "-o", "REPAIRED"],
     ]
     order = [
         "at a glance",
@@ -87,6 +87,19 @@ def test_text(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     places = [result.out.index(what) for what in order]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    "named", [None, "", "gpt2", "/models/llama", "../x", "a/b/c", "-x/y", "a/--force", "ä/b", "a/b;c", "https://x/y"]
+)
+def test_a_base_that_is_no_name_on_the_hub_is_left_to_the_user(
+    named: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_adapter(tmp_path / "a", {"layers.0.q_proj": (8, 8, 2)}, config={"base_model_name_or_path": named})
+    result = call(capsys, "scan", path)
+    assert [step[step.index("--base") + 1] for step in next_steps(result)[1:]] == ["MODEL"] * 3
+    for comment in ("# as a page", "# will it load?", "# does the model still refuse?", "# give refusals back"):
+        assert result.out.count(comment) == 1
 
 
 def test_several_paths_end_with_one_table(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

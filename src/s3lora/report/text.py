@@ -143,14 +143,16 @@ def _prunable(plan: Plan) -> bool:
 
 
 def _steps(steps: Sequence[tuple[str, str]], width: int) -> list[RenderableType]:
-    """Return the commands, each with a comment where its line has room for it."""
+    """Return the commands, each with a comment, beside it where its line has room and else above."""
     lines: list[RenderableType] = []
     for number, (command, why) in enumerate(steps):
-        line = _next(command, width, "" if number else "next")
-        comment = f"  # {printable(why, 60)}"
-        if "\n" not in line.plain and line.cell_len + cell_len(comment) <= width:
-            line.append(comment, "dim")
-        lines.append(line)
+        label = "" if number else "next"
+        line = _next(command, width, label)
+        comment = f"# {printable(why, 60)}"
+        if "\n" not in line.plain and line.cell_len + cell_len(comment) + 2 <= width:
+            lines.append(line.append(f"  {comment}", "dim"))
+        else:
+            lines += [Text(f"{label:6}{comment}", "dim"), _next(command, width, "")]
     return lines
 
 
