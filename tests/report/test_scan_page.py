@@ -180,6 +180,17 @@ def test_survey_ranks_every_candidate_by_every_index(tmp_path: Path) -> None:
     assert survey([scan(zeros)]) == ()
 
 
+def test_a_page_has_the_commands_that_the_base_model_is_needed_for(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = html.unescape(call(capsys, "scan", DEMO, "--format", "html").out)
+    base = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    for command in (
+        f"check demo-adapter --base hf://{base}",
+        f"eval demo-adapter --base {base}",
+        f"repair demo-adapter --base {base} -o REPAIRED",
+    ):
+        assert shown.count(f"<dd><code>s3lora {command}</code></dd>") == 1
+
+
 def test_an_adapter_of_zero_updates_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     modules = {f"layers.{i}.q_proj": (8, 8, 2) for i in range(3)}
     path = make_adapter(tmp_path / "zero", modules, zero_b=modules)

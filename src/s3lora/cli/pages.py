@@ -13,7 +13,7 @@ import click
 from s3lora.choose.ranking import usual_index
 from s3lora.choose.rankings import Ranked, survey
 from s3lora.cli.options import RULE_OPTIONS, given_options, module_filter
-from s3lora.cli.steps import repair_step
+from s3lora.cli.steps import base_steps
 from s3lora.errors import UsageError
 from s3lora.measure.scan import Scan
 from s3lora.report.documents import ScanDocument
@@ -75,7 +75,7 @@ def reported(
         command=shlex.join(given) if prunable else None,
         shared=given_options(context, (*_ASIDE, *_CHOSEN, *_OWN)),
         own=given_options(context, names - set(_OWN)),
-        repair=repair_step(document, shown),
+        steps=base_steps(document, shown),
         sweep=sweep,
     )
 

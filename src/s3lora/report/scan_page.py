@@ -44,16 +44,16 @@ class Reported:
     """One adapter of a page.
 
     `ranked` are the rankings that the reader may choose from. `command` prunes what the plan chose; the words from
-    which the page makes other commands are `path`, `shared`, and `own` for the scan's own method. `repair` is the
-    command that is offered as the next step. A `sweep` of the same adapter adds what was measured, and `provenance`
-    makes it the page of a pruning.
+    which the page makes other commands are `path`, `shared`, and `own` for the scan's own method. `steps` are
+    commands that go on from there, each with what it answers. A `sweep` of the same adapter adds what was measured,
+    and `provenance` makes it the page of a pruning.
     """
 
     document: ScanDocument
     ranked: Sequence[Ranked]
     path: str
     command: str | None = None
-    repair: str | None = None
+    steps: Sequence[tuple[str, str]] = ()
     shared: Sequence[str] = ()
     own: Sequence[str] = ()
     provenance: Provenance | None = None
@@ -92,7 +92,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
         "smaller": [] if adapter.provenance is not None else smaller(document.modules),
         "made": list(_made(adapter)),
         "command": adapter.command,
-        "repair": adapter.repair if adapter.provenance is None else None,
+        "steps": adapter.steps if adapter.provenance is None else (),
         "curves": [],
         "sweep": adapter.sweep,
         "caveat": CAVEAT,
