@@ -100,8 +100,8 @@ class S3LoRAError(Exception):
         self.adapter: str | None = None
 
     def __str__(self) -> str:
-        """Return the sentence, in the words of Python."""
-        return self._sentence(self.file, self.problem, self.fix)
+        """Return the sentence in the words of Python, with the file named from where the caller is."""
+        return self._sentence(self._place(), self.problem, self.fix)
 
     def for_command(self, file: object | None = None) -> str:
         """Return the sentence in the words of a command; `file` is what it calls the file, if not as it is."""
@@ -110,14 +110,17 @@ class S3LoRAError(Exception):
 
     def located(self) -> str:
         """Return the sentence of a command, with the file named from where it runs, so that several adapters differ."""
+        return self.for_command(self._place())
+
+    def _place(self) -> object | None:
         if not self.adapter or "://" in self.adapter:  # no path
-            return self.for_command()
+            return self.file
         given = Path(self.adapter)
         if self.file is None or self.file in (given.name, os.path.basename(os.path.realpath(given))):
-            return self.for_command(given)
+            return given
         if Path(self.file).name == self.file:
-            return self.for_command((given if given.is_dir() else given.parent) / self.file)
-        return self.for_command()
+            return (given if given.is_dir() else given.parent) / self.file
+        return self.file
 
     def _sentence(self, file: object | None, problem: str, fix: str | None) -> str:
         where = []

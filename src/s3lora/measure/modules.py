@@ -108,7 +108,7 @@ class ByModule(Generic[RecordT]):
             return made
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             several = raw.lstrip()[:1] == b"["
-            fix = "it holds several: give one of them" if several else None
+            fix = "it holds several: give one of them" if several else f"give what {cls.__name__}.to_json wrote"
             raise UsageError(f"{what}: {printable(error)}", file=file, fix=fix) from None
 
     def to_pandas(self) -> Any:
