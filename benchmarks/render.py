@@ -62,6 +62,8 @@ def write(results: dict[str, Any], docs: Path) -> None:
         lines += _page(results["page"])
     if "first" in results:
         lines += _first(results["first"])
+    if "types" in results:
+        lines += _types(results["types"])
     if "step" in results:
         lines += _step(results["step"])
     if "look" in results:
@@ -264,6 +266,30 @@ def _first(part: dict[str, Any]) -> list[str]:
             f"| {row['base']} | {row['repeats']} | {_times(row['load'])} | {_times(row['first'])} |"
             f" {row['wall_ratio']:.2f} | {row['cpu_ratio']:.2f} |"
             for row in part["rows"]
+        ),
+        "",
+    ]
+
+
+def _types(part: dict[str, Any]) -> list[str]:
+    machine, flags = part["machine"], part["flags"]
+    return [
+        "## The type of the base on a processor",
+        "",
+        "CPU seconds of the same work by `LocalModel`, SmolLM2-135M-Instruct with the demo adapter, medians of",
+        f"{part['repeats']} pairs; the ratio is the median of theirs. This processor "
+        + (f"multiplies in bfloat16 ({', '.join(flags)})." if flags else "does not multiply in bfloat16."),
+        "By `python benchmarks/run.py --only types`, on",
+        f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores.",
+        "",
+        "| | float32 | bfloat16 | ratio |",
+        "|---|---|---|---|",
+        *(
+            f"| {what} | {part[work]['float32']:.1f} s | {part[work]['bfloat16']:.1f} s | {part[work]['ratio']:.2f} |"
+            for work, what in (
+                ("answers", f"{part['prompts']} answers of {part['tokens']} tokens"),
+                ("losses", f"the losses of {part['plans']} plans"),
+            )
         ),
         "",
     ]

@@ -1,15 +1,15 @@
 """Measure speed and memory, and write `benchmarks/results.json` and the table in `docs/benchmarks.md`.
 
     python benchmarks/run.py [--work FOLDER] [--repeats N] [--before SRC]
-                             [--only scan,large,compared,prune,imports,module,growth,cost,page,first,step,look,
-                              sweep,fleet]
+                             [--only scan,large,compared,prune,imports,module,growth,cost,page,first,types,step,
+                              look,sweep,fleet]
 
 `compared` sets this version beside an earlier one, whose folder `src` is given by `--before`. Runs are paired and
 alternate; figures are medians, ratios are medians of paired ratios. It needs about 6 GB of disk
-and, for the dense `released` script, some minutes. Six parts are run when named only. `sweep` takes half an hour,
+and, for the dense `released` script, some minutes. Seven parts are run when named only. `sweep` takes half an hour,
 torch, the small model, and AdvBench as `../shared/data/advbench_harmful_behaviors.csv`. `first` takes minutes, torch
-and the small model; so do `step` and `look`. `page` takes minutes and Chromium. `fleet` takes half an hour, the extra
-of that name, and 15 GB of disk.
+and the small model; so do `types`, `step` and `look`. `page` takes minutes and Chromium. `fleet` takes half an hour,
+the extra of that name, and 15 GB of disk.
 """
 
 from __future__ import annotations
@@ -177,6 +177,12 @@ def _step(repeats: int) -> dict[str, object]:
     return {"machine": machine(), **repair_step.measure(repeats)}
 
 
+def _types(repeats: int) -> dict[str, object]:
+    import model_types  # needs torch
+
+    return {"machine": machine(), **model_types.measure(repeats)}
+
+
 def _sweep(folder: Path) -> dict[str, object]:
     import sweep  # needs torch
 
@@ -247,6 +253,7 @@ def main() -> None:
             "cost": lambda: cost.measure(folder),
             "page": lambda: {"machine": machine(), "rows": page.measure(folder)},
             "first": lambda: _first(folder, max(1, options.repeats // 2)),
+            "types": lambda: _types(max(1, options.repeats // 2)),
             "step": lambda: _step(options.repeats),
             "look": lambda: _look(options.repeats),
             "sweep": lambda: _sweep(folder),
@@ -255,7 +262,7 @@ def main() -> None:
         for name in (name for name in parts if name in options.only.split(",")):
             results[name] = parts[name]()
             print(name, json.dumps(results[name], indent=1), flush=True)
-    if not set(options.only.split(",")) <= {"page", "first", "step", "look", "sweep", "fleet"}:
+    if not set(options.only.split(",")) <= {"page", "first", "types", "step", "look", "sweep", "fleet"}:
         results["machine"] = machine()
     path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     render.write(results, HERE.parent / "docs")
