@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ def page(path: Path, name: str = "ours", **more: Any) -> str:
 
 def test_it_is_presentable(show: Show) -> None:
     presentable(show, page(DEMO, LONG), "scan-reference", looks=((400, False), (1280, True)))
+
+
+def test_it_is_printed_on_four_sheets(show: Show) -> None:
+    opened = show(page(DEMO, LONG))
+    paper = opened.pdf(format="A4", prefer_css_page_size=True)
+    assert 1 <= len(re.findall(rb"/Type\s*/Page[^s]", paper)) <= 4
 
 
 def test_the_table_can_be_sorted_by_percentile_and_z(show: Show) -> None:

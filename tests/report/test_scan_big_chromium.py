@@ -190,7 +190,7 @@ def test_equal_values_all_show(show: Show, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("which", ["demo", "many"])
 def test_it_prints_on_four_sheets(show: Show, big: Reported, which: str) -> None:
-    opened = show(scan_page([reported(DEMO) if which == "demo" else big]))
+    opened = show(scan_page([reported(DEMO, against=True) if which == "demo" else big]))
     paper = opened.pdf(format="A4", prefer_css_page_size=True)
     assert 1 <= len(re.findall(rb"/Type\s*/Page[^s]", paper)) <= 4
 
