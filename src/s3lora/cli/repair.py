@@ -101,8 +101,8 @@ def repair_command(path: str, output: str, form: str, **options: Any) -> int:
     keeps to the limits, nothing is written. Prompts of your own task make a better repair than the built-in ones.
 
     Every answer is kept on disk: a repair that was stopped goes on where it was. Exit status: 0 repaired, 1 refuted
-    or nothing found, 2 an error, 3 nothing to give back. With --report the folder gets repair.json, repair.csv and
-    report.html.
+    or nothing found, 2 an error, 3 nothing to give back. With --report the folder gets repair.json, repair.csv,
+    trials.png and report.html.
 
     \b
     s3lora repair my-adapter --base ./model -o repaired
