@@ -42,6 +42,13 @@ def npz(save: Callable[..., None] = np.savez, **arrays: Any) -> bytes:
     return buffer.getvalue()
 
 
+def headed(size: str) -> bytes:
+    """Return the array format with a header of one's own."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({size},), }}"
+    head = text.encode() + b" " * (-(len(text) + 13) % 64) + b"\n"
+    return b"\x93NUMPY\2\0" + len(head).to_bytes(4, "little") + head
+
+
 def archive(members: Mapping[str, bytes], packed: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", packed) as made:
@@ -112,6 +119,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     "too many values": (archive({"a.npy": npy(np.ones(9)) + b"x"}), "bytes of values"),
     "a long header": (archive({"a.npy": b"\x93NUMPY\x02\0" + b"\xff" * 4 + bytes(64)}), "claims a header of 4,294"),
     "another header": (archive({"a.npy": npy(np.ones(1)).replace(b"'descr'", b"'DESCR'")}), "does not write"),
+    "a number of many digits": (archive({"a.npy": headed("9" * 5000)}), "impossible shape"),
     "a shape of 2^80": (
         archive({"a.npy": npy(np.ones(1)).replace(b"(1,), }" + b" " * 26, b"(1099511627776, 1099511627776), }")}),
         "impossible shape",

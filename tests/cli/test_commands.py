@@ -233,6 +233,22 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("words", [("-o",), ("--copy",), ("--lost", "-o")])
+def test_a_demo_replaces_no_adapter_of_others(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = make_adapter(tmp_path / "mine", {"model.layers.0.self_attn.q_proj": (8, 8, 2)})
+    before = {path.name: path.read_bytes() for path in mine.iterdir()}
+    result = call(capsys, "demo", *words, mine)
+    assert result.status == 2
+    assert result.err == f"s3lora: {mine}: holds an adapter that is no earlier demo; give -o a new folder\n"
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == before
+    for first in ("-o", "--copy"):
+        there = tmp_path / f"demo{first}"
+        assert call(capsys, "demo", first, there).status == 0
+        assert call(capsys, "demo", *words, there).status == 0, "an earlier demo is replaced by any other"
+
+
 def test_the_other_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = call(capsys, "demo", "--lost", "-o", "lost")

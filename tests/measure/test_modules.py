@@ -101,9 +101,7 @@ def test_json_reads_back_from_text_and_file(folders: list[Path], tmp_path: Path)
         kind = type(result)
         for source in (text, text.encode(), tmp_path / "made.json", str(tmp_path / "made.json")):
             assert kind.from_json(source) == result
-    with pytest.raises(
-        s3lora.UsageError, match=r"no scan as JSON: Expected .*; give what Scan.to_json wrote$"
-    ):
+    with pytest.raises(s3lora.UsageError, match=r"no scan as JSON: Expected .*; give what Scan.to_json wrote$"):
         s3lora.Scan.from_json(s3lora.compare(folders).to_json())
 
 

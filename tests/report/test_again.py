@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,47 @@ def test_what_is_no_result_is_refused(tmp_path: Path, text: str, said: str) -> N
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(UsageError, match=said):
         page_of(tmp_path / "result.json")
+
+
+def emptied(kind: str, *names: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((OLD / f"{kind}.json").read_text(encoding="utf-8"))
+    return content | {name: [] for name in names}
+
+
+def with_rule(rule: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(to_json(reported(DEMO).document))
+    content["plan"]["rule"] = rule
+    return content
+
+
+def flattened(counts: int) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(to_json(made_population.population()))
+    for one in content["distributions"]:
+        one["all"]["counts"] = [counts] * len(one["all"]["counts"])
+    return content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        emptied("scan", "modules"),
+        emptied("compare", "modules"),
+        emptied("compare", "steps"),
+        emptied("compare", "sources"),
+        with_rule("threshold abc"),
+    ],
+)
+def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="holds parts that do not belong together .*; make it again$"):
+        page_of(tmp_path / "result.json")
+
+
+@pytest.mark.parametrize("counts", [0, -1])
+def test_a_population_of_nothing_has_an_axis(tmp_path: Path, counts: int) -> None:
+    (tmp_path / "result.json").write_text(json.dumps(flattened(counts)))
+    with contextlib.suppress(UsageError):
+        assert page_of(tmp_path / "result.json").startswith("<!doctype html>")
 
 
 def test_a_later_version_is_refused(tmp_path: Path) -> None:

@@ -85,8 +85,10 @@ def _tensor(name: str, member: ZipMember, file: RegularFile) -> StoredTensor:
     if matched is None:
         raise _broken(name, file, "has a header that NumPy does not write")
     code, swapped = _code(name, matched["descr"], file)
-    shape = tuple(int(size) for size in matched["shape"].replace(" ", "").split(",") if size)
-    if not possible_shape(shape):
+    sizes = [size for size in matched["shape"].replace(" ", "").split(",") if size]
+    # Python refuses to read a number of thousands of digits.
+    shape = tuple(int(size) for size in sizes if len(size) < 20)
+    if len(shape) < len(sizes) or not possible_shape(shape):
         raise _broken(name, file, "has an impossible shape")
     size = math.prod(shape) * DTYPES[code][0] // 8
     if start + size != member.size:

@@ -9,17 +9,23 @@ from pathlib import Path
 
 import click
 
+from s3lora.adapter.digest import file_digest
 from s3lora.adapter.folder import check_target
 from s3lora.adapter.open import open_adapter
+from s3lora.adapter.weights import PROVENANCE
 from s3lora.choose.select import select
 from s3lora.cli.command import Command
 from s3lora.cli.options import is_written
 from s3lora.cli.output import show
-from s3lora.errors import UsageError, printable
+from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 from s3lora.files import copy_file, replacing
 from s3lora.measure.scan import scan
 from s3lora.report.documents import scan_document
+from s3lora.rewrite.provenance import read_provenance
 from s3lora.rewrite.prune import prune, write_pruned
+from s3lora.wording import worded
+
+_WEIGHTS = "adapter_model.safetensors"
 
 
 @click.command("demo", cls=Command)
@@ -63,16 +69,33 @@ def demo_command(copy: str | None, lost: bool, output: str) -> None:
         measured = scan(adapter)
         plan = select(measured)
         show(scan_text(scan_document(measured, plan), None, console_for(sys.stdout)), None)
+        _refuse_others(Path(output), folder)
         provenance, written = write_pruned(prune(adapter, plan), measured, output, force=True)
     show("", None)
     show(prune_text(provenance, written, output), None)
+
+
+def _refuse_others(out: Path, source: Path) -> None:
+    """Raise OutputError where a folder holds anything but what this command wrote."""
+    check_target(out, source, force=True)
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    with as_file(files("s3lora") / "data") as data:
+        shipped = {file_digest(data / name / _WEIGHTS).sha256 for name in ("demo-adapter", "demo-lost")}
+    try:
+        pruned = (out / PROVENANCE).exists()
+        found = read_provenance(out).source.sha256 if pruned else file_digest(out / _WEIGHTS).sha256
+    except (S3LoRAError, OSError):
+        found = None
+    if found not in shipped:
+        raise OutputError("holds an adapter that is no earlier demo", file=out, fix=worded("give {out} a new folder"))
 
 
 def _write(name: str, output: str) -> None:
     """Write a built-in adapter as it is."""
     out = Path(output)
     with as_file(files("s3lora") / "data" / name) as folder:
-        check_target(out, folder, force=True)
+        _refuse_others(out, folder)
         with replacing(out) as partial:
             for path in sorted(folder.iterdir()):
                 copy_file(path, partial / path.name)

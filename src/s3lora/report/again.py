@@ -40,9 +40,15 @@ def page_of(path: str | os.PathLike[str]) -> str:
             raise UsageError("is no result that has a page", file=file, fix=f"give the JSON of {PAGES}")
         for part in parts if several else [raw]:
             _check_version(part, found.type, file)
-        return found.render(msgspec.json.decode(raw, type=list[found.type] if several else found.type))  # type: ignore[name-defined]
+        document = msgspec.json.decode(raw, type=list[found.type] if several else found.type)  # type: ignore[name-defined]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"is no result of s3lora: {printable(error)}", file=file) from None
+    try:
+        return found.render(document)
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, StopIteration) as error:
+        # Every field is of its type, but anybody may have written it: lengths, names and ranges need not agree.
+        what = f"holds parts that do not belong together ({type(error).__name__}: {printable(error, 80)})"
+        raise UsageError(what, file=file, fix="make it again") from None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -100,10 +100,11 @@ def _scale(one: Distribution) -> _Scale:
     """Return the axis of a distribution, without long ends in which there is next to nothing."""
     counts, few = one.all.counts, ENDS * one.all.modules
     first, last = 0, len(counts)
-    while sum(counts[: first + 1]) <= few:
-        first += 1
-    while sum(counts[last - 1 :]) <= few:
-        last -= 1
+    if sum(counts) > few:
+        while sum(counts[: first + 1]) <= few:
+            first += 1
+        while sum(counts[last - 1 :]) <= few:
+            last -= 1
     if last - first > 0.7 * len(counts):
         first, last = 0, len(counts)
     base = 10 if one.scale == "log10" else 2

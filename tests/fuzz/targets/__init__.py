@@ -19,12 +19,13 @@ from tests.fuzz.targets import (
     prompts,
     provenance,
     reference,
+    results,
     safetensors,
     torch_files,
 )
 
 MODULES = (
     safetensors, torch_files, npz, gguf, configuration, names, expression, gate, reference, card, provenance,
-    measurement, prompts, judge, inventory, forms, base,
+    measurement, prompts, judge, inventory, forms, base, results,
 )  # fmt: skip
 TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}

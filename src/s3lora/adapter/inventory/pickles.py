@@ -265,7 +265,7 @@ class _Follower:
         except (TypeError, ValueError):
             raise PickleEndError("holds an array of unknown size") from None
         for n in shape:
-            size *= n
+            size = min(size * n, 2**63)  # the product of many large ones would take hours
         self.source.skip(size)
 
     def _nested(self) -> None:
