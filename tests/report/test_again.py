@@ -123,7 +123,7 @@ def flattened(counts: int) -> dict[str, Any]:
 )
 def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path, content: dict[str, Any]) -> None:
     (tmp_path / "result.json").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="holds parts that do not belong together .*; make it again$"):
+    with pytest.raises(UsageError, match=r"holds parts that do not belong together .*; make it again$"):
         page_of(tmp_path / "result.json")
 
 

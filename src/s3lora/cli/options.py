@@ -199,6 +199,13 @@ def format_option(*names: str) -> Callable[[Command], Command]:
                         help="A report to read, or data or a page on standard output alone.")  # fmt: skip
 
 
+#: Options of `scan` that say where its results go, what they are held against, and what only gates.
+GATING = (
+    *("fail_on", "allow", "baseline", "reference", "policy", "no_policy", "form", "output", "sarif", "quiet"),
+    *("intruders", "delta", "evaluation"),
+)
+
+
 def given_options(context: click.Context, besides: Container[str]) -> list[str]:
     """Return the options that were written, to be written again; `besides` names the others.
 
@@ -211,7 +218,12 @@ def given_options(context: click.Context, besides: Container[str]) -> list[str]:
             continue
         if is_written(context, name) or (name in context.meta.get(APPLIED, ()) and not _idle(context, name)):
             value = context.params[name]
-            words += [option.opts[0]] * bool(value) if option.is_flag else [option.opts[0], str(value)]
+            if option.is_flag:
+                words += [option.opts[0]] * bool(value)
+            else:
+                words += [
+                    word for one in (value if option.multiple else (value,)) for word in (option.opts[0], str(one))
+                ]
     return words
 
 

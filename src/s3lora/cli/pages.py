@@ -12,7 +12,7 @@ import click
 
 from s3lora.choose.ranking import usual_index
 from s3lora.choose.rankings import Ranked, survey
-from s3lora.cli.options import RULE_OPTIONS, given_options, module_filter
+from s3lora.cli.options import GATING, RULE_OPTIONS, given_options, module_filter
 from s3lora.cli.steps import base_steps
 from s3lora.errors import UsageError
 from s3lora.measure.scan import Scan
@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from s3lora.evaluate.results import Sweep
     from s3lora.report.scan_page import Reported
 
-#: Options that a command in the page does not repeat: where results go, and what only gates.
-_ASIDE = (
-    *("fail_on", "baseline", "reference", "policy", "no_policy", "form", "output", "quiet"),
-    *("force", "force_flat", "evaluation"),
-)
+#: Options that a command in the page does not repeat.
+_ASIDE = (*GATING, "force", "force_flat")
 #: Options that measure by one method only.
 _OWN = ("fit", "sample")
 #: Options that the reader of a page chooses anew.

@@ -13,6 +13,7 @@ import click
 
 from s3lora.choose.rules import Outlier
 from s3lora.cli.options import (
+    GATING,
     adapter_option,
     base_options,
     format_option,
@@ -286,16 +287,4 @@ def _pruning(one: Audit, scan: Scan) -> str | None:
     context = click.get_current_context()
     # --z may be that of a --fail-on rule, which prune has not.
     unused = () if context.params["rule"] == "outlier" else ("z",)
-    gating = (
-        "intruders",
-        "fail_on",
-        "allow",
-        "baseline",
-        "reference",
-        "policy",
-        "no_policy",
-        "form",
-        "output",
-        "sarif",
-    )
-    return shlex.join(["s3lora", "prune", one.path, *given_options(context, (*gating, *unused)), "-o", "PRUNED"])
+    return shlex.join(["s3lora", "prune", one.path, *given_options(context, (*GATING, *unused)), "-o", "PRUNED"])

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 
+from s3lora.adapter.hub import hub_name
 from s3lora.measure.delta import CHECKPOINT
 from s3lora.measure.scan import Scan
 from s3lora.report.documents import ScanDocument
-
-#: The name of a model on the Hub. The path of a folder on another machine may look like one.
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 
 def base_steps(scan: Scan | ScanDocument, path: str) -> list[tuple[str, str]]:
@@ -20,9 +17,8 @@ def base_steps(scan: Scan | ScanDocument, path: str) -> list[tuple[str, str]]:
     """
     if scan.source.format == CHECKPOINT:
         return []
-    name = scan.source.base_model or ""
-    known = _NAME.fullmatch(name) is not None
-    base, fetched = (name, f"hf://{name}") if known else ("MODEL", "MODEL")
+    name = hub_name(scan.source.base_model)
+    base, fetched = ("MODEL", "MODEL") if name is None else (name, f"hf://{name}")
     steps = [(shlex.join(["s3lora", "check", path, "--base", fetched]), "will it load?")]
     linear = any(module.kind == "linear" and module.form == "LoRA" and not module.zero for module in scan.modules)
     odd = any(module.dora or module.nonfinite for module in scan.modules)
