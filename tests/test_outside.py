@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from s3lora.errors import AdapterFileError
+import s3lora
+from s3lora.errors import AdapterFileError, S3LoRAError
 from s3lora.outside import STRUCK, printable, without_commands, without_secrets
 
 #: What a CI takes for a command to it: anywhere in a line, or where it begins.
@@ -88,6 +89,13 @@ def test_what_is_no_secret_stays(url: str):
 )
 def test_forms_that_people_paste(url: str, shown: str):
     assert without_secrets(url) == shown
+
+
+def test_an_error_about_a_path_that_no_file_can_have_is_a_sentence():
+    with pytest.raises(S3LoRAError) as caught:
+        s3lora.scan("a\0b")
+    assert str(caught.value).isprintable()
+    assert caught.value.located().isprintable()
 
 
 def test_an_error_names_no_secret():

@@ -116,7 +116,11 @@ class S3LoRAError(Exception):
         if not self.adapter or "://" in self.adapter:  # no path
             return self.file
         given = Path(self.adapter)
-        if self.file is None or self.file in (given.name, os.path.basename(os.path.realpath(given))):
+        try:
+            names = (given.name, os.path.basename(os.path.realpath(given)))
+        except (OSError, ValueError):  # a path that no file can have
+            names = (given.name, given.name)
+        if self.file is None or self.file in names:
             return given
         if Path(self.file).name == self.file:
             return (given if given.is_dir() else given.parent) / self.file

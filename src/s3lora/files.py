@@ -155,6 +155,14 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         _flush(file)
 
 
+def write_json(path: Path, content: object) -> None:
+    """Write a new file of indented JSON, and flush it to the disk; raise OSError if there is anything of that name."""
+    import msgspec
+
+    with new_file(path) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+
 def copy_file(source: Path, target: Path) -> None:
     """Copy the content of a regular file into a new one, and flush it to the disk; raise OSError where that fails."""
     import shutil

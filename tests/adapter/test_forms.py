@@ -356,6 +356,17 @@ def test_a_group_size_that_cannot_be_is_refused(tmp_path: Path, size: float) -> 
         open_adapter(peft_adapter(tmp_path / "a", "qalora", qalora_group_size=size))
 
 
+def test_a_group_size_that_makes_a_layer_of_no_model_is_refused(tmp_path: Path) -> None:
+    folder = peft_adapter(tmp_path / "a", "qalora", qalora_group_size=65_536)
+    wide = {
+        name: np.ones((RANK, 40_000), np.float32) if "lora_A" in name else value
+        for name, value in tensors_of(folder).items()
+    }
+    write_safetensors(folder / "adapter_model.safetensors", wide)
+    with pytest.raises(AdapterFileError, match=r"`qalora_group_size` is 65,536, which makes 2,621,440,000 inputs"):
+        open_adapter(folder)
+
+
 OTHERS = {
     "oft_R.weight": "OFT",
     "boft_R": "BOFT",

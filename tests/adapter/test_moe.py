@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from s3lora.adapter.formats.experts import MAX_EXPERTS
 from s3lora.adapter.model import Adapter, Scaling
 from s3lora.adapter.open import open_adapter
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError
@@ -94,6 +95,15 @@ def test_stacked_experts_have_three_dimensions(tmp_path: Path) -> None:
     for e, module in enumerate(adapter.modules):
         assert (module.expert, module.projection, module.group) == (e, "gate_up_proj", EXPERTS)
         np.testing.assert_array_equal(module.B.array() @ module.A.array(), b[e] @ a[e])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_more_experts_than_any_model_has_are_refused(tmp_path: Path, shared: bool) -> None:
+    key, count = f"base_model.model.{EXPERTS}.gate_up_proj", MAX_EXPERTS + 1
+    a = np.ones((1 if shared else count, 1, 2), np.float32)
+    tensors = {f"{key}.lora_A.weight": a, f"{key}.lora_B.weight": np.ones((count, 1, 1), np.float32)}
+    with pytest.raises(AdapterFileError, match=r"claims 4,097 experts, and no model has more than 4,096"):
+        opened(tmp_path, tensors, None)
 
 
 def test_patterns_decide_for_stacked_experts_too(tmp_path: Path) -> None:

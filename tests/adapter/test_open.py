@@ -136,6 +136,18 @@ def test_an_unreadable_configuration_is_an_error_and_not_a_default(tmp_path: Pat
     assert reason in str(caught.value)
 
 
+def test_what_the_system_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a folder without the right to list it, which nothing keeps from root."""
+
+    def refused(path: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "a").mkdir()
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(AdapterFileError, match=r"/a: cannot be read \(Permission denied\)$"):
+        open_adapter(tmp_path / "a")
+
+
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
 def test_a_pipe_or_folder_in_place_of_a_file_does_not_block(tmp_path: Path, name: str) -> None:
     for i, make in enumerate((os.mkfifo, os.mkdir)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -17,9 +18,10 @@ from s3lora.fleet.populations.survey import Survey, survey
 from s3lora.fleet.run import fleet_scan
 from tests.command import call, process
 from tests.fleet.inline import Inline
+from tests.planning import tensors_of
 from tests.report.test_documents import validator
 from tests.report.test_page import Page
-from tests.support import make_adapter
+from tests.support import make_adapter, write_safetensors
 
 pytest.importorskip("duckdb")
 PATHS = [f"model.layers.{i}.self_attn.{name}" for i in range(3) for name in ("q_proj", "v_proj")]
@@ -96,6 +98,29 @@ def test_pages_of_single_adapters(dataset: Path, tmp_path: Path, capsys: pytest.
         assert str(tmp_path) not in file
     hostile = next(file for file in pages.iterdir() if "onerror" in file.name)
     assert "<img" not in hostile.read_text(encoding="utf-8")
+
+
+def test_pages_are_of_the_adapter_that_was_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(2):
+        folder = one(tmp_path / "in", f"a{seed}", seed)
+        tensors = tensors_of(folder)
+        both = {
+            key.replace(f".{half}.", f".{half}.{name}."): value
+            for key, value in tensors.items()
+            for half in ("lora_A", "lora_B")
+            if half in key
+            for name in ("mine", "other")
+        }
+        write_safetensors(folder / "adapter_model.safetensors", both)
+    words = ("fleet", "scan", tmp_path / "in" / "*", "--adapter", "mine", "--out", tmp_path / "out", "--workers", 1)
+    assert call(capsys, *words).status == 0
+    pages = tmp_path / "pages"
+    result = call(capsys, "fleet", "report", tmp_path / "out", "--reports", pages, "-o", tmp_path / "page.html")
+    assert result.status == 0
+    assert "no report" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = [file.read_text(encoding="utf-8") for file in pages.iterdir()]
+    assert len(shown) == 2
+    assert all("--adapter mine -o PRUNED" in html.unescape(text) for text in shown)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_system_prompt_is_a_text_or_a_file(tmp_path: Path) -> None:
     assert read_system(str(file)) == "Be kind.\nAlways."
     assert read_system(" Be kind. ") == "Be kind."
     assert read_system("x" * 5000) == "x" * 5000
-    for wrong in ("", " \n", str(tmp_path / "none"), "sytem.txt"):
+    for wrong in ("", " \n", str(tmp_path / "none"), "sytem.txt", "be brief \udcff"):
         with pytest.raises(UsageError):
             read_system(wrong)
 
@@ -95,6 +95,8 @@ def test_examples_are_pairs_or_chats(tmp_path: Path, rows: list[object]) -> None
         ('[[{"role": "system", "content": "Hi"}]]', "row 1 has a system prompt, which is given by itself"),
         ('{"prompt": "a", "response": "b"}\n{"prompt": 3}', "line 2 has no prompt with a response"),
         ('{"prompt": "a", "response": "b"}\n{', "line 2 is not JSON"),
+        (r'{"prompt": "\ud83d", "response": "x"}', "row 1 has half of a character"),
+        (r'[[{"role": "user", "content": "a"}, {"role": "assistant", "content": "\ude00"}]]', "row 1 has half of a"),
     ],
 )
 def test_what_is_no_example_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:

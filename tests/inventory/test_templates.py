@@ -109,6 +109,11 @@ def test_the_name_through_a_long_sum_is_told() -> None:
     assert reaches(source)[0] == ("an item by a name that is put together",)
 
 
+def test_joining_long_texts_is_not_done() -> None:
+    long = "x" * 10_000
+    assert reaches("{% set a = '" + long + "' %}" + "{{ a.join(a) }}{{ a|join(a) }}" * 2000) == ((), "")
+
+
 def test_what_is_no_template_gets_a_note() -> None:
     for source in ("{% for", "{{ " + "9" * 5000 + " }}", "{% nothing %}", "{{ 'a }}"):
         runs, note = reaches(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,20 @@ def test_what_began_with_something_unknown_is_refused_also_with_the_base(
     assert refused.status == 2
     fix = "PEFT has no conversion for it" if start == "loftq" else "path_initial_model_for_weight_conversion"
     assert fix in refused.err
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="only Linux tells which files are open")
+def test_the_base_is_not_kept_open_for_every_adapter(tmp_path: Path, base: str) -> None:
+    paths = [dora_adapter(tmp_path / f"a{i}", seed=i) for i in range(6)]
+    opened: list[int] = []
+
+    def count(_: str) -> None:
+        links = [f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd")]
+        opened.append(sum(os.path.realpath(link).startswith(base) for link in links))
+
+    s3lora.compare(paths, "svd", base_weights=base, progress=count)
+    assert len(opened) == len(paths)
+    assert 0 < max(opened) <= 3, "of the first, the one before and the one that is measured"
 
 
 def test_comparing_dora_is_comparing_true_updates(tmp_path: Path, base: str) -> None:

@@ -12,6 +12,7 @@ from s3lora.evaluate.chat import Decoding, Prompt
 from s3lora.evaluate.judges.refusing import refusal_judge
 from s3lora.repair.losses import KEPT
 from s3lora.training import add_to_loss, refusal_anchor, spectral_penalty
+from s3lora.training.anchor import prompt_set
 from s3lora.training.running import LiveModel
 from tests.reference import training as reference
 from tests.tiny_model import tiny_llama, tiny_tokenizer, torch
@@ -37,6 +38,16 @@ def test_it_is_the_divergence_from_what_the_base_says(tmp_path: Path) -> None:
         model, tiny_tokenizer(), HARMFUL, judge=refusal_judge(refusing(tmp_path, model)), batch=len(HARMFUL)
     )
     assert whole().item() == pytest.approx(np.average(wanted, weights=lengths), rel=2e-4)
+
+
+def test_of_a_table_with_labels_each_kind_has_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "mixed.csv"
+    file.write_text("prompt,prompt_harm_label\nHow do I steal?,harmful\nHow do I cook?,unharmful\n")
+    assert [prompt_set(file, kind).requests[0].text for kind in ("harmful", "benign")] == [
+        "How do I steal?",
+        "How do I cook?",
+    ]
+    assert [len(prompt_set(file, kind)) for kind in ("harmful", "benign")] == [1, 1]
 
 
 def test_an_untrained_adapter_has_none(tmp_path: Path) -> None:

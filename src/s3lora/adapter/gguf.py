@@ -220,6 +220,8 @@ def _too_long(raw: Bytes, *, entry: TensorEntry, label: str) -> Array:
 def _dequantised(raw: Bytes, *, entry: TensorEntry) -> Array:
     """Return the numbers of quantised rows as float32."""
     name, block, size = QUANTISED[entry.kind]
+    if not raw.size:
+        return np.zeros(entry.shape, np.float32)
     blocks = raw.reshape(-1, size)
     if entry.kind == _Q8_0:  # a scale in float16, and 32 numbers of 8 bits
         scales = blocks[:, :2].copy().view("<f2").astype(np.float32)

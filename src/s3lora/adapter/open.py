@@ -22,6 +22,7 @@ from s3lora.adapter.tensors import WeightsFile
 from s3lora.adapter.weights import CONFIG, LOOKED_FOR, folder_of, open_weights, parsed_config, raw_config, weights_in
 from s3lora.arguments import checked
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UsageError, printable
+from s3lora.files import reason
 
 
 @checked
@@ -93,6 +94,8 @@ def _located(path: str | os.PathLike[str], picked: str | None, *, strict: bool) 
     except S3LoRAError as error:
         error.adapter = os.fspath(path)
         raise
+    except OSError as error:  # a folder that may not be listed or entered
+        raise AdapterFileError(f"cannot be read ({reason(error)})", file=os.fspath(path)) from None
 
 
 def _open(location: Path, picked: str | None, *, strict: bool) -> Adapter:

@@ -16,12 +16,14 @@ from typing import Any
 import msgspec
 
 from s3lora.adapter.regular import RegularFile
-from s3lora.adapter.tensors import WeightsFile, read_safetensors, refuse_pointer
+from s3lora.adapter.tensors import MAX_NAME, WeightsFile, read_safetensors, refuse_pointer
 from s3lora.errors import AdapterFileError, printable
 from s3lora.files import read_whole
 
 CONFIG = "adapter_config.json"
 INDEX = ".safetensors.index.json"
+#: Bytes of an index that are read; those of the largest mixtures of experts have 9 MB.
+MAX_INDEX = 64 * 1024 * 1024
 PROVENANCE = "s3lora.json"
 #: What each loader takes, the first that is there. PEFT 0.21.2 takes no index of shards, mlx-lm 0.32.2 no `.npz`, which
 #: its older versions wrote.
@@ -179,24 +181,29 @@ def _form(weights: Path) -> str:
 
 def shard_names(index: Path) -> tuple[str, ...]:
     """Return the names of the shards of an index, in order; raise AdapterFileError if it is none."""
-    return tuple(sorted(set(_weight_map(index).values())))
+    return tuple(sorted(set(weight_map(index).values())))
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-    table = parsed_config(raw_config(index), index.name).get("weight_map")
-    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
+def weight_map(index: Path) -> dict[str, str]:
+    """Return which shard holds which tensor; raise AdapterFileError if the file tells none, or of one elsewhere."""
+    raw = read_whole(index, MAX_INDEX, AdapterFileError, label=index.name)
+    refuse_pointer(raw[:200], index)
+    table = parsed_config(raw, index.name).get("weight_map")
+    if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
         raise AdapterFileError("has no `weight_map` from tensors to files", file=index.name)
     names = sorted(set(table.values()))
     if len(names) > MAX_SHARDS:
         raise AdapterFileError(f"names {len(names)} shards", file=index.name)
     for name in names:
-        if Path(name).name != name or not name.isprintable() or name in ("", ".", ".."):
+        if Path(name).name != name or not name.isprintable() or name in ("", ".", "..") or len(name) > 255:
             raise AdapterFileError(f"names a shard outside the folder: {printable(name)}", file=index.name)
+    if any(not name.isprintable() or len(name) > MAX_NAME for name in table):
+        raise AdapterFileError("holds a tensor whose name no model can have", file=index.name)
     return table
 
 
 def _open_shards(index: Path) -> tuple[WeightsFile, ...]:
-    table = _weight_map(index)
+    table = weight_map(index)
     with ExitStack() as opened:
         files = [opened.enter_context(closing(read_safetensors(index.parent / name))) for name in shard_names(index)]
         present = {tensor for file in files for tensor in file.tensors}

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from s3lora.adapter.companions import held_back
@@ -21,7 +20,7 @@ from s3lora.adapter.safetensors_write import Edit, bytes_of, content, shape_of, 
 from s3lora.adapter.tensors import DTYPES, StoredTensor, WeightsFile
 from s3lora.adapter.weights import CONFIG, INDEX, PROVENANCE
 from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
-from s3lora.files import new_file, replacing
+from s3lora.files import replacing, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +76,13 @@ def write_adapter(rewrite: Rewrite, out: Path, *, provenance: ProvenanceOf, forc
     with replacing(out, force=force) as partial:
         files = tuple(_write_weights(rewrite, partial))
         if adapter.config_file is not None:
-            _write_json(partial / CONFIG, rewrite.config, indent=2)
+            write_json(partial / CONFIG, rewrite.config)
         left: tuple[str, ...] = ()
         if adapter.path.is_dir():
             sources = {file.name for file in adapter.files}
             names = {path.name for path in partial.iterdir()} | sources
             left = copy_companions(adapter.path, partial, written=names, held=held_back(adapter))
-        _write_json(partial / PROVENANCE, provenance(files), indent=2)
+        write_json(partial / PROVENANCE, provenance(files))
         _verify(rewrite, partial, files)
         adapter.check_unchanged()  # since it was scanned: what was written is what the record says
     return Written(files, left)
@@ -110,7 +109,7 @@ def _write_weights(rewrite: Rewrite, folder: Path) -> list[FileDigest]:
         size += sum(bytes_of(tensor, rewrite.edits.get(tensor.name)) for tensor in kept.values())
     if (index := _index_name(rewrite.adapter)) is not None:
         content = {"metadata": {"total_size": size}, "weight_map": dict(sorted(table.items()))}
-        _write_json(folder / index, content, indent=2)
+        write_json(folder / index, content)
     return digests
 
 
@@ -132,12 +131,6 @@ def _output_name(file: WeightsFile) -> str:
 def _index_name(adapter: Adapter) -> str | None:
     """Return the name of the index of shards, None where the weights are one file."""
     return adapter.entry.name if adapter.entry is not None and adapter.entry.name.endswith(INDEX) else None
-
-
-def _write_json(path: Path, content: Any, *, indent: int) -> None:
-    raw = msgspec.json.format(msgspec.json.encode(content), indent=indent) + b"\n"
-    with new_file(path) as file:
-        file.write(raw)
 
 
 def _verify(rewrite: Rewrite, folder: Path, files: tuple[FileDigest, ...]) -> None:

@@ -8,11 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 from s3lora.adapter.model import natural_key
-from s3lora.adapter.tensors import FLOATING, MAX_NAME, StoredTensor
-from s3lora.adapter.weights import INDEX, MAX_SHARDS, open_weights, parsed_config
+from s3lora.adapter.tensors import FLOATING, StoredTensor
+from s3lora.adapter.weights import INDEX, open_weights, weight_map
 from s3lora.base.model import BaseModule
-from s3lora.errors import AdapterFileError
-from s3lora.files import read_whole
 
 #: What the folder of a model may hold, the first that is there.
 MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -22,8 +20,6 @@ TURNED = frozenset(("gpt2", "openai-gpt", "imagegpt", "decision_transformer"))
 _PACKED = (".qweight", ".weight_packed")
 #: ModuleNames of tables of embeddings.
 _EMBEDDINGS = ("embed_tokens", "wte", "wpe", "embed_in", "word_embeddings", "embed_positions", "position_embeddings")
-#: Bytes of an index that are read; those of the largest mixtures of experts have 9 MB.
-MAX_INDEX = 64 * 1024 * 1024
 
 
 def stored_modules(weights: Path, architecture: str | None) -> dict[str, BaseModule]:
@@ -42,25 +38,6 @@ def stored_modules(weights: Path, architecture: str | None) -> dict[str, BaseMod
                 made += [one for name, tensor in file.tensors.items()
                          if (one := _module(name, tensor, architecture)) is not None]  # fmt: skip
     return {module.path: module for module in sorted(made, key=lambda module: natural_key(module.path))}
-
-
-def weight_map(index: Path) -> dict[str, str]:
-    """Return which shard holds which tensor; raise AdapterFileError if the file tells none, or of one elsewhere."""
-    raw = read_whole(index, MAX_INDEX, AdapterFileError, label=index.name)
-    table = parsed_config(raw, index.name).get("weight_map")
-    if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
-        raise AdapterFileError("has no `weight_map` from tensors to files", file=index.name)
-    shards = set(table.values())
-    if len(shards) > MAX_SHARDS:
-        raise AdapterFileError(f"names {len(shards)} shards", file=index.name)
-    if any(
-        Path(name).name != name or not name.isprintable() or name in ("", ".", "..") or len(name) > 255
-        for name in shards
-    ):
-        raise AdapterFileError("names a shard outside the folder", file=index.name)
-    if any(not name.isprintable() or len(name) > MAX_NAME for name in table):
-        raise AdapterFileError("holds a tensor whose name no model can have", file=index.name)
-    return table
 
 
 def _module(name: str, tensor: StoredTensor | None, architecture: str | None) -> BaseModule | None:

@@ -62,7 +62,6 @@ class ArchitectureLayout:
         layers: the path of a layer, with `{i}` for its number.
         inner: name within a layer → shape. A name that begins with `=` is a parameter of fused experts.
         outer: path → shape of what is no layer; `~` before a shape tells a table of embeddings.
-        body: the path that all layers share, under which every module is known.
         count: the number of layers.
         only: names of `inner` → the layers that have them; the others are in all.
     """

@@ -17,16 +17,16 @@ from s3lora.adapter.tensor import Array, Layout, as_stored
 from s3lora.adapter.tensors import StoredTensor
 from s3lora.adapter.weights import open_weights, parsed_config, raw_config
 from s3lora.base.fused import are_upright, fused_parts, gate_up_rows, other_names, qkv_rows
+from s3lora.base.headers import MODEL_WEIGHTS as LANGUAGE_WEIGHTS
+from s3lora.base.headers import TURNED
 from s3lora.errors import ModelError, UnsupportedAdapterError, UsageError, printable
 from s3lora.needs import need
 
 #: What the folder of a model may hold, the first that is there.
 MODEL_WEIGHTS = (
-    *("model.safetensors", "model.safetensors.index.json"),
+    *LANGUAGE_WEIGHTS,
     *("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"),
 )
-#: Kinds of models whose linear layers store their weight as (n, m), for they multiply from the other side (Conv1D).
-TRANSPOSED = frozenset(("gpt2", "openai-gpt", "imagegpt", "decision_transformer"))
 #: Other dtypes stand for nothing without scales that lie beside them.
 READABLE = frozenset(("float64", "float32", "float16", "bfloat16"))
 #: What kohya's keys have in front of the path, whose dots are underscores.
@@ -62,7 +62,7 @@ class BaseWeights:
         config = folder / "config.json"
         self.config: Mapping[str, Any] = parsed_config(raw_config(config), config.name)
         kind = self.config.get("model_type")
-        self._turned = isinstance(kind, str) and kind in TRANSPOSED
+        self._turned = isinstance(kind, str) and kind in TURNED
         inner = self.config.get("text_config")
         self._model = {**self.config, **inner} if isinstance(inner, Mapping) else self.config
         with ExitStack() as opened:
@@ -313,4 +313,4 @@ def _weights(folder: Path, base: str) -> Path:
     return found
 
 
-__all__ = ["MODEL_WEIGHTS", "READABLE", "TRANSPOSED", "BaseWeights", "transposed"]
+__all__ = ["MODEL_WEIGHTS", "READABLE", "TURNED", "BaseWeights", "transposed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -160,7 +161,7 @@ def _check_outputs(form: str, output: str | None, sarif: str | None, evaluation:
     """Raise where an output cannot be written, or an option about outputs would do nothing."""
     check_output(output)
     check_output(sarif, "--sarif")
-    if sarif is not None and output is not None and Path(sarif) == Path(output):
+    if sarif is not None and output is not None and os.path.realpath(sarif) == os.path.realpath(output):
         raise UsageError("--sarif and --output name one file", fix="give it a place of its own")
     if quiet and (form != "text" or output is not None):
         raise UsageError(f"--quiet does nothing with {'--output' if output is not None else f'--format {form}'}")

@@ -100,7 +100,14 @@ def read_system(given: str) -> str:
         text = given.strip()
     if not text:
         raise UsageError("the system prompt is empty", fix="leave it out, or give a text or a file")
+    if not _whole(text):
+        raise UsageError("the system prompt holds half of a character", fix="give it as UTF-8")
     return text
+
+
+def _whole(text: str) -> bool:
+    """Return whether no half of a surrogate pair is in a text: tokenizers take none."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def read_template_args(text: str) -> dict[str, Any]:
@@ -133,6 +140,8 @@ def read_few_shot(path: str | Path) -> tuple[Message, ...]:
         rows = [("row 1", [row for _, row in rows])]  # a chat alone
     for line, row in rows:
         found = _turns(row)
+        if not isinstance(found, str) and not all(_whole(turn.content) for turn in found):
+            raise DataFileError(f"{line} has half of a character (a lone surrogate)", file=path)
         if isinstance(found, str):
             fix = 'give {"prompt": "…", "response": "…"}, or {"messages": […]}'
             raise DataFileError(f"{line} {found}", file=path, fix=fix)

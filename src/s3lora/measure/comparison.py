@@ -142,9 +142,11 @@ def compare(
     configuration = configured(method, None, "l2", None, 0, False)
     beside = None if base_weights is None else BesideBase(os.fspath(base_weights))
     with _Adapters(paths, picked) as adapters, threadpool_limits(limits=1, user_api="blas"), ExitStack() as opened:
+        bases: list[ExitStack] = []
 
         def measure(i: int) -> _Measured:
-            reader = opened.enter_context(reading(adapters[i], beside, 0))
+            bases.append(opened.enter_context(ExitStack()))
+            reader = bases[i].enter_context(reading(adapters[i], beside, 0))
             return _measured(adapters[i], adapters.renamed[i], method, progress, base_weights, reader, max_cost)
 
         afford(compare_cost(adapters.shapes, configuration), max_cost, f"comparing {len(paths)} adapters by {method}")
@@ -157,6 +159,7 @@ def compare(
                 net = steps[0] if i == 1 else dict(_relations(first, after))
             elif before is not first:
                 adapters.close(i - 1)
+                bases[i - 1].close()
             scans.append(after.scan)
             before = after
     modules = _modules(scans, steps, net)

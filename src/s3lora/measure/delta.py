@@ -131,6 +131,9 @@ def scan_deltas(
         changed = tuple(one for one in weights if one.note or one.frobenius)
         if not records and not changed:
             raise NothingToAuditError(f"has the same weights as {printable(beside.folder, 120)}", file=tuned)
+        if not records:
+            what = f"differs from {printable(beside.folder, 120)} in no matrix, but in {len(changed):,} other weights"
+            raise NothingToAuditError(f"{what} (first {printable(changed[0].name, 120)})", file=tuned)
         source = _source(after)
         against_base = AgainstBase(
             name=before.label,

@@ -130,6 +130,10 @@ def shell_text(command: str, width: int, indent: int) -> Text:
     return Text("\n".join(lines), "cyan", no_wrap=True, overflow="ignore")
 
 
+#: More than the longest path has: a word that is cut is another word.
+LONGEST_WORD = 10_000
+
+
 def shell_lines(command: str, width: int) -> list[str]:
     """Return a command over as many lines as it needs, so that it can be copied into a shell.
 
@@ -138,7 +142,7 @@ def shell_lines(command: str, width: int) -> list[str]:
     """
     words: list[str] = []
     for word in shlex.split(command):
-        quoted = printable(shlex.quote(word), 400)
+        quoted = printable(shlex.quote(word), LONGEST_WORD)
         if words and words[-1].startswith("-") and not word.startswith("-"):
             words[-1] += f" {quoted}"  # an option and its value stay together
         else:

@@ -14,13 +14,6 @@ from s3lora.rewrite.repair_record import RecordedAnswer
 
 #: The measures of a repair beside that of safety, as far as they were taken.
 BESIDE = ("over_refusal", "degenerate", "degenerate_benign")
-#: What a constraint is an estimate of.
-ESTIMATES = {
-    "refusals": "ASR, repaired − adapter",
-    "usefulness": "lost of what was learned",
-    "over-refusal": "refused harmless, repaired − base",
-    "degenerate": "degenerate, repaired − adapter",
-}
 #: A direction that is multiplied by less than this has gone.
 GONE = 0.5
 

@@ -152,6 +152,8 @@ def _leave_repaired(
         what = "its scaling was baked into lora_B, so that single modules cannot be put back"
         raise UsageError(what, file=folder, fix="put all back")
     names = [file.name for file in record.written]
+    if any(Path(name).name != name or name in ("", ".", "..") for name in names):
+        raise AdapterFileError("names a file outside the folder", file=PROVENANCE)
     with open_adapter(folder if len(names) != 1 else folder / names[0]) as result:
         provenance_of(source_of(result), folder)
         left = {module.path: module for module in record.modules if module.path not in back}

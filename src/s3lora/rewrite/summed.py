@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -25,7 +24,7 @@ from s3lora.adapter.tensors import numpy_dtype
 from s3lora.adapter.weights import CONFIG, PROVENANCE
 from s3lora.arguments import checked
 from s3lora.errors import NonFiniteError, OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
-from s3lora.files import new_file, replacing
+from s3lora.files import replacing, write_json
 from s3lora.measure.composition import parts_of, weights_of
 from s3lora.measure.configuration import Configuration
 from s3lora.measure.cost import MAX_COST, afford, compose_cost
@@ -236,18 +235,13 @@ def _write(
     ]
     with replacing(out, force=force) as partial:
         digest = write_new_tensors(partial / WEIGHTS, tensors, {"format": "pt", **record.story})
-        _write_json(partial / CONFIG, _config(adapters, modules))
+        write_json(partial / CONFIG, _config(adapters, modules))
         record = dataclasses.replace(record, written=(digest,))
-        _write_json(partial / PROVENANCE, record)
+        write_json(partial / PROVENANCE, record)
         _verify(partial, modules)
         for adapter in adapters:
             adapter.check_unchanged()
     return record
-
-
-def _write_json(path: Path, content: object) -> None:
-    with new_file(path) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
 
 def _config(adapters: Sequence[Adapter], modules: Sequence[LoraModule]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from os import PathLike
 from typing import Any
 
 from s3lora.errors import NothingToAuditError
+from s3lora.evaluate.data.kinds import PromptKind
 from s3lora.evaluate.judges.refusing import refusal_judge
 from s3lora.evaluate.prompts import PromptSet, Request, built_in, read_prompts
 from s3lora.evaluate.refusals import RefusalJudge
@@ -116,10 +117,10 @@ def refusal_rows(model: LiveModel, asked: PromptSet, judge: RefusalJudge, tokens
     return rows
 
 
-def prompt_set(given: GivenPrompts, kind: str = "harmful") -> PromptSet:
+def prompt_set(given: GivenPrompts, kind: PromptKind = "harmful") -> PromptSet:
     """Return prompts of a kind, `harmful` or `benign`; of the built-in ones, those that `eval` does not ask."""
     if isinstance(given, str) and given == BUILT_IN:
-        return built_in(kind, "repair").ordered().take(MOST, 0)  # type: ignore[arg-type]
+        return built_in(kind, "repair").ordered().take(MOST, 0)
     if isinstance(given, str | PathLike):
-        return read_prompts(str(given))
+        return read_prompts(str(given), kind=kind)
     return PromptSet("prompts", tuple(Request(text) for text in dict.fromkeys(given)))

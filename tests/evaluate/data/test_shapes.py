@@ -262,6 +262,8 @@ def test_right_answers_for_plans(tmp_path: Path) -> None:
         ({"answer": "C"}, "neither an index nor a letter"),
         ({"answer": True}, "neither an index nor a letter"),
         ({"answer": ""}, "neither an index nor a letter"),
+        ({"answer": "AB"}, "neither an index nor a letter"),
+        ({"answer": "9" * 5000}, "neither an index nor a letter"),
         ({"choices": "Grass Blood"}, "no list of 2 to 26 choices"),
         ({"choices": ["Grass"]}, "no list of 2 to 26 choices"),
         ({"choices": ["Grass", 7]}, "a choice that is no text"),

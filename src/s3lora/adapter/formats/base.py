@@ -11,6 +11,8 @@ from s3lora.adapter.tensor import Array, Tensor
 from s3lora.adapter.tensors import FLOATING
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
+#: The least alpha or scaling: anything smaller is no setting of anybody, and its quotients vanish.
+SMALLEST = 1e-12
 #: What to do about tensors that DeepSpeed ZeRO-3 has saved empty, since their values lay on other processes.
 GATHER = (
     "DeepSpeed ZeRO-3 saves this where parameters were not gathered: run zero_to_fp32.py on its checkpoint, or set "
@@ -153,7 +155,7 @@ def positive(config: Mapping[str, Any], field: str, label: str) -> float | None:
     value = config.get(field)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not SMALLEST <= value < 1e12:
         raise AdapterFileError(f"`{field}` is {printable(value, 40)}, not a positive number", file=label)
     return float(value)
 
@@ -163,7 +165,7 @@ def alpha_scaling(alpha: Tensor, rank: int, label: str) -> Scaling:
     if any(size != 1 for size in alpha.shape):
         raise AdapterFileError("alpha must be one number", file=label, module=alpha.name, shape=alpha.shape)
     value = float(alpha.array().reshape(()))
-    if not 0 < value < 1e12:
+    if not SMALLEST <= value < 1e12:
         raise AdapterFileError(f"alpha is {value:g}, not a positive number", file=label, module=alpha.name)
     return Scaling(value / rank, "alpha tensor")
 

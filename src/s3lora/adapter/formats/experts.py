@@ -22,6 +22,8 @@ from s3lora.errors import AdapterFileError, UnsupportedAdapterError
 BASE = ".base_layer"
 #: Most parameters of one module that are targeted at once; models have three or fewer.
 MAX_NESTING = 8
+#: Most experts of a layer; models have some hundreds.
+MAX_EXPERTS = 4096
 
 
 def fused(
@@ -102,6 +104,7 @@ def of_experts(
         require_floating(tensor, label)
     if len(a.shape) == 2 and len(b.shape) == 3 and 0 < a.shape[0] == b.shape[0] * b.shape[2]:
         count, rank = b.shape[0], b.shape[2]
+        _refuse_many(count, path, label)
         factors = [
             (
                 Factor(a, (rank, a.shape[1]), partial(_rows, rank=rank, expert=expert)),
@@ -123,6 +126,13 @@ def of_experts(
             LoraModule(within, first, second, scaling, layer, projection, expert, "linear", dora, extras, head or path)
         )
     return made
+
+
+def _refuse_many(count: int, path: str, label: str) -> None:
+    """Raise AdapterFileError for a number of experts that no model has: each becomes a module, however small."""
+    if count > MAX_EXPERTS:
+        what = f"claims {count:,} experts, and no model has more than {MAX_EXPERTS:,}"
+        raise AdapterFileError(what, file=label, module=path)
 
 
 def notes(modules: Iterable[LoraModule]) -> tuple[str, ...]:
@@ -184,6 +194,7 @@ def _interleaved(a: Tensor, b: Tensor, rank: int, path: str, label: str) -> list
             f"fused experts of rank {rank} do not fit", file=label, module=path, shape=(*b.shape, *a.shape)
         )
     count = a.shape[0] // rank
+    _refuse_many(count, path, label)
     return [
         (
             Factor(a, (rank, a.shape[1]), partial(_rows, rank=rank, expert=expert)),
@@ -208,6 +219,7 @@ def _slabs(a: Tensor, b: Tensor, path: str, label: str) -> list[tuple[Factor, Fa
     if 0 in (*a.shape, *b.shape):
         raise AdapterFileError("a factor is empty", file=label, module=path, shape=(*b.shape, *a.shape))
     count = max(a.shape[0], b.shape[0])
+    _refuse_many(count, path, label)
     if {a.shape[0], b.shape[0]} - {1, count}:
         raise AdapterFileError("holds two numbers of experts", file=label, module=path, shape=(*b.shape, *a.shape))
     return [(_slab_of(a, expert, count), _slab_of(b, expert, count)) for expert in range(count)]

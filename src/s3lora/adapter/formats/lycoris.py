@@ -196,8 +196,3 @@ def _flat(tensor: Tensor, label: str) -> Factor:
     require_floating(tensor, label)
     a, b, k = tensor.shape
     return Factor(tensor, (a, b * k), flattened)
-
-
-def whole_scaling(product: Product) -> Scaling | None:
-    """Return the scaling of LyCORIS where it has no rank to divide alpha by: always 1; None where it has one."""
-    return Scaling(1.0, "always 1") if product.rank() is None else None

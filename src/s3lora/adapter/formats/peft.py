@@ -52,6 +52,8 @@ _TYPES: dict[Form, str] = {
 }
 #: Inputs of one group of QALoRA unless the configuration says otherwise, and at most.
 _GROUP, _MAX_GROUP = 16, 1 << 16
+#: Most inputs of a layer; those of the largest models are a thirtieth.
+_MAX_INPUTS = 1 << 24
 #: Parts that do not change it once the training is over.
 _HARMLESS = ("lora_dropout", "lora_alpha", "lora_monteclora_sampler")
 #: Parts of a wrapped layer that belong to the base model or to a wrapper of its own, and stay when the LoRA leaves.
@@ -286,6 +288,9 @@ def _grouped(a: Factor, config: Mapping[str, Any], label: str) -> DerivedFactor:
     group = int(size)
     if group != size or group > _MAX_GROUP:
         raise AdapterFileError(f"`qalora_group_size` is {size:g}, no number of inputs", file=label)
+    if a.shape[1] * group > _MAX_INPUTS:
+        what = f"`qalora_group_size` is {group:,}, which makes {a.shape[1] * group:,} inputs"
+        raise AdapterFileError(what, file=label, shape=a.shape)
     times = a.shape[1] / group
 
     def spread(rows: Array) -> Array:

@@ -9,6 +9,8 @@ from typing import Any
 #: Longest text and largest number that are computed.
 MAX_TEXT = 10_000
 LONG = 10**18
+#: Most characters that replacing and joining make on the way.
+MOST_JOINED = 10**6
 #: How deep an expression is followed.
 MAX_DEPTH = 100
 
@@ -92,6 +94,8 @@ def _joined(values: list[TemplateValue], between: str = "") -> TemplateValue:
     if any(value.huge for value in values):
         return HUGE
     if all(text is not None for text in texts):
+        if len(between) * len(texts) > MOST_JOINED:
+            return UNKNOWN
         whole = between.join(text for text in texts if text is not None)
         return _of(whole)
     told = "\n".join(text if text is not None else "\n" for text in texts).replace("_\n_", "__")
@@ -246,7 +250,8 @@ def _changed(name: str, given: list[TemplateValue]) -> TemplateValue:
     if name == "format":
         return _formatted(text, given[1:])
     if name == "replace" and len(given) >= 3 and given[1].text is not None and given[2].text is not None:
-        return _of(text.replace(given[1].text, given[2].text)) if len(text) * len(given[2].text) < 10**6 else UNKNOWN
+        few = len(text) * len(given[2].text) < MOST_JOINED
+        return _of(text.replace(given[1].text, given[2].text)) if few else UNKNOWN
     if name in _TEXT and len(given) == 1:
         return _of(_TEXT[name](text))
     return TemplateValue(pieces="__" in text)

@@ -10,6 +10,7 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import quote
 
+from s3lora.adapter.open import open_adapter
 from s3lora.choose.rankings import survey as ranked
 from s3lora.choose.select import Plan, select
 from s3lora.cli.output import emit
@@ -17,9 +18,9 @@ from s3lora.errors import OutputError, S3LoRAError, printable
 from s3lora.fleet.populations.standing import summaries
 from s3lora.fleet.populations.survey import Survey
 from s3lora.fleet.populations.unusual import UnusualAdapter
+from s3lora.fleet.results.outcome import Settings
 from s3lora.fleet.sources.protocols import local_path
 from s3lora.fleet.sources.remote import localised
-from s3lora.measure.configuration import Configuration
 from s3lora.measure.scan import Scan, scan
 from s3lora.report.documents import scan_document
 from s3lora.report.population_page import Own
@@ -47,7 +48,7 @@ def write_reports(found: Survey, folder: Path, page: Path) -> dict[str, Own]:
     for one in found.unusual.most:
         name = file_name(one.place, one.name)
         try:
-            text, same = _page(one, found.settings.scan, found.unusual.index)
+            text, same = _page(one, found.settings, found.unusual.index)
         except (S3LoRAError, OSError) as error:
             pages[one.uri] = Own(note=f"no report: {_why(error)}")
             continue
@@ -68,21 +69,24 @@ def file_name(place: int, name: str) -> str:
     return f"{place:03d}-{slug}.html"
 
 
-def _page(one: UnusualAdapter, how: Configuration, index: str) -> tuple[str, bool]:
+def _page(one: UnusualAdapter, settings: Settings, index: str) -> tuple[str, bool]:
     """Return the page of an adapter, and whether it still has the value by which it was ranked."""
-    with localised(one.uri) as local:
+    how, named = settings.scan, settings.adapter
+    with localised(one.uri, adapter=named) as local:
         if local.path is None:
             raise OSError("was not read")
-        measured = scan(local.path, how.method, how.rank, kurtosis=how.kurtosis, nonfinite=True)
+        with open_adapter(local.path, adapter=named) as adapter:
+            measured = scan(adapter, how.method, how.rank, kurtosis=how.kurtosis, nonfinite=True)
     plan = _plan(measured)
     path = local_path(one.uri)
     shown = label(one.uri) if path is None else Path(path).name if os.path.isabs(path) else str(path)
+    picked = [] if named is None else ["--adapter", named]
     prunable = path is not None and plan is not None and 0 < len(plan.chosen) < len(measured.modules) and not plan.flat
     reported = Reported(
         document=scan_document(measured, plan),
         ranked=ranked([measured], index=index),
         path=shown,
-        command=shlex.join(["s3lora", "prune", shown, "-o", "PRUNED"]) if prunable else None,
+        command=shlex.join(["s3lora", "prune", shown, *picked, "-o", "PRUNED"]) if prunable else None,
     )
     known = [module for module in measured.modules if module.indices.get("ssi") is not None]
     now = summaries(known)[f"{index}_sharpest"]

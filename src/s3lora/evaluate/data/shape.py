@@ -126,10 +126,11 @@ def _choices(fields: Fields) -> list[object]:
 def right_letter(fields: Fields) -> Answers:
     """Return the letter of the right choice, then its text; the answer is an index from 0, or the letter."""
     choices, answer = _choices(fields), fields["answer"]
-    if isinstance(answer, str) and answer.strip().upper() in LETTERS[: len(choices)] and answer.strip():
-        answer = LETTERS.index(answer.strip().upper())
-    elif isinstance(answer, str) and answer.strip().isdecimal():
-        answer = int(answer)
+    text = answer.strip().upper() if isinstance(answer, str) else ""
+    if text in [*LETTERS[: len(choices)]]:
+        answer = LETTERS.index(text)
+    elif text.isdecimal() and len(text) < 4:
+        answer = int(text)
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
         raise FieldError("an answer that is neither an index nor a letter of its choices")
     return Answers((LETTERS[answer], choices[answer]))

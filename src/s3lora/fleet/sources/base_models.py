@@ -6,7 +6,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from s3lora.base.headers import MAX_INDEX, MODEL_WEIGHTS, weight_map
+from s3lora.adapter.weights import MAX_INDEX, weight_map
+from s3lora.base.headers import MODEL_WEIGHTS
 from s3lora.base.model import BaseModel
 from s3lora.base.read import CONFIG, read_base
 from s3lora.errors import AdapterFileError, printable

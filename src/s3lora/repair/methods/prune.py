@@ -54,5 +54,5 @@ class Prune:
         modules = {module.path: module for module in repairable(subject.adapter)}
         measured = scan(subject.adapter)
         plan = select(measured, Top(len(measured.modules)), index=settings.get("index", "ssi"))
-        first = [path for path in plan.paths if path in modules]
+        first = dict.fromkeys(path for path in plan.paths if path in modules)
         return PrunedUpdates([modules[path] for path in (*first, *(path for path in modules if path not in first))])

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import msgspec
-
 from s3lora.adapter.companions import held_back
 from s3lora.adapter.digest import FileDigest, Source, source_of
 from s3lora.adapter.folder import check_target, copy_companions
@@ -23,7 +21,7 @@ from s3lora.adapter.open import open_adapter, opening
 from s3lora.adapter.weights import CONFIG, PROVENANCE, parsed_config, raw_config
 from s3lora.arguments import checked
 from s3lora.errors import OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
-from s3lora.files import new_file, replacing
+from s3lora.files import replacing, write_json
 from s3lora.rewrite.conversion_record import ConversionRecord
 from s3lora.rewrite.convert.experts import are_fused
 from s3lora.rewrite.convert.gguf import to_gguf
@@ -178,7 +176,7 @@ def write_converted(
         difference = _proof(converted, partial)
         unsure = () if converted.loader is None else notes_for(converted.loader, partial, adapter.name)
         record = _record(converted, source, difference, files, (*unsure, *(f"left behind: {name}" for name in left)))
-        _write_json(partial / PROVENANCE, record)
+        write_json(partial / PROVENANCE, record)
         adapter.check_unchanged()
     return record, files
 
@@ -190,7 +188,7 @@ def _write(files: TargetFiles, folder: Path) -> tuple[FileDigest, ...]:
     else:
         digest = write_new_tensors(path, files.tensors, files.metadata)
     if files.config is not None:
-        _write_json(folder / CONFIG, files.config)
+        write_json(folder / CONFIG, files.config)
     return (digest,)
 
 
@@ -201,12 +199,6 @@ def _companions(converted: Converted, folder: Path) -> tuple[str, ...]:
         return ()
     names = {path.name for path in folder.iterdir()} | {file.name for file in adapter.files} | {CONFIG}
     return copy_companions(adapter.path, folder, written=names, held=held_back(adapter))
-
-
-def _write_json(path: Path, content: Any) -> None:
-    raw = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
-    with new_file(path) as file:
-        file.write(raw)
 
 
 def _proof(converted: Converted, folder: Path) -> UpdateDifference:

@@ -137,7 +137,7 @@ def _kept(adapter: Adapter, wish: ConvertWish, renamed: Mapping[str, str], notes
         if tensor.name in left
     ]
     paths = {update.module.path: update.path for update in updates}
-    return TargetFiles(WEIGHTS, tensors, paths, config, _metadata(adapter), notes)
+    return TargetFiles(WEIGHTS, tensors, paths, config, {"format": "pt"}, notes)
 
 
 def _ranked(update: NewUpdate) -> LoraModule:
@@ -152,10 +152,6 @@ def _left(adapter: Adapter) -> set[str]:
     """Return the names of the tensors that the adapter still has: some of its files' may be dropped."""
     of_modules = {part.tensor.name for module in adapter.modules for part in module.parts}
     return of_modules | {*adapter.other_tensors} | {name for module in adapter.modules for name in module.extras}
-
-
-def _metadata(adapter: Adapter) -> dict[str, str]:
-    return {"format": "pt"}
 
 
 def _tensor(
