@@ -204,6 +204,16 @@ def test_other_types_are_read_by_the_package_gguf(tmp_path: Path, kind: str) -> 
         np.testing.assert_array_equal(adapter.modules[0].A.array(), wanted)
 
 
+def test_a_quantised_tensor_without_numbers_is_read(tmp_path: Path) -> None:
+    raw = bytearray(gguf_bytes({f"{Q}.lora_a": A, f"{Q}.lora_b": B, "output.lora_a": np.zeros((4, 0), np.float32)}))
+    at = raw.index(text("output.lora_a")) + len(text("output.lora_a")) + 4 + 16
+    raw[at : at + 4] = struct.pack("<I", 12)  # Q4_K
+    (tmp_path / "x.gguf").write_bytes(bytes(raw))
+    file = read_gguf(tmp_path / "x.gguf")
+    assert file.tensors["output.lora_a"].array().shape == (4, 0)
+    file.close()
+
+
 def test_what_is_no_lora(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedAdapterError, match="of the type control_vector"):
         opened(tmp_path, pair(), {**ADAPTER, "adapter.type": "control_vector"})

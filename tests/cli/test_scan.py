@@ -156,6 +156,16 @@ def test_the_pruning_has_options_of_prune_alone(
     assert "<code>s3lora prune adapter --top 2 -o PRUNED</code>" in shown
 
 
+def test_two_results_do_not_share_a_file(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for other in ("x.json", "./x.json", str(tmp_path / "x.json")):
+        result = call(capsys, "scan", adapter, "-o", "x.json", "--fail-on", "ssi > 0.99", "--sarif", other)
+        assert (result.status, result.err.startswith("s3lora: --sarif and --output name one file")) == (2, True)
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_options_that_are_given_again_are_repeated(
     adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -116,6 +116,17 @@ def test_some_back_needs_the_weights_of_the_record(tmp_path: Path):
     assert listing(tmp_path / "c") == listing(source)
 
 
+@pytest.mark.parametrize("name", ["../other.safetensors", "/x.safetensors", "a/b", "..", ""])
+def test_a_record_names_no_file_outside_its_folder(tmp_path: Path, name: str):
+    source = make_adapter(tmp_path / "a", SHAPES)
+    out, _ = repair_to(source, tmp_path / "b", {Q0: 6, V0: 6})
+    record = json.loads((out / "s3lora.json").read_text())
+    record["written"] = [record["written"][0] | {"name": name}]
+    (out / "s3lora.json").write_text(json.dumps(record))
+    with pytest.raises(AdapterFileError, match=r"s3lora\.json: names a file outside the folder"):
+        restore(out, source, tmp_path / "back", modules=[Q0])
+
+
 def test_pruning_what_was_repaired_goes_back_one_step(tmp_path: Path):
     source = make_adapter(tmp_path / "a", SHAPES)
     out, _ = repair_to(source, tmp_path / "b", {Q0: 6})
