@@ -192,6 +192,8 @@ def replacing(out: Path, workshop: Path | None = None, *, force: bool = True) ->
     Raises OutputError where the system refuses.
     """
     out = Path(os.path.abspath(out))
+    if out.is_symlink():
+        raise OutputError("is a link", file=out, fix="name the folder itself")
     workshop = out.parent if workshop is None else workshop
     partial: Path | None = None
     lock: int | None = None

@@ -149,9 +149,13 @@ def hold(descriptor: int) -> bool | None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder, however deep; what the system refuses to remove stays."""
+    """Remove a folder, however deep; what the system refuses to remove stays. A link goes, never what it leads to."""
     import shutil
 
+    with contextlib.suppress(OSError):
+        if stat.S_ISLNK(os.lstat(folder).st_mode):
+            os.unlink(folder)
+            return
     with contextlib.suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=True)
     # What is nested deeper than Python or the system can follow, or may not be written, comes up to the top first.

@@ -170,6 +170,17 @@ def test_what_only_looks_like_it_stays(source: Path, tmp_path: Path) -> None:
     assert sorted(map(str, tmp_path.rglob("*"))) == before
 
 
+def test_removing_a_link_leaves_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    (tmp_path / "mine" / "deep" / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "link", tmp_path / "folder" / "link"):
+        place.symlink_to(tmp_path / "mine")
+    remove_tree(tmp_path / "link")
+    remove_tree(tmp_path / "folder")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "file", "mine"]
+
+
 def test_an_old_folder_that_was_moved_away_comes_back(source: Path, tmp_path: Path, capsys: Capture) -> None:
     out = prune_to(source, tmp_path / "out", PATHS[:1])
     old = listing(out)

@@ -450,3 +450,30 @@ def test_a_file_that_changes_before_its_signature_is_an_error(tmp_path: Path, mo
     (error,) = rows(tmp_path / "out", "errors")
     assert "was changed while it was read" in error["reason"]
     assert not rows(tmp_path / "out", "adapters")
+
+
+@pytest.mark.parametrize("name", [".work", "parts", "parts/000000", "fleet.json"])
+@pytest.mark.parametrize("adapters", [0, 2])
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_link_in_the_results_is_refused_and_what_it_leads_to_stays(
+    tmp_path: Path, name: str, adapters: int, begun: bool
+) -> None:
+    (tmp_path / "in").mkdir()
+    fill(tmp_path / "in", adapters)
+    kept = tmp_path / "mine" / "deep" / "file"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("kept")
+    out = tmp_path / "out"
+    if begun:
+        fill(tmp_path / "first", 1)
+        run([tmp_path / "first"], out)
+    link = out / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path / "mine")
+    with pytest.raises(OutputError, match="is a link; give "):
+        run([tmp_path / "in"], out)
+    assert kept.read_text() == "kept"
+    assert sorted(path.name for path in (tmp_path / "mine").rglob("*")) == ["deep", "file"]

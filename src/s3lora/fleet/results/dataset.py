@@ -123,6 +123,11 @@ class Dataset:
             raise OutputError("is not a folder", file=self.folder, fix=worded("give {folder} a new folder"))
         if not self.folder.is_dir() or not any(self.folder.iterdir()):
             return None
+        parts = self.folder / PARTS
+        inner = [] if parts.is_symlink() or not parts.is_dir() else list(parts.iterdir())
+        for path in (*(self.folder / name for name in (PARTS, WORKSHOP, SUMMARY, LOCK)), *inner):
+            if path.is_symlink():  # what is replaced or removed there would be elsewhere
+                raise OutputError("is a link", file=path, fix=worded("give {folder} a new folder"))
         if not (self.folder / SUMMARY).is_file():
             names = {path.name for path in self.folder.iterdir() if not is_left(path.name)}
             if names <= {PARTS, WORKSHOP, LOCK}:
