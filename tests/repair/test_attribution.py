@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from s3lora.repair.attribution import attribution_of, integrate
 from s3lora.repair.learning import learning_rows
 from s3lora.repair.live import live
 from s3lora.repair.losses import Term, gradients, values_of
+from s3lora.repair.methods.patch import PatchedUpdates
 from s3lora.rewrite.factors import NewFactor, NewFactors
 from tests.repair.subjects import TARGETS, made, subject_of
+from tests.tiny_model import torch
 
 
 def test_the_error_falls_as_points_double(tmp_path: Path):
@@ -126,6 +129,34 @@ def test_the_live_factors_are_those_of_the_file(tmp_path: Path):
         assert [nats for nats, _ in found] == pytest.approx([nats for nats, _ in wanted], rel=1e-4)
         assert model.losses(prompts, answers) == wanted
         assert learning_rows(model, attached, TARGETS).terms()[0].tokens > 0
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("scaling", [{"lora_alpha": 8}, {"lora_alpha": 1}, {"use_rslora": True, "lora_alpha": 5}])
+def test_the_written_patch_is_the_one_that_was_learned(tmp_path: Path, scaling: dict[str, Any], gated: bool):
+    """At strength 1 the model says what it said while the gates and the patch stood beside its modules."""
+    rng = np.random.default_rng(3)
+    with subject_of(*made(tmp_path, scale=0.2, **scaling)) as subject:
+        model, attached, _ = subject.ready
+        modules = subject.adapter.modules
+        assert all(module.scaling.value != 1 for module in modules)
+        prompts, answers = zip(*((pair.prompt, pair.answer) for pair in TARGETS.task), strict=True)
+        with live(model, attached, modules, patch=2) as adapter:
+            gates: dict[str, tuple[float, ...]] = {}
+            for module in modules:
+                shape = tuple(adapter.up[module.path].shape)
+                adapter.up[module.path].data.copy_(torch.tensor(0.3 * rng.standard_normal(shape)))
+                if gated:
+                    adapter.gates[module.path].data.copy_(torch.tensor(rng.random(len(adapter.gates[module.path]))))
+                    gates[module.path] = tuple(adapter.gates[module.path].tolist())
+            wanted = model.losses(prompts, answers)
+            down = {path: leaf.detach().numpy().copy() for path, leaf in adapter.down.items()}
+            up = {path: leaf.detach().numpy().copy() for path, leaf in adapter.up.items()}
+        before = model.losses(prompts, answers)
+        model.adapters.use(State(attached, factors=PatchedUpdates(modules, down, up, gates).at(1.0)))
+        found = model.losses(prompts, answers)
+        assert [nats for nats, _ in found] == pytest.approx([nats for nats, _ in wanted], rel=1e-4)
+        assert [nats for nats, _ in found] != pytest.approx([nats for nats, _ in before], rel=1e-2)
 
 
 def test_new_factors_are_switched_like_any_state(tmp_path: Path):

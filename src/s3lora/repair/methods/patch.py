@@ -46,11 +46,11 @@ class PatchedUpdates:
         found = {}
         for module in self.modules:
             a, b = self._own(module, strength)
-            s = module.scaling.value
             down, up = self.down[module.path].astype(np.float64), self.up[module.path].astype(np.float64)
             # Of one size, so that rounding takes as little as it can from either.
             size = np.sqrt(np.linalg.norm(up) / np.linalg.norm(down)) if up.any() else 1.0
-            down, up = root * size * down, root / size * up / s
+            # The module multiplies it by its scaling s, as it was while it learned.
+            down, up = root * size * down, root / size * up
             found[module.path] = rounded(module, np.vstack((a, down)), np.hstack((b, up)))
         return NewFactors(found)
 
