@@ -91,6 +91,19 @@ def test_forms_that_people_paste(url: str, shown: str):
     assert without_secrets(url) == shown
 
 
+@pytest.mark.parametrize(
+    "text", ["a" * 2_000_000 + " :/", "aa:/=" + "?" * 2_000_000, "aa:/" + "?a" * 1_000_000, "a-" * 1_000_000 + ":/"]
+)
+def test_long_words_take_no_time_that_grows_with_their_square(text: str) -> None:
+    assert len(printable(text)) == 160
+    assert "aa" in without_secrets("aa" + text)
+
+
+@pytest.mark.parametrize("before", ["", "-", "x-", "1", ".", "+", "_", "(", "ä"])
+def test_secrets_are_struck_whatever_stands_before_the_scheme(before: str) -> None:
+    assert "geheim" not in without_secrets(f"{before}https://me:geheim@example.org/a?token=geheim&b=1")
+
+
 def test_an_error_about_a_path_that_no_file_can_have_is_a_sentence():
     with pytest.raises(S3LoRAError) as caught:
         s3lora.scan("a\0b")

@@ -8,10 +8,10 @@ from urllib.parse import unquote
 #: What stands in the place of a secret.
 STRUCK = "…"
 #: Also `https:/host`, which a path makes of a URL; a single letter is a drive of Windows.
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:/{1,2})([^\s]*)")
+_URL = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z0-9+.-]{2,}:/{1,2})([^\s]*)")
 #: Passwords may hold a slash, which no URL allows; a port has digits only, and an IPv6 address begins with a bracket.
 _USER = re.compile(r"(?!\[)(?:[^/?#@:]*:(?![0-9]*(?:[/?#]|$)).*@|[^/?#]*@)")
-_FIELD = re.compile(r"(?<=[?&;#])([^=&;#]+)=([^&;#]*)")
+_FIELD = re.compile(r"(?<=[?&;#])([^=?&;#]+)=([^&;#]*)")
 _SECRET = re.compile(
     r"token|secret|passw|credential|signature|authorization|(?:api|access|account|private|shared)[-_]?key|jwt"
     r"|^(?:sig|sas|auth|pass|pwd)$",

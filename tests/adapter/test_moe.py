@@ -106,6 +106,14 @@ def test_more_experts_than_any_model_has_are_refused(tmp_path: Path, shared: boo
         opened(tmp_path, tensors, None)
 
 
+def test_more_targets_than_any_configuration_has_are_refused(tmp_path: Path) -> None:
+    key = f"base_model.model.{EXPERTS}.gate_up_proj"
+    tensors = {f"{key}.lora_A.weight": random(E, R, N), f"{key}.lora_B.weight": random(E, M, R, seed=1)}
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 6, "target_parameters": ["a.b"] * 1001}
+    with pytest.raises(AdapterFileError, match="`target_parameters` names 1,001 parameters"):
+        opened(tmp_path, tensors, config)
+
+
 def test_patterns_decide_for_stacked_experts_too(tmp_path: Path) -> None:
     key = f"base_model.model.{EXPERTS}.gate_up_proj"
     tensors = {f"{key}.lora_A.weight": random(E, R, N), f"{key}.lora_B.weight": random(E, M, R, seed=1)}

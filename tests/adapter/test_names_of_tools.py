@@ -385,6 +385,11 @@ def test_contradictions_are_told(tmp_path: Path) -> None:
     assert any("the configuration and `lora_adapter_metadata`" in warning for warning in adapter.warnings)
 
 
+def test_an_alpha_that_is_no_real_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdapterFileError, match="alpha must be one number"):
+        opened(tmp_path, {**KOHYA, "lora_unet_x.alpha": np.array(1 + 1j, np.complex64)})
+
+
 def test_an_alpha_whose_quotient_vanishes_is_refused(tmp_path: Path) -> None:
     tensors = {**KOHYA, "lora_unet_x.alpha": np.array(5e-324)}
     with pytest.raises(AdapterFileError, match=r"alpha is 4\.94066e-324, not a positive number"):

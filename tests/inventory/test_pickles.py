@@ -10,6 +10,7 @@ import lzma
 import os
 import pickle
 import tarfile
+import tracemalloc
 import zipfile
 from typing import Any
 
@@ -124,6 +125,21 @@ def test_an_array_that_only_joblib_would_skip_hides_nothing() -> None:
     hidden = b"cposix\nsystem\nX\x04\x00\x00\x00true\x85R."
     raw = b"\x80\x02cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81" + state + b"b" + hidden + b"\0" * 256
     assert "posix.system" in read(raw).names
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_are_unpacked_without_bound_are_not_read(packing: int) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", packing) as made, made.open("a.pkl", "w") as member:
+        for _ in range(300):
+            member.write(bytes(1 << 20))
+    tracemalloc.start()
+    found = packed(file.getvalue(), named=False)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found is not None
+    assert "is packed in a way that is not read" in found.note
+    assert most < 50_000_000
 
 
 def test_a_shape_whose_product_is_endless_ends() -> None:

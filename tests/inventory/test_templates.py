@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from s3lora.adapter.inventory.templates import MAX_TEMPLATE, reaches
@@ -112,6 +114,15 @@ def test_the_name_through_a_long_sum_is_told() -> None:
 def test_joining_long_texts_is_not_done() -> None:
     long = "x" * 10_000
     assert reaches("{% set a = '" + long + "' %}" + "{{ a.join(a) }}{{ a|join(a) }}" * 2000) == ((), "")
+
+
+def test_texts_that_grow_are_not_made() -> None:
+    long = "{% set a = '" + "x" * 10_000 + "' %}{% set t = [" + ",".join("a" for _ in range(999)) + "] %}"
+    reaches(long + "{% set f = '" + "%s" * 5000 + "' %}" + "{{ f % t ~ '' }}" * 1000)
+    tracemalloc.start()
+    reaches(long + "{{ " + " ~ ".join("a" for _ in range(6000)) + " }}")
+    assert tracemalloc.get_traced_memory()[1] < 60_000_000
+    tracemalloc.stop()
 
 
 def test_what_is_no_template_gets_a_note() -> None:

@@ -127,6 +127,21 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path, content: 
         page_of(tmp_path / "result.json")
 
 
+def test_an_evaluation_that_does_not_agree_with_itself_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = json.loads(call(capsys, "scan", DEMO, "--format", "json").out)["source"]
+    content = json.loads(to_json(measured.sweep())) | {"adapter": source}
+    numbers = [1e308, -1e308]
+    for i, point in enumerate(content["points"]):
+        for metric in point["metrics"]:
+            metric["value"] = numbers[i % 2]
+    (tmp_path / "sweep.json").write_text(json.dumps(content))
+    result = call(capsys, "scan", DEMO, "--evaluation", tmp_path / "sweep.json", "--format", "html")
+    assert (result.status, result.out) == (2, "")
+    assert "holds parts that do not belong together" in result.err
+
+
 @pytest.mark.parametrize("counts", [0, -1])
 def test_a_population_of_nothing_has_an_axis(tmp_path: Path, counts: int) -> None:
     (tmp_path / "result.json").write_text(json.dumps(flattened(counts)))

@@ -75,6 +75,10 @@ class Factor:
         return (matrix,)
 
 
+#: Most numbers of a factor that is made of stored ones: 2 GB as float64. A small file can ask for any size.
+MAX_MADE = 1 << 28
+
+
 @dataclass(frozen=True, slots=True)
 class DerivedFactor:
     """A low-rank factor that is stored as several parts and multiplied out when it is read.

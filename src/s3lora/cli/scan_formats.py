@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,13 +79,14 @@ def _junit(outcome: ScanOutcome) -> str:
 
 def _html(outcome: ScanOutcome) -> str:
     from s3lora.cli.pages import read_sweep, reported
+    from s3lora.report.belonging import belonging
     from s3lora.report.scan_page import scan_page
 
     sweep = read_sweep(outcome.options["evaluation"])
     found = [(one, document_of(one, one.scan)) for one in outcome.audits if one.scan is not None]
-    return scan_page(
-        [reported(made, outcome.scans[one.path], one.path, outcome.options, sweep=sweep) for one, made in found]
-    )
+    entries = [reported(made, outcome.scans[one.path], one.path, outcome.options, sweep=sweep) for one, made in found]
+    with belonging(outcome.options["evaluation"]) if sweep is not None else nullcontext():
+        return scan_page(entries)
 
 
 def _svg(outcome: ScanOutcome) -> str:

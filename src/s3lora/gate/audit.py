@@ -186,7 +186,8 @@ def _verdict(gate: Gate, asked: Asked, place: Place, terms: Terms, against: Agai
     if terms.baseline is None:
         return GateVerdict(gate, findings)
     known = terms.baseline.known(place, gate, findings)
-    return GateVerdict(gate, tuple(found for found in findings if found not in known), known)
+    had = set(known)
+    return GateVerdict(gate, tuple(found for found in findings if found not in had), known)
 
 
 def _plan(scan: Scan, terms: Terms) -> Plan | None:

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ _OWN = f"only {SHARED_FILE} has such a table: write the keys at the top, without
 _SHARED = f"in {SHARED_FILE} the keys stand under [tool.s3lora]; only {OWN_FILE} has them at the top"
 #: Lines on which a key is looked for, and lines that one value may take.
 _CANDIDATES, _LINES = 200, 1000
+#: Characters that are parsed for it, all tries together.
+_PARSED = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +223,13 @@ def _line(text: str, table: tuple[str, ...], key: str, item: str | None) -> int:
 def _statements(lines: list[str], key: str) -> Iterator[tuple[int, int]]:
     """Yield where a statement that names the key may begin, and where it ends."""
     candidates = [number for number, line in enumerate(lines) if key in line]
+    lengths = [*accumulate(len(line) + 1 for line in lines)]
+    parsed = 0
     for first in candidates[:_CANDIDATES]:
         for last in range(first + 1, min(len(lines), first + _LINES) + 1):
+            parsed += lengths[last - 1]
+            if parsed > _PARSED:
+                return  # the line is a help, and not worth hours
             if _beginning(lines, last) is not None:
                 yield first, last
                 break

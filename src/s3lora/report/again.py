@@ -16,6 +16,7 @@ from s3lora.evaluate.results import Evaluation, Sweep, Tuning
 from s3lora.files import read_whole
 from s3lora.measure.comparison import Comparison
 from s3lora.repair.results import Repair
+from s3lora.report.belonging import belonging
 from s3lora.report.documents import ScanDocument
 from s3lora.rewrite.provenance import Provenance
 
@@ -43,12 +44,8 @@ def page_of(path: str | os.PathLike[str]) -> str:
         document = msgspec.json.decode(raw, type=list[found.type] if several else found.type)  # type: ignore[name-defined]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"is no result of s3lora: {printable(error)}", file=file) from None
-    try:
+    with belonging(file):
         return found.render(document)
-    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, StopIteration) as error:
-        # Every field is of its type, but anybody may have written it: lengths, names and ranges need not agree.
-        what = f"holds parts that do not belong together ({type(error).__name__}: {printable(error, 80)})"
-        raise UsageError(what, file=file, fix="make it again") from None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def scaling_of(config: Mapping[str, Any] | None, stored: Tensor | None, rank: in
         return Scaling(1.0, "unknown")
     began = positive(config, "init_r", label) or float(rank)
     if stored is not None:
-        if any(size != 1 for size in stored.shape):
+        if any(size != 1 for size in stored.shape) or stored.dtype == "complex64":
             raise AdapterFileError("ranknum must be one number", module=stored.name, shape=stored.shape)
         began = float(stored.array().reshape(()))
         if not 0 < began < 1e12:

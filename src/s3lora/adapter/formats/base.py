@@ -162,7 +162,7 @@ def positive(config: Mapping[str, Any], field: str, label: str) -> float | None:
 
 def alpha_scaling(alpha: Tensor, rank: int, label: str) -> Scaling:
     """Return alpha / r from a tensor that holds alpha (0-d, or one element)."""
-    if any(size != 1 for size in alpha.shape):
+    if any(size != 1 for size in alpha.shape) or alpha.dtype == "complex64":
         raise AdapterFileError("alpha must be one number", file=label, module=alpha.name, shape=alpha.shape)
     value = float(alpha.array().reshape(()))
     if not SMALLEST <= value < 1e12:

@@ -24,6 +24,8 @@ BASE = ".base_layer"
 MAX_NESTING = 8
 #: Most experts of a layer; models have some hundreds.
 MAX_EXPERTS = 4096
+#: Most entries of `target_parameters`; configurations have two or three.
+MAX_TARGETS = 1000
 
 
 def fused(
@@ -157,6 +159,9 @@ def _parameters(container: str, config: Mapping[str, Any]) -> list[str]:
     targets = config.get("target_parameters") or ()
     if not isinstance(targets, list | tuple):
         return []
+    if len(targets) > MAX_TARGETS:  # each is held against each module
+        what = f"`target_parameters` names {len(targets):,} parameters, and no model has more than {MAX_TARGETS:,}"
+        raise AdapterFileError(what, file="adapter_config.json")
     found = []
     for target in sorted(str(target) for target in targets):
         owner, _, name = target.rpartition(".")

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from s3lora.adapter.factors import AnyFactor, DerivedFactor, Factor, IdentityFactor, KroneckerFactor
+from s3lora.adapter.factors import MAX_MADE, AnyFactor, DerivedFactor, Factor, IdentityFactor, KroneckerFactor
 from s3lora.adapter.formats.base import check_pair, flattened, matrix, require_floating
 from s3lora.adapter.model import LoraModule, Scaling
 from s3lora.adapter.tensor import Array, Tensor
@@ -135,6 +135,9 @@ def _hadamard(product: Product, label: str) -> tuple[AnyFactor, AnyFactor, bool]
             fix="the file is damaged",
         )
     rank = w1a.shape[1] * w2a.shape[1]
+    if min(rank * (m + n), m * n) > MAX_MADE:
+        what = f"makes matrices of {min(rank * (m + n), m * n):,} numbers, which is too much to hold"
+        raise UnsupportedAdapterError(what, file=label, module=product.path, shape=(m, n))
     if rank < min(m, n):
         b = DerivedFactor((w1a, w2a), (m, rank), _face_splitting, None)
         return DerivedFactor((w1b, w2b), (rank, n), _khatri_rao, None), b, False

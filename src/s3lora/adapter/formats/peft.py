@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from s3lora.adapter.factors import AnyFactor, DerivedFactor, Factor
+from s3lora.adapter.factors import MAX_MADE, AnyFactor, DerivedFactor, Factor
 from s3lora.adapter.formats import adalora, experts, loose, lycoris, vera
 from s3lora.adapter.formats.base import (
     Format,
@@ -288,7 +288,7 @@ def _grouped(a: Factor, config: Mapping[str, Any], label: str) -> DerivedFactor:
     group = int(size)
     if group != size or group > _MAX_GROUP:
         raise AdapterFileError(f"`qalora_group_size` is {size:g}, no number of inputs", file=label)
-    if a.shape[1] * group > _MAX_INPUTS:
+    if a.shape[1] * group > _MAX_INPUTS or a.shape[0] * a.shape[1] * group > MAX_MADE:
         what = f"`qalora_group_size` is {group:,}, which makes {a.shape[1] * group:,} inputs"
         raise AdapterFileError(what, file=label, shape=a.shape)
     times = a.shape[1] / group

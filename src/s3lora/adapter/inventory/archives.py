@@ -194,6 +194,8 @@ def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int, *, whol
 
     A wrong checksum and a mark of encryption are passed over: there are loaders that do not look at them.
     """
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile("is packed in a way that is not read")  # zipfile unpacks it without any bound
     entry.flag_bits &= ~_SEALED
     del entry.CRC
     with archive.open(entry) as member:

@@ -94,8 +94,8 @@ def _joined(values: list[TemplateValue], between: str = "") -> TemplateValue:
     if any(value.huge for value in values):
         return HUGE
     if all(text is not None for text in texts):
-        if len(between) * len(texts) > MOST_JOINED:
-            return UNKNOWN
+        if len(between) * len(texts) + sum(len(text) for text in texts if text) > MOST_JOINED:
+            return TemplateValue(pieces=True)
         whole = between.join(text for text in texts if text is not None)
         return _of(whole)
     told = "\n".join(text if text is not None else "\n" for text in texts).replace("_\n_", "__")
@@ -182,6 +182,8 @@ def _formatted(form: str, values: list[TemplateValue]) -> TemplateValue:
         if mark == "%c" and value.number is not None and 0 <= value.number < 0x110000:
             text = chr(value.number)
         form = form.replace(mark, text or "", 1) if mark else form
+        if len(form) > MAX_TEXT:
+            return TemplateValue(pieces=True)
     return _of(form)
 
 
@@ -238,7 +240,8 @@ def _changed(name: str, given: list[TemplateValue]) -> TemplateValue:
         between = given[1].text if len(given) > 1 else ""
         return _joined(list(first.items), between or "")
     if name == "join" and text is not None:
-        return _joined([_of(c) for c in text], (given[1].text or "") if len(given) > 1 else "")
+        between = (given[1].text or "") if len(given) > 1 else ""
+        return _of(between.join(text)) if len(between) * len(text) < MOST_JOINED else TemplateValue(pieces=True)
     if name in ("list", "sort") and text is not None:
         return TemplateValue(items=tuple(_of(c) for c in text[:1000]), length=len(text))
     if name == "reverse" and first.items is not None:

@@ -78,13 +78,15 @@ class FileValues:
                 self._running.append(_Running(tensor, digest))
         for run in _alike(whole):
             self._see_run(run, piece[run[0].offset - start : run[-1].offset + run[-1].nbytes - start])
-        for one in [*self._running]:
+        running, self._running = self._running, []
+        for one in running:
             first = one.tensor.offset
             last = first + one.tensor.nbytes
             _see_part(one, piece[max(first, start) - start : max(0, min(last, end) - start)])
             if last <= end:
-                self._running.remove(one)
                 self._end(one)
+            else:
+                self._running.append(one)
 
     def end(self) -> None:
         """Tell of what lies at the end of the file and has no bytes, and of what does not lie there as numbers."""

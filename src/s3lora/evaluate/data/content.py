@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import zlib
 from pathlib import Path
 
@@ -70,18 +72,16 @@ def read_content(path: Path, most: int) -> bytes:
 def _unpacked(data: bytes, path: Path, most: int) -> bytes:
     """Unpack all members of a gzip file, and stop at the first byte too many."""
     found = bytearray()
-    while data:
-        member = zlib.decompressobj(wbits=31)
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as members:
         try:
-            found += member.decompress(data, most + 1 - len(found))
-        except zlib.error:
+            while len(found) <= most and (piece := members.read(most + 1 - len(found))):
+                found += piece
+        except EOFError:
+            raise DataFileError("is gzip that is cut off", file=path, fix="fetch it again") from None
+        except (OSError, zlib.error):
             raise DataFileError("is gzip that is damaged", file=path, fix="fetch it again") from None
-        if len(found) > most:
-            raise DataFileError(f"unpacks to more than {most:,} bytes", file=path, fix="cut it")
-        if not member.eof:
-            raise DataFileError("is gzip that is cut off", file=path, fix="fetch it again")
-        # Zero bytes may fill a file up, as tapes do.
-        data = member.unused_data.lstrip(b"\0")
+    if len(found) > most:
+        raise DataFileError(f"unpacks to more than {most:,} bytes", file=path, fix="cut it")
     return bytes(found)
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, Any
 from urllib.parse import unquote
 
-from s3lora.errors import AdapterFileError, S3LoRAError, printable
+from s3lora.errors import AdapterFileError, S3LoRAError, UsageError, printable
 from s3lora.files import open_regular, reason
 from s3lora.fleet.sources.protocols import file_system, local_path, protocol_of, retried, told
 from s3lora.fleet.sources.stores import HttpStore
@@ -38,6 +38,8 @@ def read_list(given: str, follow: Sequence[str] = ()) -> Iterator[str]:
     Raises AdapterFileError if it cannot be read or is no list, MissingPackageError where a package is needed.
     """
     if given == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input is closed", fix="give a file, or folders")
         yield from _lines(sys.stdin.buffer, "standard input")
         return
     with _opened(given, follow) as file:

@@ -268,8 +268,9 @@ def targets_of(paths: Sequence[str]) -> list[str]:
         last[kind] = path.rpartition(".")[2] if numbers else path
         layers[kind].update(int(number) for number in numbers)
     found = [numbers for numbers in layers.values() if numbers]
-    whole = set(range(max((max(numbers) for numbers in found), default=-1) + 1))
-    if any(numbers != whole for numbers in found) or len(set(last.values())) != len(last):
+    count = max((max(numbers) for numbers in found), default=-1) + 1
+    # As many different numbers as there are from 0 on are all of them.
+    if any(len(numbers) != count for numbers in found) or len(set(last.values())) != len(last):
         return sorted(paths)
     return sorted(last.values())
 
