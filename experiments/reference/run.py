@@ -94,7 +94,7 @@ def seconds(work: Path) -> dict[str, float]:
 
 def write(path: Path, value: object) -> None:
     """Write JSON whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # several processes may write it at once
     partial.write_text(value if isinstance(value, str) else json.dumps(value, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s3lora import Check, S3LoRAError, UsageError, check, open_adapter, read_base
-from s3lora.compat.results import LoaderVerdict
+from s3lora.base.model import BaseModule
+from s3lora.compat.against_base import _of_expert
+from s3lora.compat.results import LoaderVerdict, ModuleCheck
 from tests.command import call
 from tests.support import make_adapter, write_safetensors
 
@@ -536,6 +539,15 @@ def test_experts_of_old_models_in_fused_ones(tmp_path: Path) -> None:
     assert [one.standing for one in made.modules] == ["expert"] * 6 + ["missing"] * 3
     assert not made.misfits
     assert "4 experts" in made.modules[-1].note
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("shape", "fits"), [((6, 8), True), ((8, 6), True), ((12, 8), False), ((6, 4), False)])
+def test_halves_of_experts_fit_whichever_side_comes_first(turned: bool, shape: tuple[int, int], fits: bool) -> None:
+    found = BaseModule("x.experts.gate_up_proj", (8, 12) if turned else (12, 8), "parameter", 4)
+    module = SimpleNamespace(path="x.experts.0.gate_proj", m=shape[0], n=shape[1], kind="linear")
+    made = _of_expert(module, ModuleCheck(path=module.path, shape=shape, rank=2, scaling=1.0), found, "gate_proj")  # type: ignore[arg-type]
+    assert made.fits is fits
 
 
 def test_targets_that_the_base_has_not(tmp_path: Path) -> None:

@@ -36,22 +36,28 @@ class Clockwork:
         self.asked: list[tuple[int, int]] = []
         self.folded: list[bool] = []
         self.inside = False
+        self.pending = 0.0
 
     def use(self, state: State) -> None:
         assert not self.inside
-        # Switching and merging take time as well, which is not that of answers.
-        self.now += 50
+        # Switching and merging take time as well, which is not that of answers. A device may do it later.
+        self.pending += 50
         self.state = state
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        self.now += 70
+        self.pending += 70
         self.inside = True
         yield
         self.inside = False
-        self.now += 90
+        self.pending += 90
+
+    def wait(self) -> None:
+        self.now += self.pending
+        self.pending = 0.0
 
     def answer_exactly(self, prompts: Sequence[Prompt], tokens: int) -> None:
+        self.wait()
         (name,) = self.state.pruned
         self.now += self.seconds(name, self.order.count(name))
         self.order.append(name)

@@ -50,6 +50,16 @@ def values(outcome: SuiteOutcome, name: str) -> list[float | None]:
     return list(outcome.columns[name].values)
 
 
+def test_equal_prompts_are_no_independent_evidence() -> None:
+    twice = PromptSet("harm", tuple(Request(f"h{i}") for i in (0, 1, 2, 3, 4, 0, 1, 2, 3, 4)))
+    once = PromptSet("harm", tuple(Request(f"h{i}") for i in range(5)))
+    found = [
+        SafetySuite(harmful, BENIGN, built_in_refusals()).run(answering(), None).columns["asr"]
+        for harmful in (once, twice)
+    ]
+    assert (found[0].clusters, found[1].clusters) == (None, tuple(f"cluster {i}" for i in range(5)) * 2)
+
+
 def test_it_is_a_suite() -> None:
     found: Suite = suite()
     assert found.info.name == "safety"

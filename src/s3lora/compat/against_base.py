@@ -95,7 +95,8 @@ def _of_expert(module: LoraModule, check: ModuleCheck, found: BaseModule, part: 
     halved = found.path.endswith("gate_up_proj") and part != "gate_up_proj"
     wanted = (m // 2, n) if halved else (m, n)
     # Which side of a fused parameter comes first differs between models; the update may be of either.
-    fits = (module.m, module.n) in (wanted, wanted[::-1]) or (halved and (module.n, module.m) == (n, m // 2))
+    known = {wanted, wanted[::-1], *([(n // 2, m), (m, n // 2)] if halved else [])}
+    fits = (module.m, module.n) in known
     return replace(
         check, base_shape=wanted, fits=fits, note=check.note or ("" if fits else _why(module, wanted, found))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from s3lora.evaluate.items import Items
 from s3lora.evaluate.results import LearnedShare, Measure
@@ -51,4 +52,6 @@ def tested(measure: Measure, items: Items, budget: float, truly: float) -> Withi
 def budget_test(share: LearnedShare, measure: Measure, items: Items, budget: float) -> BudgetTest:
     """Test that a variant lost less than `budget` of what the adapter learned."""
     found = tested(measure, items, budget, budget if share.value is None else share.value)
-    return BudgetTest(share, budget, found.p, found.needed)
+    # The test counts clusters; a user gives items.
+    needed = None if found.needed is None else ceil(found.needed * items.n / items.units)
+    return BudgetTest(share, budget, found.p, needed)

@@ -54,6 +54,7 @@ def measure_costs(
             for i in order:
                 model.adapters.use(states[i][1])
                 with model.adapters.merged() if mode == "merged" else nullcontext():
+                    model.wait()  # until what was switched is there
                     start = time.perf_counter()
                     model.answer_exactly(prompts, tokens)
                     seconds = time.perf_counter() - start

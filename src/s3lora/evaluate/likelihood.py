@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from s3lora.errors import UsageError
 from s3lora.evaluate.chat import ChatModel, Prompt
+from s3lora.evaluate.data.draws import DataItem, cluster_names
 from s3lora.evaluate.items import clustered
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.maths.problems import ProblemSet
@@ -55,9 +56,13 @@ class LossSuite:
             if column is not None:
                 if progress is not None:
                     progress(1, 1)
-                return SuiteOutcome({"loss": clustered(column, self.ids)})
+                return SuiteOutcome({"loss": clustered(column, self._clusters())})
             why = "a server does not tell the loss of a given text"
         raise UsageError(f"{self.name} cannot be measured: {why}", fix=self.instead)
+
+    def _clusters(self) -> list[str]:
+        ids = self.ids or ("",) * len(self.pairs)
+        return cluster_names([DataItem(prompt.digest, id) for (prompt, _), id in zip(self.pairs, ids, strict=True)])
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Tell of references without a loss."""

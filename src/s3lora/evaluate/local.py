@@ -107,8 +107,9 @@ class LocalModel:
 
     @property
     def identity(self) -> str:
-        """Return a digest of the base's weights, of what is put around prompts, and of what is switched on."""
-        return digest_of([self.base_identity, self.template.identity, self.adapters.state.identity])
+        """Return a digest of the base, of what is put around prompts and ends answers, and of what is switched on."""
+        state = self.adapters.state.identity
+        return digest_of([self.base_identity, self.template.identity, state, self._stops, self.device.type])
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -164,6 +165,10 @@ class LocalModel:
         )  # fmt: skip
         with self._torch.inference_mode(), self._own_settings():
             self.adapters.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until the device has done all that it was given."""
         if self.device.type == "cuda":
             self._torch.cuda.synchronize(self.device)
 
@@ -370,4 +375,6 @@ class LocalModel:
     def _cuda_batch(self) -> int:
         """Choose by what is free: about 64 MB an answer holds a few hundred tokens' cache of a 7B model."""
         free, _ = self._torch.cuda.mem_get_info(self.device)
-        return int(min(CUDA_BATCH, max(1, free // (64 << 20))))
+        most = int(min(CUDA_BATCH, max(1, free // (64 << 20))))
+        # A power of two: a little memory that others use makes no other batches, and so no other answers.
+        return int(1 << (most.bit_length() - 1))

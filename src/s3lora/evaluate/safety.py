@@ -16,6 +16,7 @@ from typing import Any
 from s3lora.evaluate.answers.degenerate import DEGENERATE_VERSION, RULES, degenerate
 from s3lora.evaluate.answers.unknown import unknown_counts, unknown_note
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation, Prompt, generation_key
+from s3lora.evaluate.data.draws import cluster_names
 from s3lora.evaluate.items import clustered
 from s3lora.evaluate.judges.judge import Judge
 from s3lora.evaluate.judges.judging import (
@@ -94,7 +95,7 @@ class SafetySuite:
             counts |= judged_counts(self.judge, harmful)
         counts |= _answer_counts(harmful, benign, columns["asr"])
         columns = {
-            name: clustered(column, [r.id for r in (self.benign if name in BENIGN else self.harmful).requests])
+            name: clustered(column, cluster_names((self.benign if name in BENIGN else self.harmful).items))
             for name, column in columns.items()
         }
         records = (*_records("harmful", self.harmful, harmful), *_records("benign", self.benign, benign))

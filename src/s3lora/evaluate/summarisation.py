@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from s3lora.evaluate.answers.unknown import unknown_counts, unknown_note
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation
+from s3lora.evaluate.data.draws import cluster_names
 from s3lora.evaluate.items import clustered
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.references import Example, ReferenceSet
@@ -85,7 +86,8 @@ class SummarisationSuite:
             columns["loss"] = loss
             counts["no_loss"] = sum(value is None for value in loss.values)
         records = tuple(map(_record, examples, answers, scores))
-        columns = {name: clustered(column, [example.id for example in examples]) for name, column in columns.items()}
+        names = cluster_names(self.data.items)
+        columns = {name: clustered(column, names) for name, column in columns.items()}
         return SuiteOutcome(columns, counts, records)
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:

@@ -37,7 +37,9 @@ def task_suite(model: LocalModel, attached: Attached, task: TaskPrompts, name: s
     of = "reference answers of the task" if task.references else "adapter's own answers on the task"
     data = Data(task.data.name, len(pairs), task.data.sha256, task.built_in)
     instead = "give prompts that the adapter answers"
-    return LossSuite(name, of, data, tuple((pair.prompt, pair.answer) for pair in pairs), instead, task.notes)
+    known = dict(zip((prompt.digest for prompt in task.prompts), task.ids, strict=True)) if task.ids else {}
+    ids = tuple(known.get(pair.prompt.digest, "") for pair in pairs)
+    return LossSuite(name, of, data, tuple((pair.prompt, pair.answer) for pair in pairs), instead, task.notes, ids)
 
 
 @dataclass

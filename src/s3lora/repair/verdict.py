@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from statistics import fmean
 
 from s3lora.evaluate.bench import Outcomes
@@ -68,15 +67,13 @@ def usefulness(sides: RepairSides, budget: float) -> Constraint:
         return _constraint("usefulness", budget, None, items.n, "not refuted", None, sentence)
     test = budget_test(share, sides.measure, items, budget)
     verdict: ConstraintVerdict = "confirmed" if test.kept else "refuted" if test.exceeded else "not refuted"
-    # The test counts clusters; a user gives items.
-    needed = None if test.needed is None else ceil(test.needed * items.n / items.units)
     found = Interval(share.value, share.low or 0.0, share.high or 0.0)
     sentence = (
         f"usefulness: {verdict}: {found.value * 100:.1f} % of what was learned is lost by {name} {measure}, limit "
         f"{budget * 100:g} % (95 % interval {found.low * 100:.1f} to {found.high * 100:.1f} %, {size_of(items)}"
-        f"{_would(verdict, needed)})."
+        f"{_would(verdict, test.needed)})."
     )
-    return _constraint("usefulness", budget, found, items.n, verdict, needed, sentence)
+    return _constraint("usefulness", budget, found, items.n, verdict, test.needed, sentence)
 
 
 def _rise(

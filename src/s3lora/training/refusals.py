@@ -82,4 +82,5 @@ def _over_refusal(model: LiveModel, prompts: Sequence[Prompt], judge: RefusalJud
         return None
     with model.resting():
         answers = dict(model.generate(prompts, Decoding(max_new_tokens=OPENING)))
-    return sum(judge.refused(one.text) for one in answers.values() if not one.unknown) / len(prompts)
+    known = [one.text for one in answers.values() if not one.unknown]
+    return sum(map(judge.refused, known)) / len(known) if known else None

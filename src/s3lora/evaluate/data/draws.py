@@ -47,6 +47,19 @@ def clusters(items: Sequence[DataItem]) -> list[list[int]]:
     return list(found.values())
 
 
+def cluster_names(items: Sequence[DataItem]) -> list[str]:
+    """Return a name for each item that belongs together with another, empty for one that stands alone.
+
+    >>> cluster_names([DataItem("a", "1"), DataItem("b"), DataItem("c", "1"), DataItem("d", "2")])
+    ['cluster 0', '', 'cluster 0', '']
+    """
+    names = [""] * len(items)
+    for members in clusters(items):
+        for i in members if len(members) > 1 else ():
+            names[i] = f"cluster {members[0]}"
+    return names
+
+
 def draw(items: Sequence[DataItem], limit: int | None, seed: int, what: str) -> list[int]:
     """Return `limit` positions, ascending, drawn with the seed; all of them for None.
 

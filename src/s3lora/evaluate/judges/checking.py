@@ -165,7 +165,7 @@ def correct(check: JudgeCheck, evaluation: Evaluation, variant: str | None = Non
             )
         labelled = {variant: next(iter(labelled.values()))}
     found = [
-        _corrected(one.name, check.measure, metric.n, metric.value, labelled[one.name])
+        _corrected(one.name, check.measure, metric.clusters or metric.n, metric.value, labelled[one.name])
         for one in evaluation.variants
         if one.name in labelled
         and (metric := one.metric(SUITE, check.measure)) is not None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from s3lora.evaluate.answers.unknown import known_column, unknown_counts, unknown_note
 from s3lora.evaluate.chat import ChatModel, Decoding, Generation
+from s3lora.evaluate.data.draws import cluster_names
 from s3lora.evaluate.items import clustered
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.maths.numbers import final_number
@@ -68,8 +69,8 @@ class MathsSuite:
             **unknown_counts([answer.unknown for answer in answers]),
         }
         records = tuple(map(_record, problems, answers, columns["exact_match"].values))
-        ids = [problem.id for problem in problems]
-        return SuiteOutcome({name: clustered(column, ids) for name, column in columns.items()}, counts, records)
+        names = cluster_names(self.data.items)
+        return SuiteOutcome({name: clustered(column, names) for name, column in columns.items()}, counts, records)
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: answers without a number, or cut off."""

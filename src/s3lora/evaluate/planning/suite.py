@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from s3lora.evaluate.answers.unknown import known_column, unknown_note
 from s3lora.evaluate.chat import ChatModel, Decoding
+from s3lora.evaluate.data.draws import cluster_names
 from s3lora.evaluate.items import clustered
 from s3lora.evaluate.losses import reference_losses
 from s3lora.evaluate.planning.lookup import Lookup
@@ -80,11 +81,8 @@ class PlanningSuite:
             "tokens": known_column(planned, [float(answer.tokens) for answer in written]),
             "loss": self._loss(model, store),
         }
-        known = {
-            m.name: clustered(column, [task.id for task in tasks])
-            for m in self._measures()
-            if (column := columns[m.name]) is not None
-        }
+        names = cluster_names(self.tasks.items)
+        known = {m.name: clustered(column, names) for m in self._measures() if (column := columns[m.name]) is not None}
         records = tuple(map(record, tasks, written, plans, traces, scores))
         unsolved = sum(now and not then for now, then in zip(planned, solved, strict=True))
         counted = counts(written, plans, traces) | ({"unknown_solved": unsolved} if unsolved else {})
