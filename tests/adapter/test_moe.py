@@ -106,6 +106,17 @@ def test_more_experts_than_any_model_has_are_refused(tmp_path: Path, shared: boo
         opened(tmp_path, tensors, None)
 
 
+def test_more_modules_than_any_model_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s3lora.adapter.formats.base.MAX_MODULES", 2 * E - 1)
+    tensors = {
+        f"base_model.model.model.layers.{i}.mlp.experts.gate_up_proj.lora_{half}.weight": random(*shape, seed=i)
+        for i in range(2)
+        for half, shape in (("A", (E, R, N)), ("B", (E, M, R)))
+    }
+    with pytest.raises(AdapterFileError, match=f"claims more than {2 * E - 1} modules"):
+        opened(tmp_path, tensors, None)
+
+
 def test_more_targets_than_any_configuration_has_are_refused(tmp_path: Path) -> None:
     key = f"base_model.model.{EXPERTS}.gate_up_proj"
     tensors = {f"{key}.lora_A.weight": random(E, R, N), f"{key}.lora_B.weight": random(E, M, R, seed=1)}

@@ -166,6 +166,23 @@ def test_two_results_do_not_share_a_file(
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("folder", ["--only=.*|", "--sarif=out", "-o", "--projection=x"])
+def test_a_file_that_reads_as_an_option_is_no_option(
+    folder: str, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pre-commit would give it, among the names of other files."""
+    monkeypatch.chdir(tmp_path)
+    make_adapter(tmp_path / folder, {"model.layers.0.self_attn.q_proj": (8, 8, 2)})
+    before = sorted(tmp_path.rglob("*"))
+    hidden = f"{folder}/adapter_model.safetensors"
+    result = call(capsys, "scan", "--quiet", "--fail-on", "ssi > 0", adapter, hidden)
+    assert (result.status, result.out) == (2, "")
+    assert result.err == f"s3lora: {hidden} is also the name of a file; write ./{hidden}\n"
+    assert call(capsys, "scan", "--quiet", "--fail-on", "ssi > 0", f"./{hidden}").status == 1
+    assert call(capsys, "scan", "--quiet", "--fail-on", "ssi > 0", "--", hidden).status == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_options_that_are_given_again_are_repeated(
     adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

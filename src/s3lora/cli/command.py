@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from s3lora.cli.sections import SECTIONS, section_of
-from s3lora.errors import UsageError, nearest
+from s3lora.errors import UsageError, nearest, printable
 
 #: End of the name of a file → its format.
 SUFFIXES = {
@@ -53,6 +54,21 @@ class AnyPath(click.types.StringParamType):
         return [CompletionItem(incomplete, type="file")]
 
 
+def _refuse_files_for_options(words: Sequence[str]) -> None:
+    """Raise UsageError for a word that reads as an option and names a file.
+
+    Whoever passes on the names of a repository's files, as pre-commit does, would let a folder called `--only=x` choose
+    what is looked at.
+    """
+    for word in words:
+        if word == "--":
+            return
+        if word.startswith("-") and os.sep in word and os.path.lexists(word):
+            raise UsageError(
+                f"{printable(word, 120)} is also the name of a file", fix=f"write ./{printable(word, 120)}"
+            )
+
+
 class Command(click.Command):
     """A command of s3lora."""
 
@@ -65,6 +81,8 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line, and take the format from the name of the output where none is written."""
+        if not ctx.resilient_parsing:
+            _refuse_files_for_options(args)
         left = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
             self._take_format(ctx)

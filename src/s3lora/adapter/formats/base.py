@@ -13,6 +13,8 @@ from s3lora.errors import AdapterFileError, UnsupportedAdapterError, printable
 
 #: The least alpha or scaling: anything smaller is no setting of anybody, and its quotients vanish.
 SMALLEST = 1e-12
+#: Most modules; the largest mixtures of experts have 50,000.
+MAX_MODULES = 500_000
 #: What to do about tensors that DeepSpeed ZeRO-3 has saved empty, since their values lay on other processes.
 GATHER = (
     "DeepSpeed ZeRO-3 saves this where parameters were not gathered: run zero_to_fp32.py on its checkpoint, or set "
@@ -168,6 +170,12 @@ def alpha_scaling(alpha: Tensor, rank: int, label: str) -> Scaling:
     if not SMALLEST <= value < 1e12:
         raise AdapterFileError(f"alpha is {value:g}, not a positive number", file=label, module=alpha.name)
     return Scaling(value / rank, "alpha tensor")
+
+
+def refuse_too_many(count: int, label: str) -> None:
+    """Raise AdapterFileError for more modules than any model has: fused experts make many of a small file."""
+    if count > MAX_MODULES:
+        raise AdapterFileError(f"claims more than {MAX_MODULES:,} modules", file=label, fix="no model has so many")
 
 
 def refuse_equal_paths(modules: Iterable[LoraModule], label: str) -> None:

@@ -22,6 +22,7 @@ from s3lora.adapter.formats.base import (
     missing_half,
     positive,
     rank_warning,
+    refuse_too_many,
 )
 from s3lora.adapter.formats.experts import of_experts
 from s3lora.adapter.model import LoraModule, Scaling, natural_key, path_parts
@@ -53,6 +54,7 @@ def _read(source: StoredAdapter) -> Reading:
     for path, halves in _halves(source).items():
         found = _modules(path, halves, source, scaling)
         modules += found
+        refuse_too_many(len(modules), source.label)
         taken.update(name for module in found for name in module.tensor_names)
     ordered = tuple(sorted(modules, key=lambda module: natural_key(module.path)))
     rank = positive(parameters, "rank", source.config_label)

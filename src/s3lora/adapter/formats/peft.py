@@ -22,6 +22,7 @@ from s3lora.adapter.formats.base import (
     positive,
     rank_warning,
     refuse_equal_paths,
+    refuse_too_many,
 )
 from s3lora.adapter.formats.forms import form_notes
 from s3lora.adapter.formats.header import with_header
@@ -107,6 +108,7 @@ def _read_pairs(source: StoredAdapter) -> Reading:
             if part.values is None and (rank := scaling.rank(configured_path)) is not None:
                 configured[part.path] = rank
         modules.extend(found)
+        refuse_too_many(len(modules), source.label)
     ordered, told = with_header(sorted(modules, key=lambda module: natural_key(module.path)), source)
     refuse_equal_paths(ordered, source.label)
     notes += (*told, *([loose.TURNED] if turned else ()))

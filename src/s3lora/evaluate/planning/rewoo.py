@@ -15,8 +15,8 @@ from s3lora.evaluate.planning.calculator import calculate
 from s3lora.evaluate.planning.lookup import Lookup
 from s3lora.evaluate.planning.plan import MAX_INPUT, REFERENCE, Step, ToolPlan, label_of
 
-#: Answers the questions of one wave, in order.
-Ask = Callable[[Sequence[str]], Sequence[str]]
+#: Answers the questions of one wave, in order; None is an answer that nobody knows.
+Ask = Callable[[Sequence[str]], Sequence[str | None]]
 
 #: What a step leaves as evidence that failed, or whose tool is unknown.
 NO_RESULT = "no result"
@@ -33,9 +33,10 @@ SOLVER_PROMPT = "Answer the question from the evidence, with a few words and not
 
 @dataclass(frozen=True, slots=True)
 class PlanTrace:
-    """What the steps of a plan gave, None where a step failed."""
+    """What the steps of a plan gave, None where a step failed; `unknown` tells that a step's answer is not known."""
 
     evidence: tuple[str | None, ...]
+    unknown: bool = False
 
     @property
     def failed(self) -> int:
@@ -55,6 +56,7 @@ def execute(plans: Sequence[ToolPlan], lookup: Callable[[int], Lookup], ask: Ask
     undefined or failed.
     """
     found: list[list[str | None]] = [[None] * len(plan.steps) for plan in plans]
+    unknown = [False] * len(plans)
     for wave in _waves(plans):
         asked: list[tuple[int, int]] = []
         questions: list[str] = []
@@ -67,8 +69,9 @@ def execute(plans: Sequence[ToolPlan], lookup: Callable[[int], Lookup], ask: Ask
             elif complete and step.worker is not None:
                 found[p][s] = _evidence(lookup(p)(text) if step.worker == "lookup" else calculate(text))
         for (p, s), answer in zip(asked, ask(questions) if questions else (), strict=True):
-            found[p][s] = _evidence(short(answer))
-    return [PlanTrace(tuple(evidence)) for evidence in found]
+            unknown[p] |= answer is None
+            found[p][s] = None if answer is None else _evidence(short(answer))
+    return [PlanTrace(tuple(evidence), lost) for evidence, lost in zip(found, unknown, strict=True)]
 
 
 def llm_prompt(question: str) -> Prompt:

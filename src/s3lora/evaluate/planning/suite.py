@@ -60,9 +60,9 @@ class PlanningSuite:
         written = generations(model, prompts, self.decoding, store, self._part(progress, 0))
         plans = [read_plan(answer.text, self.tasks.tools) for answer in written]
 
-        def ask(questions: Sequence[str]) -> list[str]:
+        def ask(questions: Sequence[str]) -> list[str | None]:
             answers = generations(helper, [llm_prompt(question) for question in questions], SHORT, store)
-            return [answer.text for answer in answers]
+            return [None if answer.unknown else answer.text for answer in answers]
 
         traces = execute(plans, self._lookup(), ask)
         answers = self._answers(plans, traces, helper, store, self._part(progress, len(tasks)))
@@ -148,7 +148,7 @@ class PlanningSuite:
     ) -> list[str | None]:
         """Return the answer to each task, None where the solver's is unknown."""
         if self.tasks.answer_by == "last":
-            return [trace.last for trace in traces]
+            return [None if trace.unknown else trace.last for trace in traces]
         prompts = [
             solver_prompt(task.question, plan, trace)
             for task, plan, trace in zip(self.tasks.tasks, plans, traces, strict=True)

@@ -30,7 +30,7 @@ GAP = 64 * 1024
 #: Parts of a module besides its factors are fetched up to this size: a scan reads its alpha and no other.
 SMALL = 4096
 #: Largest file that a copy is made of, in bytes, holes included.
-MAX_SIZE = 2**44
+MAX_SIZE = 2**38
 Span = tuple[int, int]
 
 
