@@ -143,7 +143,7 @@ def test_the_solver_sees_question_plan_and_evidence() -> None:
 
 
 def test_an_answer_that_nobody_knows_is_no_failed_plan() -> None:
-    plan = read_plan("Plan: Ask. #E1 = LLM[Which?]", {"llm": "llm"})
-    known, lost = execute([plan, plan], lambda _: Lookup(()), lambda questions: ["Paris", None])
+    plan = read_plan("#E1 = LLM[Which?]")
+    known, lost = execute([plan, plan], lambda _: LOOKUP, lambda questions: ["Paris", None])
     assert (known.evidence, known.unknown) == (("Paris",), False)
     assert (lost.evidence, lost.unknown) == ((None,), True)

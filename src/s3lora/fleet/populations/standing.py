@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from s3lora.errors import AdapterFileError, UsageError, printable
+from s3lora.fleet.bounded import refuse_large
 from s3lora.fleet.families import base_family
 from s3lora.fleet.populations.reference import GRID, SUMMARIES, Facts, Scope, read_facts
 from s3lora.fleet.results.rows import stored_uri, third
@@ -160,6 +161,7 @@ class Reference:
         pc = need("pyarrow.compute", "fleet")
         wanted = (pc.field("base_family") == family) | pc.field("base_family").is_null()
         try:
+            refuse_large(self.path, self.path)
             if pq.read_table(self.path, columns=["base_family"], filters=wanted).num_rows > MAX_CELLS:
                 raise AdapterFileError("holds more cells than any reference", file=self.path)
             table = pq.read_table(self.path, filters=wanted)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s3lora.errors import AdapterFileError, UsageError, printable
+from s3lora.fleet.bounded import refuse_large
 from s3lora.fleet.populations.reference import GRID, SUMMARIES, cell_query
 from s3lora.fleet.populations.standing import NORMAL, Mark, PopulationCell, Reference, cell_of
 from s3lora.fleet.results.outcome import Settings
@@ -186,6 +187,7 @@ def _cells_of(path: Path, index: str) -> Cells:
     pq, pa, pc = (need(name, "fleet") for name in ("pyarrow.parquet", "pyarrow", "pyarrow.compute"))
     wanted = (pc.field("scope") == "adapter") & pc.field("index").isin(_columns(index))
     try:
+        refuse_large(path, path)
         rows = pq.read_table(path, filters=wanted).to_pylist()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise AdapterFileError(f"cannot be read as a reference: {printable(error)}", file=path) from None

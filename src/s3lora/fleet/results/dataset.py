@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from s3lora.errors import AdapterFileError, OutputError, UsageError, printable
 from s3lora.files import check_regular, locked, new_file, reason, replacing, write_whole
+from s3lora.fleet.bounded import refuse_large
 from s3lora.fleet.results.outcome import MeasuredBatch, Settings, Trace, to_parquet, trace_of
 from s3lora.fleet.results.schema import SCHEMA_VERSION, TABLES, VERSION_KEY, Table, arrow_schema
 from s3lora.fleet.results.summary import SUMMARY, Summary, read_summary
@@ -61,6 +62,7 @@ def _read(file: Path, columns: Sequence[str] | None = None) -> Any:
     pq, pa = need("pyarrow.parquet", "fleet"), need("pyarrow", "fleet")
     try:
         check_regular(file)
+        refuse_large(file, file)
         with pq.ParquetFile(file) as opened:
             version = int((opened.schema_arrow.metadata or {}).get(VERSION_KEY, b"0"))
             if not 0 < version <= SCHEMA_VERSION:

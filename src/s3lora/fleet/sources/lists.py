@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from s3lora.errors import AdapterFileError, S3LoRAError, UsageError, printable
 from s3lora.files import open_regular, reason
+from s3lora.fleet.bounded import refuse_large
 from s3lora.fleet.sources.protocols import file_system, local_path, protocol_of, retried, told
 from s3lora.fleet.sources.stores import HttpStore
 from s3lora.needs import need
@@ -120,6 +121,7 @@ def _split(file: IO[bytes]) -> Iterator[bytes]:
 def _rows(file: IO[bytes], label: str) -> Iterator[str]:
     arrow, parquet = need("pyarrow", "fleet"), need("pyarrow.parquet", "fleet")
     try:
+        refuse_large(file, label)
         table = parquet.ParquetFile(file)
         column = _column(table.schema_arrow, arrow.types, label)
         for batch in table.iter_batches(ROWS, columns=[column]):
