@@ -58,6 +58,23 @@ def test_a_prompt_as_it_is() -> None:
     assert template_of(TEMPLATE).date == ""
 
 
+def test_a_whole_answer_ends_as_the_template_ends_it() -> None:
+    """As Gemma and Phi-3 do, whose end of text is another token than that of a turn."""
+    tokenizer = tiny_tokenizer(TEMPLATE)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    turn = tokenizer.convert_tokens_to_ids("<turn>")
+    ends = (
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% if m['role'] == 'assistant' %}\n<turn>\n"
+        "{% endif %}{% endfor %}"
+    )
+    tokenizer.chat_template = ends
+    assert template_of(None, tokenizer=tokenizer).end_of_turn([turn, tokenizer.eos_token_id]) == "<turn>"
+    assert template_of(None, tokenizer=tokenizer).end_of_turn([tokenizer.eos_token_id]) == tokenizer.eos_token
+    for template in (TEMPLATE, PLAIN_TEMPLATE, "{{ messages[0]['content'] }}", "{{ raise_exception('no') }}"):
+        tokenizer.chat_template = template
+        assert template_of(None, tokenizer=tokenizer).end_of_turn([turn]) == tokenizer.eos_token
+
+
 def test_what_is_put_around_it() -> None:
     examples = (Message("user", "Hi"), Message("assistant", "Ho"))
     given = template_of(TEMPLATE, ChatSetup(system="Be brief.", examples=examples))

@@ -81,6 +81,8 @@ class LocalModel:
         # Some tokenizers have none, or one that the model has no embedding for. It is masked, so any token will do.
         self._padding = pad if pad is not None and pad < rows else 0
         self.template = LocalTemplate(base, chat)
+        #: What a whole answer ends with, as text.
+        self.turn_end = self.template.end_of_turn(self._stops)
         self._reader = TokenReader(base.tokenizer, self._stops)
         self._context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
         self.device: Any = next(base.model.parameters()).device
@@ -109,7 +111,8 @@ class LocalModel:
     def identity(self) -> str:
         """Return a digest of the base, of what is put around prompts and ends answers, and of what is switched on."""
         state = self.adapters.state.identity
-        return digest_of([self.base_identity, self.template.identity, state, self._stops, self.device.type])
+        ends = [self._stops, self.turn_end]
+        return digest_of([self.base_identity, self.template.identity, state, ends, self.device.type])
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -178,9 +181,8 @@ class LocalModel:
         NaN where prompt and reference do not fit into the model's context.
         """
         tokenizer = self.base.tokenizer
-        ends = tokenizer.eos_token or ""
         heads = self._encode(prompts)
-        tails = [tokenizer(text + ends, add_special_tokens=False)["input_ids"] for text in references]
+        tails = [tokenizer(text + self.turn_end, add_special_tokens=False)["input_ids"] for text in references]
         order = sorted(range(len(heads)), key=lambda i: (len(heads[i]) + len(tails[i]), i))
         found = {i: (nan, len(tails[i])) for i in order if not self.fits(len(heads[i]) + len(tails[i]))}
         order = [i for i in order if i not in found]

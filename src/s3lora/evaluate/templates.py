@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -59,6 +59,21 @@ class LocalTemplate:
     def identity(self) -> str:
         """Return a digest of what shapes the tokens besides template, vocabulary and prompt, and of reading answers."""
         return digest_of([self.setup.identity, self.date, self._start, REASONING_VERSION])
+
+    def end_of_turn(self, ends: Collection[int]) -> str:
+        """Return what the template writes behind an answer, if it is one of the tokens that end one.
+
+        Else what the tokenizer calls the end of text, which models with another end of turn never learned to write.
+        """
+        chat = [*Prompt.ask("Hello").as_dicts(), {"role": "assistant", "content": PROBE}]
+        try:
+            text = str(self._tokenizer.apply_chat_template(chat, tokenize=False, chat_template=self._template))
+        except (TemplateError, TypeError, ValueError):
+            text = ""
+        behind = text.rpartition(PROBE)[2] if PROBE in text else ""
+        ids = self._tokenizer(behind, add_special_tokens=False)["input_ids"] if behind else []
+        found = next((token for token in ids if token in ends), None)
+        return (self._tokenizer.eos_token or "") if found is None else str(self._tokenizer.decode([found]))
 
     def encode(self, prompts: Sequence[Prompt]) -> list[EncodedPrompt]:
         """Return the tokens of each prompt; raise ModelError where the template does not take them."""

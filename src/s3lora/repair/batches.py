@@ -30,7 +30,7 @@ def tokens_of(model: LocalModel, pairs: Sequence[TargetPair], limit: int) -> lis
     tokenizer = model.base.tokenizer
     found = []
     for encoded, pair in zip(model.template.encode([pair.prompt for pair in pairs]), pairs, strict=True):
-        text = pair.answer + (tokenizer.eos_token or "" if pair.whole else "")
+        text = pair.answer + (model.turn_end if pair.whole else "")
         answer = tokenizer(text, add_special_tokens=False)["input_ids"][:limit]
         if answer and model.fits(len(encoded.ids) + len(answer)):
             found.append(TokenPair(tuple(encoded.ids), tuple(answer)))
