@@ -477,3 +477,13 @@ def test_a_link_in_the_results_is_refused_and_what_it_leads_to_stays(
         run([tmp_path / "in"], out)
     assert kept.read_text() == "kept"
     assert sorted(path.name for path in (tmp_path / "mine").rglob("*")) == ["deep", "file"]
+
+
+def test_equal_factors_with_another_configuration_have_warnings_of_their_own(tmp_path: Path) -> None:
+    plain = make_adapter(tmp_path / "plain", SHAPES)
+    other = make_adapter(tmp_path / "other", SHAPES, config={"init_lora_weights": "pissa"})
+    run([plain], tmp_path / "out")
+    run([plain, other], tmp_path / "out")
+    run([other], tmp_path / "alone")
+    told = {row["name"]: row["warnings"] for row in rows(tmp_path / "out", "adapters")}
+    assert told["plain"] != told["other"] == rows(tmp_path / "alone", "adapters")[0]["warnings"]

@@ -31,12 +31,19 @@ def content_of(adapter: Adapter) -> Content:
     """Read every factor once and return the digests."""
     values = [_values(module, adapter.format) for module in adapter.modules]
     measured = hashlib.sha256()
+    # What is said of an adapter follows from its configuration too, and is copied with the numbers.
+    for text in adapter.warnings:
+        measured.update(_framed(text))
     for module, digest in zip(adapter.modules, values, strict=True):
         for text in (module.path, module.kind, module.scaling.origin):
-            raw = text.encode("utf-8", "surrogatepass")
-            measured.update(struct.pack("<q", len(raw)) + raw)
+            measured.update(_framed(text))
         measured.update(struct.pack("<d?", module.scaling.value, module.dora) + digest)
     return Content(measured.hexdigest(), hashlib.sha256(b"".join(sorted(values))).hexdigest())
+
+
+def _framed(text: str) -> bytes:
+    raw = text.encode("utf-8", "surrogatepass")
+    return struct.pack("<q", len(raw)) + raw
 
 
 def _values(module: LoraModule, form: str) -> bytes:
