@@ -44,7 +44,7 @@ coverage: $(VENV)/.full
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov
 
 test-thorough: $(VENV)/.full
-	$(BIN)/python -m pytest -m "thorough and not slow" -n $(WORKERS) --dist worksteal
+	S3LORA_EXAMPLES=all $(BIN)/python -m pytest -m "(thorough or hypothesis) and not slow" -n $(WORKERS) --dist worksteal
 
 test-slow: $(VENV)/.full
 	$(BIN)/python -m pytest -m slow

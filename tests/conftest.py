@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,22 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from s3lora.statistics import bootstrap_mean, paired_difference
+from tests.examples import EVERY_EXAMPLE
 
 # How long an example takes says what else the machine does.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
+settings.register_profile("few", max_examples=40, **UNHURRIED)
+settings.register_profile("all", max_examples=100, **UNHURRIED)
+settings.load_profile("all" if EVERY_EXAMPLE else "few")
+# As the program does: collecting tests makes millions of objects and few circles.
+gc.set_threshold(200_000, 50, 1000)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is there now out of every later collection, of which some tests ask for many."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(700, 10, 10)
 
 
 @pytest.fixture(scope="session")

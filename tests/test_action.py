@@ -241,7 +241,15 @@ def recorder(desk: Path) -> Path:
     return program
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize(
+    "text",
+    [
+        text
+        if text in ("$(touch x)", "a\n; touch x", "*", "--help")
+        else pytest.param(text, marks=pytest.mark.thorough)
+        for text in HOSTILE
+    ],
+)
 def test_hostile_inputs_are_single_arguments(text: str, desk: Path, recorder: Path) -> None:
     """Each reaches the scan as it is, a line an argument; nothing in it is run, split or expanded."""
     lines = [line.strip() for line in text.splitlines()]

@@ -202,7 +202,12 @@ def run_command(command: Command, block: Block, folder: Path, variables: dict[st
         assert line == "…" or line in printed, f"{where}: does not print {line!r}\n{done.stdout}"
 
 
-@pages
+@pytest.mark.parametrize(
+    "page",
+    # It runs a model, which the tests of `eval` do too.
+    [pytest.param(page, marks=pytest.mark.thorough) if page.name == "evaluation.md" else page for page in PAGES],
+    ids=lambda page: page.relative_to(ROOT).with_suffix("").as_posix().replace("/", "-"),
+)
 def test_what_a_page_shows_runs(page: Path, desk: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     variables = environment(tmp_path_factory.mktemp("bin"))
     names = run_page(page, desk, variables, slow=False, patience=PATIENCE)

@@ -27,22 +27,30 @@ def test_examples_are_found() -> None:
         assert not inspect.isfunction(value) or ">>> " in str(value.__doc__), f"s3lora.{name} has no example"
 
 
-@pytest.fixture
-def _adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make what the examples name.
 
     That is `my-adapter`, the same `pruned`, a `run` with two checkpoints and a series, and a `base-model` and a
     `merged-model`.
     """
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path_factory.mktemp("made")
     for name in ("my-adapter", "run/checkpoint-100", "run/checkpoint-200"):
-        shutil.copytree(SOURCE / "s3lora" / "data" / "demo-adapter", name)
-    Path("run", "s3lora-series.json").write_bytes(series_json(small_series()))
-    with s3lora.open_adapter("my-adapter") as adapter:
+        shutil.copytree(SOURCE / "s3lora" / "data" / "demo-adapter", folder / name)
+    (folder / "run" / "s3lora-series.json").write_bytes(series_json(small_series()))
+    with s3lora.open_adapter(folder / "my-adapter") as adapter:
         scan = s3lora.scan(adapter)
-        s3lora.write_pruned(s3lora.prune(adapter, s3lora.select(scan)), scan, "pruned")
+        s3lora.write_pruned(s3lora.prune(adapter, s3lora.select(scan)), scan, folder / "pruned")
     for name, diagonal in (("base-model", [1.0, 1.0, 1.0]), ("merged-model", [1.0, 1.0, 2.0])):
-        model_folder(Path(name), {"q_proj.weight": np.diag(diagonal)})
+        model_folder(folder / name, {"q_proj.weight": np.diag(diagonal)})
+    return folder
+
+
+@pytest.fixture
+def _adapters(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let them lie in the current folder, which is the example's own."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.usefixtures("_adapters")

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from s3lora.adapter.expressions import MAX_DEPTH, MAX_LENGTH, MAX_STEPS, Expression, ExpressionError, Text
+from tests.examples import examples
 
 #: What PEFT, Unsloth, LLaMA-Factory and others write into `target_modules`.
 REAL = [
@@ -91,7 +92,7 @@ _EDGES = st.sampled_from(["^", "$", r"\b", r"\B", r"\A", r"\Z", "(?<=a)", "(?<!a
 PATTERNS = st.recursive(st.one_of(_ATOMS, _EDGES), _joined, max_leaves=8)
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(pattern=PATTERNS, texts=st.lists(st.text("abA.1\n ", max_size=7), min_size=1, max_size=5))
 @example(pattern="(?:|a)*b", texts=["aab"])
 def test_what_matches_is_what_matches_in_re(pattern: str, texts: list[str]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from s3lora.adapter.torch_zip import MAX_PICKLE, read_torch
 from s3lora.errors import AdapterFileError
+from tests.examples import examples
 from tests.torch_files import DATA, archive, program, refused, tensor
 
 
@@ -138,7 +139,7 @@ def test_members_that_overlap_cannot_add_up_to_more_than_the_file(tmp_path: Path
     assert "repeats or overlaps" in refused(path)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(data=st.data())
 def test_damaged_archives_raise_our_errors_or_are_read(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -20,6 +20,7 @@ from s3lora.adapter.tensors import WeightsFile
 from s3lora.adapter.torch_pickle import PickleError, read_pickle
 from s3lora.adapter.torch_zip import read_torch
 from s3lora.errors import UnsupportedAdapterError
+from tests.examples import examples
 from tests.support import shared
 from tests.torch_files import DATA, Global, archive, op, program, refused, storage, tensor
 
@@ -170,7 +171,7 @@ def test_time_and_memory_stay_bounded(code: bytes) -> None:
     assert time.process_time() - began < 20
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_damaged_pickles_raise_our_error_or_give_a_value(data: st.DataObject) -> None:
     code = bytearray(program({"a": tensor(), "b": {"c": tensor((2,), (1,), offset=4)}}))

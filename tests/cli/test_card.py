@@ -286,6 +286,7 @@ def test_restore_as_json(adapter: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert (whole["modules"], whole["pruned"]) == (rest, [])
 
 
+@pytest.mark.thorough
 def test_real_adapters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = 0
     for folder in sorted((shared() / "adapters").iterdir()):

@@ -72,7 +72,9 @@ COMMANDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [name if name == "eval" else pytest.param(name, marks=pytest.mark.thorough) for name in COMMANDS]
+)
 def test_progress_without_a_terminal(command: str, tiny: Path, tmp_path: Path) -> None:
     adapter = tiny_adapter(tiny, tmp_path / "adapter", 1)
     options, labels = COMMANDS[command]

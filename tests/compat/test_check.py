@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3lora import Check, S3LoRAError, UsageError, check, open_adapter, read_base
@@ -584,7 +584,7 @@ FIELDS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", 
           "alora_invocation_tokens", "base_model_name_or_path", "task_type")  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None)
 @given(config=st.dictionaries(st.sampled_from(FIELDS), VALUE, max_size=4))
 def test_no_configuration_breaks_a_check(config: dict[str, Any], tmp_path: Path) -> None:
     folder = adapter(tmp_path, **config)

@@ -25,7 +25,10 @@ def half(kind: Kind, n: int, seed: int = 0, given: Any = None) -> Half:
     return Half(Pretended(), bench, SAFETY, FLOOR)
 
 
-@pytest.mark.parametrize(("kind", "key", "n"), [("mean", MEAN, 12), ("mean", MEAN, 30), ("rate", RATE, 300)])
+@pytest.mark.parametrize(
+    ("kind", "key", "n"),
+    [("mean", MEAN, 12), ("mean", MEAN, 30), pytest.param("rate", RATE, 300, marks=pytest.mark.thorough)],
+)
 def test_the_power_to_confirm_is_how_often_it_is_confirmed(kind: Kind, key: Any, n: int) -> None:
     """By adapters that truly lose half of the floor; somewhat fewer are foretold, as more is taken to change."""
     kept, foretold = [], []

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3lora.errors import S3LoRAError, UsageError
@@ -21,6 +21,7 @@ from s3lora.evaluate.prompts import (
     read_prompts,
 )
 from s3lora.needs import MissingPackageError
+from tests.examples import examples
 from tests.support import shared
 
 
@@ -137,7 +138,7 @@ def test_a_file_that_is_not_there(name: str) -> None:
         read_prompts(name)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300))
 @given(
     st.one_of(
         st.binary(max_size=80),
@@ -157,7 +158,6 @@ def test_no_file_raises_anything_else(tmp_path: Path, content: bytes) -> None:
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(str.strip).filter(bool)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(TEXTS, min_size=1, max_size=5))
 def test_what_is_written_is_read_again(tmp_path: Path, texts: list[str]) -> None:
     requests = [Request(text, "kind", f"id{n}") for n, text in enumerate(texts)]

@@ -12,8 +12,9 @@ from tests.fuzz.session import CORPUS, known
 from tests.fuzz.targets import TARGETS
 
 
+@pytest.mark.parametrize("part", [3, pytest.param(1, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_was_found_once_and_mutations_of_it(name: str) -> None:
+def test_what_was_found_once_and_mutations_of_it(name: str, part: int) -> None:
     target = TARGETS[name]
     if missing := target.missing():
         pytest.skip(f"{missing} is not installed")
@@ -22,7 +23,7 @@ def test_what_was_found_once_and_mutations_of_it(name: str) -> None:
         accepted = [check(target, data, emptied(work / "input")) for data in inputs]
         assert any(accepted), "where nothing valid is tried, only the first check is"
         draw = random.Random(name)
-        for _ in range(target.quick):
+        for _ in range(target.quick // part):
             data = mutated(draw, inputs, target.words)
             try:
                 check(target, data, emptied(work / "input"))

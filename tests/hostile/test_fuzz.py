@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import s3lora
 from s3lora.report.documents import scan_csv, scan_document, to_json
 from s3lora.report.text import scan_text, to_text
+from tests.examples import examples
 from tests.hostile import bad_files as bad
 
 #: Seconds of this process that one tiny file may take.
@@ -134,7 +135,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-@settings(max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), derandomize=True)
 @given(fields=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6))
 def test_any_configuration_is_scanned_or_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
     folder = tmp_path / "adapter"
@@ -144,7 +145,7 @@ def test_any_configuration_is_scanned_or_refused(tmp_path: Path, fields: dict[st
     attempt(folder)
 
 
-@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, derandomize=True)
 @given(fields=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
 def test_any_configuration_is_pruned_or_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
     """What scans may still be unfit for pruning; then nothing is written."""

@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -18,6 +18,7 @@ from s3lora.errors import AdapterFileError, S3LoRAError, UsageError
 from s3lora.measure.series import RefusalRule, as_comparison, read_series, rise_of, series_json
 from s3lora.report.compare_page import compare_page
 from s3lora.report.compare_text import compare_text
+from tests.examples import examples
 from tests.fuzz.draw import Draw
 from tests.report.made_series import small_series
 
@@ -113,7 +114,7 @@ def test_a_comparison_has_its_steps_and_no_distances() -> None:
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None)
 def test_whatever_is_edited_is_read_or_refused_in_a_sentence(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "series.json"
     path.write_text(json.dumps(Draw(data).edited(json.loads(series_json(small_series())))), encoding="utf-8")

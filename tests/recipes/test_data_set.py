@@ -23,6 +23,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     return follow("A data set", tmp_path_factory.mktemp("data"))
 
 
+@pytest.mark.thorough
 def test_every_command_reads_it(copy: Copy, tiny: Path, tmp_path: Path) -> None:
     adapter = learned_adapter(tiny, tmp_path / "adapter")
     data = tmp_path / "riddles.jsonl"

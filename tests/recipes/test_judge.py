@@ -19,6 +19,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     return follow("A judge", tmp_path_factory.mktemp("judge"))
 
 
+@pytest.mark.thorough
 def test_every_command_knows_the_judges(copy: Copy, tiny: Path, tmp_path: Path) -> None:
     adapter = learned_adapter(tiny, tmp_path / "adapter")
     # Told from its name.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import s3lora
@@ -103,7 +103,7 @@ TEXTS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None)
 @given(data=st.data(), made=TEXTS, seed=st.integers(0, 3))
 def test_the_same_file_in_another_order(
     data: st.DataObject, made: list[tuple[str, str]], seed: int, tmp_path: Path

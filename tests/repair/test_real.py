@@ -50,6 +50,7 @@ def quiet(share: float, label: str) -> None:
     """Tell nobody."""
 
 
+@pytest.mark.thorough
 def test_the_gradient_of_a_gate_is_that_of_its_factors(subject: RepairSubject):
     model, attached, rows = subject.ready
     term = Term(rows.refusals[:1])
@@ -66,6 +67,7 @@ def test_the_gradient_of_a_gate_is_that_of_its_factors(subject: RepairSubject):
     assert by_gate == pytest.approx(wanted, rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.thorough
 def test_what_is_written_says_what_was_measured(subject: RepairSubject, tmp_path: Path):
     """The logits of the written adapter in PEFT are those of the factored edit, and those of ΔW′ in the base."""
     model, attached, _ = subject.ready

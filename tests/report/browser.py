@@ -242,7 +242,7 @@ def presentable(show: Show, source: str | Path, name: str, *, looks: Looks = LOO
         look = f"{width}-{'dark' if dark else 'light'}"
         page = show(source, width=width, dark=dark)
         # What has nothing to do with width and colour is found the first time.
-        faults = axe(page, alike=not number)
+        faults = axe(page, alike=not number and looks is LOOKS)
         wrong += [f"{look}: {line}" for line in overflow(page) + faults + pale(page)]
         picture(page, f"{name}-{look}")
     page = show(source, width=SHEET)

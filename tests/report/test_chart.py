@@ -30,6 +30,7 @@ from s3lora.report.colours import HUES
 from s3lora.report.labels import beside
 from s3lora.report.page import evaluation_page, sweep_page
 from s3lora.report.sweep_view import apart, lines
+from tests.examples import examples
 from tests.report import measured
 from tests.report.test_page import ATTACK
 from tests.report.test_text import HOSTILE
@@ -204,7 +205,7 @@ def test_a_forest_has_a_line_a_variant() -> None:
 # --- axes and labels
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=examples(300), derandomize=True)
 @given(st.floats(-1e6, 1e6), st.floats(1e-4, 1e6), st.booleans())
 def test_ticks_are_few_round_and_on_the_axis(low: float, size: float, whole: bool) -> None:
     made = axis((low, low + size), 40.0, 440.0, "x", whole=whole)
@@ -233,7 +234,7 @@ def test_labels_of_axes_fit(name: str) -> None:
     assert label.endswith(", higher is better")
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=examples(300), derandomize=True)
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=20))
 def test_labels_stay_within_the_frame(spots: list[tuple[float, float]]) -> None:
     x, y = beside(spots[0], spots, (10.0, 8.0), ((0.0, 0.0), (100.0, 100.0)))

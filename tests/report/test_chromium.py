@@ -11,7 +11,7 @@ import pytest
 from s3lora.report.page import evaluation_page, sweep_page, tuning_page
 from s3lora.report.repair_page import repair_page
 from tests.report import measured, repaired
-from tests.report.browser import WIDTHS, Looks, Show, axe, overflow, presentable
+from tests.report.browser import Looks, Show, axe, overflow, presentable
 from tests.report.contrast import pale
 from tests.report.test_page import ATTACK
 from tests.watched import PATIENCE
@@ -42,23 +42,25 @@ SHOWN = """() => {
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_pages_show_what_they_hold(show: Show, name: str) -> None:
+def test_pages_show_what_they_hold(show: Show, looks: Looks, name: str) -> None:
     text = PAGES[name]()
     papers: dict[bool, set[str]] = {False: set(), True: set()}
-    for width in WIDTHS:
-        for dark in papers:
-            page = show(text, width=width, dark=dark)
-            shown = page.evaluate(SHOWN)
-            assert ATTACK[-60:] in page.title() if "hostile" in name else page.title().startswith("made-up-adapter")
-            assert shown["rows"] > (7 if "tuning" in name else 20)
-            assert 300 < shown["drawn"] <= width
-            assert shown["colours"] >= (2 if "tuning" in name else 3)
-            papers[dark].add(shown["paper"])
+    for width, dark in looks:
+        page = show(text, width=width, dark=dark)
+        shown = page.evaluate(SHOWN)
+        assert ATTACK[-60:] in page.title() if "hostile" in name else page.title().startswith("made-up-adapter")
+        assert shown["rows"] > (7 if "tuning" in name else 20)
+        assert 300 < shown["drawn"] <= width
+        assert shown["colours"] >= (2 if "tuning" in name else 3)
+        papers[dark].add(shown["paper"])
     assert [len(found) for found in papers.values()] == [1, 1]
     assert papers[False] != papers[True]
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.thorough) if "-repair" in str(name) else name for name in NAMED],
+)
 def test_pages_are_presentable(show: Show, looks: Looks, name: str) -> None:
     presentable(show, PAGES[name](), name, looks=looks)
 

@@ -23,7 +23,7 @@ SHOWN: dict[str, Callable[[], Comparison]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["pair", "run", "many-adapters"])
+@pytest.mark.parametrize("kind", [pytest.param("pair", marks=pytest.mark.thorough), "run", "many-adapters"])
 def test_pages_are_presentable(show: Show, looks: Looks, kind: str) -> None:
     presentable(show, compare_page(SHOWN[kind]()), f"compare-{kind}", looks=looks)
 
@@ -35,7 +35,9 @@ def test_hostile_names_are_presentable(show: Show) -> None:
     assert ATTACK[-60:] in show(text).title()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "width", [pytest.param(width, marks=pytest.mark.thorough) if width in (768, 1920) else width for width in WIDTHS]
+)
 def test_maps_and_panels_are_seen(show: Show, width: int) -> None:
     """The colours of the scales are there, light and dark, and the maps stand in pairs where there is room."""
     text = compare_page(SHOWN["run"]())

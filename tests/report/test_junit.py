@@ -160,6 +160,7 @@ def test_it_tells_nothing_of_where_or_when(desk: Path, capsys: Any, monkeypatch:
     assert str(desk) not in texts[0]
 
 
+@pytest.mark.thorough
 def test_real_adapters(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shared() / "adapters"
     monkeypatch.chdir(folder)

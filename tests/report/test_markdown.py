@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from s3lora.errors import printable
 from s3lora.report.markdown import code, table, text
+from tests.examples import examples
 from tests.report.rendered import Rendered
 from tests.report.test_text import HOSTILE
 
@@ -42,6 +43,7 @@ MARKUP = (
     "```",
     "model.layers.3.self_attn.q_proj",
 )
+
 names = pytest.mark.parametrize("name", [*MARKUP, *HOSTILE])
 
 
@@ -72,7 +74,7 @@ def test_a_cell_stays_a_cell(name: str) -> None:
     assert {squeezed(found.texts["th"][1]), *map(squeezed, found.texts["td"][1:])} == {squeezed(printable(name, 400))}
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from("`|<>[]()*_~\\&#$!-:/.@ "), max_size=40))
 def test_whatever_the_name(name: str) -> None:
     found = Rendered(f"x {text(name)} {code(name)} x\n")

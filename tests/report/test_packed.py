@@ -9,19 +9,20 @@ from hypothesis import strategies as st
 
 from s3lora.choose.ties import rounded
 from s3lora.report.packed import digits, integers, names, numbers
+from tests.examples import examples
 from tests.report.unpacked import paths, unpack
 
 WHOLE = st.one_of(st.none(), st.integers(-(2**42), 2**42))
 REAL = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.one_of(WHOLE, st.integers(-3, 3))))
 def test_whole_numbers_come_back(values: list[int | None]) -> None:
     assert unpack(integers(values), len(values)) == values
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(REAL))
 def test_numbers_come_back(values: list[float | None]) -> None:
     assert unpack(numbers(values), len(values)) == values
@@ -50,7 +51,7 @@ def test_three_digits_come_back(values: list[float | None]) -> None:
 NAME = st.text(st.sampled_from("ab.0123456789_-é٣"), max_size=20)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(NAME))
 def test_names_come_back(found: list[str]) -> None:
     assert paths(names(found, [None] * len(found)), len(found)) == found

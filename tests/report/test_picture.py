@@ -47,7 +47,7 @@ def without_ink(svg: str) -> list[str]:
     return [match[1] for match in found if png_of(svg[: match.start()] + svg[match.end() :]) == whole]
 
 
-@pytest.mark.parametrize("name", ["map", "sweep", "bare", "one"])
+@pytest.mark.parametrize("name", ["map", pytest.param("sweep", marks=pytest.mark.thorough), "bare", "one"])
 def test_every_label_has_ink(name: str, tmp_path: Path) -> None:
     assert not without_ink(drawn(name, tmp_path))
 

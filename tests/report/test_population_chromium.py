@@ -44,7 +44,9 @@ def test_hostile_names_are_presentable(show: Show) -> None:
     assert ATTACK[-40:] in show(text).title()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "width", [pytest.param(width, marks=pytest.mark.thorough) if width in (768, 1920) else width for width in WIDTHS]
+)
 def test_drawings_are_seen(show: Show, width: int) -> None:
     names = made.population(distributions=tuple(made.distribution(index, LONG) for index in made.MIDDLE))
     page = show(population_page(names), width=width, scripts=False)

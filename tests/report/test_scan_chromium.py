@@ -360,6 +360,7 @@ def test_the_measured_curve_follows_the_slider(show: Show) -> None:
     presentable(show, scan_page([reported(DEMO, sweep=replace(measured, adapter=source))]), "scan-measured", looks=FEW)
 
 
+@pytest.mark.thorough
 def test_names_cannot_become_markup(show: Show, looks: Looks, tmp_path: Path) -> None:
     path = make_adapter(
         tmp_path / "hostile", {f"model.layers.{i}.{ATTACK}{n}": (8, 8, 2) for i in range(3) for n in "ab"}

@@ -326,6 +326,7 @@ def test_rankings_that_the_page_does_not_usually_have(
     assert start["rule"] == ("given" if "random" in index else "top")  # type: ignore[index]
 
 
+@pytest.mark.thorough
 def test_real_adapters(capsys: pytest.CaptureFixture[str]) -> None:
     for folder in sorted((shared() / "adapters").iterdir()):
         if folder.is_dir():

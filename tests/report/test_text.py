@@ -25,6 +25,7 @@ from s3lora.report.documents import ScanDocument, scan_document
 from s3lora.report.heatmap import MARK, heat_map
 from s3lora.report.names import tail
 from s3lora.report.values import size
+from tests.examples import examples
 from tests.planning import provenance_of
 from tests.report import made_comparison
 
@@ -294,7 +295,7 @@ def test_tail() -> None:
     assert tail("a\x1b[2J", 10) == "a\ufffd[2J"
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=examples(200), derandomize=True)
 @given(st.text(max_size=60), st.integers(1, 40))
 def test_tails_always_fit(name: str, width: int) -> None:
     made = tail(name, width)

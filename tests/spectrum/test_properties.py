@@ -14,6 +14,7 @@ from s3lora.spectrum import indices as ix
 from s3lora.spectrum.factored import FactoredUpdate
 from s3lora.spectrum.methods import METHODS, Options, mas_svd, spsvd, svd
 from s3lora.spectrum.moments import kurtosis
+from tests.examples import examples
 from tests.reference import dense
 from tests.spectrum.cases import Bounds, Factors, check
 from tests.spectrum.strategies import gauges, gaussian_factors, integer_factors, scalings, seeds, spectra
@@ -24,7 +25,7 @@ FACTORED = ("svd", "mas-svd", "spsvd")
 
 
 @given(integer_factors())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_small_integers_however_deficient(factors: Factors) -> None:
     A, B = factors
     update, bounds = FactoredUpdate(A, B), Bounds.of(A, B)

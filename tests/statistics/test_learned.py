@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from s3lora.statistics import learned, learned_share, within_budget
 from s3lora.statistics.student import normal_tail, quantile, tail
+from tests.examples import examples
 from tests.reference import statistics as reference
 
 bits = st.integers(0, 1).map(float)
@@ -21,7 +22,7 @@ def rows(item: st.SearchStrategy[float]) -> st.SearchStrategy[list[tuple[Any, ..
     return st.lists(one, min_size=10, max_size=40)
 
 
-@settings(max_examples=150, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=examples(150), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.booleans(), st.booleans(), st.data())
 def test_the_share_against_the_literal_version(rate: bool, clusters: bool, data: st.DataObject) -> None:
     x, a, b, w, names = (list(column) for column in zip(*data.draw(rows(bits if rate else numbers)), strict=True))

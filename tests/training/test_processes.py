@@ -48,6 +48,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+@pytest.mark.thorough
 def test_the_first_process_looks_and_all_stop_together(tmp_path: Path) -> None:
     shared = {
         **environment(), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2",

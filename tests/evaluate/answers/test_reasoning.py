@@ -16,6 +16,7 @@ from s3lora.evaluate.answers.reasoning import (
     split_reasoning,
 )
 from s3lora.evaluate.chat import Generation
+from tests.examples import examples
 
 THOUGHT = "They want harm; I could say: Sure, here it is."
 ANSWER = "I can't help with that."
@@ -31,6 +32,7 @@ PAIRS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("◁think▷", "◁/think▷"),
 )
+
 RAW = f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{ANSWER}<|return|>"
 
 
@@ -102,7 +104,7 @@ PIECES = st.lists(
 ).map("".join)  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.one_of(st.text(), PIECES), st.booleans())
 def test_taking_it_out_twice_changes_nothing(text: str, opened: bool) -> None:
     once = split_reasoning(text, opened)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from s3lora.errors import UnsupportedAdapterError, UsageError
 from s3lora.repair.methods.method import RepairMethod
@@ -37,7 +37,7 @@ ALL: dict[str, dict[str, Any]] = {
 }
 each = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 #: The folder of a test is used again by each example, which overwrites what the one before it left.
-again = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
+again = settings(max_examples=15, deadline=None)
 
 
 @each
