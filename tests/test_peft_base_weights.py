@@ -21,6 +21,8 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dora-embedding": (llama, {"target_modules": ["embed_tokens"], "use_dora": True}),
     "pissa": (llama, {**QV, "init_lora_weights": "pissa"}),
     "olora": (llama, {**QV, "init_lora_weights": "olora"}),
+    "pissa-embedding": (llama, {"target_modules": ["q_proj", "embed_tokens"], "init_lora_weights": "pissa"}),
+    "olora-embedding": (llama, {"target_modules": ["q_proj", "embed_tokens"], "init_lora_weights": "olora"}),
     "lora": (llama, QV),
 }
 
@@ -61,6 +63,9 @@ def test_removing_a_pissa_module_gives_its_base_weight_back(tmp_path: Path) -> N
             plan = s3lora.select(scan, s3lora.Top(2))
             pruned = s3lora.prune(adapter, plan, known_start=scan.true_updates)
             s3lora.write_pruned(pruned, scan, tmp_path / "out")
+            s3lora.restore(tmp_path / "out", tmp_path / "adapter", tmp_path / "some", modules=plan.paths[:1])
+        with s3lora.open_adapter(tmp_path / "some") as again:
+            assert set(plan.paths) - {module.path for module in again.modules} == set(plan.paths[1:])
         before = {name: value.clone() for name, value in llama().state_dict().items()}
         states = []
         for folder in ("adapter", "out"):

@@ -352,25 +352,40 @@ KOHYA = {f"lora_unet_x.lora_{half}.weight": x for half, x in (("down", A), ("up"
 
 
 @pytest.mark.parametrize(
-    ("metadata", "scaling"),
+    ("metadata", "told"),
     [
-        ({"ss_network_alpha": "1.0", "ss_network_dim": "2"}, Scaling(0.5, "metadata")),
-        ({"ss_network_alpha": "None"}, Scaling(1.0, "default")),
-        ({}, Scaling(1.0, "default")),
-        ({"ss_network_alpha": "1", "ss_network_args": '{"conv_alpha": "8"}'}, Scaling(0.5, "metadata")),
+        ({"ss_network_alpha": "1.0", "ss_network_dim": "2"}, "1 and 0.5"),
+        ({"ss_network_alpha": "2"}, None),
+        ({"ss_network_alpha": "None"}, None),
+        ({}, None),
+        ({"ss_network_alpha": "1", "ss_network_args": '{"conv_alpha": "8"}'}, "1 and 0.5"),
     ],
 )
-def test_kohya_scales_by_its_header(tmp_path: Path, metadata: dict[str, str], scaling: Scaling) -> None:
+def test_no_loader_reads_the_alpha_in_kohyas_header(tmp_path: Path, metadata: dict[str, str], told: str | None) -> None:
+    """sd-scripts and Diffusers scale by 1 what has no alpha beside its tensors."""
     adapter = opened(tmp_path, KOHYA, metadata=metadata)
-    assert (adapter.modules[0].scaling, adapter.warnings) == (scaling, ())
+    assert adapter.modules[0].scaling == Scaling(1.0, "default")
+    assert len(adapter.warnings) == (told is not None)
+    for warning in adapter.warnings:
+        assert warning.startswith("the lack of alphas and `ss_network_alpha` in the header contradict each other")
+        assert f"{told}); the former decides" in warning
+
+
+def test_what_a_converter_has_multiplied_in_is_not_multiplied_again(tmp_path: Path) -> None:
+    """As sd-scripts' `convert_flux_lora.py --dst ai-toolkit` writes it: no alpha, and the header of its input."""
+    path = "transformer.transformer_blocks.0.attn.to_q"
+    tensors = {f"{path}.lora_A.weight": A, f"{path}.lora_B.weight": B}
+    adapter = opened(tmp_path, tensors, metadata={"ss_network_alpha": "1", "ss_network_dim": "2"})
+    assert adapter.modules[0].scaling == Scaling(1.0, "default")
 
 
 def test_convolutions_have_an_alpha_of_their_own(tmp_path: Path) -> None:
     down, up = np.ones((2, 5, 3, 3), np.float32), np.ones((7, 2, 1, 1), np.float32)
     tensors = {"lora_unet_c.lora_down.weight": down, "lora_unet_c.lora_up.weight": up, **KOHYA}
-    metadata = {"ss_network_alpha": "1", "ss_network_args": '{"conv_dim": "2", "conv_alpha": "8"}'}
-    found = {m.path: m.scaling.value for m in opened(tmp_path, tensors, metadata=metadata).modules}
-    assert found == {"lora_unet_c": 4.0, "lora_unet_x": 0.5}
+    metadata = {"ss_network_alpha": "2", "ss_network_args": '{"conv_dim": "2", "conv_alpha": "8"}'}
+    adapter = opened(tmp_path, tensors, metadata=metadata)
+    assert {m.path: m.scaling.value for m in adapter.modules} == {"lora_unet_c": 1.0, "lora_unet_x": 1.0}
+    assert "of 1 of 2 modules (first lora_unet_c: 1 and 4)" in adapter.warnings[0]
 
 
 def test_contradictions_are_told(tmp_path: Path) -> None:

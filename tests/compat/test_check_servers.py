@@ -51,6 +51,8 @@ def test_qalora_is_taken_for_lora_until_it_is_rejected(tmp_path: Path) -> None:
     shapes = dict.fromkeys(ATTENTION, (8, 4, 2))
     folder = adapter(tmp_path, shapes=shapes, use_qalora=True, qalora_group_size=2)
     assert of(folder, "vllm=0.10.0", "vllm=0.32.0", "sglang") == ["other", "fails", "fails"]
+    # It builds QALoRA on layers of GPTQ alone, and whether the base has these no file of the adapter tells.
+    assert of(folder, "peft") == ["unknown"]
 
 
 @pytest.mark.parametrize(("tied", "verdict"), [(True, "fails"), (False, "same"), (None, "unknown")])

@@ -104,6 +104,17 @@ def test_zero_updates_and_weights(tmp_path: Path) -> None:
         write_sum([a, a], tmp_path / "nothing", [0.0, 0.0])
 
 
+def test_layers_that_the_base_repeats_stay_so(tmp_path: Path) -> None:
+    repeated = {"layer_replication": [[0, 1], [0, 1]]}
+    a = make_adapter(tmp_path / "a", SHAPES, config=repeated)
+    b = make_adapter(tmp_path / "b", SHAPES, seed=1, config=repeated)
+    plain = make_adapter(tmp_path / "plain", SHAPES, seed=2)
+    write_sum([a, b], tmp_path / "out")
+    assert config_of(tmp_path / "out")["layer_replication"] == [[0, 1], [0, 1]]
+    with pytest.raises(UnsupportedAdapterError, match="plain: repeats other layers of its base than a"):
+        write_sum([a, plain], tmp_path / "no")
+
+
 def test_what_does_not_add_up_is_refused(tmp_path: Path) -> None:
     plain = make_adapter(tmp_path / "plain", SHAPES)
     magnitude = {f"{Q0}.lora_magnitude_vector.weight": np.ones(48, np.float32)}

@@ -111,6 +111,10 @@ def _module(name: str, layer: Any, adapter: str) -> LoraModule | None:
 def _form(layer: Any, adapter: str, path: str) -> Form:
     if adapter in _keys(layer, "lora_E"):
         return "AdaLoRA"
+    halves = [getattr(layer, name) for name in ("lora_A", "lora_B") if adapter in _keys(layer, name)]
+    block_diagonal = any(type(half[adapter]).__name__ == "BlockDiagonalLinear" for half in halves)
+    if adapter in _keys(layer, "lora_diag") or block_diagonal:
+        raise UnsupportedAdapterError("is KaSA or BD-LoRA, whose update is not B·A", module=path)
     if adapter in getattr(layer, "qalora_group_size", {}):
         fix = "save the adapter and scan the folder"
         raise UnsupportedAdapterError("QALoRA cannot be scanned in memory", module=path, fix=fix)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from s3lora.adapter.formats.peft_notes import changed_base
+from s3lora.adapter.formats.peft_notes import changed_base, takes_out
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.tensor import Tensor
 from s3lora.base.weights import BaseWeights, transposed
@@ -96,7 +96,7 @@ def true_update(
     It is transposed where `upright` gives the weight so. Raises UnsupportedAdapterError where the base has no such
     weight, or the magnitudes fit neither rows nor columns.
     """
-    if start is not None:
+    if start is not None and takes_out(start, module):
         return _from_start(module, base, start)
     if magnitude is None:
         return None
@@ -153,6 +153,8 @@ def by_columns(module: LoraModule, magnitude: Tensor) -> bool:
     """
     shape, name = magnitude.shape, magnitude.name
     size = int(np.prod(shape))
+    if name.endswith(".m") and module.kind == "embedding" and size == module.n:
+        return True  # mlx-lm has one for each word
     if name.endswith(".dora_scale") and len(shape) > 1 and shape[0] == 1 and size == module.n and shape[1] == size:
         return True
     if size == module.m:

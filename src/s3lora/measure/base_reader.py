@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from s3lora.adapter.formats.peft_notes import changed_base
+from s3lora.adapter.formats.peft_notes import changed_base, takes_out
 from s3lora.adapter.inventory.tensors import other_names
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.base.updates import TrueFactors, known_start, magnitudes_of, true_update, upright
@@ -127,7 +127,8 @@ class BaseReader:
 
     def knows(self, module: LoraModule) -> bool:
         """Return whether s·B·A is not ΔW, and ΔW is known by the base."""
-        return module.path in self.stored and (self._start is not None or module.path in self._magnitudes)
+        taken_out = self._start is not None and takes_out(self._start, module)
+        return module.path in self.stored and (taken_out or module.path in self._magnitudes)
 
     def update(self, module: LoraModule) -> DenseMatrix | TrueFactors | None:
         """Return ΔW where s·B·A is not it and it is known; None otherwise."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from s3lora._version import __version__
 from s3lora.adapter.digest import Source
-from s3lora.adapter.formats.peft_notes import changed_base
+from s3lora.adapter.formats.peft_notes import changed_base, takes_out
 from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.adapter.inventory.model import Inventory
 from s3lora.adapter.memory import from_model
@@ -310,7 +310,7 @@ def scan_modules(
 
     `count` is called with the number of modules done.
     """
-    label, before = adapter.name, changed_base(adapter.config) is not None
+    label, method = adapter.name, changed_base(adapter.config)
 
     def measure(batch: Sequence[LoraModule]) -> list[tuple[list[ModuleScan], ModuleAgainstBase | None]]:
         if reader is not None:
@@ -319,7 +319,8 @@ def scan_modules(
             found = [(numbers, None) for numbers in measured(batch, configurations, label, nonfinite)]
         made = []
         for module, (numbers, beside) in zip(batch, found, strict=True):
-            unknown = before and not (reader is not None and reader.knows(module))
+            taken_out = method is not None and takes_out(method, module)
+            unknown = taken_out and not (reader is not None and reader.knows(module))
             records = [_record(module, one._replace(of="B·A") if unknown else one) for one in numbers]
             made.append((records, beside))
         return made

@@ -17,7 +17,7 @@ from s3lora.adapter.loaders import Loader, loader_of
 from s3lora.adapter.model import Adapter, Factor, LoraModule
 from s3lora.adapter.tensor import ArrayTensor
 from s3lora.adapter.write import Rewrite, Written
-from s3lora.errors import OutputError, SelectionError, UsageError
+from s3lora.errors import OutputError, SelectionError, UsageError, printable
 from s3lora.rewrite.code import code_notes, without_code
 from s3lora.rewrite.edits import ModuleEdit, baking_of, edits_of, refuse_dora
 from s3lora.rewrite.factors import NewFactor, NewFactors
@@ -94,6 +94,8 @@ def repaired(
     rules.check(after, bake=bake)
     if bake and (adapter.format != "peft" or adapter.config is None):
         raise UsageError(worded("{bake} needs a PEFT adapter with its adapter_config.json"))
+    if bake and (other := next((module for module in after.modules if module.form != "LoRA"), None)) is not None:
+        raise UsageError(worded("{bake} needs LoRA, and {path} is {form}", path=printable(other.path), form=other.form))
     baking = baking_of(after.modules, rules) if bake else {}
     config = after.config
     if bake and config is not None:

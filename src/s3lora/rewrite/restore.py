@@ -139,8 +139,10 @@ def _leave_pruned(
     share = share_of(measured, {choice.path for choice in chosen})
     plan = dataclasses.replace(record.plan, chosen=chosen, share=share)
     mode = mode_of(record.mode, record.settings)
-    # Whether the index was flat was decided when it was pruned.
-    pruned = prune(adapter, plan, mode, loader=record.loader, bake=record.bake, flat=True, drop=record.drop)
+    # Whether the index was flat, and how the factors began, was decided when it was pruned.
+    pruned = prune(
+        adapter, plan, mode, loader=record.loader, bake=record.bake, flat=True, drop=record.drop, known_start=True
+    )
     write_pruned(pruned, measured, out, force=force)
 
 

@@ -47,7 +47,7 @@ NAMED = ("peft", "mlx")
 #: Fields of a configuration by which PEFT finds modules otherwise than by `target_modules` alone.
 _NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern", "layer_replication")
 #: Fields that stay where all adapters agree.
-_SHARED = ("base_model_name_or_path", "task_type", "fan_in_fan_out")
+_SHARED = ("base_model_name_or_path", "task_type", "fan_in_fan_out", "layer_replication")
 
 
 @checked
@@ -100,6 +100,7 @@ def write_sum(
         for adapter in opened:
             _refuse(adapter)
             check_target(Path(out), adapter.path, force=force)
+        _refuse_other_layers(opened)
         parts = {path: [p for p in of if p.factor] for path, of in parts_of(opened, chosen).items()}
         parts = {path: parts[path] for path in sorted(parts, key=natural_key) if parts[path]}
         if not parts:
@@ -123,6 +124,14 @@ def write_sum(
             written=(),
         )
         return _write(opened, modules, record, Path(out), force=force)
+
+
+def _refuse_other_layers(adapters: Sequence[Adapter]) -> None:
+    """Raise UnsupportedAdapterError where they repeat layers of the base otherwise: one path is two layers then."""
+    first, *others = [((one.config or {}).get("layer_replication") or None, one.name) for one in adapters]
+    for order, name in others:
+        if order != first[0]:
+            raise UnsupportedAdapterError(f"repeats other layers of its base than {first[1]}", file=name)
 
 
 def _refuse(adapter: Adapter) -> None:

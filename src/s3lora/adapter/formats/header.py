@@ -1,7 +1,8 @@
 """The scaling as the header of a weights file tells it, where no configuration stands beside the file.
 
 Diffusers writes PEFT's configuration of each model into `lora_adapter_metadata`, and scales by it. kohya writes
-`ss_network_alpha`, and `conv_alpha` among `ss_network_args`. What has no alpha at all is scaled by 1 in both.
+`ss_network_alpha`, and `conv_alpha` among `ss_network_args`, which no loader reads: a converter may have multiplied the
+factors by it and left the header as it was. What has no alpha beside its tensors is scaled by 1 in both.
 """
 
 from __future__ import annotations
@@ -41,15 +42,16 @@ def with_header(modules: Iterable[LoraModule], source: StoredAdapter) -> tuple[t
     contradicted: list[tuple[LoraModule, Scaling]] = []
     for module in modules:
         told = header.of(module) if module.form == "LoRA" else None
-        if module.scaling.origin == "unknown" and told is not None:
-            module = dataclasses.replace(module, scaling=told)
-        elif told is not None and told.origin == "metadata" and abs(told.value / module.scaling.value - 1) > 1e-6:
+        if module.scaling.origin == "unknown" and (applied := header.applied(module, told)) is not None:
+            module = dataclasses.replace(module, scaling=applied)
+        if told is not None and told.origin == "metadata" and abs(told.value / module.scaling.value - 1) > 1e-6:
             contradicted.append((module, told))
         made.append(module)
     if not contradicted:
         return tuple(made), ()
     first, told = contradicted[0]
-    by = "the configuration" if source.config is not None else "the alpha tensors"
+    lacking = first.scaling.origin == "default"
+    by = "the configuration" if source.config is not None else "the lack of alphas" if lacking else "the alpha tensors"
     return tuple(made), (
         f"{by} and {header.name} contradict each other about the scaling of {len(contradicted)} of {len(made)} modules "
         f"(first {printable(first.path, 120)}: {first.scaling.value:g} and {told.value:g}); the former decides",
@@ -98,15 +100,19 @@ class _Header:
         self._bare = source.config is None
 
     def of(self, module: LoraModule) -> Scaling | None:
-        """Return the scaling of a module, None where the header says nothing and no loader has a default."""
+        """Return the scaling of a module as the header has it, None where it says nothing."""
         model, _, path = module.path.partition(".")
         if model in self._models:
             return dataclasses.replace(self._models[model].of(path, module.rank), origin="metadata")
         alpha = self._alpha
         if module.kind == "conv" and self._conv_alpha is not None and _wide(module):
             alpha = self._conv_alpha
-        if alpha is not None:
-            return Scaling(alpha / module.rank, "metadata")
+        return None if alpha is None else Scaling(alpha / module.rank, "metadata")
+
+    def applied(self, module: LoraModule, told: Scaling | None) -> Scaling | None:
+        """Return what loaders scale a module by that has no alpha beside it, None where they have no default."""
+        if module.form != "LoRA" or (told is not None and module.path.partition(".")[0] in self._models):
+            return told
         # Diffusers and kohya's scripts scale by 1 what has no alpha.
         of_peft = module.A.parts[0].tensor.name.startswith(PREFIX)
         known = self._bare and not of_peft and _OF_PICTURES.match(module.path)

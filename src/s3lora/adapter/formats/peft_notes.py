@@ -40,6 +40,14 @@ def start_of(method: str) -> str:
     return next(name for name in BASE_CHANGING if method.lower().startswith(name))
 
 
+def takes_out(method: str, module: LoraModule) -> bool:
+    """Return whether an initialisation takes a part of the base weight of a module into its factors.
+
+    PEFT 0.21.2 does so with a table of embeddings by LoftQ alone (`Embedding.update_layer`).
+    """
+    return module.kind != "embedding" or start_of(method) == "loftq"
+
+
 def conversion_of(method: str) -> str:
     """Return what makes an ordinary LoRA of an adapter that was initialised so."""
     if start_of(method) == "loftq":

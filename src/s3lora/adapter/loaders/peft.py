@@ -69,6 +69,9 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
     named = default_names(adapter, "which it does not find", "other")
     yield from (replace(problem, before=NAMED_SINCE) for problem in named)
     yield from misranked(adapter)
+    if any(module.form == "QALoRA" for module in adapter.modules):
+        what = "is QALoRA, which it builds on layers of GPTQ alone, and stops at elsewhere (0.21.2)"
+        yield Problem(what, "load it on the GPTQ base that it was trained on", "unknown")
     yield from _starts(adapter)
 
 

@@ -17,7 +17,14 @@ MODELS = {
     "lora_te1_": "text_encoder",
     "lora_te2_": "text_encoder_2",
     "lora_transformer_": "transformer",
-    "lycoris_": "unet",
+    "lycoris_": "",  # of any model: the first name tells which
+}
+#: First name of a path → its model, for names that begin alike for all models.
+_BY_FIRST = {
+    **dict.fromkeys(("down_blocks", "mid_block", "up_blocks", "conv_in", "conv_out", "time_embedding"), "unet"),
+    **dict.fromkeys(("add_embedding", "input_blocks", "middle_block", "output_blocks"), "unet"),
+    **dict.fromkeys(("transformer_blocks", "single_transformer_blocks"), "transformer"),
+    "text_model": "text_encoder",
 }
 #: Names of modules between two dots, in models whose updates kohya's names are given to.
 _NAMES = frozenset((
@@ -54,6 +61,8 @@ def dotted(name: str) -> tuple[str, str] | None:
     ('unet', 'down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q')
     >>> dotted("lora_transformer_single_transformer_blocks_0_proj_mlp")
     ('transformer', 'single_transformer_blocks.0.proj_mlp')
+    >>> dotted("lycoris_transformer_blocks_0_attn_to_q")
+    ('transformer', 'transformer_blocks.0.attn.to_q')
     >>> dotted("lora_unet_something_else") is None
     True
     """
@@ -64,7 +73,8 @@ def dotted(name: str) -> tuple[str, str] | None:
     readings = list(_readings(words)) if len(words) <= _MOST else []
     if len(readings) != 1:
         return None
-    return MODELS[prefix], _in_diffusers(".".join(readings[0]))
+    model = MODELS[prefix] or _BY_FIRST.get(readings[0][0], "")
+    return (model, _in_diffusers(".".join(readings[0]))) if model else None
 
 
 def underscored(model: str, path: str, *, two: bool = False) -> str | None:

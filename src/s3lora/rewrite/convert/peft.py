@@ -45,7 +45,7 @@ from s3lora.wording import worded
 WEIGHTS = "adapter_model.safetensors"
 #: What a configuration keeps of another when the rest is written anew.
 _KEPT = ("base_model_name_or_path", "revision", "task_type", "modules_to_save", "bias", "lora_bias", "use_dora",
-         "fan_in_fan_out", "lora_dropout", "trainable_token_indices")  # fmt: skip
+         "fan_in_fan_out", "lora_dropout", "layer_replication", "trainable_token_indices")  # fmt: skip
 _NUMBERED = re.compile(r"\.(\d+)\.")
 
 
