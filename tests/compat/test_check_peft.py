@@ -160,3 +160,80 @@ def test_the_verdict_on_a_base_is_what_happens(case: str, loader: str, tmp_path:
     whole = all(filled) and (len(filled) >= len(modules) or any(".experts." in path for path in modules))
     told = {"same"} if whole else {"other"}
     assert verdict in told, (made[loader].reasons, filled)
+
+
+ONE_EACH = experts("mlp", 40, "up_proj gate_proj down_proj", 4)
+SECOND = {path: shape for path, shape in ONE_EACH.items() if ".layers.1." in path}
+DENSE = {
+    f"model.layers.0.mlp.{name}": shape
+    for name, shape in (("up_proj", (56, 48, 2)), ("gate_proj", (56, 48, 2)), ("down_proj", (48, 56, 2)))
+}
+#: Base, modules, configuration.
+STACKED: dict[str, tuple[str, dict[str, Any], dict[str, tuple[int, int, int]], dict[str, Any]]] = {
+    "as trained": ("qwen3_moe", {}, ONE_EACH, {}),
+    "rslora": ("qwen3_moe", {}, ONE_EACH, {"use_rslora": True}),
+    "alpha of gate and up": ("qwen3_moe", {}, ONE_EACH, {"alpha_pattern": {"gate_proj": 32, "up_proj": 32}}),
+    "alpha of down": ("qwen3_moe", {}, ONE_EACH, {"alpha_pattern": {"down_proj": 32}}),
+    "alpha of one": ("qwen3_moe", {}, ONE_EACH, {"alpha_pattern": {"model.layers.0.mlp.experts.3.down_proj": 32}}),
+    "rank of gate and up": (
+        "qwen3_moe",
+        {},
+        {path: (m, n, 2 if "down" in path else 4) for path, (m, n, _) in ONE_EACH.items()},
+        {"r": 2, "lora_alpha": 2, "rank_pattern": {"gate_proj": 4, "up_proj": 4}},
+    ),
+    "rank of down": (
+        "qwen3_moe",
+        {},
+        {path: (m, n, 4 if "down" in path else 2) for path, (m, n, _) in ONE_EACH.items()},
+        {"r": 2, "lora_alpha": 2, "rank_pattern": {"down_proj": 4}},
+    ),
+    "a model that is forgotten": (
+        "qwen2_moe",
+        {"num_experts": 4, "moe_intermediate_size": 40, "shared_expert_intermediate_size": 24},
+        ONE_EACH,
+        {},
+    ),
+    "a dense layer beside": ("qwen3_moe", {"mlp_only_layers": [0]}, {**SECOND, **DENSE}, {}),
+}
+
+
+@pytest.mark.parametrize("case", STACKED)
+def test_experts_that_are_stacked_are_what_merging_changes(case: str, tmp_path: Path) -> None:
+    name, more, modules, config = STACKED[case]
+    kind, fields = BASES.get(name, (name, SIZES))
+    folder = make_adapter(tmp_path / "adapter", modules, config=config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.for_model(kind, **{**fields, **more})
+        ).float()
+        model.config.save_pretrained(tmp_path / "base")
+        made = check(folder, str(tmp_path / "base"), ["peft"])["peft"]
+        before = {key: value.detach().clone() for key, value in model.state_dict().items()}
+        try:
+            after = peft.PeftModel.from_pretrained(model, str(folder)).merge_and_unload().state_dict()
+        except Exception:
+            assert made.verdict == "fails", made.reasons
+            return
+    with open_adapter(folder) as adapter:
+        right = [
+            np.allclose(
+                changed(module.path, before, after),
+                module.scaling.value * (module.B.array().astype(float) @ module.A.array().astype(float)),
+                atol=1e-4,
+            )
+            for module in adapter.modules
+        ]
+    assert made.verdict == ("same" if all(right) else "other"), (made.reasons, right)
+
+
+def changed(path: str, before: dict[str, Any], after: dict[str, Any]) -> Any:
+    """Return by how much merging has changed the weight of a module, which may lie among those of other experts."""
+    stem, within, rest = path.partition(".experts.")
+    if not within:
+        return (after[f"{path}.weight"] - before[f"{path}.weight"]).double().numpy()
+    number, _, projection = rest.partition(".")
+    key = f"{stem}.experts.{'down_proj' if projection == 'down_proj' else 'gate_up_proj'}"
+    part = (after[key] - before[key])[int(number)].double().numpy()
+    half = len(part) // 2
+    return part if projection == "down_proj" else part[:half] if projection == "gate_proj" else part[half:]

@@ -14,6 +14,7 @@ from s3lora.adapter.model import Adapter
 from s3lora.base.model import BaseModel
 from s3lora.base.names import readable_change, tail_of
 from s3lora.compat.results import LoaderReason, LoaderVerdict, ModuleCheck, Verdict
+from s3lora.compat.stacked import stacked
 from s3lora.errors import S3LoRAError, printable
 from s3lora.rewrite.convert.converting import convert
 from s3lora.wording import for_command
@@ -174,6 +175,7 @@ def _built(
     if lacking:
         what = f"has some experts of {some(lacking)} and not the others, which the loader stacks into one"
         yield Problem(what, "add the other experts with lora_B = 0, which changes nothing", modules=tuple(lacking))
+    yield from stacked(adapter, [*zip(adapter.modules, modules, strict=True)], base)
     targets = (adapter.config or {}).get("target_modules")
     if base.complete and isinstance(targets, list) and targets and not there:
         ends = {f".{path}"[at:] for path in base.modules for at in _dots(path)}
