@@ -252,3 +252,23 @@ def test_other_formats_keep_their_scaling(tmp_path: Path, case: str) -> None:
     after = updates(tmp_path / "b")
     for path, old in updates(source).items():
         assert np.linalg.norm(after[path] - best(old, 1)) <= 3 * ROUNDING["float32"] * np.linalg.norm(old)
+
+
+def test_experts_with_an_update_each_keep_one_rank(tmp_path: Path) -> None:
+    """Loaders of today stack them, and take `r` and `lora_alpha` of the configuration for all."""
+    shapes = {
+        f"model.layers.{i}.mlp.experts.{e}.{name}": (16, 12, 8)
+        for i in range(2)
+        for e in range(3)
+        for name in ("gate_proj", "up_proj", "down_proj")
+    }
+    shapes |= {f"model.layers.{i}.self_attn.{name}": (12, 12, 8) for i in range(30) for name in ("q_proj", "v_proj")}
+    source = make_adapter(tmp_path / "a", shapes)
+    with pytest.raises(UnsupportedAdapterError, match="which newer loaders stack, and these would have ranks"):
+        resize(source, tmp_path / "no", energy=0.8)
+    config = {"rank_pattern": {"q_proj": 2, "v_proj": 2}, "alpha_pattern": {"q_proj": 1, "v_proj": 1}}
+    smaller = {path: (m, n, 2 if "self_attn" in path else 8) for path, (m, n, _) in shapes.items()}
+    resize(make_adapter(tmp_path / "b", smaller, config={"r": 8, **config}), tmp_path / "out", rank=4)
+    made = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert (made["r"], made["lora_alpha"]) == (4, 8)
+    assert all("self_attn" in name for name in made["rank_pattern"])

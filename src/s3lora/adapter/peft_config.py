@@ -180,13 +180,20 @@ def with_ranks(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> dict
     """
     ranks = {_in_patterns(module, config): module.rank for module in modules}
     alphas = {_in_patterns(module, config): alpha_of(module.scaling.value, module.rank) for module in modules}
-    rank, alpha = _most_frequent(ranks.values()), _most_frequent(alphas.values())
+    # Where experts are stacked at load, it goes by `r` and `lora_alpha` whatever the patterns say.
+    first = [_in_patterns(module, config) for module in one_each(modules)] or [*ranks]
+    rank, alpha = _most_frequent(ranks[path] for path in first), _most_frequent(alphas[path] for path in first)
     result = dict(config, r=rank, lora_alpha=alpha, use_rslora=False)
     result["rank_pattern"] = _table(ranks, rank, "rank_pattern")
     result["alpha_pattern"] = _table(alphas, alpha, "alpha_pattern")
     if config.get("init_lora_weights") == "orthogonal" and any(number % 2 for number in ranks.values()):
         result["init_lora_weights"] = True  # PEFT begins with it before it loads, and stops at an odd rank
     return result
+
+
+def one_each(modules: Iterable[LoraModule]) -> list[LoraModule]:
+    """Return the modules of experts that have an update each, and none together."""
+    return [module for module in modules if module.expert is not None and module.group is None]
 
 
 def alpha_of(scaling: float, rank: int) -> int | float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from s3lora.adapter import peft_config
 from s3lora.adapter.factors import Factor
 from s3lora.adapter.formats.header import DIFFUSERS
 from s3lora.adapter.loaders import Loader
@@ -62,6 +63,8 @@ def refuse_ranks(
             what = "has a scaling that another rank would change"
             raise UnsupportedAdapterError(what, module=old.path, shape=(old.m, old.n), fix=fix)
     ranks = {module.rank for module in after.modules}
+    if adapter.format == "peft":
+        refuse_unequal_experts(after.modules, adapter.name, fix)
     mlx = adapter.format == "mlx" and adapter.config is not None
     if mlx and any(module.scaling.origin == "ambiguous" for module in adapter.modules):
         what = "has a scaling that versions of MLX read otherwise, by its rank"
@@ -73,6 +76,14 @@ def refuse_ranks(
         who = "MLX" if mlx else rules.name
         what = f"{who} loads modules of one rank, and these would have ranks {min(ranks)} to {max(ranks)}"
         raise UnsupportedAdapterError(what, file=adapter.name, fix=fix)
+
+
+def refuse_unequal_experts(modules: Sequence[LoraModule], name: str, fix: str) -> None:
+    """Raise UnsupportedAdapterError where experts with an update each would have several ranks: loaders stack them."""
+    ranks = {module.rank for module in peft_config.one_each(modules)}
+    if len(ranks) > 1:
+        what = f"has one update an expert, which newer loaders stack, and these would have ranks {min(ranks)} to"
+        raise UnsupportedAdapterError(f"{what} {max(ranks)}", file=name, fix=fix)
 
 
 def refuse_form(module: LoraModule, fix: str) -> None:
@@ -122,4 +133,12 @@ def other_metadata(adapter: Adapter, modules: Sequence[LoraModule]) -> dict[str,
     return {_KOHYA_DIM: str(max(ranks))} if told else {}
 
 
-__all__ = ["folded", "other_config", "other_metadata", "refuse_form", "refuse_ranks", "stored_shape"]
+__all__ = [
+    "folded",
+    "other_config",
+    "other_metadata",
+    "refuse_form",
+    "refuse_ranks",
+    "refuse_unequal_experts",
+    "stored_shape",
+]
