@@ -29,6 +29,7 @@ from s3lora.rewrite.factors import NO_FACTORS, NewFactor, NewFactors
 from s3lora.rewrite.repair_record import RepairFields
 from s3lora.rewrite.repaired import repaired, write_repaired
 from tests.adapter.test_write import beside, listing, sharded
+from tests.forms import peft_adapter
 from tests.planning import PREFIX, config_of, dense, tensors_of
 from tests.rewrite.repairing import HOW, Q0, Q1, SHAPES, V0, V1, matches, new_factor, repair_to
 from tests.support import dtype_of, factors, make_adapter, shared, write_safetensors
@@ -367,3 +368,9 @@ def test_real_adapters_of_other_kinds_with_equal_ranks(tmp_path: Path, name: str
                 new = made.modules.get(module.path, NewFactor(old.A.array(), old.B.array()))
                 assert module.A.array().tobytes() == new.A.tobytes()
                 assert module.B.array().tobytes() == new.B.tobytes()
+
+
+def test_baking_needs_lora(tmp_path: Path):
+    refused = pytest.raises(UsageError, match=r"bake=True needs LoRA, and .* is AdaLoRA")
+    with open_adapter(peft_adapter(tmp_path / "a", "adalora")) as adapter, refused:
+        repaired(adapter, NO_FACTORS, bake=True)
