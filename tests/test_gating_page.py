@@ -66,7 +66,7 @@ def names_in(section: str) -> set[str]:
 
 def test_what_stands_and_what_is_allowed() -> None:
     standing = {name for name, condition in CONDITIONS.items() if condition.standing}
-    assert names_in("What stands with every rule") == standing
+    assert names_in("What is asked with every rule") == standing
     assert names_in("What is allowed") - {"nonfinite"} == set(allowed_names())
 
 

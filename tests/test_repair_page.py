@@ -38,7 +38,7 @@ def test_gates_gave_back_what_the_page_says(attack: str) -> None:
     found = repairs(attack)
     assert len(found) == 3
     assert {one["method"] for one in found} == {"gates"}
-    brought = PAGE.partition("came out:")[2].partition("After training on plans")
+    brought = PAGE.partition("this came out.")[2].partition("After training on plans")
     part = brought[0] if attack == "few" else brought[2]
     assert f"from {span(found, 'adapter')} to {span(found, 'repaired')}" in part
     assert lost(found) in part

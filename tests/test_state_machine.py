@@ -162,5 +162,5 @@ class Workbench(RuleBasedStateMachine):
 
 TestWorkbench = Workbench.TestCase
 TestWorkbench.settings = settings(
-    settings.get_profile("patient"), max_examples=12, stateful_step_count=12, derandomize=True
+    settings.get_profile("few"), max_examples=12, stateful_step_count=12, derandomize=True
 )

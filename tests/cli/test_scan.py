@@ -111,10 +111,11 @@ def test_text(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_base_that_is_no_name_on_the_hub_is_left_to_the_user(
-    named: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    named: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = make_adapter(tmp_path / "a", {"layers.0.q_proj": (8, 8, 2)}, config={"base_model_name_or_path": named})
-    result = call(capsys, "scan", path)
+    monkeypatch.chdir(tmp_path)  # commands with a long path have lines of their own
+    make_adapter(tmp_path / "a", {"layers.0.q_proj": (8, 8, 2)}, config={"base_model_name_or_path": named})
+    result = call(capsys, "scan", "a")
     assert [step[step.index("--base") + 1] for step in next_steps(result)[1:]] == ["MODEL"] * 3
     for comment in ("# as a page", "# will it load?", "# does the model still refuse?", "# give refusals back"):
         assert result.out.count(comment) == 1

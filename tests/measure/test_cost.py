@@ -194,7 +194,7 @@ def test_the_sentence_says_what_is_costly(huge: Path) -> None:
         s3lora.scan(huge)
     sentence = str(caught.value)
     assert sentence == (
-        "huge model.layers.0.self_attn.q_proj (40000 × 40000): measuring 1 module by mas-svd takes some 1.1e14 "
+        f"{huge} model.layers.0.self_attn.q_proj (40000 × 40000): measuring 1 module by mas-svd takes some 1.1e14 "
         "operations, 6.1 hours of one core, most of them for rank 16000; 3e12 are allowed; give max_cost=1.2e14 to "
         "have it done"
     )

@@ -75,8 +75,8 @@ class Factor:
         return (matrix,)
 
 
-#: Most numbers of a factor that is made of stored ones: 2 GB as float64. A small file can ask for any size.
-MAX_MADE = 1 << 28
+#: Most numbers of a factor that is made of stored ones: 4 GB as float64. A small file can ask for any size.
+MAX_MADE = 1 << 29
 
 
 @dataclass(frozen=True, slots=True)

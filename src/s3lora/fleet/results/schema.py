@@ -72,7 +72,12 @@ ADAPTERS = (
     _column("uri!", "string", "the input, as it was given or found"),
     _column("name!", "string", "name of the adapter's folder or file"),
     _column("format!", "string", "which format it is of: peft, mlx, …"),
-    _column("content!", "string", "SHA-256 of what was measured: paths, shapes, scaling and values of all modules"),
+    _column(
+        "content!",
+        "string",
+        "SHA-256 of what was measured: paths, shapes, scaling and values of all modules, and warnings of the "
+        "configuration",
+    ),
     _column("tensors!", "string", "SHA-256 of the factors alone, under whatever names: the same in duplicates"),
     _column("fingerprint!", "string", "what the files looked like from outside: names, sizes, times or entity tags"),
     _column("base_model", "string", "`base_model_name_or_path` of the configuration"),
