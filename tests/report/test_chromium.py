@@ -58,8 +58,7 @@ def test_pages_show_what_they_hold(show: Show, looks: Looks, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.thorough) if "-repair" in str(name) else name for name in NAMED],
+    "name", [pytest.param(name, marks=pytest.mark.thorough) if "-" in name else name for name in PAGES]
 )
 def test_pages_are_presentable(show: Show, looks: Looks, name: str) -> None:
     presentable(show, PAGES[name](), name, looks=looks)
