@@ -33,13 +33,14 @@ def page_of(path: str | os.PathLike[str]) -> str:
     file = Path(path)
     raw = read_whole(file, LARGEST)
     try:
-        parts = msgspec.json.decode(raw, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
+        parts: Any = msgspec.json.decode(raw, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
         several = isinstance(parts, list)
-        fields = set(msgspec.json.decode(parts[0], type=dict[str, msgspec.Raw])) if several and parts else set(parts)
+        written: list[bytes | msgspec.Raw] = parts if several else [raw]
+        fields = set(msgspec.json.decode(written[0], type=dict[str, msgspec.Raw])) if written else set()
         found = next((kind for kind in _kinds() if kind.telling <= fields), None)
         if found is None or (several and found.type is not ScanDocument):
             raise UsageError("is no result that has a page", file=file, fix=f"give the JSON of {PAGES}")
-        for part in parts if several else [raw]:
+        for part in written:
             _check_version(part, found.type, file)
         document = msgspec.json.decode(raw, type=list[found.type] if several else found.type)  # type: ignore[name-defined]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -95,8 +95,11 @@ def _as_written(name: str, definition: dict[str, Any]) -> dict[str, Any]:
     return {
         **definition,
         "description": inspect.cleandoc(definition.get("description", "")).partition("\n\nRaises")[0],
-        "properties": {
-            field: {key: value for key, value in part.items() if key != "default"} for field, part in fields.items()
-        },
+        "properties": {field: _without_names(part) for field, part in fields.items()},
         "required": [field for field in fields if field not in LATER.get(name, ())],
     }
+
+
+def _without_names(part: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a field without its default, and without names of keys, which only msgspec ≥ 0.23 tells."""
+    return {key: value for key, value in part.items() if key not in {"default", "propertyNames"}}
