@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from s3lora.adapter.formats.patterns import Pattern
-from s3lora.adapter.formats.peft_notes import changed_base, conversion_of
+from s3lora.adapter.formats.patterns import Pattern, layer_of
+from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, tied_updates
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.errors import OutputError, UnsupportedAdapterError, printable
 
@@ -25,6 +25,20 @@ def refuse_changed_base(adapter: Adapter) -> None:
             "its update would leave a wrong base behind",
             file=adapter.name,
             fix=conversion_of(method),
+        )
+
+
+def refuse_half_of_tied(adapter: Adapter, changed: Sequence[LoraModule]) -> None:
+    """Raise UnsupportedAdapterError if of updates that PEFT ties some change and others do not."""
+    tied = tied_updates(adapter.config or {}, adapter.modules)
+    paths = {module.path for module in changed}
+    if (found := [path for path in tied if path in paths]) and len(found) < len(tied):
+        other = printable(next(path for path in tied if path not in paths), 80)
+        raise UnsupportedAdapterError(
+            f"has one update with {other}, by `ensure_weight_tying`: PEFT loads for both what the file holds of either",
+            file=adapter.name,
+            module=found[0],
+            fix="choose both or neither",
         )
 
 
@@ -73,7 +87,7 @@ def _module_of(key: object) -> str:
 def place_of(module: LoraModule) -> str:
     """Return the path that PEFT knows the module by: fused experts are one parameter, `….experts.gate_up_proj`."""
     if module.group is None:
-        return module.path
+        return layer_of(module.path)
     head, _, name = module.path.rpartition(".")
     if name == str(module.expert):
         return head

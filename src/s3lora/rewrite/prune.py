@@ -99,7 +99,8 @@ def prune(
         NothingToAuditError: the plan chooses nothing, and nothing else changes.
         SelectionError: the index is flat, a path is not in the adapter, or every module would be removed.
         UnsupportedAdapterError: the adapter's base weights change at load (PiSSA and its kin), DoRA in a mode other
-            than `Remove`, LoHa, LoKr or VeRA in `Clip`, or an adapter the loader rejects.
+            than `Remove`, LoHa, LoKr or VeRA in `Clip`, one of two updates that PEFT ties, or an adapter that the
+            loader rejects.
         UsageError: there is no such loader or part to drop, or nothing to bake into.
     """
     if not isinstance(adapter, Adapter):
@@ -117,6 +118,7 @@ def prune(
         raise NothingToAuditError(f"{nothing}, and the file holds no {', '.join(parts)}" if parts else nothing)
     if (chosen or bake) and not (known_start and isinstance(mode, Remove) and loader == "peft" and not bake):
         peft_config.refuse_changed_base(adapter)
+    peft_config.refuse_half_of_tied(adapter, chosen)
     rules.check(adapter, bake=bake)
     modes: dict[str, Mode] = dict.fromkeys(plan.paths, mode)
     reasons = rules.kept_as_zeros(adapter, set(plan.paths)) if isinstance(mode, Remove) else {}

@@ -14,7 +14,7 @@ from s3lora.adapter.formats.header import DIFFUSERS
 from s3lora.adapter.loaders import Loader
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.tensor import as_stored
-from s3lora.errors import UnsupportedAdapterError
+from s3lora.errors import UnsupportedAdapterError, printable
 
 #: Where the scaling does not depend on the rank.
 _FIXED = ("config scale", "default", "unknown", "always 1")
@@ -64,7 +64,7 @@ def refuse_ranks(
             raise UnsupportedAdapterError(what, module=old.path, shape=(old.m, old.n), fix=fix)
     ranks = {module.rank for module in after.modules}
     if adapter.format == "peft":
-        refuse_unequal_experts(after.modules, adapter.name, fix)
+        refuse_unequal_ranks(after.modules, adapter.name, fix)
     mlx = adapter.format == "mlx" and adapter.config is not None
     if mlx and any(module.scaling.origin == "ambiguous" for module in adapter.modules):
         what = "has a scaling that versions of MLX read otherwise, by its rank"
@@ -78,12 +78,21 @@ def refuse_ranks(
         raise UnsupportedAdapterError(what, file=adapter.name, fix=fix)
 
 
-def refuse_unequal_experts(modules: Sequence[LoraModule], name: str, fix: str) -> None:
-    """Raise UnsupportedAdapterError where experts with an update each would have several ranks: loaders stack them."""
+def refuse_unequal_ranks(modules: Sequence[LoraModule], name: str, fix: str) -> None:
+    """Raise UnsupportedAdapterError where updates that loaders build together would have several ranks.
+
+    These are experts with an update each, which loaders stack, and the two updates of an `nn.MultiheadAttention`.
+    """
     ranks = {module.rank for module in peft_config.one_each(modules)}
     if len(ranks) > 1:
         what = f"has one update an expert, which newer loaders stack, and these would have ranks {min(ranks)} to"
         raise UnsupportedAdapterError(f"{what} {max(ranks)}", file=name, fix=fix)
+    first: dict[str, LoraModule] = {}
+    for module in modules:
+        other = first.setdefault(peft_config.place_of(module), module)
+        if other.rank != module.rank and module.group is None:
+            what = f"is built with {printable(other.path, 80)}, and would have rank {module.rank} beside {other.rank}"
+            raise UnsupportedAdapterError(what, file=name, module=module.path, fix=fix)
 
 
 def refuse_form(module: LoraModule, fix: str) -> None:
@@ -139,6 +148,6 @@ __all__ = [
     "other_metadata",
     "refuse_form",
     "refuse_ranks",
-    "refuse_unequal_experts",
+    "refuse_unequal_ranks",
     "stored_shape",
 ]

@@ -32,7 +32,7 @@ from s3lora.measure.notes import other_bases
 from s3lora.measure.summing import SummedPart
 from s3lora.rewrite.convert.experts import are_fused
 from s3lora.rewrite.edits import refuse_dora
-from s3lora.rewrite.ranks import refuse_unequal_experts
+from s3lora.rewrite.ranks import refuse_unequal_ranks
 from s3lora.rewrite.resize import check_wish, decomposed, new_rank
 from s3lora.rewrite.resize_record import relative
 from s3lora.rewrite.sum_record import SummedModule, SumProvenance
@@ -111,7 +111,7 @@ def write_sum(
         factors = {part.factor for of in parts.values() for part in of}
         common = factors.pop() if len(factors) == 1 else 1.0
         modules, told, error = _added(parts, common if common > 0 else 1.0, len(opened), rank, energy)
-        refuse_unequal_experts(modules, Path(out).name, "give a rank")
+        refuse_unequal_ranks(modules, Path(out).name, "give a rank")
         sources = tuple(source_of(adapter) for adapter in opened)
         notes = [f"{one.name}: {note}" for one in opened for note in one.warnings]
         notes += other_bases(sources, "a sum of updates of different models means little")

@@ -15,6 +15,7 @@ from typing import Any
 from s3lora.adapter.factors import Factor
 from s3lora.adapter.formats.base import check_pair, require_floating
 from s3lora.adapter.formats.parts import Parts, Scalings
+from s3lora.adapter.formats.patterns import layer_of
 from s3lora.adapter.model import LoraModule, Scaling, path_parts
 from s3lora.adapter.tensor import Array, Tensor
 from s3lora.errors import AdapterFileError, UnsupportedAdapterError
@@ -69,7 +70,7 @@ def configured(part: Parts, parts: Mapping[str, Parts], config: Mapping[str, Any
     """Return the path that patterns of the configuration match: that of a targeted parameter, as a router's weight."""
     container = _container(part.path)
     targets = _parameters(container, config)
-    return f"{container}.{_which(part, parts, targets, nested)}" if targets else part.path
+    return f"{container}.{_which(part, parts, targets, nested)}" if targets else layer_of(part.path)
 
 
 def _factors(

@@ -18,6 +18,19 @@ MAX_CHARACTERS = 1 << 17
 MAX_STEPS = 10_000_000
 _NAME = re.compile(r"(?:[\w.:/-]|\\[^\w\s])*")
 _LETTER = re.compile(r"\\?(.)")
+_OUT = ".base_layer.out_proj"
+
+
+def layer_of(path: str) -> str:
+    """Return the layer that PEFT builds, of which names and patterns in a configuration speak.
+
+    It builds two updates for one `nn.MultiheadAttention`: that of its `in_proj` lies under the name of the layer, that
+    of its `out_proj` within (peft.tuners.lora.layer.MultiheadAttention).
+
+    >>> layer_of("blocks.0.attn.base_layer.out_proj"), layer_of("blocks.0.attn")
+    ('blocks.0.attn', 'blocks.0.attn')
+    """
+    return path.removesuffix(_OUT)
 
 
 class Pattern:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from s3lora.adapter.formats.patterns import layer_of
 from s3lora.adapter.model import LoraModule
 from s3lora.errors import printable
 
@@ -85,6 +86,14 @@ def replicated_layers(config: Mapping[str, Any] | None) -> tuple[int, ...]:
     return tuple(layers)
 
 
+def tied_updates(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> tuple[str, ...]:
+    """Return the paths of embeddings and output layers whose updates PEFT ties, none where it does not."""
+    if not config.get("ensure_weight_tying"):
+        return ()
+    read, written = ([one.path for one in modules if one.projection in names] for names in (_READ, _WRITTEN))
+    return (*read, *written) if read and written else ()
+
+
 def peft_notes(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> Iterator[str]:
     """Yield what the user should know."""
     if (method := changed_base(config)) is not None:
@@ -96,6 +105,13 @@ def peft_notes(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> Iter
         yield "layer_replication: PEFT leaves out, repeats and orders the layers of the base model as it says"
     if config.get("alora_invocation_tokens"):
         yield "aLoRA: it acts only on what follows its invocation tokens"
+    if any(layer_of(module.path) != module.path for module in modules):
+        yield (
+            "LoRA of nn.MultiheadAttention: PEFT 0.21.2 adds the update of its out_proj twice, in training as well; it "
+            "counts once here"
+        )
     names = {module.projection for module in modules}
-    if names.intersection(_READ) and names.intersection(_WRITTEN):
+    if tied_updates(config, modules):
+        yield "ensure_weight_tying: the updates of embeddings and output layer are one in PEFT where the base ties them"
+    elif names.intersection(_READ) and names.intersection(_WRITTEN):
         yield "embeddings and output layer both have an update: where the base model ties them, both act on one weight"

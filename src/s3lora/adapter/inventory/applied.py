@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from s3lora.adapter.expressions import Expression, ExpressionError
+from s3lora.adapter.formats.peft_notes import tied_updates
 from s3lora.adapter.formats.wrappers import PREFIX, told, unwrapped
 from s3lora.adapter.inventory.model import InventoryTensor, Unapplied
 from s3lora.adapter.model import Adapter, LoraModule, block
@@ -177,7 +178,8 @@ def _untargeted(modules: list[LoraModule], config: Mapping[str, Any]) -> Iterato
     plain = [one for one in modules if one.group is None and named.isdisjoint(_ends(one.path))]
     try:
         targeted = _targeted(config)
-        lost = [one.path for one in plain if not targeted(one.path)]
+        tied = tied_updates(config, modules)  # of which PEFT builds all, whatever the configuration names
+        lost = [one.path for one in plain if one.path not in tied and not targeted(place_of(one))]
     except ExpressionError as error:
         yield Unapplied(
             kind="not known",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from s3lora.adapter.formats.parts import Scalings
+from s3lora.adapter.formats.patterns import layer_of
 from s3lora.adapter.formats.wrappers import unwrapped
 from s3lora.adapter.loaders.folder import LoaderView, Taken, of_peft, peft_files
 from s3lora.adapter.loaders.problems import Effect, Problem, Problems, no_problems, numbers
@@ -19,6 +20,7 @@ from s3lora.wording import worded
 
 _OF_EXPERTS = "shares its tensors with experts that stay"
 _OF_VERA = "shares its projections, whose size PEFT takes from all layers"
+_OF_ATTENTION = "is built with another update of its attention, which stays"
 _OF_ALL = "shares a factor with other experts"
 _OF_TEXT = "is what tells diffusers how the other projections of the text encoder are named"
 _OF_PARTS = "is one of several in one projection, which loaders read together"
@@ -238,6 +240,8 @@ class Loader:
         zeros.update(_sharing(adapter, removed))
         zeros.update(_shared(adapter, removed))
         stays = {module.path for module in adapter.modules} - removed
+        built = {layer_of(path) for path in stays}
+        zeros.update((path, _OF_ATTENTION) for path in removed if layer_of(path) in built)
         for kinds in text_encoders(adapter).values():
             if (kinds["q"] | kinds["k"] | kinds["v"]) & stays and not kinds["out"] & stays:
                 zeros.update((path, _OF_TEXT) for path in kinds["out"] & removed)
