@@ -30,8 +30,10 @@ PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "
 PLACES = {**PAGES, "docs/notebook.ipynb": "notebook.md"}
 #: A tag by which a browser would fetch something from another host while it shows the page.
 FOREIGN = re.compile(r"""<(?:script|img|iframe|link|source|video)\b[^>]*?\b(?:src|href)=["']?(?:https?:)?//[^>]*>""")
-#: What the search weighs more: a page by its title than a section of one, and guides than what was measured or decided.
-TITLE, RECORDS = 8.0, 0.2
+#: What the search weighs more: a page by its title than a section of one, guides than lists of all there is, and those
+#: than what was measured or decided.
+TITLE, LISTS, RECORDS = 8.0, 0.5, 0.2
+LIST_PAGES = re.compile(r"(?:api|command-help)\.")
 RECORD_PAGES = re.compile(r"(?:results/|schemas/|benchmarks|changelog|contributing)")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 
@@ -55,7 +57,7 @@ def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
     """End the build where a page would load something from elsewhere."""
     if found := FOREIGN.search(output):
         raise PluginError(f"{page.file.src_uri} loads from elsewhere: {found[0]}")
-    return output
+    return output.replace("<th></th>", "<td></td>")  # a corner of a table heads nothing
 
 
 def on_post_build(*, config: MkDocsConfig) -> None:
@@ -73,7 +75,8 @@ def weight_of(location: str) -> float:
     >>> weight_of("repair.html"), weight_of("repair.html#limits"), weight_of("results/repair.html#limits")
     (8.0, 1.0, 0.2)
     """
-    return (1.0 if "#" in location else TITLE) * (RECORDS if RECORD_PAGES.match(location) else 1.0)
+    kind = RECORDS if RECORD_PAGES.match(location) else LISTS if LIST_PAGES.match(location) else 1.0
+    return (1.0 if "#" in location else TITLE) * kind
 
 
 def relinked(markdown: str, source: str) -> str:
