@@ -226,3 +226,12 @@ def test_a_sample_must_be_the_same(tmp_path: Path, desk: Path) -> None:
         found.check(replace(here, sample=64))
     with pytest.raises(AdapterFileError, match="cannot be read"):
         Reference(tmp_path)
+
+
+def test_a_percentile_that_the_reference_has_not_never_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    rules = {"kurtosis-percentile > 1": 2, "ssi-percentile > 100": 0, "ssi-percentile >= 0": 1}
+    for rule, status in rules.items():
+        result = call(capsys, "scan", "adapter", "--reference", "ref.parquet", "--fail-on", rule, "-q")
+        assert result.status == status, rule
+    result = call(capsys, "scan", "adapter", "--reference", "ref.parquet", "--fail-on", "kurtosis-percentile > 1", "-q")
+    assert "6 of 6 modules have no value for kurtosis_percentile > 1" in result.err

@@ -181,3 +181,16 @@ def test_the_report_says_how_many_rules_hold(tmp_path: Path, capsys: pytest.Capt
     assert line() == ""
     page = call(capsys, "scan", folder, "--fail-on", "zero-updates", "--format", "html").out
     assert f"<dt>Gate</dt><dd>none of {count} rules holds</dd>" in page
+
+
+def test_a_rule_without_a_value_to_hold_it_against_never_passes(tmp_path: Path) -> None:
+    """A module of rank 1 is as sharp as any, and has no normalised SSI."""
+    folder = str(make_adapter(tmp_path / "a", {"h.0.q_proj": (8, 6, 1), "h.1.q_proj": (8, 6, 2), "h.2.q_proj": (8, 6, 2)},
+                              zero_b=["h.2.q_proj"]))  # fmt: skip
+    one = audit(folder, measure, terms("normalised-ssi > 0.999999"))
+    assert one.status == 2
+    assert one.incomplete == (
+        "the scan is incomplete: 1 of 3 modules have no value for normalised_ssi > 0.999999 (h.0.q_proj)"
+    )
+    assert audit(folder, measure, terms("normalised-ssi > 0.1")).status == 2, "a finding elsewhere hides it not"
+    assert audit(folder, measure, terms("ssi > 2")).status == 0, "an update of zero is no module that was not seen"

@@ -133,7 +133,7 @@ def scan_command(
     if shown and written is None and not whole:
         terms = replace(terms, publish=among_published)
     refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
-    options["kurtosis"] = options["kurtosis"] or any_costly(metrics)
+    options["kurtosis"] = options["kurtosis"] or any_costly(PERCENTILES.get(metric, metric) for metric in metrics)
 
     audits: list[Audit] = []
     for path in paths:

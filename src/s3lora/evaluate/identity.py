@@ -25,8 +25,7 @@ def identity_of(loaded: LoadedBase) -> str:
     """
     config = {key: value for key, value in loaded.model.config.to_dict().items() if key not in IRRELEVANT}
     vocabulary = loaded.tokenizer.get_vocab()
-    ends = loaded.tokenizer.eos_token
-    digest = hashlib.sha256(json.dumps([config, vocabulary, ends], sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps([config, vocabulary], sort_keys=True, default=str).encode())
     template = loaded.tokenizer.chat_template or ""  # of a model with several a table
     digest.update((template if isinstance(template, str) else json.dumps(template, sort_keys=True)).encode())
     tensors = sorted(loaded.model.state_dict().items())

@@ -12,7 +12,7 @@ from s3lora.errors import NothingToAuditError, S3LoRAError, UsageError
 from s3lora.gate.baseline import Baseline, Known
 from s3lora.gate.conditions import CONDITIONS
 from s3lora.gate.counting import Asked, of_kind
-from s3lora.gate.findings import Allowed, Finding, Gate
+from s3lora.gate.findings import Allowed, Finding, Gate, some
 from s3lora.gate.places import Place, place_of
 from s3lora.measure.against import Against
 from s3lora.measure.against_published import AgainstPublished
@@ -47,11 +47,15 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """What one rule finds in one adapter; what is `known` from the baseline does not count."""
+    """What one rule finds in one adapter; what is `known` from the baseline does not count.
+
+    `unseen` are the modules that have no value to hold it against.
+    """
 
     gate: Gate
     new: tuple[Finding, ...]
     known: tuple[Finding, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -101,7 +105,7 @@ class Audit:
         """Return the exit status of this adapter alone."""
         if self.error is not None:
             return self.error.exit_status
-        if self.unindexed:
+        if self.incomplete:
             return 2
         return 1 if any(verdict.new for verdict in self.verdicts) else 0
 
@@ -120,10 +124,16 @@ class Audit:
 
     @property
     def incomplete(self) -> str | None:
-        """Return the sentence on modules without an index, None where there are none."""
-        if self.scan is None or not self.unindexed:
+        """Return the sentence on modules without an index, or without a value for a rule; None where there are none."""
+        if self.scan is None:
             return None
-        return f"the scan is incomplete: {self.unindexed} of {len(self.scan.modules)} modules have no index"
+        lacking = [(len(one.unseen), f"value for {one.gate} ({some(one.unseen)})") for one in self.verdicts]
+        told = [
+            f"{n} of {len(self.scan.modules)} modules have no {what}"
+            for n, what in ((self.unindexed, "index"), *lacking)
+            if n
+        ]
+        return f"the scan is incomplete: {', and '.join(told)}" if told else None
 
 
 def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
@@ -183,11 +193,10 @@ def _allowed(asked: Asked, terms: Terms) -> tuple[Allowed, ...]:
 
 def _verdict(gate: Gate, asked: Asked, place: Place, terms: Terms, against: Against | None) -> GateVerdict:
     findings = gate.findings(asked, against)
-    if terms.baseline is None:
-        return GateVerdict(gate, findings)
-    known = terms.baseline.known(place, gate, findings)
+    known = () if terms.baseline is None else terms.baseline.known(place, gate, findings)
     had = set(known)
-    return GateVerdict(gate, tuple(found for found in findings if found not in had), known)
+    new = tuple(found for found in findings if found not in had)
+    return GateVerdict(gate, new, known, gate.unseen(asked, against))
 
 
 def _plan(scan: Scan, terms: Terms) -> Plan | None:

@@ -132,6 +132,17 @@ class Gate:
         found = [self._of_module(path, value) for path, value in values if value is not None and self.holds(value)]
         return tuple(sorted(found, key=Finding.excess, reverse=True))
 
+    def unseen(self, asked: Asked, against: Against | None = None) -> tuple[str, ...]:
+        """Return the modules with an update that have no value for the rule, so that it cannot be held against them.
+
+        These are modules of rank 1 where it asks for an index that has none there, and percentiles where the reference
+        has nothing to compare with. What has no index at all is told otherwise.
+        """
+        if self.metric not in INDICES and self.metric not in PERCENTILES:
+            return ()
+        measured = {module.path for module in asked.modules if module.sigma and not module.zero}
+        return tuple(path for path, value in self._values(asked, against) if value is None and path in measured)
+
     def holds(self, value: float) -> bool:
         """Return whether the rule holds for this value."""
         return _COMPARE[self.comparison](value, self.limit)

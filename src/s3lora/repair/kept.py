@@ -25,7 +25,8 @@ def learned_once(
     model, attached, rows = subject.ready
     data = [[[row.prompt, row.answer] for row in part] for part in (rows.refusals, rows.harmless, rows.task)]
     source, settled = attached.source.identity, dict(settings)
-    what = [VERSION, method, settled, subject.seed, model.base_identity, model.template.identity, source, data]
+    base = [model.base_identity, model.template.identity, model.turn_end]
+    what = [VERSION, method, settled, subject.seed, *base, source, data]
     return _kept(subject.store, digest_of(["repair", *what]), learn)
 
 
