@@ -194,6 +194,57 @@ STACKED: dict[str, tuple[str, dict[str, Any], dict[str, tuple[int, int, int]], d
         {},
     ),
     "a dense layer beside": ("qwen3_moe", {"mlp_only_layers": [0]}, {**SECOND, **DENSE}, {}),
+    "a dense layer alone": ("qwen3_moe", {"mlp_only_layers": [0]}, {**queries("model."), **DENSE}, {}),
+    "a dense layer by its path": (
+        "qwen3_moe",
+        {"mlp_only_layers": [0]},
+        {**queries("model."), **DENSE},
+        {"target_modules": ["q_proj", *DENSE]},
+    ),
+    "half of a dense layer": (
+        "qwen3_moe",
+        {"mlp_only_layers": [0]},
+        {**queries("model."), "model.layers.0.mlp.up_proj": (56, 48, 2)},
+        {},
+    ),
+    "half of the experts' projections": (
+        "qwen3_moe",
+        {},
+        {path: shape for path, shape in ONE_EACH.items() if "gate" not in path},
+        {},
+    ),
+    "dropout": ("qwen3_moe", {}, ONE_EACH, {"lora_dropout": 0.05}),
+    "dropout without experts": ("qwen3_moe", {}, queries("model."), {"lora_dropout": 0.05}),
+    "a router": (
+        "qwen3_moe",
+        {},
+        {**queries("model."), "model.layers.0.mlp.gate": (4, 48, 2), "model.layers.1.mlp.gate": (4, 48, 2)},
+        {},
+    ),
+    "dropout with a router": (
+        "qwen3_moe",
+        {},
+        {**queries("model."), "model.layers.0.mlp.gate": (4, 48, 2), "model.layers.1.mlp.gate": (4, 48, 2)},
+        {"lora_dropout": 0.05},
+    ),
+    "a router that is forgotten": (
+        "qwen2_moe",
+        {"num_experts": 4, "moe_intermediate_size": 40, "shared_expert_intermediate_size": 24},
+        {**queries("model."), "model.layers.0.mlp.gate": (4, 48, 2), "model.layers.1.mlp.gate": (4, 48, 2)},
+        {},
+    ),
+    "another that is forgotten": (
+        "phimoe",
+        {"num_local_experts": 4},
+        experts("block_sparse_moe", 56, "w3 w1 w2", 4),
+        {},
+    ),
+    "experts by parameter, with dropout": (
+        "qwen3_moe",
+        {},
+        queries("model."),
+        {"target_parameters": ["mlp.gate.weight"], "lora_dropout": 0.1},
+    ),
 }
 
 

@@ -185,8 +185,8 @@ def test_the_report_says_how_many_rules_hold(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_rule_without_a_value_to_hold_it_against_never_passes(tmp_path: Path) -> None:
     """A module of rank 1 is as sharp as any, and has no normalised SSI."""
-    folder = str(make_adapter(tmp_path / "a", {"h.0.q_proj": (8, 6, 1), "h.1.q_proj": (8, 6, 2), "h.2.q_proj": (8, 6, 2)},
-                              zero_b=["h.2.q_proj"]))  # fmt: skip
+    sizes = {f"h.{i}.q_proj": (8, 6, rank) for i, rank in enumerate((1, 2, 2))}
+    folder = str(make_adapter(tmp_path / "a", sizes, zero_b=["h.2.q_proj"]))
     one = audit(folder, measure, terms("normalised-ssi > 0.999999"))
     assert one.status == 2
     assert one.incomplete == (

@@ -14,7 +14,7 @@ from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, repli
 from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.inventory.model import Unapplied
 from s3lora.adapter.loaders.base import Loader, as_trained
-from s3lora.adapter.loaders.problems import Effect, Problem, default_names, others_of, some, wrapped
+from s3lora.adapter.loaders.problems import MERGE, Effect, Problem, default_names, others_of, some, wrapped
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.peft_config import has_patterns, parameters_of, place_of
 from s3lora.errors import printable
@@ -68,11 +68,27 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
             yield Problem(f"has `{field}`, which it does not read", f"use PEFT {since} or newer", "other", before=since)
     named = default_names(adapter, "which it does not find", "other")
     yield from (replace(problem, before=NAMED_SINCE) for problem in named)
+    if config.get("target_parameters"):
+        yield from as_parameters(config)
     yield from misranked(adapter)
     if any(module.form == "QALoRA" for module in adapter.modules):
         what = "is QALoRA, which it builds on layers of GPTQ alone, and stops at elsewhere (0.21.2)"
         yield Problem(what, "load it on the GPTQ base that it was trained on", "unknown")
     yield from _starts(adapter)
+
+
+def as_parameters(config: Mapping[str, Any], paths: tuple[str, ...] = ()) -> Iterator[Problem]:
+    """Yield at which fields PEFT stops where modules become updates of parameters (`ParamWrapper`, PEFT 0.21.2)."""
+    harmless = "set it to 0, which changes nothing but a training"
+    for field, fix in (
+        ("lora_dropout", harmless),
+        ("use_dora", MERGE),
+        ("lora_bias", MERGE),
+        ("fan_in_fan_out", MERGE),
+    ):
+        if config.get(field):
+            what = f"has `{field}`, at which PEFT 0.21.2 stops for updates of a parameter"
+            yield Problem(f"{what}, as those of {some(paths)} are" if paths else what, fix, "fails", paths)
 
 
 def _starts(adapter: Adapter) -> Iterator[Problem]:
