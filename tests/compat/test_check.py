@@ -329,8 +329,11 @@ def test_versions_of_peft(tmp_path: Path) -> None:
     named = rename(adapter(tmp_path / "named"), lambda name: name.replace(".weight", ".default.weight"))
     assert told(named, "0.13.2", "0.20.0", "0.21.0") == ["other", "other", "same"]
     assert any("before 0.21.0" in note for note in check(named, loaders=["peft"])["peft"].notes)
-    tokens = adapter(tmp_path / "tokens", trainable_token_indices=[5])
+    trained = {"model.embed_tokens.token_adapter.trainable_tokens_delta": np.ones((1, SHAPE[1]), np.float32)}
+    tokens = adapter(tmp_path / "tokens", trainable_token_indices=[5], heads=trained)
     assert told(tokens, "0.13.2", "0.14.0", "0.15.0") == ["fails", "other", "same"]
+    promised = adapter(tmp_path / "promised", trainable_token_indices=[5], modules_to_save=["lm_head"])
+    assert told(promised, "0.14.0", "0.15.0") == ["other", "fails"]
     alora = adapter(tmp_path / "alora", alora_invocation_tokens=[5])
     assert told(alora, "0.13.2", "0.17.1", "0.18.0") == ["fails", "other", "same"]
     newest = adapter(tmp_path / "newest", peft_version="0.21.2")

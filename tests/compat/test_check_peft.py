@@ -59,6 +59,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[str], str], dict[str, Any]]] = 
     "another rank": (PLAIN, same_name, {"r": 3}),
     "not targeted": (PLAIN, same_name, {"target_modules": ["q_proj"]}),
     "a regular expression": ({"target_modules": r".*\.[qv]_proj"}, same_name, {}),
+    "a head that is not there": (PLAIN, same_name, {"modules_to_save": ["lm_head"]}),
+    "tokens that are not there": (PLAIN, same_name, {"trainable_token_indices": [5]}),
+    "a head that is": ({**PLAIN, "modules_to_save": ["lm_head"]}, same_name, {}),
+    "tokens that are": ({**PLAIN, "trainable_token_indices": [5]}, same_name, {}),
     "dora": ({**PLAIN, "use_dora": True}, same_name, {}),
 }
 

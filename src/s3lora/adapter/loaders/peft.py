@@ -42,13 +42,17 @@ READ_SINCE = {
 NAMED_SINCE = "0.21.0"
 #: Initialisations that it does again at load, with the same result, and takes out of the base.
 TAKEN_OUT = ("pissa", "olora")
+#: First release that looks for the tensors of each part that it wraps.
+_WRAPPED_SINCE = "0.15.0"
+#: Heads that PEFT looks for where `task_type` is a classification, whatever `modules_to_save` says.
+_HEADS = ("classifier", "score")
 #: Kinds of modules that are not applied → what comes of them.
 _EFFECTS: Mapping[str, Effect] = {"empty": "fails", "slice": "fails", "not known": "unknown"}
 
 
 def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
-    """Yield what PEFT rejects or does not apply; `bare` tells that keys are applied however often they have its
-    prefix.
+    """Yield what PEFT rejects or does not apply; `bare` tells of a loader that applies keys however often they
+    have its prefix, and does without what the file lacks, as transformers does.
     """
     config = adapter.config
     if adapter.format != "peft" or config is None or "peft_type" not in config:
@@ -71,6 +75,8 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
     if config.get("target_parameters"):
         yield from as_parameters(config)
     yield from misranked(adapter)
+    if not bare:
+        yield from _promised(adapter)
     if any(module.form == "QALoRA" for module in adapter.modules):
         what = "is QALoRA, which it builds on layers of GPTQ alone, and stops at elsewhere (0.21.2)"
         yield Problem(what, "load it on the GPTQ base that it was trained on", "unknown")
@@ -89,6 +95,28 @@ def as_parameters(config: Mapping[str, Any], paths: tuple[str, ...] = ()) -> Ite
         if config.get(field):
             what = f"has `{field}`, at which PEFT 0.21.2 stops for updates of a parameter"
             yield Problem(f"{what}, as those of {some(paths)} are" if paths else what, fix, "fails", paths)
+
+
+def _promised(adapter: Adapter) -> Iterator[Problem]:
+    """Yield what the configuration says that the file holds beside its updates, and it lacks: PEFT stops at these."""
+    config = adapter.config or {}
+    roles = {role: [tensor.name for tensor in others_of(adapter, role)] for role in ("head", "tokens")}
+    parts = {part for name in roles["head"] for part in name.split(".")}
+    named = config.get("modules_to_save")
+    names = [str(name) for name in named] if isinstance(named, list) else []
+    heads = set(_HEADS) if str(config.get("task_type")).endswith("_CLS") or set(_HEADS) & {*names} else set()
+    # Of the heads that PEFT names for a task, a model has one.
+    lost = [name for name in names if name not in heads and parts.isdisjoint(name.split(".")[-1:])]
+    if heads and parts.isdisjoint(heads):
+        lost += sorted(heads)
+    if lost:
+        what = f"lacks the layers that `modules_to_save` or `task_type` promises ({some(lost)}), and PEFT stops at them"
+        fix = "take these names out of adapter_config.json, or save them"
+        yield Problem(f"{what} where the base has them", fix, since=_WRAPPED_SINCE)
+    if config.get("trainable_token_indices") and not roles["tokens"]:
+        what = "lacks the tokens that `trainable_token_indices` promises, and PEFT stops at them"
+        fix = "take the field out of adapter_config.json, or save them"
+        yield Problem(what, fix, since=_WRAPPED_SINCE)
 
 
 def _starts(adapter: Adapter) -> Iterator[Problem]:
