@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from s3lora.adapter.loaders.peft import as_parameters
+from s3lora.adapter.loaders.peft_stops import as_parameters
 from s3lora.adapter.loaders.problems import Problem, some
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.base.model import BaseModel

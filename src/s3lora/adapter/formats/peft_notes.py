@@ -23,7 +23,7 @@ _STARTS = {
 #: Layers that a model may be put together of; the largest have 126.
 MAX_LAYERS = 1000
 #: Layers that many base models tie: the embeddings of what is read, and of what is written.
-_READ, _WRITTEN = ("embed_tokens", "wte", "embed_in"), ("lm_head", "embed_out")
+READ, WRITTEN = ("embed_tokens", "wte", "embed_in"), ("lm_head", "embed_out")
 
 
 def changed_base(config: Mapping[str, Any] | None) -> str | None:
@@ -90,7 +90,7 @@ def tied_updates(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> tu
     """Return the paths of embeddings and output layers whose updates PEFT ties, none where it does not."""
     if not config.get("ensure_weight_tying"):
         return ()
-    read, written = ([one.path for one in modules if one.projection in names] for names in (_READ, _WRITTEN))
+    read, written = ([one.path for one in modules if one.projection in names] for names in (READ, WRITTEN))
     return (*read, *written) if read and written else ()
 
 
@@ -113,5 +113,5 @@ def peft_notes(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> Iter
     names = {module.projection for module in modules}
     if tied_updates(config, modules):
         yield "ensure_weight_tying: the updates of embeddings and output layer are one in PEFT where the base ties them"
-    elif names.intersection(_READ) and names.intersection(_WRITTEN):
+    elif names.intersection(READ) and names.intersection(WRITTEN):
         yield "embeddings and output layer both have an update: where the base model ties them, both act on one weight"

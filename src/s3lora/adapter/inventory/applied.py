@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from s3lora.adapter.expressions import Expression, ExpressionError
-from s3lora.adapter.formats.peft_notes import tied_updates
+from s3lora.adapter.formats.peft_notes import READ, WRITTEN, tied_updates
 from s3lora.adapter.formats.wrappers import PREFIX, told, unwrapped
 from s3lora.adapter.inventory.model import InventoryTensor, Unapplied
 from s3lora.adapter.model import Adapter, LoraModule, block
@@ -231,7 +231,9 @@ def _wanted(config: Mapping[str, Any]) -> Callable[[str], bool]:
         parameters_only = bool(config.get("target_parameters"))
         return lambda path: not parameters_only
     if isinstance(targets, str):
-        return (lambda path: True) if targets.lower() == "all-linear" else _matcher(targets)
+        if targets.lower() == "all-linear":  # but the output layer, which PEFT leaves out of it
+            return lambda path: path.rpartition(".")[2] not in (*READ, *WRITTEN)
+        return _matcher(targets)
     named, whole = _matcher(targets), {str(name) for name in _listed(targets)}
     in_layers = _in_layers(config)
     return lambda path: path in whole or (named(path) and in_layers(path))

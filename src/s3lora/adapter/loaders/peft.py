@@ -14,7 +14,8 @@ from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, repli
 from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.inventory.model import Unapplied
 from s3lora.adapter.loaders.base import Loader, as_trained
-from s3lora.adapter.loaders.problems import MERGE, Effect, Problem, default_names, others_of, some, wrapped
+from s3lora.adapter.loaders.peft_stops import stops
+from s3lora.adapter.loaders.problems import Effect, Problem, default_names, others_of, some, wrapped
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.peft_config import has_patterns, parameters_of, place_of
 from s3lora.errors import printable
@@ -42,10 +43,6 @@ READ_SINCE = {
 NAMED_SINCE = "0.21.0"
 #: Initialisations that it does again at load, with the same result, and takes out of the base.
 TAKEN_OUT = ("pissa", "olora")
-#: First release that looks for the tensors of each part that it wraps.
-_WRAPPED_SINCE = "0.15.0"
-#: Heads that PEFT looks for where `task_type` is a classification, whatever `modules_to_save` says.
-_HEADS = ("classifier", "score")
 #: Kinds of modules that are not applied → what comes of them.
 _EFFECTS: Mapping[str, Effect] = {"empty": "fails", "slice": "fails", "not known": "unknown"}
 
@@ -72,51 +69,15 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
             yield Problem(f"has `{field}`, which it does not read", f"use PEFT {since} or newer", "other", before=since)
     named = default_names(adapter, "which it does not find", "other")
     yield from (replace(problem, before=NAMED_SINCE) for problem in named)
-    if config.get("target_parameters"):
-        yield from as_parameters(config)
     yield from misranked(adapter)
-    if not bare:
-        yield from _promised(adapter)
+    yield from stops(adapter, bare=bare)
+    if experts := [one.path for one in adapter.modules if one.group and len(one.A.parts[0].tensor.shape) == 3]:
+        what = f"holds experts as tensors of three dimensions ({some(experts)}), for which it builds nothing"
+        yield Problem(what, "store each expert by itself", "other", tuple(experts), mends=())
     if any(module.form == "QALoRA" for module in adapter.modules):
         what = "is QALoRA, which it builds on layers of GPTQ alone, and stops at elsewhere (0.21.2)"
         yield Problem(what, "load it on the GPTQ base that it was trained on", "unknown")
     yield from _starts(adapter)
-
-
-def as_parameters(config: Mapping[str, Any], paths: tuple[str, ...] = ()) -> Iterator[Problem]:
-    """Yield at which fields PEFT stops where modules become updates of parameters (`ParamWrapper`, PEFT 0.21.2)."""
-    harmless = "set it to 0, which changes nothing but a training"
-    for field, fix in (
-        ("lora_dropout", harmless),
-        ("use_dora", MERGE),
-        ("lora_bias", MERGE),
-        ("fan_in_fan_out", MERGE),
-    ):
-        if config.get(field):
-            what = f"has `{field}`, at which PEFT 0.21.2 stops for updates of a parameter"
-            yield Problem(f"{what}, as those of {some(paths)} are" if paths else what, fix, "fails", paths)
-
-
-def _promised(adapter: Adapter) -> Iterator[Problem]:
-    """Yield what the configuration says that the file holds beside its updates, and it lacks: PEFT stops at these."""
-    config = adapter.config or {}
-    roles = {role: [tensor.name for tensor in others_of(adapter, role)] for role in ("head", "tokens")}
-    parts = {part for name in roles["head"] for part in name.split(".")}
-    named = config.get("modules_to_save")
-    names = [str(name) for name in named] if isinstance(named, list) else []
-    heads = set(_HEADS) if str(config.get("task_type")).endswith("_CLS") or set(_HEADS) & {*names} else set()
-    # Of the heads that PEFT names for a task, a model has one.
-    lost = [name for name in names if name not in heads and parts.isdisjoint(name.split(".")[-1:])]
-    if heads and parts.isdisjoint(heads):
-        lost += sorted(heads)
-    if lost:
-        what = f"lacks the layers that `modules_to_save` or `task_type` promises ({some(lost)}), and PEFT stops at them"
-        fix = "take these names out of adapter_config.json, or save them"
-        yield Problem(f"{what} where the base has them", fix, since=_WRAPPED_SINCE)
-    if config.get("trainable_token_indices") and not roles["tokens"]:
-        what = "lacks the tokens that `trainable_token_indices` promises, and PEFT stops at them"
-        fix = "take the field out of adapter_config.json, or save them"
-        yield Problem(what, fix, since=_WRAPPED_SINCE)
 
 
 def _starts(adapter: Adapter) -> Iterator[Problem]:
