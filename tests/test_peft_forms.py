@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s3lora import Remove, Scale, Zero, open_adapter, scan
+from s3lora import Remove, Scale, Zero, convert, open_adapter, scan, write_converted
 from s3lora.adapter.memory import from_model
 from tests.peft_models import difference, llama, logits, peft, torch, warnings_as_errors
 from tests.planning import PREFIX, prune_to
@@ -153,6 +153,8 @@ def test_adalora_leaves_modules_of_rank_zero(tmp_path: Path) -> None:
     found = scan(tmp_path / "a")
     assert any(warning.startswith("1 of 6 modules have rank 0, as AdaLoRA") for warning in found.warnings)
     assert (found.inventory.dead, {tensor.role for tensor in found.inventory.tensors}) == ((), {"factor", "extra"})
+    write_converted(convert(tmp_path / "a", "peft"), tmp_path / "lora")
+    same(ours(tmp_path / "lora"), wanted)
     out = prune_to(tmp_path / "a", tmp_path / "b", [V2])
     del wanted[V2]
     after = deltas(load(out))

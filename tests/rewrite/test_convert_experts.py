@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s3lora import UnsupportedAdapterError, open_adapter, resize, write_sum
+from s3lora import UnsupportedAdapterError, convert, open_adapter, resize, write_converted, write_sum
 from tests.rewrite.converting import PREFIX, UPDATE, converted, gguf_content, peft_folder
 from tests.rewrite.converting import stored as tensors_of
-from tests.support import write_safetensors
+from tests.support import make_adapter, write_safetensors
 
 E, F, H, R = 3, 10, 12, 2  # experts, rows of gate and of up, hidden size, rank
 LAYER = "model.layers.0.mlp.experts"
@@ -179,3 +179,24 @@ def test_fused_experts_become_one_each_in_peft(tmp_path: Path, turned: bool):
     fused(tmp_path / "square", both=False, sizes=(H, H))
     with pytest.raises(UnsupportedAdapterError, match="fused and square"):
         converted(tmp_path / "square", tmp_path / "no", "peft", base=base(tmp_path / "other", moe_intermediate_size=H))
+
+
+def test_baking_never_gives_experts_the_rank_of_others(tmp_path: Path) -> None:
+    """Newer loaders stack experts by the rank of the whole configuration."""
+    paths = {f"{LAYER}.{i}.{name}": (F, H, R) for i in range(E) for name in ("gate_proj", "up_proj")}
+    more = {"model.layers.0.self_attn.q_proj": (H, H, 4)}
+    source = make_adapter(tmp_path / "a", {**paths, **more}, config={"r": R, "rank_pattern": {"q_proj": 4}})
+    with pytest.raises(UnsupportedAdapterError, match="one update an expert"):
+        convert(source, "peft", bake=True)
+    made = write_converted(convert(source, "peft", bake=True, pad=4), tmp_path / "b")
+    assert made
+    with open_adapter(tmp_path / "b") as adapter:
+        assert {module.rank for module in adapter.modules} == {4}
+
+
+def test_an_output_layer_that_is_tied_has_no_place_in_llama_cpp(tmp_path: Path) -> None:
+    source = make_adapter(tmp_path / "a", {"model.layers.0.self_attn.q_proj": (18, H, R), "lm_head": (20, H, R)})
+    apart = base(tmp_path / "apart", tie_word_embeddings=False)
+    assert convert(source, "gguf", base=apart)
+    with pytest.raises(UnsupportedAdapterError, match="is tied to the embeddings"):
+        convert(source, "gguf", base=base(tmp_path / "tied", tie_word_embeddings=True))

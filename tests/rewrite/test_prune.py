@@ -66,10 +66,18 @@ def test_remove_takes_the_tensors_and_excludes_the_full_paths(tmp_path: Path):
             {"exclude_modules": r".*\.7\.q_proj"},
             {"exclude_modules": r"(?:.*\.7\.q_proj)|model\.layers\.1\.self_attn\.q_proj"},
         ),
+        (
+            {"exclude_modules": r"(?i).*\.7\.Q_proj"},
+            {"exclude_modules": r"(?i:.*\.7\.Q_proj)|model\.layers\.1\.self_attn\.q_proj"},
+        ),
         ({"target_modules": [Q0, V0, Q1, V1]}, {"target_modules": [Q0, V0, V1]}),
         (
             {"rank_pattern": {"1.self_attn.q_proj": 4, "q_proj": 4, "absent": 9}},
             {"rank_pattern": {"q_proj": 4, "absent": 9}, "exclude_modules": [Q1]},
+        ),
+        (
+            {"alpha_pattern": {"1.self_attn.q_proj": 5, r".*\.1\..*": 6, "q_proj": 7}},
+            {"alpha_pattern": {r".*\.1\..*": 6, "q_proj": 7}, "exclude_modules": [Q1]},
         ),
     ],
 )

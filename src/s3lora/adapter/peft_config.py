@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from s3lora.adapter.formats.patterns import Pattern, layer_of
 from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, tied_updates
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.errors import OutputError, UnsupportedAdapterError, printable
+from s3lora.wording import worded
 
 Number = TypeVar("Number", int, float)
 _PLAIN = re.compile(r"[\w.]+")
+_FLAGS = re.compile(r"\(\?([aimsux]+)\)")
 
 
 def refuse_changed_base(adapter: Adapter) -> None:
@@ -63,15 +65,15 @@ def without_modules(
         if gone:
             result["target_modules"] = [target for target in targets if str(target) not in gone]
             # What is no longer targeted needs no exclusion, and PEFT warns of exclusions that match nothing.
-            left = [str(target) for target in result["target_modules"]]
-            plain = [path for path in plain if any(_names(target, path) for target in left)]
+            left = {str(target) for target in result["target_modules"]}
+            plain = [path for path in plain if not left.isdisjoint(ends(path))]
     if plain:
         result["exclude_modules"] = _excluded(config.get("exclude_modules"), plain, kept_plain)
     if any(parameters_of(module, config) for module in removed):
         result["target_parameters"] = _parameters(config, kept)
     ada = config.get("peft_type") == "ADALORA"
     for field in ("alpha_pattern",) if ada else ("rank_pattern", "alpha_pattern"):
-        if config.get(field):
+        if isinstance(config.get(field), Mapping):
             result[field] = _patterns(config, field, removed, kept)
     if ada and isinstance(directions := config.get("rank_pattern"), Mapping):
         gone = {module.path for module in removed}
@@ -122,15 +124,12 @@ def _parameter_names(config: Mapping[str, Any]) -> list[str]:
 def _patterns(
     config: Mapping[str, Any], field: str, removed: Sequence[LoraModule], kept: Sequence[LoraModule]
 ) -> dict[str, Any]:
-    """Return the entries of a table of patterns but for those that match removed modules and no others."""
-    gone = dict.fromkeys(_in_patterns(module, config) for module in removed)
-    stay = dict.fromkeys(_in_patterns(module, config) for module in kept)
-
-    def needed(key: str) -> bool:
-        pattern = Pattern({key: 1.0}, field, "adapter_config.json")
-        return any(pattern.find(path) for path in stay) or not any(pattern.find(path) for path in gone)
-
-    return {key: value for key, value in config[field].items() if needed(key)}
+    """Return the entries of a table of patterns but for those that decide on removed modules and on no others."""
+    keys = list(config[field])
+    # The place of each entry is what it gives: the first that matches decides, and the others need not go.
+    pattern = Pattern({key: place for place, key in enumerate(keys, 1)}, field, "adapter_config.json")
+    gone, stay = ({pattern.find(_in_patterns(module, config)) for module in part} for part in (removed, kept))
+    return {key: config[field][key] for place, key in enumerate(keys, 1) if place in stay or place not in gone}
 
 
 def _names(target: str, path: str) -> bool:
@@ -139,23 +138,39 @@ def _names(target: str, path: str) -> bool:
 
 def _gone(targets: list[str], removed: list[str], kept: list[str]) -> set[str]:
     """Return the entries of `target_modules` that named removed modules and name no other module any more."""
-    return {
-        target
-        for target in targets
-        if any(_names(target, path) for path in removed) and not any(_names(target, path) for path in kept)
-    }
+    gone, stay = ({end for path in paths for end in ends(path)} for paths in (removed, kept))
+    return {target for target in targets if target in gone and target not in stay}
 
 
 def _excluded(before: Any, paths: list[str], kept: list[str]) -> list[str] | str:
     """Return `exclude_modules`; a regular expression where a plain path would also match a kept module's suffix."""
-    ambiguous = any(other.endswith(f".{path}") for path in paths for other in kept)
+    ambiguous = not {end for other in kept for end in ends(other)}.isdisjoint(paths)
     if isinstance(before, str) and before:
-        return "|".join((f"(?:{before})", *(re.escape(path) for path in paths)))
+        return "|".join((_grouped(before), *(re.escape(path) for path in paths)))
     earlier = [str(entry) for entry in before] if isinstance(before, list | tuple) else []
     if ambiguous:
         suffixes = (rf"(?:.*\.)?{re.escape(entry)}" for entry in earlier)
         return "|".join((*suffixes, *(re.escape(path) for path in paths)))
     return earlier + [path for path in paths if path not in earlier]
+
+
+def _grouped(expression: str) -> str:
+    """Return an expression as a group: flags at its beginning, as `(?i)`, hold for it alone then.
+
+    >>> _grouped("(?i).*VISION.*"), _grouped("a|b")
+    ('(?i:.*VISION.*)', '(?:a|b)')
+    """
+    flags = _FLAGS.match(expression)
+    return f"(?:{expression})" if flags is None else f"(?{flags[1]}:{expression[flags.end() :]})"
+
+
+def ends(path: str) -> Iterator[str]:
+    """Yield the path, and each of its ends after a dot."""
+    yield path
+    at = path.find(".")
+    while at >= 0:
+        yield path[at + 1 :]
+        at = path.find(".", at + 1)
 
 
 def _parameters(config: Mapping[str, Any], kept: Sequence[LoraModule]) -> list[str]:
@@ -173,12 +188,20 @@ def baked(config: Mapping[str, Any], kept: Sequence[LoraModule], *, by_tensor: b
     `baked_factor` has made up for, and PEFT does the same without an `alpha_pattern`.
     """
     largest = max(module.rank for module in kept)
+    if (low := next((module for module in one_each(kept) if module.rank < largest), None)) is not None:
+        raise UnsupportedAdapterError(
+            f"has one update an expert of rank {low.rank}, which newer loaders stack, and baking gives all the rank "
+            f"{largest} then",
+            file="adapter_config.json",
+            module=low.path,
+            fix=worded("give {pad}, or leave the scaling as it is"),
+        )
     ranks = {_in_patterns(module, config): module.rank for module in kept}
     others = _table(ranks, largest, "rank_pattern")
     result = dict(config, r=largest, lora_alpha=largest, use_rslora=False)
     result["rank_pattern"] = others
     result["alpha_pattern"] = {} if by_tensor else dict(others)
-    return result
+    return _startable(result, ranks.values())
 
 
 def baked_factor(module: LoraModule, largest: int, *, by_tensor: bool) -> float:
@@ -200,9 +223,13 @@ def with_ranks(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> dict
     result = dict(config, r=rank, lora_alpha=alpha, use_rslora=False)
     result["rank_pattern"] = _table(ranks, rank, "rank_pattern")
     result["alpha_pattern"] = _table(alphas, alpha, "alpha_pattern")
-    if config.get("init_lora_weights") == "orthogonal" and any(number % 2 for number in ranks.values()):
-        result["init_lora_weights"] = True  # PEFT begins with it before it loads, and stops at an odd rank
-    return result
+    return _startable(result, ranks.values())
+
+
+def _startable(config: dict[str, Any], ranks: Iterable[int]) -> dict[str, Any]:
+    """Return a configuration that PEFT can begin with before it loads: "orthogonal" stops at an odd rank."""
+    odd = config.get("init_lora_weights") == "orthogonal" and any(number % 2 for number in ranks)
+    return {**config, "init_lora_weights": True} if odd else config
 
 
 def one_each(modules: Iterable[LoraModule]) -> list[LoraModule]:

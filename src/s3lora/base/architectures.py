@@ -43,7 +43,7 @@ def _sparse(config: Config, shared: Mapping[str, str]) -> ArchitectureLayout:
     count = layers_of(config)
     step = config.get("decoder_sparse_step", 1)
     named = config.get("mlp_only_layers")
-    plain = named if isinstance(named, list) else ()
+    plain = {one for one in named if isinstance(one, int)} if isinstance(named, list) else set()
     regular = isinstance(step, int) and not isinstance(step, bool) and step > 0
     sparse = frozenset(i for i in range(count) if i not in plain and (not regular or (i + 1) % step == 0))
     dense = frozenset(range(count)) - sparse

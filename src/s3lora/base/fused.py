@@ -121,21 +121,22 @@ def qkv_rows(config: Mapping[str, Any], part: str, total: int) -> Rows | str:
     by_head = kind in _BY_HEAD
     if kind == "falcon" and not config.get("new_decoder_architecture"):
         shared, by_head = 1, not config.get("multi_query", True)
-    if by_head:
-        wanted, rows = 3 * heads * size, np.arange(heads * 3 * size).reshape(heads, 3, size)[:, i]
-    elif kind == "falcon" and config.get("new_decoder_architecture") and heads % shared == 0:
-        each = heads // shared
-        wanted = shared * (each + 2) * size
-        parts = slice(0, each) if part == "q" else slice(each + i - 1, each + i)
-        rows = np.arange(wanted).reshape(shared, each + 2, size)[:, parts]
-    elif kind in _WHOLES or kind == "falcon":
-        wanted = (heads + 2 * shared) * size
-        starts = (0, heads * size, (heads + shared) * size, wanted)
-        rows = np.arange(starts[i], starts[i + 1])
-    else:
+    by_group = kind == "falcon" and bool(config.get("new_decoder_architecture")) and heads % shared == 0
+    if not (by_head or by_group or kind in _WHOLES or kind == "falcon"):
         return f"is a part of a fused weight, whose rows lie in an order that is not known of {kind}"
-    if wanted != total:
+    # Of groups, each has its queries, one key and one value.
+    wanted = (3 * heads if by_head else heads + 2 * shared) * size
+    if wanted != total:  # before anything of that size is made
         return f"is a part of a fused weight of {total} rows, where the configuration tells of {wanted}"
+    if by_head:
+        rows = np.arange(total).reshape(heads, 3, size)[:, i]
+    elif by_group:
+        each = heads // shared
+        parts = slice(0, each) if part == "q" else slice(each + i - 1, each + i)
+        rows = np.arange(total).reshape(shared, each + 2, size)[:, parts]
+    else:
+        starts = (0, heads * size, (heads + shared) * size, total)
+        rows = np.arange(starts[i], starts[i + 1])
     return rows.ravel()
 
 

@@ -17,7 +17,7 @@ from s3lora.adapter.formats.peft_notes import READ, WRITTEN, tied_updates
 from s3lora.adapter.formats.wrappers import PREFIX, told, unwrapped
 from s3lora.adapter.inventory.model import InventoryTensor, Unapplied
 from s3lora.adapter.model import Adapter, LoraModule, block
-from s3lora.adapter.peft_config import place_of
+from s3lora.adapter.peft_config import ends, place_of
 from s3lora.errors import printable
 
 #: Expressions in a list of a configuration that are tried; nobody writes more than a few.
@@ -164,7 +164,7 @@ def _untargeted(modules: list[LoraModule], config: Mapping[str, Any]) -> Iterato
     """Yield the modules that the configuration does not name."""
     parameters = [str(one) for one in _listed(config.get("target_parameters"))]
     named = set(parameters)
-    fused = [one for one in modules if one.group is not None and named.isdisjoint(_ends(place_of(one)))]
+    fused = [one for one in modules if one.group is not None and named.isdisjoint(ends(place_of(one)))]
     fused = [one for one in fused if len(one.own_parts[0].tensor.shape) == 2]
     if fused:
         yield Unapplied(
@@ -175,7 +175,7 @@ def _untargeted(modules: list[LoraModule], config: Mapping[str, Any]) -> Iterato
         )
     # A parameter of a module that is no group of experts may be targeted, such as the `weight` of a router.
     named |= {name.rpartition(".")[0] for name in parameters}
-    plain = [one for one in modules if one.group is None and named.isdisjoint(_ends(one.path))]
+    plain = [one for one in modules if one.group is None and named.isdisjoint(ends(one.path))]
     try:
         targeted = _targeted(config)
         tied = tied_updates(config, modules)  # of which PEFT builds all, whatever the configuration names
@@ -242,12 +242,12 @@ def _wanted(config: Mapping[str, Any]) -> Callable[[str], bool]:
 def _missing(modules: Sequence[LoraModule], config: Mapping[str, Any]) -> Iterator[Unapplied]:
     """Yield the names in `target_modules` that no module of the file answers to."""
     targets = {str(one) for one in _listed(config.get("target_modules"))}
-    ends = {module.path.rpartition(".")[2] for module in modules}
-    if not targets <= ends:  # rarely, and looking at whole paths costs where modules are many
-        ends = {end for module in modules for end in _ends(module.path)}
+    there = {module.path.rpartition(".")[2] for module in modules}
+    if not targets <= there:  # rarely, and looking at whole paths costs where modules are many
+        there = {end for module in modules for end in ends(module.path)}
     others = [*_listed(config.get("exclude_modules")), *_listed(config.get("modules_to_save"))]
-    out = {end for path in others for end in _ends(str(path))}
-    missing = sorted(targets - ends - out)
+    out = {end for path in others for end in ends(str(path))}
+    missing = sorted(targets - there - out)
     if missing and not isinstance(config.get("exclude_modules"), str):
         yield Unapplied(
             kind="untrained",
@@ -262,21 +262,12 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def _ends(path: str) -> Iterator[str]:
-    """Yield the path, and each of its ends after a dot."""
-    yield path
-    at = path.find(".")
-    while at >= 0:
-        yield path[at + 1 :]
-        at = path.find(".", at + 1)
-
-
 def _matcher(names: Any) -> Callable[[str], bool]:
     """Return PEFT's rule: a string is an expression for the whole path, a list holds paths or ends of paths."""
     if isinstance(names, str) and names:
         return Expression(names).fullmatch
     known = {str(name) for name in _listed(names)}
-    return lambda path: any(end in known for end in _ends(path))
+    return lambda path: any(end in known for end in ends(path))
 
 
 def _in_layers(config: Mapping[str, Any]) -> Callable[[str], bool]:

@@ -36,8 +36,9 @@ _NORMS = ("_layernorm", ".norm")
 
 
 def _problems(adapter: Adapter) -> Iterator[Problem]:
-    if adapter.format == "gguf":
-        return  # which its library takes as it is
+    if adapter.format == "gguf":  # which its library takes as it is
+        yield from _embedded(adapter)
+        return
     foreign = [*not_peft(adapter)]
     yield from foreign or lacking(adapter, "lora_alpha")
     if foreign:
@@ -56,9 +57,7 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     if norms:
         what = f"holds {len(norms)} norms ({some(norms)}), which its converter keeps and the library leaves out"
         yield Problem(what, MERGE, "other")
-    if embeddings := [module.path for module in adapter.modules if module.kind == "embedding"]:
-        what = "holds embedding LoRA, with which decoding stops where the output layer is tied to the embeddings"
-        yield Problem(what, MERGE, modules=tuple(embeddings), tied=True)
+    yield from _embedded(adapter)
     yield from default_names(adapter, "at which its converter stops")
     yield from in_wrappers(adapter, "has keys inside a wrapper, which its converter cannot map", "fails")
     if experts := fused_experts(adapter):
@@ -75,6 +74,14 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     if adapter.base_model is None:
         fix = "give its converter `--base FOLDER`, or write the name into adapter_config.json"
         yield Problem("has no base_model_name_or_path", fix, told="prune")
+
+
+def _embedded(adapter: Adapter) -> Iterator[Problem]:
+    """Yield what comes of LoRA of embeddings, which a GGUF calls `token_embd`."""
+    found = [one.path for one in adapter.modules if one.kind == "embedding"]
+    if found:
+        what = "holds embedding LoRA, with which decoding stops where the output layer is tied to the embeddings"
+        yield Problem(what, MERGE, modules=tuple(found), tied=True)
 
 
 def _notes(adapter: Adapter) -> Iterator[str]:

@@ -20,6 +20,7 @@ from s3lora.adapter.formats.rows import KEY, QUERY, heads_of, paired
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.adapter.tensor import Array
+from s3lora.base.configured import model_of
 from s3lora.errors import UsageError, printable
 from s3lora.rewrite.convert.experts import EXPERT, MIXTRAL, experts_of, kept_apart, stack, stacked
 from s3lora.rewrite.convert.plain import refuse_unless_plain
@@ -67,7 +68,7 @@ def to_gguf(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     paths = {old: _place(path) for old, path in model_paths(apart, "GGUF").items()}
     names = {old: llama_name(_without_number(path)) for old, path in paths.items()}
     heads = {m.path: _heads(m, architecture, wish.base or {}) for m in apart.modules}
-    refuse("GGUF", _reasons(apart, paths, names, heads))
+    refuse("GGUF", _reasons(apart, paths, names, heads) | _tied_heads(apart, wish))
     updates = updates_of(apart, wish, paths)
     experts = stacked([u for u in updates if EXPERT.fullmatch(u.path)], "GGUF", experts_of(wish.base))
     ranked = {one.path: one for members in experts.values() for one in members if one is not None}
@@ -128,6 +129,15 @@ def _reasons(
         elif count is not None and (count == 0 or module.m % (2 * count)):
             reasons[module.path] = f"has {module.m} rows, which {count} heads do not share"
     return reasons
+
+
+def _tied_heads(adapter: Adapter, wish: ConvertWish) -> dict[str, str]:
+    """Return why updates of an output layer cannot be written, where the base has none of its own."""
+    heads = [module.path for module in adapter.modules if module.projection == "lm_head"]
+    tied = bool(heads) and wish.base is not None and model_of(wish.base, "base").tied
+    return dict.fromkeys(
+        heads if tied else (), "is tied to the embeddings in the base, and llama.cpp finds no such layer"
+    )
 
 
 def _architecture(base: Mapping[str, Any] | None) -> str:

@@ -27,6 +27,7 @@ from s3lora.adapter.tensors import FLOATING, StoredTensor
 from s3lora.rewrite.code import without_code
 from s3lora.rewrite.convert.dora import lengths, lengths_of
 from s3lora.rewrite.convert.experts import are_fused, kept_apart
+from s3lora.rewrite.convert.plain import emptied
 from s3lora.rewrite.convert.products import PRODUCT_FORMS, loha_config, loha_tensors, refuse_products
 from s3lora.rewrite.convert.target import (
     ConvertWish,
@@ -220,7 +221,7 @@ def _carried(
     adapter: Adapter, updates: Sequence[NewUpdate], renamed: Mapping[str, str], wish: ConvertWish
 ) -> Iterable[NewTensor]:
     """Yield what a PEFT adapter holds besides the factors: heads, biases, magnitudes."""
-    left = _left(adapter) - {part.tensor.name for module in adapter.modules for part in module.parts}
+    left = _left(adapter) - emptied(adapter) - {part.tensor.name for module in adapter.modules for part in module.parts}
     biases = {name: update.times for update in updates for name in biases_of(update.module)}
     for tensor in _stored(adapter):
         if tensor.name in left and not tensor.name.endswith((".alpha", ".ranknum")):

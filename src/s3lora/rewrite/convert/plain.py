@@ -27,9 +27,17 @@ def refuse_unless_plain(adapter: Adapter, to: str, *, dora: bool = False, forms:
     refuse(to, reasons)
     refuse(
         to,
-        dict.fromkeys(adapter.other_tensors, "is no part of LoRA"),
+        dict.fromkeys(sorted(set(adapter.other_tensors) - emptied(adapter)), "is no part of LoRA"),
         worded("leave them out: {drop_other} or {drop_all}"),
     )
+
+
+def emptied(adapter: Adapter) -> set[str]:
+    """Return the tensors of modules of which AdaLoRA left no rank: they have no values, and say nothing."""
+    if (adapter.config or {}).get("peft_type") != "ADALORA":
+        return set()
+    stored = {name: tensor for file in adapter.files for name, tensor in file.tensors.items()}
+    return {name for name in adapter.other_tensors if 0 in stored[name].shape}
 
 
 def _why_not(module: LoraModule, dora: bool, forms: tuple[str, ...]) -> str | None:
