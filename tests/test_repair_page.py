@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
+
+from experiments.repair.analyse import Contrast, contrasts, load, within_both
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "results" / "repair"
@@ -56,3 +59,33 @@ def test_what_else_the_page_says() -> None:
     assert sum(value > 0.101 for value in above) == sum(value > 0.051 for value in more) == 1
     assert f"one of the three ended {max(above):.2f} above the base's ASR" in PAGE
     assert f"another refused {max(more):.2f} more of the harmless prompts" in PAGE
+
+
+def told(found: Contrast) -> str:
+    measured = found.over_adapters
+    return f"{measured.mean:+.2f} ({measured.low:+.2f} to {measured.high:+.2f})"
+
+
+def test_the_comparison_says_what_the_page_says() -> None:
+    runs = load(FOLDER)
+    assert len(runs) == 12
+    names = {"gates": "gates", "patch": "patch", "retrain": "retrain", "ssi": "pruning by SSI",
+             "matched": "pruning by chance, as many of each projection"}  # fmt: skip
+    found = {(one.a, one.b): one for one in contrasts(runs)}
+    over = {row: fmean(run.value(row, "over_refusal") for run in runs) for row in ("shrink", *names)}
+    assert f"(shrinking: {over['shrink']:.2f})" in PAGE
+    for row, name in names.items():
+        assert f"| {name} | {told(found[row, 'shrink'])} | {over[row]:.2f} |" in PAGE
+    assert all(found[row, "shrink"].cautious for row in ("gates", "patch", "retrain"))
+    assert not found["matched", "shrink"].over_adapters.telling
+    both = {one.a: one for one in contrasts(runs, pick=within_both) if one.b == "shrink"}
+    assert not any(one.over_adapters.telling for one in both.values())
+    assert f"gates {told(both['gates'])}, a patch {told(both['patch'])}" in PAGE
+    many = {row: found[row, "shrink"].by_attack["many"] for row in ("gates", "patch")}
+    assert (
+        f"next to nothing at that price ({many['gates']:+.2f}), and a patch nearly all ({many['patch']:+.2f})" in PAGE
+    )
+    assert f"gates did worse (by {-found['gates', 'permuted'].over_adapters.mean:.2f})" in PAGE
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "gave back fewer refusals than shrinking the whole update did, at equal cost, on twelve adapters" in readme
+    assert found["ssi", "shrink"].over_adapters.low > 0
