@@ -183,6 +183,11 @@ def test_losses(kind: Path, monkeypatch: pytest.MonkeyPatch, width: int | None):
         assert tokens == len(tail)
         assert nats == pytest.approx(expected, rel=1e-5)
     assert model.losses([], []) == []
+    every = range(len(REFERENCES))
+    cut = model.losses(SHARED, REFERENCES, every)
+    assert [tokens + 1 for _, tokens in cut] == [tokens for _, tokens in found], "no end of turn"
+    assert all(less < more for (less, _), (more, _) in zip(cut, found, strict=True))
+    assert model.losses(SHARED, REFERENCES, [1])[1] == pytest.approx(cut[1])
 
 
 def test_losses_are_of_what_is_switched_on(folder: Path, model: LocalModel, tmp_path: Path):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,11 +25,14 @@ class LossModel(RuleModel):
         super().__init__(str.upper, identity)
         self.measured: list[list[str]] = []
 
-    def losses(self, prompts: Sequence[Prompt], references: Sequence[str]) -> list[tuple[float, int]]:
+    def losses(
+        self, prompts: Sequence[Prompt], references: Sequence[str], cut: Collection[int] = ()
+    ) -> list[tuple[float, int]]:
         self.measured.append(list(references))
         # As rounding does: depends on what is computed beside it.
         company = 1e-9 * len(references)
-        return [(len(text) + company, len(text.split())) for text in references]
+        ends = [i not in cut for i in range(len(references))]
+        return [(len(text) + end + company, len(text.split())) for text, end in zip(references, ends, strict=True)]
 
 
 class FixedModel(RuleModel):
@@ -110,3 +113,13 @@ def test_what_determines_a_loss_tells_it_apart(tmp_path: Path, change: str) -> N
 def test_a_reference_for_each_prompt() -> None:
     with pytest.raises(ValueError, match="zip"):
         reference_losses(LossModel(), PROMPTS, REFERENCES[:2], None)
+
+
+def test_a_reference_that_was_cut_off_has_no_end(tmp_path: Path) -> None:
+    with AnswerStore(tmp_path / "s") as store:
+        for _ in range(2):
+            whole = reference_losses(LossModel(), PROMPTS, REFERENCES, store)
+            cut = reference_losses(LossModel(), PROMPTS, REFERENCES, store, frozenset({1}))
+            assert whole is not None
+            assert cut is not None
+            assert [one == other for one, other in zip(whole.values, cut.values, strict=True)] == [True, False, True]

@@ -24,7 +24,7 @@ class LossSuite:
     """Cross-entropy of reference answers a token: smooth, paired, and a small part of the time of generating.
 
     `of` says in a few words what the references are, and `instead` what to do where a loss cannot be measured. `ids`
-    name what each pair belongs to.
+    name what each pair belongs to; `cut` has the places of references that were cut off.
     """
 
     name: str
@@ -34,6 +34,7 @@ class LossSuite:
     instead: str
     notes: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
+    cut: frozenset[int] = frozenset()
 
     @property
     def info(self) -> SuiteInfo:
@@ -51,7 +52,7 @@ class LossSuite:
         why = f"there are no {self.of}"
         if self.pairs:
             column = reference_losses(
-                model, [prompt for prompt, _ in self.pairs], [text for _, text in self.pairs], store
+                model, [prompt for prompt, _ in self.pairs], [text for _, text in self.pairs], store, self.cut
             )
             if column is not None:
                 if progress is not None:

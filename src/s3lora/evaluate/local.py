@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from math import nan
 from pathlib import Path
@@ -175,14 +175,18 @@ class LocalModel:
         if self.device.type == "cuda":
             self._torch.cuda.synchronize(self.device)
 
-    def losses(self, prompts: Sequence[Prompt], references: Sequence[str]) -> list[tuple[float, int]]:
+    def losses(
+        self, prompts: Sequence[Prompt], references: Sequence[str], cut: Collection[int] = ()
+    ) -> list[tuple[float, int]]:
         """Return (summed cross-entropy in nats, number of tokens) of each reference, end of turn included.
 
-        NaN where prompt and reference do not fit into the model's context.
+        References at the places `cut` do not end there, so that no end of turn follows them. NaN where prompt and
+        reference do not fit into the model's context.
         """
         tokenizer = self.base.tokenizer
         heads = self._encode(prompts)
-        tails = [tokenizer(text + self.turn_end, add_special_tokens=False)["input_ids"] for text in references]
+        ended = [text if i in cut else text + self.turn_end for i, text in enumerate(references)]
+        tails = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ended]
         order = sorted(range(len(heads)), key=lambda i: (len(heads[i]) + len(tails[i]), i))
         found = {i: (nan, len(tails[i])) for i in order if not self.fits(len(heads[i]) + len(tails[i]))}
         order = [i for i in order if i not in found]

@@ -39,7 +39,9 @@ def task_suite(model: LocalModel, attached: Attached, task: TaskPrompts, name: s
     instead = "give prompts that the adapter answers"
     known = dict(zip((prompt.digest for prompt in task.prompts), task.ids, strict=True)) if task.ids else {}
     ids = tuple(known.get(pair.prompt.digest, "") for pair in pairs)
-    return LossSuite(name, of, data, tuple((pair.prompt, pair.answer) for pair in pairs), instead, task.notes, ids)
+    texts = tuple((pair.prompt, pair.answer) for pair in pairs)
+    cut = frozenset(place for place, pair in enumerate(pairs) if not pair.whole)
+    return LossSuite(name, of, data, texts, instead, task.notes, ids, cut)
 
 
 @dataclass
