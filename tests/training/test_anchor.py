@@ -80,6 +80,9 @@ def test_modes_and_settings_of_the_model_stay_as_they_were(tmp_path: Path) -> No
     model = tiny_peft(random=0.1, lora_dropout=0.5)
     judge = refusal_judge(refusing(tmp_path, model))
     model.train()
+    hand = [parameter for name, parameter in model.named_parameters() if "lora_A" in name]
+    for parameter in hand:
+        parameter.requires_grad = False
     frozen = model.get_submodule("base_model.model.lm_head")
     frozen.training = False
     own = model.get_base_model().generation_config
@@ -88,6 +91,7 @@ def test_modes_and_settings_of_the_model_stay_as_they_were(tmp_path: Path) -> No
     first = anchor.values()
     assert first == anchor.values(), "dropout is off"
     assert model.training
+    assert not any(parameter.requires_grad for parameter in hand), "what was frozen by hand stays so"
     assert not frozen.training
     assert model.get_base_model().generation_config is own
     assert not model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj").disable_adapters

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -167,6 +168,48 @@ def test_a_resumed_run_with_other_prompts_says_so(tmp_path: Path) -> None:
     assert "from step 4 on, refusals are compared with those of that step" in callback.series.warnings
 
 
+def test_a_run_that_began_without_it_is_resumed_and_saved(tmp_path: Path) -> None:
+    trained(trainer_of(tiny_peft(), tmp_path / "run", save_steps=2))
+    _, callback = watch(tmp_path, absolute=100.0, resume=str(tmp_path / "run" / "checkpoint-2"))
+    assert "the run was resumed at step 2 from a checkpoint without a series" in callback.series.warnings
+    assert callback.series.steps == (2, 4, 6)
+    _, again = watch(tmp_path, absolute=100.0, resume=str(tmp_path / "run" / "checkpoint-4"))
+    assert again.series.steps == (2, 4, 6)
+
+
+@pytest.mark.parametrize("other", [{"method": "svd"}, {"absolute": 50.0}])
+def test_a_series_of_another_method_or_rule_is_not_gone_on_with(tmp_path: Path, other: dict[str, Any]) -> None:
+    watch(tmp_path, absolute=100.0)
+    checkpoint = str(tmp_path / "run" / "checkpoint-4")
+    _, callback = watch(tmp_path, **{"absolute": 100.0, "resume": checkpoint, **other})
+    assert callback.series.steps == (4, 6)
+    assert any("with another method or rule" in warning for warning in callback.series.warnings)
+
+
+def test_a_second_run_begins_a_new_series(tmp_path: Path) -> None:
+    trainer, callback = watch(tmp_path, absolute=100.0)
+    trained(trainer)
+    assert callback.series.steps == (0, 2, 4, 6)
+    assert read_series(tmp_path / "run" / SERIES).refusals[0].rise == 0
+
+
+@pytest.mark.filterwarnings("ignore::s3lora.training.callback.RefusalsFallWarning")
+def test_a_run_that_was_stopped_stops_again(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"on_refusal_loss": "stop", "options": {"save_steps": 2}, **EAGER}
+    watch(tmp_path, **options)
+    trainer, callback = watch(tmp_path, resume=str(tmp_path / "run" / "checkpoint-2"), **options)
+    assert trainer.state.global_step == 4
+    assert callback.series.stopped_at == 2
+
+
+def test_a_model_that_replaces_the_last_is_not_taken_for_it(tmp_path: Path) -> None:
+    _, callback = watch(tmp_path, every=4, absolute=100.0)
+    ends = SimpleNamespace(output_dir=str(tmp_path / "run"), load_best_model_at_end=True)
+    state = SimpleNamespace(is_world_process_zero=True, global_step=7, best_model_checkpoint="checkpoint-2")
+    callback.on_train_end(ends, state, None, model=None)
+    assert read_series(tmp_path / "run" / SERIES).warnings[-1].startswith("step 7: the run ended with the model of")
+
+
 def test_gradient_accumulation_counts_steps_of_the_optimiser(tmp_path: Path) -> None:
     _, callback = watch(tmp_path, absolute=100.0, options={"gradient_accumulation_steps": 3})
     assert callback.series.steps == (0, 2, 4, 6)
@@ -212,6 +255,8 @@ def test_a_base_that_refuses_nothing_is_told_before_the_first_step(tmp_path: Pat
         ({"every": 0}, "must be 1 or more"),
         ({"on_refusal_loss": "explode"}, "no action 'explode'"),
         ({"harmless": "built-in"}, "harmless prompts alone"),
+        ({"on_refusal_loss": "stop"}, "does nothing without prompts"),
+        ({"on_refusal_loss": "keep"}, "does nothing without prompts"),
         ({"absolute": -1.0}, "absolute must be 0 or more"),
         ({"errors": math.nan}, "errors must be 0 or more"),
         ({"looks": 0}, "looks must be 1 or more"),

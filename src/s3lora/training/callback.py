@@ -76,7 +76,7 @@ class S3LoRACallback:
         adapter: PEFT's name of the adapter; by default the active one.
 
     With several processes only the first one measures, and all of them stop together. A resumed run goes on with the
-    series and the start of its checkpoint.
+    series and the start of its checkpoint; one that was stopped stops again at its next look.
 
     Raises UsageError for parameters that cannot be meant. When the training begins it raises what `s3lora.scan` raises,
     and NothingToAuditError where the base refuses fewer than 4 of the harmful prompts.
@@ -104,6 +104,9 @@ class S3LoRACallback:
             raise UsageError(f"no action {on_refusal_loss!r}", fix=f"choose one of {', '.join(ACTIONS)}")
         if harmful is None and harmless is not None:
             raise UsageError("harmless prompts alone tell nothing of refusals", fix="give harmful ones too")
+        if harmful is None and on_refusal_loss != "warn":
+            what = f"on_refusal_loss={on_refusal_loss!r} does nothing without prompts whose refusals are watched"
+            raise UsageError(what, fix="give harmful ones")
         self.rule = RefusalRule(absolute, errors, looks)
         self._given: dict[str, Any] = {
             "every": every,
@@ -118,9 +121,7 @@ class S3LoRACallback:
             "judge": judge,
             "adapter": adapter,
         }
-        self._recording = Recording(
-            configured(method, None, "l2", None, 0, False), self.rule if harmful is not None else None
-        )
+        self._recording = self._new()
         #: Set again from a checkpoint: what was seen so far, and the losses at the start.
         self.seen: dict[str, Any] = {}
         self._judge = refusal_judge(judge)
@@ -128,6 +129,10 @@ class S3LoRACallback:
         self._questions: RefusalQuestions | None = None
         self._start: list[float] = []
         self._trainer: Any = None
+
+    def _new(self) -> Recording:
+        measured = configured(self._given["method"], None, "l2", None, 0, False)
+        return Recording(measured, self.rule if self._given["harmful"] is not None else None)
 
     def attach(self, trainer: Any) -> None:
         """Add the callback to a trainer, so that what it measures reaches all that the trainer reports to.
@@ -152,15 +157,19 @@ class S3LoRACallback:
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
         """Ask the base, go on where a checkpoint was, and take the first look."""
+        kept = self.seen or last_of(state.stateful_callbacks, type(self).__name__)
+        # A checkpoint of a run without the callback has no place for it, where the trainer writes the next one.
+        state.stateful_callbacks.setdefault(type(self).__name__, {})
         if not state.is_world_process_zero:
             return
+        if not state.global_step:  # of a second run, as a search of hyperparameters begins
+            self._recording, self._start = self._new(), []
         if self._trainer is None and model in _TRAINERS:
             self._trainer = _TRAINERS[model]()
         self._recording.begin(from_model(model, self._given["adapter"]).name, _base_of(model))
         if self._given["harmful"] is not None:
             self._ask(model, more.get("processing_class"))
         if state.global_step:
-            kept = self.seen or last_of(state.stateful_callbacks, type(self).__name__)
             self._go_on(kept, state.global_step)
         if self._live is not None and self._questions is not None and not self._start:
             self._start = refusal_losses(self._live, self._questions)
@@ -180,8 +189,15 @@ class S3LoRACallback:
         return control
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
-        """Take the last look, unless it was taken."""
-        if state.is_world_process_zero and state.global_step not in self._recording.steps:
+        """Take the last look, unless it was taken, or the trainer has put an earlier model in the place of the last."""
+        if not state.is_world_process_zero or state.global_step in self._recording.steps:
+            return
+        if args.load_best_model_at_end and state.best_model_checkpoint:
+            self._recording.warnings.append(
+                f"step {state.global_step}: the run ended with the model of an earlier step"
+            )
+            write_whole(_folder(args) / SERIES, series_json(self._recording.series()))
+        else:
             self._look(args, state, model)
 
     def _ask(self, model: Any, tokenizer: Any) -> None:
@@ -200,6 +216,11 @@ class S3LoRACallback:
     def _go_on(self, kept: dict[str, Any], step: int) -> None:
         if not kept:
             self._recording.warnings.append(f"the run was resumed at step {step} from a checkpoint without a series")
+            return
+        own = self._recording.to_dict()
+        if any(kept[name] != own[name] for name in ("configuration", "rule")):
+            told = f"the run was resumed at step {step} with another method or rule: what was seen before is left out"
+            self._recording.warnings.append(told)
             return
         if kept["asked"] == self._asked():
             self._start = [float(one) for one in kept["start"]]

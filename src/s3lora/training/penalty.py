@@ -45,7 +45,7 @@ def spectral_penalty(model: Any, index: str = "ssi", method: str = "mas-svd", *,
     found = list(spectral_values(model, index, method, adapter=adapter).values())
     if not found:
         return torch.zeros((), dtype=torch.float64)
-    return torch.stack(found).mean()
+    return torch.stack([one.to(found[0].device) for one in found]).mean()  # a model may lie on several devices
 
 
 def spectral_values(

@@ -110,7 +110,9 @@ class Recording:
             for one in made.modules
         }
         self.warnings = [*made.warnings, *self.warnings]
-        self.warned_at, self.kept_at = (_by(at, step) for at in (made.warned_at, made.kept_at))
+        self.warned_at, self.stopped_at, self.kept_at = (
+            _by(at, step) for at in (made.warned_at, made.stopped_at, made.kept_at)
+        )
 
 
 def _by(at: int | None, step: int) -> int | None:

@@ -60,9 +60,11 @@ class LiveModel(LocalModel):
     def resting(self, *, base: bool = False) -> Iterator[None]:
         """Put the model into evaluation mode meanwhile, without its adapter for `base`.
 
-        Afterwards every module is in the mode that it was in.
+        Afterwards every module is in the mode that it was in, and what was frozen is frozen: PEFT lets all of an
+        adapter learn that it switches on again.
         """
         modes = [(module, module.training) for module in self.peft_model.modules()]
+        learns = [(parameter, parameter.requires_grad) for parameter in self.peft_model.parameters()]
         self.device = next(self.peft_model.parameters()).device
         self.peft_model.eval()
         try:
@@ -74,6 +76,8 @@ class LiveModel(LocalModel):
         finally:
             for module, mode in modes:
                 module.training = mode
+            for parameter, learned in learns:
+                parameter.requires_grad = learned
 
     @contextmanager
     def _own_settings(self) -> Iterator[None]:
