@@ -192,9 +192,32 @@ def test_a_query_reads_this_dataset_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     result = call(capsys, "fleet", "query", dataset, sql)
     assert (result.status, result.out) == (2, "")
-    assert "DuckDB refuses this query" in result.err
+    assert "DuckDB refuses this query" in result.err or "a query is one SELECT" in result.err
     assert len(result.err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY (SELECT 1) TO '{}/parts/000000/adapters.parquet'",
+        "COPY (SELECT 1) TO '{}/parts/stolen.csv'",
+        "SELECT 1; COPY (SELECT 1) TO '{}/parts/stolen.csv'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{}/parts/stolen.csv'",
+        "ATTACH '{}/parts/new.db'",
+        "EXPORT DATABASE '{}/parts/all'",
+        "CREATE TABLE mine AS SELECT 1",
+        "",
+    ],
+)
+def test_a_query_writes_nothing_into_the_dataset_either(
+    sql: str, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
+    result = call(capsys, "fleet", "query", dataset, sql.format(dataset))
+    assert (result.status, result.out) == (2, "")
+    assert len(result.err.splitlines()) == 1
+    assert {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
 
 
 def test_a_dataset_in_a_folder_with_pattern_characters(folder: Path, tmp_path: Path, capsys: Any) -> None:

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 import s3lora
+from s3lora.adapter.open import open_adapter
 from s3lora.errors import AdapterFileError, NothingToAuditError, OutputError, UsageError
 from s3lora.fleet import run as running
 from s3lora.fleet import work as working
 from s3lora.fleet.engines.local import LocalEngine
+from s3lora.fleet.results.content import content_of
 from s3lora.fleet.results.dataset import Dataset, part_files, read_table
 from s3lora.fleet.results.outcome import Settings, Trace
 from s3lora.fleet.results.schema import TABLES
@@ -27,6 +29,7 @@ from s3lora.fleet.work import is_known
 from s3lora.measure.configuration import Configuration
 from s3lora.spectrum.indices import INDICES
 from tests.fleet.inline import Inline, check_consistent, rows
+from tests.forms import peft_adapter
 from tests.hostile import bad_files as bad
 from tests.support import make_adapter, shared
 
@@ -487,3 +490,34 @@ def test_equal_factors_with_another_configuration_have_warnings_of_their_own(tmp
     run([other], tmp_path / "alone")
     told = {row["name"]: row["warnings"] for row in rows(tmp_path / "out", "adapters")}
     assert told["plain"] != told["other"] == rows(tmp_path / "alone", "adapters")[0]["warnings"]
+
+
+def test_an_input_that_fails_is_one_row_however_often_it_is_given(tmp_path: Path) -> None:
+    summary = run([tmp_path / "missing"] * 3, tmp_path / "out")
+    assert summary.counts.errors == {"Input": 1}
+    assert check_consistent(tmp_path / "out") == (set(), {str(tmp_path / "missing")})
+
+
+def test_the_groups_of_qalora_are_part_of_its_content(tmp_path: Path) -> None:
+    one, other = (
+        peft_adapter(tmp_path / name, "qalora", qalora_group_size=size) for name, size in (("a", 4), ("b", 2))
+    )
+    with open_adapter(one) as first, open_adapter(other) as second:
+        assert first.modules[0].n == 2 * second.modules[0].n
+        assert content_of(first).measured != content_of(second).measured
+
+
+@pytest.mark.parametrize("content", ["not hexadecimal", "ab", None])
+def test_a_dataset_that_s3lora_did_not_write_is_a_sentence(tmp_path: Path, content: str | None) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    make_adapter(tmp_path / "in" / "a", {"model.layers.0.self_attn.q_proj": (8, 6, 2)})
+    fleet_scan([str(tmp_path / "in")], tmp_path / "out", engine=Inline)
+    [file] = (tmp_path / "out").glob("parts/*/adapters.parquet")
+    table = parquet.read_table(file)
+    place = table.column_names.index("content")
+    changed = table.remove_column(place)
+    if content is not None:
+        changed = table.set_column(place, "content", pyarrow.array([content]))
+    parquet.write_table(changed.replace_schema_metadata(table.schema.metadata), file)
+    with pytest.raises(AdapterFileError, match="is no table of a dataset"):
+        fleet_scan([str(tmp_path / "in")], tmp_path / "out", engine=Inline)

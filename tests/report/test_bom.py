@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from s3lora.errors import printable
 from s3lora.evaluate.figures import figures_of
 from s3lora.report.bom import bom
 from s3lora.report.spdx import SPDX
+from tests.command import call
 from tests.report import made_inventory, measured
 from tests.report.test_card import record
 from tests.report.test_markdown import MARKUP
@@ -204,6 +206,21 @@ def test_a_pruned_adapter_has_its_pedigree(adapter: Path) -> None:
     notes = component(content)["pedigree"]["notes"]
     assert "of 10 modules 2 removed, chosen by the rule top 2 of the index ssi" in notes
     assert component(content)["components"][-1]["name"] == "s3lora.json"
+
+
+@pytest.mark.parametrize("content", ["---\nlicense: mit\n---\n", "\udcff"])
+def test_a_card_is_read_where_a_model_hub_keeps_it_and_never_stops_the_bill(
+    adapter: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snapshot, blobs = tmp_path / "models--o--n" / "snapshots" / "abc", tmp_path / "models--o--n" / "blobs"
+    blobs.mkdir(parents=True)
+    shutil.copytree(adapter, snapshot)
+    (blobs / "1").write_bytes(content.encode("utf-8", "surrogateescape"))
+    (snapshot / "README.md").unlink(missing_ok=True)
+    (snapshot / "README.md").symlink_to(blobs / "1")
+    result = call(capsys, "bom", snapshot)
+    assert result.status == 0
+    assert ('"MIT"' in result.out) is content.isascii()
 
 
 def test_a_measurement_is_quantitative_analysis(adapter: Path) -> None:

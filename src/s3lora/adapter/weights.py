@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,14 @@ def chosen(names: Collection[str], config: Mapping[str, Any] | None) -> str | No
     return others[0] if len(others) == 1 else None
 
 
+def likely(names: Iterable[str]) -> list[str]:
+    """Return the files of a folder that may be its weights where none has a known name, safetensors before others."""
+    small = [(name, name.lower()) for name in names]
+    return [name for name, low in small if low.endswith(".safetensors")] or [
+        name for name, low in small if low.endswith(_OTHERS) and not is_training_state(low)
+    ]
+
+
 def weights_in(folder: Path, config: Mapping[str, Any] | None) -> Path | None:
     """Return the weights file of a folder, or its index of shards: what the loader of its configuration takes.
 
@@ -98,10 +106,7 @@ def weights_in(folder: Path, config: Mapping[str, Any] | None) -> Path | None:
         if (folder / name).exists():
             return folder / name
     names = sorted(entry.name for entry in os.scandir(folder))
-    small = [(name, name.lower()) for name in names]
-    found = [name for name, low in small if low.endswith(".safetensors")] or [
-        name for name, low in small if low.endswith(_OTHERS) and not is_training_state(low)
-    ]
+    found = likely(names)
     if len(found) > 1:
         several = ", ".join(printable(name, 60) for name in found[:6])
         raise AdapterFileError(f"holds {len(found)} weights files ({several})", file=folder, fix="name one of them")

@@ -19,7 +19,7 @@ from s3lora.cli.command import Command
 from s3lora.cli.options import adapter_option
 from s3lora.cli.output import check_output, emit
 from s3lora.report.bom import bom
-from s3lora.report.card_file import CARD, metadata, read_card
+from s3lora.report.card_file import card_beside, metadata
 from s3lora.rewrite.provenance import provenance_of
 
 
@@ -50,7 +50,7 @@ def bom_command(path: str, adapter: str | None, evaluation: str | None, name: st
             record=record,
             extra=() if record is None else (file_digest(folder / PROVENANCE),),
             inventory=_without(inventory_of(opened, {}), folder, output),
-            card=metadata(read_card(folder / CARD)),
+            card=metadata(card_beside(folder)),
             figures=attached(evaluation, source, record),
         )
     emit(made, output)

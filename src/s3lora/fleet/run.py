@@ -130,6 +130,8 @@ def _plan(inputs: Sequence[str], dataset: Dataset, hosts: Sequence[str], *, resu
         if found.error is not None:
             # A listing that broke off after it had named the input itself as an adapter is an error of its own.
             uri = f"{found.uri.rstrip('/')}/" if stored_uri(found.uri) in named else found.uri
+            if stored_uri(uri) in named or stored_uri(found.uri) in failing:
+                continue
             named.add(stored_uri(uri))
             plan.items.append(Item(uri, kind=INPUT, reason=printable(found.error, LONGEST)))
             failing.add(stored_uri(uri))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
+from s3lora.adapter.folder import is_blob
 from s3lora.errors import OutputError, printable
-from s3lora.files import LINK, read_whole
+from s3lora.files import LINK, read_bytes, read_whole
 
 BEGIN, END = "<!-- s3lora:begin -->", "<!-- s3lora:end -->"
 CARD = "README.md"
@@ -48,6 +50,20 @@ def read_card(path: Path) -> str | None:
     if "\0" in card:
         raise OutputError("is not UTF-8 text, as the Hub wants model cards", file=path, fix="convert it first")
     return card
+
+
+def card_beside(folder: Path) -> str | None:
+    """Return the card as one who writes nothing reads it, None where there is none that can be read.
+
+    A link is followed where a model hub's cache keeps the file so.
+    """
+    path = folder / CARD
+    if path.is_symlink() and not is_blob(Path(os.path.realpath(path)), Path(os.path.realpath(folder))):
+        return None
+    try:
+        return read_bytes(path, LARGEST).decode()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def with_section(card: str | None, section: str, front: str, label: object) -> str:

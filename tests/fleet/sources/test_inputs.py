@@ -266,3 +266,11 @@ def test_a_deep_and_a_wide_tree_take_little_memory(tmp_path: Path) -> None:
 def test_listing_a_vanished_folder(tmp_path: Path) -> None:
     (folder,) = walk(local_lister(str(tmp_path / "gone")))
     assert folder.error is not None
+
+
+def test_an_address_that_differs_in_a_secret_alone_is_told() -> None:
+    skipped: list[tuple[str, str]] = []
+    stem = "https://example.org/adapter_model.safetensors?key=customer-000"
+    given = [f"{stem}1-adapter", f"{stem}2-adapter", f"{stem}1-adapter"]
+    assert [one.uri for one in expand(given, on_skip=lambda *told: skipped.append(told))] == given[:1]
+    assert skipped == [(given[1], "differs from an address before it in a secret alone")]

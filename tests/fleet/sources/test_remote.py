@@ -473,3 +473,21 @@ def test_only_the_named_adapter_of_a_file_is_fetched() -> None:
             assert local.bytes_read < 0.6 * local.size
     finally:
         system.rm("/named", recursive=True)
+
+
+@pytest.mark.usefixtures("quick", "small_steps")
+def test_the_one_weights_file_of_another_kind_is_found_as_in_a_folder(tmp_path: Path) -> None:
+    system = pytest.importorskip("fsspec").filesystem("memory")
+    torch = pytest.importorskip("torch")
+    folder = make_adapter(tmp_path / "a", MODULES)
+    with open_adapter(folder) as adapter:
+        held = {name: torch.from_numpy(one.array().copy()) for name, one in adapter.files[0].tensors.items()}
+    torch.save(held, tmp_path / "style.pt")
+    system.pipe("/single/style.pt", (tmp_path / "style.pt").read_bytes())
+    system.pipe("/single/optimizer.pt", b"no adapter")
+    system.pipe("/single/adapter_config.json", (folder / "adapter_config.json").read_bytes())
+    try:
+        with localised("memory://single") as local, open_one(str(local.path), None) as adapter:
+            assert {module.path for module in adapter.modules} == set(MODULES)
+    finally:
+        system.rm("/single", recursive=True)

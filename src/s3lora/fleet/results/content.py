@@ -38,6 +38,8 @@ def content_of(adapter: Adapter) -> Content:
         for text in (module.path, module.kind, module.scaling.origin):
             measured.update(_framed(text))
         measured.update(struct.pack("<d?", module.scaling.value, module.dora) + digest)
+        if module.form == "QALoRA":  # whose groups the configuration alone tells, and they are in the width
+            measured.update(struct.pack("<q", module.n))
     return Content(measured.hexdigest(), hashlib.sha256(b"".join(sorted(values))).hexdigest())
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,7 @@ from s3lora.wording import worded
 PARTS = "parts"
 WORKSHOP = ".work"
 LOCK = ".lock"
+_CONTENT = re.compile(r"[0-9a-f]{64}")
 #: Columns of each table that make a trace.
 _TRACED: dict[Table, list[str]] = {
     "adapters": ["uri", "fingerprint", "content", "tensors", "modules"],
@@ -260,7 +262,10 @@ class Dataset:
 
     def _traced(self, number: int) -> Iterator[Trace]:
         for table, columns in _TRACED.items():
-            for row in _read(self.path(number) / f"{table}.parquet", columns).to_pylist():
+            file = self.path(number) / f"{table}.parquet"
+            for row in _read(file, columns).to_pylist():
+                if row.keys() != set(columns) or not _CONTENT.fullmatch(str(row.get("content") or "0" * 64)):
+                    raise AdapterFileError("is no table of a dataset", file=file, fix="scan into another folder")
                 yield Trace(**row)
 
     def _merged(self, number: int, result: MeasuredBatch) -> tuple[dict[Table, bytes], list[Trace]]:

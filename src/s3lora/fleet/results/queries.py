@@ -73,15 +73,16 @@ class Answer:
 def ask(folder: Path, sql: str) -> Answer:
     """Return what DuckDB answers over the views `adapters`, `modules` and `errors` of the dataset in `folder`.
 
-    A query can read this dataset and nothing else, and write nothing. Raises UsageError for SQL that DuckDB refuses,
+    A query is one SELECT, can read this dataset and nothing else, and writes nothing. Raises UsageError for other SQL,
     and AdapterFileError if there is no dataset.
     """
     duckdb = need("duckdb", "fleet")
     with connect(folder) as database:
         try:
+            # Within the folders that it may read DuckDB would write as well, and by more than COPY.
+            if [one.type for one in database.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
+                raise UsageError("a query is one SELECT", fix="write it over adapters, modules or errors")
             found = database.execute(sql)
-            if found.description is None:
-                raise UsageError("this SQL has no result", fix="write a SELECT over adapters, modules or errors")
             return Answer(tuple(column[0] for column in found.description), tuple(found.fetchall()))
         except duckdb.IOException:  # of the files, and not of the query
             raise

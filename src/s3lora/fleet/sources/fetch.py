@@ -17,7 +17,7 @@ import numpy as np
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import open_one
 from s3lora.adapter.tensors import FLOATING, MAX_HEADER, numpy_dtype, read_safetensors
-from s3lora.adapter.weights import INDEX, MAX_CONFIG, MAX_SHARDS
+from s3lora.adapter.weights import INDEX, MAX_CONFIG, MAX_INDEX, MAX_SHARDS
 from s3lora.errors import AdapterFileError, S3LoRAError, printable
 from s3lora.files import read_bytes
 from s3lora.fleet.sources.protocols import ChangedError
@@ -59,7 +59,7 @@ class Copy:
     def small(self, entry: Entry, name: str) -> Path:
         """Copy a configuration or an index. One that is too large is cut where opening it will say so."""
         path = self.folder / name
-        most = MAX_CONFIG + 1
+        most = (MAX_INDEX if is_index(entry.name) else MAX_CONFIG) + 1
         with open(path, "wb") as file:
             pieces = (
                 self.store.stream(entry)
@@ -175,7 +175,7 @@ def shards(index: Path) -> tuple[str, ...]:
     Raises AdapterFileError for a name that a copy cannot have.
     """
     try:
-        table = msgspec.json.decode(read_bytes(index, MAX_CONFIG + 1), type=dict[str, msgspec.Raw])
+        table = msgspec.json.decode(read_bytes(index, MAX_INDEX + 1), type=dict[str, msgspec.Raw])
         names = sorted(set(msgspec.json.decode(table["weight_map"], type=dict[str, str]).values()))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
         return ()

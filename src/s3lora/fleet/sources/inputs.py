@@ -61,12 +61,17 @@ def expand(inputs: Sequence[str], *, on_skip: OnSkip | None = None, follow: Sequ
         for found in _expand(given, skip, follow, listed=False):
             if not unique and found.error is None:
                 # The same address with another password is the same adapter: results hold no secrets.
-                uri = without_secrets(found.uri)
-                digest = blake2b(uri.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-                if digest in seen:
+                plain, full = _digest(without_secrets(found.uri)), _digest(found.uri)
+                if plain in seen:
+                    if full not in seen:
+                        skip(found.uri, "differs from an address before it in a secret alone")
                     continue
-                seen.add(digest)
+                seen.update((plain, full))
             yield found
+
+
+def _digest(uri: str) -> bytes:
+    return blake2b(uri.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _expand(given: str, skip: OnSkip, follow: Sequence[str], *, listed: bool) -> Iterator[Found]:

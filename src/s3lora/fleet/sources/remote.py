@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from s3lora.adapter.inventory import kinds
 from s3lora.adapter.inventory.walk import walk
-from s3lora.adapter.weights import CONFIG, INDEX, WEIGHTS, chosen, parsed_config, raw_config
+from s3lora.adapter.weights import CONFIG, INDEX, WEIGHTS, chosen, likely, parsed_config, raw_config
 from s3lora.errors import AdapterFileError, NothingToAuditError, printable
 from s3lora.fleet.sources.discover import is_weights
 from s3lora.fleet.sources.fetch import Copy, is_index, shards
@@ -166,7 +166,9 @@ def _weights(copy: Copy, entries: Mapping[str, Entry], name: str | None) -> Entr
         config = parsed_config(raw_config(copy.small(entries[CONFIG], CONFIG)), CONFIG)
     if (found := chosen(entries, config)) is not None:
         return entries[found]
-    others = sorted(one for one in entries if one.lower().endswith(".safetensors"))
+    others = likely(sorted(entries))
+    if len(others) == 1:
+        return entries[others[0]]
     if others:
         names = ", ".join(printable(one, 60) for one in others[:6])
         raise AdapterFileError(f"holds {len(others)} weights files ({names})", file=copy.label, fix="name one of them")
