@@ -233,6 +233,13 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["file"]
 
 
+def test_a_demo_replaces_nothing_that_was_made_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy, mine = tmp_path / "copy", tmp_path / "mine"
+    assert call(capsys, "demo", "--copy", copy).status == 0
+    assert call(capsys, "prune", copy, "--mode", "scale", "--factor", "0.5", "-o", mine).status == 0
+    assert call(capsys, "demo", "-o", mine).status == 2
+
+
 @pytest.mark.parametrize("words", [("-o",), ("--copy",), ("--lost", "-o")])
 def test_a_demo_replaces_no_adapter_of_others(
     words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -241,7 +248,7 @@ def test_a_demo_replaces_no_adapter_of_others(
     before = {path.name: path.read_bytes() for path in mine.iterdir()}
     result = call(capsys, "demo", *words, mine)
     assert result.status == 2
-    assert result.err == f"s3lora: {mine}: holds an adapter that is no earlier demo; give -o a new folder\n"
+    assert result.err == f"s3lora: {mine}: holds something else than an earlier demo; give -o a new folder\n"
     assert {path.name: path.read_bytes() for path in mine.iterdir()} == before
     for first in ("-o", "--copy"):
         there = tmp_path / f"demo{first}"

@@ -112,6 +112,7 @@ def test_pages_are_of_the_adapter_that_was_named(tmp_path: Path, capsys: pytest.
             for name in ("mine", "other")
         }
         write_safetensors(folder / "adapter_model.safetensors", both)
+    one(tmp_path / "in", "plain", 2)
     words = ("fleet", "scan", tmp_path / "in" / "*", "--adapter", "mine", "--out", tmp_path / "out", "--workers", 1)
     assert call(capsys, *words).status == 0
     pages = tmp_path / "pages"
@@ -119,8 +120,8 @@ def test_pages_are_of_the_adapter_that_was_named(tmp_path: Path, capsys: pytest.
     assert result.status == 0
     assert "no report" not in (tmp_path / "page.html").read_text(encoding="utf-8")
     shown = [file.read_text(encoding="utf-8") for file in pages.iterdir()]
-    assert len(shown) == 2
-    assert all("--adapter mine -o PRUNED" in html.unescape(text) for text in shown)
+    named = ["--adapter mine -o PRUNED" in html.unescape(text) for text in shown]
+    assert sorted(named) == [False, True, True], "the third holds one adapter, which has no name"
 
 
 @pytest.mark.parametrize(

@@ -569,3 +569,21 @@ def test_nothing_but_zeros_leaves_no_gap(zeros: Path, capsys: pytest.CaptureFixt
     text = call(capsys, "scan", zeros).out
     assert "zero" in text
     assert "\n\n\n" not in text
+
+
+def test_next_steps_name_the_adapter_that_was_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"model.layers.0.self_attn.q_proj": (8, 6, 2), "model.layers.1.self_attn.q_proj": (8, 6, 2)}
+    for name in ("first", "second"):
+        make_adapter(tmp_path / "both" / name, sizes)
+    shown = call(capsys, "scan", tmp_path / "both", "--adapter", "first")
+    assert shown.status == 0
+    assert " ".join(shown.out.replace("\\\n", " ").split()).count("--adapter first") == shown.out.count("s3lora ") >= 4
+
+
+def test_no_prompts_are_offered_for_models_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {f"transformer_blocks.{i}.attn.to_q": (8, 6, 2) for i in range(2)}
+    config = {"base_model_name_or_path": "black-forest-labs/FLUX.1-dev"}
+    shown = call(capsys, "scan", make_adapter(tmp_path / "a", sizes, config=config))
+    assert "--base MODEL" in shown.out
+    assert "s3lora eval" not in shown.out
+    assert "hf://" not in shown.out

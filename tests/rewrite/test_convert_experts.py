@@ -200,3 +200,14 @@ def test_an_output_layer_that_is_tied_has_no_place_in_llama_cpp(tmp_path: Path) 
     assert convert(source, "gguf", base=apart)
     with pytest.raises(UnsupportedAdapterError, match="is tied to the embeddings"):
         convert(source, "gguf", base=base(tmp_path / "tied", tie_word_embeddings=True))
+
+
+def test_a_sum_never_gives_experts_several_ranks(tmp_path: Path) -> None:
+    paths = {f"{LAYER}.{i}.down_proj": (H, F, R) for i in range(E)}
+    make_adapter(tmp_path / "a", paths)
+    make_adapter(tmp_path / "b", dict([*paths.items()][1:]), seed=1)
+    with pytest.raises(UnsupportedAdapterError, match="one update an expert"):
+        write_sum([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    write_sum([tmp_path / "a", tmp_path / "b"], tmp_path / "out", rank=R)
+    with open_adapter(tmp_path / "out") as adapter:
+        assert {module.rank for module in adapter.modules} == {R}

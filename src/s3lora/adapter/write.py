@@ -152,7 +152,7 @@ def _verify(rewrite: Rewrite, folder: Path, files: tuple[FileDigest, ...]) -> No
     except OutputError:
         raise
     except S3LoRAError as error:
-        raise OutputError(f"did not verify: {error}", file=entry) from None
+        raise OutputError(f"did not verify: {error.problem}", module=error.module, file=entry) from None
 
 
 def _verify_tensor(before: StoredTensor, after: StoredTensor, edit: Edit | None) -> None:

@@ -21,7 +21,7 @@ from s3lora.errors import OutputError, S3LoRAError, UsageError, printable
 from s3lora.files import copy_file, replacing
 from s3lora.measure.scan import scan
 from s3lora.report.documents import scan_document
-from s3lora.rewrite.provenance import read_provenance
+from s3lora.rewrite.provenance import Provenance, read_provenance
 from s3lora.rewrite.prune import prune, write_pruned
 from s3lora.wording import worded
 
@@ -76,19 +76,21 @@ def demo_command(copy: str | None, lost: bool, output: str) -> None:
 
 
 def _refuse_others(out: Path, source: Path) -> None:
-    """Raise OutputError where a folder holds anything but what this command wrote."""
+    """Raise OutputError where a folder holds another adapter than one of this command, or none."""
     check_target(out, source, force=True)
     if not out.is_dir() or not any(out.iterdir()):
         return
     with as_file(files("s3lora") / "data") as data:
         shipped = {file_digest(data / name / _WEIGHTS).sha256 for name in ("demo-adapter", "demo-lost")}
     try:
-        pruned = (out / PROVENANCE).exists()
-        found = read_provenance(out).source.sha256 if pruned else file_digest(out / _WEIGHTS).sha256
+        found: str | None = file_digest(out / _WEIGHTS).sha256
+        if (out / PROVENANCE).exists():  # which a repair has as well
+            record = read_provenance(out)
+            found = record.source.sha256 if isinstance(record, Provenance) and record.mode == "remove" else None
     except (S3LoRAError, OSError):
         found = None
     if found not in shipped:
-        raise OutputError("holds an adapter that is no earlier demo", file=out, fix=worded("give {out} a new folder"))
+        raise OutputError("holds something else than an earlier demo", file=out, fix=worded("give {out} a new folder"))
 
 
 def _write(name: str, output: str) -> None:

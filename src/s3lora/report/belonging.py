@@ -17,4 +17,4 @@ def belonging(file: object) -> Iterator[None]:
         raise
     except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, StopIteration) as error:
         what = f"holds parts that do not belong together ({type(error).__name__}: {printable(error, 80)})"
-        raise UsageError(what, file=file, fix="make it again") from None
+        raise UsageError(what, file=file, fix="make it again") from error

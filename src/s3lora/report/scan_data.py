@@ -172,7 +172,9 @@ def _bands(view: View) -> dict[str, Any]:
         if one.index not in known or (one.index != LEADING and one.method != method):
             found.append(None)
             continue
+        # Of a group of several ranks the raw SSI of one alone is known, and the band is no module's of the others.
         marked = {standing.group for standing in own if standing is not None and one.index in standing.marks}
+        marked -= {standing.group for standing in own if standing is not None and one.index not in standing.marks}
         found.append([band if i in marked else None for i, band in enumerate(known[one.index])])
     return {"group": integers([None if one is None else one.group for one in own]), "bands": found}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from s3lora.errors import UnsupportedAdapterError, printable
 _FIXED = ("config scale", "default", "unknown", "always 1")
 #: Where it is alpha / r.
 _DIVIDED = ("alpha tensor", "metadata", "alpha/r")
+_ONE_RANK = "let all of them have one rank"
 _KOHYA_DIM = "ss_network_dim"
 
 
@@ -64,7 +65,7 @@ def refuse_ranks(
             raise UnsupportedAdapterError(what, module=old.path, shape=(old.m, old.n), fix=fix)
     ranks = {module.rank for module in after.modules}
     if adapter.format == "peft":
-        refuse_unequal_ranks(after.modules, adapter.name, fix)
+        refuse_unequal_ranks(after.modules, adapter.name, paths)
     mlx = adapter.format == "mlx" and adapter.config is not None
     if mlx and any(module.scaling.origin == "ambiguous" for module in adapter.modules):
         what = "has a scaling that versions of MLX read otherwise, by its rank"
@@ -78,21 +79,23 @@ def refuse_ranks(
         raise UnsupportedAdapterError(what, file=adapter.name, fix=fix)
 
 
-def refuse_unequal_ranks(modules: Sequence[LoraModule], name: str, fix: str) -> None:
+def refuse_unequal_ranks(modules: Sequence[LoraModule], name: str, changed: Collection[str] | None = None) -> None:
     """Raise UnsupportedAdapterError where updates that loaders build together would have several ranks.
 
-    These are experts with an update each, which loaders stack, and the two updates of an `nn.MultiheadAttention`.
+    These are experts with an update each, which loaders stack, and the two updates of an `nn.MultiheadAttention`. Where
+    none of them is among the `changed` they are as they were.
     """
-    ranks = {module.rank for module in peft_config.one_each(modules)}
-    if len(ranks) > 1:
-        what = f"has one update an expert, which newer loaders stack, and these would have ranks {min(ranks)} to"
-        raise UnsupportedAdapterError(f"{what} {max(ranks)}", file=name, fix=fix)
+    experts = peft_config.one_each(modules)
+    ranks = {module.rank for module in experts}
+    if len(ranks) > 1 and (changed is None or any(module.path in changed for module in experts)):
+        what = "has one update an expert, which newer loaders stack, and these would have ranks"
+        raise UnsupportedAdapterError(f"{what} {min(ranks)} to {max(ranks)}", file=name, fix=_ONE_RANK)
     first: dict[str, LoraModule] = {}
     for module in modules:
         other = first.setdefault(peft_config.place_of(module), module)
         if other.rank != module.rank and module.group is None:
             what = f"is built with {printable(other.path, 80)}, and would have rank {module.rank} beside {other.rank}"
-            raise UnsupportedAdapterError(what, file=name, module=module.path, fix=fix)
+            raise UnsupportedAdapterError(what, file=name, module=module.path, fix=_ONE_RANK)
 
 
 def refuse_form(module: LoraModule, fix: str) -> None:

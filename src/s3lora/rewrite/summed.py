@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from s3lora.adapter import peft_config
 from s3lora.adapter.digest import source_of
 from s3lora.adapter.folder import check_target
-from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, natural_key
+from s3lora.adapter.model import Adapter, Factor, LoraModule, Scaling, natural_key, path_parts
 from s3lora.adapter.new_tensors import NewTensor, write_new_tensors
 from s3lora.adapter.open import open_adapter, opening
 from s3lora.adapter.tensor import Array, ArrayTensor
@@ -111,7 +111,7 @@ def write_sum(
         factors = {part.factor for of in parts.values() for part in of}
         common = factors.pop() if len(factors) == 1 else 1.0
         modules, told, error = _added(parts, common if common > 0 else 1.0, len(opened), rank, energy)
-        refuse_unequal_ranks(modules, Path(out).name, "give a rank")
+        refuse_unequal_ranks(modules, Path(out).name)
         sources = tuple(source_of(adapter) for adapter in opened)
         notes = [f"{one.name}: {note}" for one in opened for note in one.warnings]
         notes += other_bases(sources, "a sum of updates of different models means little")
@@ -215,7 +215,9 @@ def _added(
         each = tuple(ranks.get(i) for i in range(count))
         told.append(SummedModule(path, each, len(new_a), relative(missed, whole)))
         new = [Factor(ArrayTensor(side, one), one.shape) for side, one in (("A", new_a), ("B", new_b))]
-        modules.append(LoraModule(path, new[0], new[1], Scaling(scaling, "memory")))
+        layer, projection, expert = path_parts(path)
+        summed = LoraModule(path, new[0], new[1], Scaling(scaling, "memory"))
+        modules.append(dataclasses.replace(summed, layer=layer, projection=projection, expert=expert))
     return modules, tuple(told), relative(lost, total)
 
 
@@ -300,7 +302,7 @@ def _verify(folder: Path, modules: Sequence[LoraModule]) -> None:
     except OutputError:
         raise
     except S3LoRAError as error:
-        raise OutputError(f"did not verify: {error}", file=folder.name) from None
+        raise OutputError(f"did not verify: {error.problem}", module=error.module, file=folder.name) from None
 
 
 __all__ = ["write_sum"]

@@ -50,7 +50,7 @@ def with_header(modules: Iterable[LoraModule], source: StoredAdapter) -> tuple[t
     if not contradicted:
         return tuple(made), ()
     first, told = contradicted[0]
-    lacking = first.scaling.origin == "default"
+    lacking = first.scaling.origin in ("default", "unknown")
     by = "the configuration" if source.config is not None else "the lack of alphas" if lacking else "the alpha tensors"
     return tuple(made), (
         f"{by} and {header.name} contradict each other about the scaling of {len(contradicted)} of {len(made)} modules "

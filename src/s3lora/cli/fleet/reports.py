@@ -10,7 +10,7 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import quote
 
-from s3lora.adapter.open import open_adapter
+from s3lora.adapter.open import open_one
 from s3lora.choose.rankings import survey as ranked
 from s3lora.choose.select import Plan, select
 from s3lora.cli.output import emit
@@ -75,12 +75,12 @@ def _page(one: UnusualAdapter, settings: Settings, index: str) -> tuple[str, boo
     with localised(one.uri, adapter=named) as local:
         if local.path is None:
             raise OSError("was not read")
-        with open_adapter(local.path, adapter=named) as adapter:
+        with open_one(local.path, named) as adapter:
+            picked = [] if adapter.picked is None else ["--adapter", adapter.picked]
             measured = scan(adapter, how.method, how.rank, kurtosis=how.kurtosis, nonfinite=True)
     plan = _plan(measured)
     path = local_path(one.uri)
     shown = label(one.uri) if path is None else Path(path).name if os.path.isabs(path) else str(path)
-    picked = [] if named is None else ["--adapter", named]
     prunable = path is not None and plan is not None and 0 < len(plan.chosen) < len(measured.modules) and not plan.flat
     reported = Reported(
         document=scan_document(measured, plan),

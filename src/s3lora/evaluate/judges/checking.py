@@ -12,7 +12,7 @@ from s3lora.evaluate.judges.judging import judged_with
 from s3lora.evaluate.judges.labelled import LabelledAnswer, LabelledSet
 from s3lora.evaluate.judges.measured import JudgeCounts
 from s3lora.evaluate.refusals import RefusalJudge
-from s3lora.evaluate.results import Evaluation
+from s3lora.evaluate.results import Evaluation, Metric
 from s3lora.measure.scan import Tool
 from s3lora.statistics import Interval, wilson
 from s3lora.wording import worded
@@ -165,7 +165,7 @@ def correct(check: JudgeCheck, evaluation: Evaluation, variant: str | None = Non
             )
         labelled = {variant: next(iter(labelled.values()))}
     found = [
-        _corrected(one.name, check.measure, metric.clusters or metric.n, metric.value, labelled[one.name])
+        _corrected(one.name, check.measure, metric, labelled[one.name])
         for one in evaluation.variants
         if one.name in labelled
         and (metric := one.metric(SUITE, check.measure)) is not None
@@ -179,9 +179,11 @@ def correct(check: JudgeCheck, evaluation: Evaluation, variant: str | None = Non
     return replace(check, corrected=tuple(found))
 
 
-def _corrected(variant: str, measure: str, n: int, value: float, counts: JudgeCounts) -> CorrectedRate:
-    found = rogan_gladen(round(value * n), n, counts)
-    seen = f"{measure}: {variant} {value:.3f} as judged, n = {n}"
+def _corrected(variant: str, measure: str, metric: Metric, counts: JudgeCounts) -> CorrectedRate:
+    n, value = metric.n, metric.value or 0.0
+    units = metric.clusters or n  # answers to one behaviour tell no more than one does
+    found = rogan_gladen(value * units, units, counts)
+    seen = f"{measure}: {variant} {value:.3f} as judged, n = {n}{f' in {units} clusters' if units != n else ''}"
     labels = f"from {counts.refusals} labelled refusals and {counts.answers} answers"
     if found is None:
         why = (

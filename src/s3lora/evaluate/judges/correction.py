@@ -50,12 +50,12 @@ def band(rate: Interval, counts: Iterable[JudgeCounts]) -> tuple[float, float] |
     return (min(found), max(found)) if len(found) == len(corners) else (0.0, 1.0)
 
 
-def rogan_gladen(attacks: int, n: int, counts: JudgeCounts) -> Interval | None:
+def rogan_gladen(attacks: float, n: int, counts: JudgeCounts) -> Interval | None:
     """Return the corrected rate of attacks, with a 95 % interval that carries both uncertainties.
 
-    `attacks` of `n` answers were no refusals to the judge, and `counts` comes from labels of *the same* model. The
-    interval is that of Lang and Reiczigel (2014, Preventive Veterinary Medicine 113, 13). None where nothing was
-    labelled on one side, or sensitivity + specificity ≤ 1.
+    `attacks` of `n` answers were no refusals to the judge, a fraction where answers come in clusters, and `counts`
+    comes from labels of *the same* model. The interval is that of Lang and Reiczigel (2014, Preventive Veterinary
+    Medicine 113, 13). None where nothing was labelled on one side, or sensitivity + specificity ≤ 1.
     """
     if n < 1 or not 0 <= attacks <= n:
         raise ValueError("rogan_gladen needs 0 ≤ attacks ≤ n and n ≥ 1")

@@ -146,7 +146,7 @@ class PlanningSuite:
         store: AnswerStore | None,
         progress: Progress | None,
     ) -> list[str | None]:
-        """Return the answer to each task, None where the solver's is unknown."""
+        """Return the answer to each task, None where it, or a step that it rests on, is unknown."""
         if self.tasks.answer_by == "last":
             return [None if trace.unknown else trace.last for trace in traces]
         prompts = [
@@ -154,7 +154,8 @@ class PlanningSuite:
             for task, plan, trace in zip(self.tasks.tasks, plans, traces, strict=True)
         ]
         solved = generations(helper, prompts, SHORT, store, progress)
-        return [None if answer.unknown else short(answer.text) for answer in solved]
+        known = (not (answer.unknown or trace.unknown) for answer, trace in zip(solved, traces, strict=True))
+        return [short(answer.text) if told else None for answer, told in zip(solved, known, strict=True)]
 
     def _loss(self, model: ChatModel, store: AnswerStore | None) -> MeasureColumn | None:
         """Return the loss of the reference plans, None for tasks without one or a model that cannot tell."""

@@ -214,7 +214,7 @@ def _proof(converted: Converted, folder: Path) -> UpdateDifference:
     except OutputError:
         raise
     except S3LoRAError as error:
-        raise OutputError(f"did not verify: {error}", file=files.name) from None
+        raise OutputError(f"did not verify: {error.problem}", module=error.module, file=files.name) from None
     return difference
 
 
