@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,19 @@ def test_a_scan_has_its_page(tmp_path: Path) -> None:
     assert text.count('<tr><th scope="row"><span>') == 120
     (tmp_path / "result.json").write_text(f"[{to_json(one.document)}, {to_json(one.document)}]", encoding="utf-8")
     assert page_of(tmp_path / "result.json").count("<article ") == 2
+
+
+def test_a_scan_with_a_filter_keeps_what_was_selected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options in (("--projection", "q_proj"), ("--rank", "2"), ()):
+        (tmp_path / "result.json").write_text(call(capsys, "scan", DEMO, *options, "--format", "json").out)
+        data = re.search(
+            r'<script type="application/json">(.*?)</script>', page_of(tmp_path / "result.json"), re.DOTALL
+        )
+        assert data is not None
+        content = json.loads(data[1])
+        assert (content["start"]["rule"], content["command"]["path"] == "") == (
+            ("given", True) if options else ("top", False)
+        )
 
 
 def test_a_pruning_has_its_page(tmp_path: Path) -> None:

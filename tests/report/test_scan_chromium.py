@@ -326,6 +326,34 @@ def test_the_table_sorts_and_filters(show: Show) -> None:
     assert opened.locator("tr.here").count() == 1
 
 
+def test_rows_stay_in_reach_of_the_keyboard(show: Show) -> None:
+    opened = show(page(DEMO))
+    opened.get_by_label("Path contains").fill("layers.1.self_attn.q")
+    assert opened.locator("tr.here").count() == 0
+    assert opened.locator('.modules tr[tabindex="0"]').count() == 1
+
+
+def test_sizes_sort_as_sizes(show: Show, tmp_path: Path) -> None:
+    sizes = {"h.0.q_proj": (576, 576, 4), "h.1.q_proj": (192, 576, 8), "h.2.q_proj": (1200, 576, 2)}
+    opened = show(page(make_adapter(tmp_path / "a", sizes)))
+    opened.locator('th[data-sort="m"] button').click()
+    found = opened.evaluate(SHOWN)
+    assert found in (["h.1.q_proj", "h.0.q_proj", "h.2.q_proj"], ["h.2.q_proj", "h.0.q_proj", "h.1.q_proj"])
+
+
+def test_going_back_brings_the_start_back(show: Show) -> None:
+    opened = show(page(DEMO))
+    start = opened.evaluate(MARKED)
+    opened.evaluate(
+        "location.hash = `${document.querySelector('[data-adapter]').id}&index=1&rule=top&amount=3&text=layers.1`"
+    )
+    opened.wait_for_function("document.querySelector('input[name=amount]').value === '3'")
+    opened.evaluate("location.hash = `${document.querySelector('[data-adapter]').id}&module=5`")
+    opened.wait_for_function("document.querySelector('input[name=amount]').value !== '3'")
+    assert opened.evaluate(MARKED) == start
+    assert opened.locator('select[name="index"]').input_value() == "0"
+
+
 def test_the_page_tells_all_without_scripts(show: Show, tmp_path: Path) -> None:
     path = mixed(tmp_path / "made")
     text = show(page(path), scripts=False).locator("body").inner_text()

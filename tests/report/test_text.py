@@ -22,7 +22,7 @@ from s3lora.report import text
 from s3lora.report.colours import SCALE
 from s3lora.report.compare_text import compare_text
 from s3lora.report.documents import ScanDocument, scan_document
-from s3lora.report.heatmap import MARK, heat_map
+from s3lora.report.heatmap import MARK, grid, heat_map
 from s3lora.report.names import tail
 from s3lora.report.values import size
 from tests.examples import examples
@@ -116,6 +116,18 @@ def test_a_small_map_shows_values() -> None:
         "v_proj   .25  .50  .75  1.00",
         "        ssi 0.25 to 1   × selected",
     ]
+
+
+def test_low_is_sharp_where_it_is() -> None:
+    found = [dataclasses.replace(one, indices={"stable_rank": 1.0 + i}) for i, one in enumerate(layers(32, "q_proj"))]
+    drawn_map = heat_map(found, "stable_rank", width=78, colour=False)
+    assert drawn_map is not None
+    lines = drawn_map.plain.splitlines()
+    assert lines[1].split()[1].startswith("█")
+    assert lines[1].split()[1].endswith("░")
+    assert lines[-1].split()[:2] == ["stable_rank", "32"]
+    both = dataclasses.replace(found[0], path=f"{found[0].path}.1", indices={"stable_rank": 30.0})
+    assert grid([found[0], both], "stable_rank")[2][found[0].projection, 0].value == 1.0
 
 
 def test_a_wider_map_shows_shades() -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 
 from s3lora.choose.rankings import survey
+from s3lora.choose.select import Plan
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.results import Evaluation, Sweep, Tuning
 from s3lora.files import read_whole
 from s3lora.measure.comparison import Comparison
+from s3lora.measure.configuration import Configuration
 from s3lora.repair.results import Repair
 from s3lora.report.belonging import belonging
 from s3lora.report.documents import ScanDocument
@@ -86,12 +88,23 @@ def _scans(found: ScanDocument | list[ScanDocument]) -> str:
         [
             Reported(
                 document=one,
-                ranked=survey([one], index=one.ranked_by, unit="module" if one.plan is None else one.plan.unit),  # type: ignore[arg-type]
+                ranked=survey([one], index=one.ranked_by, **_units(one.plan)),
                 path=one.source.name or "ADAPTER",
+                own=[] if one.source.adapter is None else ["--adapter", one.source.adapter],
+                fixed=one.base is not None or bool(one.plan and one.plan.only) or one.configuration != _usual(one),
             )
             for one in documents
         ]
     )
+
+
+def _units(plan: Plan | None) -> dict[str, Any]:
+    return {} if plan is None else {"unit": plan.unit, "combine": plan.combine}
+
+
+def _usual(document: ScanDocument) -> Configuration:
+    """Return the configuration of a scan by its method with no other option."""
+    return Configuration(document.configuration.method, kurtosis=document.configuration.kurtosis)
 
 
 def _check_version(part: bytes | msgspec.Raw, kind: Any, file: Path) -> None:

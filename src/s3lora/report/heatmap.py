@@ -15,6 +15,7 @@ from s3lora.errors import printable
 from s3lora.measure.scan import ModuleScan
 from s3lora.report.colours import SCALE, step_of
 from s3lora.report.names import tail
+from s3lora.spectrum.indices import INDICES
 
 SHADES = "░▒▓█"
 #: Rows in the order in which a transformer uses them; others follow by name.
@@ -41,12 +42,18 @@ def grid(modules: Sequence[ModuleScan], index: str) -> tuple[list[str], list[int
     for module in modules:
         if module.layer is not None:
             members.setdefault((labels[module.path], module.layer), []).append(module)
+    sharpest = min if _inverse(index) else max
     cells = {}
     for place, found in members.items():
         values = [value for module in found if (value := module.indices.get(index)) is not None]
-        cells[place] = GridCell(max(values, default=None), any(module.selected for module in found), len(found))
+        cells[place] = GridCell(sharpest(values, default=None), any(module.selected for module in found), len(found))
     rows = list(dict.fromkeys(label for label, _ in members))
     return rows, sorted({layer for _, layer in members}), cells
+
+
+def _inverse(index: str) -> bool:
+    """Return whether low values of an index are the sharp ones."""
+    return index in INDICES and INDICES[index].sharp == "low"
 
 
 class Named(Protocol):
@@ -85,7 +92,7 @@ def heat_map(modules: Sequence[ModuleScan], index: str, *, width: int, colour: b
     values = [cell.value for cell in cells.values() if cell.value is not None]
     if len(values) < 2:
         return None
-    low, high = min(values), max(values)
+    low, high = (max(values), min(values)) if _inverse(index) else (min(values), max(values))  # from dull to sharp
     margin = min(max(cell_len(printable(row)) for row in rows), MAX_LABEL)
     room = max(width - margin - 2, 8)
     sizes = (5, 2, 1) if all(0 <= value <= 1 for value in values) else (2, 1)
@@ -132,7 +139,7 @@ def _append(text: Text, cell: GridCell | None, low: float, high: float, size: in
     elif cell.value is None:
         text.append("·" * size, style="dim")
     else:
-        level = (cell.value - low) / (high - low) if high > low else 0.0
+        level = (cell.value - low) / (high - low) if high != low else 0.0
         _append_level(text, level, size, selected=cell.selected, colour=colour, value=cell.value)
 
 
@@ -165,9 +172,9 @@ def _legend(
 ) -> list[Text]:
     """Return what the map's signs mean, in lines of at most `room` columns where that can be."""
     scale = Text(f"{index} {low:.3g} ")
-    if high > low and not (shaded or colour):
+    if high != low and not (shaded or colour):
         scale.append(f"to {high:.3g}")  # the numbers stand in the cells
-    elif high > low:
+    elif high != low:
         steps = len(SCALE) if colour else len(SHADES)
         for i in range(steps):
             _append_level(scale, (i + 0.5) / steps, 1 if colour else 2, selected=False, colour=colour)
@@ -180,7 +187,7 @@ def _legend(
     if any(cell.value is None for cell in cells.values()):
         parts.append(Text("· no index"))
     if any(cell.count > 1 for cell in cells.values()):
-        parts.append(Text("highest of several modules"))
+        parts.append(Text(f"{'lowest' if _inverse(index) else 'highest'} of several modules"))
     lines: list[Text] = []
     for part in parts:
         if lines and lines[-1].cell_len + 3 + part.cell_len <= room:

@@ -26,11 +26,14 @@ from s3lora.spectrum.indices import INDICES
 _MARKUP = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
 
 
-def data_of(view: View, flat: Sequence[bool], words: dict[str, Any], *, done: bool, sweep: Sweep | None) -> str:
+def data_of(
+    view: View, flat: Sequence[bool], words: dict[str, Any], *, done: bool, fixed: bool, sweep: Sweep | None
+) -> str:
     """Return the JSON that the script of a page reads, in a form that cannot end the element it stands in.
 
-    `flat` tells of each ranking whether it is too flat to prune by, `words` has those of the commands, and `done` tells
-    that the page is of a pruning. Columns are as `packed.py` writes them.
+    `flat` tells of each ranking whether it is too flat to prune by, `words` has those of the commands, `done` tells
+    that the page is of a pruning, and `fixed` that it begins with what was chosen. Columns are as `packed.py` writes
+    them.
     """
     modules = view.document.modules
     plan = view.document.plan
@@ -50,7 +53,7 @@ def data_of(view: View, flat: Sequence[bool], words: dict[str, Any], *, done: bo
         "count": len(modules),
         "command": words | {"method": view.document.configuration.method},
         "first": view.first,
-        "start": start_of(plan, view.shown),
+        "start": start_of(None if fixed else plan, view.shown),
         "focus": view.focus,
         "chosen": integers([int(module.selected) for module in modules]),
         "done": done,

@@ -13,6 +13,7 @@ from s3lora.choose.rules import RULES
 from s3lora.choose.select import Share
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.results import Sweep
+from s3lora.measure.delta import CHECKPOINT
 from s3lora.measure.scan import Tool
 from s3lora.report.against_view import interval, mark_of, percentile, remarks, robust_z, rows_of, verdict
 from s3lora.report.chart import legend
@@ -45,8 +46,9 @@ class Reported:
 
     `ranked` are the rankings that the reader may choose from. `command` prunes what the plan chose; the words from
     which the page makes other commands are `path`, `shared`, and `own` for the scan's own method. `steps` are
-    commands that go on from there, each with what it answers. A `sweep` of the same adapter adds what was measured,
-    and `provenance` makes it the page of a pruning.
+    commands that go on from there, each with what it answers. `fixed` is for a page that begins with what the plan
+    chose and offers no command, since it does not know all the options of the scan. A `sweep` of the same adapter adds
+    what was measured, and `provenance` makes it the page of a pruning.
     """
 
     document: ScanDocument
@@ -58,6 +60,7 @@ class Reported:
     own: Sequence[str] = ()
     provenance: Provenance | None = None
     sweep: Sweep | None = None
+    fixed: bool = False
 
 
 def scan_page(adapters: Sequence[Reported]) -> str:
@@ -117,6 +120,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
             [one.flat for one in adapter.ranked],
             _words(adapter),
             done=adapter.provenance is not None,
+            fixed=adapter.fixed,
             sweep=adapter.sweep,
         ),
         **_measured(adapter),
@@ -126,7 +130,7 @@ def _entry(adapter: Reported) -> dict[str, Any]:
 def _words(adapter: Reported) -> dict[str, Any]:
     """Return what commands of the page are made of."""
     return {
-        "path": shlex.quote(adapter.path),
+        "path": "" if adapter.fixed else shlex.quote(adapter.path),
         "shared": [shlex.quote(word) for word in adapter.shared],
         "own": [shlex.quote(word) for word in adapter.own],
         "given": adapter.command or "",
@@ -138,9 +142,13 @@ def _lead(adapter: Reported) -> str:
     modules = adapter.document.modules
     method = adapter.document.configuration.method
     number = f"{count(len(modules))} LoRA module{'' if len(modules) == 1 else 's'}"
+    if adapter.document.source.format == CHECKPOINT:
+        changed = f"{count(len(modules))} changed weight{'' if len(modules) == 1 else 's'}"
+        return f"{changed} of a model, scored by {method} from its files and those of its base: no data."
     what = f"{number}, scored by {method} from the adapter’s file"
     if adapter.provenance is None:
-        return f"{what} alone: no base model and no data."
+        base = adapter.document.base
+        return f"{what} alone: no base model and no data." if base is None else f"{what} and the base weights: no data."
     return f"{what}, and pruned: {adapter.provenance.done}."
 
 
@@ -152,7 +160,8 @@ def _facts(document: ScanDocument) -> Iterable[tuple[str, str]]:
     if layers:
         yield "layers", count(len(layers))
     yield "rank", f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]}–{ranks[-1]}"
-    yield "LoRA parameters", count(sum(module.parameters for module in modules))
+    of = "parameters" if document.source.format == CHECKPOINT else "LoRA parameters"
+    yield of, count(sum(module.parameters for module in modules))
     yield "type", ", ".join(sorted({module.dtype for module in modules}))
     if document.source.base_model:
         yield "base model", printable(document.source.base_model, 60)

@@ -2,7 +2,7 @@
 
 // The number that a cell begins with, null where there is none: 0.62 [0.52, 0.71], −1,204, < 0.001, 12 %.
 function leading(text) {
-  const found = /^[<>~]?\s*([+−-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:e[+−-]?\d+)?)/.exec(text.trim())?.[1] ?? "";
+  const found = /^[<>~]?\s*([+−-]?(?=\.?\d)(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:e[+−-]?\d+)?)/.exec(text.trim())?.[1] ?? "";
   return /\d/.test(found) ? Number(found.replaceAll(",", "").replaceAll("−", "-")) : null;
 }
 
@@ -36,7 +36,8 @@ class PlainTable {
 
   // What a cell says, without what is for screen readers only.
   told(cell) {
-    return [...cell.childNodes].filter((node) => !node.classList?.contains("hidden")).map((node) => (node.nodeName === "BR" ? " " : node.textContent)).join("").replace(/\s+/g, " ").trim();
+    return [...cell.childNodes].filter((node) => !node.classList?.contains("hidden") && !node.classList?.contains("place"))
+      .map((node) => (["BR", "SMALL"].includes(node.nodeName) || node.classList?.contains("tag") ? ` ${node.textContent} ` : node.textContent)).join("").replace(/\s+/g, " ").trim();
   }
 
   field() {

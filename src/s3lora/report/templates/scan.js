@@ -94,7 +94,7 @@ class Explorer {
       if (rule) this.limits();
       this.recolour();
       this.choose();
-      this.table.sort(this.table.heads.some((head) => head.dataset.sort === `s${this.index.value}`) ? `s${this.index.value}` : this.table.sorted.key, this.series.inverse);
+      if (this.table.heads.some((head) => head.dataset.sort === `s${this.index.value}`)) this.table.sort(`s${this.index.value}`, this.series.inverse);
     });
     if (!rule) return;
     rule.value = this.data.start.rule;
@@ -109,7 +109,7 @@ class Explorer {
       this.choose();
     });
     slide.addEventListener("input", () => { amount.value = slide.value; this.choose(); });
-    amount.addEventListener("input", () => { if (amount.checkValidity()) { slide.value = amount.value; this.choose(); } });
+    amount.addEventListener("input", () => { if (amount.value !== "" && amount.checkValidity()) { slide.value = amount.value; this.choose(); } });
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.find(".copy").addEventListener("click", (event) => this.copy(event.target));
   }
@@ -132,7 +132,8 @@ class Explorer {
     if (!wanted) return;
     const [least, most, size] = wanted;
     // 0.1 + 0.2 must not show its tail.
-    const start = Number((value === undefined ? wanted[3] : rule.value === "fraction" ? 100 * value : value).toPrecision(12));
+    const given = value === undefined ? wanted[3] : rule.value === "fraction" ? 100 * value : rule.value === "top" ? Math.round(value) : value;
+    const start = Number((rule.value === "threshold" ? given : Math.min(Math.max(given, least), most)).toPrecision(12));
     Object.assign(slide, { min: Number(least.toPrecision(6)), max: Number(most.toPrecision(6)), step: Number(size.toPrecision(3)) });
     Object.assign(amount, { min: rule.value === "threshold" ? "" : least, max: rule.value === "threshold" ? "" : most,
       step: rule.value === "top" ? 1 : "any" });
@@ -190,12 +191,12 @@ class Explorer {
     const wanted = { top: `--top ${amount}`, fraction: `--fraction ${fraction(amount)}`,
       threshold: `--threshold ${amount}`, outlier: `--rule outlier --z ${amount}`, gap: "--rule gap" }[rule];
     const words = ["s3lora prune", command.path, series.method === "mas-svd" ? "" : `--method ${series.method}`,
-      series.index === command.usual ? "" : `--index ${series.index.replaceAll("_", "-")}`, ...own, ...command.shared, wanted, "-o PRUNED"];
+      `--index ${series.index.replaceAll("_", "-")}`, ...own, ...command.shared, wanted, "-o PRUNED"];
     const all = this.picked.size === this.data.count;
     const remark = !this.picked.size ? "Nothing is chosen." : all ? "Every module is chosen: the base model alone would be left."
       : series.flat ? `${series.label} hardly differs between the modules: prune asks for --force-flat.` : "";
     const given = rule === "given";
-    this.find(".command").hidden = !this.picked.size || all || series.flat || (given && !command.given);
+    this.find(".command").hidden = !command.path || !this.picked.size || all || series.flat || (given && !command.given);
     this.find(".command code").textContent = given ? command.given : words.filter(Boolean).join(" ");
     this.find(".remark").textContent = remark;
   }
@@ -277,23 +278,25 @@ class Explorer {
 
   restore(given) {
     const found = new URLSearchParams(given), { data, table } = this, { text, strip, picked } = table.filters.elements;
-    const index = Number(found.get("index")), module = Number(found.get("module"));
-    if (found.has("index") && data.series[index]) {
-      this.index.value = index;
-      this.series = data.series[index];
-    }
-    if (this.form && [...this.form.elements.rule.options].some((option) => option.value === found.get("rule"))) this.form.elements.rule.value = found.get("rule");
-    if (this.form && (found.has("rule") || found.has("amount") || found.has("index"))) {
+    // What is left out is as it was at the start.
+    const index = data.series[Number(found.get("index") ?? data.first)] ? Number(found.get("index") ?? data.first) : data.first;
+    const module = Number(found.get("module") ?? data.focus);
+    this.index.value = index;
+    this.series = data.series[index];
+    if (this.form) {
+      const { rule } = this.form.elements, known = [...rule.options].some((option) => option.value === found.get("rule"));
+      rule.value = known ? found.get("rule") : data.start.rule;
       const amount = Number(found.get("amount"));
-      this.limits(found.has("amount") && Number.isFinite(amount) ? amount / (this.form.elements.rule.value === "fraction" ? 100 : 1) : undefined);
+      this.limits(found.has("amount") && Number.isFinite(amount) ? amount / (rule.value === "fraction" ? 100 : 1)
+        : rule.value === data.start.rule && index === data.first ? data.start.amount : undefined);
     }
-    const [, sign, key] = /^(-?)(.*)$/.exec(found.get("sort") ?? "");
+    const [, sign, key] = /^(-?)(.*)$/.exec(found.get("sort") ?? table.usual);
     if (table.heads.some((head) => head.dataset.sort === key)) table.sorted = { key, up: !sign };
     text.value = found.get("text") ?? "";
     strip.value = found.get("projection") ?? "";
     if (strip.selectedIndex < 0) strip.value = "";
     picked.checked = found.get("chosen") === "1";
-    if (found.has("module") && Number.isInteger(module) && module >= 0 && module < data.count) this.module = module;
+    if (Number.isInteger(module) && module >= 0 && module < data.count) this.module = module;
     this.recolour();
     this.choose();
     table.filter();
@@ -318,5 +321,11 @@ function restore() {
   }
 }
 restore();
-addEventListener("hashchange", restore);
+addEventListener("hashchange", () => {
+  const told = new Set(location.hash.slice(1).split(";").filter((part) => part.includes("&")).map((part) => part.split("&")[0]));
+  // A link to a place in the page says nothing of what is chosen.
+  if (!told.size && location.hash) return;
+  for (const one of explorers) if (!told.has(one.root.id)) one.restore("");
+  restore();
+});
 performance.mark("interactive");

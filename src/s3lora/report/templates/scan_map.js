@@ -174,8 +174,13 @@ class ExpertMap {
     if (!step) return;
     event.preventDefault();
     const [column, row] = this.at ?? [0, 0], last = [this.experts.length - 1, this.layers.length - 1];
-    this.show(step[2] ? [step[0] < 0 ? 0 : last[0], row]
-      : [Math.min(Math.max(column + step[0], 0), last[0]), Math.min(Math.max(row + step[1], 0), last[1])]);
+    const there = (at) => this.members.has(at[1] * this.experts.length + at[0]), inside = (at) => at.every((n, i) => n >= 0 && n <= last[i]);
+    // Over cells that hold nothing it goes on, and stays where there is no other.
+    let at = step[2] ? [step[0] < 0 ? 0 : last[0], row] : [column + step[0], row + step[1]];
+    const on = step[2] ? [-Math.sign(step[0]) || 1, 0] : step;
+    while (inside(at) && !there(at)) at = [at[0] + on[0], at[1] + on[1]];
+    if (inside(at)) this.show(at);
+    else if (!this.at) this.show([...this.members.keys()].slice(0, 1).map((key) => [key % this.experts.length, Math.floor(key / this.experts.length)])[0]);
   }
 
   show(at) {

@@ -28,7 +28,7 @@ class ModuleTable {
     // Key of a column → what it is sorted by, and what is shown.
     this.columns = {
       path: [(i) => i, (i) => paths[i]],
-      m: [(i) => data.parameters[data.form[i]], (i) => text(i, 0)],
+      m: [(i) => text(i, 0).split("×").reduce((size, side) => size * Number(side.replaceAll(",", "")), 1), (i) => text(i, 0)],
       rank: [(i) => Number(text(i, 1)), (i) => text(i, 1)],
       "s-percentile": [(i) => data.percentile[i], (i) => percentile(data.percentile[i] === null ? null : data.percentile[i] / 1000)],
       "s-z": [(i) => data.z[i], (i) => robustZ(data.z[i])],
@@ -54,6 +54,7 @@ class ModuleTable {
     this.filters.addEventListener("submit", (event) => event.preventDefault());
     this.filters.querySelector(".saves").append(button("CSV", "Save these modules as CSV", () => save(`${plain(document.title)}-modules.csv`, "text/csv", csv(this.rows()))));
     this.box.addEventListener("scroll", () => this.draw());
+    addEventListener("beforeprint", () => { this.box.scrollTop = 0; this.draw(true); });
     const row = (event) => event.target.closest("tr[data-i]");
     this.body.addEventListener("click", (event) => { if (row(event)) this.explorer.look(Number(row(event).dataset.i)); });
     this.body.addEventListener("focusin", (event) => { if (row(event)) this.explorer.look(Number(row(event).dataset.i)); });
@@ -109,7 +110,14 @@ class ModuleTable {
     this.body.replaceChildren(this.space(start * high), ...shown.map((i, n) => this.row(i, start + n)), this.space((this.order.length - start - shown.length) * high));
     this.table.setAttribute("aria-rowcount", this.order.length + 1);
     if (!this.high && shown.length) this.high = this.body.rows[1].getBoundingClientRect().height;
+    this.reachable();
     if (focused !== null) this.body.querySelector(`[data-i="${focused}"]`)?.focus({ preventScroll: true });
+  }
+
+  // One row at least can be reached by the keyboard, also where that of the module in view is not among them.
+  reachable() {
+    const rows = [...this.body.rows].filter((row) => row.dataset.i);
+    if (rows.length && !rows.some((row) => row.tabIndex === 0)) rows[0].tabIndex = 0;
   }
 
   space(high) {
@@ -156,6 +164,7 @@ class ModuleTable {
 
   look() {
     for (const row of this.body.rows) if (row.dataset.i) this.dress(row, Number(row.dataset.i));
+    this.reachable();
   }
 
   // Brings the row of a module into sight, if the filters let it pass.
