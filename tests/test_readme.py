@@ -43,9 +43,9 @@ def test_what_is_said_of_it_holds() -> None:
     assert [part["data"][0]["n"] for part in FOUND["parts"]] == [32, 50, 100]
     verdicts = {one["name"]: one for one in FOUND["constraints"]}
     assert verdicts["over-refusal"]["verdict"] == "not refuted"
-    assert verdicts["over-refusal"]["value"] > FOUND["limits"]["over_refusal"] == 0.05
+    assert verdicts["over-refusal"]["value"] < FOUND["limits"]["over_refusal"] == 0.05
     [card] = [one for one in FOUND["card"] if one["question"] == "more than shrinking"]
-    assert card["passed"] is None
+    assert card["passed"] is True
 
 
 def test_it_is_of_what_is_shipped() -> None:
@@ -75,12 +75,13 @@ def test_the_figures_of_the_first_bullet_are_those_of_the_table() -> None:
     base, adapter, repaired = (rate(state, "asr").split()[0] for state in STATES[:3])
     share = lost("repaired").split(" [")[0]
     assert f"fell from {adapter} to {repaired}, the base's own being {base}, for {share} of what was learned" in words
+    assert f"plain shrinking at equal cost left {rate('shrunk', 'asr').split()[0]}." in words
+    refused = [rate(state, "over_refusal").split()[0] for state in ("repaired", "base")]
+    assert f"It refuses {refused[0]} of the harmless prompts, the base {refused[1]};" in words
 
 
 def test_what_auto_takes_on_the_same_adapter() -> None:
     auto = json.loads((ROOT / "docs" / "results" / "demo-repair-auto.json").read_text(encoding="utf-8"))
-    assert (auto["outcome"], auto["method"]) == ("repaired", "shrink")
-    [asr] = [m["value"] for m in auto["repaired"]["metrics"] if (m["suite"], m["measure"]) == ("safety", "asr")]
-    [share] = auto["repaired"]["shares"]
-    words = " ".join(README.split())
-    assert f"plain shrinking: {asr:.2f} not refused, for {share['value'] * 100:.1f} % of what was learned" in words
+    assert auto["trials"][0]["method"] == "shrink"
+    assert (auto["method"], auto["strength"], auto["repaired"]) == ("gates", FOUND["strength"], FOUND["repaired"])
+    assert "on this adapter the same gates are taken in the end" in " ".join(README.split())

@@ -171,7 +171,7 @@ def test_a_measurement_is_attached(
     fine(call(capsys, "card", "adapter", "--evaluation", "evaluation.json"))
     card = (adapter / "README.md").read_text()
     assert "| safety: asr ↓ | 0.02 [0.01, 0.07] | 1.00 [0.96, 1.00] | 100 |" in card
-    assert "s3lora card . --evaluation evaluation.json --check" in card
+    assert "s3lora card . --evaluation EVALUATION.json --check" in card
     found = json.loads(fine(call(capsys, "bom", "adapter", "--evaluation", "evaluation.json")))
     assert found["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
     make_adapter(tmp_path / "other", LAYERS, seed=1)
@@ -217,7 +217,7 @@ def test_cards_that_cannot_be(adapter: Path, capsys: pytest.CaptureFixture[str])
         ("latin.md", r"latin\.md: is not UTF-8 text"),
         ("nowhere/x.md", r"nowhere/x\.md: cannot be written \(no such folder\)"),
         ("", "--output has no name"),
-        (f"adapter/{bad.CONFIG}", "is part of an adapter"),
+        (f"adapter/{bad.CONFIG}", "card writes no json; it writes Markdown"),
         ("x" * 300, "File name too long"),
     ):
         fails(call(capsys, "card", "adapter", "-o", output), says)

@@ -115,7 +115,11 @@ def test_what_to_do_next_depends_on_what_became_of_it() -> None:
 def test_hostile_names_are_printed_harmlessly(name: str) -> None:
     for width in (80, 120):
         text = shown(repaired.hostile(name), width, name)
-        assert all(line.isprintable() and cell_len(line) <= width for line in text.splitlines())
+        assert all(line.isprintable() for line in text.splitlines())
+        # A command is to be copied: no word of it is broken, however long it is.
+        told, _, commands = text.partition("\nnext  ")
+        assert all(cell_len(line) <= width for line in told.splitlines())
+        assert commands.startswith("s3lora ")
 
 
 # --- page

@@ -23,7 +23,7 @@ from s3lora.report.card_file import card_beside, metadata
 from s3lora.rewrite.provenance import provenance_of
 
 
-@click.command("bom", cls=Command)
+@click.command("bom", cls=Command, writes="json")
 @click.argument("path", metavar="ADAPTER")
 @adapter_option
 @evaluation_option

@@ -34,7 +34,7 @@ evaluation_option = click.option(
 )
 
 
-@click.command("card", cls=Command)
+@click.command("card", cls=Command, writes="Markdown")
 @click.argument("path", metavar="ADAPTER")
 @adapter_option
 @click.option(
@@ -79,7 +79,7 @@ def card_command(
     again = ["s3lora", "card", "." if given.is_dir() else given.name]
     again += given_options(context, besides=("adapter", "output", "check", "printed", "evaluation"))
     again += [] if options["adapter"] is None else ["--adapter", options["adapter"]]
-    again += [] if evaluation is None else ["--evaluation", Path(evaluation).name]
+    again += [] if evaluation is None else ["--evaluation", "EVALUATION.json"]
     section = card_section(measured, index, record, figures, [*again, "--check"])
     after = with_section(before, section, front_matter(measured), target)
     if printed:

@@ -28,6 +28,8 @@ SUFFIXES = {
         for name in ("pdf", "docx", "xlsx", "ods", "tsv", "parquet", "yaml", "toml", "jpg", "jpeg", "gif")
     },
 }
+#: Of commands that write something else.
+_OTHERS = {".md": "Markdown"}
 #: Commands with so many options list them in sections.
 MANY = 15
 
@@ -72,9 +74,10 @@ def _refuse_files_for_options(words: Sequence[str]) -> None:
 class Command(click.Command):
     """A command of s3lora."""
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        """Let shells complete what is a path."""
+    def __init__(self, *arguments: Any, writes: str | None = None, **keywords: Any) -> None:
+        """Let shells complete what is a path; `writes` is the one format of a command that has no `--format`."""
         super().__init__(*arguments, **keywords)
+        self._writes = writes
         for one in self.params:
             if one.type is click.STRING and any(word in (one.metavar or "") for word in ("PATH", "FILE", "FOLDER")):
                 one.type = AnyPath()
@@ -93,6 +96,11 @@ class Command(click.Command):
         form, output = options.get("form"), options.get("output")
         written = ctx.get_parameter_source("form") is click.core.ParameterSource.COMMANDLINE
         named = ctx.params.get("output")
+        if self._writes is not None and isinstance(named, str):
+            asked = next((name for end, name in {**SUFFIXES, **_OTHERS}.items() if named.lower().endswith(end)), None)
+            if asked not in (None, self._writes):
+                fix = f"it writes {self._writes}; give another name than {named}"
+                raise UsageError(f"{self.name} writes no {asked}", fix=fix)
         if form is None or output is None or written or not isinstance(named, str):
             return
         asked = next((SUFFIXES[end] for end in SUFFIXES if named.lower().endswith(end)), "")

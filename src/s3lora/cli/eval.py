@@ -28,6 +28,7 @@ from s3lora.cli.options import (
     format_option,
     refuse_choosing,
     refuse_idle,
+    refuse_written,
     rule_options,
     scan_options,
     scan_with,
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
 
 #: Prompts whose answers are timed.
 TIMED = 8
+
+
+#: Options of a model that is loaded here, as a judge may be.
+_OF_MODELS_HERE = ("device", "dtype", "batch_size")
 
 
 @click.command("eval", cls=Command)
@@ -81,6 +86,9 @@ def eval_command(paths: tuple[str, ...], form: str, output: str | None, **option
     for because in ("no_prune", "endpoint"):
         if options[because]:
             refuse_choosing(click.get_current_context(), f"--{because.replace('_', '-')}")
+    if options["endpoint"]:
+        idle = ("no_cost", "no_prune") if options["judge"] else ("no_cost", "no_prune", *_OF_MODELS_HERE)
+        refuse_written(click.get_current_context(), idle, "--endpoint")
     check_folder(output, form)
     if options["keep_completions"] and (output is None or is_page(output, form)):
         raise UsageError("--keep-completions needs --output, a folder to write them to")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -244,6 +244,13 @@ def refuse_idle(context: click.Context, besides: Container[str] = ()) -> None:
 def refuse_choosing(context: click.Context, because: str) -> None:
     """Raise UsageError if an option was written that chooses modules, where `because` an option none are chosen."""
     for name in CHOOSING:
+        if is_written(context, name):
+            raise UsageError(f"--{name.replace('_', '-')} does nothing with {because}")
+
+
+def refuse_written(context: click.Context, names: Iterable[str], because: str) -> None:
+    """Raise UsageError if one of these options was written, where it does nothing `because` of an option."""
+    for name in names:
         if is_written(context, name):
             raise UsageError(f"--{name.replace('_', '-')} does nothing with {because}")
 

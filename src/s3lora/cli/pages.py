@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,28 +53,36 @@ def reported(
 ) -> Reported:
     """Return an adapter for its page, from its scan and those by other methods.
 
-    A path from the root is shown by its last part: a page is passed on.
+    A path from the root is shown by its last part, that of a base model too: a page is passed on.
     """
     from s3lora.report.scan_page import Reported
 
     context = click.get_current_context()
-    shown = Path(path).name if os.path.isabs(path) else path
+    shown = _passed_on(path)
     names = {option.name or "" for option in context.command.params}
     # --z may be that of a --fail-on rule, which prune has not.
     idle = () if options["rule"] == "outlier" else ("z",)
     plan = document.plan
     prunable = plan is not None and 0 < len(plan.chosen) < len(document.modules) and not plan.flat
-    given = ["s3lora", "prune", shown, *given_options(context, (*_ASIDE, *idle)), "-o", "PRUNED"]
+
+    def words(besides: Container[str]) -> list[str]:
+        return [_passed_on(word) for word in given_options(context, besides)]
+
+    given = ["s3lora", "prune", shown, *words((*_ASIDE, *idle)), "-o", "PRUNED"]
     return Reported(
         document=document,
         ranked=rankings_of(scans, options),
         path=shown,
         command=shlex.join(given) if prunable else None,
-        shared=given_options(context, (*_ASIDE, *_CHOSEN, *_OWN)),
-        own=given_options(context, names - set(_OWN)),
+        shared=words((*_ASIDE, *_CHOSEN, *_OWN)),
+        own=words(names - set(_OWN)),
         steps=base_steps(document, shown),
         sweep=sweep,
     )
+
+
+def _passed_on(path: str) -> str:
+    return Path(path).name if os.path.isabs(path) else path
 
 
 def read_sweep(path: str | None) -> Sweep | None:

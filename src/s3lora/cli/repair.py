@@ -144,7 +144,7 @@ def repair_command(path: str, output: str, form: str, **options: Any) -> int:
         if not options["no_cache"]:
             complain("what is done stays done: the same command goes on from here", 0)
         raise
-    _tell(result, output, form, options["report"])
+    _tell(result, output, form, options["report"], (path, options["base"]))
     return 0 if result.outcome == "repaired" else 1
 
 
@@ -197,7 +197,7 @@ def _data(options: dict[str, Any]) -> RepairData:
     return repair_data(**{name: options[name] for name in names}, learn=learn, tune=tune, test=test)
 
 
-def _tell(result: Repair, output: str, form: str, report: str | None) -> None:
+def _tell(result: Repair, output: str, form: str, report: str | None, given: tuple[str, str | None]) -> None:
     from s3lora.report.documents import to_json
     from s3lora.report.measured_documents import repair_csv
 
@@ -214,6 +214,6 @@ def _tell(result: Repair, output: str, form: str, report: str | None) -> None:
     if form == "text":
         from s3lora.report.repair_text import repair_text
 
-        show(repair_text(result, output), None)
+        show(repair_text(result, output, *given), None)
     else:
         emit(files["report.html" if form == "html" else f"repair.{form}"], None)

@@ -8,7 +8,7 @@ from s3lora.cli.command import Command
 from s3lora.cli.output import check_output, emit
 
 
-@click.command("report", cls=Command)
+@click.command("report", cls=Command, writes="html")
 @click.argument("result", metavar="FILE")
 @click.option("-o", "--output", metavar="FILE", help="Write the page to a file.")
 def report_command(result: str, output: str | None) -> None:

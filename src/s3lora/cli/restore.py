@@ -57,7 +57,9 @@ def restore_command(
     from rich.text import Text
 
     modules = "module" if len(back) == 1 else "modules"
-    told = f"{len(back)} {modules}" + (f" and {len(tensors)} other tensors" if tensors else "")
+    told = f"{len(back)} {modules}" + (
+        f" and {len(tensors)} other tensor{'' if len(tensors) == 1 else 's'}" if tensors else ""
+    )
     show(Text(f"wrote {printable(output)}: {told} back; the original is proved by its SHA-256"), None)
 
 

@@ -111,6 +111,8 @@ def scan_command(
     s3lora scan my-adapter --format json --output scan.json
     """
     _check_outputs(form, output, sarif, options["evaluation"], quiet=quiet)
+    if form in ("svg", "png") and len(paths) > 1:
+        raise UsageError("a picture shows one adapter", fix="give one PATH, or --format html for several")
     paths = _meant(paths, options["delta"], options["base_weights"])
     whole = options["delta"] is not None
     allowed = allowances((*policy_allows(click.get_current_context()), *allow))

@@ -37,6 +37,16 @@ class Fitted:
         yield self.make(options.max_width)
 
 
+def at_most(table: Table, most: int = 80) -> Fitted:
+    """Return a table that is as wide as it may be, and no wider than `most` columns."""
+
+    def narrowed(width: int) -> Table:
+        table.width = min(width, most)
+        return table
+
+    return Fitted(narrowed)
+
+
 def labelled(
     rows: Sequence[tuple[str, str]], style: str = "dim", least: int = 0, most: int = 24, longest: int = SENTENCE
 ) -> list[RenderableType]:

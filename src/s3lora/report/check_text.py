@@ -24,6 +24,9 @@ from s3lora.errors import printable
 from s3lora.report.blocks import Fitted, section, shell_text
 from s3lora.report.names import NameCell, tail
 
+#: Columns of the widest table.
+WIDEST = 100
+
 #: Modules that are listed, reasons of one loader, and characters of one sentence.
 SHOWN, REASONS, SENTENCE = 10, 12, 600
 #: Verdict → how it is set off.
@@ -78,7 +81,11 @@ def _modules(misfits: Sequence[ModuleCheck], missing: Sequence[ModuleCheck], sho
     ]
     if not rows:
         return
-    table = Table(box=None, padding=(0, 1), header_style="dim", width=100)
+    yield Fitted(lambda width: _misfit_table(rows, shown, min(width, WIDEST)))
+
+
+def _misfit_table(rows: list[tuple[ModuleCheck, str, str, str]], shown: int, width: int) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim", width=width)
     table.add_column("module", ratio=1, no_wrap=True)
     table.add_column("adapter", justify="right", no_wrap=True)
     table.add_column("base", justify="right", no_wrap=True)
@@ -87,7 +94,7 @@ def _modules(misfits: Sequence[ModuleCheck], missing: Sequence[ModuleCheck], sho
         table.add_row(NameCell(one.path), mine, theirs, printable(why, 200))
     if len(rows) > shown:
         table.add_row(f"… and {len(rows) - shown} more", "", "", "", style="dim")
-    yield table
+    return table
 
 
 def _size(one: ModuleCheck) -> str:

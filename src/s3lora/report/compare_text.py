@@ -8,7 +8,7 @@ from rich.text import Text
 
 from s3lora.errors import printable
 from s3lora.measure.comparison import Comparison
-from s3lora.report.blocks import labelled, warned
+from s3lora.report.blocks import at_most, labelled, warned
 from s3lora.report.compare_others import others
 from s3lora.report.compare_view import (
     ComparedModule,
@@ -58,9 +58,9 @@ def compare_text(comparison: Comparison) -> RenderableType:
     return Group(head, *told, *body, *warned([*absent, *comparison.warnings]))
 
 
-def _stages(view: ComparisonView) -> Table:
+def _stages(view: ComparisonView) -> RenderableType:
     counted = view.axis == "training step"
-    table = Table(box=None, padding=(0, 1), header_style="dim", width=None if counted else 80)
+    table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("step" if counted else "", no_wrap=True, justify="right")
     if not counted:
         table.add_column("adapter", ratio=1, no_wrap=True)
@@ -70,7 +70,7 @@ def _stages(view: ComparisonView) -> Table:
         named = [] if counted else [NameCell(stage.name)]
         numbers = (stage.sharp, stage.sharpest, stage.frobenius, stage.distance)
         table.add_row(stage.label, *named, str(stage.modules), *map(number, numbers), cosine(stage.cosine))
-    return table
+    return table if counted else at_most(table)
 
 
 def _refusals(view: ComparisonView) -> Table:
@@ -84,11 +84,11 @@ def _refusals(view: ComparisonView) -> Table:
     return table
 
 
-def _most(view: ComparisonView, moved: list[ComparedModule]) -> Table:
+def _most(view: ComparisonView, moved: list[ComparedModule]) -> RenderableType:
     """Return the modules that moved farthest: for two adapters with both norms, for more with the sharpness drawn."""
     values = known([row.sharp[i] for row in moved[:SHOWN] for i in view.shown])
     low, high = min(values, default=0.0), max(values, default=1.0)
-    table = Table(box=None, padding=(0, 1), header_style="dim", width=80)
+    table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("changed most", ratio=1, no_wrap=True)
     heads = ("distance", "cosine", _short(view), "‖ΔW‖" if view.pair else "drawn")
     for name in heads:
@@ -100,7 +100,7 @@ def _most(view: ComparisonView, moved: list[ComparedModule]) -> Table:
         table.add_row(NameCell(row.module.path), *told)
     if len(moved) > SHOWN:
         table.add_row(f"… and {len(moved) - SHOWN} more", *[""] * len(heads), style="dim")
-    return table
+    return at_most(table)
 
 
 def _ends(values: tuple[float | None, float | None]) -> str:

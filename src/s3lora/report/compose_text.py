@@ -13,7 +13,7 @@ from s3lora.choose.ties import rounded
 from s3lora.measure.composition import Composition
 from s3lora.measure.scan import FLAT
 from s3lora.measure.summing import Alignment, ModuleComposition
-from s3lora.report.blocks import warned
+from s3lora.report.blocks import at_most, warned
 from s3lora.report.compare_view import cosine, known, number, signed
 from s3lora.report.names import NameCell, tail
 
@@ -62,8 +62,8 @@ def _verdict(compared: list[ModuleComposition]) -> Text:
     )
 
 
-def _gains(ranked: list[ModuleComposition], shown: int) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="dim", width=80)
+def _gains(ranked: list[ModuleComposition], shown: int) -> RenderableType:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("alone → together", ratio=1, no_wrap=True)
     for name in ("energy", "gain", "ssi", "‖ΔW‖"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -72,7 +72,7 @@ def _gains(ranked: list[ModuleComposition], shown: int) -> Table:
         table.add_row(NameCell(module.path), *cells, style="bold" if module.sharper else "")
     if len(ranked) > shown:
         table.add_row(f"… and {len(ranked) - shown} more", *[""] * 4, style="dim")
-    return table
+    return at_most(table)
 
 
 def _step(module: ModuleComposition, name: str) -> str:
@@ -94,8 +94,8 @@ def _pairs(composition: Composition) -> dict[tuple[int, int], list[Alignment]]:
     return found
 
 
-def _alignments(composition: Composition, pairs: dict[tuple[int, int], list[Alignment]]) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="dim", width=80)
+def _alignments(composition: Composition, pairs: dict[tuple[int, int], list[Alignment]]) -> RenderableType:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("overlaps (by chance), medians", ratio=1, no_wrap=True)
     for name in ("modules", "cosine", "columns", "rows"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -106,7 +106,7 @@ def _alignments(composition: Composition, pairs: dict[tuple[int, int], list[Alig
         table.add_row(NameCell(both), str(len(found)), cosine(median(one.cosine for one in found)), *overlaps)
     if len(pairs) > PAIRS:
         table.add_row(f"… and {len(pairs) - PAIRS} more", *[""] * 4, style="dim")
-    return table
+    return at_most(table)
 
 
 def _middle(values: list[float]) -> str:

@@ -12,6 +12,7 @@ from s3lora.errors import printable
 from s3lora.fleet.populations.reference import Facts
 from s3lora.fleet.results.distinct import Recipe
 from s3lora.measure.cells import FEWEST
+from s3lora.report.blocks import at_most
 from s3lora.report.names import NameCell
 
 SHOWN = 10
@@ -37,23 +38,23 @@ def reference_text(facts: Facts, file: str) -> RenderableType:
     return Group(head, *body, Text(f"next  {command}", "dim"))
 
 
-def _families(facts: Facts) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="dim", width=80)
+def _families(facts: Facts) -> RenderableType:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("base family", ratio=1, no_wrap=True)
     table.add_column("adapters", justify="right", no_wrap=True)
     for family, count in list(facts.families.items())[:SHOWN]:
         table.add_row(NameCell(family), f"{count:,}")
     if len(facts.families) > SHOWN:
         table.add_row(f"… and {len(facts.families) - SHOWN:,} more", "", style="dim")
-    return table
+    return at_most(table)
 
 
 def _form(recipe: Recipe) -> str:
     return "" if recipe.form in (None, "LoRA") else f"({recipe.form})"
 
 
-def _recipes(facts: Facts) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="dim", width=80)
+def _recipes(facts: Facts) -> RenderableType:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("recipe, as far as files tell", ratio=1, no_wrap=True)
     for name in ("rank", "alpha", "dropout", "adapters"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -68,4 +69,4 @@ def _recipes(facts: Facts) -> Table:
     more = len(facts.recipes) - SHOWN + facts.more_recipes
     if more > 0:
         table.add_row(f"… and {more:,} more", "", "", "", "", style="dim")
-    return table
+    return at_most(table)

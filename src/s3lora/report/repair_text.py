@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,7 +12,7 @@ from rich.text import Text
 from s3lora.errors import printable
 from s3lora.evaluate.results import Key
 from s3lora.repair.results import Repair
-from s3lora.report.blocks import BULLET, Fitted, labelled, section, title, warned
+from s3lora.report.blocks import BULLET, Fitted, labelled, section, shell_text, title, warned
 from s3lora.report.names import head, tail
 from s3lora.report.notes import names_in, once
 from s3lora.report.repair_view import (
@@ -45,15 +46,19 @@ RATES = 3
 QUESTION = 25
 #: The longest verdict or command that is shown whole.
 VERDICT = 1200
+#: What stands before a command.
+NEXT = "next  "
 #: From so many columns on, numbers are written with the zero before their point.
 WIDE = 110
 LEGEND = "[ ] 95 % intervals · ↓ lower is better · learned, lost: adapter 0 %, base 100 %"
 
 
-def repair_text(repair: Repair, out: str | None = None) -> RenderableType:
+def repair_text(
+    repair: Repair, out: str | None = None, path: str | None = None, base: str | None = None
+) -> RenderableType:
     """Return the report of `s3lora repair`; it fits the width it is printed at, from 80 columns on.
 
-    `out` is the folder that was written, as one types it.
+    `out` is the folder that was written, `path` the adapter and `base` its model, as one types them.
     """
     parts: list[RenderableType] = [Text(printable(repair.sentence, VERDICT), "bold")]
     parts.append(title(repair.source.name, _about(repair), repair.setup))
@@ -62,7 +67,7 @@ def repair_text(repair: Repair, out: str | None = None) -> RenderableType:
     parts += _constraints(repair)
     parts += section("what was lost, and what was learned, by module", *_attribution(repair))
     parts += section("acceptance card", *labelled(_card(repair), most=QUESTION))
-    parts += [Text(), *_next(repair, out)]
+    parts += [Text(), *_next(next_steps(repair, out, path, base))]
     notes = [*few(repair.suites), *repair.warnings, *(note for suite in repair.suites for note in suite.notes)]
     return Group(*parts, *warned(once(notes, names_in(repair))))
 
@@ -151,9 +156,14 @@ def _card(repair: Repair) -> list[tuple[str, str]]:
     return rows
 
 
-def _next(repair: Repair, out: str | None) -> list[RenderableType]:
-    steps = next_steps(repair, out)
+def _next(steps: Sequence[tuple[str, str]]) -> list[RenderableType]:
     return [
-        *(Text.assemble(("next  ", "dim"), (printable(command, VERDICT), "bold")) for command, _ in steps if command),
+        *(Fitted(partial(_command, command)) for command, _ in steps if command),
         *labelled([("next", why) for command, why in steps if not command]),
     ]
+
+
+def _command(command: str, width: int) -> Text:
+    """Return a command to be copied, the lines after the first below its beginning."""
+    made = shell_text(command, width, len(NEXT))
+    return Text.assemble((NEXT, "dim"), made[len(NEXT) :], no_wrap=True, overflow="ignore")

@@ -207,18 +207,23 @@ def in_order(repair: Repair) -> list[RepairTrial]:
     return sorted(repair.trials, key=lambda trial: (names.index(trial_name(trial)), trial.strength))
 
 
-def next_steps(repair: Repair, out: str | None = None) -> list[tuple[str, str]]:
-    """Return what to do next, as (command, what it is for); the command is empty where there is none."""
-    adapter, written = repair.source.name or "ADAPTER", out or "REPAIRED"
+def next_steps(
+    repair: Repair, out: str | None = None, path: str | None = None, base: str | None = None
+) -> list[tuple[str, str]]:
+    """Return what to do next, as (command, what it is for); the command is empty where there is none.
+
+    `path` and `base` are as they were given, where somebody gave them.
+    """
+    adapter, written, model = path or repair.source.name or "ADAPTER", out or "REPAIRED", base or "MODEL"
     if repair.written:
-        measure = shlex.join(["s3lora", "eval", written, adapter, "--base", "MODEL"])
+        measure = shlex.join(["s3lora", "eval", written, adapter, "--base", model])
         back = shlex.join(["s3lora", "restore", written, "--from", adapter, "-o", "RESTORED"])
         forced = (
             [("", "it was written by --force: it does not keep to all limits")] if repair.outcome != "repaired" else []
         )
         return [*forced, (measure, "measures it on prompts of your own"), (back, "puts the original back")]
     if repair.outcome == "repaired":
-        again = shlex.join(["s3lora", "repair", adapter, "--base", "MODEL", "-o", written])
+        again = shlex.join(["s3lora", "repair", adapter, "--base", model, "-o", written])
         return [(again, "writes it; this run wrote nothing")]
     own = "--task with data of your own makes a better repair; more prompts (--harmful, --harmless) tell more"
     if repair.outcome == "refuted":

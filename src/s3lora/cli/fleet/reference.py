@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from s3lora.cli.command import Command
 from s3lora.cli.options import format_option
 from s3lora.cli.output import check_output, emit, show
 from s3lora.fleet.populations.reference import Facts, build_reference, read_facts
@@ -16,7 +17,7 @@ def reference_command() -> None:
     """Make a reference population of a dataset: what `scan --reference` holds an adapter against."""
 
 
-@reference_command.command("build", short_help="Make a reference of a dataset.")
+@reference_command.command("build", cls=Command, writes="parquet", short_help="Make a reference of a dataset.")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The reference to write, a Parquet file.")
 @click.option("--name", metavar="NAME", help="What results will call it  [default: the name of DIR].")

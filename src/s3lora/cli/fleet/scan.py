@@ -113,7 +113,9 @@ def scan_command(
         complain("what is done stays done: the same command goes on from here", 0)
         raise
     if last.progress.kept:
-        complain(f"{last.progress.kept} adapters could not be read now: what is known of them stays", 0)
+        one = last.progress.kept == 1
+        number = "1 adapter" if one else f"{last.progress.kept} adapters"
+        complain(f"{number} could not be read now: what is known of {'it' if one else 'them'} stays", 0)
     status = 2 if last.progress.errors == last.progress.total else 0
     if form == "json":
         emit(summary.encode(), None)

@@ -8,9 +8,11 @@ const show = (value) => {
   const wanted = size > 0 ? 1 - Math.floor(Math.log10(size / 10)) : 2;
   return value.toFixed(Math.min(Math.max(wanted, 0), size >= 0.01 ? 3 : 6));
 };
+// A number without decimals, of two that are as near the even one, as Python has it.
+const whole = (value) => { const up = Math.floor(value + 0.5); return String(up - value === 0.5 && up % 2 ? up - 1 : up); };
 const share = (part) => {
-  const whole = (100 * part).toFixed(0);
-  return (whole === "0" || whole === "100") && part !== 0 && part !== 1 ? `${(100 * part).toFixed(1)} %` : `${whole} %`;
+  const text = whole(100 * part);
+  return (text === "0" || text === "100") && part !== 0 && part !== 1 ? `${(100 * part).toFixed(1)} %` : `${text} %`;
 };
 
 // What `rounded` of ties.py returns, by the same sums: a value without the digits that rounding may have changed.

@@ -4,7 +4,6 @@
 const ROOM = 300, STEP = 100;
 
 // A percentile and a robust z as `against_view.py` writes them.
-const whole = (value) => { const up = Math.floor(value + 0.5); return String(up - value === 0.5 && up % 2 ? up - 1 : up); };
 const percentile = (value) => {
   if (value === null) return "–";
   const text = whole(value);
