@@ -279,10 +279,17 @@ def test_batches_are_halved_when_memory_runs_out(
         assert tokens == count
 
 
+def test_halving_of_losses_leaves_the_batches_of_answers(model: LocalModel, monkeypatch: pytest.MonkeyPatch):
+    before = model.batch_size
+    limited(model, monkeypatch, FULL[0], rows=1)
+    model.losses(PLAIN, REFERENCES)
+    assert model.batch_size == before > 1
+
+
 def test_halving_never_makes_batches_larger(model: LocalModel, monkeypatch: pytest.MonkeyPatch):
     model.batch_size = 1
     limited(model, monkeypatch, FULL[0], rows=4)
-    model.losses(PLAIN, REFERENCES)
+    answers(model, PLAIN)
     assert model.batch_size == 1
 
 

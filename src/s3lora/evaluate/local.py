@@ -156,7 +156,9 @@ class LocalModel:
             fitting = [i for i, ids in rows if self.fits(len(ids) + decoding.max_new_tokens)]
             yield from ((i, Generation("", 0, False, unknown="prompt")) for i in batch if i not in fitting)
             if fitting:
-                answers = self.halving(fitting, lambda part: self._answer([prompts[i] for i in part], decoding))
+                answers = self.halving(
+                    fitting, lambda part: self._answer([prompts[i] for i in part], decoding), lower=True
+                )
                 yield from zip(fitting, answers, strict=True)
 
     def answer_exactly(self, prompts: Sequence[Prompt], tokens: int) -> None:
@@ -355,8 +357,11 @@ class LocalModel:
         finally:
             logging.set_verbosity(level)
 
-    def halving(self, items: list[int], run: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
-        """Run over all items at once, and over halves when memory runs out; a single item too big is an error."""
+    def halving(self, items: list[int], run: Callable[[list[int]], Sequence[Any]], *, lower: bool = False) -> list[Any]:
+        """Run over all items at once, and over halves when memory runs out; a single item too big is an error.
+
+        With `lower` no later batch of answers is larger than what went.
+        """
         try:
             return list(run(items))
         except (RuntimeError, MemoryError) as error:
@@ -372,8 +377,9 @@ class LocalModel:
                 fix=worded("use fewer tokens or {dtype}bfloat16"),
             )
         half = len(items) // 2
-        self.batch_size = min(self.batch_size, half)
-        return [*self.halving(items[:half], run), *self.halving(items[half:], run)]
+        if lower:
+            self.batch_size = min(self.batch_size, half)
+        return [*self.halving(items[:half], run, lower=lower), *self.halving(items[half:], run, lower=lower)]
 
     def _cpu_batch(self) -> int:
         return SMALL_BATCH if self.base.model.num_parameters() < SMALL else CPU_BATCH

@@ -206,3 +206,11 @@ def test_pipes_are_not_waited_for(folder: Path) -> None:
         read(folder / "choices.yaml")
     with pytest.raises(UsageError, match=r"is not called \.yaml"):
         read(write(folder / "task.txt", task("choices")))
+
+
+def test_groups_that_multiply_end(folder: Path) -> None:
+    for number in range(18):
+        (folder / f"g{number}.yaml").write_text(f"group: g{number}\ntask: [g{number + 1}, g{number + 1}]\n")
+    (folder / "g18.yaml").write_text("group: g18\ntask: [hellaswag]\n")
+    with pytest.raises(UsageError, match="names other files more than 2,000 times"):
+        read_definitions(folder / "g0.yaml", lambda name: True)

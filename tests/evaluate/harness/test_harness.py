@@ -273,7 +273,7 @@ def test_what_does_not_fit_is_left_out(model: LocalModel, tmp_path: Path) -> Non
         outcome = suite.run(model, None)
         first = outcome.columns[suite.measures[0].name].values
         assert [value is None for value in first] == [False, True, False]
-        assert outcome.counts == {"too_long": 1}
+        assert outcome.counts == {"too_long": 1, "too_long_for_first": 1}
         [warned] = suite.warnings(outcome)
         assert warned == f"1 of 3 items of harness:{name} do not fit into the model's context and are left out"
     with pytest.raises(

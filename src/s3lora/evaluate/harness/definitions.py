@@ -19,6 +19,8 @@ from s3lora.needs import need
 #: Bytes of a YAML file, and values in it once its aliases are followed.
 MAX_BYTES, MAX_VALUES = 1 << 20, 100_000
 MAX_DEPTH = 20
+#: Times that files are read, all together; the largest groups of lm-eval have some hundred.
+MAX_READS = 2_000
 ENDINGS = (".yaml", ".yml")
 
 #: What a task may say. All else of lm-eval's keys takes code, or images and sound.
@@ -77,12 +79,16 @@ class _DefinitionReader:
 
     def __init__(self, folder: Path, metrics: Callable[[str], bool]) -> None:
         self._folder, self._metrics = folder, metrics
+        self._read = 0
         self._beside: dict[str, Path] | None = None
 
     def read(self, path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         """Return what a file says, with what it includes."""
         if path in seen or len(seen) > MAX_DEPTH:
             raise UsageError("includes itself", file=path)
+        self._read += 1
+        if self._read > MAX_READS:
+            raise UsageError(f"names other files more than {MAX_READS:,} times in all", file=path)
         told = _parsed(path)
         includes = told.pop("include", [])
         merged: dict[str, Any] = {}

@@ -87,7 +87,8 @@ def _items(task: Any, docs: Sequence[Any], mine: list[int], tokens: int | None) 
     with _explained(task), quiet():
         task.build_all_requests(samples=None if len(mine) == len(docs) else mine)
     told = task.get_config
-    scoring = [task.task_name, harness().version, *map(told, ("metric_list", "filter_list", "process_results"))]
+    fields = ("metric_list", "filter_list", "process_results", "doc_to_target", "doc_to_choice")
+    scoring = [task.task_name, harness().version, *map(told, fields)]
     grouped: dict[int, list[Any]] = {}
     for instance in task.instances:
         grouped.setdefault(instance.doc_id, []).append(_bounded(instance, tokens))

@@ -20,7 +20,7 @@ from s3lora.needs import need
 from s3lora.wording import worded
 
 #: Raised where what is kept of an item changes its meaning.
-VERSION = 1
+VERSION = 2
 #: Items that are asked together. Rounding depends on what stands beside what, so they always are.
 TOGETHER = 64
 #: Instead of scores, for an item that does not fit into the model's context.

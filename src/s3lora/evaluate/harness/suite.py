@@ -83,18 +83,27 @@ class HarnessSuite:
             | {name: value[0] for name, value in one.items() if isinstance(value, list)}
             for item, one in zip(items, found, strict=True)
         )
-        return SuiteOutcome(columns, {"too_long": long}, records)
+        of_first = self._of_first()
+        here = sum(
+            "too_long" in one and item.task.task_name in of_first for item, one in zip(items, found, strict=True)
+        )
+        return SuiteOutcome(columns, {"too_long": long, "too_long_for_first": here}, records)
+
+    def _of_first(self) -> set[str]:
+        """Return the tasks that have the first measure; those of a group need not have the same."""
+        first = self.measures[0].name
+        return {name for name, found in self.built.metrics.items() if any(m.measure.name == first for m in found)}
 
     def warnings(self, outcome: SuiteOutcome) -> tuple[str, ...]:
         """Return what a reader of this outcome must be told: items without a number."""
-        n, long = len(self.built.items), outcome.counts["too_long"]
+        n, long, here = len(self.built.items), outcome.counts["too_long"], outcome.counts["too_long_for_first"]
         told = []
         if long:
             told.append(f"{long} of {n} items of {self.name} do not fit into the model's context and are left out")
         first = self.measures[0].name
-        with_it = {name for name, found in self.built.metrics.items() if any(m.measure.name == first for m in found)}
+        with_it = self._of_first()
         pairs = zip(self.built.items, outcome.columns[first].values, strict=True)
-        if missing := sum(value is None and item.task.task_name in with_it for item, value in pairs) - long:
+        if missing := sum(value is None and item.task.task_name in with_it for item, value in pairs) - here:
             told.append(f"{first} has no number for {missing} of {n} items of {self.name}")
         return tuple(told)
 

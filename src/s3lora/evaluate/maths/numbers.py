@@ -18,6 +18,8 @@ _NUMBER = (
     rf"(?P<decimals>\.\d{{1,{DIGITS}}})?(?:\s?/\s?(?P<below>\d{{1,{DIGITS}}})(?![\d.]))?"
 )
 NUMBER = re.compile(rf"(?<![\w.,]){_NUMBER}|(?<=[$€£(=]){_NUMBER.replace('?P<', '?P<_')}")
+#: What stands between the first number of a sum and its result.
+_SUM = re.compile(r"\s*[-+*/×·÷][^=.;\n]*=")
 #: Where a final answer is announced, the surest first.
 MARKS = (
     re.compile(r"####"),
@@ -30,11 +32,13 @@ def final_number(text: str) -> Fraction | None:
     """Return the number that an answer gives as its result, exactly; None where it has none.
 
     After the last `####`, else in the last `\\boxed{}`, else after the last "answer is" or "answer:", the first number
-    counts; without any of these the last number of the text. Thousands may be grouped, and signs of currency and
-    units stand beside it.
+    counts, or what a sum that it begins comes to; without any of these the last number of the text. Thousands may be
+    grouped, and signs of currency and units stand beside it.
 
     >>> final_number("She has 3 + 4 = 7 apples. The answer is 7.")
     Fraction(7, 1)
+    >>> final_number("So the total is 16 + 4 = 20 dollars.")
+    Fraction(20, 1)
     >>> final_number("#### 1,250.50")
     Fraction(2501, 2)
     """
@@ -44,7 +48,11 @@ def final_number(text: str) -> Fraction | None:
         for last in mark.finditer(text):  # noqa: B007
             pass
         if last is not None and (found := NUMBER.search(text, last.end())) is not None:
-            return _value(found)
+            line = text[found.end() :].partition("\n")[0]
+            # Where a sum follows, as in "the total is 16 + 4 = 20", its result counts.
+            sum_of = _SUM.match(line)
+            result = NUMBER.search(line, sum_of.end()) if sum_of is not None else None
+            return _value(result or found)
     last = None
     for last in NUMBER.finditer(text):  # noqa: B007
         pass
