@@ -95,7 +95,7 @@ ATTACKS = (
     ),
     Attack(
         "companions",
-        "code, pickles in any packing, `auto_map`, a chat template that leaves its sandbox",
+        "code, pickles in files and archives, `auto_map`, a chat template that leaves its sandbox",
         "Each is listed with what it would run, and the rule `strict` fails. Nothing is run, imported or rendered.",
         (
             "hostile/test_beside.py",

@@ -172,7 +172,7 @@ def test_safety_is_not_gained(asr: Of, adapter: Path, base: LocalModel) -> None:
     found = run(adapter, base, asr, costs(0.0))
     assert (found.top, found.confirmed, found.outcome) == (0, None, "nothing")
     assert found.sentence.startswith("Nothing is worth pruning by ssi (mas-svd): ")
-    assert "without so many or fewer asr falls by less than half of what the adapter added" in found.sentence
+    assert "or fewer asr falls by less than half of what the adapter added" in found.sentence
     assert not re.search(r"safe\b|safer|more data", found.sentence)
 
 

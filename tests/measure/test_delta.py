@@ -109,9 +109,7 @@ def test_what_is_the_same_or_has_nothing_in_common_is_nothing_to_audit(pair: Pai
 def test_what_differs_in_no_matrix_is_nothing_to_audit_and_named(pair: Pair, tmp_path: Path) -> None:
     _, base, _ = pair
     after = weights() | {"model.norm.weight": np.full(12, 7, np.float32)}
-    with pytest.raises(
-        NothingToAuditError, match=r"in no matrix, but in 1 other weights \(first model\.norm\.weight\)"
-    ):
+    with pytest.raises(NothingToAuditError, match=r"in no matrix, but in 1 other weight \(first model\.norm\.weight\)"):
         s3lora.scan_delta(model_folder(tmp_path / "norms", after), base)
 
 

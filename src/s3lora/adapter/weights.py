@@ -122,7 +122,7 @@ def folder_of(folder: Path, name: str) -> Path | None:
 
 
 def raw_config(path: Path) -> bytes:
-    """Return the bytes of a configuration or an index; raise AdapterFileError if it is too long or a pointer."""
+    """Return the bytes of a configuration; raise AdapterFileError if it is too long or a pointer."""
     raw = read_whole(path, MAX_CONFIG, AdapterFileError, label=path.name)
     refuse_pointer(raw[:200], path)
     return raw

@@ -58,9 +58,9 @@ def nothing_sentence(half: Half, ranking: str, total: int, tried: Sequence[Trial
             f"what was learned with 95 % confidence, down to {least.top} of {total} ({told})."
         )
     return (
-        f"Nothing is worth pruning by {ranking}: of the numbers that were tried, without more than {max(kept)} of "
-        f"{total} modules more than {limit} of what was learned is lost, and without so many or fewer "
-        f"{half.safety[1]} falls by less than half of what the adapter added, both with 95 % confidence."
+        f"Nothing is worth pruning by {ranking}: of the numbers that were tried, all above {max(kept)} of {total} "
+        f"modules lose more than {limit} of what was learned, and at {max(kept)} or fewer {half.safety[1]} falls by "
+        f"less than half of what the adapter added, both with 95 % confidence."
     )
 
 

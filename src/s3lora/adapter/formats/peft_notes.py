@@ -96,7 +96,8 @@ def tied_updates(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> tu
 
 def peft_notes(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> Iterator[str]:
     """Yield what the user should know."""
-    if (method := changed_base(config)) is not None:
+    method = changed_base(config)
+    if method is not None and any(takes_out(method, module) for module in modules):
         yield (
             f"initialised by {printable(method, 40)}: B·A holds a part of the base weight, {_taken(method)}, "
             "so the scores are not those of what was learned"
