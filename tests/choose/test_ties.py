@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from s3lora import Fraction, Gap, Outlier, Threshold, Top, scan, select
 from s3lora.choose.ranking import Rule
-from s3lora.choose.ties import rounded, sharpest
+from s3lora.choose.ties import all_rounded, rounded, sharpest
 from s3lora.spectrum.factored import EPSILON, GRAM_CONDITION, FactoredUpdate
 from s3lora.spectrum.indices import INDICES, Spectra
 from s3lora.spectrum.methods import METHODS
@@ -161,3 +161,8 @@ def test_a_threshold_takes_what_equals_it_but_for_rounding(ulps: int) -> None:
     for value in (0.3, 0.7, 0.8, 1 / 3):
         measured = scan_of([record("l.0.q", value * (1 + ulps * EPSILON)), record("l.1.q", 0.1)])
         assert select(measured, Threshold(value)).paths == ("l.0.q",)
+
+
+@given(st.lists(st.floats(allow_nan=False), max_size=20), st.booleans())
+def test_many_are_rounded_as_one_is(values: list[float], free: bool) -> None:
+    assert all_rounded(values, scale_free=free) == [rounded(value, scale_free=free) for value in values]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from s3lora.measure.scan import ModuleScan
 from s3lora.spectrum.indices import INDICES
 
@@ -53,6 +55,22 @@ def rounded(value: float, *, scale_free: bool) -> float:
         return value
     wide = value * _SPLIT
     return wide - (wide - value)
+
+
+def all_rounded(values: Sequence[float], *, scale_free: bool) -> list[float]:
+    """Return `rounded` of each value."""
+    given = np.asarray(values, np.float64)
+    size = np.abs(given)
+    with np.errstate(over="ignore", invalid="ignore"):
+        wide = given * _SPLIT
+        cut = np.where(size > _LARGEST, given, wide - (wide - given))
+    return list(np.where(size < 1, given + _GRID - _GRID, cut).tolist() if scale_free else cut.tolist())
+
+
+def all_sharp(values: Sequence[float], index: str) -> list[float]:
+    """Return `sharpness` of each value."""
+    known = INDICES[index]
+    return all_rounded(values if known.sharp == "high" else [-value for value in values], scale_free=known.scale_free)
 
 
 def sharpness(value: float, index: str) -> float:

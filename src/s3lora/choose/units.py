@@ -9,7 +9,7 @@ import numpy as np
 
 from s3lora.adapter.model import block
 from s3lora.choose.ranking import Unit
-from s3lora.choose.ties import sharpness
+from s3lora.choose.ties import all_sharp, sharpness
 from s3lora.measure.scan import ModuleScan, is_flat
 from s3lora.spectrum.indices import INDICES
 
@@ -41,9 +41,10 @@ def flat_by(ranked: Sequence[Unit], index: str) -> bool:
 def _units(modules: Sequence[ModuleScan], index: str, unit: UnitKind, combine: Combine, seed: int) -> list[Unit]:
     if unit == "module" and index not in CONTROLS:  # most often, and there may be 100,000
         known = [(module, value) for module in modules if (value := module.indices.get(index)) is not None]
+        worth = all_sharp([value for _, value in known], index)
         return [
-            Unit(m.path, value, sharpness(value, index), m.projection, (m.path,), ((*m.shape, m.rank),))
-            for m, value in known
+            Unit(m.path, value, sharp, m.projection, (m.path,), ((*m.shape, m.rank),))
+            for (m, value), sharp in zip(known, worth, strict=True)
         ]
     groups: dict[str, list[ModuleScan]] = {}
     for module in modules:

@@ -132,8 +132,8 @@ def scan_deltas(
         if not records and not changed:
             raise NothingToAuditError(f"has the same weights as {printable(beside.folder, 120)}", file=tuned)
         if not records:
-            others = f"{len(changed):,} other weight{'' if len(changed) == 1 else 's'}"
-            what = f"differs from {printable(beside.folder, 120)} in no matrix, but in {others}"
+            besides = f"{len(changed):,} other weight{'' if len(changed) == 1 else 's'}"
+            what = f"differs from {printable(beside.folder, 120)} in no matrix, but in {besides}"
             raise NothingToAuditError(f"{what} (first {printable(changed[0].name, 120)})", file=tuned)
         source = _source(after)
         against_base = AgainstBase(

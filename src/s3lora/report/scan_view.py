@@ -9,7 +9,7 @@ from typing import Any
 from s3lora.choose.rankings import Ranked
 from s3lora.choose.rules import RULES
 from s3lora.choose.select import Plan
-from s3lora.choose.ties import rounded, sharpness
+from s3lora.choose.ties import all_rounded, sharpness
 from s3lora.measure.scan import ModuleScan
 from s3lora.report.colours import SCALE, step_of
 from s3lora.report.documents import ScanDocument
@@ -140,10 +140,13 @@ def view_of(document: ScanDocument, ranked: Sequence[Ranked]) -> View:
 def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
     values: list[float | None] = [None] * len(place)
     spec = INDICES[ranked.index]
-    free = spec.scale_free
-    for module in ranked.scan.modules:
-        if not module.zero and (value := module.indices.get(ranked.index)) is not None:
-            values[place[module.path]] = rounded(value, scale_free=free)
+    found = [
+        (place[module.path], value)
+        for module in ranked.scan.modules
+        if not module.zero and (value := module.indices.get(ranked.index)) is not None
+    ]
+    for (i, _), value in zip(found, all_rounded([one for _, one in found], scale_free=spec.scale_free), strict=True):
+        values[i] = value
     name = spec.title
     return Series(
         index=ranked.index,
@@ -152,7 +155,10 @@ def _series(ranked: Ranked, place: dict[str, int], *, several: bool) -> Series:
         about=spec.described,
         inverse=spec.sharp == "low",
         values=tuple(values),
-        units=tuple(tuple(place[path] for path in unit.paths) for unit in ranked.units),
+        units=tuple(
+            (place[unit.paths[0]],) if len(unit.paths) == 1 else tuple(place[path] for path in unit.paths)
+            for unit in ranked.units
+        ),
         worth=tuple(unit.value for unit in ranked.units),
     )
 

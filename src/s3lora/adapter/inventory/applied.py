@@ -175,7 +175,7 @@ def _untargeted(modules: list[LoraModule], config: Mapping[str, Any]) -> Iterato
         )
     # A parameter of a module that is no group of experts may be targeted, such as the `weight` of a router.
     named |= {name.rpartition(".")[0] for name in parameters}
-    plain = [one for one in modules if one.group is None and named.isdisjoint(ends(one.path))]
+    plain = [one for one in modules if one.group is None and (not named or named.isdisjoint(ends(one.path)))]
     try:
         targeted = _targeted(config)
         tied = tied_updates(config, modules)  # of which PEFT builds all, whatever the configuration names
@@ -267,7 +267,8 @@ def _matcher(names: Any) -> Callable[[str], bool]:
     if isinstance(names, str) and names:
         return Expression(names).fullmatch
     known = {str(name) for name in _listed(names)}
-    return lambda path: any(end in known for end in ends(path))
+    # The last name alone is what most lists hold.
+    return lambda path: path.rpartition(".")[2] in known or any(end in known for end in ends(path))
 
 
 def _in_layers(config: Mapping[str, Any]) -> Callable[[str], bool]:
