@@ -99,7 +99,7 @@ def test_an_index_alone_gives_names(tmp_path: Path) -> None:
         ({"vocab_size": True}, "`vocab_size` is no size"),
         ({"intermediate_size": 1e300}, "`intermediate_size` is no size"),
         ({"model_type": ["llama"]}, "names no `model_type`"),
-        ({"model_type": "deepseek_v3"}, "it lacks the sizes of its attention"),
+        ({"model_type": "deepseek_v3", "kv_lora_rank": None}, "it lacks the sizes of its attention"),
     ],
 )
 def test_a_configuration_that_no_model_has(change: dict[str, Any], told: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from s3lora.base.architectures import ARCHITECTURES, COMPOUND, DEFAULT_TEXT, SAME_LAYOUT, Config
+from s3lora.base.class_defaults import DEFAULTS, completed
 from s3lora.base.model import BaseModel, BaseModule
 from s3lora.base.rules import SizeError
 from s3lora.base.sizes import sizes_of
@@ -41,6 +42,8 @@ def model_of(config: Config, name: str) -> BaseModel:
     if rule is None:
         why = "names no `model_type`" if kind is None else f"is of the architecture {shown}, whose names are not known"
         return BaseModel(name, shown, notes=(f"the configuration of the base {why}",))
+    whose = (_text(inner.get("model_type")), None if inner is config else f"{kind}_text", text)
+    inner = completed(inner, next((one for one in whose if one in DEFAULTS), None))
     try:
         layout, sizes = rule(inner), sizes_of(inner)
         found = [_placed(module, place) for module in layout.modules(sizes)]

@@ -12,6 +12,9 @@ _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _INNER = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "hidden_dim")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_KEYS = ("num_key_value_heads", "num_kv_heads")
+#: Name of a field → all names of what it says.
+NAMES = {name: names for names in (_HIDDEN, _HEADS, _LAYERS, _INNER, _EXPERTS, _KEYS) for name in names}
 
 
 def layers_of(config: Mapping[str, Any]) -> int:
@@ -30,7 +33,7 @@ def sizes_of(config: Mapping[str, Any]) -> Sizes:
     hidden, heads = whole(config, *_HIDDEN), whole(config, *_HEADS)
     head = whole(config, "head_dim", default=max(1, hidden // heads))
     # Old Falcon models share one key and value head; `num_kv_heads` counts those of the new ones.
-    keys = whole(config, "num_key_value_heads", "num_kv_heads", default=heads)
+    keys = whole(config, *_KEYS, default=heads)
     inner = whole(config, *_INNER, default=4 * hidden)
     experts = whole(config, *_EXPERTS, default=1)
     if experts > MAX_EXPERTS:
