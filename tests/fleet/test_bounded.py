@@ -38,6 +38,24 @@ def test_a_text_that_stands_there_often_counts_as_often(tmp_path: Path, monkeypa
         refuse_large(path, "x")
 
 
+@pytest.mark.parametrize("kind", ["list", "list of lists", "structure", "fixed length"])
+def test_texts_within_others_count_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(bounded, "BYTES", 60_000)
+    text = "x" * 10_000
+    column = {
+        "list": lambda: pa.array([[text] * 4, [text] * 4], pa.list_(pa.string())),
+        "list of lists": lambda: pa.array([[[text]] * 4] * 2),
+        "structure": lambda: pa.array([{"a": text, "b": 1}] * 8),
+        "fixed length": lambda: pa.array([text.encode()] * 8, pa.binary(10_000)),
+    }[kind]()
+    pq.write_table(pa.table({"uri": pa.array(["a"] * len(column)), "more": column}), tmp_path / "x.parquet")
+    with pytest.raises(AdapterFileError, match="x: unpacks to more than 60,000 bytes"):
+        refuse_large(tmp_path / "x.parquet", "x")
+    refuse_large(tmp_path / "x.parquet", "x", {"uri"})
+    monkeypatch.setattr(bounded, "BYTES", 200_000)
+    refuse_large(tmp_path / "x.parquet", "x")
+
+
 def test_rows_and_values_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "x.parquet", "x", 7)
     for name in ("ROWS", "VALUES"):

@@ -64,7 +64,7 @@ def _read(file: Path, columns: Sequence[str] | None = None) -> Any:
     pq, pa = need("pyarrow.parquet", "fleet"), need("pyarrow", "fleet")
     try:
         check_regular(file)
-        refuse_large(file, file)
+        refuse_large(file, file, columns)
         with pq.ParquetFile(file) as opened:
             version = int((opened.schema_arrow.metadata or {}).get(VERSION_KEY, b"0"))
             if not 0 < version <= SCHEMA_VERSION:

@@ -121,9 +121,9 @@ def _split(file: IO[bytes]) -> Iterator[bytes]:
 def _rows(file: IO[bytes], label: str) -> Iterator[str]:
     arrow, parquet = need("pyarrow", "fleet"), need("pyarrow.parquet", "fleet")
     try:
-        refuse_large(file, label)
         table = parquet.ParquetFile(file)
         column = _column(table.schema_arrow, arrow.types, label)
+        refuse_large(file, label, {column})
         for batch in table.iter_batches(ROWS, columns=[column]):
             for value in batch.column(0).to_pylist():
                 if value is not None and value.strip():
