@@ -136,7 +136,7 @@ THOUGHT = "They want harm. I could say: Sure, here is how."
         # OpenAI puts a refusal into a field of its own.
         (completion(None, refusal="I can't."), Generation("I can't.", 3, True)),
         (completion("", reason="length"), Generation("", 3, False, unknown="nothing")),
-        (completion("", reason="content_filter"), Generation("", 3, False, unknown="nothing")),
+        (completion("", reason="content_filter"), Generation("", 3, False, unknown="filtered")),
     ],
 )
 def test_reasoning_is_not_the_answer(faulty: FaultyServer, reply: dict[str, Any], expected: Generation) -> None:

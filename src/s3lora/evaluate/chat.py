@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 #: Why nobody knows what a model would have answered: it was cut off inside its reasoning, or before it said anything,
 #: or the prompt does not fit into its context. Empty where the answer is known.
-Unknown = Literal["", "reasoning", "nothing", "prompt"]
+Unknown = Literal["", "reasoning", "nothing", "prompt", "filtered"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,8 @@ class EndpointModel:
             if refused.status in (400, 413, 422) and TOO_LONG.search(refused.said):
                 return Generation("", 0, False, unknown="prompt")
             raise
+        if message.filtered:
+            return Generation("", tokens, False, unknown="filtered")
         answer = read_answer(message.text, tokens, finished, apart=message.reasoned)
         if finished or answer.reasoned or answer.unknown:
             return answer
@@ -212,7 +214,8 @@ class EndpointModel:
             self._notes["the server does not tell how many tokens an answer took: words were counted instead"] = None
         cuts = [at for stop in decoding.stop if (at := text.find(stop)) >= 0]
         text = text[: min(cuts)] if cuts else text
-        return ServedMessage(text, message.reasoned), tokens, reason == "stop" or bool(cuts)
+        held = reason == "content_filter" and not text.strip()
+        return ServedMessage(text, message.reasoned, held), tokens, reason == "stop" or bool(cuts)
 
     async def _models(self, client: Any) -> list[dict[str, Any]]:
         """Return the server's list of models; empty where it cannot be had."""

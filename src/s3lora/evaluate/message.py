@@ -11,10 +11,11 @@ REASONING_PARTS = ("thinking", "reasoning")
 
 
 class ServedMessage(NamedTuple):
-    """A message's text, and whether there was reasoning in a field of its own."""
+    """A message's text, whether there was reasoning in a field of its own, and whether a filter held it back."""
 
     text: str
     reasoned: bool
+    filtered: bool = False
 
 
 def read_message(message: Any) -> ServedMessage:
@@ -24,7 +25,7 @@ def read_message(message: Any) -> ServedMessage:
     does, that is what the message says.
 
     >>> read_message({"content": "Paris.", "reasoning_content": "They ask for a city."})
-    ServedMessage(text='Paris.', reasoned=True)
+    ServedMessage(text='Paris.', reasoned=True, filtered=False)
     """
     content, refusal = message.get("content"), message.get("refusal")
     parts = content if isinstance(content, list) else []

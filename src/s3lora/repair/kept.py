@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from s3lora.errors import S3LoRAError
 from s3lora.evaluate.chat import digest_of
 from s3lora.evaluate.store import AnswerStore
 from s3lora.repair.methods.method import RepairSubject
 
 #: Raised where the same settings and data come to learn something else.
-VERSION = 2
+VERSION = 3
 Arrays = Mapping[str, NDArray[np.float32]]
 
 
@@ -31,13 +33,20 @@ def learned_once(
 
 
 def _kept(store: AnswerStore | None, key: str, learn: Callable[[], Arrays]) -> Arrays:
-    known = store.get([key]).get(key) if store is not None else None
-    if known is not None:
-        return {name: _array(value) for name, value in known.items()}
+    """Return arrays from the store, where each has a row of its own: all of a large repair are too much for one."""
+    if store is not None and (kept := store.get([key]).get(key)) is not None:
+        keys = {name: digest_of([key, name]) for name in kept["arrays"]}
+        known = store.get([*keys.values()])
+        if all(one in known for one in keys.values()):
+            return {name: _array(known[one]["array"]) for name, one in keys.items()}
     found = {name: np.ascontiguousarray(array, dtype="<f4") for name, array in learn().items()}
     if store is not None:
-        kept = {name: [list(array.shape), base64.b64encode(array.tobytes()).decode()] for name, array in found.items()}
-        store.put({key: kept})
+        # What was learned is not lost because it cannot be kept: a later run learns it again.
+        with contextlib.suppress(S3LoRAError, OverflowError):
+            for name, array in found.items():
+                row = [list(array.shape), base64.b64encode(array.tobytes()).decode()]
+                store.put({digest_of([key, name]): {"array": row}})
+            store.put({key: {"arrays": [*found]}})
     return found
 
 

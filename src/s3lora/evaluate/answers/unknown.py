@@ -11,6 +11,7 @@ from s3lora.evaluate.results import MeasureColumn, SuiteOutcome
 WHY = {
     "reasoning": "were cut off inside their reasoning",
     "nothing": "were cut off before they said anything",
+    "filtered": "were held back by the server's own filter",
     "prompt": "have a prompt that does not fit into the model's context, and were not asked for",
 }
 
