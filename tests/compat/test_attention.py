@@ -1,4 +1,4 @@
-"""PEFT builds two updates for an `nn.MultiheadAttention`: a file with them is read, checked and written as it loads."""
+"""Layers of torch alone: the two updates that PEFT builds for an `nn.MultiheadAttention`, and convolutions in groups."""
 
 from __future__ import annotations
 
@@ -89,3 +89,15 @@ def test_they_cannot_have_several_ranks(folder: Path, tmp_path: Path) -> None:
         resize(folder, tmp_path / "out", energy=0.6)
     assert resize(folder, tmp_path / "out", rank=3)[0].modules[0].rank == 3
     assert updates(tmp_path / "out")
+
+
+@pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd layer")
+def test_a_convolution_in_groups_is_named_as_one(tmp_path: Path) -> None:
+    class Convolved(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(8, 12, 3, groups=2)
+
+    peft.get_peft_model(Convolved(), peft.LoraConfig(r=4, target_modules=["conv"])).save_pretrained(str(tmp_path))
+    with pytest.raises(UnsupportedAdapterError, match="looks like a convolution in 2 groups"), open_adapter(tmp_path):
+        pass

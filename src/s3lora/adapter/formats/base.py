@@ -129,7 +129,7 @@ def column(tensor: Tensor, label: str) -> Factor:
 
 
 def check_pair(path: str, a: AnyFactor, b: AnyFactor, label: str) -> None:
-    """Raise AdapterFileError unless B·A is defined and not empty."""
+    """Raise AdapterFileError unless B·A is defined and not empty, UnsupportedAdapterError for one in groups."""
     if 0 in a.shape or 0 in b.shape:
         raise AdapterFileError("a factor is empty", file=label, module=path, shape=(*b.shape, *a.shape))
     if a.shape[0] != b.shape[1]:
@@ -140,6 +140,15 @@ def check_pair(path: str, a: AnyFactor, b: AnyFactor, label: str) -> None:
                 "A may have been cut: one rank of a sharded (FSDP) save holds a slice of the rows of each tensor, so "
                 "gather the full state before saving (state_dict_type FULL_STATE_DICT, or get_model_state_dict with "
                 "full_state_dict=True)"
+            )
+        spatial = any(len(part.tensor.shape) > 2 for factor in (a, b) for part in factor.parts)
+        if spatial and a.shape[0] % b.shape[1] == 0:
+            raise UnsupportedAdapterError(
+                f"looks like a convolution in {a.shape[0] // b.shape[1]} groups, which are not read: A is "
+                f"{a.shape[0]} × {a.shape[1]}, B is {b.shape[0]} × {b.shape[1]}",
+                file=label,
+                module=path,
+                fix="take it out of the file, or merge it into the base model",
             )
         raise AdapterFileError(
             f"the factors do not fit: A is {a.shape[0]} × {a.shape[1]}, B is {b.shape[0]} × {b.shape[1]}",
