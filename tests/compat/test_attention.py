@@ -1,4 +1,4 @@
-"""Layers of torch alone: the two updates that PEFT builds for an `nn.MultiheadAttention`, and convolutions in groups."""
+"""Layers of torch alone: both updates that PEFT builds for an `nn.MultiheadAttention`, and convolutions in groups."""
 
 from __future__ import annotations
 
