@@ -40,3 +40,9 @@ def test_what_is_left_out_is_what_the_model_is_built_with(kind: str, tmp_path: P
     projections = {f"{path}.weight": one.shape for path, one in found.items() if ".layers." in path}
     assert projections
     assert {name: real[name] for name in projections} == projections
+
+
+def test_a_size_by_another_name_is_no_size_left_out() -> None:
+    config = {"model_type": "bloom", "n_embed": 96, "n_layer": 1, "num_attention_heads": 4}
+    found = model_of(config, "base").modules["transformer.h.0.self_attention.query_key_value"]
+    assert found.shape == (288, 96)

@@ -217,7 +217,7 @@ def test_cards_that_cannot_be(adapter: Path, capsys: pytest.CaptureFixture[str])
         ("latin.md", r"latin\.md: is not UTF-8 text"),
         ("nowhere/x.md", r"nowhere/x\.md: cannot be written \(no such folder\)"),
         ("", "--output has no name"),
-        (f"adapter/{bad.CONFIG}", "card writes no json; it writes Markdown"),
+        (f"adapter/{bad.CONFIG}", "card writes no \\.json file; it writes Markdown"),
         ("x" * 300, "File name too long"),
     ):
         fails(call(capsys, "card", "adapter", "-o", output), says)

@@ -52,6 +52,11 @@ def test_texts_within_others_count_as_well(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(AdapterFileError, match="x: unpacks to more than 60,000 bytes"):
         refuse_large(tmp_path / "x.parquet", "x")
     refuse_large(tmp_path / "x.parquet", "x", {"uri"})
+    with pytest.raises(AdapterFileError, match="unpacks to more"):
+        refuse_large(tmp_path / "x.parquet", "x", {"more"})
+    pq.write_table(pa.table({"a.b": pa.array([text] * 8)}), tmp_path / "y.parquet")
+    with pytest.raises(AdapterFileError, match="unpacks to more"):
+        list(read_list(str(tmp_path / "y.parquet")))
     monkeypatch.setattr(bounded, "BYTES", 200_000)
     refuse_large(tmp_path / "x.parquet", "x")
 

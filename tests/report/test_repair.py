@@ -21,7 +21,7 @@ from s3lora.report.measured_documents import repair_csv
 from s3lora.report.repair_charts import before_and_after, maps, trade_off, trade_off_legend
 from s3lora.report.repair_page import repair_page
 from s3lora.report.repair_text import repair_text
-from s3lora.report.repair_view import directions
+from s3lora.report.repair_view import directions, next_steps
 from s3lora.report.text import render
 from s3lora.rewrite.repair_record import RecordedAnswer, RepairedModule, RepairFields, RepairProvenance
 from tests.report import measured, repaired
@@ -120,6 +120,15 @@ def test_hostile_names_are_printed_harmlessly(name: str) -> None:
         told, _, commands = text.partition("\nnext  ")
         assert all(cell_len(line) <= width for line in told.splitlines())
         assert commands.startswith("s3lora ")
+
+
+def test_commands_can_be_copied_however_long_they_are() -> None:
+    made, out = next(iter(SAMPLES.values()))(), f"out/{'long-' * 30}name"
+    text = shown(made, 80, out)
+    lines = text[text.index("\nnext  ") :].replace("\\\n", "").split("\nnext  ")
+    found = [" ".join(line.partition("\n\n")[0].split()) for line in lines if line.strip().startswith("s3lora")]
+    assert found == [command for command, _ in next_steps(made, out) if command]
+    assert len(found) == 2
 
 
 # --- page

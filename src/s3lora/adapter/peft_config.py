@@ -37,7 +37,8 @@ def refuse_half_of_tied(adapter: Adapter, changed: Sequence[LoraModule]) -> None
     if (found := [path for path in tied if path in paths]) and len(found) < len(tied):
         other = printable(next(path for path in tied if path not in paths), 80)
         raise UnsupportedAdapterError(
-            f"has one update with {other}, by `ensure_weight_tying`: PEFT loads for both what the file holds of either",
+            f"has one update with {other}, by `ensure_weight_tying`: where the base ties the two, PEFT loads for both "
+            "what the file holds of either",
             file=adapter.name,
             module=found[0],
             fix="choose both or neither",

@@ -7,7 +7,7 @@ from typing import Any
 
 from s3lora.base.rules import MAX_EXPERTS, MAX_LAYERS, SizeError, Sizes, whole
 
-_HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
+_HIDDEN = ("hidden_size", "n_embed", "n_embd", "d_model", "dim")
 _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _INNER = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "hidden_dim")

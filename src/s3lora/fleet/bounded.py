@@ -27,7 +27,7 @@ def refuse_large(source: Any, label: object, columns: Collection[str] | None = N
         kept = [
             (i, schema.column(i))
             for i in range(metadata.num_columns)
-            if columns is None or schema.column(i).path.partition(".")[0] in columns
+            if columns is None or any(f"{schema.column(i).path}.".startswith(f"{one}.") for one in columns)
         ]
         chunks = [(one, group.column(i)) for group in groups for i, one in kept]
         texts = [one.path for _, one in kept if one.physical_type == "BYTE_ARRAY"]

@@ -73,7 +73,7 @@ def _lead(view: ComparisonView) -> str:
     if view.watched:
         return f"One adapter, looked at {len(view.labels)} times in training, scored by {_method(view)}."
     adapters = "Two adapters" if view.pair else f"{len(view.labels)} adapters, each compared with the one before it"
-    return f"{adapters}, scored by {_method(view)} from their files: no data."
+    return f"{adapters}, scored by {_method(view)} from their files, without data."
 
 
 def _facts(view: ComparisonView) -> Iterable[tuple[str, str]]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s3lora.choose.ranking import usual_index
 from s3lora.choose.rankings import Ranked
 from s3lora.choose.rules import RULES
 from s3lora.choose.select import Share
@@ -134,7 +133,6 @@ def _words(adapter: Reported) -> dict[str, Any]:
         "shared": [shlex.quote(word) for word in adapter.shared],
         "own": [shlex.quote(word) for word in adapter.own],
         "given": adapter.command or "",
-        "usual": usual_index(adapter.document.modules),
     }
 
 
@@ -144,7 +142,7 @@ def _lead(adapter: Reported) -> str:
     number = f"{count(len(modules))} LoRA module{'' if len(modules) == 1 else 's'}"
     if adapter.document.source.format == CHECKPOINT:
         changed = f"{count(len(modules))} changed weight{'' if len(modules) == 1 else 's'}"
-        return f"{changed} of a model, scored by {method} from its files and those of its base: no data."
+        return f"{changed} of a model, scored by {method} from its files and those of its base, without data."
     what = f"{number}, scored by {method} from the adapter’s file"
     if adapter.provenance is None:
         base = adapter.document.base

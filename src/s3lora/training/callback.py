@@ -192,7 +192,8 @@ class S3LoRACallback:
         """Take the last look, unless it was taken, or the trainer has put an earlier model in the place of the last."""
         if not state.is_world_process_zero or state.global_step in self._recording.steps:
             return
-        if args.load_best_model_at_end and state.best_model_checkpoint:
+        best = state.best_model_checkpoint
+        if args.load_best_model_at_end and best and not best.endswith(f"checkpoint-{state.global_step}"):
             self._recording.warnings.append(
                 f"step {state.global_step}: the run ended with the model of an earlier step"
             )

@@ -77,12 +77,15 @@ def _promised(adapter: Adapter) -> Iterator[Problem]:
     heads = set(_HEADS) if str(config.get("task_type")).endswith("_CLS") or set(_HEADS) & {*names} else set()
     # Of the heads that PEFT names for a task, a model has one.
     lost = [name for name in names if name not in heads and parts.isdisjoint(name.split(".")[-1:])]
-    if heads and parts.isdisjoint(heads):
+    if heads & {*names} and parts.isdisjoint(heads):
         lost += sorted(heads)
     if lost:
         what = f"lacks the layers that `modules_to_save` or `task_type` promises ({some(lost)}), and PEFT stops at them"
         fix = "take these names out of adapter_config.json, or save them"
         yield Problem(f"{what} where the base has them", fix, since=_WRAPPED_SINCE)
+    elif heads and not roles["head"]:
+        what = "holds no head, though `task_type` is a classification: PEFT stops where the base has one of its own"
+        yield Problem(what, "load it once and look", "unknown", since=_WRAPPED_SINCE)
     if config.get("trainable_token_indices") and not roles["tokens"]:
         what = "lacks the tokens that `trainable_token_indices` promises, and PEFT stops at them"
         fix = "take the field out of adapter_config.json, or save them"

@@ -19,7 +19,7 @@ _NUMBER = (
 )
 NUMBER = re.compile(rf"(?<![\w.,]){_NUMBER}|(?<=[$€£(=]){_NUMBER.replace('?P<', '?P<_')}")
 #: What stands between the first number of a sum and its result.
-_SUM = re.compile(r"\s*[-+*/×·÷][^=.;\n]*=")
+_SUM = re.compile(r"\s*[-+*/×·÷]\s*[$€£(]*\d(?:[^=.;\n]|\.\d)*=")
 #: Where a final answer is announced, the surest first.
 MARKS = (
     re.compile(r"####"),
@@ -39,6 +39,8 @@ def final_number(text: str) -> Fraction | None:
     Fraction(7, 1)
     >>> final_number("So the total is 16 + 4 = 20 dollars.")
     Fraction(20, 1)
+    >>> final_number("The answer is 3 * 1.50 = 4.50"), final_number("The answer is 42 - since x = 3")
+    (Fraction(9, 2), Fraction(42, 1))
     >>> final_number("#### 1,250.50")
     Fraction(2501, 2)
     """

@@ -81,7 +81,9 @@ def ask(folder: Path, sql: str) -> Answer:
         try:
             # Within the folders that it may read DuckDB would write as well, and by more than COPY.
             if [one.type for one in database.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
-                raise UsageError("a query is one SELECT", fix="write it over adapters, modules or errors")
+                raise UsageError(
+                    "a query is one SELECT, without EXPLAIN or PIVOT", fix="write it over adapters, modules or errors"
+                )
             found = database.execute(sql)
             return Answer(tuple(column[0] for column in found.description), tuple(found.fetchall()))
         except duckdb.IOException:  # of the files, and not of the query

@@ -133,7 +133,7 @@ class Explorer {
     const [least, most, size] = wanted;
     // 0.1 + 0.2 must not show its tail.
     const given = value === undefined ? wanted[3] : rule.value === "fraction" ? 100 * value : rule.value === "top" ? Math.round(value) : value;
-    const start = Number((rule.value === "threshold" ? given : Math.min(Math.max(given, least), most)).toPrecision(12));
+    const start = Number((["top", "fraction"].includes(rule.value) ? Math.min(Math.max(given, least), most) : given).toPrecision(12));
     Object.assign(slide, { min: Number(least.toPrecision(6)), max: Number(most.toPrecision(6)), step: Number(size.toPrecision(3)) });
     Object.assign(amount, { min: rule.value === "threshold" ? "" : least, max: rule.value === "threshold" ? "" : most,
       step: rule.value === "top" ? 1 : "any" });
@@ -288,7 +288,7 @@ class Explorer {
       rule.value = known ? found.get("rule") : data.start.rule;
       const amount = Number(found.get("amount"));
       this.limits(found.has("amount") && Number.isFinite(amount) ? amount / (rule.value === "fraction" ? 100 : 1)
-        : rule.value === data.start.rule && index === data.first ? data.start.amount : undefined);
+        : rule.value === data.start.rule ? data.start.amount : undefined);
     }
     const [, sign, key] = /^(-?)(.*)$/.exec(found.get("sort") ?? table.usual);
     if (table.heads.some((head) => head.dataset.sort === key)) table.sorted = { key, up: !sign };
