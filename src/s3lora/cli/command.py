@@ -97,9 +97,9 @@ class Command(click.Command):
         written = ctx.get_parameter_source("form") is click.core.ParameterSource.COMMANDLINE
         named = ctx.params.get("output")
         if self._writes is not None and isinstance(named, str):
-            known = {**SUFFIXES, **_OTHERS}
-            end = next((end for end in known if named.lower().endswith(end)), None)
-            if end is not None and known[end] != self._writes:
+            kinds = {**SUFFIXES, **_OTHERS}
+            end = next((end for end in kinds if named.lower().endswith(end)), None)
+            if end is not None and kinds[end] != self._writes:
                 fix = f"it writes {self._writes}; give another name than {named}"
                 raise UsageError(f"{self.name} writes no {end} file", fix=fix)
         if form is None or output is None or written or not isinstance(named, str):
