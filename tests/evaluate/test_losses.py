@@ -31,8 +31,8 @@ class LossModel(RuleModel):
         self.measured.append(list(references))
         # As rounding does: depends on what is computed beside it.
         company = 1e-9 * len(references)
-        ends = [i not in cut for i in range(len(references))]
-        return [(len(text) + end + company, len(text.split())) for text, end in zip(references, ends, strict=True)]
+        less = [0.5 * (i in cut) for i in range(len(references))]
+        return [(len(text) - end + company, len(text.split())) for text, end in zip(references, less, strict=True)]
 
 
 class FixedModel(RuleModel):
