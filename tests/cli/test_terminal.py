@@ -56,7 +56,8 @@ def test_a_terminal_gets_colours(adapter: Path) -> None:
     assert "\x1b[38;2;" in text
     assert "48;2;0;34;78" in text, "the lowest cell of the map, as a background"
     lines = ESCAPE.sub("", text).splitlines()
-    assert max(map(len, lines)) <= 80
+    # But for the path of the adapter in the commands that follow, which is never broken.
+    assert max(len(line) for line in lines if not line.endswith(" \\")) <= 80
     assert "would prune 10 of 40 modules" in ESCAPE.sub("", text)
 
 

@@ -157,9 +157,9 @@ def _steps(steps: Sequence[tuple[str, str]], width: int) -> list[RenderableType]
 
 
 def _next(command: str, width: int, label: str = "next") -> Text:
-    """Return the command over as many lines as it needs, so that it can be copied into a shell."""
+    """Return the command over as many lines as it needs, no word broken, so that it can be copied into a shell."""
     lines = "\n      ".join(shell_lines(command, width - 6))
-    return Text.assemble((f"{label:6}", "dim"), (lines, "bold"))
+    return Text.assemble((f"{label:6}", "dim"), (lines, "bold"), no_wrap=True, overflow="ignore")
 
 
 def _title(document: ScanDocument, width: int) -> Text:
