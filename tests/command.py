@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -68,3 +69,9 @@ def process(
         )
     err = done.stderr.decode()
     return Result(done.returncode, done.stdout.decode(), err if progress else PROGRESS.sub("", err))
+
+
+def unbreakable(line: str) -> bool:
+    """Return whether a line of a printed command is one word, or an option with its value: no shell joins halves."""
+    words = shlex.split(line.removesuffix("\\"))
+    return len(words) == 1 or (len(words) == 2 and words[0].startswith("-"))

@@ -118,7 +118,9 @@ def test_a_configuration_that_no_model_has(change: dict[str, Any], told: str) ->
               st.dictionaries(st.sampled_from([*SIZES, "model_type"]), st.integers(), max_size=3)),
 ))  # fmt: skip
 def test_no_configuration_breaks_it(change: dict[str, Any]) -> None:
-    model_of({**LLAMA, **change}, "it")
+    made = model_of({**LLAMA, **change}, "it")
+    assert made.modules or made.notes
+    assert all(one.shape is None or all(size > 0 for size in one.shape) for one in made.modules.values())
 
 
 @pytest.mark.parametrize("base", ["", "no-such-folder/at-all/here", "adapter_config.json"])

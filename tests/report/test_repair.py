@@ -24,6 +24,7 @@ from s3lora.report.repair_text import repair_text
 from s3lora.report.repair_view import directions, next_steps
 from s3lora.report.text import render
 from s3lora.rewrite.repair_record import RecordedAnswer, RepairedModule, RepairFields, RepairProvenance
+from tests.command import unbreakable
 from tests.report import measured, repaired
 from tests.report.rendered import Rendered
 from tests.report.test_card import COMMAND, scanned, words
@@ -120,6 +121,9 @@ def test_hostile_names_are_printed_harmlessly(name: str) -> None:
         told, _, commands = text.partition("\nnext  ")
         assert all(cell_len(line) <= width for line in told.splitlines())
         assert commands.startswith("s3lora ")
+        below = commands.partition("\n\n")[0].split("\n")
+        assert all(cell_len(line) <= width or unbreakable(line) for line in below[1:])
+        assert cell_len(f"next  {below[0]}") <= width
 
 
 def test_commands_can_be_copied_however_long_they_are() -> None:
