@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -193,4 +195,8 @@ def test_a_rule_without_a_value_to_hold_it_against_never_passes(tmp_path: Path) 
         "the scan is incomplete: 1 of 3 modules have no value for normalised_ssi > 0.999999 (h.0.q_proj)"
     )
     assert audit(folder, measure, terms("normalised-ssi > 0.1")).status == 2, "a finding elsewhere hides it not"
+    for rule in ("selected > 9", "outliers > 9"):
+        for index, status in (("normalised_ssi", 2), ("ssi", 0)):
+            asked = dataclasses.replace(terms(rule), choose=partial(select, rule=Top(1), index=index))
+            assert audit(folder, measure, asked).status == status, (rule, index)
     assert audit(folder, measure, terms("ssi > 2")).status == 0, "an update of zero is no module that was not seen"

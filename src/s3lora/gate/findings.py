@@ -135,13 +135,17 @@ class Gate:
     def unseen(self, asked: Asked, against: Against | None = None) -> tuple[str, ...]:
         """Return the modules with an update that have no value for the rule, so that it cannot be held against them.
 
-        These are modules of rank 1 where it asks for an index that has none there, and percentiles where the reference
-        has nothing to compare with. What has no index at all is told otherwise.
+        These are modules of rank 1 where it asks for an index that has none there, also by what it chooses by, and
+        percentiles where the reference has nothing to compare with. What has no index at all is told otherwise.
         """
-        if self.metric not in INDICES and self.metric not in PERCENTILES:
-            return ()
         measured = {module.path for module in asked.modules if module.sigma and not module.zero}
-        return tuple(path for path, value in self._values(asked, against) if value is None and path in measured)
+        if self.metric in INDICES or self.metric in PERCENTILES:
+            values = self._values(asked, against)
+        elif self.metric in ("selected", "outliers") and asked.plan is not None and asked.plan.index in INDICES:
+            values = [(module.path, module.indices.get(asked.plan.index)) for module in asked.modules]
+        else:
+            return ()
+        return tuple(path for path, value in values if value is None and path in measured)
 
     def holds(self, value: float) -> bool:
         """Return whether the rule holds for this value."""
