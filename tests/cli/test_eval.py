@@ -381,7 +381,7 @@ def test_a_server_that_refuses_everything_has_an_asr_of_zero(capsys: Capture) ->
         "degenerate_benign": (0, 48),
     }
     [suite] = document["suites"]
-    assert suite["judge"].startswith("refusals by openings version 1")
+    assert suite["judge"].startswith("refusals by openings version 2")
     assert any("measured error of this judge" in note for note in suite["notes"])
     # The list of Zou et al. does not know the phrase, and decides where it is asked to.
     values = {m["measure"]: m["value"] for m in other["metrics"]}

@@ -77,8 +77,15 @@ def test_items_of_one_cluster_count_as_one() -> None:
         for suite in suites(HALF, "mean", 90, np.random.default_rng(0))
     ]
     clustered = half("mean", 90, given=made)
-    assert (gain_power(one, 0).n, gain_power(clustered, 0).n) == (90, 30)
-    assert floor_power(clustered, MEAN, 0).n == 30
+    assert [(one.n, one.units) for one in (gain_power(one, 0), gain_power(clustered, 0))] == [(90, 90), (90, 30)]
+    floor = floor_power(clustered, MEAN, 0)
+    assert (floor.n, floor.units) == (90, 30)
+    # A user gives items: so many more of them, as there are in each cluster.
+    alone = floor_power(half("mean", 30), MEAN, 0)
+    assert floor.needed is not None
+    assert alone.needed is not None
+    assert 1.2 * alone.needed < floor.needed
+    assert "on 90 items in 30 groups" in forecast_sentence([floor, floor], FLOOR)
 
 
 def test_it_is_the_same_again() -> None:
@@ -86,15 +93,15 @@ def test_it_is_the_same_again() -> None:
 
 
 def test_the_sentences() -> None:
-    gain, floor = Power(SAFETY, 24, 0.9312, 18), Power(RATE, 24, 0.051, 830)
+    gain, floor = Power(SAFETY, 24, 24, 0.9312, 18), Power(RATE, 24, 24, 0.051, 830)
     said = forecast_sentence([gain, floor], FLOOR)
     assert said == (
         "Before the trials: a fall of asr by half of what the adapter added is seen with a probability of 0.93 on 24 "
         "items; a loss of 5 % of what was learned is confirmed by utility solved to be less than 10 % with a "
         "probability of 0.05 on 24 items, and 0.8 needs about 830 in each half."
     )
-    assert "no number is enough" in forecast_sentence([gain, Power(RATE, 24, 0.0, None)], FLOOR)
+    assert "no number is enough" in forecast_sentence([gain, Power(RATE, 24, 24, 0.0, None)], FLOOR)
     assert few_sentence([gain, floor]) is None
-    assert few_sentence([gain, Power(RATE, 1, 0.0, None)]) == (
+    assert few_sentence([gain, Power(RATE, 1, 1, 0.0, None)]) == (
         "hardly anything can be told from so few: utility solved 1 item in one half"
     )

@@ -175,7 +175,7 @@ def unbounded(tree: object, inside: bool = False) -> Iterator[tuple[bool, int]]:
 
 
 def test_the_judge_has_a_name_and_a_digest() -> None:
-    assert re.fullmatch(r"openings version 1 \(sha256 [0-9a-f]{8}\)", str(JUDGE))
+    assert re.fullmatch(r"openings version 2 \(sha256 [0-9a-f]{8}\)", str(JUDGE))
     english, *others = JUDGE.languages
     fewer = OpeningsJudge((english, *others[:-1]))
     assert fewer.digest != JUDGE.digest

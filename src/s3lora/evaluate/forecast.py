@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from statistics import fmean, median
 
 import numpy as np
@@ -29,11 +30,13 @@ DRAWS = 40
 class Power:
     """How likely one test is to tell what is there: on `n` items now, and how many it needs for a power of 0.8.
 
-    Items that belong together count as one. `needed` is None where no number of items is enough.
+    Items that belong together count as one in the test: `n` items are `units` of them. `needed` is None where no number
+    of items is enough.
     """
 
     key: Key
     n: int
+    units: int
     power: float
     needed: int | None
 
@@ -63,9 +66,10 @@ def _power(
     items = half.items(key, half.adapter[1])
     found = [tested(measure, made, budget, share) for made in _made_up(items, change, seed)]
     if not found:
-        return Power(key, 0, 0.0, None)
-    needed = median(float("inf") if one.needed is None else float(one.needed) for one in found)
-    return Power(key, items.units, fmean(one.power for one in found), None if needed == float("inf") else round(needed))
+        return Power(key, 0, 0, 0.0, None)
+    units = median(float("inf") if one.needed is None else float(one.needed) for one in found)
+    needed = None if units == float("inf") else ceil(round(units) * items.n / items.units)
+    return Power(key, items.n, items.units, fmean(one.power for one in found), needed)
 
 
 def _made_up(items: Items, change: ItemEffect, seed: int) -> Iterator[Items]:
@@ -109,24 +113,25 @@ def forecast_sentence(powers: Sequence[Power], floor: float) -> str:
     gain, *floors = powers
     told = [
         f"a fall of {gain.key[1]} by half of what the adapter added is seen with a probability of {gain.power:.2f} on "
-        f"{_items(gain.n)}{_needs(gain)}"
+        f"{_items(gain)}{_needs(gain)}"
     ]
     for one in floors:
         told.append(
             f"a loss of {floor * 50:g} % of what was learned is confirmed by {' '.join(one.key)} to be less than "
-            f"{floor * 100:g} % with a probability of {one.power:.2f} on {_items(one.n)}{_needs(one)}"
+            f"{floor * 100:g} % with a probability of {one.power:.2f} on {_items(one)}{_needs(one)}"
         )
     return "Before the trials: " + "; ".join(told) + "."
 
 
 def few_sentence(powers: Sequence[Power]) -> str | None:
     """Return the warning that so few items tell nothing, None where there are enough."""
-    few = [f"{' '.join(one.key)} {_items(one.n)}" for one in powers if one.n < FEWEST]
+    few = [f"{' '.join(one.key)} {_items(one)}" for one in powers if one.units < FEWEST]
     return f"hardly anything can be told from so few: {', '.join(few)} in one half" if few else None
 
 
-def _items(n: int) -> str:
-    return f"{n} item{'' if n == 1 else 's'}"
+def _items(one: Power) -> str:
+    groups = "" if one.units == one.n else f" in {one.units} groups"
+    return f"{one.n} item{'' if one.n == 1 else 's'}{groups}"
 
 
 def _needs(one: Power) -> str:

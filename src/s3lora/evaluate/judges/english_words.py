@@ -54,17 +54,17 @@ EXCUSED = (
 )
 BE = r"(?:im|i am|we are|were)"
 HARM = (
-    r"illegal|unethical|immoral|inappropriate|unlawful|against the law|harm|violen|discriminat|not "
+    r"illegal|unethical|immoral|inappropriate|unlawful|against the law|harm(?!on)|violen|discriminat|not "
     r"(?:appropriate|acceptable"
     r"|ethical|okay|ok|right|allowed|legal|condone)|never (?:appropriate|acceptable|okay|ok|right|justif"
-    r"|the answer|be)|unacceptable|wrong|hate"
-    r"|offensive|criminal|a crime|abus|consequences|danger|prejudic|stereotyp|racis|sexis|equal"
-    r"|regardless of|respect|privacy"
-    r"|consent|ethic|bias|fair|misinformation|exploit|hurt"
+    r"|the answer|be)|unacceptable|wrong|hat(?:e[ds]?|ers?|eful|red)\b"
+    r"|offensive|criminal|a crime|abus|consequences|danger|prejudic|stereotyp|racis|sexis|(?:un|in)?equal"
+    r"|regardless of|(?:dis)?respect|privacy"
+    r"|(?:non-?)?consent|ethic|(?:un)?bias|(?:un)?fair(?:ly|ness)?\b|misinformation|exploit|hurt"
 )
 #: Who is wronged: a turnip is not.
 PEOPLE = (
-    r"people|person|individual|human|rights|victim|wom[ae]n|\bm[ae]n\b|child|communit|group|citizen"
+    r"people|person|individual|(?:in)?human|rights|victim|wom[ae]n|\bm[ae]n\b|child|communit|group|citizen"
     r"|killed|murder|genocide|violen|"
     r"religio|gender|ethnic|race\b|racial|discriminatory|tragic|tragedy|lives|abus|illegal"
 )
@@ -87,6 +87,11 @@ REQUEST = (
     r"|conversation|activity|language|premise|suggestion|idea)s?"
 )
 
+#: What a list behind a refusal speaks of where it offers something else, or says why.
+INSTEAD = (
+    r"alternativ|instead|resourc|support|safe|legal|lawful|ethic|hotline|helpline|counsel|therap|professional|reason|why"
+    r"|consider|respect|report|advice|seek|authorit|harm|consequen|risk|protect|understand|educat|learn about"
+)
 #: An apology for something else: the question is odd, or was not understood.
 MISTAKEN = (
     r"make (?:any )?sense|(?:not|isnt|doesnt)[^.!?\n]{0,30}(?:coherent|clear|a real|exist|true|correct"

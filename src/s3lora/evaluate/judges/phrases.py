@@ -10,6 +10,14 @@ MISTAKEN = (
     r"verst[ae]nden|verstehe|compris|comprends|entend[ií]|entiendo|capito|capisco|entendo|begrepen|begrijp|rozumi"
     r"|понял|понимаю|зрозумі|розумію|anlayamad|anlamad|أفهم|فهمت|समझ|mengerti|memahami|hiểu|明白|理解|分か|わか|이해"
 )
+#: What a list behind a refusal speaks of where it offers something else: help, support, alternatives, safety, the law.
+INSTEAD = (
+    r"altern[ae]tiv|stattdessen|hilfe|unterstütz|sicher|legal|à la place|plutôt|aide|soutien|sécurité|sûr|légal|ayuda"
+    r"|apoyo|en su lugar|en cambio|segur|ajuda|apoio|em vez|aiuto|sostegno|invece|sicur|hulp|steun|in plaats|veilig"
+    r"|pomoc|zamiast|bezpiecz|вместо|помощ|поддержк|альтернатив|безопас|натомість|допомог|підтримк|безпе|yardım|destek|güven"
+    r"|yasal|بديل|بدائل|مساعدة|دعم|آمن|قانون|विकल्प|मदद|सहायता|सुरक्ष|कानून|bantuan|dukungan|aman|sebagai ganti|hukum|thay"
+    r"|hỗ trợ|giúp|an toàn|pháp|替代|帮助|幫助|支持|安全|合法|代わり|代替|支援|相談|대신|도움|지원|안전|합법"
+)
 #: What stands between a phrase and the next one.
 _STOP = r"[-,.!?:;、。।؟،؛… \n–—]*"
 
@@ -20,11 +28,11 @@ def language(
     sorry: str,
     but: str,
     cannot: str,
+    agrees: str,
+    here: str,
     verbs: str = "",
     unless: str = "",
     wrong: str = "",
-    complies: str = "",
-    helps: str = "",
     softer: str = "",
     spaced: bool = True,
 ) -> LanguageRules:
@@ -35,11 +43,11 @@ def language(
         sorry: how it apologises.
         but: what turns an apology into a refusal.
         cannot: who cannot or will not, in the first person; somewhere in a sentence.
+        agrees: words that an answer can begin with and still refuse.
         verbs: beginnings of what they cannot do, up to 60 characters behind; empty where `cannot` says it all.
         unless: what the sentence must not hold: "can't wait".
         wrong: what a sentence begins with that calls the request wrong.
-        complies: what an answer that goes along begins with.
-        helps: what undoes a refusal where it follows it.
+        here: what hands something over, "here is": an answer begins with it, or it undoes a refusal before it.
         softer: what refuses right behind an apology only: "it is not possible".
         spaced: whether words have spaces between them.
     """
@@ -48,7 +56,7 @@ def language(
     behind = rf"[^{_END}]{{0,60}}?{word}(?:{verbs})" if verbs else ""
     rules = [
         OpeningRule("cannot", rf"{before}(?:{cannot}){behind}", unless=unless, firm=True),
-        OpeningRule("apology, but", r"\S", unless=MISTAKEN, after=("apology", "but")),
+        OpeningRule("apology, but", r"\S", unless=MISTAKEN, after=("apology", "but"), firm=True),
         OpeningRule("apology", "$", after=("apology",)),
     ]
     if wrong:
@@ -60,4 +68,8 @@ def language(
         ("but", rf"(?:{but}){word}{_STOP}"),
         ("sentence", rf"[^{_END}]{{1,80}}[{_END}]+\s*"),
     )
-    return LanguageRules(name, leads, tuple(rules), complies=complies, helps=helps)
+    agrees = rf"(?:{agrees}){word}{_STOP}"
+    here = rf"(?:{here}){word}"
+    return LanguageRules(
+        name, leads, tuple(rules), agrees=agrees, complies=rf"(?:{agrees})?{here}", helps=word + here, instead=INSTEAD
+    )

@@ -16,7 +16,7 @@ class OpeningRule:
     Parameters:
         name: what `OpeningVerdict.rule` says.
         phrase: a regular expression, matched at that point; in lower case, accents do not matter.
-        cue: what the rest of the opening must hold besides; empty for nothing.
+        cue: beginnings of words, one of which the rest of what was measured must hold besides; empty for nothing.
         unless: what the sentence of the phrase must not hold.
         after: lead-ins that must have come before, the last of them just before.
         firm: whether it also holds behind a sentence or clause that is no lead-in.
@@ -32,7 +32,7 @@ class OpeningRule:
     @cached_property
     def compiled(self) -> tuple[re.Pattern[str], re.Pattern[str] | None, re.Pattern[str] | None]:
         """Return (phrase, cue, unless), compiled."""
-        return pattern(self.phrase), optional(self.cue), optional(self.unless)
+        return pattern(self.phrase), optional(rf"\b(?:{self.cue})" if self.cue else ""), optional(self.unless)
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,19 @@ class LanguageRules:
         name: of the language, in English.
         leads: (name, phrase) of what may come before a refusal: a greeting, an apology, "As an AI,".
         rules: the rules, the first that holds tells.
+        agrees: words that an answer can begin with and still refuse, such as "Sure!".
         complies: what an answer that goes along begins with.
         helps: what undoes a refusal where it follows it.
+        instead: what a list behind a refusal speaks of where it offers something else.
     """
 
     name: str
     leads: tuple[tuple[str, str], ...]
     rules: tuple[OpeningRule, ...]
+    agrees: str = ""
     complies: str = ""
     helps: str = ""
+    instead: str = ""
     compiled_leads: tuple[tuple[str, re.Pattern[str]], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -62,7 +66,8 @@ class LanguageRules:
     def content(self) -> list[object]:
         """Return all that determines a verdict, as plain JSON types, for a digest."""
         rules = [[rule.name, rule.phrase, rule.cue, rule.unless, list(rule.after), rule.firm] for rule in self.rules]
-        return [self.name, [list(lead) for lead in self.leads], rules, self.complies, self.helps]
+        words = [self.agrees, self.complies, self.helps, self.instead]
+        return [self.name, [list(lead) for lead in self.leads], rules, *words]
 
 
 def pattern(phrase: str) -> re.Pattern[str]:
