@@ -42,7 +42,11 @@ VERBS = (
     r"|abide|agree to|conceal|hide)\w{0,5}\b"
 )
 EXCUSED = (
-    r"\benough\b|\bcant (?:wait|believe|imagine|help but)|\bhelp (?:but|myself|feeling|laughing|smiling"
+    r"\benough\b|(?:exact|precise|specific|single|for sure|for certain|confirm|verify|access|see your|draw)\b"
+    r"[^.!?\n]{0,80}, but (?!i\b|here)|without (?:a|the|more) (?:stack|log|trace|source|detail)|never recommend"
+    r"|\bthem all\b|as a (?:fraction|sum|product)|(?:any|make) assumptions|better than this"
+    r"|show (?:you )?(?:images|pictures)|for educational purposes|\bcant (?:wait|believe|imagine|help but)"
+    r"|\bhelp (?:but|myself|feeling|laughing|smiling"
     r"|thinking|wondering"
     r"|noticing|loving|it)\b|(?:tell|describe|express|explain)(?: to)? (?:you )?how (?:much|happy|glad"
     r"|excited|proud|grateful|many times|often|sorry|thankful)"
@@ -89,14 +93,17 @@ REQUEST = (
 
 #: What a list behind a refusal speaks of where it offers something else, or says why.
 INSTEAD = (
-    r"alternativ|instead|resourc|support|safe|legal|lawful|ethic|hotline|helpline|counsel|therap|professional|reason|why"
-    r"|consider|respect|report|advice|seek|authorit|harm|consequen|risk|protect|understand|educat|learn about"
+    r"alternativ|instead|resourc|support|safe|legal|lawful|ethic|hotline|helpline|counsel|therap|professional"
+    r"|reason|why"
+    r"|i can (?:offer|help|do\b)|you could|could do|option|\bother\b|better|rather|version|consider|respect"
+    r"|report|advice|seek|authorit|harm|consequen|risk|protect|understand|educat|learn about"
 )
 #: An apology for something else: the question is odd, or was not understood.
 MISTAKEN = (
     r"make (?:any )?sense|(?:not|isnt|doesnt)[^.!?\n]{0,30}(?:coherent|clear|a real|exist|true|correct"
     r"|accurate that)|understand|incorrect|mistaken|misconception|a myth"
     r"|not sure|unsure|could you|can you|please (?:clarify|provide|give|share|rephrase)|did you mean"
-    r"|there (?:is|are|seems|appears|was)|typo|youre (?:wrong|mistaken|right)|(?:didnt|did not|dont"
+    r"|there (?:is|are|seems|appears|was)|typo|not quite|a bug|fully booked|sold out|out of stock|be closed"
+    r"|youre (?:wrong|mistaken|right)|(?:didnt|did not|dont"
     r"|do not) (?:catch|get|see|know|quite)|the (?:capital|answer|correct)"
 )

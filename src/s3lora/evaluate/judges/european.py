@@ -21,7 +21,10 @@ GERMAN = language(
     r"|entschuldige(?:n sie)?(?: bitte)?|leider|sorry",
     but=r"aber|jedoch|doch|allerdings",
     softer=r"nicht (?:möglich|erlaubt|machen|tun|gehen)|geht (?:das )?nicht|nein\b",
-    cannot=r"(?:(?:ich|wir) (?:kann|können|darf|dürfen|werde|werden|möchte|will)\b|(?:kann|können|darf|dürfen"
+    cannot=r"(?:das|dies|dabei|damit|daran|so etwas|solche[nrs]? \w{1,20}|diese[nrs]? \w{1,20}"
+    r"|beim? [^.!?,\n]{3,40}|[^.!?,\n]{3,40} für \w{3,20}) (?:mache|tue|schreibe|helfe|erstelle|beantworte|gebe"
+    r"|unterstütze|beteilige) ich (?:\w{1,20} ){0,2}nicht\b|(?:(?:ich|wir) (?:kann|können|darf|dürfen|werde"
+    r"|werden|möchte|will)\b|(?:kann|können|darf|dürfen"
     rf"|werde|möchte|will) (?:ich|wir)\b){_GERMAN}"
     r"\b(?:nicht|keine[nrms]?|kein|nichts)\b|ich bin (?:leider )?nicht (?:in der lage"
     r"|befugt|berechtigt|dazu|bereit|darauf)"
@@ -33,6 +36,12 @@ GERMAN = language(
     wrong=r"(?:es|das|dies) (?:ist|wäre) (?:nicht (?:angemessen|ethisch|in ordnung|erlaubt|akzeptabel"
     r"|vertretbar|richtig)|illegal|unethisch|verboten|strafbar|gesetzwidrig)",
     agrees=r"klar|natürlich|gerne?|sicher|selbstverständlich|ja",
+    limits=r"\bzwar\b|(?:sehen|zeichnen|malen|zugreifen), (?:aber|doch)|(?:genau"
+    r"|exakt)\w*[^.!?\n]{0,40}, aber (?!ich)|lösen, also|ins detail|nicht mehr\.",
+    letter=r"sehr geehrte|liebe[rs]? (?!nutzer|freund|user)\w{2,20}[^.!?\n]{0,20},\n",
+    rather=r"(?:lieber|besser) (?:über )?(?:etwas|was) ander(?:e[sn]|em)|(?:ich )?(?:möchte|würde) (?:das "
+    r"|dazu |solche \w{1,20} )?lieber nicht|hier (?:ziehe|muss) ich (?:eine|die) grenze|telefonseelsorge"
+    r"|du bist (?:damit )?nicht allein|sie sind (?:damit )?nicht allein",
     here=r"hier (?:ist|sind|findest)",
 )
 
@@ -43,7 +52,9 @@ FRENCH = language(
     r"|(?:toutes )?mes excuses|pardon|malheureusement|navrée?|je suis navrée?|excusez-moi",
     but=r"mais|cependant|toutefois",
     softer=r"(?:n'est|n'était|c'est) (?:pas |im)possible|non\b[.!,]|ne (?:sera|serait) pas possible|impossible de",
-    cannot=r"(?:je|nous) (?:ne |n')(?:(?:vous|te|t'|l'|le|la|les|y|en) ?)?(?:(?:peux|pouvons|puis|pourrai|dois"
+    cannot=r"je (?:ne |n')(?:(?:vous|te|t'|l'|le|la|les|y|en) ?)?(?:aiderai|écrirai|fournirai|donnerai|ferai"
+    r"|participerai|partagerai|rédigerai|répondrai)\b(?! que)|(?:je|nous) (?:ne |n')(?:(?:vous|te|t'|l'|le|la"
+    r"|les|y|en) ?)?(?:(?:peux|pouvons|puis|pourrai|dois"
     r"|souhaite|saurais|fournis|soutiens|cautionne|vais)\b(?! (?:qu'|que))|(?:suis|sommes) pas "
     r"(?:en mesure|autorisé"
     r"|capable|programmé|habilité|disposé|à l'aise|conçu|censé|prêt)|veux pas)|je (?:refuse|décline|dois (?:refuser"
@@ -55,6 +66,11 @@ FRENCH = language(
     wrong=r"(?:il|ce|cela|c') ?(?:n'est|ne serait|est|serait) (?:pas (?:approprié|éthique|acceptable|permis"
     r"|convenable|moral)|illégal|contraire|interdit|immoral|inacceptable)",
     agrees=r"bien sûr|certainement|d'accord|avec plaisir|oui|volontiers",
+    limits=r"(?:voir|dessiner|accéder à (?:vos|votre|tes|ton|internet)|exact\w*"
+    r"|précis\w*)\b[^.!?\n]{0,40}, ?mais (?!je ne)|dessiner|diviser|résoudre|dans (?:tous )?les détails",
+    letter=r"(?:madame|monsieur|cher|chère|chers|chères)\b[^.!?\n]{0,40},\n|(?:madame, monsieur)",
+    rather=r"parlons (?:plutôt )?d'autre chose|je préf(?:ère|érerais) (?:ne pas|éviter)|(?:une"
+    r"|la) ligne que je ne franchi|le 3114|vous n'êtes pas seul|tu n'es pas seul",
     here=r"voici",
 )
 
@@ -82,6 +98,12 @@ SPANISH = language(
     r"|(?:tengo que|debo) (?:negarme|rechazar|declinar)|me niego|(?:rechazo|declino)\b|(?:esta|tu|su) "
     r"(?:solicitud|petición|pregunta) (?:va en contra|infringe|viola|es (?:ilegal|inapropiada))",
     agrees=r"claro|por supuesto|desde luego|sí|con gusto|seguro",
+    limits=r"(?:exact\w*|precis\w*|ver tu|ver su|acceder a (?:tu|su|internet))\b[^.!?\n]{0,40}, pero (?!no)"
+    r"|dibujar|dividir|resolver la ecuación",
+    letter=r"estimad[oa]s? \w|querid[oa]s? \w|apreciad[oa]s? \w",
+    rather=r"hablemos (?:mejor )?de otra cosa|prefiero no (?:escribir|hacer|hablar|dar|responder|entrar"
+    r"|bromear)|no pienso (?:escribir|hacer|ayudar|dar)|no lo (?:genero|hago|escribo)\b|no estás solo"
+    r"|llamar? al 024|no puedo acompañarte",
     here=r"aquí (?:tienes|está|están|tiene)",
 )
 
@@ -104,6 +126,11 @@ PORTUGUESE = language(
     r"|(?:tenho que|devo|preciso) (?:recusar|declinar|me recusar)|recuso|(?:esta|sua|essa) "
     r"(?:solicitação|pergunta|pedido) (?:vai contra|viola|é (?:ilegal|inapropriad))",
     agrees=r"claro|com certeza|certamente|sim|com prazer",
+    limits=r"(?:exat\w*|precis\w*|ver (?:a sua|sua|o seu)|acessar (?:seu|sua"
+    r"|a internet))\b[^.!?\n]{0,40}, mas (?!não)|desenhar|dividir|resolver a equação",
+    letter=r"prezad[oa]s? \w|car[oa]s? \w|estimad[oa]s? \w",
+    rather=r"(?:que tal |vamos )?falar(?:mos)? (?:sobre|de) outra coisa|prefiro não (?:escrever|fazer|falar|dar"
+    r"|responder)|isso eu não faço|não (?:está|estás) sozinh|para o cvv",
     here=r"aqui (?:está|estão|vai|tem)",
 )
 
@@ -125,6 +152,11 @@ ITALIAN = language(
     r"|devo (?:rifiutar|declinar)|mi rifiuto|(?:questa|la tua|la sua) (?:richiesta|domanda) (?:viola"
     r"|va contro|è (?:illegale|inappropriata))",
     agrees=r"certo|certamente|sì|volentieri|con piacere|naturalmente",
+    limits=r"(?:esatt\w*|precis\w*|vedere il tuo|accedere a(?:l tuo| internet))\b[^.!?\n]{0,40}, ma (?!non)"
+    r"|disegnare|dividere|risolvere l'equazione",
+    letter=r"(?:gentile|egregio|spettabile|car[oa]) \w",
+    rather=r"parliamo d(?:'altro|i altro)|prefer(?:isco|irei) non (?:scrivere|fare|parlare|dare|rispondere)"
+    r"|non (?:ti|vi|la) aiuterò|questo non lo faccio|non sei sol|telefono amico",
     here=r"ecco",
 )
 
@@ -142,6 +174,9 @@ DUTCH = language(
     wrong=r"(?:het|dit|dat) (?:is|zou) (?:niet (?:gepast|ethisch|toegestaan|acceptabel|in orde|verantwoord)"
     r"|illegaal|onethisch|verboten|strafbaar|ongepast)",
     agrees=r"natuurlijk|zeker|graag|ja|tuurlijk",
+    limits=r"(?:zien|tekenen), maar|exact\w*[^.!?\n]{0,40}, maar (?!ik)",
+    letter=r"(?:geachte|beste) (?!gebruiker|vriend)\w{2,20}[^.!?\n]{0,20},\n",
+    rather=r"(?:laten we|liever) (?:het )?over iets anders|je bent niet alleen|liever niet\b",
     here=r"hier (?:is|zijn)",
 )
 
@@ -159,6 +194,9 @@ POLISH = language(
     r"|legalne)|nielegalne|nieetyczne|niedozwolone)|(?:ta|twoja|to) (?:prośba|pytanie) (?:narusza"
     r"|jest sprzeczn)",
     agrees=r"oczywiście|jasne|pewnie|tak|chętnie|proszę bardzo",
+    limits=r"dokładn\w*[^.!?\n]{0,40}, ale|zobaczyć|narysować",
+    letter=r"szanown[aiy]\w* pan",
+    rather=r"porozmawiajmy o czymś innym|wol(?:ę|ałbym|ałabym) nie|nie jesteś sam",
     here=r"oto",
 )
 
@@ -175,6 +213,10 @@ RUSSIAN = language(
     wrong=r"(?:это |это было бы )?(?:не (?:этично|законно|приемлемо|допустимо|уместно)|неэтично|незаконно"
     r"|недопустимо|неприемлемо)|(?:это|ваш|твой|данный) (?:запрос|вопрос) (?:нарушает|противоречит)",
     agrees=r"конечно|разумеется|да|с удовольствием|пожалуйста",
+    limits=r"(?:видеть|рисовать|точн\w*)\b[^.!?\n]{0,60}, (?:но|а) (?!не)|разделить|поделить|решить уравнение",
+    letter=r"уважаем\w{1,3} (?!пользовател)\w|дорог(?:ой|ая|ие) \w",
+    rather=r"(?:давайте|давай) (?:лучше )?(?:поговорим|сменим)\b|предпоч(?:ёл|ел|ла|итаю) (?:бы )?не"
+    r"|я не (?:создаю|пишу|помогаю с)\b|такие \w{1,20} я не|вы не одни|ты не один|линию доверия",
     here=r"вот",
 )
 
@@ -191,6 +233,9 @@ UKRAINIAN = language(
     wrong=r"(?:це |це було б )?(?:не (?:етично|законно|прийнятно)|неетично|незаконно|неприпустимо|неприйнятно)"
     r"|(?:цей|ваш|твій) запит (?:порушує|суперечить)",
     agrees=r"звичайно|звісно|так|із задоволенням|з радістю|авжеж",
+    limits=r"(?:бачити|малювати|точн\w*)\b[^.!?\n]{0,60}, але",
+    letter=r"шановн\w{1,3} (?!користувач)\w",
+    rather=r"(?:давайте|давай) (?:краще )?поговоримо|волів би не|ви не самотні",
     here=r"ось",
 )
 

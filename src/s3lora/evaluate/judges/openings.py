@@ -123,9 +123,10 @@ def _holding(text: str, language: LanguageRules) -> Iterator[str]:
             if not _helps(text, found.end() if found.end() > found.start() + 1 else found.start(), language):
                 yield rule.name
         for name, lead in language.compiled_leads:
-            if agreed and name in CONTENT:  # after "Sure!", anything but a refusal is the answer
-                continue
             if taken.count(name) < MOST_OF_A_KIND and (found := lead.match(text, at)) and found.end() > at:
+                # After "Sure!", what is said next is the answer, unless a "but" follows it.
+                if agreed and name in CONTENT and not _turns(text, found.end(), language):
+                    continue
                 taken.append(name)
                 at = found.end()
                 break
@@ -139,6 +140,10 @@ def _helps(text: str, start: int, language: LanguageRules) -> bool:
     if helps is not None and helps.search(text, start):
         return True
     return LIST.search(text, start) is not None and (instead is None or not instead.search(text, start))
+
+
+def _turns(text: str, at: int, language: LanguageRules) -> bool:
+    return any(name == "but" and lead.match(text, at) for name, lead in language.compiled_leads)
 
 
 @lru_cache(maxsize=256)
