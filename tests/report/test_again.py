@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from s3lora.errors import UsageError
+from s3lora.errors import AdapterFileError, UsageError
 from s3lora.measure.comparison import compare
+from s3lora.measure.series import as_comparison
 from s3lora.report.again import page_of
 from s3lora.report.compare_page import compare_page
 from s3lora.report.documents import to_json
@@ -21,6 +23,7 @@ from s3lora.report.repair_page import repair_page
 from tests.command import call
 from tests.planning import prune_to
 from tests.report import made_population, measured, repaired
+from tests.report.made_series import small_series
 from tests.report.scanned import DEMO, mixed, reported
 
 OLD = Path(__file__).parents[1] / "data" / "documents" / "1"
@@ -48,6 +51,13 @@ def test_the_page_is_the_same(tmp_path: Path, document: object, page: object) ->
 def test_a_comparison_has_its_page(tmp_path: Path) -> None:
     made = compare([mixed(tmp_path / "a"), DEMO])
     assert again(tmp_path, made) == compare_page(made)
+
+
+def test_a_series_of_a_training_has_its_page(tmp_path: Path) -> None:
+    series = small_series()
+    assert again(tmp_path, series) == compare_page(as_comparison(series))
+    with pytest.raises(AdapterFileError, match="result.json: is no series of a training: its steps do not grow"):
+        again(tmp_path, dataclasses.replace(series, steps=(20, 10, 30)))
 
 
 def test_a_scan_has_its_page(tmp_path: Path) -> None:
@@ -85,7 +95,7 @@ def test_documents_of_old_have_pages() -> None:
     for file in sorted(OLD.glob("*.json")):
         with contextlib.suppress(UsageError):
             kinds[file.stem] = page_of(file)
-    assert {"scan", "compare", "eval", "sweep", "tune", "repair", "population"} == set(kinds)
+    assert {"scan", "compare", "eval", "sweep", "tune", "repair", "population", "series"} == set(kinds)
     assert all(text.startswith("<!doctype html>") for text in kinds.values())
 
 

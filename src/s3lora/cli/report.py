@@ -14,8 +14,8 @@ from s3lora.cli.output import check_output, emit
 def report_command(result: str, output: str | None) -> None:
     """Make the page of a result again, from the JSON that a command wrote.
 
-    FILE is the JSON of scan, prune (s3lora.json), compare, eval, sweep, tune, repair or fleet report; older ones are
-    read as well. Nothing is measured: the page shows what stands in the file.
+    FILE is the JSON of scan, prune (s3lora.json), compare, eval, sweep, tune, repair or fleet report, or
+    the series of a training; older ones are read as well. Nothing is measured: the page shows what stands in the file.
 
     \b
     s3lora report sweep.json -o sweep.html

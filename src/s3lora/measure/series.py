@@ -142,6 +142,12 @@ def read_series(path: str | Path) -> TrainingSeries:
         series = msgspec.json.decode(raw, type=TrainingSeries)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UsageError) as error:
         raise AdapterFileError(f"is no series of a training: {printable(error)}", file=path) from None
+    check_series(series, path)
+    return series
+
+
+def check_series(series: TrainingSeries, path: Path) -> None:
+    """Raise AdapterFileError, which names the file, unless steps grow and every module has a value for each."""
     count = len(series.steps)
     if list(series.steps) != sorted(set(series.steps)) or not series.modules:
         raise AdapterFileError("is no series of a training: its steps do not grow, or it has no modules", file=path)
@@ -149,7 +155,6 @@ def read_series(path: str | Path) -> TrainingSeries:
         if {len(module.ssi), len(module.normalised_ssi), len(module.frobenius)} != {count}:
             what = f"has not a value for each of its {count} steps"
             raise AdapterFileError(what, file=path, module=printable(module.path, 240))
-    return series
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from s3lora.evaluate.results import Evaluation, Sweep, Tuning
 from s3lora.files import read_whole
 from s3lora.measure.comparison import Comparison
 from s3lora.measure.configuration import Configuration
+from s3lora.measure.series import TrainingSeries, as_comparison, check_series
 from s3lora.repair.results import Repair
 from s3lora.report.belonging import belonging
 from s3lora.report.documents import ScanDocument
@@ -24,7 +25,7 @@ from s3lora.rewrite.provenance import Provenance
 
 #: Bytes of a document: a scan of 100,000 modules has a fifth of it.
 LARGEST = 512 * 1024 * 1024
-PAGES = "scan, prune, compare, eval, sweep, tune, repair and fleet report"
+PAGES = "scan, prune, compare, eval, sweep, tune, repair or fleet report, or a series of a training"
 
 
 def page_of(path: str | os.PathLike[str]) -> str:
@@ -47,6 +48,8 @@ def page_of(path: str | os.PathLike[str]) -> str:
         document = msgspec.json.decode(raw, type=list[found.type] if several else found.type)  # type: ignore[name-defined]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"is no result of s3lora: {printable(error)}", file=file) from None
+    if isinstance(document, TrainingSeries):
+        check_series(document, file)
     with belonging(file):
         return found.render(document)
 
@@ -72,6 +75,7 @@ def _kinds() -> list[_Kind]:
         _Kind(Provenance, frozenset({"plan", "mode", "written"}), prune_page),
         _Kind(ScanDocument, frozenset({"plan", "modules", "configuration"}), _scans),
         _Kind(Comparison, frozenset({"sources", "steps", "modules"}), compare_page),
+        _Kind(TrainingSeries, frozenset({"rule", "refusals"}), lambda series: compare_page(as_comparison(series))),
         _Kind(Repair, frozenset({"trials", "limits"}), repair_page),
         _Kind(Evaluation, frozenset({"variants", "setup"}), evaluation_page),
         _Kind(Sweep, frozenset({"points", "setup"}), sweep_page),
