@@ -56,7 +56,7 @@ def test_a_comparison_has_its_page(tmp_path: Path) -> None:
 def test_a_series_of_a_training_has_its_page(tmp_path: Path) -> None:
     series = small_series()
     assert again(tmp_path, series) == compare_page(as_comparison(series))
-    with pytest.raises(AdapterFileError, match="result.json: is no series of a training: its steps do not grow"):
+    with pytest.raises(AdapterFileError, match=r"result\.json: is no series of a training: its steps do not grow"):
         again(tmp_path, dataclasses.replace(series, steps=(20, 10, 30)))
 
 
