@@ -74,13 +74,27 @@ def test_an_ordinary_folder(folder: Path) -> None:
     assert files[WEIGHTS].bytes == (folder / WEIGHTS).stat().st_size
 
 
-def test_one_file_is_listed_with_what_was_read_beside_it(folder: Path) -> None:
+def test_a_file_that_loaders_look_for_is_listed_with_its_folder(folder: Path) -> None:
+    """Nobody loads the file alone: the loader is given the folder."""
     (folder / "evil.py").write_text("raise SystemExit")
+    (folder / "other.safetensors").write_bytes((folder / WEIGHTS).read_bytes())
     with open_adapter(folder / WEIGHTS) as adapter:
         files, _ = list_files(adapter)
+        assert not adapter.inventory.alone
+    with open_adapter(folder) as adapter:
+        assert list_files(adapter)[0] == files
+    assert {"evil.py": "code", "other.safetensors": "other weights"}.items() <= {f.path: f.role for f in files}.items()
+
+
+def test_a_file_of_another_name_is_listed_with_what_was_read_beside_it(folder: Path) -> None:
+    (folder / "evil.py").write_text("raise SystemExit")
+    (folder / WEIGHTS).rename(folder / "mine.safetensors")
+    with open_adapter(folder / "mine.safetensors") as adapter:
+        files, _ = list_files(adapter)
+        assert adapter.inventory.alone
     assert [(file.path, file.role) for file in files] == [
         ("adapter_config.json", "configuration"),
-        (WEIGHTS, "weights"),
+        ("mine.safetensors", "weights"),
     ]
 
 

@@ -92,6 +92,8 @@ def _folder(inventory: Inventory) -> str:
     if not inventory.files:
         return ""
     beside = [file for file in inventory.files if file.role != "weights"]
+    if inventory.alone:
+        return "one file: its folder was not looked into"
     if not beside:
         return "no other file in the folder"
     weights = [file for file in beside if file.role == "other weights"]

@@ -59,6 +59,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "Setup": ("chat",),
     "Settings": ("adapter",),
     "Source": ("adapter",),
+    "Inventory": ("alone",),
     "Facts": ("checkpoints", "sources", "source"),
     "Standing": ("sources",),
     "Survey": ("inside", "forms"),

@@ -30,8 +30,9 @@ _WHOLE = ("model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.saf
 def list_files(adapter: Adapter) -> tuple[tuple[InventoryFile, ...], int]:
     """Return the files of an adapter's folder in order of their paths, and how many more there are than are listed.
 
-    Of an adapter that was opened as one file, the files are those that were read: the weights, the index of shards, and
-    the configuration beside them. One in memory has none.
+    Of an adapter that was opened as one file of a name that loaders look for, they are those of its folder, of which a
+    loader takes them. A file of another name is the adapter `alone`: listed are it and the configuration beside it. One
+    in memory has no files.
     """
     found, unlisted = listed(adapter)
     return tuple(sorted((file for _, file in found), key=lambda file: file.path)), unlisted
@@ -41,14 +42,19 @@ def listed(adapter: Adapter) -> tuple[list[tuple[FolderEntry, InventoryFile]], i
     """Return what `list_files` does, each file with its entry, in the order in which folders are walked."""
     if adapter.path is None:
         return [], 0
-    if adapter.path == adapter.entry:
+    if is_alone(adapter):
         entries, unlisted = [*_read_beside(adapter)], 0
     else:
-        entries, unlisted = walk(adapter.path)
+        entries, unlisted = walk(adapter.path.parent if adapter.path == adapter.entry else adapter.path)
     listing = _Listing(adapter, entries)
     found = [(entry, listing.file(entry)) for entry in entries]
     listing.weights.close()
     return found, unlisted
+
+
+def is_alone(adapter: Adapter) -> bool:
+    """Return whether an adapter is one file, whose folder is nobody's: of a name that no loader looks for."""
+    return adapter.path is not None and adapter.path == adapter.entry and adapter.path.name not in WEIGHTS
 
 
 def _read_beside(adapter: Adapter) -> Iterable[FolderEntry]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from s3lora.adapter.formats.peft_notes import changed_base, replicates
 from s3lora.adapter.inventory.applied import unapplied_of
-from s3lora.adapter.inventory.files import list_files
+from s3lora.adapter.inventory.files import is_alone, list_files
 from s3lora.adapter.inventory.loaders import choices
 from s3lora.adapter.inventory.model import Inventory
 from s3lora.adapter.inventory.tensors import other_names, tensors_of
@@ -33,6 +33,7 @@ def inventory_of(adapter: Adapter, values: Mapping[str, TensorValues] | None = N
         unapplied=unapplied_of(adapter, tensors),
         unlisted=unlisted,
         base_changed=changed_base(adapter.config) or ("layer_replication" if replicates(adapter.config) else None),
+        alone=is_alone(adapter),
     )
 
 
