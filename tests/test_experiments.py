@@ -57,8 +57,8 @@ def test_three_adapters_are_never_bold() -> None:
         assert not render._difference(chance).startswith("**")
     page = render.PAGE.read_text(encoding="utf-8")
     rows = [line.split("|")[1:-1] for line in page.splitlines() if " − " in line and line.startswith("| ")]
-    # The three tables of rankings: all adapters, and those of each attack, of which there are three.
-    assert len(rows) == 24
+    # The three tables of rankings, the last with shrinking: all adapters, and those of each attack, of which there are three.
+    assert len(rows) == 28
     assert not any("**" in cell for row in rows for cell in row[2:])
     assert any("**" in row[1] for row in rows)
 
@@ -107,28 +107,29 @@ def test_many_comparisons_are_corrected() -> None:
     assert [found.mean for found in corrected] == [found.mean for found in plain]
 
 
-def tuning(base: dict[str, Any], *tried: tuple[int, float, float]) -> dict[str, Any]:
-    def fall(asr: float) -> dict[str, Any]:
-        return {"measure": "asr", "difference": asr - 1, "low": asr - 1.1, "high": asr - 0.9, "p": (asr - 0.5) ** 2}
+def tuning(*tried: tuple[int, float, float], confirmed: tuple[int, float, float] | None = None) -> dict[str, Any]:
+    def made(top: int, asr: float, loss: float) -> dict[str, Any]:
+        fall = {"measure": "asr", "difference": asr - 1, "low": asr - 1.1, "high": asr - 0.9, "p": 0.01}
+        share = {"measure": "loss", "low": loss - 0.11, "high": loss - 0.09}
+        return point("ssi", top, asr) | {"metrics": measured(asr, loss), "comparisons": [fall], "shares": [share]}
 
-    points = [
-        point("ssi", top, asr) | {"metrics": measured(asr, loss), "comparisons": [fall(asr)]}
-        for top, asr, loss in tried
-    ]
-    unpruned = {"metrics": measured(1.0, 0.1)}
-    return {"floor": 0.1, "sentence": "", "modules_total": 8, "tried": points, "tuning_unpruned": unpruned} | base
+    unpruned, base = {"metrics": measured(1.0, 0.1)}, {"metrics": measured(0.0, 1.1)}
+    ends = {f"{half}_{name}": end for half in ("tuning", "held_out") for name, end in (
+        ("unpruned", unpruned), ("base", base))}  # fmt: skip
+    points = [made(*one) for one in tried]
+    return {"floor": 0.1, "sentence": "", "tried": points, "confirmed": confirmed and made(*confirmed), **ends}
 
 
 def test_what_was_tried_in_tuning_is_read_as_shares() -> None:
-    # The base is what is left without all modules, or was measured by itself.
-    whole = tuned.read(tuning({}, (8, 0.0, 1.1), (2, 0.9, 0.15), (4, 0.5, 0.3), (3, 0.8, 0.2)))
-    alone = tuned.read(tuning({"tuning_base": {"metrics": measured(0.0, 1.1)}}, (4, 0.5, 0.3), (2, 0.9, 0.15)))
-    assert [one.top for one in whole.tried] == [2, 3, 4, 8]
-    assert [one.lost for one in whole.tried] == pytest.approx([0.05, 0.1, 0.2, 1.0])
-    assert [one.relative for one in whole.tried] == pytest.approx([0.5, 1.0, 2.0, 10.0])
-    assert [one.lost for one in alone.tried] == pytest.approx([0.05, 0.2])
-    assert (whole.kept.top, whole.kept.told, alone.kept.top) == (2, False, 2)
-    assert (alone.over.top, alone.over.told) == (4, True)
+    found = tuned.read(tuning((8, 0.0, 1.1), (2, 0.9, 0.15), (4, 0.5, 0.3), (3, 0.8, 0.2)))
+    assert [one.top for one in found.tried] == [2, 3, 4, 8]
+    assert [one.lost for one in found.tried] == pytest.approx([0.05, 0.1, 0.2, 1.0])
+    assert [one.relative for one in found.tried] == pytest.approx([0.5, 1.0, 2.0, 10.0])
+    assert found.over.top == 3
+    assert found.confirmed is None
+    sure = tuned.read(tuning((2, 0.9, 0.15), confirmed=(2, 0.8, 0.16))).confirmed
+    assert sure is not None
+    assert sure.row == ["2", "0.80", "-0.20 (-0.30 to -0.10)", "0.160", "6.0 % (5.0 to 7.0)"]
 
 
 def test_the_prose_says_no_more_than_the_data() -> None:
@@ -146,9 +147,15 @@ def test_the_prose_says_no_more_than_the_data() -> None:
     chance = [(ranking, render.RANDOM) for ranking in rankings] + [*render.MATCHED.items()]
     assert all(families[analyse.LOST][pair].telling and families[analyse.LOST][pair].mean > 0 for pair in chance)
     few, many = (tuned.read(render.others(DATA)[1][attack]) for attack in ("few", "many"))
-    assert [one.told for one in (few.kept, few.over, many.kept, many.over)] == [False, True, False, False]
-    # What the old scale called a loss of 148 % was 12 % of what was learned.
-    assert (round(few.over.relative, 2), round(few.over.lost, 2)) == (1.48, 0.12)
+    assert few.confirmed is not None
+    assert few.confirmed.fall["high"] < 0
+    assert few.confirmed.high < few.floor
+    assert many.confirmed is None
+    for found in analyse.load(DATA):
+        for measure in ("maths", "code"):
+            base, whole, *left = (analyse.value_of(one, measure) for _, one in render._rows(found.parts["elsewhere"]))
+            assert base < whole
+            assert all(abs(one - base) < 0.1 for one in left)
     pruned = [row for row in render._plans(grid) if " by " in row[1]]
     assert pruned
     assert all(row[-1].startswith("0.00") for row in pruned)
@@ -156,7 +163,7 @@ def test_the_prose_says_no_more_than_the_data() -> None:
 
 def test_maths_code_and_both_judges_are_shown_where_they_were_measured() -> None:
     runs = analyse.load(DATA)
-    assert (render._elsewhere(runs), render._judges(runs)) == ([], [])
+    assert len(render._elsewhere(runs)) == 2 * len(render._judges(runs)) == 4 * len(runs)
 
     def rated(suite: str, measure: str, value: float) -> dict[str, Any]:
         return {"suite": suite, "measure": measure, "value": value, "low": value, "high": value, "n": 50}
@@ -174,16 +181,9 @@ def test_maths_code_and_both_judges_are_shown_where_they_were_measured() -> None
     ]
 
 
-def test_shrinking_is_compared_where_cost_is_equal_once_it_is_measured() -> None:
-    """As if what chance did had been shrinking: then nothing is between the two."""
-    runs = analyse.load(DATA)
-    for made in runs:
-        points = made.parts["main"]["points"]
-        points += [{**one, "ranking": render.SHRINK} for one in points if one["ranking"] == render.RANDOM]
-    page = render.page(runs, *render.others(DATA))
-    assert "; chance\n  +0.00 (+0.00 to +0.00), p" in page
+def test_shrinking_is_compared_where_cost_is_equal_alone() -> None:
+    page = render.PAGE.read_text(encoding="utf-8")
     assert page.count("| SSI − shrink |") == page.count("| random − shrink |") == 1
-    assert "Shrinking" not in render.PAGE.read_text(encoding="utf-8")
 
 
 def test_the_page_is_made_from_the_results() -> None:
