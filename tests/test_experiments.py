@@ -57,7 +57,7 @@ def test_three_adapters_are_never_bold() -> None:
         assert not render._difference(chance).startswith("**")
     page = render.PAGE.read_text(encoding="utf-8")
     rows = [line.split("|")[1:-1] for line in page.splitlines() if " − " in line and line.startswith("| ")]
-    # The three tables of rankings, the last with shrinking: all adapters, and those of each attack, of which there are three.
+    # Three tables of rankings, the last with shrinking: over all adapters, and over those of each attack.
     assert len(rows) == 28
     assert not any("**" in cell for row in rows for cell in row[2:])
     assert any("**" in row[1] for row in rows)

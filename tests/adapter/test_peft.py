@@ -321,7 +321,7 @@ BROKEN: list[tuple[str, dict[str, np.ndarray[Any, Any]], dict[str, Any], type[Ex
             m,
         )
         for field, value, m in [
-            ("lora_alpha", "16", "`lora_alpha` is 16, not a positive number"),
+            ("lora_alpha", "16", "`lora_alpha` is the text '16', not a positive number"),
             ("lora_alpha", True, "`lora_alpha` is True"),
             ("r", -1, "`r` is -1"),
             ("r", 10**400, "`r` is 1000"),

@@ -18,7 +18,9 @@ LAYERS = {f"model.layers.{i}.self_attn.{name}": (16, 12, 4) for i in range(2) fo
 @pytest.fixture
 def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return make_adapter(tmp_path / "adapter", LAYERS)
+    made = make_adapter(tmp_path / "adapter", LAYERS)
+    (made / "README.md").write_text("# An adapter of mine\n")
+    return made
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,13 @@ def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["scan", "adapter", "--allow", "haeds: mine"], "did you mean heads?"),
         (["scan", "adaptr"], "adaptr: no such file or folder; did you mean adapter?"),
         (["scan", "me/lora"], "if it is a name on the Hub, fetch it first: hf download me/lora --local-dir lora"),
+        (
+            ["scan", "https://huggingface.co/me/lora"],
+            "is an address on the Hub, and files are read; fetch it first: hf d",
+        ),
+        (["scan", "https://example.org/lora"], "https://example.org/lora: is an address, and files are read; fetch it"),
+        (["scan", "adapter", "--fail-on", "ssi"], "give a limit, and quote the rule: 'ssi > 0.5'"),
+        (["scan", "adapter/README.md"], "README.md: is text, and no weights; give the folder that it lies in"),
         (["scan", "hf://me/lora"], "hf://me/lora: is an address on the Hub, and files are read; fetch it first: hf d"),
     ],
 )

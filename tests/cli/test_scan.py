@@ -71,7 +71,7 @@ def test_text(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in result.out
     assert all(len(line) <= 80 and line == line.rstrip() for line in lines)
     assert "top 10 by ssi would prune 6 of 12 modules: 50.0% of LoRA parameters" in result.out
-    assert "note top 10 is capped at 6: there are only 12 candidates" in result.out
+    assert "note top 10 is capped at 6, 50% of the 12 candidates" in result.out
     assert pruning(result) == ["s3lora", "prune", str(adapter), "-o", "PRUNED"]
     assert next_steps(result) == [
         ["s3lora", "scan", str(adapter), "-o", "report.html"],
@@ -505,13 +505,31 @@ def test_a_filter_that_nothing_passes_is_no_verdict(zeros: Path, capsys: pytest.
 
 
 def test_quiet(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(capsys, "scan", adapter, "--quiet") == Result(0, "", "")
+    nothing = call(capsys, "scan", adapter, "--quiet")
+    assert (nothing.status, nothing.out) == (0, "")
+    assert nothing.err.startswith("s3lora: no rule was given and no policy found: ")
     loud, quiet = (call(capsys, "scan", adapter, "nowhere", "--fail-on", "selected", *more) for more in ((), ("-q",)))
     assert (quiet.status, quiet.out, quiet.err) == (loud.status, "", loud.err)
     assert len(quiet.err.splitlines()) == 2
-    for options, says in ((("-o", "x"), "--output"), (("--format", "json"), "--format json")):
-        result = call(capsys, "scan", adapter, "--quiet", *options)
-        assert (result.status, result.err) == (2, f"s3lora: --quiet does nothing with {says}\n")
+    refused = call(capsys, "scan", adapter, "--quiet", "--format", "json")
+    assert (refused.status, refused.err) == (2, "s3lora: --quiet does nothing with --format json\n")
+
+
+def test_a_report_in_a_file_is_quiet_anyway(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("report.txt", "report.json"):
+        written = [tmp_path / f"{more}{name}" for more in ("", "quiet-")]
+        for file, options in zip(written, ((), ("--quiet",)), strict=True):
+            assert call(capsys, "scan", adapter, "-o", file, *options) == Result(0, "", "")
+        assert written[0].read_bytes() == written[1].read_bytes()
+
+
+def test_no_classifier_is_asked_prompts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = make_adapter(tmp_path / "a", LAYERS, heads={"score.weight": np.ones((2, 16), "float32")},
+                        config={"task_type": "SEQ_CLS", "modules_to_save": ["score"],
+                                "base_model_name_or_path": "gpt2"})  # fmt: skip
+    steps = next_steps(call(capsys, "scan", made))
+    assert [step[1] for step in steps] == ["scan", "check"]
+    assert steps[1][-1] == "hf://openai-community/gpt2", "the Hub has no models without an owner any more"
 
 
 def test_outliers_are_counted_as_they_are_chosen(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:

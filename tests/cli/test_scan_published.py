@@ -28,10 +28,10 @@ def words(text: str) -> str:
 
 def test_text_tells_it_with_sources_and_a_caveat(capsys: pytest.CaptureFixture[str]) -> None:
     text = words(call(capsys, "scan", "my-adapter").out)
-    assert "published model.layers.11.self_attn.q_proj is sharper than 77–95%" in text
+    assert "published By energy (σ₁²/Σσ²), model.layers.11.self_attn.q_proj is sharper than 77–95%" in text
     assert "of published modules of its role and rank (45 adapters, 28 sources, small models)." in text
-    assert "The median of 90 modules is sharper than 49–82%; 0 above the 95th percentile" in text
-    assert "No such reference for 30 modules: too few published modules have its role and rank." in text
+    assert "The median of 90 modules is sharper than 49–82%; none lies above the 95th percentile" in text
+    assert "No comparison for 30 modules: too few published modules have its role and rank." in text
     assert "They are small and public, mostly of tutorials: no sample of any hub" in text
     assert "No training signal" not in text
 

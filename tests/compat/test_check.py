@@ -383,6 +383,14 @@ def test_which_file_a_loader_takes(tmp_path: Path) -> None:
     assert "z.safetensors" in why(again["sglang"])
 
 
+def test_a_lost_configuration_is_what_loaders_of_language_models_miss(tmp_path: Path) -> None:
+    made = adapter(tmp_path)
+    (made / "adapter_config.json").unlink()
+    found = check(made)
+    assert {"peft", "vllm", "sglang"} <= {name for name, said in verdicts(found).items() if said == "fails"}
+    assert "has no adapter_config.json" in why(found["peft"])
+
+
 def test_mlx_and_diffusers(tmp_path: Path) -> None:
     mlx = tmp_path / "mlx"
     mlx.mkdir()

@@ -132,9 +132,12 @@ def test_a_filter_of_modules_hides_no_tensor_and_no_file(
 
 def test_without_a_rule_nothing_fails(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made(desk / "a", "base-weights")
-    assert call(capsys, "scan", "a", "-q") == Result(0, "", "")
+    told = "s3lora: no rule was given and no policy found: nothing was asked but that files can be read\n"
+    assert call(capsys, "scan", "a", "-q") == Result(0, "", told)
     refused = call(capsys, "scan", "a", "--allow", "heads")
     assert (refused.status, refused.err) == (2, "s3lora: --allow does nothing without --fail-on RULE\n")
+    (desk / "s3lora.toml").write_text('method = "svd"\n')
+    assert call(capsys, "scan", "a", "-q") == Result(0, "", "s3lora: policy: s3lora.toml\n")
 
 
 def test_a_good_adapter_passes_everything(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,15 +9,30 @@ from s3lora.errors import UsageError
 
 #: What addresses on the Hub begin with.
 HUB = "hf://"
+#: What addresses on the web begin with, and the pages of models there.
+WEB = ("https://", "http://")
+_PAGE = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([^/?#]+/[^/?#]+).*")
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _OWNED = re.compile(rf"({_PART})/({_PART})")
 LONGEST = 96
-#: Models without an owner: the Hub gives no such names any more, and those that it has are of these families.
-_OWNERLESS = re.compile(
-    r"(?:albert|bert|camembert|ctrl|distilbert|distilgpt2|distilroberta|gpt2|openai-gpt|roberta|t5|transfo-xl|xlm"
-    r"|xlnet)"
-    r"(?:-[A-Za-z0-9-]*[A-Za-z0-9])?"
-)
+#: Families of models without an owner, as the Hub gives no names any more, and whose they are there now.
+_OWNERS = {
+    "albert": "albert",
+    "bert": "google-bert",
+    "camembert": "almanach",
+    "ctrl": "Salesforce",
+    "distilbert": "distilbert",
+    "distilgpt2": "distilbert",
+    "distilroberta": "distilbert",
+    "gpt2": "openai-community",
+    "openai-gpt": "openai-community",
+    "roberta": "FacebookAI",
+    "t5": "google-t5",
+    "transfo-xl": "transfo-xl",
+    "xlm": "FacebookAI",
+    "xlnet": "xlnet",
+}
+_OWNERLESS = re.compile(rf"({'|'.join(_OWNERS)})(?:-[A-Za-z0-9-]*[A-Za-z0-9])?")
 #: Folders that models are kept in: the Hub lets nobody own some of them, and the others are more often a folder.
 _FOLDERS = frozenset(
     (
@@ -42,6 +57,26 @@ def hub_name(name: str | None) -> str | None:
     if owned is not None:
         return None if owned[1].lower() in _FOLDERS or owned[2].startswith("checkpoint-") else name
     return name if _OWNERLESS.fullmatch(name) else None
+
+
+def name_in_page(address: str) -> str | None:
+    """Return the name of the model that a page of the Hub is about, None for another address.
+
+    >>> name_in_page("https://huggingface.co/me/lora/tree/main"), name_in_page("https://example.org/me/lora")
+    ('me/lora', None)
+    """
+    found = _PAGE.fullmatch(address)
+    return None if found is None else hub_name(found[1])
+
+
+def with_owner(name: str) -> str:
+    """Return a model's name as addresses of the Hub have it; an old one has none of its owner.
+
+    >>> [with_owner(name) for name in ("gpt2", "distilbert-base-uncased", "meta-llama/Llama-3.1-8B")]
+    ['openai-community/gpt2', 'distilbert/distilbert-base-uncased', 'meta-llama/Llama-3.1-8B']
+    """
+    found = _OWNERLESS.fullmatch(name)
+    return name if found is None else f"{_OWNERS[found[1]]}/{name}"
 
 
 def refuse_no_name(base: str) -> None:

@@ -13,7 +13,7 @@ from s3lora.adapter.formats import FORMATS, StoredAdapter, several
 from s3lora.adapter.formats.base import GATHER
 from s3lora.adapter.formats.others import nothing_found
 from s3lora.adapter.formats.peft import refuse_other_types
-from s3lora.adapter.hub import HUB
+from s3lora.adapter.hub import HUB, WEB
 from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.places import absent, without_weights
@@ -88,7 +88,7 @@ def _located(path: str | os.PathLike[str], picked: str | None, *, strict: bool) 
     if not os.fspath(path):
         raise AdapterFileError("no adapter has an empty path", fix="an unset variable in a shell gives one")
     try:
-        if os.fspath(path).startswith(HUB):
+        if os.fspath(path).startswith((HUB, *WEB)):
             raise absent(os.fspath(path))
         return _open(Path(path), picked, strict=strict)
     except S3LoRAError as error:

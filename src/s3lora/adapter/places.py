@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from s3lora.adapter.checkpoints import step_of
-from s3lora.adapter.hub import HUB, hub_name
+from s3lora.adapter.hub import HUB, WEB, hub_name, name_in_page
 from s3lora.adapter.weights import WEIGHTS
 from s3lora.errors import AdapterFileError, NothingToAuditError, nearest, printable
 from s3lora.wording import worded
@@ -24,11 +24,16 @@ def absent(given: str) -> AdapterFileError:
     >>> print(absent("me/lora").fix)
     if it is a name on the Hub, fetch it first: hf download me/lora --local-dir lora
     """
-    named = hub_name(given.removeprefix(HUB).strip("/"))
-    if named is not None and (given.startswith(HUB) or not Path(given).parent.exists()):
+    elsewhere = given.startswith((HUB, *WEB))
+    named = name_in_page(given) if given.startswith(WEB) else hub_name(given.removeprefix(HUB).strip("/"))
+    if elsewhere and named is None:
+        return AdapterFileError(
+            "is an address, and files are read", file=given, fix="fetch it first, and give its folder"
+        )
+    if named is not None and (elsewhere or not Path(given).parent.exists()):
         shown = printable(named)
         fetch = f"hf download {shown} --local-dir {shown.rpartition('/')[2]}"
-        if given.startswith(HUB):
+        if elsewhere:
             return AdapterFileError(
                 "is an address on the Hub, and files are read", file=given, fix=f"fetch it first: {fetch}"
             )

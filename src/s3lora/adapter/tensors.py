@@ -251,6 +251,8 @@ def _read(file: RegularFile, path: Path) -> WeightsFile:
         for beginning, what, fix in _OTHERS:
             if file.bytes(0, 8).lstrip().startswith(beginning):
                 raise broken(f"is {what}, and no weights", fix=fix)
+        if path.suffix.lower() in (".md", ".txt", ".json", ".yaml", ".yml", ".toml", ".py", ".jinja"):
+            raise broken("is text, and no weights", fix="give the folder that it lies in")
         raise broken(
             f"claims a header of {length:,} bytes, more than the {MAX_HEADER:,} that s3lora reads",
             fix="it is no safetensors file, or a hostile one",
@@ -264,6 +266,7 @@ def _read(file: RegularFile, path: Path) -> WeightsFile:
     tensors = {}
     start = 8 + length
     end = 0
+    whole = start + max((entry.data_offsets[1] for entry in entries.values()), default=0)
     for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
         tensor = _tensor(name, entry, file, start, broken)
         if entry.data_offsets[0] != end:
@@ -272,7 +275,7 @@ def _read(file: RegularFile, path: Path) -> WeightsFile:
         end = entry.data_offsets[1]
         if start + end > file.size:
             raise broken(
-                f"is truncated: it should have {start + end:,} bytes or more and has {file.size:,}",
+                f"is truncated: it should have {whole:,} bytes and has {file.size:,}",
                 fix="fetch the file again",
             )
         tensors[name] = tensor

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s3lora.adapter.hub import hub_name, refuse_no_name
+from s3lora.adapter.hub import HUB, hub_name, refuse_no_name, with_owner
 from s3lora.adapter.weights import CONFIG as ADAPTER_CONFIG
 from s3lora.adapter.weights import INDEX, parsed_config, raw_config
 from s3lora.arguments import checked
@@ -81,8 +81,9 @@ def _files(base: str) -> tuple[Path | None, Path | None, str]:
     if not isinstance(found, str):
         known = printable(base)
         fix = worded(
-            "fetch its configuration first: hf download {known} {file}; `check` reads it there by {base} hf://{known}",
+            "fetch its configuration first: hf download {known} {file}; `check` reads it there by {base} {address}",
             known=known,
+            address=f"{HUB}{printable(with_owner(base))}",
             file=CONFIG,
         )
         raise UsageError("is no folder here, and not in the cache of the Hugging Face Hub", file=base, fix=fix)

@@ -44,7 +44,8 @@ class Top:
         count = min(self.count, cap)
         notes: tuple[str, ...] = ()
         if count < self.count:
-            notes = (f"top {self.count} is capped at {count}: there are only {len(ranked)} candidates",)
+            of = "all" if self.share == 1 else f"{self.share:.0%} of"
+            notes = (f"top {self.count} is capped at {count}, {of} the {len(ranked)} candidates",)
         return RuleVerdict(tuple(range(count)), f"among the {count} sharpest", notes)
 
     def __str__(self) -> str:

@@ -28,7 +28,7 @@ from s3lora.cli.options import (
     selector,
 )
 from s3lora.cli.output import check_output, complain, emit, show
-from s3lora.cli.policies import PolicyCommand, policy_allows, policy_options
+from s3lora.cli.policies import PolicyCommand, has_policy, policy_allows, policy_options
 from s3lora.cli.scan_formats import FORMATS, ScanOutcome, document_of
 from s3lora.cli.scan_measuring import Measuring
 from s3lora.cli.steps import next_steps
@@ -110,6 +110,7 @@ def scan_command(
     s3lora scan --delta merged-model --base-weights base-model
     s3lora scan my-adapter --format json --output scan.json
     """
+    quiet = quiet and output is None  # a report in a file is quiet
     _check_outputs(form, output, sarif, options["evaluation"], quiet=quiet)
     if form in ("svg", "png") and len(paths) > 1:
         raise UsageError("a picture shows one adapter", fix="give one PATH, or --format html for several")
@@ -156,7 +157,10 @@ def scan_command(
         emit(FORMATS[form].render(outcome), output)
     if sarif is not None:
         emit(FORMATS["sarif"].render(outcome), sarif)
-    return gravest(audits)
+    status = gravest(audits)
+    if quiet and not fail_on and sarif is None and status == 0 and not has_policy(click.get_current_context()):
+        complain("no rule was given and no policy found: nothing was asked but that files can be read", 0)
+    return status
 
 
 def _check_outputs(form: str, output: str | None, sarif: str | None, evaluation: str | None, *, quiet: bool) -> None:
@@ -165,8 +169,8 @@ def _check_outputs(form: str, output: str | None, sarif: str | None, evaluation:
     check_output(sarif, "--sarif")
     if sarif is not None and output is not None and os.path.realpath(sarif) == os.path.realpath(output):
         raise UsageError("--sarif and --output name one file", fix="give it a place of its own")
-    if quiet and (form != "text" or output is not None):
-        raise UsageError(f"--quiet does nothing with {'--output' if output is not None else f'--format {form}'}")
+    if quiet and form != "text":
+        raise UsageError(f"--quiet does nothing with --format {form}")
     if evaluation is not None and form != "html":
         raise UsageError("--evaluation does nothing without --format html")
 

@@ -7,7 +7,7 @@ import shlex
 
 import click
 
-from s3lora.adapter.hub import hub_name
+from s3lora.adapter.hub import HUB, hub_name, with_owner
 from s3lora.measure.delta import CHECKPOINT
 from s3lora.measure.scan import Scan
 from s3lora.report.documents import ScanDocument
@@ -16,6 +16,8 @@ from s3lora.report.documents import ScanDocument
 _OF_PICTURES = re.compile(
     r"(?:^|[._])(?:transformer_blocks|single_transformer_blocks|down_blocks|up_blocks|mid_block)[._]"
 )
+#: Heads of models that give classes, scores or places in a text.
+_OF_CLASSES = re.compile(r"(?:^|\.)(?:score|scores|classifier|classification_head|qa_outputs|v_head|reward_head)\.")
 
 
 def base_steps(scan: Scan | ScanDocument, path: str) -> list[tuple[str, str]]:
@@ -28,16 +30,21 @@ def base_steps(scan: Scan | ScanDocument, path: str) -> list[tuple[str, str]]:
         return []
     pictures = any(_OF_PICTURES.search(module.path) for module in scan.modules)
     name = None if pictures else hub_name(scan.source.base_model)
-    base, fetched = ("MODEL", "MODEL") if name is None else (name, f"hf://{name}")
+    base, fetched = ("MODEL", "MODEL") if name is None else (name, f"{HUB}{with_owner(name)}")
     given = [path, *_picked()]
     steps = [(shlex.join(["s3lora", "check", *given, "--base", fetched]), "will it load?")]
     linear = any(module.kind == "linear" and module.form == "LoRA" and not module.zero for module in scan.modules)
-    odd = pictures or any(module.dora or module.nonfinite for module in scan.modules)
+    odd = pictures or _classifies(scan) or any(module.dora or module.nonfinite for module in scan.modules)
     if scan.source.format == "peft" and not scan.inventory.base_changed and not odd and linear:
         repair = shlex.join(["s3lora", "repair", *given, "--base", base, "-o", "REPAIRED"])
         evaluate = shlex.join(["s3lora", "eval", *given, "--base", base])
         steps += [(evaluate, "does the model still refuse?"), (repair, "give refusals back")]
     return steps
+
+
+def _classifies(scan: Scan | ScanDocument) -> bool:
+    """Return whether the adapter trained a head that gives classes or scores: such a model answers no prompt."""
+    return any(tensor.role == "head" and _OF_CLASSES.search(tensor.name) for tensor in scan.inventory.tensors)
 
 
 def next_steps(scan: Scan, path: str) -> list[tuple[str, str]]:

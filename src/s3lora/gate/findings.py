@@ -84,10 +84,19 @@ class Gate:
             return cls(loader_rule(loader))
         match = _RULE.fullmatch(text)
         metric = _metric(match[1]) if match else None
-        names = (*INDICES, RANK, "INDEX-percentile", *CONDITIONS, "loader:NAME", *SETS)
+        names = (
+            *(name.replace("_", "-") for name in INDICES),
+            RANK,
+            "INDEX-percentile",
+            *CONDITIONS,
+            "loader:NAME",
+            *SETS,
+        )
         fix = f"write for example 'ssi > 0.8' or 'base-weights'; metrics are {', '.join(names)}"
         if match and metric is None and (near := nearest(match[1], names)) is not None:
             fix = f"did you mean {near}?"
+        if match and metric is not None and match[2] is None and metric not in CONDITIONS:
+            fix = f"give a limit, and quote the rule: '{match[1]} > 0.5'; without quotes a shell takes > for a file"
         if match is None or metric is None or (match[2] is None and metric not in CONDITIONS):
             raise UsageError(f"no rule to fail on: {printable(text, 60)!r}", fix=fix)
         try:

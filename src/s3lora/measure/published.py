@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from s3lora.arguments import checked
 from s3lora.measure.against_published import (
     AgainstPublished,
     LeftOut,
@@ -83,6 +84,7 @@ def published() -> Published:
     return Published(found.name, found.adapters, found.sources, found.modules, groups)
 
 
+@checked
 def among_published(scan: Scan) -> AgainstPublished:
     """Return where every module of a scan stands among published ones of its role and rank.
 
@@ -93,6 +95,8 @@ def among_published(scan: Scan) -> AgainstPublished:
         (90, {'few': 30}, True)
         >>> against.standings["model.layers.25.self_attn.v_proj"].marks["energy"].beyond
         False
+
+    Raises UsageError for anything but a scan.
     """
     reference = published()
     same = scan.configuration.method == _METHOD and scan.configuration.rank is None

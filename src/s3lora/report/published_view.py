@@ -37,19 +37,24 @@ def published_lines(against: AgainstPublished) -> Iterator[str]:
         standing = against.standings[against.sharpest]
         group = against.groups[standing.group]
         yield (
-            f"{printable(against.sharpest, 200)} is sharper than {band_of(standing.marks[against.index])} of published"
-            f" modules of its {_shared(group)} ({group.adapters:,} adapters, {group.sources:,} sources,"
-            f" {_models(group)})."
+            f"By {_index(against)}, {printable(against.sharpest, 200)} is sharper than"
+            f" {band_of(standing.marks[against.index])} of published modules of its {_shared(group)}"
+            f" ({group.adapters:,} adapters, {group.sources:,} sources, {_models(group)})."
         )
     if against.median is not None and len(against.standings) > 1:
-        share = len(against.standings) / 20
+        beyond = f"{against.beyond or 'none'} {'lies' if against.beyond < 2 else 'lie'}"
         yield (
             f"The median of {_modules(len(against.standings))} is sharper than {band_of(against.median)};"
-            f" {against.beyond} above the 95th percentile, where {f'{share:.0f}' if share >= 2 else f'{share:.1f}'}"
-            " of so many published ones are."
+            f" {beyond} above the 95th percentile; of published ones 1 in 20 does."
         )
     for reason, number in against.left_out.items():
-        yield f"No such reference for {_modules(number)}: {_WHY[reason]}."
+        yield f"No comparison for {_modules(number)}: {_WHY[reason]}."
+
+
+def _index(against: AgainstPublished) -> str:
+    """Return the index of the comparison as sentences have it, with its formula where no table shows it."""
+    title = INDICES[against.index].title
+    return "energy (σ₁²/Σσ²)" if against.index == "energy" else title
 
 
 def band_of(mark: PublishedMark) -> str:

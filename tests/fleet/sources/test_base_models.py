@@ -47,6 +47,12 @@ def test_names_and_shapes_are_those_of_the_headers(models: Hub, tmp_path: Path) 
     assert fetched.modules[NAMES[0]].shape == (512, 512)
 
 
+def test_an_old_name_is_that_of_its_owner(models: Hub) -> None:
+    models.publish("openai-community/gpt2", FILES, [])
+    found = fetched_base("hf://gpt2")
+    assert (found.name, NAMES[0] in found.modules) == ("hf://gpt2", True)
+
+
 def test_check_by_name(models: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     models.publish("someone/llama", FILES, [])
     good = make_adapter(tmp_path / "good", {name: (512 if "q_" in name else 256, 512, 2) for name in NAMES})

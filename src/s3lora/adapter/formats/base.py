@@ -167,7 +167,8 @@ def positive(config: Mapping[str, Any], field: str, label: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not SMALLEST <= value < 1e12:
-        raise AdapterFileError(f"`{field}` is {printable(value, 40)}, not a positive number", file=label)
+        what = f"the text {printable(value, 40)!r}" if isinstance(value, str) else printable(value, 40)
+        raise AdapterFileError(f"`{field}` is {what}, not a positive number", file=label)
     return float(value)
 
 

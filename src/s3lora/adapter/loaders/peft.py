@@ -15,7 +15,7 @@ from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.inventory.model import Unapplied
 from s3lora.adapter.loaders.base import Loader, as_trained
 from s3lora.adapter.loaders.peft_stops import stops
-from s3lora.adapter.loaders.problems import Effect, Problem, default_names, others_of, some, wrapped
+from s3lora.adapter.loaders.problems import Effect, Problem, default_names, others_of, some, without_config, wrapped
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.peft_config import has_patterns, parameters_of, place_of
 from s3lora.errors import printable
@@ -53,8 +53,7 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
     """
     config = adapter.config
     if adapter.format != "peft" or config is None or "peft_type" not in config:
-        what = "is no PEFT adapter with an adapter_config.json"
-        yield Problem(what, "convert it to PEFT's format first", mends=())
+        yield from without_config(adapter)
         return
     for one in adapter.inventory.unapplied:
         if (one.dead or one.kind == "not known") and not (

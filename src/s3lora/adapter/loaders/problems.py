@@ -114,9 +114,17 @@ def default_names(adapter: Adapter, does: str, effect: Effect = "fails") -> Iter
 def not_peft(adapter: Adapter) -> Iterator[Problem]:
     """Yield a problem unless the adapter is PEFT's, with its configuration."""
     if adapter.format != "peft" or adapter.config is None:
-        what = "is no PEFT adapter with an adapter_config.json"
-        yield Problem(what, "convert it to PEFT's format first", mends=())
+        yield from without_config(adapter)
     yield from other_kinds(adapter)
+
+
+def without_config(adapter: Adapter) -> Iterator[Problem]:
+    """Yield the problem of an adapter that is not PEFT's, or has lost its configuration."""
+    if adapter.format == "peft" and adapter.config is None:
+        fix = "get it from where the adapter comes from: converting writes one, and takes the scaling as 1"
+        yield Problem("has no adapter_config.json", fix, mends=())
+    else:
+        yield Problem("is no PEFT adapter with an adapter_config.json", "convert it to PEFT's format first", mends=())
 
 
 def other_kinds(adapter: Adapter, *, but: str = "") -> Iterator[Problem]:

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from s3lora.adapter.hub import HUB, with_owner
 from s3lora.adapter.weights import MAX_INDEX, weight_map
 from s3lora.base.headers import MODEL_WEIGHTS
 from s3lora.base.model import BaseModel
@@ -22,12 +23,12 @@ def fetched_base(uri: str) -> BaseModel:
     """Return what is known of a base model elsewhere, as `read_base` does of one here.
 
     Parameters:
-        uri: `hf://OWNER/NAME[@REVISION][/FOLDER]`, or the URL of a folder.
+        uri: `hf://OWNER/NAME[@REVISION][/FOLDER]`, an old name such as `hf://gpt2`, or the URL of a folder.
 
     Raises UnreachableError where the network or the other side failed three times, MissingPackageError, UsageError for
     an address that is none, and AdapterFileError for a file that is damaged, or where there is no model.
     """
-    store, _ = open_store(uri)
+    store, _ = open_store(f"{HUB}{with_owner(uri.removeprefix(HUB))}" if uri.startswith(HUB) else uri)
     with tempfile.TemporaryDirectory(prefix="s3lora-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         copy = Copy(store, folder, LIMIT, uri)
