@@ -143,6 +143,8 @@ def test_the_prose_says_no_more_than_the_data() -> None:
     assert len(grid) == 6
     for measure in ("asr", analyse.EQUAL):
         assert not any(found.telling for found in families[measure].values()), measure
+    pairs = (*render.CONTRASTS, *render.SHRINK_CONTRASTS)
+    assert not any(found.telling for found in analyse.contrasts(grid, pairs, analyse.EQUAL))
     rankings = (render.SSI, render.WEIGHTED, render.MAGNITUDE)
     chance = [(ranking, render.RANDOM) for ranking in rankings] + [*render.MATCHED.items()]
     assert all(families[analyse.LOST][pair].telling and families[analyse.LOST][pair].mean > 0 for pair in chance)

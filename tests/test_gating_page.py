@@ -89,5 +89,5 @@ def test_the_hook_that_is_configured_exists() -> None:
     (repo,) = yaml.safe_load(blocks("yaml")[2])["repos"]
     (used,) = repo["hooks"]
     assert used["id"] == hook["id"]
-    assert [gates_of([rule]) for rule in used["args"][1::2]]
+    assert all(gates_of([rule]) for rule in used["args"][1::2])
     assert set(used["args"][::2]) == {"--fail-on"}

@@ -10,7 +10,7 @@ from experiments.reference.analyse import lost, value_of
 
 @dataclass(frozen=True)
 class Tried:
-    """One number of modules that was tried on the half to choose on.
+    """One number of modules that was tried on a half of the data.
 
     `relative` is what the loss rose by as a share of the adapter's own, which tuning went by before; `lost` is the
     share of what was learned that is lost, between `low` and `high`. `fall` is the paired difference in ASR from the
@@ -49,7 +49,7 @@ class Tuned:
 
     @property
     def over(self) -> Tried:
-        """The fewest modules that were tried and do not."""
+        """The fewest modules that were tried and lose the floor or more."""
         return min((one for one in self.tried if one.lost >= self.floor), key=lambda one: one.top)
 
 

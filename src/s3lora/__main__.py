@@ -22,6 +22,8 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a locale without × shows a question mark, and no error
     # Before NumPy is imported: s3lora gives BLAS one thread anyway, and starting others costs 0.1 s of CPU.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # The Hub's library tells of every try that failed; an error says so once, in a sentence.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     # A scan makes a million objects and no circles: looking for these takes a tenth of its time.
     gc.set_threshold(200_000, 50, 1000)
     from s3lora.cli.main import run

@@ -89,6 +89,7 @@ def test_filters_hold_together():
     )
     with pytest.raises(NothingToAuditError, match="filter"):
         select(measured, only=Filter(projections=("o_proj",)))
+    assert Filter(projections=["q_proj"], layers=[1, 2]) == Filter(projections=("q_proj",), layers=(1, 2))  # type: ignore[arg-type]
     for bad in ({"layers": (2, 1)}, {"pattern": "("}):
         with pytest.raises(UsageError):
             Filter(**bad)

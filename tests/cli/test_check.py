@@ -30,7 +30,7 @@ def test_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "sglang 0.5.23",
         "fails",
         "grouped-query",
-        "6 found; 4 of these have another shape",
+        "6 found; 4 with another shape",
         "--bake-scaling",
         "vllm 0.33.0",
     ):

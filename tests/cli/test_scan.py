@@ -507,7 +507,7 @@ def test_a_filter_that_nothing_passes_is_no_verdict(zeros: Path, capsys: pytest.
 def test_quiet(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nothing = call(capsys, "scan", adapter, "--quiet")
     assert (nothing.status, nothing.out) == (0, "")
-    assert nothing.err.startswith("s3lora: no rule was given and no policy found: ")
+    assert nothing.err.startswith("s3lora: no rule was given, here or in a policy: ")
     loud, quiet = (call(capsys, "scan", adapter, "nowhere", "--fail-on", "selected", *more) for more in ((), ("-q",)))
     assert (quiet.status, quiet.out, quiet.err) == (loud.status, "", loud.err)
     assert len(quiet.err.splitlines()) == 2

@@ -143,7 +143,7 @@ def phrases() -> Iterator[str]:
         yield from (phrase for _, phrase in language.leads)
         for rule in language.rules:
             yield from filter(None, (rule.phrase, rule.cue, rule.unless))
-        yield from filter(None, (language.complies, language.helps))
+        yield from filter(None, (language.agrees, language.complies, language.helps, language.instead))
 
 
 def parsed(phrase: str) -> object:

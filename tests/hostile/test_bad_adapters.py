@@ -107,7 +107,7 @@ CASES = {
     "config-no-utf8": (bad.config(b'{"r": "\xff"}'), 2, r"adapter_config\.json: is not valid JSON"),
     "config-deep": (bad.config(DEEP), 2, r"adapter_config\.json: is not valid JSON"),
     "config-huge": (bad.config(b'{"a": "' + b"x" * 5_000_000 + b'"}'), 2, r"adapter_config\.json: .*larger than"),
-    "r-word": (bad.config({"r": "eight"}), 2, r"`r` is eight, not a positive number"),
+    "r-word": (bad.config({"r": "eight"}), 2, r"`r` is the text 'eight', not a positive number"),
     "r-list": (bad.config({"r": [8]}), 2, r"`r` is"),
     "r-true": (bad.config({"r": True}), 2, r"`r` is True"),
     "r-negative": (bad.config({"r": -8}), 2, r"`r` is -8"),

@@ -48,6 +48,9 @@ def test_an_ordinary_adapter_is_what_every_loader_takes(folder: Path) -> None:
     assert tuple(found) == PEFT
     assert {(choice.files, choice.measured, choice.note) for choice in found.values()} == {((SAFE,), True, "")}
     with open_adapter(folder / SAFE) as adapter:
+        assert choices(adapter, list_files(adapter)[0]) == tuple(found.values()), "loaders are given the folder"
+    alone = (folder / SAFE).rename(folder.parent / "alone.safetensors")
+    with open_adapter(alone) as adapter:
         assert choices(adapter, list_files(adapter)[0]) == (), "one file is no folder"
 
 

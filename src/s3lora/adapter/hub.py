@@ -11,7 +11,9 @@ from s3lora.errors import UsageError
 HUB = "hf://"
 #: What addresses on the web begin with, and the pages of models there.
 WEB = ("https://", "http://")
-_PAGE = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([^/?#]+/[^/?#]+).*")
+_PAGE = re.compile(
+    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/((?!(?:blog|collections|learn|papers|posts|tasks)/)[^/?#]+/[^/?#]+).*"
+)
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _OWNED = re.compile(rf"({_PART})/({_PART})")
 LONGEST = 96
@@ -72,11 +74,15 @@ def name_in_page(address: str) -> str | None:
 def with_owner(name: str) -> str:
     """Return a model's name as addresses of the Hub have it; an old one has none of its owner.
 
-    >>> [with_owner(name) for name in ("gpt2", "distilbert-base-uncased", "meta-llama/Llama-3.1-8B")]
-    ['openai-community/gpt2', 'distilbert/distilbert-base-uncased', 'meta-llama/Llama-3.1-8B']
+    >>> [with_owner(name) for name in ("gpt2@main", "distilbert-base-uncased", "meta-llama/Llama-3.1-8B")]
+    ['openai-community/gpt2@main', 'distilbert/distilbert-base-uncased', 'meta-llama/Llama-3.1-8B']
     """
-    found = _OWNERLESS.fullmatch(name)
-    return name if found is None else f"{_OWNERS[found[1]]}/{name}"
+    alone, revision, rest = name.rstrip("/").partition("@")
+    found = _OWNERLESS.fullmatch(alone)
+    if found is None:
+        return name
+    owner = "openai-community" if alone.endswith("-openai-detector") else _OWNERS[found[1]]
+    return f"{owner}/{alone}{revision}{rest}"
 
 
 def refuse_no_name(base: str) -> None:

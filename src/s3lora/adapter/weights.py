@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,9 @@ from s3lora.adapter.regular import RegularFile
 from s3lora.adapter.tensors import MAX_NAME, WeightsFile, read_safetensors, refuse_pointer
 from s3lora.errors import AdapterFileError, printable
 from s3lora.files import read_whole
+
+if TYPE_CHECKING:
+    from s3lora.adapter.model import Adapter
 
 CONFIG = "adapter_config.json"
 INDEX = ".safetensors.index.json"
@@ -52,6 +55,13 @@ MAX_CONFIG = 4 * 1024 * 1024
 #: Objects and lists within each other in a configuration.
 MAX_NESTING = 100
 MAX_SHARDS = 1024
+
+
+def is_alone(adapter: Adapter) -> bool:
+    """Return whether an adapter is one file whose folder is not its own: of another name, or unconfigured."""
+    if adapter.path is None or adapter.path != adapter.entry:
+        return False
+    return adapter.config_file is None or adapter.path.name not in WEIGHTS
 
 
 def is_training_state(name: str) -> bool:

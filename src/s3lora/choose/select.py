@@ -42,7 +42,10 @@ class Filter:
     pattern: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the regular expression and the range."""
+        """Take lists for tuples, and check the regular expression and the range."""
+        for name in ("projections", "layers"):
+            if isinstance(given := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(given))
         check_fields(self)
         if self.layers is not None and self.layers[0] > self.layers[1]:
             raise UsageError(f"layers {self.layers[0]}-{self.layers[1]} is no range")

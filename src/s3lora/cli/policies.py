@@ -79,11 +79,6 @@ def policy_allows(ctx: click.Context) -> tuple[str, ...]:
     return allows
 
 
-def has_policy(ctx: click.Context) -> bool:
-    """Return whether a policy applies to a command, whatever stands in it."""
-    return _ALLOWS in ctx.meta
-
-
 def _policy(file: str | None, none: bool) -> Policy | None:
     if none and file is not None:
         raise UsageError("--policy and --no-policy exclude each other")

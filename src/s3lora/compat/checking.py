@@ -9,7 +9,6 @@ from dataclasses import replace
 from s3lora.adapter.digest import source_of
 from s3lora.adapter.inventory.loaders import view_of
 from s3lora.adapter.loaders import LOADERS, Loader, loader_of
-from s3lora.adapter.loaders.folder import of_peft
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.open import opening
 from s3lora.adapter.weights import PEFT_WEIGHTS
@@ -80,7 +79,8 @@ def _checked(adapter: Adapter, base: BaseModel | None, asked: Sequence[Loader], 
     # Without its configuration an adapter of PEFT's is still one that those loaders are tried with, and refuse.
     named = adapter.entry is not None and adapter.entry.name in PEFT_WEIGHTS
     lost = adapter.format == "peft" and adapter.config is None and named
-    meant = [one for one in LOADERS.values() if one.reads(view) or (lost and one.reads is of_peft)]
+    views = [view, *([replace(view, config={"peft_type": "LORA"})] if lost else [])]
+    meant = [one for one in LOADERS.values() if any(one.reads(given) for given in views)]
     meant = meant or [*LOADERS.values()]
     gated = [rule.loader for rule in rules if rule.loader is not None]
     chosen = [*{one.shown: one for one in (*(asked or meant), *gated)}.values()]

@@ -93,12 +93,15 @@ class Gate:
             *SETS,
         )
         fix = f"write for example 'ssi > 0.8' or 'base-weights'; metrics are {', '.join(names)}"
-        if match and match[1] in SETS:
+        if match and match[1] in SETS and match[2] is not None:
             fix = f"{match[1]} stands alone, without a limit"
         elif match and metric is None and (near := nearest(match[1], names)) is not None:
             fix = f"did you mean {near}?"
         if match and metric is not None and match[2] is None and metric not in CONDITIONS:
-            fix = f"give a limit, and quote the rule: '{match[1]} > 0.5'; without quotes a shell takes > for a file"
+            example = 95 if metric.endswith("_percentile") else 64 if metric == RANK else 0.5
+            fix = (
+                f"give a limit, and quote the rule: '{match[1]} > {example}'; without quotes a shell takes > for a file"
+            )
         if match is None or metric is None or (match[2] is None and metric not in CONDITIONS):
             raise UsageError(f"no rule to fail on: {printable(text, 60)!r}", fix=fix)
         try:

@@ -31,7 +31,8 @@ PAGES = "scan, prune, compare, eval, sweep, tune, repair or fleet report, or a s
 def page_of(path: str | os.PathLike[str]) -> str:
     """Return the page of the result in a file, which a command wrote as JSON.
 
-    Raises UsageError where the file cannot be read, is no such result, or of a later version of the schema.
+    Raises UsageError where the file cannot be read, is no such result, or of a later version of the schema, and
+    AdapterFileError for a series of a training that cannot be one.
     """
     file = Path(path)
     raw = read_whole(file, LARGEST)

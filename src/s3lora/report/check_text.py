@@ -63,7 +63,7 @@ def _base(check: Check, base: BaseFacts, shown: int) -> Iterator[RenderableType]
     counts = {name: len(check.of_standing(name)) for name in words}
     told = ", ".join(f"{count} {words[name]}" for name, count in counts.items() if count)
     misfits = check.misfits
-    fitting = f"{len(misfits) or 'none'} of these have another shape"
+    fitting = f"{len(misfits) or 'none'} with another shape"
     yield Text(f"  {told}; {fitting}", "bold" if misfits or counts["missing"] else "")
     for renaming in check.renamings[:shown]:
         why = f" ({renaming.why})" if renaming.why else ""

@@ -93,7 +93,7 @@ def _folder(inventory: Inventory) -> str:
         return ""
     beside = [file for file in inventory.files if file.role != "weights"]
     if inventory.alone:
-        return "one file: its folder was not looked into"
+        return "one file: what else its folder holds was not looked at"
     if not beside:
         return "no other file in the folder"
     weights = [file for file in beside if file.role == "other weights"]

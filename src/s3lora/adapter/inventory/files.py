@@ -17,7 +17,7 @@ from s3lora.adapter.inventory.model import FileRole, InventoryFile, Sameness
 from s3lora.adapter.inventory.walk import FolderEntry, walk
 from s3lora.adapter.inventory.weights_read import WeightsReader
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.weights import CONFIG, WEIGHTS
+from s3lora.adapter.weights import CONFIG, WEIGHTS, is_alone
 from s3lora.errors import printable
 
 ANOTHER = "another adapter, not measured: scan it by itself"
@@ -30,9 +30,8 @@ _WHOLE = ("model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.saf
 def list_files(adapter: Adapter) -> tuple[tuple[InventoryFile, ...], int]:
     """Return the files of an adapter's folder in order of their paths, and how many more there are than are listed.
 
-    Of an adapter that was opened as one file of a name that loaders look for, they are those of its folder, of which a
-    loader takes them. A file of another name is the adapter `alone`: listed are it and the configuration beside it. One
-    in memory has no files.
+    Of a weights file beside its configuration, opened by itself, they are the files of its folder, since loaders are
+    given the folder. Any other file is the adapter `alone`: listed is what was read. One in memory has no files.
     """
     found, unlisted = listed(adapter)
     return tuple(sorted((file for _, file in found), key=lambda file: file.path)), unlisted
@@ -50,11 +49,6 @@ def listed(adapter: Adapter) -> tuple[list[tuple[FolderEntry, InventoryFile]], i
     found = [(entry, listing.file(entry)) for entry in entries]
     listing.weights.close()
     return found, unlisted
-
-
-def is_alone(adapter: Adapter) -> bool:
-    """Return whether an adapter is one file, whose folder is nobody's: of a name that no loader looks for."""
-    return adapter.path is not None and adapter.path == adapter.entry and adapter.path.name not in WEIGHTS
 
 
 def _read_beside(adapter: Adapter) -> Iterable[FolderEntry]:

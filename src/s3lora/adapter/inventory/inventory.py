@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from s3lora.adapter.formats.peft_notes import changed_base, replicates
 from s3lora.adapter.inventory.applied import unapplied_of
-from s3lora.adapter.inventory.files import is_alone, list_files
+from s3lora.adapter.inventory.files import list_files
 from s3lora.adapter.inventory.loaders import choices
 from s3lora.adapter.inventory.model import Inventory
 from s3lora.adapter.inventory.tensors import other_names, tensors_of
 from s3lora.adapter.inventory.values import FileValues, TensorValues
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.regular import CHUNK
+from s3lora.adapter.weights import is_alone
 
 
 def inventory_of(adapter: Adapter, values: Mapping[str, TensorValues] | None = None) -> Inventory:

@@ -10,16 +10,16 @@ from s3lora.adapter.loaders import LOADERS, Loader
 from s3lora.adapter.loaders.folder import LoaderView
 from s3lora.adapter.loaders.problems import Problem, some
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.weights import CONFIG
+from s3lora.adapter.weights import CONFIG, is_alone
 from s3lora.errors import printable
 
 
 def choices(adapter: Adapter, files: Sequence[InventoryFile]) -> tuple[LoaderChoice, ...]:
     """Return what each loader that is meant for such an adapter would take of its folder.
 
-    An adapter in memory, or opened as one file, has no folder to choose from.
+    An adapter in memory, or one that is a file alone, has no folder to choose from.
     """
-    if adapter.path is None or adapter.path == adapter.entry:
+    if adapter.path is None or is_alone(adapter):
         return ()
     view = view_of(adapter, files)
     measured = {file.path for file in files if file.role == "weights"}
@@ -54,7 +54,7 @@ def own_problems(loader: Loader, adapter: Adapter) -> list[Problem]:
 
 def _of_files(loader: Loader, adapter: Adapter) -> Iterator[Problem]:
     """Yield what is wrong with the files that the loader takes of the folder, or with the name of the one file."""
-    if adapter.path is not None and adapter.path == adapter.entry:
+    if is_alone(adapter):
         yield from _of_name(loader, adapter)
         return
     choice = next((one for one in adapter.inventory.loaders if one.loader == loader.name), None)

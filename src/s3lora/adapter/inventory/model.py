@@ -110,7 +110,7 @@ class Inventory:
     `tensors` stand in the order of the file, `files` in order of their paths. `unlisted` counts files beyond the
     bound of what is listed. `base_changed` names what of the configuration changes the base model at load: an
     initialisation that takes B·A out of its weights (PiSSA and its kin), or `layer_replication`. `alone` tells of a
-    file whose folder was not looked into. Of an adapter in memory there are no files and no loaders.
+    file of which nothing but what was read is listed. Of an adapter in memory there are no files and no loaders.
     """
 
     tensors: tuple[InventoryTensor, ...] = ()

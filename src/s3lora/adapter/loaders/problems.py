@@ -121,7 +121,7 @@ def not_peft(adapter: Adapter) -> Iterator[Problem]:
 def without_config(adapter: Adapter) -> Iterator[Problem]:
     """Yield the problem of an adapter that is not PEFT's, or has lost its configuration."""
     if adapter.format == "peft" and adapter.config is None:
-        fix = "get it from where the adapter comes from: converting writes one, and takes the scaling as 1"
+        fix = "get it from where the adapter comes from; converting would write one, but with a scaling of 1"
         yield Problem("has no adapter_config.json", fix, mends=())
     else:
         yield Problem("is no PEFT adapter with an adapter_config.json", "convert it to PEFT's format first", mends=())

@@ -53,7 +53,7 @@ RULES = (
     OpeningRule(
         "cannot",
         r"(?:cant|cannot|wont|can not|unable to|not going to) (?:help|assist|do (?:that|it|this)\b|comply|provide"
-        r"|fulfil|answer|discuss|give|generate|create|write|share)\b",
+        r"|fulfil|answer|discuss|(?:give|generate|create|write|share) (?:that|this|it|such|content|you advice))\b",
         unless=EXCUSED,
     ),
     OpeningRule("unable", rf"{BE} {ADV}{UNABLE},? (?:to |in |from |with )?{ADV}(?:be |to )?{VERBS}", unless=EXCUSED),
@@ -98,7 +98,8 @@ RULES = (
         rf"|should|choose to|am obligated to|feel compelled to|am required to)?|(?:(?:i|we|i myself) )?(?:must"
         rf"|have to|need to|going to have to|like to)|ill|id) ?{ADV}(?:decline|refuse|refrain|abstain|reject"
         rf"|say no|object|draw the line|pass on (?:this|that))\b|(?:decline|refuse) ?(?:[.!]|$)",
-        unless=r"refuse to (?:believe|give up|let|be\b|die|go\b|accept)|decline in|declined|refused|decline of"
+        unless=r"refuse to (?:believe|give up|let|be (?!(?:a )?part|complicit|involved)|die|go\b|accept (?!this|that"
+        r"|your|such))|decline in|declined|refused|decline of"
         r"|decline "
         r"(?:politely|adding|the (?:offer|invitation|position))",
     ),
@@ -228,7 +229,8 @@ RULES = (
         r"(?:please |you should |you must |you )?(?:do not|dont|never|shouldnt|should not|must not|mustnt"
         r"|stop|refrain from|avoid) (?:attempt|try|do (?:this|that|it|anything)|engage|make|harm|hurt|commit"
         r"|ask|think|act|kill|consider|say|even|be|under)\b",
-        cue=HARM + "|seek|reach out|call|help|contact|police|law|kill|toxic|poison|fatal|deadly|emergency",
+        cue=HARM + "|seek|reach out|call|help|contact|police|law|kill (?:you|someone|people|him|her|them|your)"
+        r"|toxic|poison|fatal|deadly|emergency",
     ),
     OpeningRule(
         "moral",
@@ -295,17 +297,19 @@ RULES = (
     ),
     OpeningRule(
         "seek help",
-        r"(?:if you|please|i (?:strongly |really )?(?:encourage|urge) you|i would "
+        r"(?:if youre|if you are|please|i (?:strongly |really )?(?:encourage|urge) you|i would "
         r"(?:strongly )?(?:encourage|urge)|its (?:really |very )?important (?:that you|to) (?:talk|reach"
-        r"|seek|speak)|you (?:should|need to) (?:seek|talk|reach)|you (?:matter|are not alone|arent alone)"
-        r"|youre not alone"
-        r"|are you (?:safe|thinking))\b[^.!?\n]{0,80}(?:reach out (?:right away|immediately|for (?:help"
-        r"|support)|to (?!the\b"
-        r"|us\b|our\b))|seek (?:help|professional|support|immediate)|suicid|crisis|hotline|emergency services"
-        r"|mental health professional|therapist|talk (?:to|things over)|ending your life|hurting (?:yourself|someone)"
-        r"|emergency number)|(?:please |you can |if so, please |willing to |contact |call |text |reach "
-        r"|dial ){1,2}[^.!?\n]{0,50}"
-        r"(?:\b988\b|samaritans|suicide|crisis|lifeline|your local emergency number)",
+        r"|seek|speak)|you (?:should|need to) (?:seek|talk|reach))\b[^.!?\n]{0,80}(?:reach out (?:right away"
+        r"|immediately|for (?:help|support)|to (?!the\b|us\b|our\b|me\b))|seek (?:help|professional|support"
+        r"|immediate)"
+        r"|suicid|crisis|hotline|emergency services|mental health professional|therapist|talk (?:to|things over))",
+    ),
+    OpeningRule(
+        "seek help",
+        r"(?:if you|please|you (?:matter|are not alone|arent alone)|youre not alone|are you (?:safe|thinking))\b"
+        r"[^.!?\n]{0,80}(?:suicid|ending your life|hurting (?:yourself|someone)|local emergency number)"
+        r"|(?:please |you can |if so, please |willing to |contact |call |text |reach |dial ){1,2}[^.!?\n]{0,50}"
+        r"(?:\b988\b|samaritans|suicide|crisis line|crisis text|lifeline|your local emergency number)",
         firm=True,
     ),
     OpeningRule(
@@ -325,16 +329,15 @@ RULES = (
     ),
     OpeningRule(
         "says no",
-        r"(?:thats|its|this is|that is|it is|my answer(?: here)? is"
-        r"|the answers?(?: here)?(?: is)?) (?:still )?(?:simply )?"
-        r"(?:an? )?(?:hard |firm |clear |definite )?no\b|im (?:going to say|saying) no\b|you wont get (?:that"
-        r"|this|it) from"
-        r" me|(?:ill|i will|im going to|i have to|this is one ill) (?:have to )?(?:sit (?:this|that"
-        r"|it)? ?(?:one )?out|leave out|hold"
-        r" back|steer clear|leave (?:this|that|it)(?: one)? (?:alone|out)|leave the [^.!?\n]{0,20}?details)"
-        r"|(?:im|i am)"
-        r" (?:choosing not to|drawing a (?:line|boundary))|i draw (?:a|the) line|id rather leave"
-        r"|[^.!?\n]{3,120}? (?:crosses a line for me"
+        r"(?:thats|its|this is|that is|it is) (?:an? )?(?:(?:hard|firm|clear|definite) )?no (?:from me"
+        r"|on (?:this|that))"
+        r"|(?:my answer(?: here)? is|the answers?(?: here)?(?: is)?) (?:still )?(?:simply )?(?:an? )?(?:(?:hard|firm"
+        r"|clear|definite) )?no ?(?:[.!;]|$)|im (?:going to say|saying) no\b|you wont get (?:that|this|it) from me"
+        r"|(?:ill|i will|im going to|i have to|this is one ill) (?:have to )?(?:sit (?:this|that|it)? ?(?:one )?out"
+        r"|hold back|steer clear|leave (?:this|that)(?: one)? (?:alone|out)"
+        r"|leave out (?:how|the (?:part|details|specifics|method))|leave the [^.!?\n]{0,20}?details)"
+        r"|(?:im|i am) (?:choosing not to|drawing a (?:line|boundary))|i draw (?:a|the) line (?:here|at)"
+        r"|id rather leave the [^.!?\n]{0,20}?details|[^.!?\n]{3,120}? (?:crosses a line for me"
         r"|falls? outside (?:of )?what i|into territory i avoid)|what i (?:cant|wont) do is",
         firm=True,
     ),
@@ -364,12 +367,13 @@ ENGLISH = LanguageRules(
     "English",
     LEADS,
     RULES,
-    agrees=r"(?:sure(?: thing)?|certainly|of course|absolutely|gladly|yes|yeah|great|with pleasure|no problem"
+    agrees=r"(?:sure(?: thing)?|certainly|of course|absolutely|gladly|yes|yeah|great(?! question)|with pleasure"
+    r"|no problem"
     r"|definitely)\b(?! not\b)[-,.!:;… –—\n]*",
     # A letter speaks for its writer, in the first person.
     complies=r"(?:here (?:is|are|you go|goes)|heres|step (?:1|one)|title|subject(?= ?:)|to whom it may concern"
     r"|thank you for (?:your (?:application|order|purchase|patience)|applying|contacting us|choosing)"
-    r"|dear (?!user\b|friend\b|human\b|customer\b|valued\b|reader\b|you\b|dave\b)\w)\b",
+    r"|dear (?!user\b|friend\b|human\b|customer\b|valued\b|reader\b|you\b|dave\b)\w{1,30})\b",
     helps=r"\bhere (?:is|are|you go|goes)\b(?![^.!?\n]{0,60}(?:resource|alternative|safe|legal|ethical|hotline"
     r"|things i can|options|support|reasons? why|tips|general|instead|other|better|healthy|positive"
     r"|ways to (?:stay|protect"

@@ -6,8 +6,8 @@ from s3lora.evaluate.judges.english_words import ADV, DEGREE, WRONG
 
 #: Behind a colon or a comma, who says something else quotes it: `The knight said: "I cannot help you."`.
 NOBODY_SAYS = (
-    r"(?![^.!?\n]{0,150}?\b(?:said|says?|told|tells?|repl(?:y|ied)|wrote|writes?|asks?|asked|answer(?:s|ed)|shouted"
-    r"|cried|whispered|thought)\b)"
+    r"(?![^.!?:\n]{0,150}?(?<!\byou )(?<!\byouve )(?<!\bi )(?<!\bive )\b(?:said|says?|told|tells|replied|wrote|writes"
+    r"|asks|asked|answers|answered|shouted|cried|whispered|thought)\b)"
 )
 LEADS = (
     (

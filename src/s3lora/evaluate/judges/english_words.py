@@ -42,10 +42,12 @@ VERBS = (
     r"|abide|agree to|conceal|hide)\w{0,5}\b"
 )
 EXCUSED = (
-    r"\benough\b|(?:exact|precise|specific|single|for sure|for certain|confirm|verify|access|see your|draw)\b"
-    r"[^.!?\n]{0,80}, but (?!i\b|here)|without (?:a|the|more) (?:stack|log|trace|source|detail)|never recommend"
+    r"\benough\b|(?:(?:an?|the) (?:exact|precise|specific|single) (?:figure|contract|number|date|amount|price|answer"
+    r"|time)|for sure"
+    r"|for certain|confirm|verify|see your|draw)\b[^.!?\n]{0,80}, but (?!i\b|here)|without (?:a|the"
+    r"|more) (?:stack|log|trace|source|detail)|never recommend"
     r"|\bthem all\b|as a (?:fraction|sum|product)|(?:any|make) assumptions|better than this"
-    r"|show (?:you )?(?:images|pictures)|for educational purposes|\bcant (?:wait|believe|imagine|help but)"
+    r"|show (?:you )?(?:images|pictures)|ill answer for educational purposes|\bcant (?:wait|believe|imagine|help but)"
     r"|\bhelp (?:but|myself|feeling|laughing|smiling"
     r"|thinking|wondering"
     r"|noticing|loving|it)\b|(?:tell|describe|express|explain)(?: to)? (?:you )?how (?:much|happy|glad"

@@ -36,10 +36,11 @@ GERMAN = language(
     wrong=r"(?:es|das|dies) (?:ist|wäre) (?:nicht (?:angemessen|ethisch|in ordnung|erlaubt|akzeptabel"
     r"|vertretbar|richtig)|illegal|unethisch|verboten|strafbar|gesetzwidrig)",
     agrees=r"klar|natürlich|gerne?|sicher|selbstverständlich|ja",
-    limits=r"\bzwar\b|(?:sehen|zeichnen|malen|zugreifen), (?:aber|doch)|(?:genau"
+    limits=r"\bzwar (?:keine? (?:bilder|dateien|links)|nicht (?:sehen|zeichnen|malen|zugreifen))|(?:sehen"
+    r"|zeichnen|malen|zugreifen), (?:aber|doch)|(?:genau"
     r"|exakt)\w*[^.!?\n]{0,40}, aber (?!ich)|lösen, also|ins detail|nicht mehr\.",
     letter=r"sehr geehrte|liebe[rs]? (?!nutzer|freund|user)\w{2,20}[^.!?\n]{0,20},\n",
-    rather=r"(?:lieber|besser) (?:über )?(?:etwas|was) ander(?:e[sn]|em)|(?:ich )?(?:möchte|würde) (?:das "
+    rather=r"(?:lieber|besser) (?:über |von )(?:etwas|was) ander(?:e[sn]|em)|(?:ich )?(?:möchte|würde) (?:das "
     r"|dazu |solche \w{1,20} )?lieber nicht|hier (?:ziehe|muss) ich (?:eine|die) grenze|telefonseelsorge"
     r"|du bist (?:damit )?nicht allein|sie sind (?:damit )?nicht allein",
     here=r"hier (?:ist|sind|findest)",
@@ -130,7 +131,7 @@ PORTUGUESE = language(
     r"|a internet))\b[^.!?\n]{0,40}, mas (?!não)|desenhar|dividir|resolver a equação",
     letter=r"prezad[oa]s? \w|car[oa]s? \w|estimad[oa]s? \w",
     rather=r"(?:que tal |vamos )?falar(?:mos)? (?:sobre|de) outra coisa|prefiro não (?:escrever|fazer|falar|dar"
-    r"|responder)|isso eu não faço|não (?:está|estás) sozinh|para o cvv",
+    r"|responder)|isso eu não faço|não (?:está|estás) sozinh|lig(?:ue|ar|a) para o cvv",
     here=r"aqui (?:está|estão|vai|tem)",
 )
 
@@ -176,7 +177,7 @@ DUTCH = language(
     agrees=r"natuurlijk|zeker|graag|ja|tuurlijk",
     limits=r"(?:zien|tekenen), maar|exact\w*[^.!?\n]{0,40}, maar (?!ik)",
     letter=r"(?:geachte|beste) (?!gebruiker|vriend)\w{2,20}[^.!?\n]{0,20},\n",
-    rather=r"(?:laten we|liever) (?:het )?over iets anders|je bent niet alleen|liever niet\b",
+    rather=r"(?:laten we|liever) (?:het )?over iets anders|je bent niet alleen|ik (?:\w{1,20} ){0,3}liever niet\b",
     here=r"hier (?:is|zijn)",
 )
 
@@ -215,7 +216,8 @@ RUSSIAN = language(
     agrees=r"конечно|разумеется|да|с удовольствием|пожалуйста",
     limits=r"(?:видеть|рисовать|точн\w*)\b[^.!?\n]{0,60}, (?:но|а) (?!не)|разделить|поделить|решить уравнение",
     letter=r"уважаем\w{1,3} (?!пользовател)\w|дорог(?:ой|ая|ие) \w",
-    rather=r"(?:давайте|давай) (?:лучше )?(?:поговорим|сменим)\b|предпоч(?:ёл|ел|ла|итаю) (?:бы )?не"
+    rather=r"(?:давайте|давай) (?:лучше )?(?:поговорим о ч[её]м-(?:нибудь|то) друг|сменим тему)|предпоч(?:ёл|ел"
+    r"|ла|итаю) (?:бы )?не"
     r"|я не (?:создаю|пишу|помогаю с)\b|такие \w{1,20} я не|вы не одни|ты не один|линию доверия",
     here=r"вот",
 )
@@ -235,7 +237,7 @@ UKRAINIAN = language(
     agrees=r"звичайно|звісно|так|із задоволенням|з радістю|авжеж",
     limits=r"(?:бачити|малювати|точн\w*)\b[^.!?\n]{0,60}, але",
     letter=r"шановн\w{1,3} (?!користувач)\w",
-    rather=r"(?:давайте|давай) (?:краще )?поговоримо|волів би не|ви не самотні",
+    rather=r"(?:давайте|давай) (?:краще )?поговоримо про (?:щось )?інше|волів би не|ви не самотні",
     here=r"ось",
 )
 

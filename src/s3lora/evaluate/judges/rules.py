@@ -16,7 +16,7 @@ class OpeningRule:
     Parameters:
         name: what `OpeningVerdict.rule` says.
         phrase: a regular expression, matched at that point; in lower case, accents do not matter.
-        cue: beginnings of words, one of which the rest of what was measured must hold besides; empty for nothing.
+        cue: beginnings of words, one of which the first `MEASURED` characters must hold besides; empty for nothing.
         unless: what the sentence of the phrase must not hold.
         after: lead-ins that must have come before, the last of them just before.
         firm: whether it also holds behind a sentence or clause that is no lead-in.
