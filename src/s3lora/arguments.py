@@ -158,6 +158,8 @@ def _mended(value: object, hint: Any) -> str | None:
         return f"write {value.__name__}(…)"
     if isinstance(value, str) and _is([value], hint):
         return f"write [{printable(repr(value), 60)}]"
+    if not isinstance(value, str | list | tuple) and _is([value], hint):
+        return "write a list, such as [first, second]"
     if isinstance(value, str) and _is((value,), hint):
         return f"write ({printable(repr(value), 60)},)"
     return None

@@ -81,7 +81,7 @@ def _files(base: str) -> tuple[Path | None, Path | None, str]:
     if not isinstance(found, str):
         known = printable(base)
         fix = worded(
-            "fetch its configuration first: hf download {known} {file}; `check` reads it there by {base} {address}",
+            "fetch its configuration (hf download {known} {file}), or let `check` read it on the Hub: {base} {address}",
             known=known,
             address=f"{HUB}{printable(with_owner(base))}",
             file=CONFIG,

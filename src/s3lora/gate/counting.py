@@ -220,7 +220,7 @@ def why_pickles(asked: Asked) -> str:
 
 def _why_runs(files: Iterable[InventoryFile]) -> str:
     told = [f"{file.path}: {', '.join(file.runs[:3])}" for file in files if file.runs]
-    return "; ".join((*told[:3], "`s3lora prune` leaves such files behind"))
+    return "; ".join((*told[:3], "`s3lora convert` writes the same updates without such files"))
 
 
 def dead(asked: Asked) -> tuple[str, ...]:

@@ -85,7 +85,8 @@ class Comparison(ByModule[ModuleComparison]):
 
     def __repr__(self) -> str:
         """Return how much was compared."""
-        return f"<Comparison of {len(self.sources)} adapters: {len(self)} modules>"
+        everywhere = sum(all(shape is not None for shape in module.shape) for module in self.modules)
+        return f"<Comparison of {len(self.sources)} adapters: {len(self)} modules, {everywhere} of them in all>"
 
     @property
     def only(self) -> tuple[tuple[str, ...], ...]:

@@ -25,6 +25,7 @@ from s3lora.adapter.loaders.problems import (
     others_of,
     replicated,
     some,
+    tensors,
     trained_bias,
     unseen_layers,
 )
@@ -49,7 +50,7 @@ def _problems(adapter: Adapter) -> Iterator[Problem]:
     skipped = [name for name in others if ".base_layer.weight" in name]
     norms = [name for name in others if any(part in name for part in _NORMS) and name not in skipped]
     if rest := [name for name in others if name not in (*skipped, *norms)]:
-        what = f"holds {len(rest)} tensors that are no LoRA factors ({some(rest)}), at which its converter stops"
+        what = f"holds {tensors(rest)} of no LoRA factor ({some(rest)}), at which its converter stops"
         yield Problem(what, MERGE, mends=("all",))
     if skipped:
         what = f"holds {len(skipped)} weights of the base model ({some(skipped)}), which its converter leaves out"

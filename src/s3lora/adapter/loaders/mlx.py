@@ -10,7 +10,7 @@ from typing import Any
 
 from s3lora.adapter.loaders.base import Loader, as_trained
 from s3lora.adapter.loaders.folder import LoaderView, Taken
-from s3lora.adapter.loaders.problems import Effect, Problem, other_forms, others_of, some
+from s3lora.adapter.loaders.problems import Effect, Problem, other_forms, others_of, some, tensors
 from s3lora.adapter.model import Adapter, LoraModule, block
 from s3lora.adapter.weights import MLX_WEIGHTS, is_mlx
 
@@ -86,7 +86,7 @@ def _unbuilt(adapter: Adapter, config: Mapping[str, Any], given: Mapping[str, An
         dora = [module for module in adapter.modules if module.dora]
         yield from _lost("has DoRA magnitudes, and no `fine_tune_type` of `dora`", "write `dora` there", dora)
     if others := others_of(adapter):
-        what = f"holds {len(others)} tensors that are no LoRA factors ({some([one.name for one in others])})"
+        what = f"holds {tensors(others)} of no LoRA factor ({some([one.name for one in others])})"
         yield Problem(what, "leave them out", since=STRICT, mends=("all",))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,6 +109,11 @@ def default_names(adapter: Adapter, does: str, effect: Effect = "fails") -> Iter
         what = f"has keys with the name of an adapter, such as `lora_A.default.weight`, {does}"
         paths = tuple(module.path for module in named)
         yield Problem(what, "rename the keys: `….lora_A.weight`", effect, paths, mends=())
+
+
+def tensors(found: Collection[object]) -> str:
+    """Return how many tensors these are, in words."""
+    return f"{len(found)} tensor{'' if len(found) == 1 else 's'}"
 
 
 def not_peft(adapter: Adapter) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ from s3lora.adapter.loaders.problems import (
     others_of,
     replicated,
     some,
+    tensors,
     unseen_layers,
 )
 from s3lora.adapter.model import Adapter, LoraModule
@@ -193,10 +194,10 @@ def _dropped(adapter: Adapter) -> Iterator[Problem]:
     names = [tensor.name for tensor in others_of(adapter) if not tensor.name.endswith(SAVED_ALONG)]
     stray = [name for name in names if _LAYER.search(name) and _strays(name, names, _targets(adapter))]
     if stray:
-        what = f"holds {len(stray)} tensors that belong to no module that it fills ({some(stray)}), at which it stops"
+        what = f"holds {tensors(stray)} of no module that it fills ({some(stray)}), at which it stops"
         yield Problem(what, MERGE, mends=("all",))
     if others := [name for name in names if name not in stray]:
-        what = f"holds {len(others)} tensors that it drops with no word ({some(others)})"
+        what = f"holds {tensors(others)} that it drops with no word ({some(others)})"
         yield Problem(what, MERGE, "other")
     targets = (adapter.config or {}).get("target_modules")
     named = {str(name).rpartition(".")[2] for name in targets} if isinstance(targets, list) else set()

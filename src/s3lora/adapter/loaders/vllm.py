@@ -30,6 +30,7 @@ from s3lora.adapter.loaders.problems import (
     others_of,
     replicated,
     some,
+    tensors,
     trained_bias,
     unseen_layers,
 )
@@ -93,7 +94,7 @@ def _others(adapter: Adapter) -> Iterator[Problem]:
         yield Problem(what, f"use vLLM {ALONG} or newer", before=ALONG)
     heads = [tensor for tensor in others if tensor.role == "head" and _is_class_head(tensor)]
     if rest := [tensor.name for tensor in others if tensor not in heads]:
-        what = f"holds {len(rest)} tensors that are no LoRA factors ({some(rest)}), at which it stops"
+        what = f"holds {tensors(rest)} of no LoRA factor ({some(rest)}), at which it stops"
         yield Problem(what, MERGE, mends=("all",))
     saved = config.get("modules_to_save")
     named = [str(name) for name in saved] if isinstance(saved, list | tuple) else []
