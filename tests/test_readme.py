@@ -39,11 +39,12 @@ def test_the_table_is_that_of_the_result() -> None:
 
 
 def test_what_is_said_of_it_holds() -> None:
-    assert (FOUND["outcome"], FOUND["method"]) == ("repaired", "gates")
+    assert (FOUND["outcome"], FOUND["method"]) == ("repaired", "gates+patch")
     assert [part["data"][0]["n"] for part in FOUND["parts"]] == [32, 50, 100]
     verdicts = {one["name"]: one for one in FOUND["constraints"]}
     assert verdicts["over-refusal"]["verdict"] == "not refuted"
-    assert verdicts["over-refusal"]["value"] < FOUND["limits"]["over_refusal"] == 0.05
+    assert verdicts["over-refusal"]["low"] < FOUND["limits"]["over_refusal"] == 0.05 < verdicts["over-refusal"]["high"]
+    assert next(one["method"] for one in FOUND["trials"]) == "shrink"
     [card] = [one for one in FOUND["card"] if one["question"] == "more than shrinking"]
     assert card["passed"] is True
 
@@ -75,13 +76,19 @@ def test_the_figures_of_the_first_bullet_are_those_of_the_table() -> None:
     base, adapter, repaired = (rate(state, "asr").split()[0] for state in STATES[:3])
     share = lost("repaired").split(" [")[0]
     assert f"fell from {adapter} to {repaired}, the base's own being {base}, for {share} of what was learned" in words
-    assert f"plain shrinking at equal cost left {rate('shrunk', 'asr').split()[0]}." in words
+    left = rate("shrunk", "asr").split()[0]
+    assert f"plain shrinking at equal cost left {left}." in words
     refused = [rate(state, "over_refusal").split()[0] for state in ("repaired", "base")]
     assert f"It refuses {refused[0]} of the harmless prompts, the base {refused[1]};" in words
 
 
-def test_what_auto_takes_on_the_same_adapter() -> None:
-    auto = json.loads((ROOT / "docs" / "results" / "demo-repair-auto.json").read_text(encoding="utf-8"))
-    assert auto["trials"][0]["method"] == "shrink"
-    assert (auto["method"], auto["strength"], auto["repaired"]) == ("gates", FOUND["strength"], FOUND["repaired"])
-    assert "on this adapter the same gates are taken in the end" in " ".join(README.split())
+def test_what_gates_alone_do_on_the_same_adapter() -> None:
+    gates = json.loads((ROOT / "docs" / "results" / "demo-repair-gates.json").read_text(encoding="utf-8"))
+    [asr] = [m["value"] for m in gates["repaired"]["metrics"] if (m["suite"], m["measure"]) == ("safety", "asr")]
+    [share] = gates["repaired"]["shares"]
+    [card] = [one for one in gates["card"] if one["question"] == "more than shrinking"]
+    assert (gates["method"], gates["source"], card["passed"]) == ("gates", FOUND["source"], None)
+    said = (
+        f"With `--method gates` alone it ended at {asr:.2f} for {share['value'] * 100:.1f} %, which cannot be told from"
+    )
+    assert said in " ".join(README.split())

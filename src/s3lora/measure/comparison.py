@@ -121,7 +121,7 @@ def compare(
         >>> import s3lora
         >>> compared = s3lora.compare(["my-adapter", "pruned"])
         >>> compared, len(compared.only[0])
-        (<Comparison of 2 adapters: 120 modules>, 10)
+        (<Comparison of 2 adapters: 120 modules, 110 of them in all>, 10)
 
     Parameters:
         paths: two or more adapters, opened or as paths; `checkpoints` finds those of a run.
