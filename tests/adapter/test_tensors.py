@@ -114,6 +114,15 @@ BAD: list[tuple[str, bytes | str, bytes, str]] = [
 ]
 
 
+def test_a_truncated_file_is_told_its_whole_size(tmp_path: Path) -> None:
+    """Not the end of the first tensor that is cut, of two that should have 32 bytes."""
+    header = f'{{"a": {entry("F32", [4], 0, 16)}, "b": {entry("F32", [4], 16, 32)}}}'
+    path = raw_file(tmp_path / "bad.safetensors", header, bytes(12))
+    size = path.stat().st_size
+    with pytest.raises(AdapterFileError, match=f"it should have {size + 20:,} bytes and has {size:,}"):
+        read_safetensors(path)
+
+
 @pytest.mark.parametrize(("header", "data", "reason"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
 def test_malformed_headers_are_refused_with_the_reason(
     tmp_path: Path, header: str | bytes, data: bytes, reason: str

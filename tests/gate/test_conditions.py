@@ -520,5 +520,21 @@ def test_a_damaged_module_and_what_is_allowed(desk: Path, capsys: pytest.Capture
     assert gated(capsys, *allows, rule="ssi > 1", status=2)
 
 
+def test_code_beside_a_file_is_found_or_said_to_be_unseen(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = good(desk / "a") / "adapter_model.safetensors"
+    (desk / "a" / "evil.py").write_text("raise SystemExit")
+    found = call(capsys, "scan", file, "-q", "--fail-on", "strict")
+    assert (found.status, "code is 1 (evil.py)" in found.err) == (1, True)
+    (desk / "a" / "adapter_config.json").unlink()
+    for name in ("mine.safetensors", "adapter_model.safetensors"):
+        file = file.rename(desk / "a" / name)
+        told = call(capsys, "scan", file, "-q", "--fail-on", "strict")
+        unseen = (
+            f"s3lora: {file}: is one file, and no code or pickle beside it was looked for; give the folder for that"
+        )
+        assert (told.status, told.err) == (0, f"{unseen}\n")
+    assert "one file" not in call(capsys, "scan", file, "-q", "--fail-on", "nonfinite").err
+
+
 def test_the_ids_of_gates_are_known() -> None:
     assert {Gate(name).id for name in CONDITIONS} == {condition.id for condition in CONDITIONS.values()}

@@ -240,6 +240,14 @@ def _tell(one: Audit) -> None:
             complain(f"{one.path}: finding: {more} more module{'s' if more > 1 else ''}, rule {verdict.gate}", 1)
     for allowed in one.allowed:
         complain(f"{one.path}: {allowed}", 0)
+    if (
+        one.scan is not None
+        and one.scan.inventory.alone
+        and {"code", "pickles"} & {v.gate.metric for v in one.verdicts}
+    ):
+        complain(
+            f"{one.path}: is one file, and no code or pickle beside it was looked for; give the folder for that", 0
+        )
     if one.incomplete:
         complain(f"{one.path}: {one.incomplete}", 2)
 
