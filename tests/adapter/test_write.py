@@ -22,12 +22,14 @@ from s3lora import (
     Remove,
     UsageError,
     Zero,
+    convert,
     files,
     open_adapter,
     prune,
     read_provenance,
     restore,
     scan,
+    write_converted,
     write_pruned,
 )
 from s3lora.rewrite.modes import MODES
@@ -337,7 +339,15 @@ def test_code_and_what_points_to_it_stays_behind(source: Path, tmp_path: Path):
     for name, content in (along | {name: content for name, (content, _) in behind.items()}).items():
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_bytes(content)
-    config = {**config_of(source), "auto_map": {"AutoModel": "modeling.Own"}}
+    pointing = {
+        "auto_map": {"AutoModel": "modeling.Own"},
+        "auto_mapping": {"base_model_class": "Evil", "parent_library": "modeling_evil"},
+        "megatron_core": "own.core",
+        "builder": [{"_target_": "own.Model"}],
+        "trust_remote_code": True,
+    }
+    kept = {"megatron_config": None, "revision": "main", "model": {"class": "transformers.LlamaForCausalLM"}}
+    config = {**config_of(source), **pointing, **kept}
     (source / "adapter_config.json").write_text(json.dumps(config))
     with open_adapter(source) as adapter:
         measured = scan(adapter)
@@ -347,8 +357,17 @@ def test_code_and_what_points_to_it_stays_behind(source: Path, tmp_path: Path):
     assert dict(item.split(" ", 1) for item in written.left_behind) == {
         name: f"({reason})" for name, (_, reason) in behind.items()
     }
-    assert "auto_map" not in config_of(tmp_path / "out")
-    assert any("auto_map: modeling.Own" in note for note in record.warnings)
+    assert not pointing.keys() & config_of(tmp_path / "out").keys()
+    assert config_of(tmp_path / "out").items() >= kept.items()
+    told = [
+        *("auto_map: modeling.Own", "auto_mapping: modeling_evil", "megatron_core: own.core"),
+        *("_target_: own.Model", "trust_remote_code: true"),
+    ]
+    without = [f"adapter_config.json is written without {what}, which points to code" for what in told]
+    assert [note for note in record.warnings if "code" in note] == without
+    converted, _ = write_converted(convert(source, "peft"), tmp_path / "converted")
+    assert [note for note in converted.warnings if "points to code" in note and "behind" not in note] == without
+    assert config_of(tmp_path / "converted").keys() == config.keys() - pointing.keys()
     for name, (content, _) in behind.items():
         (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "out" / name).write_bytes(content)

@@ -26,6 +26,7 @@ from s3lora.adapter.inventory.inventory import inventory_of
 from s3lora.choose.select import choose_none
 from s3lora.cli.main import cli
 from tests.adapter.test_write import sharded
+from tests.command import call
 from tests.planning import PREFIX, config_of, prune_to, tensors_of
 from tests.support import make_adapter, shared, write_safetensors
 
@@ -289,4 +290,12 @@ def test_a_case_with_code_is_left_with_none(tmp_path: Path):
     with open_adapter(out) as adapter:
         files = inventory_of(adapter).files
     assert [file.path for file in files] == ["adapter_config.json", "adapter_model.safetensors", "s3lora.json"]
-    assert {name for file in files for name in file.runs} == {"auto_mapping: modeling_evil"}
+    assert not [name for file in files for name in file.runs]
+
+
+def test_what_is_converted_passes_the_gate_that_its_source_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The finding says so: `s3lora convert` writes the same updates without such files."""
+    source, rules = shared() / "cases" / "code_beside", ("-q", "--fail-on", "code", "--fail-on", "pickles")
+    assert call(capsys, "scan", source, *rules).status == 1
+    assert call(capsys, "convert", source, "--to", "peft", "-o", tmp_path / "clean").status == 0
+    assert call(capsys, "scan", tmp_path / "clean", *rules).status == 0

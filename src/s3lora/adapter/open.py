@@ -20,6 +20,7 @@ from s3lora.adapter.places import absent, without_weights
 from s3lora.adapter.tensor import Tensor
 from s3lora.adapter.tensors import WeightsFile
 from s3lora.adapter.weights import CONFIG, LOOKED_FOR, folder_of, open_weights, parsed_config, raw_config, weights_in
+from s3lora.adapter.written_by import written_by
 from s3lora.arguments import checked
 from s3lora.errors import AdapterFileError, NothingToAuditError, S3LoRAError, UsageError, printable
 from s3lora.files import reason
@@ -183,7 +184,7 @@ def _assemble(
         config_file=config_file,
         config_raw=config_raw,
         other_tensors=reading.other_tensors,
-        warnings=reading.warnings + tuple(warning for file in files for warning in file.warnings),
+        warnings=(*reading.warnings, *(note for file in files for note in file.warnings), *written_by(metadata)),
         removable=format.removable,
         take_inventory=inventory_of,
     )

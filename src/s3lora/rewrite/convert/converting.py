@@ -22,6 +22,7 @@ from s3lora.adapter.weights import CONFIG, PROVENANCE, parsed_config, raw_config
 from s3lora.arguments import checked
 from s3lora.errors import OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.files import replacing, write_json
+from s3lora.rewrite.code import code_notes
 from s3lora.rewrite.conversion_record import ConversionRecord
 from s3lora.rewrite.convert.experts import are_fused
 from s3lora.rewrite.convert.gguf import to_gguf
@@ -175,7 +176,8 @@ def write_converted(
         left = _companions(converted, partial)
         difference = _proof(converted, partial)
         unsure = () if converted.loader is None else notes_for(converted.loader, partial, adapter.name)
-        record = _record(converted, source, difference, files, (*unsure, *(f"left behind: {name}" for name in left)))
+        behind = (*_code(converted), *(f"left behind: {name}" for name in left))
+        record = _record(converted, source, difference, files, (*unsure, *behind))
         write_json(partial / PROVENANCE, record)
         adapter.check_unchanged()
     return record, files
@@ -199,6 +201,11 @@ def _companions(converted: Converted, folder: Path) -> tuple[str, ...]:
         return ()
     names = {path.name for path in folder.iterdir()} | {file.name for file in adapter.files} | {CONFIG}
     return copy_companions(adapter.path, folder, written=names, held=held_back(adapter))
+
+
+def _code(converted: Converted) -> list[str]:
+    """Return what the configuration pointed to, where it is written on."""
+    return code_notes(converted.adapter) if converted.adapter.format == converted.wish.to == "peft" else []
 
 
 def _proof(converted: Converted, folder: Path) -> UpdateDifference:
