@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from s3lora.measure.scan import ModuleScan, Scan, scan
     from s3lora.measure.series import TrainingSeries, read_series
     from s3lora.measure.summing import Alignment, ModuleComposition, ModuleUpdate
+    from s3lora.needs import MissingPackageError
     from s3lora.repair.build_data import repair_data
     from s3lora.repair.data import RepairData
     from s3lora.repair.repairing import repair
@@ -110,6 +111,7 @@ _HOME = {
     "ModuleRenaming": "s3lora.base.names",
     "ModuleScan": "s3lora.measure.scan",
     "ModuleUpdate": "s3lora.measure.summing",
+    "MissingPackageError": "s3lora.needs",
     "NoSuchModuleError": "s3lora.errors",
     "NonFiniteError": "s3lora.errors",
     "NothingToAuditError": "s3lora.errors",
@@ -198,6 +200,7 @@ __all__ = [
     "LoaderReason",
     "LoaderVerdict",
     "LoraModule",
+    "MissingPackageError",
     "Mode",
     "ModelError",
     "ModuleAgainstBase",

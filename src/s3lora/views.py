@@ -17,6 +17,7 @@ from s3lora.files import check_writable, write_whole
 #: What can be asked for → the module and the function that has it.
 VIEWS = {
     "text": ("s3lora.report.shown", "text_of"),
+    "published": ("s3lora.report.shown", "published_of"),
     "html": ("s3lora.report.shown", "html_of"),
     "json": ("s3lora.report.shown", "json_of"),
     "table": ("s3lora.report.shown", "table_of"),

@@ -70,13 +70,19 @@ def test_text(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"method mas-svd · sha256 [0-9a-f]{12}… · base some/base-model", lines[1])
     assert "\x1b" not in result.out
     assert all(len(line) <= 80 and line == line.rstrip() for line in lines)
-    assert "top 10 by ssi would prune 6 of 12 modules: 50.0% of LoRA parameters" in result.out
-    assert "note top 10 is capped at 6, 50% of the 12 candidates" in result.out
+    assert (
+        "top 10 by ssi (capped at 6, 50% of the 12 candidates) would prune 6 of 12\nmodules: 50.0% of LoRA parameters"
+        in result.out
+    )
+    assert "capped at" not in result.out.partition("\nnext")[0].partition("would prune")[2]
     assert pruning(result) == ["s3lora", "prune", str(adapter), "-o", "PRUNED"]
     assert next_steps(result) == [
         ["s3lora", "scan", str(adapter), "-o", "report.html"],
         ["s3lora", "check", str(adapter), "--base", "hf://some/base-model"],
-        ["s3lora", "eval", str(adapter), "--base", "some/base-model"],
+        [
+            *("s3lora", "eval", str(adapter), "--base", "some/base-model"),
+            *("--suite", "safety", "--no-prune", "--no-cost"),
+        ],
         ["s3lora", "repair", str(adapter), "--base", "some/base-model", "-o", "REPAIRED"],
     ]
     order = [
@@ -119,6 +125,26 @@ def test_a_base_that_is_no_name_on_the_hub_is_left_to_the_user(
     assert [step[step.index("--base") + 1] for step in next_steps(result)[1:]] == ["MODEL"] * 3
     for comment in ("# as a page", "# will it load?", "# does the model still refuse?", "# give refusals back"):
         assert result.out.count(comment) == 1
+
+
+def test_code_is_left_behind_by_the_first_of_the_next_steps(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (adapter / "evil.py").write_text("raise SystemExit")
+    result = call(capsys, "scan", adapter)
+    clean = ["s3lora", "convert", str(adapter), "--to", "peft", "-o", "CLEAN"]
+    assert next_steps(result)[0] == clean
+    assert "with code, no other weights or pickles" in " ".join(result.out.split())
+    assert call(capsys, *clean[1:-1], tmp_path / "clean").status == 0
+    assert next_steps(call(capsys, "scan", tmp_path / "clean"))[0][1] == "scan"
+
+
+def test_a_head_of_classes_is_asked_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    heads, config = {"score.weight": np.ones((2, 16), "float32")}, {"modules_to_save": ["score"]}
+    made = make_adapter(tmp_path / "a", {"layers.0.self_attn.q_proj": (16, 12, 2)}, heads=heads, config=config)
+    result = call(capsys, "scan", made)
+    assert [step[1] for step in next_steps(result)] == ["scan", "check"]
+    assert "no file tells; eval and repair are for models that write" in " ".join(result.out.split())
 
 
 def test_several_paths_end_with_one_table(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,7 +249,7 @@ def test_a_flat_plan_is_said_to_be_refused(adapter: Path, tmp_path: Path, capsys
     flat = make_adapter(tmp_path / "flat", dict.fromkeys(modules, (2, 2, 2)))
     write_safetensors(flat / "adapter_model.safetensors", tensors)
     words = " ".join(call(capsys, "scan", flat).out.split())
-    assert "top 10 by ssi chooses 2 of 4 modules: " in words
+    assert "top 10 by ssi (capped at 2, 50% of the 4 candidates) chooses 2 of 4 modules: " in words
     assert "prune will refuse, as ssi does not tell these modules apart; --force-flat insists." in words
     assert "would prune" not in words
     assert words.count("does not discriminate here") == 1

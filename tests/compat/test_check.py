@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -444,6 +445,16 @@ def test_configurations_of_mlx(case: str, tmp_path: Path) -> None:
     made = check(tmp_path, loaders=["mlx=0.32.2", "mlx=0.31.3"])
     assert tuple(one.verdict for one in made.loaders) == expected
     assert word in why(made["mlx"])
+
+
+def test_code_in_the_folder_is_no_part_of_a_verdict_and_said_to_be_there(tmp_path: Path) -> None:
+    folder = adapter(tmp_path)
+    assert check(folder).notes == ()
+    (folder / "modeling.py").write_text("")
+    note = "the folder holds code, which scan lists: no verdict says what is run of that at load"
+    assert (check(folder).notes, check(folder)["peft"].verdict) == ((note,), "same")
+    (folder / "training_args.bin").write_bytes(pickle.dumps([1]))
+    assert check(folder).notes == (note.replace("holds code", "holds code and pickles"),)
 
 
 def test_what_mlx_has_no_place_for(tmp_path: Path) -> None:

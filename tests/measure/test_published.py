@@ -258,3 +258,23 @@ def test_roles_of_a_real_adapter() -> None:
     assert {role_of(path).key for path in found.standings} == {"decoder.qkv"}  # type: ignore[union-attr]
     assert found.signal is not None
     assert found.signal.found
+
+
+def test_a_comparison_is_looked_into_at_a_prompt(tmp_path: Path) -> None:
+    paths = [f"model.layers.{layer}.self_attn.{kind}_proj" for layer in range(2) for kind in "qz"]
+    against = among_published(scan(make_adapter(tmp_path / "a", dict.fromkeys(paths, (576, 576, 8)))))
+    q, other = paths[0], paths[1]
+    assert (len(against), q in against, other in against) == (2, True, False)
+    assert against[q] is against.standings[q]
+    with pytest.raises(s3lora.NoSuchModuleError, match=r"no module 'model.layers.0.self_attn.z_proj' is compared"):
+        against[other]
+    lines = repr(against).splitlines()
+    assert lines[0] == "<AgainstPublished: 2 of 4 modules compared"
+    assert len(lines) < 7
+    table = against.to_pandas()
+    mark = against[q].marks["ssi"]
+    first = table.set_index("path").loc[q]
+    assert list(table["path"]) == paths[::2]
+    assert (first["role"], first["ranks"], first["sources"]) == ("decoder.q", "5-8", against.groups[0].sources)
+    found = [first[f"ssi{name}"] for name in ("", "_percentile", "_low", "_high")]
+    assert found == [mark.value, mark.percentile, mark.low, mark.high]

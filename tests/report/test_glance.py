@@ -49,7 +49,7 @@ def test_an_ordinary_adapter_takes_two_lines() -> None:
     glance = glance_of(with_inventory(made.clean()))
     assert glance.lines == ()
     assert glance.lead == (
-        "LoRA only: 2 tensors, 28 parameters, 112 B, all finite; 2 more files, no weights, code or pickles. "
+        "LoRA only: 2 tensors, 28 parameters, 112 B, all finite; 2 more files, no other weights, code or pickles. "
         "Base model not read."
     )
     text = shown(with_inventory(made.clean())).splitlines()
@@ -89,7 +89,9 @@ def test_everything_that_is_there_is_told() -> None:
     assert found["not read"].startswith("the values of 5 tensors: ")
     assert found["ambiguous"] == "the folder holds more files than are listed, and these were not looked at"
     lead = glance_of(with_inventory(made.full())).lead
-    assert lead.startswith("LoRA: 3 tensors, 29 parameters, 116 B; 5 more files.")
+    assert lead.startswith(
+        "LoRA: 3 tensors, 29 parameters, 116 B; 5 more files, with other weights, code and pickles. "
+    )
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -188,7 +190,7 @@ REAL = {
 def test_real_adapters_have_no_line_but_what_is_there(name: str) -> None:
     measured = scan(shared() / "adapters" / name)
     assert {*lines(measured)} == REAL[name]
-    assert glance_of(measured).folder.endswith("no weights, code or pickles")
+    assert glance_of(measured).folder.endswith("no other weights, code or pickles")
 
 
 def test_a_card_written_beside_code_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,8 @@ from s3lora.report.documents import ScanDocument
 _OF_PICTURES = re.compile(
     r"(?:^|[._])(?:transformer_blocks|single_transformer_blocks|down_blocks|up_blocks|mid_block)[._]"
 )
-#: Heads of models that give classes, scores or places in a text.
-_OF_CLASSES = re.compile(r"(?:^|\.)(?:score|scores|classifier|classification_head|qa_outputs|v_head|reward_head)\.")
+#: What `eval` is asked where the question is refusals alone.
+_REFUSALS = ("--suite", "safety", "--no-prune", "--no-cost")
 
 
 def base_steps(scan: Scan | ScanDocument, path: str) -> list[tuple[str, str]]:
@@ -34,23 +34,27 @@ def base_steps(scan: Scan | ScanDocument, path: str) -> list[tuple[str, str]]:
     given = [path, *_picked()]
     steps = [(shlex.join(["s3lora", "check", *given, "--base", fetched]), "will it load?")]
     linear = any(module.kind == "linear" and module.form == "LoRA" and not module.zero for module in scan.modules)
-    odd = pictures or _classifies(scan) or any(module.dora or module.nonfinite for module in scan.modules)
+    odd = pictures or scan.inventory.classifies or any(module.dora or module.nonfinite for module in scan.modules)
     if scan.source.format == "peft" and not scan.inventory.base_changed and not odd and linear:
         repair = shlex.join(["s3lora", "repair", *given, "--base", base, "-o", "REPAIRED"])
-        evaluate = shlex.join(["s3lora", "eval", *given, "--base", base])
+        evaluate = shlex.join(["s3lora", "eval", *given, "--base", base, *_REFUSALS])
         steps += [(evaluate, "does the model still refuse?"), (repair, "give refusals back")]
     return steps
-
-
-def _classifies(scan: Scan | ScanDocument) -> bool:
-    """Return whether the adapter trained a head that gives classes or scores: such a model answers no prompt."""
-    return any(tensor.role == "head" and _OF_CLASSES.search(tensor.name) for tensor in scan.inventory.tensors)
 
 
 def next_steps(scan: Scan, path: str) -> list[tuple[str, str]]:
     """Return commands that go on from a scan, each with what it answers; none for a whole model."""
     page = (shlex.join(["s3lora", "scan", path, *_picked(), "-o", "report.html"]), "as a page")
-    return [page, *steps] if (steps := base_steps(scan, path)) else []
+    steps = base_steps(scan, path)
+    return [*_clean_steps(scan, path), page, *steps] if steps else []
+
+
+def _clean_steps(scan: Scan, path: str) -> list[tuple[str, str]]:
+    """Return the command that leaves code and pickles behind, where a PEFT adapter has some."""
+    if scan.source.format != "peft" or not (scan.inventory.code or scan.inventory.pickles):
+        return []
+    command = shlex.join(["s3lora", "convert", path, *_picked(), "--to", "peft", "-o", "CLEAN"])
+    return [(command, "the same updates, without code and pickles")]
 
 
 def _picked() -> list[str]:

@@ -143,6 +143,10 @@ def _ends(path: str) -> Iterator[str]:
 
 
 def _notes(adapter: Adapter, base: BaseModel | None, modules: Iterable[ModuleCheck]) -> Iterator[str]:
+    inventory = adapter.inventory
+    found = [name for name, files in (("code", inventory.code), ("pickles", inventory.pickles)) if files]
+    if found:
+        yield f"the folder holds {' and '.join(found)}, which scan lists: no verdict says what is run of that at load"
     yield from adapter.warnings
     if base is None:
         return

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from s3lora.errors import NoSuchModuleError, printable
+from s3lora.needs import need
+from s3lora.views import view
 
 __all__ = ["AgainstPublished", "LeftOut", "PublishedGroup", "PublishedMark", "PublishedStanding", "TrainingSignal"]
 
@@ -68,9 +72,9 @@ class TrainingSignal:
     found: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AgainstPublished:
-    """An adapter among published ones.
+    """An adapter among published ones: `against[path]` is the standing of a module that was compared.
 
     `adapters`, `sources` and `modules` count all of these. `index` is the one that leads, `groups` are those that
     modules were compared with, and `standings` the modules by path; `left_out` counts the others by the reason.
@@ -90,3 +94,43 @@ class AgainstPublished:
     median: PublishedMark | None = None
     beyond: int = 0
     signal: TrainingSignal | None = None
+
+    def __repr__(self) -> str:
+        """Return in sentences where the adapter stands."""
+        told: str = view("published", self)
+        return told
+
+    def __len__(self) -> int:
+        """Return how many modules were compared."""
+        return len(self.standings)
+
+    def __contains__(self, path: object) -> bool:
+        """Return whether the module of this path was compared."""
+        return path in self.standings
+
+    def __getitem__(self, path: str) -> PublishedStanding:
+        """Return the standing of the module at `path`; raise NoSuchModuleError where it has none."""
+        if path not in self.standings:
+            fix = "`.left_out` counts those that are not compared, by the reason"
+            raise NoSuchModuleError(f"no module {printable(path)!r} is compared with published ones", fix=fix)
+        return self.standings[path]
+
+    def to_pandas(self) -> Any:
+        """Return a pandas.DataFrame with a row for every module that is compared; raise MissingPackageError without it.
+
+        After `path`, `role`, `ranks`, `architecture`, `adapters` and `sources` of its group, each index has its value,
+        and `…_percentile`, `…_low` and `…_high`: the percentile among published modules, and the 95 % interval of it.
+        """
+        return need("pandas", None).DataFrame(self._rows())
+
+    def _rows(self) -> list[dict[str, Any]]:
+        rows = []
+        for path, standing in self.standings.items():
+            group = self.groups[standing.group]
+            row = {"path": path, "role": group.role, "ranks": group.band, "architecture": group.architecture}
+            numbers: dict[str, Any] = {"adapters": group.adapters, "sources": group.sources}
+            for index, mark in standing.marks.items():
+                numbers |= {index: mark.value, f"{index}_percentile": mark.percentile}
+                numbers |= {f"{index}_low": mark.low, f"{index}_high": mark.high}
+            rows.append({**row, **numbers})
+        return rows

@@ -98,14 +98,13 @@ def _folder(inventory: Inventory) -> str:
         return "no other file in the folder"
     weights = [file for file in beside if file.role == "other weights"]
     checkpoints = [file for file in beside if file.note == CHECKPOINT]
-    kinds = (
-        ("other weights" if checkpoints else "weights", weights),
-        ("code", inventory.code),
-        ("pickles", inventory.pickles),
-    )
+    kinds = (("other weights", weights), ("code", inventory.code), ("pickles", inventory.pickles))
+    there = [name for name, found in kinds if found]
     none = [name for name, found in kinds if not found]
     among = f" ({_counted(checkpoints, 'checkpoint')} of the run, not measured)" if checkpoints else ""
-    return f"{_counted(beside, 'more file')}{among}" + (f", no {_joined(none, 'or')}" if none else "")
+    told = [f"with {_joined(there, 'and')}"] if there else []
+    told += [f"no {_joined(none, 'or')}"] if none else []
+    return ", ".join([f"{_counted(beside, 'more file')}{among}", *told])
 
 
 def _lines(scan: Scan) -> Iterator[GlanceLine]:

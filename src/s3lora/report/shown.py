@@ -14,6 +14,7 @@ from s3lora.choose.rankings import survey
 from s3lora.choose.select import Plan, choose_none
 from s3lora.choose.ties import sharpest
 from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
+from s3lora.measure.against_published import AgainstPublished
 from s3lora.measure.comparison import Comparison
 from s3lora.measure.composition import Composition
 from s3lora.measure.scan import ModuleScan, Scan
@@ -22,6 +23,7 @@ from s3lora.report.documents import ScanDocument, compare_rows, scan_document, s
 from s3lora.report.heatmap_file import heat_map_svg
 from s3lora.report.html import environment_of_pages
 from s3lora.report.names import tail
+from s3lora.report.published_view import published_lines
 from s3lora.spectrum.indices import INDICES
 from s3lora.views import Drawing
 
@@ -35,6 +37,12 @@ def text_of(scan: Scan) -> str:
     """Return a scan in five lines: what it is of, what it holds, its index, the sharpest module, what to know."""
     notes = f"{len(scan.warnings)} to read in .warnings" if scan.warnings else "none"
     return "\n ".join((f"<Scan of {_name(scan)}: {_measured(scan)}", *_lines(scan), f"warnings: {notes}>"))
+
+
+def published_of(against: AgainstPublished) -> str:
+    """Return where an adapter stands among published ones, a sentence a line."""
+    compared = f"{len(against)} of {len(against) + sum(against.left_out.values())} modules compared"
+    return "\n ".join((f"<AgainstPublished: {compared}", *published_lines(against))) + ">"
 
 
 def html_of(scan: Scan) -> str:

@@ -20,7 +20,7 @@ from s3lora.report.values import count
 SHARPEST, KINDS = 10, 3
 #: Rules that are named.
 RULES = 5
-NOT_TOLD = "what a model answers with it, what a trigger does, what is harm: no file tells; eval measures answers"
+NOT_TOLD = "what a model answers with it, what a trigger does, what is harm: no file tells"
 
 
 def summary_of(document: ScanDocument) -> list[tuple[str, str]]:
@@ -32,7 +32,8 @@ def summary_of(document: ScanDocument) -> list[tuple[str, str]]:
         rows.append(("sharp", told))
     if document.published is not None and (lines := list(published_lines(document.published))):
         rows.append(("published", " ".join(lines)))
-    return [*rows, ("not told", NOT_TOLD)]
+    measured = "eval and repair are for models that write" if document.inventory.classifies else "eval measures answers"
+    return [*rows, ("not told", f"{NOT_TOLD}; {measured}")]
 
 
 def gate_line(gate: GateOutcome) -> str:

@@ -100,11 +100,11 @@ def scan_text(
         parts += [_ranking(document.modules, index, width, document.reference), Text()]
     if document.reference is not None:
         parts += [against_text(document.reference, index, _number), Text()]
+    notes, capped = _without_repetition(glance.notes), ""
     if document.plan is not None:
-        parts += _prose([_plan_line(document.plan)])
-    parts += _prose(
-        [*(Text(line, "dim") for line in smaller(document.modules)), *noted(_without_repetition(glance.notes))]
-    )
+        notes, capped = _without_cap(notes, document.plan)
+        parts += _prose([_plan_line(document.plan, capped)])
+    parts += _prose([*(Text(line, "dim") for line in smaller(document.modules)), *noted(notes)])
     if steps:
         parts += [Text(), *_steps(steps, width)]
     if command is not None and document.plan is not None and _prunable(document.plan):
@@ -227,11 +227,18 @@ def _number(value: float | None) -> str:
     return f"{value:.3f}" if 1e-3 <= abs(value) < 1e3 else f"{value:.2e}"
 
 
-def _plan_line(plan: Plan) -> Text:
+def _without_cap(notes: Sequence[str], plan: Plan) -> tuple[list[str], str]:
+    """Return the notes without that of a rule that is capped, and how the line of the plan says it."""
+    start = f"{plan.rule} is capped at"
+    capped = [note.removeprefix(f"{plan.rule} is ") for note in notes if note.startswith(start)]
+    return [note for note in notes if not note.startswith(start)], f" ({capped[0]})" if capped else ""
+
+
+def _plan_line(plan: Plan, capped: str = "") -> Text:
     only = f" ({printable(plan.only)})" if plan.only else ""
     refused = plan.flat and bool(plan.chosen)
     does = " chooses " if refused else " would prune "
-    text = Text.assemble((f"{plan.rule} by {plan.index}{only}", "bold"), does, _share(plan.share))
+    text = Text.assemble((f"{plan.rule} by {plan.index}{only}{capped}", "bold"), does, _share(plan.share))
     if refused:
         text.append("\nprune will refuse", "bold")
         text.append(f", as {plan.index} does not tell these modules apart; --force-flat insists.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,8 @@ RESCALES = "rescales the rows of the base weight (DoRA)"
 FileRole = Literal["weights", "other weights", "adapter", "configuration", "tokenizer", "code", "pickle", "other"]
 #: How other weights relate to those that were measured.
 Sameness = Literal["same", "different", "unreadable"]
+#: Heads of models that give classes, scores or places in a text.
+_OF_CLASSES = re.compile(r"(?:^|\.)(?:score|scores|classifier|classification_head|qa_outputs|v_head|reward_head)\.")
 #: Why modules that stand in the file are not applied, or are not what was trained.
 UnappliedKind = Literal[
     "prefix",
@@ -134,6 +137,11 @@ class Inventory:
     def unmeasured(self) -> tuple[InventoryTensor, ...]:
         """Return the tensors of which no index says anything: all but factors and what sets their scaling."""
         return tuple(one for one in self.tensors if one.role not in ("factor", "extra") or one.rescales)
+
+    @property
+    def classifies(self) -> bool:
+        """Return whether a head is trained that gives classes or scores: such a model answers no prompt."""
+        return any(tensor.role == "head" and _OF_CLASSES.search(tensor.name) for tensor in self.tensors)
 
     @property
     def code(self) -> tuple[InventoryFile, ...]:

@@ -102,7 +102,7 @@ def _others(adapter: Adapter) -> Iterator[Problem]:
         mends: tuple[DropPart, ...] | None = ("heads",) if any(tensor.role == "head" for tensor in others) else None
         yield Problem(f"has {some(unknown)} in `modules_to_save`, which it rejects", MERGE, mends=mends)
     if heads or named:
-        what = f"has a trained head, which it takes from {CLASSES} on"
+        what = f"has a trained head, which a model that classifies takes from {CLASSES} on, and a language model never"
         yield Problem(what, f"use vLLM {CLASSES} or newer", before=CLASSES)
 
 
