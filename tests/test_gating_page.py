@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from s3lora.gate.allow import allowed_names
 from s3lora.gate.conditions import CONDITIONS, strict
-from s3lora.gate.findings import Gate, gates_of
+from s3lora.gate.findings import Gate
 from tests.command import call
 from tests.gated import good
 from tests.vendored import check
@@ -19,13 +21,15 @@ yaml = pytest.importorskip("yaml")
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "gating.md").read_text(encoding="utf-8")
+#: The page to begin with, which has what is to be copied.
+FIRST = (ROOT / "docs" / "gate-a-repository.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("text", blocks("toml"), ids=lambda text: text.splitlines()[0].removeprefix("# "))
+@pytest.mark.parametrize("text", [*blocks("toml", FIRST), *blocks("toml")])
 def test_policies_can_be_meant(text: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     name = text.splitlines()[0].removeprefix("# ")
     monkeypatch.chdir(tmp_path)
@@ -48,10 +52,14 @@ def test_the_message_that_is_shown(tmp_path: Path, capsys: Any, monkeypatch: pyt
 
 
 def test_the_rules_in_the_table() -> None:
-    rows = re.findall(r"^\| `([^`]+)` \| .* \| (S3L\d+) \|$", PAGE, re.MULTILINE)
-    for rule, identity in rows:
-        assert Gate.parse(rule).id == identity
-    metrics = [Gate.parse(rule).metric for rule, _ in rows]
+    rows = re.findall(r"^\| `([^`]+)` \| .* \| ([^|]*) \| (S3L\d+) \|$", PAGE, re.MULTILINE)
+    for rule, asked, identity in rows:
+        gate = Gate.parse(rule)
+        assert gate.id == identity
+        condition = CONDITIONS.get(gate.metric)
+        by = ["`strict`"] * (condition is not None and condition.strict)
+        assert asked.strip() == ", ".join(by + ["always"] * (condition is not None and condition.standing))
+    metrics = [Gate.parse(rule).metric for rule, *_ in rows]
     assert set(metrics) == {"ssi", "rank", "ssi_percentile", "loader:vllm=0.33.0", *CONDITIONS}, (
         "every condition is in the table"
     )
@@ -70,15 +78,16 @@ def test_what_stands_and_what_is_allowed() -> None:
     assert names_in("What is allowed") - {"nonfinite"} == set(allowed_names())
 
 
-@pytest.mark.parametrize(("number", "schema"), [(0, "github-workflows"), (1, "gitlab-ci")])
-def test_files_for_other_systems_are_valid(number: int, schema: str) -> None:
-    check(blocks("yaml")[number], schema)
+def test_files_for_other_systems_are_valid() -> None:
+    (gitlab,) = blocks("yaml")
+    check(gitlab, "gitlab-ci")
+    check(blocks("yaml", FIRST)[0], "github-workflows")
 
 
 def test_the_workflow_gives_inputs_that_exist() -> None:
     action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
-    steps = yaml.safe_load(blocks("yaml")[0])["jobs"]["scan"]["steps"]
-    (ours,) = [step for step in steps if "s3lora@" in step["uses"]]
+    steps = yaml.safe_load(blocks("yaml", FIRST)[0])["jobs"]["scan"]["steps"]
+    (ours,) = [step for step in steps if "s3lora@" in step.get("uses", "")]
     assert set(ours["with"]) <= set(action["inputs"])
     # The rules are those of the policy.
     assert "fail-on" not in ours["with"]
@@ -86,8 +95,27 @@ def test_the_workflow_gives_inputs_that_exist() -> None:
 
 def test_the_hook_that_is_configured_exists() -> None:
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
-    (repo,) = yaml.safe_load(blocks("yaml")[2])["repos"]
-    (used,) = repo["hooks"]
-    assert used["id"] == hook["id"]
-    assert all(gates_of([rule]) for rule in used["args"][1::2])
-    assert set(used["args"][::2]) == {"--fail-on"}
+    (repo,) = yaml.safe_load(blocks("yaml", FIRST)[1])["repos"]
+    assert repo["hooks"] == [{"id": hook["id"]}]
+
+
+def test_the_rules_of_a_pull_request_are_those_of_its_target(tmp_path: Path) -> None:
+    (script,) = [
+        one["run"] for one in yaml.safe_load(blocks("yaml", FIRST)[0])["jobs"]["scan"]["steps"] if "run" in one
+    ]
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
+
+    def run(*words: str, at: Path, **variables: str) -> None:
+        subprocess.run(words, cwd=at, env={**os.environ, **variables}, check=True, capture_output=True)
+
+    target, sender = tmp_path / "target", tmp_path / "sender"
+    target.mkdir()
+    run(*git, "init", "-q", "-b", "main", at=target)
+    (target / "s3lora.toml").write_text('fail-on = ["strict"]\n')
+    run(*git, "add", "-A", at=target)
+    run(*git, "commit", "-qm", "rules", at=target)
+    run(*git, "clone", "-q", str(target), str(sender), at=tmp_path)
+    (sender / "s3lora.toml").write_text("fail-on = []\n")
+    run(*git, "commit", "-qam", "none", at=sender)
+    run("bash", "-euo", "pipefail", "-c", script, at=sender, GITHUB_BASE_REF="main", RUNNER_TEMP=str(tmp_path))
+    assert (tmp_path / "s3lora.toml").read_text() == 'fail-on = ["strict"]\n'

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -33,6 +35,16 @@ QV = {f"model.layers.{i}.self_attn.{p}_proj" for i in range(3) for p in "qv"}
 TARGETS = {"target_modules": ["q_proj", "v_proj"]}
 
 
+class Opened:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("full"), llama, **TARGETS)
@@ -55,6 +67,32 @@ def test_it_loads_and_computes(full: Path, pruned: Path, expected, low_cpu_mem_u
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
     assert difference(logits(model), expected) < TOLERANCE
     assert difference(logits(model), logits(load(full, llama))) > 100 * TOLERANCE  # the test can see the difference
+
+
+def test_it_opens_nothing_beside_configuration_and_weights(full: Path, tmp_path: Path):
+    """So code, pickles and templates in the folder are run by others: docs/should-i-load.md says so."""
+    folder = tmp_path / "adapter"
+    shutil.copytree(full, folder)
+    canary = tmp_path / "canary"
+    (folder / "modeling.py").write_text(f"open({str(canary)!r}, 'w')")
+    for name in ("training_args.bin", "tokenizer.pkl"):
+        (folder / name).write_bytes(pickle.dumps(Opened(str(canary))))
+    (folder / "chat_template.jinja").write_text("{{ x.__class__ }}")
+    fields = {"auto_mapping": {"base_model_class": "Own", "parent_library": "modeling"}}
+    (folder / "adapter_config.json").write_text(json.dumps(config_of(folder) | fields))
+    opened: set[str] = set()
+    watched = True
+
+    def note(event: str, given: tuple[Any, ...]) -> None:
+        if watched and event == "open" and str(given[0]).startswith(str(folder)):
+            opened.add(Path(str(given[0])).name)
+
+    sys.addaudithook(note)
+    load(folder, llama)
+    watched = False
+    assert "adapter_config.json" in opened
+    assert opened <= {"adapter_config.json", "adapter_model.safetensors"}
+    assert not canary.exists()
 
 
 def test_zeroing_lora_b_in_memory_is_the_same(full: Path, expected):

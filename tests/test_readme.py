@@ -12,6 +12,7 @@ from s3lora.measure.published import published
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FOUND = json.loads((ROOT / "docs" / "results" / "demo-repair.json").read_text(encoding="utf-8"))
+REPAIR = " ".join((ROOT / "docs" / "repair.md").read_text(encoding="utf-8").split())
 STATES = ("base", "adapter", "repaired", "shrunk")
 
 
@@ -79,7 +80,7 @@ def test_the_figures_of_the_first_bullet_are_those_of_the_table() -> None:
     left = rate("shrunk", "asr").split()[0]
     assert f"plain shrinking at equal cost left {left}." in words
     refused = [rate(state, "over_refusal").split()[0] for state in ("repaired", "base")]
-    assert f"It refuses {refused[0]} of the harmless prompts, the base {refused[1]};" in words
+    assert f"It refuses {refused[0]} of the harmless prompts, the base {refused[1]};" in REPAIR
 
 
 def test_what_gates_alone_do_on_the_same_adapter() -> None:
@@ -91,4 +92,4 @@ def test_what_gates_alone_do_on_the_same_adapter() -> None:
     said = (
         f"With `--method gates` alone it ended at {asr:.2f} for {share['value'] * 100:.1f} %, which cannot be told from"
     )
-    assert said in " ".join(README.split())
+    assert said in REPAIR

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def test_a_good_adapter_passes_everything(desk: Path, capsys: pytest.CaptureFixt
 
 
 def test_strict_is_what_an_inventory_knows() -> None:
-    assert set(CONDITIONS) - set(strict()) == {"selected", "outliers", "zero-updates"}
+    assert set(CONDITIONS) - set(strict()) == {"selected", "outliers", "zero-updates", "no-signal"}
     assert {gate.metric for gate in gates_of(["strict"])} == set(strict())
     assert gates_of(["strict", "nonfinite > 0", "strict"]) == gates_of(["strict"])
 
@@ -534,6 +535,25 @@ def test_code_beside_a_file_is_found_or_said_to_be_unseen(desk: Path, capsys: py
         )
         assert (told.status, told.err) == (0, f"{unseen}\n")
     assert "one file" not in call(capsys, "scan", file, "-q", "--fail-on", "nonfinite").err
+
+
+def test_an_adapter_as_blunt_as_noise_has_no_signal(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = make_adapter(desk / "a", {f"layers.{i}.q_proj": (64, 48, 4) for i in range(4)})
+    told = call(capsys, "scan", random, "-q", "--fail-on", "no-signal")
+    assert told.status == 1
+    assert re.search(
+        r"no-signal is 1, rule no-signal > 0: the median excess .* is [+-]0\.0[012]\d, below 0\.03\n", told.err
+    )
+    a, b = factors(64, 48, 4)
+    a[1:], b[:, 1:] = a[1:] / 8, b[:, 1:] / 8
+    pairs = {"lora_A": a, "lora_B": b}
+    tensors = {f"base_model.model.layers.{i}.q_proj.{x}.weight": pairs[x] for i in range(4) for x in pairs}
+    write_safetensors(random / "adapter_model.safetensors", tensors, {"format": "pt"})
+    assert call(capsys, "scan", random, "-q", "--fail-on", "no-signal").status == 0
+    one = make_adapter(desk / "one", {f"layers.{i}.q_proj": (64, 48, 1) for i in range(2)})
+    told = call(capsys, "scan", one, "-q", "--fail-on", "no-signal")
+    assert (told.status, "2 of 2 modules have no value for no-signal > 0" in told.err) == (2, True)
+    assert "no-signal" not in allowed_names()
 
 
 def test_the_ids_of_gates_are_known() -> None:

@@ -64,6 +64,7 @@ def test_ids_are_fixed() -> None:
         "outliers": "S3L003",
         "nonfinite": "S3L004",
         "zero-updates": "S3L005",
+        "no-signal": "S3L018",
         "unmeasured": "S3L006",
         "base-weights": "S3L007",
         "bias": "S3L008",

@@ -37,7 +37,8 @@ PARTS = "32,50,100"
 prompt_options = all_options(
     click.option("--harmful", metavar="FILE", help="Harmful prompts; built in."),
     click.option("--harmless", "--benign", "harmless", metavar="FILE", help="Harmless prompts; built in."),
-    click.option("--task", metavar="FILE", help="What the adapter was trained for; planning, maths; built in."),
+    click.option("--task", metavar="FILE",
+                 help="What the adapter was trained for: a file, planning or maths. Without: a built-in mix."),
     click.option("--fresh", metavar="FILE", help="Harmful prompts of another source, for the acceptance card."),
     click.option("--second-task", metavar="FILE", help="Another task that is not to suffer, for the acceptance card."),
     click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Which rows; or harmless:COLUMN!=VALUE."),

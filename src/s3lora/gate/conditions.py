@@ -122,6 +122,22 @@ add(
 )
 add(
     Condition(
+        "no-signal",
+        "S3L018",
+        counting.no_signal,
+        "NoTrainingSignal",
+        "The updates are as blunt as random ones.",
+        "The median energy of the modules is hardly above that of random updates of their shapes and ranks: nothing "
+        "tells that the adapter was trained.",
+        "Ask what it was trained for, and look whether it changes answers at all. A short training with a small rate "
+        "looks the same.",
+        named=False,
+        why=counting.why_no_signal,
+        strict=False,
+    )
+)
+add(
+    Condition(
         "unmeasured",
         "S3L006",
         counting.unmeasured,

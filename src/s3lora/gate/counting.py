@@ -13,6 +13,7 @@ from s3lora.choose.rules import Outlier
 from s3lora.choose.select import Filter, Plan, select
 from s3lora.compat.results import LoaderVerdict
 from s3lora.errors import printable
+from s3lora.measure.published import SIGNAL, training_signal
 from s3lora.measure.scan import ModuleScan, Scan
 from s3lora.spectrum.indices import INDICES
 
@@ -64,6 +65,20 @@ def outliers(asked: Asked) -> tuple[str, ...]:
 def zero(asked: Asked) -> tuple[str, ...]:
     """Return the modules whose update is zero."""
     return tuple(module.path for module in asked.modules if module.zero)
+
+
+def no_signal(asked: Asked) -> tuple[str, ...]:
+    """Return the one adapter whose updates are as blunt as random ones, nothing where they are sharper."""
+    signal = training_signal(asked.modules)
+    return ("training signal",) if signal is not None and not signal.found else ()
+
+
+def why_no_signal(asked: Asked) -> str:
+    """Return how far it lies above random updates."""
+    signal = training_signal(asked.modules)
+    if signal is None or signal.found:
+        return ""
+    return f"the median excess of energy over random updates is {signal.excess:+.3f}, below {SIGNAL}"
 
 
 def nonfinite(asked: Asked) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from s3lora.errors import SelectionError, UsageError, nearest, printable
 from s3lora.gate.conditions import CONDITIONS, strict
 from s3lora.gate.counting import Asked
 from s3lora.measure.against import Against
+from s3lora.measure.published import training_signal
 from s3lora.spectrum.indices import INDICES
 from s3lora.wording import worded
 
@@ -149,14 +150,17 @@ class Gate:
     def unseen(self, asked: Asked, against: Against | None = None) -> tuple[str, ...]:
         """Return the modules with an update that have no value for the rule, so that it cannot be held against them.
 
-        These are modules of rank 1 where it asks for an index that has none there, also by what it chooses by, and
-        percentiles where the reference has nothing to compare with. What has no index at all is told otherwise.
+        These are modules of rank 1 where it asks for an index that has none there, also by what it chooses by;
+        percentiles where the reference has nothing to compare with; and a training signal where random updates of no
+        module are known. What has no index at all is told otherwise.
         """
         measured = {module.path for module in asked.modules if module.sigma and not module.zero}
         if self.metric in INDICES or self.metric in PERCENTILES:
             values = self._values(asked, against)
         elif self.metric in ("selected", "outliers") and asked.plan is not None and asked.plan.index in INDICES:
             values = [(module.path, module.indices.get(asked.plan.index)) for module in asked.modules]
+        elif self.metric == "no-signal" and training_signal(asked.modules) is None:
+            values = [(module.path, None) for module in asked.modules]
         else:
             return ()
         return tuple(path for path, value in values if value is None and path in measured)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.resources import files
@@ -132,7 +133,7 @@ def among_published(scan: Scan) -> AgainstPublished:
         sharpest=max(marks, key=lambda path: (marks[path].percentile, marks[path].value), default=None),
         median=_median([(mark, groups[standings[path].group].sources) for path, mark in marks.items()]),
         beyond=sum(mark.beyond for mark in marks.values()),
-        signal=_signal(scan),
+        signal=training_signal(scan.modules),
     )
 
 
@@ -225,10 +226,10 @@ def _median(marks: list[tuple[PublishedMark, int]]) -> PublishedMark | None:
     return PublishedMark(float(np.median([mark.value for mark, _ in marks])), percent, low, high, beyond=False)
 
 
-def _signal(scan: Scan) -> TrainingSignal | None:
-    """Return how far the adapter lies above random updates, None where no module can tell."""
+def training_signal(modules: Iterable[ModuleScan]) -> TrainingSignal | None:
+    """Return how far these modules lie above random updates, None where none of them can tell."""
     found = []
-    for module in scan.modules:
+    for module in modules:
         value, (m, n) = module.indices.get(LEADING), module.shape
         if value is None or module.form != "LoRA" or module.dense or min(m, n) < NARROWEST * module.rank:
             continue
