@@ -34,6 +34,7 @@ from s3lora.measure.summing import Alignment, ModuleComposition, ModuleUpdate
 from s3lora.repair.results import Constraint, ModuleAttribution, Repair, RepairTrial
 from s3lora.report.documents import ScanDocument
 from s3lora.report.schemas import DOCUMENTS
+from s3lora.report.shown import table_of
 from s3lora.rewrite.conversion_record import ConversionRecord
 from s3lora.rewrite.modes import MODES
 from s3lora.rewrite.provenance import Provenance
@@ -50,6 +51,12 @@ from tests.program import all_commands, options
 API = DOCS / "api.md"
 COMMAND_LINE = DOCS / "command-line.md"
 METHOD = DOCS / "method.md"
+
+
+def test_the_columns_of_a_table_of_modules_are_named() -> None:
+    head = table_of(s3lora.scan(Path(s3lora.__file__).parent / "data" / "demo-adapter"))
+    (row,) = [line for line in API.read_text(encoding="utf-8").splitlines() if line.startswith("| `to_pandas()`")]
+    assert re.findall(r"`(\w+)`", row.partition("columns ")[2])[: len(head)] == list(head)
 
 
 def slug(heading: str) -> str:
