@@ -233,7 +233,8 @@ add(
         "The folder holds code, or something that makes a program run code.",
         "Python files, references to classes to import (`auto_map`), or a chat template that reaches for attributes "
         "which lead out of its sandbox. None of it was run here.",
-        "An adapter needs no code. `s3lora convert --to peft` writes the same updates without. " + _ALLOW.format(name="code"),
+        "An adapter needs no code. `s3lora convert --to peft` writes the same updates without. "
+        + _ALLOW.format(name="code"),
         why=counting.why_code,
         severity=8.0,
     )
