@@ -17,8 +17,8 @@ TITLE = "# In a notebook"
 CELLS = (
     f"""{TITLE}
 
-An adapter is looked into, pruned and compared here without its base model, and without leaving Python. The example
-comes with the package; put the folder of your own adapter for `my-adapter`.""",
+An adapter is looked into, compared, checked and pruned here without its base model. The example comes with the package;
+put the folder of your own adapter for `my-adapter`.""",
     """>import shutil
 from pathlib import Path
 
@@ -29,23 +29,20 @@ shutil.copytree(example, "my-adapter", dirs_exist_ok=True)
 print(sorted(file.name for file in Path("my-adapter").iterdir()))""",
     """## Scan
 
-The last value of a cell is shown: what the adapter holds, how its index lies, and a map of it. A high value tells that
-the update of a module lies mostly in one direction. It is no verdict: harmless adapters have sharp modules too.""",
+What the adapter holds, how its index lies, and a map of it. A high value tells that the update of a module lies mostly
+in one direction. It is no verdict: harmless adapters have sharp modules too.""",
     """>scan = s3lora.scan("my-adapter")
 scan""",
-    """A scan has a length, is gone through in the order of the model, and is looked into by the paths of modules. A
-path that is not there is an error of the program, which is a `KeyError` too and names the nearest.""",
-    """>sharpest = max(scan, key=lambda module: module.indices["ssi"])
-print(len(scan), sharpest)
-try:
-    scan["model.layers.25.self_attn.vproj"]
-except KeyError as error:
-    print(error)""",
-    """## As a table
+    """A scan has a length, is gone through in the order of the model, and is looked into by the names of modules.
 
-`to_pandas` and `to_polars` have the columns of the CSV. Either library is imported when it is asked for.""",
+## As a table
+
+`to_pandas` and `to_polars` need the library that they name (`pip install pandas`). ΔW has `m` rows and `n` columns.
+Within one rank `ssi` compares modules, across ranks `normalised_ssi`, and `weighted_ssi` counts size too; none is known
+to be the right one.""",
     """>table = scan.to_pandas()
-print(table.groupby("projection")["ssi"].agg(["count", "min", "median", "max"]).round(3).to_string())""",
+print(*table.columns)
+print(table.nlargest(5, "normalised_ssi")[["path", "normalised_ssi", "rank", "m", "n"]].round(3).to_string(index=False))""",
     """## Among published ones
 
 Every module whose role and rank are common enough is set against those of 394 published adapters. A percentile comes
@@ -57,16 +54,17 @@ table = published.to_pandas().nlargest(3, "energy_percentile")
 print(table[["path", "energy", "energy_percentile", "energy_low", "energy_high"]].round(2).to_string(index=False))""",
     """## Will it load?
 
-A loader's verdict is `same`, `other`, `fails` or `unknown`. Without `base=` the names of modules are held against no
-model.""",
+The newest release of a loader that was tried loads it and computes what was trained (`same`), computes something `other`
+or `fails`; or it is `unknown`, as nobody saw it. Without `base=` the names of modules are held against no model.""",
     """>check = s3lora.check("my-adapter")
 print(check)
-print(*check["peft"].notes, sep="\\n")""",
+peft = check["peft"]
+print(peft.shown, peft.verdict, *peft.reasons, *peft.notes, sep="\\n")""",
     """## Choose and prune
 
-A rule chooses from the scan; the map crosses what it chose. Nothing is written before `write_pruned`, and the adapter
-that was given stays as it is.""",
-    """>plan = s3lora.select(scan, s3lora.Top(10), index="energy")
+A rule chooses from the scan by an index; the map crosses what it chose. Nothing is written before `write_pruned`, the
+adapter that was given stays as it is, and `force` replaces a folder that was written before.""",
+    """>plan = s3lora.select(scan, s3lora.Top(10), index="ssi")
 print(plan)
 scan.plot(plan=plan)""",
     """>pruned = s3lora.prune("my-adapter", plan)
@@ -85,7 +83,17 @@ writes a drawing as SVG or, with the extra `plots`, as PNG.""",
     """>Path("scan.json").write_text(scan.to_json(plan))
 again = s3lora.Scan.from_json("scan.json")
 print(again.modules == plan.mark(scan).modules)
-scan.plot().save("map.svg")""",
+scan.plot("ssi", plan=plan).save("map.svg")""",
+    """## When something is wrong
+
+Every error of s3lora is an `S3LoRAError` and one sentence. A file that cannot be read is an `AdapterFileError`, a module
+that is not there a `NoSuchModuleError`, and whatever was given wrongly a `UsageError`; [the API](api.md) has all of
+them, and every function.""",
+    """>for look in (lambda: s3lora.scan("nowhere"), lambda: scan["model.layers.25.self_attn.vproj"]):
+    try:
+        look()
+    except s3lora.S3LoRAError as error:
+        print(type(error).__name__, error)""",
 )
 
 

@@ -32,7 +32,8 @@ def base_steps(scan: Scan | ScanDocument, path: str) -> list[tuple[str, str]]:
     name = None if pictures else hub_name(scan.source.base_model)
     base, fetched = ("MODEL", "MODEL") if name is None else (name, f"{HUB}{with_owner(name)}")
     given = [path, *_picked()]
-    steps = [(shlex.join(["s3lora", "check", *given, "--base", fetched]), "will it load?")]
+    loads = "will it load?" if name is None else "will it load? (with the extra fleet)"
+    steps = [(shlex.join(["s3lora", "check", *given, "--base", fetched]), loads)]
     linear = any(module.kind == "linear" and module.form == "LoRA" and not module.zero for module in scan.modules)
     odd = pictures or scan.inventory.classifies or any(module.dora or module.nonfinite for module in scan.modules)
     if scan.source.format == "peft" and not scan.inventory.base_changed and not odd and linear:

@@ -36,7 +36,9 @@ _STYLES: dict[Verdict, str] = {"same": "green", "other": "bold yellow", "fails":
 def check_text(check: Check, path: str = "PATH", shown: int = SHOWN) -> RenderableType:
     """Return the report; `path` is what the adapter is called in commands."""
     body: list[RenderableType] = [_title(check)]
-    if check.base is not None:
+    if check.base is None:
+        body.append(Text("base model not read: --base tells whether it has these modules, in these shapes", "dim"))
+    else:
         body += section("Base", *_base(check, check.base, shown))
     body += section("Loaders", *(_loader(verdict, path) for verdict in check.loaders))
     notes = [Padding(Text(f"· {printable(note, SENTENCE)}", "dim"), (0, 0, 0, 2)) for note in check.notes]
@@ -111,7 +113,8 @@ def _loader(verdict: LoaderVerdict, path: str) -> RenderableType:
     if left := len(verdict.reasons[REASONS:]):
         more.insert(0, Text(f"… and {left} more reasons", "dim"))
     if verdict.how:
-        more.append(Text(f"seen: {', '.join(verdict.seen)}; {verdict.how}", "dim"))
+        how = "it was run" if verdict.how == "run" else verdict.how
+        more.append(Text(f"seen: {', '.join(verdict.seen)}; {how}", "dim"))
     return Group(*lines, *(Padding(line, (0, 0, 0, 4)) for line in more))
 
 
