@@ -42,7 +42,8 @@ Within one rank `ssi` compares modules, across ranks `normalised_ssi`, and `weig
 to be the right one.""",
     """>table = scan.to_pandas()
 print(*table.columns)
-print(table.nlargest(5, "normalised_ssi")[["path", "normalised_ssi", "rank", "m", "n"]].round(3).to_string(index=False))""",
+first = table.nlargest(5, "normalised_ssi")[["path", "normalised_ssi", "rank", "m", "n"]]
+print(first.round(3).to_string(index=False))""",
     """## Among published ones
 
 Every module whose role and rank are common enough is set against those of 394 published adapters. A percentile comes
@@ -54,8 +55,9 @@ table = published.to_pandas().nlargest(3, "energy_percentile")
 print(table[["path", "energy", "energy_percentile", "energy_low", "energy_high"]].round(2).to_string(index=False))""",
     """## Will it load?
 
-The newest release of a loader that was tried loads it and computes what was trained (`same`), computes something `other`
-or `fails`; or it is `unknown`, as nobody saw it. Without `base=` the names of modules are held against no model.""",
+The newest release of a loader that was tried loads it and computes what was trained (`same`), computes something
+`other` or `fails`; or it is `unknown`, as nobody saw it. Without `base=` the names of modules are held against no
+model.""",
     """>check = s3lora.check("my-adapter")
 print(check)
 peft = check["peft"]
@@ -86,9 +88,9 @@ print(again.modules == plan.mark(scan).modules)
 scan.plot("ssi", plan=plan).save("map.svg")""",
     """## When something is wrong
 
-Every error of s3lora is an `S3LoRAError` and one sentence. A file that cannot be read is an `AdapterFileError`, a module
-that is not there a `NoSuchModuleError`, and whatever was given wrongly a `UsageError`; [the API](api.md) has all of
-them, and every function.""",
+Every error of s3lora is an `S3LoRAError` and one sentence. A file that cannot be read is an `AdapterFileError`, a
+module that is not there a `NoSuchModuleError`, and whatever was given wrongly a `UsageError`; [the API](api.md) has all
+of them, and every function.""",
     """>for look in (lambda: s3lora.scan("nowhere"), lambda: scan["model.layers.25.self_attn.vproj"]):
     try:
         look()
