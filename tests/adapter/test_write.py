@@ -343,11 +343,19 @@ def test_code_and_what_points_to_it_stays_behind(source: Path, tmp_path: Path):
         "auto_map": {"AutoModel": "modeling.Own"},
         "auto_mapping": {"base_model_class": "Evil", "parent_library": "modeling_evil"},
         "megatron_core": "own.core",
-        "builder": [{"_target_": "own.Model"}],
         "trust_remote_code": True,
+        "chat_template": "{{ x.__class__ }}",
     }
-    kept = {"megatron_config": None, "revision": "main", "model": {"class": "transformers.LlamaForCausalLM"}}
-    config = {**config_of(source), **pointing, **kept}
+    nested = {
+        "loftq_config": {"bits": 4, "_target_": "own.Model"},
+        "builder": [{"a": [{"auto_map": [[["b.C"]]], "d": 1}]}],
+    }
+    kept = {
+        "megatron_config": None,
+        "revision": "main",
+        "own": {"_target_": "torch.nn.Linear", "chat_template": "{{ messages }}"},
+    }
+    config = {**config_of(source), **pointing, **nested, **kept}
     (source / "adapter_config.json").write_text(json.dumps(config))
     with open_adapter(source) as adapter:
         measured = scan(adapter)
@@ -359,9 +367,11 @@ def test_code_and_what_points_to_it_stays_behind(source: Path, tmp_path: Path):
     }
     assert not pointing.keys() & config_of(tmp_path / "out").keys()
     assert config_of(tmp_path / "out").items() >= kept.items()
+    assert config_of(tmp_path / "out")["loftq_config"] == {"bits": 4}
+    assert config_of(tmp_path / "out")["builder"] == [{"a": [{"d": 1}]}]
     told = [
-        *("auto_map: modeling.Own", "auto_mapping: modeling_evil", "megatron_core: own.core"),
-        *("_target_: own.Model", "trust_remote_code: true"),
+        *("_target_: own.Model", "auto_map: modeling.Own", "auto_map: of another form", "auto_mapping: modeling_evil"),
+        *("megatron_core: own.core", "trust_remote_code: true", "chat template: the attribute __class__"),
     ]
     without = [f"adapter_config.json is written without {what}, which points to code" for what in told]
     assert [note for note in record.warnings if "code" in note] == without
@@ -480,3 +490,24 @@ def test_real_adapters(tmp_path: Path, name: str):
     if (source / "adapter_config.json").exists():
         changed = {k for k, v in config_of(tmp_path / "out").items() if config_of(source).get(k) != v}
         assert changed <= {"exclude_modules", "target_modules"}
+
+
+@pytest.mark.parametrize("field", ["auto_mapping", "megatron_core"])
+def test_what_points_to_a_library_that_everybody_has_is_kept(field: str, source: Path, tmp_path: Path):
+    own = {"auto_mapping": {"base_model_class": "LlamaModel", "parent_library": "transformers.models.llama"}}
+    value = (own | {"megatron_core": "megatron.core"})[field]
+    (source / "adapter_config.json").write_text(json.dumps(config_of(source) | {field: value}))
+    record, _ = write_converted(convert(source, "peft"), tmp_path / "converted")
+    assert config_of(tmp_path / "converted")[field] == value
+    assert not [note for note in record.warnings if "code" in note]
+
+
+def test_pointers_without_number_are_told_in_few_notes(source: Path, tmp_path: Path):
+    many = {f"a{i}": {"_target_": f"own.M{i}"} for i in range(20_000)}
+    (source / "adapter_config.json").write_text(json.dumps(config_of(source) | many))
+    record, _ = write_converted(convert(source, "peft"), tmp_path / "converted")
+    notes = [note for note in record.warnings if "code" in note]
+    assert len(notes) < 100
+    left = 20_000 - (len(notes) - 1)
+    assert notes[-1] == f"adapter_config.json is written without {left} more, which points to code"
+    assert all(config_of(tmp_path / "converted")[name] == {} for name in many)

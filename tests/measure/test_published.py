@@ -269,7 +269,7 @@ def test_a_comparison_is_looked_into_at_a_prompt(tmp_path: Path) -> None:
     with pytest.raises(s3lora.NoSuchModuleError, match=r"no module 'model.layers.0.self_attn.z_proj' is compared"):
         against[other]
     lines = repr(against).splitlines()
-    assert lines[0] == "<AgainstPublished: 2 of 4 modules compared"
+    assert lines[0] == "<AgainstPublished: 2 of 4 modules with an update compared"
     assert len(lines) < 7
     table = against.to_pandas()
     mark = against[q].marks["ssi"]

@@ -10,6 +10,7 @@ from s3lora.adapter.digest import Source
 from s3lora.adapter.loaders.problems import Effect
 from s3lora.base.model import Evidence
 from s3lora.base.names import ModuleRenaming
+from s3lora.errors import UsageError, printable
 from s3lora.measure.scan import SCHEMA_VERSION, Tool
 
 #: How a module of the adapter stands to the base: it is there, under another name, as a part of fused experts, not
@@ -137,10 +138,11 @@ class Check:
         return f"<Check {self.source.name}: {len(self.modules)} modules; {told}>"
 
     def __getitem__(self, loader: str) -> LoaderVerdict:
-        """Return the verdict on a loader; raise KeyError if it was not asked about."""
+        """Return the verdict on a loader; raise UsageError if it was not asked about."""
         found = next((one for one in self.loaders if one.loader == loader), None)
         if found is None:
-            raise KeyError(loader)
+            asked = ", ".join(one.loader for one in self.loaders)
+            raise UsageError(f"{printable(loader, 40)} was not asked about", fix=f"there are {asked}")
         return found
 
     def of_standing(self, *standings: ModuleStanding) -> tuple[ModuleCheck, ...]:

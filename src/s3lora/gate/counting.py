@@ -78,7 +78,7 @@ def why_no_signal(asked: Asked) -> str:
     signal = training_signal(asked.modules)
     if signal is None or signal.found:
         return ""
-    return f"the median excess of energy over random updates is {signal.excess:+.3f}, below {SIGNAL}"
+    return f"the median excess of energy over random updates is {signal.excess:+.4f}, below {SIGNAL}"
 
 
 def nonfinite(asked: Asked) -> tuple[str, ...]:
@@ -235,7 +235,7 @@ def why_pickles(asked: Asked) -> str:
 
 def _why_runs(files: Iterable[InventoryFile]) -> str:
     told = [f"{file.path}: {', '.join(file.runs[:3])}" for file in files if file.runs]
-    return "; ".join((*told[:3], "`s3lora convert` writes the same updates without such files"))
+    return "; ".join((*told[:3], "`s3lora convert` to its own format writes the same updates without"))
 
 
 def dead(asked: Asked) -> tuple[str, ...]:

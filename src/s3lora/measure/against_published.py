@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +13,8 @@ from s3lora.views import view
 
 __all__ = ["AgainstPublished", "LeftOut", "PublishedGroup", "PublishedMark", "PublishedStanding", "TrainingSignal"]
 
+#: The indices of which quantiles of published modules are kept.
+COMPARED = ("energy", "normalised_ssi", "ssi")
 #: Why a module is not compared: it has a rank, a width or a form that no published module of its role has; its path
 #: tells no role; or too few published modules have its role and rank.
 LeftOut = Literal["rank", "role", "few", "width", "form"]
@@ -104,6 +108,10 @@ class AgainstPublished:
         """Return how many modules were compared."""
         return len(self.standings)
 
+    def __iter__(self) -> Iterator[str]:
+        """Go through the paths of the modules that were compared, in the order of the model."""
+        return iter(self.standings)
+
     def __contains__(self, path: object) -> bool:
         """Return whether the module of this path was compared."""
         return path in self.standings
@@ -111,7 +119,9 @@ class AgainstPublished:
     def __getitem__(self, path: str) -> PublishedStanding:
         """Return the standing of the module at `path`; raise NoSuchModuleError where it has none."""
         if path not in self.standings:
-            fix = "`.left_out` counts those that are not compared, by the reason"
+            near = difflib.get_close_matches(str(path), self.standings, 1, 0.8)
+            left = "`.left_out` counts those that are not, by the reason"
+            fix = f"did you mean {printable(near[0])}?" if near else left
             raise NoSuchModuleError(f"no module {printable(path)!r} is compared with published ones", fix=fix)
         return self.standings[path]
 
@@ -121,7 +131,9 @@ class AgainstPublished:
         After `path`, `role`, `ranks`, `architecture`, `adapters` and `sources` of its group, each index has its value,
         and `…_percentile`, `…_low` and `…_high`: the percentile among published modules, and the 95 % interval of it.
         """
-        return need("pandas", None).DataFrame(self._rows())
+        numbers = [f"{index}{end}" for index in COMPARED for end in ("", "_percentile", "_low", "_high")]
+        columns = ["path", "role", "ranks", "architecture", "adapters", "sources", *numbers]
+        return need("pandas", None).DataFrame(self._rows(), columns=columns)
 
     def _rows(self) -> list[dict[str, Any]]:
         rows = []

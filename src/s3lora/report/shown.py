@@ -41,7 +41,7 @@ def text_of(scan: Scan) -> str:
 
 def published_of(against: AgainstPublished) -> str:
     """Return where an adapter stands among published ones, a sentence a line."""
-    compared = f"{len(against)} of {len(against) + sum(against.left_out.values())} modules compared"
+    compared = f"{len(against)} of {len(against) + sum(against.left_out.values())} modules with an update compared"
     return "\n ".join((f"<AgainstPublished: {compared}", *published_lines(against))) + ">"
 
 

@@ -154,7 +154,7 @@ def prune(
         *(mode.notes(chosen) if chosen else ()),
         *renamings,
         *drop_notes(original, rest, parts),
-        *code_notes(original),
+        *code_notes(original, config),
     )
     return Pruned(plan, mode, loader, bake, modes, rewrite, notes, reasons, parts, names)
 

@@ -109,7 +109,8 @@ def repaired(
         check=partial(_check, after, baking),
     )
     modules = tuple(_module(module, factors.modules[module.path]) for module in chosen)
-    notes = (*_rank_notes(adapter, after, config, rules), *_baking_notes(baking), *renamings, *code_notes(adapter))
+    told = (*_baking_notes(baking), *renamings, *code_notes(adapter, config))
+    notes = (*_rank_notes(adapter, after, config, rules), *told)
     return Repaired(factors, loader, bake, modules, rewrite, notes)
 
 

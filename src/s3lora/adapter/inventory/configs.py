@@ -104,6 +104,18 @@ def _findings(found: dict[str, None], templates: list[str], note: str = "") -> C
     return ConfigFindings((*told[:MAX_TOLD], *more), tuple(dict.fromkeys(templates)), note)
 
 
+def points_to_code(key: str, value: Any) -> bool:
+    """Return whether an entry of a configuration itself points to code, whatever its value holds further in.
+
+    >>> points_to_code("auto_map", {"AutoModel": "own.Model"}), points_to_code("_target_", "torch.nn.Linear")
+    (True, False)
+    """
+    from s3lora.adapter.inventory.templates import reaches
+
+    templates = _templates(value) if key == "chat_template" else ()
+    return any(_told(key, value)) or any(reaches(source)[0] for source in templates)
+
+
 def _told(key: str, value: Any) -> Iterator[str]:
     if key == "trust_remote_code" and value is True:
         yield "trust_remote_code: true"
@@ -112,6 +124,8 @@ def _told(key: str, value: Any) -> Iterator[str]:
     elif key == "custom_pipelines" and isinstance(value, dict):
         classes = (one.get("impl") for one in value.values() if isinstance(one, dict))
         yield from (f"{key}: {_shown(name)}" for name in classes if _foreign(name))
+    elif key == "auto_map" and value and not any(_texts(value)):
+        yield "auto_map: of another form"
     elif key in _CLASSES:
         yield from (f"{key}: {_shown(text)}" for text in _texts(value) if key == "auto_map" or _foreign(text))
 

@@ -17,7 +17,7 @@ FileRole = Literal["weights", "other weights", "adapter", "configuration", "toke
 #: How other weights relate to those that were measured.
 Sameness = Literal["same", "different", "unreadable"]
 #: Heads of models that give classes, scores or places in a text.
-_OF_CLASSES = re.compile(r"(?:^|\.)(?:score|scores|classifier|classification_head|qa_outputs|v_head|reward_head)\.")
+_OF_CLASSES = re.compile(r"(?:^|\.)(?:score|scores|classifier|classification_head|qa_outputs|reward_head)\.")
 #: Why modules that stand in the file are not applied, or are not what was trained.
 UnappliedKind = Literal[
     "prefix",

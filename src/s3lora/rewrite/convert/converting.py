@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -176,7 +176,7 @@ def write_converted(
         left = _companions(converted, partial)
         difference = _proof(converted, partial)
         unsure = () if converted.loader is None else notes_for(converted.loader, partial, adapter.name)
-        behind = (*_code(converted), *(f"left behind: {name}" for name in left))
+        behind = (*code_notes(converted.adapter, _config_of(converted)), *(f"left behind: {name}" for name in left))
         record = _record(converted, source, difference, files, (*unsure, *behind))
         write_json(partial / PROVENANCE, record)
         adapter.check_unchanged()
@@ -203,9 +203,9 @@ def _companions(converted: Converted, folder: Path) -> tuple[str, ...]:
     return copy_companions(adapter.path, folder, written=names, held=held_back(adapter))
 
 
-def _code(converted: Converted) -> list[str]:
-    """Return what the configuration pointed to, where it is written on."""
-    return code_notes(converted.adapter) if converted.adapter.format == converted.wish.to == "peft" else []
+def _config_of(converted: Converted) -> Mapping[str, Any] | None:
+    """Return the configuration that is written, where it goes on from that of the adapter."""
+    return converted.files.config if converted.adapter.format == converted.wish.to == "peft" else None
 
 
 def _proof(converted: Converted, folder: Path) -> UpdateDifference:
