@@ -85,5 +85,10 @@ def _base(base: str | None) -> BaseModel | str | None:
     if base is None or not base.startswith("hf://"):
         return base
     from s3lora.fleet.sources.base_models import fetched_base
+    from s3lora.fleet.sources.protocols import UnreachableError
 
-    return fetched_base(base)
+    try:
+        return fetched_base(base)
+    except UnreachableError as error:
+        error.fix = "; ".join(filter(None, (error.fix, "or give a copy: --base PATH/config.json")))
+        raise

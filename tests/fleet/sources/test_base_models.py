@@ -106,6 +106,7 @@ def test_without_a_network(
     result = call(capsys, "check", adapter, "--base", "hf://someone/llama")
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith("s3lora: hf://someone/llama: ")
+    assert result.err.endswith("; or give a copy: --base PATH/config.json\n")
     assert result.err.count("\n") == 1
 
 
