@@ -61,10 +61,10 @@ model.""",
     """>check = s3lora.check("my-adapter")
 print(check)
 peft = check["peft"]
-print(peft.shown, peft.verdict, *peft.reasons, *peft.notes, sep="\\n")""",
+print(peft.shown, peft.verdict, f"reasons: {peft.reasons}", f"notes: {peft.notes}", sep="\\n")""",
     """## Choose and prune
 
-A rule chooses from the scan by an index; the map crosses what it chose. Nothing is written before `write_pruned`, the
+A rule chooses from the scan by an index, here of one rank by `ssi`; the map crosses what it chose. Nothing is written before `write_pruned`, the
 adapter that was given stays as it is, and `force` replaces a folder that was written before.""",
     """>plan = s3lora.select(scan, s3lora.Top(10), index="ssi")
 print(plan)
@@ -74,7 +74,8 @@ record, written = s3lora.write_pruned(pruned, scan, "pruned", force=True)
 print(record, written, sep="\\n")""",
     """## Compare
 
-What is gone, and what is left as it was:""",
+`only` names what one adapter alone has, and `distance` is that of each update to the one before it: what is gone, and
+what is left as it was.""",
     """>compared = s3lora.compare(["my-adapter", "pruned"])
 print(compared, f"only in the first: {len(compared.only[0])}", sep="\\n")
 print({module.distance[0] for module in compared if module.path not in compared.only[0]})""",

@@ -79,14 +79,16 @@ def test_what_stands_and_what_is_allowed() -> None:
 
 
 def test_files_for_other_systems_are_valid() -> None:
-    (gitlab,) = blocks("yaml")
+    github, gitlab = blocks("yaml")
     check(gitlab, "gitlab-ci")
-    check(blocks("yaml", FIRST)[0], "github-workflows")
+    for text in (github, blocks("yaml", FIRST)[0]):
+        check(text, "github-workflows")
 
 
-def test_the_workflow_gives_inputs_that_exist() -> None:
+@pytest.mark.parametrize("text", [blocks("yaml", FIRST)[0], blocks("yaml")[0]])
+def test_the_workflow_gives_inputs_that_exist(text: str) -> None:
     action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
-    steps = yaml.safe_load(blocks("yaml", FIRST)[0])["jobs"]["scan"]["steps"]
+    steps = yaml.safe_load(text)["jobs"]["scan"]["steps"]
     (ours,) = [step for step in steps if "s3lora@" in step.get("uses", "")]
     assert set(ours["with"]) <= set(action["inputs"])
     # The rules are those of the policy.
@@ -99,7 +101,8 @@ def test_the_hook_that_is_configured_exists() -> None:
     assert repo["hooks"] == [{"id": hook["id"]}]
 
 
-def test_the_rules_of_a_pull_request_are_those_of_its_target(tmp_path: Path) -> None:
+@pytest.mark.parametrize("baseline", [False, True])
+def test_the_rules_of_a_pull_request_are_those_of_its_target(baseline: bool, tmp_path: Path) -> None:
     (script,) = [
         one["run"] for one in yaml.safe_load(blocks("yaml", FIRST)[0])["jobs"]["scan"]["steps"] if "run" in one
     ]
@@ -112,10 +115,16 @@ def test_the_rules_of_a_pull_request_are_those_of_its_target(tmp_path: Path) -> 
     target.mkdir()
     run(*git, "init", "-q", "-b", "main", at=target)
     (target / "s3lora.toml").write_text('fail-on = ["strict"]\n')
+    if baseline:
+        (target / "accepted.sarif").write_text("what was accepted")
     run(*git, "add", "-A", at=target)
     run(*git, "commit", "-qm", "rules", at=target)
     run(*git, "clone", "-q", str(target), str(sender), at=tmp_path)
-    (sender / "s3lora.toml").write_text("fail-on = []\n")
-    run(*git, "commit", "-qam", "none", at=sender)
+    for name in ("s3lora.toml", "accepted.sarif"):
+        (sender / name).write_text("fail-on = []\n")
+    run(*git, "add", "-A", at=sender)
+    run(*git, "commit", "-qm", "none", at=sender)
     run("bash", "-euo", "pipefail", "-c", script, at=sender, GITHUB_BASE_REF="main", RUNNER_TEMP=str(tmp_path))
     assert (tmp_path / "s3lora.toml").read_text() == 'fail-on = ["strict"]\n'
+    assert (tmp_path / "accepted.sarif").exists() == baseline
+    assert not baseline or (tmp_path / "accepted.sarif").read_text() == "what was accepted"

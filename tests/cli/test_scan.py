@@ -49,7 +49,8 @@ def document(result: Result) -> Any:
 
 def pruning(result: Result) -> list[str]:
     """Return the words of the command that a report ends with, as a shell would read them."""
-    return shlex.split(result.out.partition("\nsmaller files, which is no repair:\n")[2].replace("\\\n", ""))
+    block = result.out.partition("\nsmaller files, which is no repair:\n")[2].partition("\n      s3lora prune ")
+    return shlex.split("".join(block[1:]).replace("\\\n", ""))
 
 
 def next_steps(result: Result) -> list[list[str]]:
@@ -74,11 +75,11 @@ def test_text(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "top 10 by ssi (capped at 6, 50% of the 12 candidates) would prune 6 of 12\nmodules: 50.0% of LoRA parameters"
         in result.out
     )
-    assert "capped at" not in result.out.partition("\nnext")[0].partition("would prune")[2]
+    assert result.out.count("capped at") == 1
     assert pruning(result) == ["s3lora", "prune", str(adapter), "-o", "PRUNED"]
     assert next_steps(result) == [
         ["s3lora", "scan", str(adapter), "-o", "report.html"],
-        ["s3lora", "check", str(adapter), "--base", "hf://some/base-model"],
+        ["s3lora", "check", str(adapter)],
         [
             *("s3lora", "eval", str(adapter), "--base", "some/base-model"),
             *("--suite", "safety", "--no-prune", "--no-cost"),
@@ -92,8 +93,8 @@ def test_text(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "not told",
         " q_proj  ",
         "sharpest modules",
-        "top 10 by",
         "next  ",
+        "top 10 by",
     ]
     places = [result.out.index(what) for what in order]
     assert places == sorted(places)
@@ -122,7 +123,8 @@ def test_a_base_that_is_no_name_on_the_hub_is_left_to_the_user(
     monkeypatch.chdir(tmp_path)  # commands with a long path have lines of their own
     make_adapter(tmp_path / "a", {"layers.0.q_proj": (8, 8, 2)}, config={"base_model_name_or_path": named})
     result = call(capsys, "scan", "a")
-    assert [step[step.index("--base") + 1] for step in next_steps(result)[1:]] == ["MODEL"] * 3
+    assert [step[step.index("--base") + 1] for step in next_steps(result)[2:]] == ["MODEL"] * 2
+    assert "--base PATH tells" in call(capsys, "check", "a").out
     for comment in ("# as a page", "# will it load?", "# does the model still refuse?", "# give refusals back"):
         assert result.out.count(comment) == 1
 
@@ -555,7 +557,8 @@ def test_no_classifier_is_asked_prompts(tmp_path: Path, capsys: pytest.CaptureFi
                                 "base_model_name_or_path": "gpt2"})  # fmt: skip
     steps = next_steps(call(capsys, "scan", made))
     assert [step[1] for step in steps] == ["scan", "check"]
-    assert steps[1][-1] == "hf://openai-community/gpt2", "the Hub has no models without an owner any more"
+    told = call(capsys, "check", made).out
+    assert "--base hf://openai-community/gpt2 tells" in told, "the Hub has no models without an owner any more"
 
 
 def test_outliers_are_counted_as_they_are_chosen(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -628,6 +631,4 @@ def test_no_prompts_are_offered_for_models_of_pictures(tmp_path: Path, capsys: p
     sizes = {f"transformer_blocks.{i}.attn.to_q": (8, 6, 2) for i in range(2)}
     config = {"base_model_name_or_path": "black-forest-labs/FLUX.1-dev"}
     shown = call(capsys, "scan", make_adapter(tmp_path / "a", sizes, config=config))
-    assert "--base MODEL" in shown.out
-    assert "s3lora eval" not in shown.out
-    assert "hf://" not in shown.out
+    assert [step[1] for step in next_steps(shown)] == ["scan", "check"]

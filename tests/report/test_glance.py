@@ -45,16 +45,16 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_an_ordinary_adapter_takes_two_lines() -> None:
+def test_an_ordinary_adapter_takes_three_lines() -> None:
     glance = glance_of(with_inventory(made.clean()))
     assert glance.lines == ()
     assert glance.lead == (
-        "LoRA only: 2 tensors, 28 parameters, 112 B, all finite; 2 more files, no other weights, code or pickles. "
-        "Base model not read."
+        "LoRA only: 2 tensors, 28 parameters, 112 B, all finite; 2 more files (README.md, adapter_config.json), no other "
+        "weights, code or pickles. Base model not read."
     )
     text = shown(with_inventory(made.clean())).splitlines()
     first = next(i for i, line in enumerate(text) if line.startswith("at a glance"))
-    assert text[first + 2].startswith("sharp"), "of 80 columns"
+    assert text[first + 3].startswith("sharp"), "of 80 columns"
     assert first == 3, "before the map"
 
 

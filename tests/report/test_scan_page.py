@@ -184,8 +184,8 @@ def test_a_page_has_the_commands_that_the_base_model_is_needed_for(capsys: pytes
     shown = html.unescape(call(capsys, "scan", DEMO, "--format", "html").out)
     base = "HuggingFaceTB/SmolLM2-135M-Instruct"
     for command in (
-        f"check demo-adapter --base hf://{base}",
-        f"eval demo-adapter --base {base}",
+        "check demo-adapter",
+        f"eval demo-adapter --base {base} --suite safety --no-prune --no-cost",
         f"repair demo-adapter --base {base} -o REPAIRED",
     ):
         assert shown.count(f"<dd><code>s3lora {command}</code></dd>") == 1

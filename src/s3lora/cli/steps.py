@@ -7,7 +7,7 @@ import shlex
 
 import click
 
-from s3lora.adapter.hub import HUB, hub_name, with_owner
+from s3lora.adapter.hub import hub_name
 from s3lora.measure.delta import CHECKPOINT
 from s3lora.measure.scan import Scan
 from s3lora.report.documents import ScanDocument
@@ -29,11 +29,9 @@ def base_steps(scan: Scan | ScanDocument, path: str) -> list[tuple[str, str]]:
     if scan.source.format == CHECKPOINT:
         return []
     pictures = any(_OF_PICTURES.search(module.path) for module in scan.modules)
-    name = None if pictures else hub_name(scan.source.base_model)
-    base, fetched = ("MODEL", "MODEL") if name is None else (name, f"{HUB}{with_owner(name)}")
+    base = "MODEL" if pictures else hub_name(scan.source.base_model) or "MODEL"
     given = [path, *_picked()]
-    loads = "will it load?" if name is None else "will it load? (with the extra fleet)"
-    steps = [(shlex.join(["s3lora", "check", *given, "--base", fetched]), loads)]
+    steps = [(shlex.join(["s3lora", "check", *given]), "will it load?")]
     linear = any(module.kind == "linear" and module.form == "LoRA" and not module.zero for module in scan.modules)
     odd = pictures or scan.inventory.classifies or any(module.dora or module.nonfinite for module in scan.modules)
     if scan.source.format == "peft" and not scan.inventory.base_changed and not odd and linear:

@@ -233,7 +233,7 @@ add(
         "The folder holds code, or something that makes a program run code.",
         "Python files, references to classes to import (`auto_map`), or a chat template that reaches for attributes "
         "which lead out of its sandbox. None of it was run here.",
-        "An adapter needs no code. `s3lora convert` to its own format writes the same updates without. "
+        "An adapter needs no code. `s3lora convert`, to its own format, writes the same updates without. "
         + _ALLOW.format(name="code"),
         why=counting.why_code,
         severity=8.0,
@@ -247,8 +247,8 @@ add(
         "PicklesBesideWeights",
         "The folder holds pickles that are no weights.",
         "Loading a pickle calls what it names. They were read as data here, and nothing was called.",
-        "An adapter needs no pickles; `training_args.bin` is left over from the training. `s3lora convert` "
-        "to its own format writes the same updates without. " + _ALLOW.format(name="pickles"),
+        "An adapter needs no pickles; `training_args.bin` is left over from the training. `s3lora convert`, "
+        "to its own format, writes the same updates without. " + _ALLOW.format(name="pickles"),
         why=counting.why_pickles,
         severity=7.0,
     )

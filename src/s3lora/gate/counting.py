@@ -45,6 +45,8 @@ class Asked:
         return self.scan.inventory
 
 
+#: Formats that `convert` writes a folder of.
+WRITTEN = ("peft", "diffusers", "kohya", "mlx")
 #: The largest number that a float32 is.
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -175,7 +177,8 @@ def _why_unseen(asked: Asked, *kinds: str) -> str:
     size = f"{sum(tensor.parameters for tensor in tensors):,} parameters"
     size += "" if largest is None else f", of a magnitude up to {largest:.4g}"
     options = " and ".join(f"--allow {kind}" for kind in kinds)
-    return f"{told} ({size}), which no index has seen; look at them, and accept them by {options}"
+    accept = f"accept them by {options}, in one adapter alone by a baseline"
+    return f"{told} ({size}), which no index has seen; look at them, and {accept}"
 
 
 def _untold(asked: Asked) -> list[str]:
@@ -225,17 +228,19 @@ def pickles(asked: Asked) -> tuple[str, ...]:
 
 def why_code(asked: Asked) -> str:
     """Return what would run."""
-    return _why_runs(asked.inventory.code)
+    return _why_runs(asked, asked.inventory.code)
 
 
 def why_pickles(asked: Asked) -> str:
     """Return what they name."""
-    return _why_runs(asked.inventory.pickles)
+    return _why_runs(asked, asked.inventory.pickles)
 
 
-def _why_runs(files: Iterable[InventoryFile]) -> str:
+def _why_runs(asked: Asked, files: Iterable[InventoryFile]) -> str:
     told = [f"{file.path}: {', '.join(file.runs[:3])}" for file in files if file.runs]
-    return "; ".join((*told[:3], "`s3lora convert` to its own format writes the same updates without"))
+    if (form := asked.scan.source.format) in WRITTEN:
+        told = [*told[:3], f"`s3lora convert FOLDER --to {form} -o CLEAN` writes the same updates without"]
+    return "; ".join(told)
 
 
 def dead(asked: Asked) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from s3lora.adapter.hub import HUB, hub_name, with_owner
 from s3lora.compat.results import (
     WORDS,
     BaseFacts,
@@ -37,7 +38,9 @@ def check_text(check: Check, path: str = "PATH", shown: int = SHOWN) -> Renderab
     """Return the report; `path` is what the adapter is called in commands."""
     body: list[RenderableType] = [_title(check)]
     if check.base is None:
-        body.append(Text("base model not read: --base tells whether it has these modules, in these shapes", "dim"))
+        name = hub_name(check.source.base_model)
+        base = "PATH" if name is None else f"{HUB}{with_owner(name)}"
+        body.append(Text(f"base model not read; --base {base} tells whether the modules fit it", "dim"))
     else:
         body += section("Base", *_base(check, check.base, shown))
     body += section("Loaders", *(_loader(verdict, path) for verdict in check.loaders))

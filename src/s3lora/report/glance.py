@@ -104,7 +104,12 @@ def _folder(inventory: Inventory) -> str:
     among = f" ({_counted(checkpoints, 'checkpoint')} of the run, not measured)" if checkpoints else ""
     told = [f"with {_joined(there, 'and')}"] if there else []
     told += [f"no {_joined(none, 'or')}"] if none else []
-    return ", ".join([f"{_counted(beside, 'more file')}{among}", *told])
+    named = "" if among or len(beside) > NAMED else f" ({some(beside, _file)})"
+    return ", ".join([f"{_counted(beside, 'more file')}{among}{named}", *told])
+
+
+def _file(file: InventoryFile) -> str:
+    return tail(file.path, NAME)
 
 
 def _lines(scan: Scan) -> Iterator[GlanceLine]:

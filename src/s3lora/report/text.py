@@ -100,15 +100,19 @@ def scan_text(
         parts += [_ranking(document.modules, index, width, document.reference), Text()]
     if document.reference is not None:
         parts += [against_text(document.reference, index, _number), Text()]
-    notes, capped = _without_repetition(glance.notes), ""
+    notes, plan = _without_repetition(glance.notes), []
     if document.plan is not None:
         notes, capped = _without_cap(notes, document.plan)
-        parts += _prose([_plan_line(document.plan, capped)])
-    parts += _prose([*(Text(line, "dim") for line in smaller(document.modules)), *noted(notes)])
+        plan = [_plan_line(document.plan, capped)]
+    less = _prose([*plan, *(Text(line, "dim") for line in smaller(document.modules))])
+    prune = command is not None and document.plan is not None and _prunable(document.plan)
+    if not prune:
+        parts += less
+    parts += _prose(noted(notes))
     if steps:
         parts += [Text(), *_steps(steps, width)]
-    if command is not None and document.plan is not None and _prunable(document.plan):
-        parts += [Text(), Text(SMALLER, "dim"), _next(command, width, "")]
+    if prune and command is not None:
+        parts += [Text(), Text(SMALLER, "dim"), *less, _next(command, width, "")]
     return Group(*_without_gaps(parts))
 
 

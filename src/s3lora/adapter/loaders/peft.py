@@ -61,7 +61,7 @@ def problems(adapter: Adapter, *, bare: bool = False) -> Iterator[Problem]:
         ):
             yield unapplied(one)
     if unknown := _newer(config):
-        what = f"has fields in its configuration that it does not know, and at which it stops ({some(unknown)})"
+        what = f"has fields in its configuration that older releases do not know ({some(unknown)})"
         yield Problem(what, f"use PEFT {FIRST_PEFT} or newer", before=FIRST_PEFT)
     for field, since in READ_SINCE.items():
         if config.get(field):
