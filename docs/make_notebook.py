@@ -65,7 +65,8 @@ print(peft.shown, peft.verdict, f"reasons: {peft.reasons}", f"notes: {peft.notes
     """## Choose and prune
 
 A rule chooses from the scan by an index, here of one rank by `ssi`; the map crosses what it chose. Nothing is written
-before `write_pruned`, the adapter that was given stays as it is, and `force` replaces a folder that was written before.""",
+before `write_pruned`, the adapter that was given stays as it is, and `force` replaces a folder that was written
+before.""",
     """>plan = s3lora.select(scan, s3lora.Top(10), index="ssi")
 print(plan)
 scan.plot(plan=plan)""",

@@ -136,7 +136,7 @@ def test_code_is_left_behind_by_the_first_of_the_next_steps(
     result = call(capsys, "scan", adapter)
     clean = ["s3lora", "convert", str(adapter), "--to", "peft", "-o", "CLEAN"]
     assert next_steps(result)[0] == clean
-    assert "with code, no other weights or pickles" in " ".join(result.out.split())
+    assert "with code, no other weights, no pickles" in " ".join(result.out.split())
     assert call(capsys, *clean[1:-1], tmp_path / "clean").status == 0
     assert next_steps(call(capsys, "scan", tmp_path / "clean"))[0][1] == "scan"
 

@@ -479,7 +479,7 @@ def test_junit_tells_what_is_allowed(desk: Path, capsys: pytest.CaptureFixture[s
     assert 'name="S3L007 base-weights &gt; 0"' in text
     failed = document(capsys, "junit", "--fail-on", "nonfinite")
     assert 'failures="1"' in failed
-    assert "--allow heads" in failed
+    assert "--allow 'heads: REASON'" in failed
 
 
 def test_a_csv_of_tensors(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,8 +49,8 @@ def test_an_ordinary_adapter_takes_three_lines() -> None:
     glance = glance_of(with_inventory(made.clean()))
     assert glance.lines == ()
     assert glance.lead == (
-        "LoRA only: 2 tensors, 28 parameters, 112 B, all finite; 2 more files (README.md, adapter_config.json), no other "
-        "weights, code or pickles. Base model not read."
+        "LoRA only: 2 tensors, 28 parameters, 112 B, all finite; 2 more files (README.md, adapter_config.json), "
+        "no other weights, no code, no pickles. Base model not read."
     )
     text = shown(with_inventory(made.clean())).splitlines()
     first = next(i for i, line in enumerate(text) if line.startswith("at a glance"))
@@ -190,7 +190,7 @@ REAL = {
 def test_real_adapters_have_no_line_but_what_is_there(name: str) -> None:
     measured = scan(shared() / "adapters" / name)
     assert {*lines(measured)} == REAL[name]
-    assert glance_of(measured).folder.endswith("no other weights, code or pickles")
+    assert glance_of(measured).folder.endswith("no other weights, no code, no pickles")
 
 
 def test_a_card_written_beside_code_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,4 +219,4 @@ def test_checkpoints_of_the_run_are_weights_too(tmp_path: Path) -> None:
     config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 2, "scale": 2.0, "dropout": 0.0}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     told = glance_of(scan(tmp_path)).folder
-    assert told == "3 more files (2 checkpoints of the run, not measured), no other weights, code or pickles"
+    assert told == "3 more files (2 checkpoints of the run, not measured), no other weights, no code, no pickles"

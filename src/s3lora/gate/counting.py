@@ -176,8 +176,8 @@ def _why_unseen(asked: Asked, *kinds: str) -> str:
     largest = max((tensor.largest for tensor in tensors if tensor.largest is not None), default=None)
     size = f"{sum(tensor.parameters for tensor in tensors):,} parameters"
     size += "" if largest is None else f", of a magnitude up to {largest:.4g}"
-    options = " and ".join(f"--allow {kind}" for kind in kinds)
-    accept = f"accept them by {options}, in one adapter alone by a baseline"
+    options = " and ".join(f"--allow '{kind}: REASON'" for kind in kinds)
+    accept = f"accept them by {options} or in a policy, in one adapter alone by a baseline"
     return f"{told} ({size}), which no index has seen; look at them, and {accept}"
 
 
@@ -239,7 +239,7 @@ def why_pickles(asked: Asked) -> str:
 def _why_runs(asked: Asked, files: Iterable[InventoryFile]) -> str:
     told = [f"{file.path}: {', '.join(file.runs[:3])}" for file in files if file.runs]
     if (form := asked.scan.source.format) in WRITTEN:
-        told = [*told[:3], f"`s3lora convert FOLDER --to {form} -o CLEAN` writes the same updates without"]
+        told = [*told[:3], f"`s3lora convert FOLDER --to {form} -o CLEAN` writes the same updates without them"]
     return "; ".join(told)
 
 

@@ -40,7 +40,7 @@ def check_text(check: Check, path: str = "PATH", shown: int = SHOWN) -> Renderab
     if check.base is None:
         name = hub_name(check.source.base_model)
         base = "PATH" if name is None else f"{HUB}{with_owner(name)}"
-        body.append(Text(f"base model not read; --base {base} tells whether the modules fit it", "dim"))
+        body.append(Text(f"base model not read: this holds if it has these modules, which --base {base} tells", "dim"))
     else:
         body += section("Base", *_base(check, check.base, shown))
     body += section("Loaders", *(_loader(verdict, path) for verdict in check.loaders))

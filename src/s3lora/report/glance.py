@@ -103,7 +103,7 @@ def _folder(inventory: Inventory) -> str:
     none = [name for name, found in kinds if not found]
     among = f" ({_counted(checkpoints, 'checkpoint')} of the run, not measured)" if checkpoints else ""
     told = [f"with {_joined(there, 'and')}"] if there else []
-    told += [f"no {_joined(none, 'or')}"] if none else []
+    told += [f"no {name}" for name in none]
     named = "" if among or len(beside) > NAMED else f" ({some(beside, _file)})"
     return ", ".join([f"{_counted(beside, 'more file')}{among}{named}", *told])
 
