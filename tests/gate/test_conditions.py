@@ -110,8 +110,8 @@ def test_every_kind_fails_and_is_allowed_by_its_name(kind: str, desk: Path, caps
     assert f", rule {metric} > 0: " in line
     if kind in KINDS:
         assert TOLD[kind] in line
-        assert f"--allow {kind}" in line
-        assert f"--allow {kind}" in found.err
+        assert f"--allow '{kind}: REASON'" in line
+        assert f"--allow '{kind}: REASON'" in found.err
     for word in FOLDERS.get(kind, (None, ()))[1]:
         assert word in line
     for rule in ("nonfinite", "strict"):
