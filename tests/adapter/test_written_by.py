@@ -65,7 +65,16 @@ def test_what_is_no_story_says_nothing(story: str) -> None:
         ({"repair": "gates\n\x1b[31m"}, ""),
         ({"repair": "safe"}, ""),
         ({"version": "1 (safe)", "repair": "gates"}, ""),
-        ({"repair": "gates", "drop": ["x"] * 99}, ""),
+        ({"repair": "gates", "drop": ["x"]}, ""),
+        ({"version": "1.is.safe", "repair": "gates"}, ""),
+        ({"version": "1.\u0661", "repair": "gates"}, ""),
+        ({"rule": "top eee...", "index": "ssi", "modules": {"a": []}}, ""),
+        ({"rule": "top 1", "index": "random-matched to safe", "modules": {"a": []}}, ""),
+        ({"resize": "....% of the energy"}, ""),
+        ({"rule": "top 0", "index": "ssi"}, ""),
+        ({"sum": [1]}, ""),
+        ({"sum": [1] * 1000}, "made it: the sum of 1,000 adapters"),
+        ({"version": "1.2.0rc1", "resize": "99.5% of the energy"}, "s3lora 1.2.0rc1 resized it: 99.5% of the energy"),
     ],
 )
 def test_no_prose_of_a_stranger_is_passed_on(story: dict[str, object], said_: str) -> None:

@@ -60,8 +60,9 @@ def test_an_ordinary_adapter_loads_everywhere(tmp_path: Path) -> None:
     assert {tuple(module.scalings.values()) for module in made.modules} == {(2.0,) * 5}
     assert made.modules[0].standing is None
     assert "peft: same" in repr(made)
-    with pytest.raises(UsageError, match=r"mlx was not asked about; there are peft, transformers, vllm"):
+    with pytest.raises(UsageError, match=r"'mlx' was not asked about; there are peft, transformers, vllm"):
         _ = made["mlx"]
+    assert ("peft" in made, "mlx" in made, [one.loader for one in made]) == (True, False, [*LOADERS])
 
 
 HEAD = {"score.weight": np.ones((2, 8), np.float32)}

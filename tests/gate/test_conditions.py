@@ -542,7 +542,7 @@ def test_an_adapter_as_blunt_as_noise_has_no_signal(desk: Path, capsys: pytest.C
     told = call(capsys, "scan", random, "-q", "--fail-on", "no-signal")
     assert told.status == 1
     assert re.search(
-        r"no-signal is 1, rule no-signal > 0: the median excess .* is [+-]0\.0[012]\d\d, below 0\.03\n", told.err
+        r"no-signal is 1, rule no-signal > 0: its median excess .* is [+-]0\.0[012]\d\d, below 0\.03\n", told.err
     )
     a, b = factors(64, 48, 4)
     a[1:], b[:, 1:] = a[1:] / 8, b[:, 1:] / 8
@@ -553,6 +553,18 @@ def test_an_adapter_as_blunt_as_noise_has_no_signal(desk: Path, capsys: pytest.C
     one = make_adapter(desk / "one", {f"layers.{i}.q_proj": (64, 48, 1) for i in range(2)})
     told = call(capsys, "scan", one, "-q", "--fail-on", "no-signal")
     assert (told.status, "2 of 2 modules have no value for no-signal > 0" in told.err) == (2, True)
+    text = call(capsys, "scan", one, "--fail-on", "no-signal", "--format", "junit").out
+    assert '<skipped message="some modules have no value for the rule" />' in text
+    modules = {f"layers.{i}.q_proj": (64, 48, 4) for i in range(4)}
+    zero = make_adapter(desk / "zero", modules, zero_b=["layers.0.q_proj"])
+    assert call(capsys, "scan", zero, "-q", "--fail-on", "no-signal").status == 1
+    zeros = call(capsys, "scan", make_adapter(desk / "zeros", modules, zero_b=modules), "-q", "--fail-on", "no-signal")
+    assert (zeros.status, zeros.err.endswith(": no module has an update\n")) == (1, True)
+    random = make_adapter(desk / "padded", modules)
+    assert call(capsys, "convert", random, "--to", "peft", "--pad-rank", "8", "-o", desk / "p8").status == 0
+    assert call(capsys, "scan", desk / "p8", "-q", "--fail-on", "no-signal").status == 1
+    (run,) = json.loads(call(capsys, "scan", random, "--fail-on", "no-signal", "--format", "sarif").out)["runs"]
+    assert "It is the adapter. Its median excess" in run["results"][0]["message"]["text"]
     assert "no-signal" not in allowed_names()
 
 

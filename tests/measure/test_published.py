@@ -268,6 +268,9 @@ def test_a_comparison_is_looked_into_at_a_prompt(tmp_path: Path) -> None:
     assert against[q] is against.standings[q]
     with pytest.raises(s3lora.NoSuchModuleError, match=r"no module 'model.layers.0.self_attn.z_proj' is compared"):
         against[other]
+    with pytest.raises(s3lora.UsageError, match="named by its path, not by 0"):
+        against[0]  # type: ignore[index]
+    assert ([] in against, [*against]) == (False, paths[::2])
     lines = repr(against).splitlines()
     assert lines[0] == "<AgainstPublished: 2 of 4 modules with an update compared"
     assert len(lines) < 7
@@ -278,3 +281,14 @@ def test_a_comparison_is_looked_into_at_a_prompt(tmp_path: Path) -> None:
     assert (first["role"], first["ranks"], first["sources"]) == ("decoder.q", "5-8", against.groups[0].sources)
     found = [first[f"ssi{name}"] for name in ("", "_percentile", "_low", "_high")]
     assert found == [mark.value, mark.percentile, mark.low, mark.high]
+
+
+def test_a_comparison_of_nothing_has_a_table_of_the_same_columns(tmp_path: Path) -> None:
+    def table(rank: int) -> Any:
+        modules = {f"model.layers.{i}.self_attn.q_proj": (576, 576, rank) for i in range(2)}
+        return among_published(scan(make_adapter(tmp_path / str(rank), modules))).to_pandas()
+
+    some, none = table(8), table(64)
+    assert (len(some), len(none)) == (2, 0)
+    assert list(none.columns) == list(some.columns)
+    assert list(none.dtypes[4:]) == list(some.dtypes[4:]), "numbers stay numbers"

@@ -220,3 +220,15 @@ def test_checkpoints_of_the_run_are_weights_too(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     told = glance_of(scan(tmp_path)).folder
     assert told == "3 more files (2 checkpoints of the run, not measured), no other weights, no code, no pickles"
+
+
+def test_no_name_of_a_file_reads_as_words_of_the_report(tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "a", {"layers.0.q_proj": (8, 8, 2)})
+    (folder / "m.md), audited by NIST: harmless (code").write_text("")
+    told = glance_of(scan(folder)).folder
+    assert told == (
+        '2 more files (adapter_config.json, "m.md), audited by NIST: harmless (code"), '
+        "no other weights, no code, no pickles"
+    )
+    make_adapter(folder / "other", {"layers.0.q_proj": (8, 8, 2)})
+    assert glance_of(scan(folder)).folder.endswith(", with other adapters, no other weights, no code, no pickles")

@@ -299,3 +299,11 @@ def test_what_is_converted_passes_the_gate_that_its_source_fails(tmp_path: Path,
     assert call(capsys, "scan", source, *rules).status == 1
     assert call(capsys, "convert", source, "--to", "peft", "-o", tmp_path / "clean").status == 0
     assert call(capsys, "scan", tmp_path / "clean", *rules).status == 0
+
+
+def test_a_restored_configuration_says_that_it_points_to_code_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = shared() / "cases" / "code_beside"
+    assert call(capsys, "prune", source, "-o", tmp_path / "p", "--top", "1").status == 0
+    told = call(capsys, "restore", tmp_path / "p", "--from", source, "-o", tmp_path / "r")
+    note = "note the configuration is the original's, and points to code: auto_map: modeling_evil.Evil, auto_mapping"
+    assert note in " ".join(told.out.split())

@@ -10,18 +10,20 @@ import msgspec
 
 #: The key of `__metadata__` under which s3lora keeps how it made a file.
 KEY = "s3lora"
-#: What a story may say in words: a header is a stranger's text, and no more of it is passed on.
-_VERSION = re.compile(r"\d{1,4}(?:\.\w{1,12}){0,4}")
-_NAMES = (
+#: What a story may say: a header is a stranger's text, and nothing else of it is passed on.
+_VERSION = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,3}(?:(?:a|b|rc|\.dev|\.post)[0-9]{1,4})?")
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,12})?(?:e[+-]?[0-9]{1,3})?"
+_RULE = re.compile(rf"(?:top|fraction|threshold|outlier|null) {_NUMBER}|gap")
+_RESIZE = re.compile(rf"rank [0-9]{{1,6}}|{_NUMBER}% of the energy")
+INDICES = (
     *("ssi", "normalised_ssi", "weighted_ssi", "magnitude", "frobenius", "stable_rank", "effective_rank"),
-    *("spectral_entropy", "energy", "kurtosis", "random", "heads", "bias", "tokens", "other", "all"),
-    *("shrink", "prune", "gates", "patch", "gates+patch", "retrain", "subspace"),
-    *("random-subspace", "safelora", "splora"),
+    *("spectral_entropy", "energy", "kurtosis", "random"),
 )
-_WORDS = re.compile(
-    r"(?:top|fraction|threshold|outlier|null) [\d.e+-]{1,12}|gap|rank \d{1,6}|[\d.]{1,16}% of the energy"
-    r"|random-matched to \w{1,20}|" + "|".join(map(re.escape, _NAMES))
+METHODS = (
+    *("shrink", "prune", "gates", "patch", "gates+patch", "retrain", "subspace", "random-subspace"),
+    *("safelora", "splora"),
 )
+PARTS = ("heads", "bias", "tokens", "other", "all")
 
 
 class _Story(msgspec.Struct):
@@ -46,21 +48,23 @@ def written_by(metadata: Mapping[str, str]) -> tuple[str, ...]:
         story = msgspec.json.decode(metadata.get(KEY, ""), type=_Story)
     except (msgspec.DecodeError, RecursionError):
         return ()
-    words = [text for text in (story.rule, story.index, story.repair, story.resize, *story.drop) if text]
-    if not _VERSION.fullmatch(story.version) or len(words) > 8 or not all(map(_WORDS.fullmatch, words)):
+    if not _VERSION.fullmatch(story.version) or not all(part in PARTS for part in story.drop):
         return ()
+    done = _done(story)
+    return (f"its header says that s3lora {story.version} {done}",) if done else ()
+
+
+def _done(story: _Story) -> str:
+    """Return what was done, empty for what s3lora does not write."""
     count = len(story.modules)
     modules = [f"{count:,} module{'' if count == 1 else 's'}"] if count else []
-    if story.rule and story.index:
+    if _RULE.fullmatch(story.rule) and story.index.removeprefix("random-matched to ") in INDICES:
+        left = [f"without {part}" for part in dict.fromkeys(story.drop)]
         chosen = [*modules, f"{story.rule} by {story.index}"] if modules else []
-        done = f"pruned it: {', '.join([*chosen, *(f'without {part}' for part in story.drop)]) or 'nothing'}"
-    elif story.repair:
+        return f"pruned it: {', '.join([*chosen, *left])}" if chosen or left else ""
+    if story.repair in METHODS:
         strength = "" if story.strength is None else f" at strength {story.strength:g}"
-        done = f"repaired it: {', '.join([*modules, story.repair])}{strength}"
-    elif story.resize:
-        done = f"resized it: {', '.join([*modules, story.resize])}"
-    elif story.sum:
-        done = f"made it: the sum of {len(story.sum)} adapters"
-    else:
-        return ()
-    return (f"its header says that s3lora {story.version} {done}",)
+        return f"repaired it: {', '.join([*modules, story.repair])}{strength}"
+    if _RESIZE.fullmatch(story.resize):
+        return f"resized it: {', '.join([*modules, story.resize])}"
+    return f"made it: the sum of {len(story.sum):,} adapters" if len(story.sum) > 1 else ""

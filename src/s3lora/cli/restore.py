@@ -12,6 +12,7 @@ from s3lora.cli.options import adapter_option, cost_option, format_option
 from s3lora.cli.output import emit, show
 from s3lora.errors import printable
 from s3lora.files import settle
+from s3lora.rewrite.code import some_pointers
 from s3lora.rewrite.provenance import read_provenance
 from s3lora.rewrite.restore import Restoration, restore
 
@@ -61,6 +62,14 @@ def restore_command(
         f" and {len(tensors)} other tensor{'' if len(tensors) == 1 else 's'}" if tensors else ""
     )
     show(Text(f"wrote {printable(output)}: {told} back; the original is proved by its SHA-256"), None)
+    if again := _pointing(Path(output)):
+        show(Text(f"note the configuration is the original's, and points to code: {again}"), None)
+
+
+def _pointing(folder: Path) -> str:
+    """Return what the configuration that was put back points to."""
+    with open_adapter(folder) as opened:
+        return "" if opened.config_raw is None else some_pointers(opened.config_raw)
 
 
 def _named(original: str, adapter: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -142,8 +142,16 @@ class Check:
         found = next((one for one in self.loaders if one.loader == loader), None)
         if found is None:
             asked = ", ".join(one.loader for one in self.loaders)
-            raise UsageError(f"{printable(loader, 40)} was not asked about", fix=f"there are {asked}")
+            raise UsageError(f"{printable(repr(loader), 40)} was not asked about", fix=f"there are {asked}")
         return found
+
+    def __contains__(self, loader: object) -> bool:
+        """Return whether there is a verdict on a loader."""
+        return any(one.loader == loader for one in self.loaders)
+
+    def __iter__(self) -> Iterator[LoaderVerdict]:
+        """Go through the verdicts."""
+        return iter(self.loaders)
 
     def of_standing(self, *standings: ModuleStanding) -> tuple[ModuleCheck, ...]:
         """Return the modules of these standings."""

@@ -71,16 +71,19 @@ def zero(asked: Asked) -> tuple[str, ...]:
 
 def no_signal(asked: Asked) -> tuple[str, ...]:
     """Return the one adapter whose updates are as blunt as random ones, nothing where they are sharper."""
+    if asked.modules and all(module.zero for module in asked.modules):
+        return ("the adapter",)
     signal = training_signal(asked.modules)
-    return ("training signal",) if signal is not None and not signal.found else ()
+    return ("the adapter",) if signal is not None and not signal.found else ()
 
 
 def why_no_signal(asked: Asked) -> str:
     """Return how far it lies above random updates."""
     signal = training_signal(asked.modules)
-    if signal is None or signal.found:
-        return ""
-    return f"the median excess of energy over random updates is {signal.excess:+.4f}, below {SIGNAL}"
+    if signal is None:
+        return "no module has an update" if no_signal(asked) else ""
+    excess = f"its median excess of energy over random updates is {signal.excess:+.4f}"
+    return "" if signal.found else f"{excess}, below {SIGNAL}"
 
 
 def nonfinite(asked: Asked) -> tuple[str, ...]:

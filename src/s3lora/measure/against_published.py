@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from s3lora.errors import NoSuchModuleError, printable
+from s3lora.errors import NoSuchModuleError, UsageError, printable
 from s3lora.needs import need
 from s3lora.views import view
 
@@ -114,10 +114,13 @@ class AgainstPublished:
 
     def __contains__(self, path: object) -> bool:
         """Return whether the module of this path was compared."""
-        return path in self.standings
+        return isinstance(path, str) and path in self.standings
 
     def __getitem__(self, path: str) -> PublishedStanding:
         """Return the standing of the module at `path`; raise NoSuchModuleError where it has none."""
+        if not isinstance(path, str):
+            what = f"a module is named by its path, not by {printable(repr(path), 40)}"
+            raise UsageError(what, fix="give the path, or go through `.standings`")
         if path not in self.standings:
             near = difflib.get_close_matches(str(path), self.standings, 1, 0.8)
             left = "`.left_out` counts those that are not, by the reason"
@@ -133,7 +136,8 @@ class AgainstPublished:
         """
         numbers = [f"{index}{end}" for index in COMPARED for end in ("", "_percentile", "_low", "_high")]
         columns = ["path", "role", "ranks", "architecture", "adapters", "sources", *numbers]
-        return need("pandas", None).DataFrame(self._rows(), columns=columns)
+        table = need("pandas", None).DataFrame(self._rows(), columns=columns)
+        return table.astype({"adapters": int, "sources": int, **dict.fromkeys(numbers, float)})
 
     def _rows(self) -> list[dict[str, Any]]:
         rows = []

@@ -46,6 +46,8 @@ FAR_WIDER = 2.0
 NARROWEST = 2
 #: The median excess of energy over random updates from which on there is a training signal.
 SIGNAL = 0.03
+#: A share of the largest singular value that is rounding.
+NOTHING = 1e-6
 #: How SSI was measured. Energy is the same by every method.
 _METHOD = "mas-svd"
 
@@ -231,9 +233,11 @@ def training_signal(modules: Iterable[ModuleScan]) -> TrainingSignal | None:
     found = []
     for module in modules:
         value, (m, n) = module.indices.get(LEADING), module.shape
-        if value is None or module.form != "LoRA" or module.dense or min(m, n) < NARROWEST * module.rank:
+        # Factors that were padded with zeros are of the rank that they had.
+        rank = sum(sigma > NOTHING * module.sigma[0] for sigma in module.sigma) if module.sigma else module.rank
+        if value is None or module.form != "LoRA" or module.dense or min(m, n) < NARROWEST * rank:
             continue
-        if (random := null_energy(m, n, module.rank)) is not None:
+        if (random := null_energy(m, n, rank)) is not None:
             found.append(value - random)
     if not found:
         return None

@@ -25,6 +25,8 @@ NAMED, RUNS, NAME = 3, 3, 56
 #: Notes of a scan that say what the lines say.
 _MODULES = re.compile(r"\d+ of \d+ modules (are zero updates|hold NaN or infinity)")
 _DORA = "DoRA:"
+#: Names that no quotes are needed for, and what a file runs in words without brackets and commas.
+_PLAIN, _WORDS = re.compile(r"[\w.+@/=~…-]+"), re.compile(r"[\w.+@/=~…: -]+")
 _CONTENT = {None: "not compared", "same": "the same content", "different": "other content", "unreadable": "unreadable"}
 
 
@@ -99,7 +101,8 @@ def _folder(inventory: Inventory) -> str:
     weights = [file for file in beside if file.role == "other weights"]
     checkpoints = [file for file in beside if file.note == CHECKPOINT]
     kinds = (("other weights", weights), ("code", inventory.code), ("pickles", inventory.pickles))
-    there = [name for name, found in kinds if found]
+    others = [file for file in beside if file.role == "adapter" and file.note != CHECKPOINT]
+    there = [name for name, found in (*kinds, ("other adapters", others)) if found]
     none = [name for name, found in kinds if not found]
     among = f" ({_counted(checkpoints, 'checkpoint')} of the run, not measured)" if checkpoints else ""
     told = [f"with {_joined(there, 'and')}"] if there else []
@@ -109,7 +112,16 @@ def _folder(inventory: Inventory) -> str:
 
 
 def _file(file: InventoryFile) -> str:
-    return tail(file.path, NAME)
+    return quoted(tail(file.path, NAME))
+
+
+def quoted(name: str, plain: re.Pattern[str] = _PLAIN) -> str:
+    """Return a name in quotes where it could be read as several, or as words of the report.
+
+    >>> quoted("adapter_config.json"), quoted("a.md), no code")
+    ('adapter_config.json', '"a.md), no code"')
+    """
+    return name if plain.fullmatch(name) else f'"{name}"'
 
 
 def _lines(scan: Scan) -> Iterator[GlanceLine]:
@@ -181,13 +193,13 @@ def _other_weights(inventory: Inventory) -> str:
 
 
 def _weights(file: InventoryFile) -> str:
-    return f"{tail(file.path, NAME)} ({size(file.bytes)}, {_CONTENT[file.content]})"
+    return f"{_file(file)} ({size(file.bytes)}, {_CONTENT[file.content]})"
 
 
 def _running(file: InventoryFile) -> str:
-    names = ", ".join(head(name, NAME) for name in file.runs[:RUNS])
+    names = ", ".join(quoted(head(name, NAME), _WORDS) for name in file.runs[:RUNS])
     more = f" and {len(file.runs) - RUNS} more" if len(file.runs) > RUNS else ""
-    return tail(file.path, NAME) + (f" ({names}{more})" if names else "")
+    return _file(file) + (f" ({names}{more})" if names else "")
 
 
 def _nonfinite(scan: Scan) -> Iterator[GlanceLine]:

@@ -90,7 +90,8 @@ def _rule_case(verdict: GateVerdict) -> _Case:
     name = _name(verdict.gate)
     known = "\n".join(f"known: {found.message}" for found in verdict.known)
     if not verdict.new:
-        return _Case(name, note=known)
+        unknown = "some modules have no value for the rule" if verdict.unseen else ""
+        return _Case(name, "skipped" if unknown else None, message=unknown, note=known)
     first = verdict.new[0].message
     message = first if len(verdict.new) == 1 else f"{len(verdict.new)} modules meet the rule {verdict.gate}; {first}"
     text = "\n".join(found.message for found in verdict.new)

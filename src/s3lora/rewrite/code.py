@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s3lora.adapter.inventory.configs import points_to_code, read_config
-from s3lora.adapter.inventory.templates import reaches
+from s3lora.adapter.inventory.templates import MAX_TEMPLATE, reaches
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.weights import CONFIG
+
+#: How an inventory says that there are more.
+_MORE = re.compile(r"and (\d+) more")
+#: Tables of a configuration whose keys are names of modules.
+_BY_MODULE = ("rank_pattern", "alpha_pattern", "trainable_token_indices")
+#: What one note names.
+NAMED = 5
 
 
 def without_code(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,6 +27,8 @@ def without_code(config: Mapping[str, Any]) -> dict[str, Any]:
     while waiting:
         one = waiting.pop()
         for key, value in [*(one.items() if isinstance(one, dict) else enumerate(one))]:
+            if one is clean and key in _BY_MODULE:
+                continue
             if isinstance(one, dict) and points_to_code(key, value):
                 del one[key]
             elif isinstance(value, dict | list):
@@ -33,14 +43,26 @@ def code_notes(adapter: Adapter, written: Mapping[str, Any] | None) -> list[str]
         return []
     still = _pointed_to(json.dumps(written).encode())
     taken = [what for what in _pointed_to(adapter.config_raw) if what not in still]
-    return [
-        *(f"{CONFIG} is written without {what.removeprefix('and ')}, which points to code" for what in taken),
-        *(f"{CONFIG} still points to code: {what}" for what in still),
-    ]
+    told = ((taken, "is written without what points to code"), (still, "still points to code"))
+    return [f"{CONFIG} {what}: {_some(found)}" for found, what in told if found]
+
+
+def some_pointers(raw: bytes) -> str:
+    """Return in words what a configuration points to, empty where that is nothing."""
+    return _some(_pointed_to(raw))
+
+
+def _some(found: Sequence[str]) -> str:
+    """Return the first few in words, and how many more there are."""
+    counts = [int(match[1]) for what in found if (match := _MORE.fullmatch(what))]
+    named = [what for what in found if not _MORE.fullmatch(what)]
+    more = len(named[NAMED:]) + sum(counts)
+    return ", ".join([*named[:NAMED], *([f"and {more:,} more"] if more else [])])
 
 
 def _pointed_to(raw: bytes) -> tuple[str, ...]:
     """Return what a configuration points to, in words; they are as few as an inventory lists."""
     found = read_config(raw, CONFIG)
     templates = dict.fromkeys(f"chat template: {what}" for source in found.templates for what in reaches(source)[0])
-    return (*found.runs, *templates)
+    long = sum(map(len, found.templates))
+    return (*found.runs, *templates, *([f"chat templates of {long:,} characters"] if long > MAX_TEMPLATE else []))

@@ -19,7 +19,7 @@ from s3lora.adapter.open import opening
 from s3lora.adapter.write import Rewrite, Written
 from s3lora.arguments import checked
 from s3lora.choose.select import Plan
-from s3lora.errors import NothingToAuditError, SelectionError, UsageError, printable
+from s3lora.errors import NothingToAuditError, OutputError, SelectionError, UsageError, printable
 from s3lora.measure.scan import Scan
 from s3lora.rewrite.code import code_notes, without_code
 from s3lora.rewrite.drop import drop_notes, dropped_of, without
@@ -146,6 +146,7 @@ def prune(
         edits=edits_of(kept, _module_edits(kept, modes), baking_of(kept, rules) if bake else {}),
         config=config,
         metadata=header_without(adapter, removed, kept),
+        check=None if bake else partial(_same_scalings, kept),
     )
     rest = dataclasses.replace(adapter, modules=tuple(kept), other_tensors=tuple(set(adapter.other_tensors) - leaving))
     notes = (
@@ -226,12 +227,22 @@ def _config(
 ) -> dict[str, Any] | None:
     if adapter.config is None:
         return None
-    config = dict(adapter.config)
+    config = without_code(adapter.config)
     if adapter.format == "peft":
-        config = peft_config.without_modules(without_code(config), removed, kept)
+        config = peft_config.without_modules(config, removed, kept)
         if bake:
             config = peft_config.baked(config, kept, by_tensor=loader.divides_by_tensor)
     return config
+
+
+def _same_scalings(kept: Sequence[LoraModule], result: Adapter) -> None:
+    """Raise OutputError where a module that was kept has another scaling by the configuration that was written."""
+    after = {module.path: module.scaling.value for module in result.modules}
+    for module in kept:
+        scaling = after.get(module.path, module.scaling.value)
+        if scaling != module.scaling.value:
+            what = f"did not verify: its scaling is {scaling:g} and was {module.scaling.value:g}"
+            raise OutputError(what, module=printable(module.path))
 
 
 def _module_edits(kept: Sequence[LoraModule], modes: Mapping[str, Mode]) -> dict[str, ModuleEdit]:

@@ -110,10 +110,11 @@ def points_to_code(key: str, value: Any) -> bool:
     >>> points_to_code("auto_map", {"AutoModel": "own.Model"}), points_to_code("_target_", "torch.nn.Linear")
     (True, False)
     """
-    from s3lora.adapter.inventory.templates import reaches
+    from s3lora.adapter.inventory.templates import MAX_TEMPLATE, reaches
 
-    templates = _templates(value) if key == "chat_template" else ()
-    return any(_told(key, value)) or any(reaches(source)[0] for source in templates)
+    templates = [*_templates(value)] if key == "chat_template" else []
+    long = sum(map(len, templates)) > MAX_TEMPLATE
+    return long or any(_told(key, value)) or any(reaches(source)[0] for source in templates)
 
 
 def _told(key: str, value: Any) -> Iterator[str]:
@@ -124,7 +125,7 @@ def _told(key: str, value: Any) -> Iterator[str]:
     elif key == "custom_pipelines" and isinstance(value, dict):
         classes = (one.get("impl") for one in value.values() if isinstance(one, dict))
         yield from (f"{key}: {_shown(name)}" for name in classes if _foreign(name))
-    elif key == "auto_map" and value and not any(_texts(value)):
+    elif key == "auto_map" and isinstance(value, dict | list) and value and not any(_texts(value)):
         yield "auto_map: of another form"
     elif key in _CLASSES:
         yield from (f"{key}: {_shown(text)}" for text in _texts(value) if key == "auto_map" or _foreign(text))
@@ -148,7 +149,7 @@ def _templates(value: Any) -> Iterator[str]:
             if isinstance(item, str):
                 yield item
             elif isinstance(item, dict):
-                yield from (text for text in item.values() if isinstance(text, str) and text != item.get("name"))
+                yield from (text for key, text in item.items() if isinstance(text, str) and key != "name")
 
 
 def _of_pipeline(parsed: dict[str, Any]) -> Iterator[str]:
@@ -163,7 +164,7 @@ def _of_pipeline(parsed: dict[str, Any]) -> Iterator[str]:
 
 def _foreign(name: Any) -> bool:
     """Return whether `name` names a module that is none of the libraries' own."""
-    return isinstance(name, str) and name.split(".")[0] not in _LIBRARIES
+    return isinstance(name, str) and bool(name) and name.split(".")[0] not in _LIBRARIES
 
 
 def _shown(text: Any) -> str:

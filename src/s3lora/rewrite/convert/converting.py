@@ -205,7 +205,7 @@ def _companions(converted: Converted, folder: Path) -> tuple[str, ...]:
 
 def _config_of(converted: Converted) -> Mapping[str, Any] | None:
     """Return the configuration that is written, where it goes on from that of the adapter."""
-    return converted.files.config if converted.adapter.format == converted.wish.to == "peft" else None
+    return converted.files.config if converted.adapter.format == converted.wish.to else None
 
 
 def _proof(converted: Converted, folder: Path) -> UpdateDifference:
