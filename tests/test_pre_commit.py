@@ -83,7 +83,7 @@ def test_the_manifest_is_valid() -> None:
 
 
 def test_the_configuration_in_the_documentation_is_valid(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "gating.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "gate-a-repository.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^```yaml\n(repos:.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "config.yaml").write_text(shown)
     result = pre_commit(ROOT, "validate-config", tmp_path / "config.yaml")

@@ -92,7 +92,7 @@ def test_mixed_ranks_are_ranked_by_normalised_ssi(capsys: pytest.CaptureFixture[
     sizes = {f"model.layers.{i}.self_attn.q_proj": (32, 32, 2 + 2 * (i % 2)) for i in range(6)}
     make_adapter(Path("mixed"), sizes)
     text = words(call(capsys, "scan", "mixed").out)
-    assert "by normalised_ssi would prune" in text
+    assert "by normalised_ssi (capped at 3, 50% of the 6 candidates) would prune" in text
     assert "ranks are mixed: ranked by normalised_ssi, which compares them" in text
     plan = json.loads(call(capsys, "prune", "mixed", "--format", "json", "-o", "pruned").out)["plan"]
     assert plan["index"] == "normalised_ssi"

@@ -10,7 +10,7 @@ import pytest
 from tests.recipes.recipe import Copy, follow
 from tests.support import make_adapter
 
-NAME, ID = "float64-tensors", "S3L018"
+NAME, ID = "float64-tensors", "S3L019"
 PATHS = [f"model.layers.{i}.self_attn.q_proj" for i in range(3)]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from s3lora.adapter.open import open_adapter
+from s3lora.adapter.weights import CONFIG, raw_config
 from s3lora.cli.command import Command
 from s3lora.cli.options import adapter_option, cost_option, format_option
 from s3lora.cli.output import emit, show
@@ -68,8 +69,8 @@ def restore_command(
 
 def _pointing(folder: Path) -> str:
     """Return what the configuration that was put back points to."""
-    with open_adapter(folder) as opened:
-        return "" if opened.config_raw is None else some_pointers(opened.config_raw)
+    config = folder / CONFIG
+    return some_pointers(raw_config(config)) if config.is_file() else ""
 
 
 def _named(original: str, adapter: str) -> str:
