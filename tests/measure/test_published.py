@@ -274,16 +274,11 @@ def test_a_comparison_is_looked_into_at_a_prompt(tmp_path: Path) -> None:
     lines = repr(against).splitlines()
     assert lines[0] == "<AgainstPublished: 2 of 4 modules with an update compared"
     assert len(lines) < 7
-    table = against.to_pandas()
-    mark = against[q].marks["ssi"]
-    first = table.set_index("path").loc[q]
-    assert list(table["path"]) == paths[::2]
-    assert (first["role"], first["ranks"], first["sources"]) == ("decoder.q", "5-8", against.groups[0].sources)
-    found = [first[f"ssi{name}"] for name in ("", "_percentile", "_low", "_high")]
-    assert found == [mark.value, mark.percentile, mark.low, mark.high]
 
 
 def test_a_comparison_of_nothing_has_a_table_of_the_same_columns(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+
     def table(rank: int) -> Any:
         modules = {f"model.layers.{i}.self_attn.q_proj": (576, 576, rank) for i in range(2)}
         return among_published(scan(make_adapter(tmp_path / str(rank), modules))).to_pandas()
@@ -292,3 +287,17 @@ def test_a_comparison_of_nothing_has_a_table_of_the_same_columns(tmp_path: Path)
     assert (len(some), len(none)) == (2, 0)
     assert list(none.columns) == list(some.columns)
     assert list(none.dtypes[4:]) == list(some.dtypes[4:]), "numbers stay numbers"
+
+
+def test_a_comparison_is_a_table_of_pandas(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    paths = [f"model.layers.{layer}.self_attn.q_proj" for layer in range(2)]
+    against = among_published(scan(make_adapter(tmp_path / "a", dict.fromkeys(paths, (576, 576, 8)))))
+    q = paths[0]
+    table = against.to_pandas()
+    mark = against[q].marks["ssi"]
+    first = table.set_index("path").loc[q]
+    assert list(table["path"]) == paths
+    assert (first["role"], first["ranks"], first["sources"]) == ("decoder.q", "5-8", against.groups[0].sources)
+    found = [first[f"ssi{name}"] for name in ("", "_percentile", "_low", "_high")]
+    assert found == [mark.value, mark.percentile, mark.low, mark.high]
