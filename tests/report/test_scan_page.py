@@ -191,6 +191,14 @@ def test_a_page_has_the_commands_that_the_base_model_is_needed_for(capsys: pytes
         assert shown.count(f"<dd><code>s3lora {command}</code></dd>") == 1
 
 
+def test_a_page_has_the_way_out_of_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make_adapter(tmp_path / "a", {f"layers.{i}.q_proj": (8, 8, 2) for i in range(3)})
+    command = "s3lora convert a --to peft -o CLEAN"
+    assert command not in html.unescape(call(capsys, "scan", path, "--format", "html").out)
+    (path / "own.py").write_text("")
+    assert command in html.unescape(call(capsys, "scan", path, "--format", "html").out)
+
+
 def test_an_adapter_of_zero_updates_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     modules = {f"layers.{i}.q_proj": (8, 8, 2) for i in range(3)}
     path = make_adapter(tmp_path / "zero", modules, zero_b=modules)

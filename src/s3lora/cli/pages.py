@@ -13,7 +13,7 @@ import click
 from s3lora.choose.ranking import usual_index
 from s3lora.choose.rankings import Ranked, survey
 from s3lora.cli.options import GATING, RULE_OPTIONS, given_options, module_filter
-from s3lora.cli.steps import base_steps
+from s3lora.cli.steps import base_steps, clean_steps
 from s3lora.errors import UsageError
 from s3lora.measure.scan import Scan
 from s3lora.report.documents import ScanDocument
@@ -76,7 +76,7 @@ def reported(
         command=shlex.join(given) if prunable else None,
         shared=words((*_ASIDE, *_CHOSEN, *_OWN)),
         own=words(names - set(_OWN)),
-        steps=base_steps(document, shown),
+        steps=[*clean_steps(document, shown), *base_steps(document, shown)],
         sweep=sweep,
     )
 

@@ -45,10 +45,10 @@ def next_steps(scan: Scan, path: str) -> list[tuple[str, str]]:
     """Return commands that go on from a scan, each with what it answers; none for a whole model."""
     page = (shlex.join(["s3lora", "scan", path, *_picked(), "-o", "report.html"]), "as a page")
     steps = base_steps(scan, path)
-    return [*_clean_steps(scan, path), page, *steps] if steps else []
+    return [*clean_steps(scan, path), page, *steps] if steps else []
 
 
-def _clean_steps(scan: Scan, path: str) -> list[tuple[str, str]]:
+def clean_steps(scan: Scan | ScanDocument, path: str) -> list[tuple[str, str]]:
     """Return the command that leaves code and pickles behind, where a PEFT adapter has some."""
     if scan.source.format != "peft" or not (scan.inventory.code or scan.inventory.pickles):
         return []
