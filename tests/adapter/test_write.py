@@ -28,6 +28,7 @@ from s3lora import (
     open_adapter,
     prune,
     read_provenance,
+    resize,
     restore,
     scan,
     write_converted,
@@ -543,6 +544,7 @@ def test_other_formats_lose_what_points_to_code_too(tmp_path: Path):
         plan = plan_of(measured, [measured.modules[0].path])
         record, _ = write_pruned(prune(adapter, plan), measured, tmp_path / "p")
     converted, _ = write_converted(convert(source, "mlx"), tmp_path / "c")
-    for folder, made in ((tmp_path / "p", record), (tmp_path / "c", converted)):
+    resized, _ = resize(source, tmp_path / "r", rank=measured.modules[0].rank)
+    for folder, made in ((tmp_path / "p", record), (tmp_path / "c", converted), (tmp_path / "r", resized)):
         assert "auto_map" not in config_of(folder)
         assert [note for note in made.warnings if "auto_map: own.Model" in note]

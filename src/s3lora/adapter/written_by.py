@@ -15,6 +15,7 @@ _VERSION = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,3}(?:(?:a|b|rc|\.dev|\.post
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,12})?(?:e[+-]?[0-9]{1,3})?"
 _RULE = re.compile(rf"(?:top|fraction|threshold|outlier|null) {_NUMBER}|gap")
 _RESIZE = re.compile(rf"rank [0-9]{{1,6}}|{_NUMBER}% of the energy")
+#: Named again, as adapters lie below what measures and repairs them; a test holds them to the originals.
 INDICES = (
     *("ssi", "normalised_ssi", "weighted_ssi", "magnitude", "frobenius", "stable_rank", "effective_rank"),
     *("spectral_entropy", "energy", "kurtosis", "random"),

@@ -194,9 +194,11 @@ def _after(adapter: Adapter, factors: NewFactors) -> Adapter:
 
     modules = tuple(made(module) for module in adapter.modules)
     config = other_config(adapter, modules)
-    if config is not None and adapter.format == "peft":
+    if config is not None:
+        config = without_code(config)
         same = all(new.rank == old.rank for new, old in zip(modules, adapter.modules, strict=True))
-        config = without_code(config) if same else peft_config.with_ranks(without_code(config), modules)
+        if adapter.format == "peft" and not same:
+            config = peft_config.with_ranks(config, modules)
     return dataclasses.replace(adapter, modules=modules, config=config)
 
 
