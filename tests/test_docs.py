@@ -51,6 +51,8 @@ from tests.program import all_commands, options
 API = DOCS / "api.md"
 COMMAND_LINE = DOCS / "command-line.md"
 METHOD = DOCS / "method.md"
+#: What names the files of the root that are pages of the site.
+HOOKS = (DOCS / "hooks.py").read_text(encoding="utf-8")
 
 
 def test_the_columns_of_a_table_of_modules_are_named() -> None:
@@ -72,6 +74,8 @@ def test_links_resolve(page: Path) -> None:
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
         assert file.is_file(), f"{page.name} links to {target}; a folder is no page of the site"
+        if DOCS in page.parents and DOCS not in file.parents:
+            assert f'"{file.name}": "' in HOOKS, f"{page.name} links to {target}, which the site does not have"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in map(slug, headings), f"{page.name} links to {target}"
