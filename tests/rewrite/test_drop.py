@@ -305,5 +305,7 @@ def test_a_restored_configuration_says_that_it_points_to_code_again(tmp_path: Pa
     source = shared() / "cases" / "code_beside"
     assert call(capsys, "prune", source, "-o", tmp_path / "p", "--top", "1").status == 0
     told = call(capsys, "restore", tmp_path / "p", "--from", source, "-o", tmp_path / "r")
-    note = "note the configuration is the original's, and points to code: auto_map: modeling_evil.Evil, auto_mapping"
-    assert note in " ".join(told.out.split())
+    note = "the configuration is the original's, and points to code: auto_map: modeling_evil.Evil, auto_mapping"
+    assert f"note {note}" in " ".join(told.out.split())
+    told = call(capsys, "restore", tmp_path / "p", "--from", source, "-o", tmp_path / "s", "--format", "json")
+    assert [one.startswith(note) for one in json.loads(told.out)["notes"]] == [True]

@@ -50,11 +50,13 @@ def restore_command(
     record = read_provenance(pruned)  # before it is replaced, where --output names the same folder
     back = restore(pruned, original, output, modules=only or None, force=force, max_cost=max_cost)
     tensors = () if only else record.dropped
+    notes = _notes(Path(output))
     if form == "json":
         from s3lora.report.documents import to_json
 
         left = tuple(module.path for module in record.modules if module.path not in back)
-        emit(to_json(Restoration(source=record.source, modules=back, pruned=left, tensors=tensors)), None)
+        done = Restoration(source=record.source, modules=back, pruned=left, tensors=tensors, notes=notes)
+        emit(to_json(done), None)
         return
     from rich.text import Text
 
@@ -63,14 +65,15 @@ def restore_command(
         f" and {len(tensors)} other tensor{'' if len(tensors) == 1 else 's'}" if tensors else ""
     )
     show(Text(f"wrote {printable(output)}: {told} back; the original is proved by its SHA-256"), None)
-    if again := _pointing(Path(output)):
-        show(Text(f"note the configuration is the original's, and points to code: {again}"), None)
+    for note in notes:
+        show(Text(f"note {note}"), None)
 
 
-def _pointing(folder: Path) -> str:
-    """Return what the configuration that was put back points to."""
+def _notes(folder: Path) -> tuple[str, ...]:
+    """Return what to know of the configuration that was put back: what it points to."""
     config = folder / CONFIG
-    return some_pointers(raw_config(config)) if config.is_file() else ""
+    again = some_pointers(raw_config(config)) if config.is_file() else ""
+    return (f"the configuration is the original's, and points to code: {again}",) if again else ()
 
 
 def _named(original: str, adapter: str) -> str:

@@ -52,7 +52,7 @@ LATER: dict[str, tuple[str, ...]] = {
     "Comparison": ("tensors", "refusals"),
     "ConversionRecord": ("loader", "base"),
     "Provenance": ("drop", "dropped"),
-    "Restoration": ("tensors",),
+    "Restoration": ("tensors", "notes"),
     "ModuleScan": ("form", "of", "dense", "sigma_error", "energy_rank", "null_rank"),
     "ScanDocument": ("gate", "inventory", "reference", "base", "published"),
     "Counts": ("inside",),

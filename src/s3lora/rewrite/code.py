@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,8 +11,6 @@ from s3lora.adapter.inventory.templates import MAX_TEMPLATE, reaches
 from s3lora.adapter.model import Adapter
 from s3lora.adapter.weights import CONFIG
 
-#: How an inventory says that there are more.
-_MORE = re.compile(r"and (\d+) more")
 #: Tables of a configuration whose keys are names of modules.
 _BY_MODULE = ("rank_pattern", "alpha_pattern", "trainable_token_indices")
 #: What one note names.
@@ -41,28 +38,32 @@ def code_notes(adapter: Adapter, written: Mapping[str, Any] | None) -> list[str]
     """Return what a user should know of what the configuration points to, beside the one that is written."""
     if adapter.config_raw is None or written is None:
         return []
-    still = _pointed_to(json.dumps(written).encode())
-    taken = [what for what in _pointed_to(adapter.config_raw) if what not in still]
-    told = ((taken, "is written without what points to code"), (still, "still points to code"))
-    return [f"{CONFIG} {what}: {_some(found)}" for found, what in told if found]
+    before, unnamed = _pointed_to(adapter.config_raw)
+    still, more = _pointed_to(json.dumps(written).encode())
+    taken = [what for what in before if what not in still]
+    gone = len(before) + unnamed - len(still) - more
+    told = (
+        (_some(taken, gone - len(taken)), "is written without what points to code"),
+        (_some(still, more), "still points to code"),
+    )
+    return [f"{CONFIG} {what}: {found}" for found, what in told if found]
 
 
 def some_pointers(raw: bytes) -> str:
     """Return in words what a configuration points to, empty where that is nothing."""
-    return _some(_pointed_to(raw))
+    return _some(*_pointed_to(raw))
 
 
-def _some(found: Sequence[str]) -> str:
-    """Return the first few in words, and how many more there are."""
-    counts = [int(match[1]) for what in found if (match := _MORE.fullmatch(what))]
-    named = [what for what in found if not _MORE.fullmatch(what)]
-    more = len(named[NAMED:]) + sum(counts)
+def _some(named: Sequence[str], more: int) -> str:
+    """Return the first few in words, and how many there are beside them."""
+    more += len(named[NAMED:])
     return ", ".join([*named[:NAMED], *([f"and {more:,} more"] if more else [])])
 
 
-def _pointed_to(raw: bytes) -> tuple[str, ...]:
-    """Return what a configuration points to, in words; they are as few as an inventory lists."""
+def _pointed_to(raw: bytes) -> tuple[tuple[str, ...], int]:
+    """Return what a configuration points to, in words, as many as an inventory lists, and how many more there are."""
     found = read_config(raw, CONFIG)
     templates = dict.fromkeys(f"chat template: {what}" for source in found.templates for what in reaches(source)[0])
     long = sum(map(len, found.templates))
-    return (*found.runs, *templates, *([f"chat templates of {long:,} characters"] if long > MAX_TEMPLATE else []))
+    named = (*found.runs, *templates, *([f"chat templates of {long:,} characters"] if long > MAX_TEMPLATE else []))
+    return named, found.more

@@ -32,7 +32,7 @@ from s3lora.rewrite.repaired import write_repaired
 class Restoration:
     """What `restore` did: from which original, which modules are back, and which are still pruned or repaired.
 
-    `tensors` names those that were dropped beside modules and are back.
+    `tensors` names those that were dropped beside modules and are back, `notes` says what to know of what was written.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -41,6 +41,7 @@ class Restoration:
     modules: tuple[str, ...]
     pruned: tuple[str, ...]
     tensors: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @checked

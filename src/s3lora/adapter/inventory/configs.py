@@ -40,9 +40,13 @@ _YAML_TAG = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ConfigFindings:
-    """What a configuration points to, in words and in order, its chat templates, and what was not read of it."""
+    """What a configuration points to, in words and in order, its chat templates, and what was not read of it.
+
+    `more` counts what it points to beyond the first `MAX_TOLD`, which `runs` does not name.
+    """
 
     runs: tuple[str, ...] = ()
+    more: int = 0
     templates: tuple[str, ...] = ()
     note: str = ""
 
@@ -100,8 +104,8 @@ def read_yaml(text: str) -> ConfigFindings:
 
 def _findings(found: dict[str, None], templates: list[str], note: str = "") -> ConfigFindings:
     told = sorted(found)
-    more = (f"and {len(told) - MAX_TOLD} more",) if len(told) > MAX_TOLD else ()
-    return ConfigFindings((*told[:MAX_TOLD], *more), tuple(dict.fromkeys(templates)), note)
+    more = max(len(told) - MAX_TOLD, 0)
+    return ConfigFindings(tuple(told[:MAX_TOLD]), more, tuple(dict.fromkeys(templates)), note)
 
 
 def points_to_code(key: str, value: Any) -> bool:

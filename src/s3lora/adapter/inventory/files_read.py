@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from s3lora.adapter.inventory import kinds
 from s3lora.adapter.inventory.model import FileRole, InventoryFile
 from s3lora.adapter.inventory.walk import FolderEntry
 from s3lora.adapter.regular import RegularFile
 from s3lora.errors import AdapterFileError, printable
+
+if TYPE_CHECKING:
+    from s3lora.adapter.inventory.configs import ConfigFindings
 
 HEAD = 4096
 #: Most bytes of a template or a text that is read, bytes of configurations and characters of templates that are
@@ -110,7 +114,7 @@ class FileReader:
         if name.endswith(kinds.YAML):
             from s3lora.adapter.inventory.configs import read_yaml
 
-            runs = read_yaml(opened.file.bytes(0, MAX_TEXT).decode("utf-8", "replace")).runs
+            runs = _listed(read_yaml(opened.file.bytes(0, MAX_TEXT).decode("utf-8", "replace")))
             return made("configuration" if runs else role, runs)
         return self._archive(opened, made("other")) if role == "other" else made(role)
 
@@ -145,7 +149,7 @@ class FileReader:
             long = f"{size:,} bytes, which were not parsed"
             return ((long,), "") if opened.entry.basename.endswith("config.json") else ((), long)
         found = read_config(opened.file.bytes(0, size), opened.entry.basename)
-        told = list(found.runs)
+        told = [*_listed(found)]
         notes = [found.note] if found.note else []
         for source in found.templates:
             runs, note = self._reaches(source)
@@ -163,6 +167,11 @@ class FileReader:
         if self._template_text > MAX_TEMPLATES:
             return (f"a template of {len(source):,} characters, which was not parsed: there are too many",), ""
         return reaches(source)
+
+
+def _listed(found: ConfigFindings) -> tuple[str, ...]:
+    """Return what a configuration points to, with a last entry for those that are not named."""
+    return (*found.runs, *([f"and {found.more} more"] if found.more else []))
 
 
 def _may_be_pickle(head: bytes) -> bool:
