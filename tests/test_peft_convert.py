@@ -36,6 +36,16 @@ def test_mixed_ranks(tmp_path: Path, wishes: dict[str, Any]):
     assert difference(logits(llama()), expected) > 100 * TOLERANCE
 
 
+def test_nothing_is_built_that_the_file_lacks(tmp_path: Path):
+    """Of a layer that was not trained PEFT would leave the factors without values, where it loads without a copy."""
+    full = save(tmp_path / "full", llama, target_modules=["q_proj"], layers_to_transform=[0], layers_pattern="layers")
+    out = convert_to(convert_to(full, tmp_path / "mlx", "mlx"), tmp_path / "out")
+    model = load(out, llama, low_cpu_mem_usage=True)
+    assert layers(model) == {"model.layers.0.self_attn.q_proj"}
+    assert not [name for name, one in model.named_parameters() if one.device.type == "meta"]
+    assert difference(logits(model), logits(load(full, llama))) < TOLERANCE
+
+
 def test_conv1d_with_bias(tmp_path: Path):
     full = save(tmp_path / "full", gpt2, target_modules=["c_attn"], lora_bias=True, fan_in_fan_out=True)
     model = load(convert_to(full, tmp_path / "out", bake=True), gpt2)

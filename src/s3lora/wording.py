@@ -15,7 +15,6 @@ WAYS = {
     "batch_size": ("--batch-size", "batch_size="),
     "code": ("--code", "code="),
     "drop_all": ("--drop all", 'drop=["all"]'),
-    "drop_other": ("--drop other", 'drop=["other"]'),
     "dtype": ("--dtype ", "dtype="),
     "endpoint": ("--endpoint", "a server"),
     "energy": ("--energy", "energy="),

@@ -8,6 +8,7 @@ REFUSALS: tuple[tuple[str, str], ...] = (
     (r"GGUF: .* has a name that is not known in llama\.cpp", "names unknown to llama.cpp"),
     (r"a base of the type \w+ is not written for llama\.cpp", "base unknown to it"),
     (r"has a name whose underscores cannot be turned into dots", "underscores in names"),
+    (r"its modules are only numbered", "only numbered"),
     (r"cannot be found again under underscores", "names lost under underscores"),
     (r"is one of several in one projection", "part of a projection"),
     (r"two projections in one, which MLX keeps apart", "gate and up in one"),

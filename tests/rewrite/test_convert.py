@@ -82,7 +82,7 @@ def test_mlx_becomes_peft(tmp_path: Path):
     assert record.difference == 0
     same(dense(tmp_path / "out"), updates)
     written = json.loads((tmp_path / "out/adapter_config.json").read_text())
-    assert (written["r"], written["lora_alpha"], written["target_modules"]) == (4, 10, ["q_proj", "v_proj"])
+    assert (written["r"], written["lora_alpha"], written["target_modules"]) == (4, 10, sorted(PATHS))
     assert written["base_model_name_or_path"] == "some/base"
 
 

@@ -204,3 +204,36 @@ def test_options_that_need_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
         result = call(capsys, "compose", a, a, *given)
         assert (result.status, result.out) == (2, "")
         assert "do nothing without -o" in result.err
+
+
+def test_an_adapter_of_weight_0_has_no_say_in_the_configuration(tmp_path: Path) -> None:
+    """PEFT would build the projections that it names, which the sum has nothing of."""
+    a = make_adapter(tmp_path / "a", {Q0: (48, 32, 4)}, config={"target_modules": ["q_proj"]})
+    b = make_adapter(tmp_path / "b", {V0: (24, 32, 4)}, config={"target_modules": ["v_proj"]})
+    write_sum([a, b], tmp_path / "out", [1.0, 0.0])
+    assert json.loads((tmp_path / "out/adapter_config.json").read_text())["target_modules"] == ["q_proj"]
+
+
+@pytest.mark.parametrize("weights", [(1e-6, 3e-6), (-1e-6, 1e-6), (1e5, 1e6)])
+def test_small_and_large_weights_do_not_leave_half_precision(tmp_path: Path, weights: tuple[float, float]) -> None:
+    a = make_adapter(tmp_path / "a", SHAPES, dtype="float16")
+    b = make_adapter(tmp_path / "b", SHAPES, dtype="float16", seed=1)
+    record = write_sum([a, b], tmp_path / "out", weights)
+    assert record.error is not None
+    assert record.error < 2 * ROUNDING["float16"]
+    wanted, made = added(a, b, weights=weights), updates(tmp_path / "out")
+    assert all(np.allclose(made[path], wanted[path], atol=1e-3 * np.abs(wanted[path]).max()) for path in wanted)
+
+
+@pytest.mark.parametrize("weight", [1e-7, -1e-300, 1e7])
+def test_a_weight_that_no_sum_holds_is_refused(tmp_path: Path, weight: float) -> None:
+    a = make_adapter(tmp_path / "a", SHAPES)
+    with pytest.raises(UsageError, match="is not written; give 0, or 1e-06 to 1e"):
+        write_sum([a, a], tmp_path / "out", [1.0, weight])
+
+
+def test_a_module_that_would_vanish_beside_others_is_not_lost_in_silence(tmp_path: Path) -> None:
+    a = make_adapter(tmp_path / "a", {Q0: (48, 32, 4)}, dtype="float16")
+    b = make_adapter(tmp_path / "b", {V0: (24, 32, 4)}, dtype="float16", seed=1)
+    with pytest.raises(OutputError, match="does not fit into float16"):
+        write_sum([a, b], tmp_path / "out", [1e4, 1e-6])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from s3lora.adapter.weights import CONFIG, PROVENANCE, WEIGHTS
+from s3lora.adapter.weights import CONFIG, PROVENANCE, WEIGHTS, weights_in
 from s3lora.errors import OutputError, UsageError, printable
 from s3lora.files import copy_file, settle, sync_folder
 from s3lora.partial import is_left
@@ -58,10 +58,18 @@ def _check_target(out: Path, source: Path | None, *, force: bool) -> None:
         same = source is not None and source.exists() and out.samefile(source)
         what = "is the input itself" if same else "exists and is not empty"
         raise OutputError(what, file=out, fix=worded("give {out} a new folder, or {force} to replace it"))
-    if not any((out / name).exists() for name in (CONFIG, PROVENANCE, *WEIGHTS)):
+    if not any((out / name).exists() for name in _known_names(source)):
         raise OutputError(
             worded("holds no adapter, so {force} will not replace it"), file=out, fix=worded("give {out} a new folder")
         )
+
+
+def _known_names(source: Path | None) -> Iterator[str]:
+    """Yield names of files that an adapter is known by: those of loaders, and that of what is read."""
+    yield from (CONFIG, PROVENANCE, *WEIGHTS)
+    weights = weights_in(source, None) if source is not None and source.is_dir() else source
+    if weights is not None:
+        yield weights.name
 
 
 def copy_companions(

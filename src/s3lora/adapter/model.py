@@ -235,6 +235,13 @@ class Adapter:
 _LAYER = re.compile(
     r"(?:^|[._])(?:layers|h|blocks?|layer|transformer_blocks|single_transformer_blocks|resblocks)[._](\d+)(?=[._]|$)"
 )
+#: Last names of tables of embeddings, where nothing but its name tells one from a layer.
+EMBEDDINGS = frozenset(
+    (
+        *("embed_tokens", "wte", "wpe", "embed_in", "embeddings", "word_embeddings", "tok_embeddings"),
+        *("token_embeddings", "token_embedding", "embed_positions", "position_embeddings", "position_embedding"),
+    )
+)
 _EXPERT = re.compile(r"(?:^|\.)experts\.(\d+)(?=\.|$)")
 _DIGITS = re.compile(r"(\d+)")
 

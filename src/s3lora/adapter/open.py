@@ -162,7 +162,7 @@ def _assemble(
             f"all of its {len(tensors)} tensors are empty" if tensors else "holds no LoRA module, and no other tensor"
         )
         kind = AdapterFileError if any("lora_" in name for name in tensors) else NothingToAuditError
-        raise kind(what, file=weights.name, fix=GATHER)
+        raise kind(what, file=weights.name, fix=None if files[0].form == "gguf" else GATHER)
     refuse_other_types(source)
     for format in FORMATS:
         if format.recognises(source):

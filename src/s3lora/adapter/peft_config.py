@@ -210,6 +210,15 @@ def baked_factor(module: LoraModule, largest: int, *, by_tensor: bool) -> float:
     return module.scaling.value * (module.rank / largest if by_tensor else 1.0)
 
 
+def of_another_rank(adapter: Adapter) -> list[tuple[LoraModule, Any]]:
+    """Return the modules of LoRA of another rank than the configuration gives them, with the one that it gives."""
+    config = adapter.config or {}
+    ranks = Pattern(config.get("rank_pattern"), "rank_pattern", "adapter_config.json")
+    given = config.get("r", 8)
+    found = ((module, ranks.find(_in_patterns(module, config)) or given) for module in adapter.modules)
+    return [(module, rank) for module, rank in found if module.form == "LoRA" and rank != module.rank]
+
+
 def with_ranks(config: Mapping[str, Any], modules: Sequence[LoraModule]) -> dict[str, Any]:
     """Return the configuration of modules that have other ranks than it says, each with the scaling s that it has.
 

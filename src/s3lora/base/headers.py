@@ -7,7 +7,7 @@ import os
 from contextlib import closing
 from pathlib import Path
 
-from s3lora.adapter.model import natural_key
+from s3lora.adapter.model import EMBEDDINGS, natural_key
 from s3lora.adapter.tensors import FLOATING, StoredTensor
 from s3lora.adapter.weights import INDEX, open_weights, weight_map
 from s3lora.base.model import BaseModule
@@ -18,8 +18,6 @@ MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 TURNED = frozenset(("gpt2", "openai-gpt", "imagegpt", "decision_transformer"))
 #: Ends of names of weights that are packed: their shapes are not those of the layer.
 _PACKED = (".qweight", ".weight_packed")
-#: ModuleNames of tables of embeddings.
-_EMBEDDINGS = ("embed_tokens", "wte", "wpe", "embed_in", "word_embeddings", "embed_positions", "position_embeddings")
 
 
 def stored_modules(weights: Path, architecture: str | None) -> dict[str, BaseModule]:
@@ -51,7 +49,7 @@ def _module(name: str, tensor: StoredTensor | None, architecture: str | None) ->
     path = name.removesuffix(".weight")
     if path == name or (shape is not None and len(shape) < 2):
         return None
-    embedding = path.rpartition(".")[2] in _EMBEDDINGS
+    embedding = path.rpartition(".")[2] in EMBEDDINGS
     known: tuple[int, int] | None = None
     if tensor is not None and shape is not None and len(shape) == 4 and tensor.dtype in FLOATING:
         known = (shape[0], math.prod(shape[1:]))  # a convolution, as LoRA flattens it

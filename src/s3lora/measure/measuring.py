@@ -68,7 +68,7 @@ def measured(
         if isinstance(error, ValueError):
             raise UnsupportedAdapterError(str(error), file=label, module=batch[0].path) from None
         if not nonfinite:
-            raise _nonfinite(batch[0], label) from None
+            raise nonfinite_error(batch[0], label) from None
         zero, columns = [False], [([()], {name: [None] for name in _wanted(configurations[0])}, [(None, None)])]
     return [
         [
@@ -127,7 +127,7 @@ def _by_base(
         return [_true(module, update, configuration) for configuration in configurations]
     except FloatingPointError:
         if not nonfinite:
-            raise _nonfinite(module, label) from None
+            raise nonfinite_error(module, label) from None
     return [dense_numbers(None, 0, one) for one in configurations]
 
 
@@ -184,7 +184,8 @@ def _known(values: Float) -> list[float | None]:
     return [value if value is not None and math.isfinite(value) else None for value in listed]
 
 
-def _nonfinite(module: LoraModule, label: str) -> NonFiniteError:
+def nonfinite_error(module: LoraModule, label: str) -> NonFiniteError:
+    """Return the error of a module with NaN or infinity, which names the tensor."""
     where = next(
         (part.tensor.name for part in module.parts if not _is_finite(part)),
         "its scaling" + (" or its magnitudes" if module.dora else ""),

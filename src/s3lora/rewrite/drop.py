@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from s3lora.adapter.inventory.model import InventoryTensor, TensorRole
 from s3lora.adapter.inventory.tensors import PASSED_OVER, TASK_HEADS, tensors_of
 from s3lora.adapter.model import Adapter
 from s3lora.errors import UsageError, printable
+from s3lora.wording import Worded, worded
 
 #: What may be dropped → the roles of its tensors.
 PARTS: dict[str, tuple[TensorRole, ...]] = {
@@ -32,6 +34,14 @@ def dropped_of(adapter: Adapter, parts: Sequence[str]) -> tuple[InventoryTensor,
         raise UsageError(f"nothing called {printable(unknown[0], 40)} can be dropped", fix=f"give {', '.join(PARTS)}")
     roles = {role for part in parts for role in PARTS[part]}
     return tuple(tensor for tensor in tensors_of(adapter, {}) if tensor.role in roles) if roles else ()
+
+
+def drop_fix(adapter: Adapter, names: Collection[str]) -> Worded:
+    """Return what to give so that these tensors are left out: the parts that they are, or all."""
+    roles = {tensor.role for tensor in tensors_of(adapter, {}) if tensor.name in names}
+    parts = [part for part, of in PARTS.items() if part != "all" and roles.intersection(of)]
+    given = Worded(f"drop={json.dumps(parts)}", " ".join(f"--drop {part}" for part in parts))
+    return worded("leave them out: {given}", given=given) if parts else worded("leave them out: {drop_all}")
 
 
 def without(adapter: Adapter, dropped: Sequence[InventoryTensor]) -> Adapter:

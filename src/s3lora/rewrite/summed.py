@@ -47,6 +47,8 @@ PREFIX = "base_model.model."
 NAMED = ("peft", "mlx")
 #: Fields of a configuration by which PEFT finds modules otherwise than by `target_modules` alone.
 _NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern", "layer_replication")
+#: Sizes of a weight that is written, and up to which power of two a weighted scaling goes into lora_B.
+LEAST, MOST, NEAR = 1e-6, 1e6, 6
 #: Fields that stay where all adapters agree.
 _SHARED = ("base_model_name_or_path", "task_type", "fan_in_fan_out", "layer_replication")
 
@@ -66,8 +68,8 @@ def write_sum(
 
     Each module gets the factors of all adapters side by side, of rank Σr, in the widest of their dtypes. Where all
     weighted scalings are one number, it becomes that of the sum, and no factor changes; else each is multiplied into
-    its lora_B, which rounds that once, and the scaling is 1. With `rank` or `energy` each module then gets the nearest
-    update of lower rank, as `resize` makes it.
+    its lora_B, which rounds that once, and the scaling is 1, or a power of two where all are small or large. With
+    `rank` or `energy` each module then gets the nearest update of lower rank, as `resize` makes it.
 
     Examples:
         >>> import s3lora
@@ -78,7 +80,7 @@ def write_sum(
     Parameters:
         adapters: two or more, as paths or opened; those that were opened stay open.
         out: the folder to write; new or empty, unless `force`.
-        weights: as for `compose`.
+        weights: as for `compose`; each 0, or of a size in [1e-6, 1e6].
         rank: the highest rank that a module has then, 1 or more.
         energy: or the share of ‖ΔW‖_F² that each module keeps, in (0, 1].
         force: replace an adapter folder.
@@ -86,7 +88,7 @@ def write_sum(
 
     Raises:
         CostError: it would take more operations than `max_cost`.
-        UsageError: as `compose`, or both `rank` and `energy`.
+        UsageError: as `compose`, a weight of another size, or both `rank` and `energy`.
         UnsupportedAdapterError: an adapter is more than a sum can say: DoRA, base weights that change at load, trained
             biases, heads, fused experts, embeddings, convolutions, or a format whose names are not those of the base.
         NonFiniteError: a module holds NaN or infinity, or the sum exceeds float64.
@@ -94,6 +96,8 @@ def write_sum(
         AdapterFileError, NothingToAuditError: as `open_adapter`.
     """
     chosen = weights_of(len(adapters), weights)
+    if beyond := [weight for weight in chosen if weight and not LEAST <= abs(weight) <= MOST]:
+        raise UsageError(f"a weight of {beyond[0]:g} is not written", fix=f"give 0, or {LEAST:g} to {MOST:g} in size")
     if rank is not None or energy is not None:
         check_wish(rank, energy)
     with ExitStack() as stack, threadpool_limits(limits=1, user_api="blas"):
@@ -108,9 +112,8 @@ def write_sum(
             raise UsageError("with all weights 0 there is no sum", fix="give another weight")
         shapes = {path: [(p.module.m, p.module.n, p.module.rank) for p in of] for path, of in parts.items()}
         afford(compose_cost(shapes, Configuration("svd")), max_cost, f"adding up {len(opened)} adapters")
-        factors = {part.factor for of in parts.values() for part in of}
-        common = factors.pop() if len(factors) == 1 else 1.0
-        modules, told, error = _added(parts, common if common > 0 else 1.0, len(opened), rank, energy)
+        scaling = _scaling({part.factor for of in parts.values() for part in of})
+        modules, told, error = _added(parts, scaling, len(opened), rank, energy)
         refuse_unequal_ranks(modules, Path(out).name)
         sources = tuple(source_of(adapter) for adapter in opened)
         notes = [f"{one.name}: {note}" for one in opened for note in one.warnings]
@@ -125,7 +128,21 @@ def write_sum(
             warnings=tuple(dict.fromkeys(notes)),
             written=(),
         )
-        return _write(opened, modules, record, Path(out), force=force)
+        used = [adapter for adapter, weight in zip(opened, chosen, strict=True) if weight]
+        return _write(opened, _config(used, modules), modules, record, Path(out), force=force)
+
+
+def _scaling(factors: set[float]) -> float:
+    """Return the scaling of the sum, whose lora_B has the rest of each weighted scaling.
+
+    It is their own where they are one, else 1; a power of two near the largest where that is far from 1, so that
+    numbers of half precision neither vanish nor overflow.
+    """
+    largest = max(map(abs, factors))
+    if factors == {largest}:
+        return largest
+    exponent = math.frexp(largest)[1]
+    return 1.0 if abs(exponent) <= NEAR else 2.0**exponent
 
 
 def _refuse_other_layers(adapters: Sequence[Adapter]) -> None:
@@ -232,14 +249,20 @@ def _widest(modules: Sequence[LoraModule]) -> str:
 def _cast(path: str, values: Array, dtype: str) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         result = values.astype(numpy_dtype(dtype))
-    if np.isfinite(result.astype(np.float64)).all():
+    if np.isfinite(result.astype(np.float64)).all() and result.any() >= values.any():
         return result
     fix = "save the adapters in float32 or bfloat16 first"
     raise OutputError(f"the sum does not fit into {dtype}", module=path, shape=values.shape, fix=fix)
 
 
 def _write(
-    adapters: Sequence[Adapter], modules: Sequence[LoraModule], record: SumProvenance, out: Path, *, force: bool
+    adapters: Sequence[Adapter],
+    config: Mapping[str, Any],
+    modules: Sequence[LoraModule],
+    record: SumProvenance,
+    out: Path,
+    *,
+    force: bool,
 ) -> SumProvenance:
     tensors = [
         NewTensor(f"{PREFIX}{module.path}.lora_{side}.weight", factor.dtype, factor.shape, factor.array)
@@ -248,7 +271,7 @@ def _write(
     ]
     with replacing(out, force=force) as partial:
         digest = write_new_tensors(partial / WEIGHTS, tensors, {"format": "pt", **record.story})
-        write_json(partial / CONFIG, _config(adapters, modules))
+        write_json(partial / CONFIG, config)
         record = dataclasses.replace(record, written=(digest,))
         write_json(partial / PROVENANCE, record)
         _verify(partial, modules)

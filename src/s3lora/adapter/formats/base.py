@@ -168,7 +168,7 @@ def positive(config: Mapping[str, Any], field: str, label: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not SMALLEST <= value < 1e12:
         what = f"the text {printable(value, 40)!r}" if isinstance(value, str) else printable(value, 40)
-        raise AdapterFileError(f"`{field}` is {what}, not a positive number", file=label)
+        raise AdapterFileError(f"`{field}` is {what}, not a positive number from {SMALLEST:g} to 1e12", file=label)
     return float(value)
 
 

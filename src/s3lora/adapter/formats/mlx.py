@@ -25,7 +25,7 @@ from s3lora.adapter.formats.base import (
     refuse_too_many,
 )
 from s3lora.adapter.formats.experts import of_experts
-from s3lora.adapter.model import LoraModule, Scaling, natural_key, path_parts
+from s3lora.adapter.model import EMBEDDINGS, LoraModule, Scaling, natural_key, path_parts
 from s3lora.errors import AdapterFileError
 
 MAGNITUDE = "m"
@@ -99,7 +99,7 @@ def _modules(path: str, halves: Mapping[str, str], source: StoredAdapter, scalin
         layer=layer,
         projection=projection,
         expert=expert,
-        kind="embedding" if projection == "embed_tokens" else "linear",
+        kind="embedding" if projection in EMBEDDINGS else "linear",
         dora=dora,
         extras=extras,
     )

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from s3lora.adapter.formats.patterns import Pattern
 from s3lora.adapter.formats.peft_notes import changed_base, conversion_of, replicates, start_of
 from s3lora.adapter.formats.wrappers import PREFIX
 from s3lora.adapter.inventory.model import Unapplied
@@ -17,7 +16,7 @@ from s3lora.adapter.loaders.base import Loader, as_trained
 from s3lora.adapter.loaders.peft_stops import stops
 from s3lora.adapter.loaders.problems import Effect, Problem, default_names, others_of, some, without_config, wrapped
 from s3lora.adapter.model import Adapter
-from s3lora.adapter.peft_config import has_patterns, parameters_of, place_of
+from s3lora.adapter.peft_config import has_patterns, of_another_rank
 from s3lora.errors import printable
 
 #: First release of PEFT that reads `exclude_modules`.
@@ -120,17 +119,7 @@ def unapplied(one: Unapplied) -> Problem:
 
 def misranked(adapter: Adapter) -> Iterator[Problem]:
     """Yield a problem if modules have another rank than the configuration gives them: the shapes do not fit then."""
-    config: Mapping[str, Any] = adapter.config or {}
-    label = "adapter_config.json"
-    ranks = Pattern(config.get("rank_pattern"), "rank_pattern", label)
-    given = config.get("r", 8)
-    wrong = []
-    for module in adapter.modules:
-        path = next(iter(parameters_of(module, config)), place_of(module))
-        rank = ranks.find(path) or given
-        if module.form == "LoRA" and rank != module.rank:
-            wrong.append((module, rank))
-    if wrong:
+    if wrong := of_another_rank(adapter):
         module, rank = wrong[0]
         what = f"has modules of another rank than its configuration gives them: {some([module.path])} of rank "
         paths = tuple(one.path for one, _ in wrong)
@@ -138,6 +127,7 @@ def misranked(adapter: Adapter) -> Iterator[Problem]:
             f"{what}{module.rank}, where it gives {printable(rank, 40)}",
             "set `r` or `rank_pattern` right",
             modules=paths,
+            mends=(),
         )
 
 

@@ -20,7 +20,7 @@ from s3lora.adapter.new_tensors import write_new_tensors
 from s3lora.adapter.open import open_adapter, opening
 from s3lora.adapter.weights import CONFIG, PROVENANCE, parsed_config, raw_config
 from s3lora.arguments import checked
-from s3lora.errors import OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
+from s3lora.errors import NonFiniteError, OutputError, S3LoRAError, UnsupportedAdapterError, UsageError, printable
 from s3lora.files import replacing, write_json
 from s3lora.rewrite.code import code_notes
 from s3lora.rewrite.conversion_record import ConversionRecord
@@ -166,7 +166,8 @@ def write_converted(
         >>> record.to, written[0].name
         ('mlx', 'adapters.safetensors')
 
-    Raises OutputError if `out` exists (without `force`), cannot be written, or does not verify.
+    Raises OutputError if `out` exists (without `force`), cannot be written, or does not verify, and NonFiniteError if a
+    factor holds NaN or infinity.
     """
     adapter, target = converted.adapter, Path(out)
     check_target(target, adapter.path, force=force)
@@ -218,7 +219,7 @@ def _proof(converted: Converted, folder: Path) -> UpdateDifference:
                 after = found.get(tensor.name)
                 if after is None or (after.shape, after.dtype) != (tensor.shape, tensor.dtype):
                     raise OutputError("did not verify: a tensor is not as it should be", module=tensor.name)
-    except OutputError:
+    except (OutputError, NonFiniteError):
         raise
     except S3LoRAError as error:
         raise OutputError(f"did not verify: {error.problem}", module=error.module, file=files.name) from None

@@ -7,7 +7,6 @@ kohya's keys have underscores for dots, and each module its `.alpha`.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 import msgspec
@@ -21,19 +20,14 @@ from s3lora.adapter.new_tensors import NewTensor
 from s3lora.rewrite.convert.dora import lengths, lengths_of
 from s3lora.rewrite.convert.dotted import dotted, underscored
 from s3lora.rewrite.convert.flux import Places, as_in_diffusers
+from s3lora.rewrite.convert.pipelines import PARTS, is_language, split
 from s3lora.rewrite.convert.plain import refuse_unless_plain
 from s3lora.rewrite.convert.products import PRODUCT_FORMS, alpha_of_product, parts_of_product, refuse_products
 from s3lora.rewrite.convert.target import ConvertWish, NewUpdate, TargetFiles, refuse, scaling_notes, updates_of
 
+#: Width of what the two text encoders of SDXL give its U-Net; the one of Stable Diffusion gives 768 or 1024.
+SDXL_CONTEXT = 2048
 DIFFUSERS_WEIGHTS, KOHYA_WEIGHTS = "pytorch_lora_weights.safetensors", "lora.safetensors"
-#: What a pipeline calls the models that it loads LoRA into.
-PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
-
-#: What language models hold that are called `transformer` too: GPT-2, Falcon, BLOOM, DistilBERT, ChatGLM, MPT, DBRX.
-_LANGUAGE = re.compile(
-    r"(?:h|layer|encoder\.layers)\.\d+\..+|blocks\.\d+\.(?:norm_attn_norm\..+|attn\.(?:Wqkv|out_proj)"
-    r"|ffn\.(?:up_proj|gate_proj|down_proj|router\..+|experts\..+))|(?:wte|wpe|word_embeddings|output_layer)(?:\..+)?"
-)
 
 
 def to_diffusers(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
@@ -70,9 +64,12 @@ def to_kohya(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     refuse_products(adapter, wish, "kohya")
     dora = lengths_of(adapter, "kohya", lycoris=True)
     paths = {module.path: module.path for module in adapter.modules}
+    notes = scaling_notes(adapter)
     if adapter.format != "kohya":
         places = _places(adapter, "kohya")
-        two = any(model == "text_encoder_2" for model, _ in places.values())
+        two = _has_two_encoders(adapter, places)
+        if not two and any(model == "text_encoder" for model, _ in places.values()):
+            notes.append("the text encoder is named as the only one, `lora_te_`; the first of SDXL is `lora_te1_`")
         named = {path: underscored(model, inner, two=two) for path, (model, inner) in places.items()}
         refuse("kohya", {path: "has a name that cannot be found again under underscores" for path, name in named.items()
                          if name is None})  # fmt: skip
@@ -96,7 +93,14 @@ def to_kohya(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
         alpha = np.array(update.scaling * update.rank)
         tensors.append(NewTensor(f"{update.path}.alpha", "float32", (), alpha.copy))
     tensors += lengths(updates, dora, "{}.dora_scale".format, lycoris=True)
-    return TargetFiles(KOHYA_WEIGHTS, tensors, paths, None, {"format": "pt"}, tuple(scaling_notes(adapter)))
+    return TargetFiles(KOHYA_WEIGHTS, tensors, paths, None, {"format": "pt"}, tuple(notes))
+
+
+def _has_two_encoders(adapter: Adapter, places: Places) -> bool:
+    """Return whether the modules are of SDXL: its second text encoder, or the width of what both give the U-Net."""
+    cross = (module for module in adapter.modules if module.path.endswith((".attn2.to_k", ".attn2.to_v")))
+    second = any(model == "text_encoder_2" for model, _ in places.values())
+    return second or any(module.n == SDXL_CONTEXT for module in cross)
 
 
 def _of_one_alpha(updates: Sequence[NewUpdate]) -> list[NewUpdate]:
@@ -115,14 +119,9 @@ def _places(adapter: Adapter, to: str, known: Places | None = None) -> Places:
         found = {module.path: (known or {}).get(module.path) or dotted(module.path) for module in adapter.modules}
         reason = "has a name whose underscores cannot be turned into dots"
     else:
-        found = {module.path: _split(module.path) for module in adapter.modules}
+        found = {module.path: split(module.path) for module in adapter.modules}
         reason = f"does not begin with a model, such as {', '.join(PARTS[:3])}"
     refuse(to, {path: reason for path, place in found.items() if place is None})
-    text = {path: "is a layer of a language model" for path in found if _LANGUAGE.fullmatch(path.partition(".")[2])}
+    text = {path: "is a layer of a language model" for path in found if is_language(path)}
     refuse(to, text if adapter.format != "kohya" else {})
     return {path: place for path, place in found.items() if place is not None}
-
-
-def _split(path: str) -> tuple[str, str] | None:
-    model, dot, rest = path.partition(".")
-    return (model, rest) if dot and model in PARTS else None

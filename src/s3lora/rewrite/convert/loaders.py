@@ -70,7 +70,7 @@ def refuse_lost(loader: Loader, problems: Iterable[Problem], name: str) -> None:
     for problem in problems:
         # Whether the base ties its embeddings is not known here.
         if problem.mends is None and problem.effect != "unknown" and not problem.tied:
-            what = f"{loader.shown} cannot load this adapter however it is written: it {problem.what}"
+            what = f"{loader.shown} cannot load this adapter: it {problem.what}"
             raise UnsupportedAdapterError(what, file=name, fix=problem.fix)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from s3lora.adapter.model import Adapter
+from s3lora.adapter.model import EMBEDDINGS, Adapter
+from s3lora.errors import printable
 from s3lora.rewrite.convert.dora import lengths, lengths_of
 from s3lora.rewrite.convert.experts import EXPERT, MIXTRAL, experts_of, kept_apart, stack, stacked
 from s3lora.rewrite.convert.plain import refuse_unless_plain
@@ -67,6 +68,11 @@ def to_mlx(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
         notes.append(f"MLX has one rank for all modules: all are padded with zeros to {updates[0].rank}")
     if len(scalings) > 1:
         notes.append("MLX has one scale for all modules: their scalings are multiplied into lora_b")
+    embeddings = [update.path for update in updates if update.module.kind == "embedding"]
+    tables = [path for path in embeddings if path.rpartition(".")[2] not in EMBEDDINGS]
+    if tables:
+        table = f"{printable(tables[0], 120)} is an embedding, which neither its name nor a file of MLX's tells"
+        notes.append(f"{table}: converted back from there, it would be a linear layer")
     paths = {update.module.path: update.path for update in updates}
     return TargetFiles(WEIGHTS, tensors, paths, config, {"format": "mlx"}, tuple(notes), source=apart)
 

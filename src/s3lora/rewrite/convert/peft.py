@@ -8,7 +8,6 @@ get PEFT's names and a configuration of their own, experts one each. AdaLoRA and
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -19,7 +18,7 @@ import numpy as np
 from s3lora.adapter import peft_config
 from s3lora.adapter.factors import Factor
 from s3lora.adapter.formats.forms import PRODUCTS
-from s3lora.adapter.formats.wrappers import PREFIX
+from s3lora.adapter.formats.wrappers import PREFIX, unwrapped
 from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.new_tensors import NewTensor
 from s3lora.adapter.tensor import Array
@@ -39,6 +38,7 @@ from s3lora.rewrite.convert.target import (
     scaling_notes,
     updates_of,
 )
+from s3lora.rewrite.drop import drop_fix
 from s3lora.rewrite.edits import biases_of
 from s3lora.rewrite.names import plain_names
 from s3lora.wording import worded
@@ -47,7 +47,6 @@ WEIGHTS = "adapter_model.safetensors"
 #: What a configuration keeps of another when the rest is written anew.
 _KEPT = ("base_model_name_or_path", "revision", "task_type", "modules_to_save", "bias", "lora_bias", "use_dora",
          "fan_in_fan_out", "lora_dropout", "layer_replication", "trainable_token_indices")  # fmt: skip
-_NUMBERED = re.compile(r"\.(\d+)\.")
 
 
 def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
@@ -72,17 +71,19 @@ def to_peft(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
         return _loha(adapter, wish)
     peft_config.refuse_changed_base(adapter)
     reasons = {m.path: f"is {m.form}, which keeps its own format" for m in adapter.modules if m.form not in PRODUCTS}
+    reasons |= {m.path: "is a part of a fused layer" for m in adapter.modules if m.group and m.expert is None}
     refuse("PEFT", reasons)
     if not known:
         others = dict.fromkeys(adapter.other_tensors, "is no part of LoRA")
-        refuse("PEFT", others, worded("leave them out: {drop_other}, or {drop_all}"))
+        refuse("PEFT", others, drop_fix(adapter, others))
     return _anew_from(adapter, wish, renamed, notes)
 
 
 def _loha(adapter: Adapter, wish: ConvertWish) -> TargetFiles:
     """Return an adapter of LyCORIS as PEFT's LoHa, whose configuration holds for all of its modules."""
     refuse_products(adapter, wish, "PEFT")
-    refuse("PEFT", dict.fromkeys(adapter.other_tensors, "is no part of LoHa"), worded("leave them out: {drop_other}"))
+    others = dict.fromkeys(adapter.other_tensors, "is no part of LoHa")
+    refuse("PEFT", others, drop_fix(adapter, others))
     paths = model_paths(adapter, "PEFT")
     updates = updates_of(adapter, wish, paths)
     config = loha_config(updates, base_name(adapter))
@@ -110,14 +111,17 @@ def _anew(adapter: Adapter) -> bool:
 
 def _kept(adapter: Adapter, wish: ConvertWish, renamed: Mapping[str, str], notes: tuple[str, ...]) -> TargetFiles:
     updates = updates_of(adapter, wish, {module.path: module.path for module in adapter.modules})
-    padded = any(update.rank != update.module.rank for update in updates)
     config = without_code(adapter.config or {})
+    padded = any(update.rank != update.module.rank for update in updates)
+    wrong = peft_config.of_another_rank(adapter)
+    if wrong:
+        notes = (*notes, "its configuration gave modules other ranks than their tensors have: these are written")
     if wish.bake:
         config = peft_config.baked(config, [_ranked(update) for update in updates], by_tensor=False)
-    elif padded:
+    elif padded or wrong:
         config = peft_config.with_ranks(config, [_ranked(update) for update in updates])
     if wish.listed and isinstance(config.get("target_modules"), str):
-        config["target_modules"] = targets_of([update.path for update in updates])
+        config["target_modules"] = sorted(unwrapped(update.path)[0] for update in updates)
     changes: dict[str, list[tuple[Factor, NewUpdate]]] = defaultdict(list)
     biases: dict[str, float] = {}
     for update in updates:
@@ -246,34 +250,10 @@ def _config(adapter: Adapter, modules: Sequence[LoraModule], *, bake: bool) -> d
     }
     if adapter.format == "peft":
         config.update({field: before[field] for field in _KEPT if field in before})
-    config["target_modules"] = targets_of([module.path for module in modules])
+    # Names of projections would also stand for layers, and for towers of the base, that the file has nothing of.
+    config["target_modules"] = sorted(module.path for module in modules)
     made = peft_config.baked(config, modules, by_tensor=False) if bake else peft_config.with_ranks(config, modules)
     return dict(sorted(made.items()))
 
 
-def targets_of(paths: Sequence[str]) -> list[str]:
-    """Return `target_modules`: names of projections where every layer from the first on has all of them, else paths.
-
-    >>> targets_of(["model.layers.0.mlp.up", "model.layers.1.mlp.up", "lm_head"])
-    ['lm_head', 'up']
-    >>> targets_of(["model.layers.1.mlp.up"])
-    ['model.layers.1.mlp.up']
-    """
-    layers: dict[str, set[int]] = defaultdict(set)
-    last: dict[str, str] = {}
-    for path in paths:
-        numbers = _NUMBERED.findall(f"{path}.")
-        if len(numbers) > 1 or path.rpartition(".")[2].isdecimal():
-            return sorted(paths)
-        kind = _NUMBERED.sub(".*.", path)
-        last[kind] = path.rpartition(".")[2] if numbers else path
-        layers[kind].update(int(number) for number in numbers)
-    found = [numbers for numbers in layers.values() if numbers]
-    count = max((max(numbers) for numbers in found), default=-1) + 1
-    # As many different numbers as there are from 0 on are all of them.
-    if any(len(numbers) != count for numbers in found) or len(set(last.values())) != len(last):
-        return sorted(paths)
-    return sorted(last.values())
-
-
-__all__ = ["keeps_config", "targets_of", "to_peft"]
+__all__ = ["keeps_config", "to_peft"]

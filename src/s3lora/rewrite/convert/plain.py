@@ -9,7 +9,7 @@ from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.base.updates import is_magnitude
 from s3lora.errors import UnsupportedAdapterError
 from s3lora.rewrite.convert.target import refuse
-from s3lora.wording import worded
+from s3lora.rewrite.drop import drop_fix
 
 #: Extra tensors of a module that say nothing but its scaling or its training.
 _SAID = (".alpha", ".ranknum")
@@ -25,11 +25,8 @@ def refuse_unless_plain(adapter: Adapter, to: str, *, dora: bool = False, forms:
             raise UnsupportedAdapterError(f"{what}, and {to} knows nothing of it", file=adapter.name)
     reasons = {module.path: why for module in adapter.modules if (why := _why_not(module, dora, forms))}
     refuse(to, reasons)
-    refuse(
-        to,
-        dict.fromkeys(sorted(set(adapter.other_tensors) - emptied(adapter)), "is no part of LoRA"),
-        worded("leave them out: {drop_other} or {drop_all}"),
-    )
+    others = sorted(set(adapter.other_tensors) - emptied(adapter))
+    refuse(to, dict.fromkeys(others, "is no part of LoRA"), drop_fix(adapter, others))
 
 
 def emptied(adapter: Adapter) -> set[str]:

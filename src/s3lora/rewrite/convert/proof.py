@@ -12,6 +12,7 @@ from s3lora.adapter.model import Adapter, LoraModule
 from s3lora.adapter.tensor import Array, Tensor
 from s3lora.base.updates import magnitudes_of
 from s3lora.errors import OutputError
+from s3lora.measure.measuring import nonfinite_error
 
 #: Rounding A and B once each changes an update by some two units of its dtype, relative to ‖B‖·‖A‖; an update that
 #: is smaller than the product of its factors' norms, by cancellation, changes by more. Beyond this, a layout is wrong.
@@ -54,7 +55,8 @@ def _norm(b: Array, a: Array) -> float:
 def proven(adapter: Adapter, written: Adapter, paths: Mapping[str, str]) -> UpdateDifference:
     """Return the largest difference of all updates, read from both files.
 
-    Raises OutputError where a module is missing, is another shape, or differs by more than any rounding.
+    Raises OutputError where a module is missing, is another shape, or differs by more than any rounding, and
+    NonFiniteError where the source holds NaN or infinity, of which nothing can be proved.
     """
     found = {module.path: module for module in written.modules}
     for extra in sorted(found.keys() - set(paths.values())):
@@ -69,6 +71,8 @@ def proven(adapter: Adapter, written: Adapter, paths: Mapping[str, str]) -> Upda
         other = found[path]
         if (module.m, module.n) != (other.m, other.n):
             raise OutputError("did not verify: its shape changed", module=path, shape=(other.m, other.n))
+        if not all(np.isfinite(part.array()).all() for part in module.parts):
+            raise nonfinite_error(module, adapter.name)
         difference = max(_difference(module, other), _of_lengths(before.get(module.path), after.get(path)))
         if not difference <= MOST:
             raise OutputError(f"did not verify: its update differs by {difference:.2g}", module=path)

@@ -17,6 +17,7 @@ from s3lora.adapter.new_tensors import NewTensor
 from s3lora.adapter.tensor import Array
 from s3lora.errors import UnsupportedAdapterError, printable
 from s3lora.rewrite.convert.dotted import dotted
+from s3lora.rewrite.convert.pipelines import of_pipeline
 from s3lora.wording import worded
 
 #: Reasons of one refusal, and the modules that it names for each besides the first.
@@ -223,19 +224,29 @@ def base_name(adapter: Adapter) -> str | None:
 def model_paths(adapter: Adapter, to: str) -> dict[str, str]:
     """Return the path that each module has in its model.
 
-    Raises UnsupportedAdapterError where underscores cannot be undone, or modules are of several models.
+    Raises UnsupportedAdapterError where underscores cannot be undone, modules have no names, or are of several models.
     """
-    if adapter.format != "kohya":
-        plain = {module.path: unwrapped(module.path)[0] for module in adapter.modules}
-        return {old: _SWITCH.sub(r".experts.\1.", path) for old, path in plain.items()}
-    places = {module.path: dotted(module.path) for module in adapter.modules}
-    unknown = {path: "has a name whose underscores cannot be turned into dots" for path, at in places.items() if not at}
-    refuse(to, unknown)
-    models = sorted({place[0] for place in places.values() if place})
+    if adapter.format == "kohya":
+        places = {module.path: dotted(module.path) for module in adapter.modules}
+        unknown = "has a name whose underscores cannot be turned into dots"
+        refuse(to, {path: unknown for path, place in places.items() if not place})
+        return _one_model({path: place for path, place in places.items() if place}, adapter, to)
+    if not adapter.removable:
+        what = f"its modules are only numbered ({printable(adapter.modules[0].path, 60)}), and {to} goes by names"
+        raise UnsupportedAdapterError(what, file=adapter.name, fix="load it with the code that wrote it")
+    if pipeline := of_pipeline(adapter):
+        return _one_model(pipeline, adapter, to)
+    plain = {module.path: unwrapped(module.path)[0] for module in adapter.modules}
+    return {old: _SWITCH.sub(r".experts.\1.", path) for old, path in plain.items()}
+
+
+def _one_model(places: Mapping[str, tuple[str, str]], adapter: Adapter, to: str) -> dict[str, str]:
+    models = sorted({model or "a model that is not named" for model, _ in places.values()})
     if len(models) > 1:
+        fix = worded("convert it with {to} diffusers") if adapter.format == "kohya" else "keep one model's a file"
         what = f"holds updates of {' and '.join(models)}, and {to} has one model a file"
-        raise UnsupportedAdapterError(what, file=adapter.name, fix=worded("convert it with {to} diffusers"))
-    return {path: place[1] for path, place in places.items() if place}
+        raise UnsupportedAdapterError(what, file=adapter.name, fix=fix)
+    return {path: inner for path, (_, inner) in places.items()}
 
 
 def scaling_notes(adapter: Adapter) -> list[str]:
