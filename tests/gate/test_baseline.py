@@ -155,6 +155,28 @@ def test_the_same_adapter_from_elsewhere(desk: Path, capsys: Any, monkeypatch: p
     run(capsys, "y/a", "--fail-on", "selected", "--baseline", "known.sarif", status=1)
 
 
+def test_an_adapter_below_another_folder_is_not_the_one_that_is_known(desk: Path, capsys: Any) -> None:
+    run(capsys, "x/a", "--fail-on", "selected", "--format", "sarif", "-o", "known.sarif", status=1)
+    shutil.copytree(desk / "x", desk / "sent" / "x")
+    run(capsys, "sent/x/a", "--fail-on", "selected", "--baseline", "known.sarif", status=1)
+    (desk / "here").mkdir()
+    shutil.copytree(desk / "x/a", desk / "here/a")
+    run(capsys, "here/a", "--fail-on", "selected", "--format", "sarif", "-o", "here.sarif", status=1)
+    found = results(
+        run(capsys, "x/a", "--fail-on", "selected", "--format", "sarif", "--baseline", "here.sarif", status=1)
+    )
+    assert [one["baselineState"] for one in found] == ["new"], "nor is the known one gone, which was not looked at"
+
+
+def test_adapters_outside_are_known_by_three_names(desk: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(desk / "x" / "a", desk / "y" / "a")
+    (desk / "repo").mkdir()
+    monkeypatch.chdir(desk / "repo")
+    run(capsys, "../x/a", "--fail-on", "selected", "--format", "sarif", "-o", "known.sarif", status=1)
+    run(capsys, "../x/a", "--fail-on", "selected", "--baseline", "known.sarif", status=0)
+    run(capsys, "../y/a", "--fail-on", "selected", "--baseline", "known.sarif", status=1)
+
+
 def test_states_in_sarif(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second, *_ = LAYERS
     damaged(desk / "x" / "a", first)

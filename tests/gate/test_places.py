@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from s3lora.gate.places import Place, place_of, same
+from s3lora.gate.places import Place, names_for, place_of, same
 
 
 @pytest.fixture
@@ -31,8 +31,10 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("nowhere", None, Place("nowhere")),
         ("nowhere", "w", Place("nowhere")),
         ("", None, Place(".")),
-        ("../else/b", "w", Place("b/w", outside=True)),
-        ("{root}/else/b", "w", Place("b/w", outside=True)),
+        ("../else/b", "w", Place("else/b/w", outside=True)),
+        ("../else/b/w", None, Place("else/b/w", outside=True)),
+        ("{root}/else/b", "w", Place("else/b/w", outside=True)),
+        ("../else/b", None, Place("else/b", outside=True)),
         ("..", None, Place("{name}/repo", outside=True)),
         ("..x", None, Place("..x")),
         ("a b%#?", None, Place("a%20b%25%23%3F")),
@@ -45,6 +47,18 @@ def test_places(path: str, file: str | None, place: Place, desk: Path) -> None:
         assert (found.uri, found.outside) == ("/".join(desk.parts[-2:]), True)
     else:
         assert found == place
+
+
+def test_adapters_outside_are_told_apart(desk: Path) -> None:
+    """Those of one scan keep as many names as differ."""
+    paths = ["../x/deep/a", "../y/deep/a", "../y/deep/b"]
+    for path in paths:
+        Path(path).mkdir(parents=True)
+    assert names_for(paths) == 4
+    assert [place_of(path, "w", 4).uri for path in paths] == ["x/deep/a/w", "y/deep/a/w", "y/deep/b/w"]
+    assert names_for(paths[1:]) == names_for([]) == names_for([paths[0], paths[0]]) == 3
+    Path("../y/deep/a/w").touch()
+    assert names_for(["../y/deep/a/w", "../y/deep/a"]) == 3
 
 
 def test_a_link_into_the_working_directory(desk: Path) -> None:

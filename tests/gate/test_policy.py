@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -294,6 +295,22 @@ def test_files_that_are_no_policy(desk: Path, capsys: pytest.CaptureFixture[str]
         result = call(capsys, "scan", "a", "--policy", name)
         assert (result.status, result.out) == (2, ""), name
         assert says in result.err
+
+
+@pytest.mark.parametrize("name", ["s3lora.toml", "pyproject.toml"])
+@pytest.mark.parametrize("kind", ["link to nowhere", "link to itself", "folder", "pipe"])
+def test_what_stands_in_the_place_of_a_policy_does_not_switch_the_gate_off(
+    name: str, kind: str, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if kind == "folder":
+        (desk / name).mkdir()
+    elif kind == "pipe":
+        os.mkfifo(desk / name)
+    else:
+        (desk / name).symlink_to("nowhere" if kind == "link to nowhere" else name)
+    result = call(capsys, "scan", "a", "-q")
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"s3lora: {name}: cannot be read (")
 
 
 def test_two_policies_are_one_too_many(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

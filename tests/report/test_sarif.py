@@ -232,12 +232,24 @@ def test_outside_the_working_directory(desk: Path, capsys: Any, monkeypatch: pyt
     monkeypatch.chdir(desk / "repo")
     run, result = scanned(capsys, "../secret/place/a", desk / "secret" / "nowhere", "--fail-on", "ssi > 0")
     location = run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]
-    assert (location["uri"], location["uriBaseId"]) == ("a/adapter_model.safetensors", "ADAPTERS")
+    assert (location["uri"], location["uriBaseId"]) == ("place/a/adapter_model.safetensors", "ADAPTERS")
     assert list(run["originalUriBaseIds"]) == ["ADAPTERS"]
     assert str(desk) not in result.out
     inside = good(desk / "repo" / "a")
     fingerprint = run["results"][0]["partialFingerprints"]
     assert scanned(capsys, inside, "--fail-on", "ssi > 0")[0]["results"][0]["partialFingerprints"] == fingerprint
+
+
+def test_two_of_one_name_outside(desk: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = good(desk / "x/deep/a"), damaged(desk / "y/deep/a")
+    (desk / "repo").mkdir()
+    monkeypatch.chdir(desk / "repo")
+    run, _ = scanned(capsys, "../x/deep/a", "../y/deep/a", "--fail-on", "selected >= 0")
+    assert [one["location"]["uri"] for one in run["artifacts"]] == [
+        f"{name}/deep/a/adapter_model.safetensors" for name in "xy"
+    ]
+    digests = [hashlib.sha256((one / "adapter_model.safetensors").read_bytes()).hexdigest() for one in (first, second)]
+    assert [one["hashes"]["sha-256"] for one in run["artifacts"]] == digests
 
 
 def test_shards_and_single_files(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

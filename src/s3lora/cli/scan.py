@@ -39,6 +39,7 @@ from s3lora.gate.allow import allowances, allowed_names
 from s3lora.gate.audit import Audit, Terms, audit, gravest
 from s3lora.gate.baseline import read_baseline
 from s3lora.gate.findings import PERCENTILES, Gate, gates_of
+from s3lora.gate.places import names_for
 from s3lora.measure.against import Against
 from s3lora.measure.delta import CHECKPOINT
 from s3lora.measure.published import among_published
@@ -133,8 +134,9 @@ def scan_command(
     others = form in FORMATS and FORMATS[form].methods
     measure = Measuring(options, asked, nonfinite="nonfinite" in metrics, others=others)
     terms = _terms(gates, allowed if fail_on else {}, baseline, compare, measure.verdicts.__getitem__, options)
-    if shown and written is None and not whole:
-        terms = replace(terms, publish=among_published)
+    terms = replace(
+        terms, names=names_for(paths), publish=among_published if shown and not (written or whole) else None
+    )
     refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
     options["kurtosis"] = options["kurtosis"] or any_costly(PERCENTILES.get(metric, metric) for metric in metrics)
 

@@ -13,7 +13,7 @@ from s3lora.gate.baseline import Baseline, Known
 from s3lora.gate.conditions import CONDITIONS
 from s3lora.gate.counting import Asked, of_kind
 from s3lora.gate.findings import Allowed, Finding, Gate, some
-from s3lora.gate.places import Place, place_of
+from s3lora.gate.places import NAMES, Place, place_of
 from s3lora.measure.against import Against
 from s3lora.measure.against_published import AgainstPublished
 from s3lora.measure.scan import Scan
@@ -31,7 +31,8 @@ class Terms:
     the filter `only`; `outlier` is what counts as an outlier; what `baseline` has is known
     already. `compare` says where a scan stands in a reference population, `publish` where among published adapters.
     `loaders` returns what the loaders that rules
-    are about do with the adapter at a path that was measured.
+    are about do with the adapter at a path that was measured. `names` is how many last names a file outside of the
+    working directory keeps.
     """
 
     choose: Callable[[Scan], Plan]
@@ -43,6 +44,7 @@ class Terms:
     compare: Callable[[Scan], Against] | None = None
     publish: Callable[[Scan], AgainstPublished] | None = None
     loaders: Callable[[str], tuple[LoaderVerdict, ...]] | None = None
+    names: int = NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +144,11 @@ def audit(path: str, measure: Callable[[str], Scan], terms: Terms) -> Audit:
     Raises UsageError, which is the same for every path, and what the reference raises; every other S3LoRAError becomes
     the audit's `error`.
     """
-    given = place_of(path)
+    given = place_of(path, names=terms.names)
     try:
         scan = measure(path)
         plan = _plan(scan, terms)
-        place = place_of(path, scan.source.files[0].name if scan.source.files else None)
+        place = place_of(path, scan.source.files[0].name if scan.source.files else None, terms.names)
         against = None if terms.compare is None else terms.compare(scan)
         published = None if terms.publish is None else terms.publish(scan)
         told = frozenset((*terms.allow, *(gate.metric for gate in terms.gates if gate.upwards)))

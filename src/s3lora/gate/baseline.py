@@ -36,10 +36,15 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Everything that an earlier run found, and the fingerprints of what was allowed then."""
+    """Everything that an earlier run found, and the fingerprints of what was allowed then.
+
+    `elsewhere` tells that it was made in another working directory: nothing of it lies here. Adapters are then known by
+    the ends of their paths; otherwise one below another folder would be taken for its namesake.
+    """
 
     results: tuple[Known, ...]
     suppressed: frozenset[str] = frozenset()
+    elsewhere: bool = True
 
     def allowed(self, fingerprints: Mapping[str, str]) -> bool:
         """Return whether the earlier run allowed the same."""
@@ -63,10 +68,10 @@ class Baseline:
 
     def absent(self, asked: Iterable[tuple[Place, Gate, Sequence[Finding]]]) -> tuple[Known, ...]:
         """Return what is no longer found, of the rules that were asked of adapters, with what they find now."""
-        known = [(place.uri, str(gate), findings) for place, gate, findings in asked]
+        known = [(place, str(gate), findings) for place, gate, findings in asked]
         gone = []
         for result in self.results:
-            now = [findings for uri, rule, findings in known if rule == result.rule and same(uri, result.place.uri)]
+            now = [findings for where, rule, findings in known if rule == result.rule and self._fits(result, where)]
             if now and not any(now):
                 gone.append(result)
         return tuple(gone)
@@ -77,10 +82,13 @@ class Baseline:
         The very same place goes before one that is only seen from elsewhere; where several of those fit, what all of
         them have.
         """
-        fitting = [result for result in self.results if result.rule == rule and same(result.place.uri, place.uri)]
+        fitting = [result for result in self.results if result.rule == rule and self._fits(result, place)]
         exact = [result for result in fitting if result.place == place]
         found = [frozenset(result.modules) for result in exact or fitting]
         return frozenset.intersection(*found) if found else None
+
+    def _fits(self, result: Known, place: Place) -> bool:
+        return result.place == place or (self.elsewhere and same(result.place.uri, place.uri))
 
 
 class _Text(msgspec.Struct):
@@ -168,7 +176,8 @@ def read_baseline(path: str) -> Baseline:
     suppressed = (
         print_ for result in results if result.suppressions for print_ in result.partial_fingerprints.values()
     )
-    return Baseline(tuple(_known(result) for result in results if _told(result)), frozenset(suppressed))
+    known = tuple(_known(result) for result in results if _told(result))
+    return Baseline(known, frozenset(suppressed), not any(result.place.here for result in known))
 
 
 def _told(result: _Result) -> bool:

@@ -7,6 +7,7 @@ of the file: a key stands in the first of them that has it.
 from __future__ import annotations
 
 import bisect
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -91,13 +92,14 @@ class Policy:
 def find_policy(folder: Path) -> Policy | None:
     """Read the policy that lies in a folder, None if there is none.
 
-    Raises UsageError if it cannot be meant, or if both files have one.
+    Raises UsageError if it cannot be meant, if both files have one, or if one of these names is that of no file: a link
+    to nowhere would else switch off the gate.
     """
     own = folder / OWN_FILE
     shared = folder / SHARED_FILE
-    found = read_policy(own) if own.is_file() else None
+    found = read_policy(own) if os.path.lexists(own) else None
     # A project's file is not ours to criticise where it does not name us.
-    if not shared.is_file() or b"s3lora" not in read_whole(shared, MAX_POLICY):
+    if not os.path.lexists(shared) or b"s3lora" not in read_whole(shared, MAX_POLICY):
         return found
     text = _decode(shared)
     content = _parse(text, shared)
