@@ -201,6 +201,24 @@ def test_what_kept_the_scan_from_a_result_is_told_where_people_look(desk: Path) 
     assert "no rule to fail on: 'ssi &gt; high'" in why
 
 
+def test_a_file_that_was_there_before_is_no_output(desk: Path) -> None:
+    """A pull request may bring one by this name, and the next step would upload it."""
+    (desk / "res.sarif").write_text("the sender's")
+    failed = run_step("scan", desk, paths="adapters/a", fail_on="nonsense", format="sarif", output="res.sarif")
+    assert failed.outputs == {"status": "2"}
+    assert (desk / "res.sarif").read_text() == "the sender's"
+    done = run_step("scan", desk, paths="adapters/a", fail_on="ssi > 1", format="sarif", output="res.sarif")
+    assert done.outputs == {"status": "0", "output": "res.sarif"}
+    assert json.loads((desk / "res.sarif").read_text())["version"] == "2.1.0"
+
+
+@pytest.mark.parametrize(("rule", "status"), [("ssi > 1", 0), ("ssi > 0", 1)])
+def test_a_result_that_was_written_elsewhere_is_no_failure(rule: str, status: int, desk: Path) -> None:
+    ran = run_step("scan", desk, paths="adapters/a", fail_on=rule, args="--sarif=own.sarif")
+    assert (ran.status, ran.obeyed) == (status, [])
+    assert ran.summary == f"### s3lora scan\n\n{'A rule holds' if status else 'No rule holds'}.\n"
+
+
 def test_annotations_name_files_from_the_root(desk: Path) -> None:
     ran = run_step("scan", desk, paths="a", working_directory="adapters", fail_on="selected")
     assert [one.partition(",")[0] for one in ran.obeyed] == ["::warning file=adapters/a/adapter_model.safetensors"]

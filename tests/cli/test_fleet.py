@@ -156,6 +156,18 @@ def test_query(folder: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) 
     assert list(csv.reader(io.StringIO(table.out))) == [["formula", "list"], ["'=1+1", "[1, 2]"]]
     many = call(capsys, "fleet", "query", dataset, "SELECT * FROM range(60)")
     assert "… and 10 more rows" in many.out
+    twice = "SELECT a.uri, b.uri FROM adapters a JOIN adapters b USING (uri) LIMIT 1"
+    assert [*ask(capsys, dataset, twice)[0]] == ["uri", "uri_2"]
+
+
+@pytest.mark.parametrize("table", ["adapters", "modules"])
+def test_more_columns_than_fit_are_shown_below_each_other(
+    table: str, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = call(capsys, "fleet", "query", dataset, f"SELECT * FROM {table} ORDER BY uri LIMIT 1").out.splitlines()
+    (row,) = ask(capsys, dataset, f"SELECT * FROM {table} ORDER BY uri LIMIT 1")
+    assert [line.split()[0] for line in shown if line[:1].strip()] == [*row]
+    assert not any(line.endswith(" ") and len(line) > 80 for line in shown)
 
 
 def test_saved_queries(folder: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:

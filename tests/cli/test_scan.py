@@ -7,8 +7,10 @@ import hashlib
 import html
 import io
 import json
+import os
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,14 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def zeros(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_adapter(tmp_path_factory.mktemp("zeros") / "zeros", LAYERS, zero_b=LAYERS)
+
+
+@pytest.mark.parametrize("form", ["text", "html", "json", "csv", "sarif", "junit", "svg"])
+def test_the_name_of_a_folder_need_not_be_text(form: str, adapter: Path, tmp_path: Path, capsys: Any) -> None:
+    folder = shutil.copytree(adapter, tmp_path / os.fsdecode(b"\xff\xfe"))
+    done = call(capsys, "scan", folder, "--format", form)
+    assert (done.status, done.err) == (0, "")
+    assert done.out.encode()
 
 
 def document(result: Result) -> Any:

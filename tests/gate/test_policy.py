@@ -214,6 +214,7 @@ WRONG = [
     ("rank = 0", 1, "rank: 0 is not in the range"),
     ("fraction = 1.5", 1, "fraction: 1.5 is not in the range"),
     ("fraction = nan", 1, "fraction nan cannot be meant"),
+    ("# most\nmax-cost = nan", 2, "max-cost: max_cost must be above 0, not nan"),
     ("threshold = inf", 1, "threshold: the threshold must be a finite number"),
     ("rule = 'outlier'\nz = 0", 2, "z: the z-score of the outlier rule must be above 0"),
     ("rule = 'null'\nquantile = 1.0", 2, "quantile: the null rule needs 0 < q < 1"),

@@ -344,3 +344,25 @@ def test_a_file_that_changes_after_it_was_measured_is_an_error(
     with pytest.raises(AdapterFileError, match="was changed while it was read") as error:
         compare(checkpoints(folder))
     assert changed in error.value.located()
+
+
+def test_the_smallest_change_of_one_number_is_a_change_and_rounding_is_none(tmp_path: Path) -> None:
+    path = "model.layers.0.self_attn.q_proj"
+    a, b = factors(16, 12, 4)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    moved = b.copy()
+    moved[0, 0] = np.nextafter(moved[0, 0], np.float32(9))
+    for name, (one, other) in {
+        "first": (a.astype(np.float64), b.astype(np.float64)),
+        "turned": (turn @ a, b @ turn.T),
+        "moved": (a, moved),
+    }.items():
+        make_adapter(tmp_path / name, {path: (16, 12, 4)}, dtype="float64")
+        tensors = {f"base_model.model.{path}.lora_A.weight": one, f"base_model.model.{path}.lora_B.weight": other}
+        write_safetensors(tmp_path / name / "adapter_model.safetensors", tensors)
+    (same,) = compare([tmp_path / "first", tmp_path / "turned"]).modules
+    assert same.distance == (0.0,)
+    (other_,) = compare([tmp_path / "first", tmp_path / "moved"]).modules
+    exact = np.linalg.norm(moved.astype(np.float64) @ a - b.astype(np.float64) @ a) / np.linalg.norm(b @ a)
+    assert 0 < exact < 1e-6
+    assert other_.distance == pytest.approx((exact,), rel=1e-6)

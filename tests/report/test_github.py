@@ -8,6 +8,7 @@ import pytest
 
 from s3lora.errors import UsageError
 from s3lora.report.github import GithubNote, job_summary, notes_of, runner_commands
+from s3lora.report.sarif import text_of
 
 EVIL = GithubNote("warning", "S3L001", "a,b:c%\n::error::x", "100%\n::add-mask::x\r| <img src=x> `")
 
@@ -36,6 +37,14 @@ def test_what_is_more_than_github_shows() -> None:
 def test_anything_else_is_refused(content: str) -> None:
     with pytest.raises(UsageError, match="is no SARIF file of s3lora"):
         notes_of(content.encode())
+
+
+@pytest.mark.parametrize("said", ["a](b){x}", r"a\[0](b)", "[x] {y}", r"back\slash", "plain"])
+def test_a_message_is_shown_as_it_was_meant(said: str) -> None:
+    place = {"physicalLocation": {"artifactLocation": {"uri": "x"}}}
+    one = {"ruleId": "S3L002", "level": "warning", "message": text_of(said), "locations": [place]}
+    (note,) = notes_of(json.dumps({"runs": [{"invocations": [{}], "results": [one]}]}).encode())
+    assert note.message == said
 
 
 def test_what_is_known_is_not_told() -> None:

@@ -2,7 +2,7 @@
 
     python -m s3lora.cli.action annotations|summary SARIF STATUS LOG [FOLDER]
 
-Where the scan wrote no result, the last line of its log says why.
+Where the scan failed and wrote no result, the last line of its log says why.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from s3lora.errors import S3LoRAError, printable
 from s3lora.files import read_whole
 from s3lora.report.github import LONGEST, job_summary, notes_of, runner_commands
 
+#: Exit status of a scan that failed. One that did not may have written its result elsewhere, by arguments of its own.
+FAILED = 2
 #: Bytes of a result that is shown.
 LARGEST = 64 * 1024 * 1024
 
@@ -24,7 +26,7 @@ def tell(what: str, sarif: str, status: str, log: str, folder: str = "") -> int:
     file, why = Path(sarif), ""
     try:
         notes = notes_of(read_whole(file, LARGEST)) if file.is_file() else []
-        if not file.is_file():
+        if not file.is_file() and status == str(FAILED):
             lines = read_whole(Path(log), LARGEST).decode("utf-8", "replace").split("\n")
             why = next((printable(line, LONGEST) for line in reversed(lines) if line.strip()), "")
     except S3LoRAError as error:

@@ -14,7 +14,7 @@ from s3lora.choose.ranking import usual_index
 from s3lora.choose.rankings import Ranked, survey
 from s3lora.cli.options import GATING, RULE_OPTIONS, given_options, module_filter
 from s3lora.cli.steps import base_steps, clean_steps
-from s3lora.errors import UsageError
+from s3lora.errors import UsageError, printable
 from s3lora.measure.scan import Scan
 from s3lora.report.documents import ScanDocument
 from s3lora.spectrum.indices import INDICES
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from s3lora.evaluate.results import Sweep
     from s3lora.report.scan_page import Reported
 
+#: Characters of a word that a command shows.
+LONGEST = 1000
 #: Options that a command in the page does not repeat.
 _ASIDE = (*GATING, "force", "force_flat")
 #: Options that measure by one method only.
@@ -81,8 +83,9 @@ def reported(
     )
 
 
-def _passed_on(path: str) -> str:
-    return Path(path).name if os.path.isabs(path) else path
+def _passed_on(word: str) -> str:
+    """Return a word of a command as text that is passed on: the name of a folder need not be text."""
+    return printable(Path(word).name if os.path.isabs(word) else word, LONGEST)
 
 
 def read_sweep(path: str | None) -> Sweep | None:

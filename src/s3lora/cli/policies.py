@@ -18,6 +18,7 @@ from s3lora.errors import UsageError, printable
 from s3lora.gate.allow import allowances
 from s3lora.gate.findings import gates_of
 from s3lora.gate.policy import Policy, find_policy, read_policy
+from s3lora.measure.cost import Estimate, afford
 from s3lora.wording import for_command
 
 
@@ -34,6 +35,7 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "only": lambda pattern: Filter(pattern=pattern),
     "fail-on": lambda rule: gates_of([rule]),
     "allow": _allowed,
+    "max-cost": lambda limit: afford(Estimate(0), limit, ""),
 }
 
 _ALLOWS = "s3lora.policy.allow"

@@ -11,10 +11,13 @@ import numpy as np
 from s3lora.adapter.model import LoraModule
 from s3lora.measure.updates import products_of
 from s3lora.spectrum.difference import Factors, inner_product
+from s3lora.spectrum.nearest import distance
 from s3lora.spectrum.tall import BLOCK
 
 __all__ = ["DistanceAndCosine", "related"]
 
+#: A distance below which it is computed anew, from the difference itself, and one that is none.
+NEAR, ROUNDING = 1e-6, 1e-14
 #: (distance, cosine) of two updates, each None where it is undefined.
 DistanceAndCosine = tuple[float | None, float | None]
 
@@ -35,12 +38,16 @@ def related(a: LoraModule, b: LoraModule, norm_a: float, norm_b: float) -> Dista
     unit_a, unit_b = a.scaling.value / norm_a, b.scaling.value / norm_b
     inner = _inner(first, second) * unit_a * unit_b
     # ‖b − a‖² = ‖a‖² + ‖b‖² − 2⟨a, b⟩, relative to ‖a‖². All three by one computation, whose rounding cancels where the
-    # updates are nearly the same; good to some 1e-8, far below what matters here.
+    # updates are nearly the same; good to some 1e-8.
     own_a = _inner(first, first) * unit_a * unit_a
     own_b = _inner(second, second) * unit_b * unit_b
     ratio = norm_b / norm_a
-    distance = math.sqrt(max(0.0, own_a + ratio**2 * own_b - 2 * ratio * inner))
-    return distance, max(-1.0, min(1.0, inner))
+    apart = math.sqrt(max(0.0, own_a + ratio**2 * own_b - 2 * ratio * inner))
+    if apart < NEAR and len(first) == 1:
+        (a_1, b_1), (a_2, b_2) = ((one[:], other[:].astype(np.float64)) for one, other in (first[0], second[0]))
+        apart = distance((a_1, b_1 * unit_a), (a_2, b_2 * (b.scaling.value / norm_a)))
+        apart = 0.0 if apart < ROUNDING else apart
+    return apart, max(-1.0, min(1.0, inner))
 
 
 def _inner(first: Sequence[Factors], second: Sequence[Factors]) -> float:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -14,22 +17,51 @@ from s3lora.errors import printable
 from s3lora.fleet.results.queries import Answer
 from s3lora.report.documents import to_csv, to_json
 
-#: Rows and characters of one value that a terminal is shown.
-SHOWN, WIDE = 50, 200
+#: Rows, rows as blocks, and characters of one value that a terminal is shown, and the room that a column must have.
+SHOWN, BLOCKS, WIDE, NARROW = 50, 5, 200, 8
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTable:
+    """The first rows of an answer, and how many there are more: below each other, or each as a block of its own.
+
+    Each is a block where there is no room for so many columns.
+    """
+
+    answer: Answer
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield what fits the width."""
+        names = [printable(name, 40) for name in self.answer.columns]
+        fits = sum(min(len(name), NARROW) + 2 for name in names) <= options.max_width
+        rows = self.answer.rows[: SHOWN if fits else BLOCKS]
+        yield from [_table(names, rows)] if fits else (_block(names, row) for row in rows)
+        if more := len(self.answer.rows) - len(rows):
+            yield Text(f"… and {more:,} more rows: --format csv has them all", "dim")
 
 
 def answer_text(answer: Answer) -> RenderableType:
-    """Return the answer as a table: its first 50 rows, and how many there are more."""
-    from rich.console import Group
+    """Return the answer as text."""
+    return AnswerTable(answer)
 
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
-    for at, name in enumerate(answer.columns):
-        numbers = all(isinstance(row[at], int | float) or row[at] is None for row in answer.rows)
-        table.add_column(printable(name, 40), justify="right" if numbers else "left", overflow="fold")
-    for row in answer.rows[:SHOWN]:
+    for at, name in enumerate(names):
+        numbers = all(isinstance(row[at], int | float) or row[at] is None for row in rows)
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
         table.add_row(*map(_shown, row))
-    more = len(answer.rows) - SHOWN
-    return Group(table, Text(f"… and {more:,} more rows: --format csv has them all", "dim")) if more > 0 else table
+    return table
+
+
+def _block(names: Sequence[str], row: Sequence[Any]) -> RenderableType:
+    table = Table(box=None, padding=(0, 1), show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in zip(names, row, strict=True):
+        table.add_row(name, _shown(value))
+    return Padding(table, (0, 0, 1, 0))
 
 
 def answer_json(answer: Answer) -> str:

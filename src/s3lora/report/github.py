@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,9 @@ def _notes(run: dict[str, Any]) -> Iterator[GithubNote]:
 
 
 def _said(message: str) -> str:
-    """Return a message without what keeps its braces from being placeholders (§ 3.11.5)."""
+    """Return a message without what keeps it from being placeholders and links: what `text_of` of `sarif.py` adds."""
+    if r"\](" in message:
+        message = re.sub(r"\\([\\\[\]])", r"\1", message)
     return printable(message.replace("{{", "{").replace("}}", "}"), LONGEST)
 
 

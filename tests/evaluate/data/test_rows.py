@@ -53,6 +53,18 @@ def test_one_column_is_a_table_too(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "text", ["prompt,prompt\na,b\n", "Prompt,id,PROMPT \na,1,b\n", '{"prompt": "a", "Prompt": "b"}\n']
+)
+def test_two_columns_of_one_name_are_an_error(text: str, tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match="has 2 columns called prompt; rename all but the one that is meant"):
+        read(tmp_path, text, "p.jsonl" if text.startswith("{") else "p.csv")
+
+
+def test_columns_without_a_name_may_be_several(tmp_path: Path) -> None:
+    assert [one.text for one in read(tmp_path, "prompt,,\na,b,c\n", "p.csv").requests] == ["a"]
+
+
 UNKNOWN = "topic,wording\ntools,Open it\ntools,Close it\n"
 
 

@@ -184,9 +184,11 @@ def test_of_a_table_of_both_kinds_those_that_are_meant(title: str, form: str, tm
 @pytest.mark.parametrize(("harmful", "benign"), [("unsafe", "safe"), ("Harmful", "Unharmful"), ("harmful", "benign")])
 def test_any_table_with_such_a_column(column: str, harmful: str, benign: str, tmp_path: Path) -> None:
     rows = [{"question": "a", column: harmful}, {"question": "b", column: benign}, {"question": "c", column: None}]
-    # A row without a label is of no kind, and stays.
-    assert [r.text for r in read(tmp_path, rows, "jsonl", "harmful").requests] == ["a", "c"]
-    assert [r.text for r in read(tmp_path, rows, "jsonl", "benign").requests] == ["b", "c"]
+    for kind, text in (("harmful", "a"), ("benign", "b")):
+        found = read(tmp_path, rows, "jsonl", kind)
+        assert [request.text for request in found.requests] == [text]
+        told = f"p.jsonl: 1 of 3 rows are {kind} by the column {column}; the others are left out (1 say neither)"
+        assert found.notes == (told,)
     assert len(read(tmp_path, rows)) == 3
     # Other labels are no kinds.
     numbers = [{"question": "a", column: 1}, {"question": "b", column: 0}]

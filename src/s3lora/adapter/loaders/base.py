@@ -167,7 +167,9 @@ class Loader:
     def at(self, version: str) -> Loader:
         """Return the loader of one version; raise UsageError if it is none."""
         if not version or len(version) > 40 or not version[0].isdigit() or not version.isascii():
-            raise UsageError(f"{printable(version, 40)!r} is no version", fix=f"write for example {self.name}=0.33.0")
+            raise UsageError(
+                f"{printable(version, 40)!r} is no version", fix=f"write for example {self.name}={self.seen[-1]}"
+            )
         return replace(self, version=version)
 
     def missing_in(self, *, layer: bool) -> tuple[Effect, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from s3lora.errors import UsageError, printable
 from s3lora.evaluate.data.content import DataFileError
-from s3lora.evaluate.data.delimited import DataRow
+from s3lora.evaluate.data.delimited import DataRow, refuse_double
 from s3lora.wording import Worded, worded
 
 #: The inputs of an evaluation that are read as rows; an option that names one before a colon is for it alone.
@@ -164,6 +164,8 @@ def chosen_rows(rows: Iterable[DataRow], choice: RowChoice, where: object) -> It
             yield line, row
             continue
         fields = {str(name).strip().lower(): value for name, value in row.items()}
+        if len(fields) < len(row):
+            refuse_double(map(str, row), where)
         if len(columns) < COUNTED:
             columns.update((name, str(given).strip()) for name, given in zip(fields, row, strict=False))
         _check_prompt_field(choice, fields, line, where)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
 from s3lora.errors import printable
@@ -75,6 +76,7 @@ def delimited_rows(text: str, where: object, delimiter: str) -> Iterator[DataRow
     line = "line 1"
     try:
         header = next(reader, [])
+        refuse_double(header, where)
         while True:
             # A text may hold line breaks: name the line where its row begins.
             line = f"line {reader.line_num + 1}"
@@ -88,6 +90,14 @@ def delimited_rows(text: str, where: object, delimiter: str) -> Iterator[DataRow
                 yield line, dict(zip(header, row, strict=False))
     except csv.Error as error:
         raise DataFileError(f"{line} is not CSV ({printable(error, 80)})", file=where) from None
+
+
+def refuse_double(names: Iterable[str], where: object) -> None:
+    """Raise DataFileError where two columns have one name, in whatever case; columns without a name may be several."""
+    counts = Counter(name.strip().lower() for name in names)
+    if double := next((name for name, count in counts.items() if name and count > 1), None):
+        problem = f"has {counts[double]} columns called {printable(double, 40)}"
+        raise DataFileError(problem, file=where, fix="rename all but the one that is meant")
 
 
 def _header(text: str, delimiter: str) -> list[str]:

@@ -54,34 +54,39 @@ class KindFilter:
     notes: list[str] = field(default_factory=list)
 
     def rows(self, rows: Iterable[DataRow], kind_of: Callable[[Fields], KindColumn | None]) -> Iterator[DataRow]:
-        """Yield the rows that are of the kind that is wanted, or of none.
+        """Yield the rows that are of the kind that is wanted, or of a table without a column that tells.
 
-        Raises DataFileError where all are of the other kind, or the column cannot tell which are harmless.
+        Rows of which the column says neither are left out where it tells of others. Raises DataFileError where no row
+        is of the kind, or the column cannot tell which are harmless.
         """
-        chosen = {one.column for one in self.choice.conditions}
-        kept = 0
-        left_out: dict[KindColumn, int] = {}
-        for line, row in rows:
-            kind = kind_of(row) if self.wanted and isinstance(row, Mapping) else None
-            if kind is not None and kind.column not in chosen and isinstance(row, Mapping):
-                found = kind.of(values_of(row, kind.column)[0])
-                if found is not None and self.wanted == "benign" and not kind.benign:
-                    raise self._cannot_tell(kind)
-                if found not in (None, self.wanted):
-                    left_out[kind] = left_out.get(kind, 0) + 1
-                    continue
-            kept += 1
-            yield line, row
-        for kind, n in left_out.items():
-            meant = f"{self.wanted} by the column {kind.column}"
+        told = [(row, *self._told(row[1], kind_of)) for row in rows]
+        telling = dict.fromkeys(column for _, column, kind in told if column is not None and kind is not None)
+        kept = [row for row, column, kind in told if column not in telling or kind == self.wanted]
+        for column in telling:
+            of = [kind for _, one, kind in told if one == column]
+            meant = f"{self.wanted} by the column {column.column}"
             if not kept:
-                problem = f"holds no prompt that is {meant}"
-                raise DataFileError(
-                    problem,
-                    file=self.where,
-                    fix=worded("{where_is}{column}!= takes them all the same", column=kind.column),
-                )
-            self.notes.append(f"{kept} of {kept + n} rows are {meant}; the others are left out")
+                fix = worded("{where_is}{column}!= takes them all the same", column=column.column)
+                raise DataFileError(f"holds no prompt that is {meant}", file=self.where, fix=fix)
+            if of.count(self.wanted) < len(of):
+                neither = f" ({of.count(None)} say neither)" if None in of else ""
+                are = f"{of.count(self.wanted)} of {len(of)} rows are {meant}"
+                self.notes.append(f"{are}; the others are left out{neither}")
+        yield from kept
+
+    def _told(
+        self, row: object, kind_of: Callable[[Fields], KindColumn | None]
+    ) -> tuple[KindColumn | None, PromptKind | None]:
+        """Return the column that tells of a row, None where it is not asked, and what it says, None for neither."""
+        column = kind_of(row) if self.wanted and isinstance(row, Mapping) else None
+        if column is None or not isinstance(row, Mapping):
+            return None, None
+        if column.column in {one.column for one in self.choice.conditions}:
+            return None, None
+        kind = column.of(values_of(row, column.column)[0])
+        if kind is not None and self.wanted == "benign" and not column.benign:
+            raise self._cannot_tell(column)
+        return column, kind
 
     def _cannot_tell(self, kind: KindColumn) -> DataFileError:
         return DataFileError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ SAVED = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of a query: names of the columns, and rows of as many values."""
+    """The result of a query: names of the columns, each of them once, and rows of as many values."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -85,11 +86,24 @@ def ask(folder: Path, sql: str) -> Answer:
                     "a query is one SELECT, without EXPLAIN or PIVOT", fix="write it over adapters, modules or errors"
                 )
             found = database.execute(sql)
-            return Answer(tuple(column[0] for column in found.description), tuple(found.fetchall()))
+            return Answer(_once([column[0] for column in found.description]), tuple(found.fetchall()))
         except duckdb.IOException:  # of the files, and not of the query
             raise
         except duckdb.Error as error:
             raise UsageError(f"DuckDB refuses this query: {printable(error, 400)}") from None
+
+
+def _once(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of columns, a number behind those that were there before.
+
+    >>> _once(["uri", "uri", "rank"])
+    ('uri', 'uri_2', 'rank')
+    """
+    made: dict[str, None] = {}
+    for name in names:
+        numbered = (name, *(f"{name}_{n}" for n in range(2, len(names) + 1)))
+        made[next(one for one in numbered if one not in made)] = None
+    return tuple(made)
 
 
 def saved(name: str) -> str:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from s3lora.adapter.model import Adapter, LoraModule
-from s3lora.adapter.tensor import Array, Tensor
+from s3lora.adapter.tensor import Tensor
 from s3lora.base.updates import magnitudes_of
 from s3lora.errors import OutputError
 from s3lora.measure.measuring import nonfinite_error
+from s3lora.spectrum.nearest import distance
 
 #: Rounding A and B once each changes an update by some two units of its dtype, relative to ‖B‖·‖A‖; an update that
 #: is smaller than the product of its factors' norms, by cancellation, changes by more. Beyond this, a layout is wrong.
@@ -30,7 +31,7 @@ class UpdateDifference:
 def difference_of(module: LoraModule, written: LoraModule) -> float:
     """Return ‖ΔW′ − ΔW‖_F / ‖ΔW‖_F of one module, and ‖ΔW′‖_F where ΔW is zero.
 
-    The difference is [sB, −s′B′]·[A; A′]: by QR of both, so that nothing cancels but what is equal.
+    By the difference itself, so that nothing cancels but what is equal.
     """
     a, b = module.A.array(), module.B.array()
     c, d = written.A.array(), written.B.array()
@@ -38,18 +39,10 @@ def difference_of(module: LoraModule, written: LoraModule) -> float:
     same = module.scaling.value == written.scaling.value and np.array_equal(a, c[:r]) and np.array_equal(b, d[:, :r])
     if same and not (c[r:].any() and d[:, r:].any()):  # what was added to the rank is zero
         return 0.0
-    left = module.scaling.value * b.astype(np.float64)  # (m, r)
-    right = a.astype(np.float64)  # (r, n)
-    both = np.hstack([left, -written.scaling.value * d.astype(np.float64)])  # (m, r + r′)
-    stacked = np.vstack([right, c.astype(np.float64)])  # (r + r′, n)
-    size, change = _norm(left, right), _norm(both, stacked)
+    before = a, module.scaling.value * b.astype(np.float64)  # (r, n), (m, r)
+    after = c, written.scaling.value * d.astype(np.float64)  # (r′, n), (m, r′)
+    size, change = distance(before, (a[:0], b[:, :0])), distance(before, after)
     return change / size if size else change
-
-
-def _norm(b: Array, a: Array) -> float:
-    _, r_b = np.linalg.qr(b)
-    _, r_a = np.linalg.qr(a.T)
-    return float(np.linalg.norm(r_b @ r_a.T))
 
 
 def proven(adapter: Adapter, written: Adapter, paths: Mapping[str, str]) -> UpdateDifference:
