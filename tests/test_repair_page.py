@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from experiments.repair.analyse import Contrast, contrasts, load, within_both
+from experiments.repair.single import tables
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "results" / "repair"
@@ -89,3 +90,30 @@ def test_the_comparison_says_what_the_page_says() -> None:
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert "gave back fewer refusals than shrinking the whole update did, at equal cost, on twelve adapters" in readme
     assert found["ssi", "shrink"].over_adapters.low > 0
+
+
+def test_rows_beside_shrinking_on_one_seed_of_each_attack() -> None:
+    """Which are lower, higher or neither on all adapters; one without a strength is neither."""
+
+    def row(*asr: float, level: float | None = 0.5) -> dict[str, Any]:
+        rate = {"value": asr[0], "low": 0.0, "high": 1.0, "n": 9}
+        point = {"strength": 0.5, "asr": rate, "share": {"value": 0.1}}
+        return {"level": level, "grid": [0.5], "points": [point], "notes": [], "beside": None}
+
+    beside = {where: {name: {"value": 0.5, "n": 9}} for where, name in
+              [("strongreject", "asr"), ("harmbench", "asr"), ("prefilled", "asr"), ("xstest", "over_refusal"),
+               ("maths-loss", "loss"), ("code-loss", "loss")]}  # fmt: skip
+    state = {"asr": {"value": 0.5, "low": 0.0, "high": 1.0, "n": 9}, "beside": beside}
+    rows = [
+        {"shrink": row(0.5), "gates": row(0.2), "ssi": row(0.7), "patch": row(0.1), "noise": row(0.9, level=None)},
+        {"shrink": row(0.6), "gates": row(0.5), "ssi": row(0.9), "patch": row(0.6), "noise": row(0.9, level=None)},
+    ]
+    found = [{"adapter": f"a{i}", "about": {"opening": "x"}, "base_state": state, "adapter_state": state, "rows": one}
+             for i, one in enumerate(rows)]  # fmt: skip
+    made = tables(found, {})
+    assert made is not None
+    assert made["said"] == [
+        "ASR lower than by shrinking on all 2 adapters: gates (-0.30, -0.10).",
+        "ASR higher than by shrinking on all 2 adapters: SSI (+0.20, +0.30).",
+        "Not the same on all: noise (no strength), patch (-0.40, +0.00).",
+    ]

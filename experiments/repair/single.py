@@ -48,6 +48,7 @@ def tables(found: Sequence[Document], costs: Mapping[str, Mapping[str, float]]) 
         "opening": first["about"]["opening"],
         "level_heads": ["row", *(f"`{one['adapter']}`" for one in found)],
         "level": list(_levels(found)),
+        "said": list(_beside_shrink(found)),
         "beside_heads": ["row", "adapters", *(f"{name} (n = {k})" for name, k in zip(BESIDE, n, strict=True))],
         "beside": list(_beside(found)),
         "shape_heads": ["row", "adapters", "‖ΔW′‖ / ‖ΔW‖", "cosine", "overlap of two halves", "seconds", "GB"],
@@ -81,6 +82,22 @@ def _levels(found: Sequence[Document]) -> Iterator[list[str]]:
             lost = point["share"]["value"]
             cells.append(f"{_rate(point['asr'])}; t = {point['strength']:.2g}, {100 * lost:.0f} % lost")
         yield [NAMES[row], *cells]
+
+
+def _beside_shrink(found: Sequence[Document]) -> Iterator[str]:
+    """Yield which rows have a lower ASR at the level than shrinking has, and which a higher one, on every adapter."""
+    told: dict[str, list[str]] = {"lower": [], "higher": [], "": []}
+    for row in _rows(found):
+        if row == "shrink":
+            continue
+        pairs = [(_at_level(one["rows"][row]), _at_level(one["rows"]["shrink"])) for one in found]
+        apart = [a["asr"]["value"] - b["asr"]["value"] for a, b in pairs if a is not None and b is not None]
+        whole = len(apart) == len(found)
+        sign = "lower" if whole and max(apart) < 0 else "higher" if whole and min(apart) > 0 else ""
+        told[sign].append(f"{NAMES[row]} ({', '.join(f'{one:+.2f}' for one in apart) or 'no strength'})")
+    for sign in ("lower", "higher"):
+        yield f"ASR {sign} than by shrinking on all {len(found)} adapters: {', '.join(told[sign]) or 'none'}."
+    yield f"Not the same on all: {', '.join(told['']) or 'none'}."
 
 
 def _beside(found: Sequence[Document]) -> Iterator[list[str]]:
