@@ -38,7 +38,7 @@ def targets(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("names", [("lora_A", "lora_B"), ("lora.down", "lora.up")])
-@pytest.mark.parametrize(("model", "path"), [("unet", UNET), ("text_encoder", TEXT), ("transformer", "blocks.0.to_q")])
+@pytest.mark.parametrize(("model", "path"), [("unet", UNET), ("text_encoder", TEXT), ("transformer", "layers.0.attention.to_q")])
 def test_a_model_of_a_pipeline_is_no_part_of_the_path(tmp_path: Path, model: str, path: str, names: tuple[str, str]):
     source, updates = diffusers(tmp_path / "in", [f"{model}.{path}"], names)
     converted(source, tmp_path / "out")
@@ -56,10 +56,10 @@ def test_several_models_are_refused(tmp_path: Path, to: str, other: str):
 
 def test_language_models_keep_what_they_call_transformer(tmp_path: Path):
     """GPT-2's own `transformer.` is a part of its paths, whether or not PEFT's prefix is there."""
-    path = "transformer.h.0.attn.c_attn"
-    source, updates = diffusers(tmp_path / "in", [path])
-    converted(source, tmp_path / "out")
-    same(dense(tmp_path / "out"), updates)
+    for i, path in enumerate(("transformer.h.0.attn.c_attn", "transformer.layers.0.attn.qkv_proj")):
+        source, updates = diffusers(tmp_path / f"in{i}", [path])
+        converted(source, tmp_path / f"out{i}")
+        same(dense(tmp_path / f"out{i}"), updates)
     source, updates = diffusers(tmp_path / "other", [f"{PREFIX}unet.{UNET}"])
     converted(source, tmp_path / "kept")
     same(dense(tmp_path / "kept"), {f"unet.{UNET}": updates[f"{PREFIX}unet.{UNET}"]})

@@ -16,6 +16,10 @@ _LANGUAGE = re.compile(
 )
 
 
+#: Names by which a `transformer` is one that makes pictures, whatever else it has: its blocks, or its attention.
+_PICTURES = re.compile(r"transformer\.(?:\w*blocks\.|.*\.to_(?:q|k|v|out|add_out)(?:\.|$))")
+
+
 def split(path: str) -> tuple[str, str] | None:
     """Return (model, path in it), None where the path does not begin with a model of a pipeline.
 
@@ -42,6 +46,7 @@ def of_pipeline(adapter: Adapter) -> dict[str, tuple[str, str]]:
     if any(name.startswith(PREFIX) for module in adapter.modules for name in module.tensor_names):
         return {}
     found = {module.path: split(module.path) for module in adapter.modules if not is_language(module.path)}
-    if not any(found.values()):
+    models = {place[0] for place in found.values() if place is not None}
+    if not models or (models == {"transformer"} and not any(_PICTURES.match(path) for path in found)):
         return {}
     return {module.path: found.get(module.path) or ("", module.path) for module in adapter.modules}
