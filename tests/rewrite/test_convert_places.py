@@ -38,7 +38,9 @@ def targets(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("names", [("lora_A", "lora_B"), ("lora.down", "lora.up")])
-@pytest.mark.parametrize(("model", "path"), [("unet", UNET), ("text_encoder", TEXT), ("transformer", "layers.0.attention.to_q")])
+@pytest.mark.parametrize(
+    ("model", "path"), [("unet", UNET), ("text_encoder", TEXT), ("transformer", "layers.0.attention.to_q")]
+)
 def test_a_model_of_a_pipeline_is_no_part_of_the_path(tmp_path: Path, model: str, path: str, names: tuple[str, str]):
     source, updates = diffusers(tmp_path / "in", [f"{model}.{path}"], names)
     converted(source, tmp_path / "out")
