@@ -14,8 +14,6 @@ _LANGUAGE = re.compile(
     r"(?:h|layer|encoder\.layers)\.\d+\..+|blocks\.\d+\.(?:norm_attn_norm\..+|attn\.(?:Wqkv|out_proj)"
     r"|ffn\.(?:up_proj|gate_proj|down_proj|router\..+|experts\..+))|(?:wte|wpe|word_embeddings|output_layer)(?:\..+)?"
 )
-
-
 #: Names by which a `transformer` is one that makes pictures, whatever else it has: its blocks, or its attention.
 _PICTURES = re.compile(r"transformer\.(?:\w*blocks\.|.*\.to_(?:q|k|v|out|add_out)(?:\.|$))")
 
