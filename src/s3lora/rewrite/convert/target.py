@@ -243,7 +243,11 @@ def model_paths(adapter: Adapter, to: str) -> dict[str, str]:
 def _one_model(places: Mapping[str, tuple[str, str]], adapter: Adapter, to: str) -> dict[str, str]:
     models = sorted({model or "a model that is not named" for model, _ in places.values()})
     if len(models) > 1:
-        fix = worded("convert it with {to} diffusers") if adapter.format == "kohya" else "prune those of all but one first"
+        fix = (
+            worded("convert it with {to} diffusers")
+            if adapter.format == "kohya"
+            else "prune those of all but one first"
+        )
         what = f"holds updates of {' and '.join(models)}, and {to} has one model a file"
         raise UnsupportedAdapterError(what, file=adapter.name, fix=fix)
     return {path: inner for path, (_, inner) in places.items()}
