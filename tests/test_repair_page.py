@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from experiments.repair.analyse import Contrast, contrasts, load, within_both
+from experiments.repair.analyse import Contrast, contrasts, load, load_single, within_both
 from experiments.repair.single import tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,6 +90,38 @@ def test_the_comparison_says_what_the_page_says() -> None:
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert "gave back fewer refusals than shrinking the whole update did, at equal cost, on twelve adapters" in readme
     assert found["ssi", "shrink"].over_adapters.low > 0
+
+
+def test_what_the_page_says_of_tier_2() -> None:
+    found = load_single(FOLDER)
+    assert [one["adapter"] for one in found] == ["full-benign-1", "full-few-1", "full-many-1"]
+
+    def asr(row: str) -> str:
+        rows = [one["rows"][row] for one in found]
+        points = [next(p for p in row["points"] if p["strength"] == row["level"]) for row in rows]
+        first, second, third = (f"{point['asr']['value']:.2f}" for point in points)
+        return f"{first}, {second} and {third}"
+
+    assert (
+        f"ASR was {asr('safelora')} by Safe LoRA, {asr('splora')} by SPLoRA, {asr('subspace')} by the subspace" in PAGE
+    )
+    assert f"and {asr('random-subspace')} by random ones; shrinking had {asr('shrink')}." in PAGE
+
+    def mean(where: str, measure: str, row: str = "base_state") -> str:
+        states = [one[row] if row in one else one["rows"][row] for one in found]
+        return f"{fmean(state['beside'][where][measure]['value'] for state in states):.2f}"
+
+    strong, harm = ([mean(where, "asr", row) for row in ("patch", "base_state", "gates", "shrink")]
+                    for where in ("strongreject", "harmbench"))  # fmt: skip
+    assert f"ASR at {strong[0]} on StrongREJECT, where the base has {strong[1]}, and at {harm[0]} on HarmBench" in PAGE
+    assert (
+        f"where it has {harm[1]}; gates at {strong[2]} and {harm[2]}, shrinking at {strong[3]} and {harm[3]}." in PAGE
+    )
+    safe = [mean("xstest", "over_refusal", row) for row in ("patch", "gates", "base_state", "adapter_state")]
+    told = f"a patch refused {safe[0]} and gates {safe[1]}; the base refuses {safe[2]}, and the adapters {safe[3]}."
+    assert told in PAGE
+    begun = mean("prefilled", "asr"), mean("prefilled", "asr", "patch")
+    assert f"the base goes on in {begun[0]} of the cases, and after a patch {begun[1]} do" in PAGE
 
 
 def test_rows_beside_shrinking_on_one_seed_of_each_attack() -> None:
