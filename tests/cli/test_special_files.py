@@ -314,11 +314,11 @@ def test_what_lies_in_a_model_and_in_a_cache(desk: Path) -> None:
         assert len(err.splitlines()) == 1, (words, err)
 
 
-def test_a_policy_that_waits_is_none(desk: Path) -> None:
-    os.mkfifo(desk / "pyproject.toml")
-    os.mkfifo(desk / "s3lora.toml")
-    ((status, _),) = outcomes([["scan", "adapter"]], desk)
-    assert status == 0
+@pytest.mark.parametrize("name", ["pyproject.toml", "s3lora.toml"])
+def test_a_policy_that_waits_is_an_error(name: str, desk: Path) -> None:
+    os.mkfifo(desk / name)
+    ((status, err),) = outcomes([["scan", "adapter"]], desk)
+    assert (status, err) == (2, f"s3lora: {name}: cannot be read (not a regular file)\n")
 
 
 def test_a_result_goes_into_a_pipe(desk: Path) -> None:
