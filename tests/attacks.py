@@ -198,7 +198,7 @@ ATTACKS = (
             "gate/test_policy.py::test_files_that_are_no_policy",
             "gate/test_conditions.py::test_what_a_policy_cannot_allow",
             "gate/test_policy.py::test_two_policies_are_one_too_many",
-            "cli/test_special_files.py::test_a_policy_that_waits_is_none",
+            "cli/test_special_files.py::test_a_policy_that_waits_is_an_error",
         ),
     ),
     Attack(
