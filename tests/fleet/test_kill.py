@@ -133,7 +133,7 @@ def kill_workers(running: subprocess.Popen[bytes], out: Path, batch: int, groups
             for _ in range(moment.randint(1, 2)):
                 step(running)
             time.sleep(moment.uniform(0, 0.1))
-            os.kill(moment.choice(wait_until(lambda: workers_of(running), running)), signal.SIGKILL)
+            os.kill(moment.choice(wait_until(lambda: living(running), running)), signal.SIGKILL)
         while not step(running, partial(settled, out, batch)):
             pass
     running.communicate(b"\n" * 10_000)
@@ -145,6 +145,14 @@ def settled(out: Path, batch: int) -> bool:
     done, errors = check_consistent(out)
     numbers = {int(part.name) for part in parts(out)}
     return numbers == set(range(len(numbers))) and len(done) + len(errors) == batch * len(numbers)
+
+
+def living(running: subprocess.Popen[bytes]) -> list[int]:
+    """Return the workers; where there are none, let the driver go on if it waits: it begins new ones only then."""
+    found = workers_of(running)
+    if not found and select.select([running.stdout], [], [], 0)[0]:
+        step(running)
+    return found
 
 
 def workers_of(running: subprocess.Popen[bytes]) -> list[int]:
