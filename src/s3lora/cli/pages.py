@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from s3lora.report.scan_page import Reported
 
 #: Characters of a word that a command shows.
-LONGEST = 1000
+LONGEST = 10_000
 #: Options that a command in the page does not repeat.
 _ASIDE = (*GATING, "force", "force_flat")
 #: Options that measure by one method only.

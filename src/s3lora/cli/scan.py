@@ -134,9 +134,8 @@ def scan_command(
     others = form in FORMATS and FORMATS[form].methods
     measure = Measuring(options, asked, nonfinite="nonfinite" in metrics, others=others)
     terms = _terms(gates, allowed if fail_on else {}, baseline, compare, measure.verdicts.__getitem__, options)
-    terms = replace(
-        terms, names=names_for(paths), publish=among_published if shown and not (written or whole) else None
-    )
+    publish = among_published if shown and written is None and not whole else None
+    terms = replace(terms, names=names_for(paths), publish=publish)
     refuse_idle(click.get_current_context(), besides=("z",) if "outliers" in metrics else ())
     options["kurtosis"] = options["kurtosis"] or any_costly(PERCENTILES.get(metric, metric) for metric in metrics)
 
