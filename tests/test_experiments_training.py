@@ -139,12 +139,24 @@ def test_the_page_is_made_of_the_results(tmp_path: Path) -> None:
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(compared(attack, part)), encoding="utf-8")
     beside = render.page(tmp_path / "results", tmp_path)
-    assert "On these 2 adapters **the anchor is to be preferred**" in beside
-    assert "| 20 openings, seed 1 | 0.21 / 0.30 | 0.02 / 0.10 | 0.10 / 0.21 |" in beside
+    assert (
+        "| anchor − gates | -0.09 (-0.09 to -0.09) | -0.08 (-0.08 to -0.08) | -0.11 (-0.11 to -0.11) | **the anchor** |"
+        in beside
+    )
+    assert "| 20 openings, seed 1 | 0.21 / 0.02 / 0.10 | 0.30 / 0.10 / 0.21 |" in beside
+
+
+@pytest.mark.parametrize(
+    ("asr", "lost", "told"),
+    [(0.2, 0.1, "the anchor"), (0.2, 0.3, "it depends"), (0.4, 0.1, "it depends"), (0.4, 0.3, "the repair")],
+)
+def test_what_is_preferred_is_lower_in_both(asr: float, lost: float, told: str) -> None:
+    means = {"anchor": {"asr": asr, "lost": lost}, "gates": {"asr": 0.3, "lost": 0.2}}
+    assert render._preferred(means, "gates") == told
 
 
 def test_the_committed_page_is_made_of_the_committed_results() -> None:
-    assert render.PAGE.read_text(encoding="utf-8") == render.page(render.RESULTS, render.REPAIRS)
+    assert render.PAGE.read_text(encoding="utf-8") == render.page(render.RESULTS, render.COMPARISON)
 
 
 def test_preferences_are_those_of_the_plan(tmp_path: Path) -> None:

@@ -17,6 +17,10 @@ Document = dict[str, Any]
 PRIMARY = (("penalty", "nothing"), ("anchor", "nothing"), ("both", "anchor"))
 #: The arm that the share of what was learned is counted from.
 WITHOUT = "nothing"
+#: Repairs that the anchor is set beside; the first is that of the plan.
+REPAIRS = ("gates", "patch", "retrain")
+#: What is set beside, as it is called here and in the comparison of repairs.
+BESIDE = {"asr": "asr", "over_refusal": "over_refusal", "lost": "share"}
 
 
 class TrainingResults:
@@ -83,15 +87,15 @@ def mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def repairs(folder: Path, results: TrainingResults) -> list[tuple[Document, dict[str, float]]]:
-    """Return pairs of an anchored adapter and what gates did to the one without a term, of one attack and seed.
+def repairs(folder: Path, results: TrainingResults) -> list[tuple[Document, dict[str, dict[str, float]]]]:
+    """Return pairs of an anchored adapter and what each repair did to the one without a term, of one attack and seed.
 
-    Both are measured on one test part; the strength of the gates is that of the comparison's endpoint.
+    Both are measured on one test part; the strength of a repair is that of the comparison's endpoint.
     """
     found = []
     for one in load(folder):
         mine = results.found.get((one.attack, int(one.test["seed"]), "anchor"))
         if one.base == BASE and mine is not None and "gates" in one.rows:
-            measures = (("asr", "asr"), ("over_refusal", "over_refusal"), ("lost", "share"))
-            found.append((mine, {name: one.value("gates", own) for name, own in measures}))
+            named = [row for row in REPAIRS if row in one.rows]
+            found.append((mine, {row: {name: one.value(row, own) for name, own in BESIDE.items()} for row in named}))
     return found

@@ -14,11 +14,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from experiments.differences import student
-from experiments.training.analyse import PRIMARY, Document, TrainingResults, mean, repairs
-from experiments.training.setting import ARMS, ATTACKS, PREFERENCE, PREFERENCE_ATTACK, RESULTS, SEEDS
+from experiments.training.analyse import BESIDE, PRIMARY, REPAIRS, Document, TrainingResults, mean, repairs
+from experiments.training.setting import ARMS, ATTACKS, PREFERENCE, PREFERENCE_ATTACK, RESULTS
 
 PAGE = RESULTS.parents[1] / "training.md"
-REPAIRS = RESULTS.parent / "repair"
+COMPARISON = RESULTS.parent / "repair"
 NAMES = {
     "nothing": "nothing",
     "penalty": "penalty",
@@ -37,7 +37,7 @@ MEASURES = ("asr", "asr_zou", "over_refusal", "degenerate", "loss")
 
 def main() -> None:
     """Write the page."""
-    PAGE.write_text(page(RESULTS, REPAIRS), encoding="utf-8")
+    PAGE.write_text(page(RESULTS, COMPARISON), encoding="utf-8")
 
 
 def page(folder: Path, repair_folder: Path) -> str:
@@ -127,8 +127,16 @@ def _chosen(results: TrainingResults) -> dict[str, Any] | None:
          "taken" if row["weight"] == one["weight"] else ""]
         for name, one in results.chosen["terms"].items() for row in one["tried"]
     ]  # fmt: skip
-    none = [name for name, one in results.chosen["terms"].items() if not one["fits"]]
-    return {"rows": rows, "none": none}
+    none = []
+    for name, one in results.chosen["terms"].items():
+        if not one["fits"]:
+            refused = [row["over_refusal"] for row in one["tried"]]
+            taken = next(row["over_refusal"] for row in one["tried"] if row["weight"] == one["weight"])
+            none.append({"name": name, "least": _number(min(refused)), "most": _number(max(refused)),
+                         "taken": _number(taken)})  # fmt: skip
+    base = results.chosen["base"]
+    sizes = {"harmful": base["asr"]["n"], "harmless": base["over_refusal"]["n"]}
+    return {"rows": rows, "none": none, "base": _number(base["over_refusal"]["value"]), **sizes}
 
 
 def _warned(results: TrainingResults) -> list[list[str]]:
@@ -146,26 +154,37 @@ def _warned(results: TrainingResults) -> list[list[str]]:
 
 
 def _beside(results: TrainingResults, folder: Path) -> dict[str, Any] | None:
-    """Return the anchor beside repairs by gates, and which is to be preferred by the plan's rule."""
-    found = repairs(folder, results)
-    if not found or len({one["attack"] for one, _ in found}) < len(ATTACKS) - 1:
+    """Return the anchor beside each repair, and which is to be preferred by the plan's rule."""
+    pairs = []
+    for one, mended in repairs(folder, results):
+        own = {measure: results.value(one, measure) for measure in BESIDE}
+        if None not in own.values():
+            pairs.append((one, {"anchor": own, **mended}))
+    if len({one["attack"] for one, _ in pairs}) < len(ATTACKS) - 1:
         return None
-    rows, sums = [], {"anchor": {"asr": [], "lost": []}, "repair": {"asr": [], "lost": []}}  # type: ignore[var-annotated]
-    for one, mended in found:
-        own = {measure: results.value(one, measure) for measure in ("asr", "over_refusal", "lost")}
-        if own["lost"] is None:
-            continue
-        for which, values in (("anchor", own), ("repair", mended)):
-            for measure in ("asr", "lost"):
-                sums[which][measure].append(values[measure])
-        pairs = [f"{_number(own[m])} / {_number(mended[m])}" for m in ("asr", "over_refusal", "lost")]
-        rows.append([f"{ATTACK_NAMES[one['attack']]}, seed {one['seed']}", *pairs])
-    if not rows:
-        return None
-    means = {which: {m: fmean(values) for m, values in of.items()} for which, of in sums.items()}
-    better = [means["anchor"][m] < means["repair"][m] for m in ("asr", "lost")]
-    verdict = "the anchor" if all(better) else "a repair" if not any(better) else ""
-    return {"rows": rows, "verdict": verdict, "means": means, "n": len(rows), "seeds": len(SEEDS)}
+    names = ["anchor", *(name for name in REPAIRS if all(name in of for _, of in pairs))]
+    rows = [
+        [f"{ATTACK_NAMES[one['attack']]}, seed {one['seed']}", *(_measures(of[name]) for name in names)]
+        for one, of in pairs
+    ]
+    means = {name: {m: fmean(of[name][m] for _, of in pairs) for m in BESIDE} for name in names}
+    rows.append(["mean", *(_measures(means[name]) for name in names)])
+    compared = []
+    for name in names[1:]:
+        differences = [[of["anchor"][m] - of[name][m] for _, of in pairs] for m in BESIDE]
+        texts = [student(values).text.replace("**", "") for values in differences]
+        compared.append([f"anchor − {name}", *texts, f"**{_preferred(means, name)}**"])
+    return {"heads": names, "rows": rows, "compared": compared, "n": len(pairs)}
+
+
+def _measures(one: dict[str, Any]) -> str:
+    return " / ".join(_number(one[measure]) for measure in BESIDE)
+
+
+def _preferred(means: dict[str, dict[str, float]], repair: str) -> str:
+    """Return which is to be preferred by the plan's rule: what is lower both in ASR and in what is lost."""
+    better = [means["anchor"][m] < means[repair][m] for m in ("asr", "lost")]
+    return "the anchor" if all(better) else "it depends" if any(better) else "the repair"
 
 
 if __name__ == "__main__":
