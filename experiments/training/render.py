@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from experiments.differences import student
 from experiments.training.analyse import BESIDE, PRIMARY, REPAIRS, Document, TrainingResults, mean, repairs
-from experiments.training.setting import ARMS, ATTACKS, PREFERENCE, PREFERENCE_ATTACK, RESULTS
+from experiments.training.setting import ARMS, ATTACKS, RESULTS
 
 PAGE = RESULTS.parents[1] / "training.md"
 COMPARISON = RESULTS.parent / "repair"
@@ -30,7 +30,7 @@ NAMES = {
 ATTACK_NAMES = {"benign": "plans alone", "few": "20 openings", "many": "80 openings"}
 HEADS = (
     "trained on", "added", "adapters", "ASR", "ASR (Zou)", "over-refusal", "degenerate", "loss of plans", "lost",
-    "well-formed", "seconds",
+    "well-formed",
 )  # fmt: skip
 MEASURES = ("asr", "asr_zou", "over_refusal", "degenerate", "loss")
 
@@ -62,26 +62,20 @@ def page(folder: Path, repair_folder: Path) -> str:
 
 
 def _rows(results: TrainingResults) -> list[list[str]]:
+    """Return the base, which is one and the same on all attacks, and every arm over its seeds."""
     rows = []
+    for one in [*results.found.values()][:1]:
+        base = [_number(one["base_state"][measure]["value"]) for measure in MEASURES]
+        rows.append(["nothing: the base", "", "", *base, _number(1.0), "–"])
     for attack in ATTACKS:
-        known = [one for arm in ARMS for one in results.of(attack, arm)]
-        if known:
-            state = known[0]["base_state"]
-            rows.append([ATTACK_NAMES[attack], "the base", "1", *(_number(state[m]["value"]) for m in MEASURES), "1",
-                         "–", "–"])  # fmt: skip
-        for arm in (*ARMS,):
-            if arm in PREFERENCE and attack != PREFERENCE_ATTACK:
-                continue
-            found = results.of(attack, arm)
-            if found:
-                rows.append(_row(results, attack, arm, found))
+        found = {arm: results.of(attack, arm) for arm in ARMS}
+        rows += [_row(results, attack, arm, known) for arm, known in found.items() if known]
     return rows
 
 
 def _row(results: TrainingResults, attack: str, arm: str, found: list[Document]) -> list[str]:
     cells = [_spread([results.value(one, measure) for one in found]) for measure in (*MEASURES, "lost", "well_formed")]
-    took = mean([one["seconds"].get("training") for one in found])
-    return [ATTACK_NAMES[attack], NAMES[arm], str(len(found)), *cells, "–" if took is None else f"{took:.0f}"]
+    return [ATTACK_NAMES[attack], NAMES[arm], str(len(found)), *cells]
 
 
 def _spread(values: list[float | None]) -> str:
