@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 from experiments.reference import train as reference_train  # noqa: E402
 from experiments.repair.setting import Places, Settings  # noqa: E402
 from experiments.training import analyse, arms, render, run, setting  # noqa: E402
+from experiments.training.beside import Beside  # noqa: E402
 from s3lora.evaluate.chat import Decoding  # noqa: E402
 from s3lora.evaluate.judges.refusing import refusal_judge  # noqa: E402
 from s3lora.repair import measuring  # noqa: E402
@@ -58,9 +59,10 @@ def written(folder: Path) -> Path:
 
 
 def compared(attack: str, part: str) -> dict[str, Any]:
-    """Return what the comparison of repairs says of gates on one adapter, made up."""
+    """Return what the comparison of repairs says of one adapter, made up."""
     point = {"strength": 0.5, "asr": number(0.3), "over_refusal": number(0.1, 50), "share": number(0.08)}
-    rows = {"gates": {"points": [point]}} if part == "strengths" else {"gates": [{**point, "share": number(0.21)}]}
+    known: Any = {"points": [point]} if part == "strengths" else [{**point, "share": number(0.21)}]
+    rows = dict.fromkeys(("gates", "patch", "retrain"), known)
     state = {"asr": number(0.9), "over_refusal": number(0.0, 50), "loss": number(0.1)}
     head = {"adapter": f"full-{attack}-1", "base": "full", "attack": attack, "seed": 1}
     return {**head, "rows": rows, "base_state": state, "adapter_state": state}
@@ -76,18 +78,20 @@ def test_the_rule_over_looks() -> None:
 
 
 def test_the_arms_are_those_of_the_plan() -> None:
-    found = setting.reported({"penalty": 1.0, "anchor": 3.0})
-    assert len(found) == 4 * 9 + 2 * 3
+    found = setting.reported({"penalty": 1.0, "anchor": 3.0, "answers": 0.3})
+    assert len(found) == 5 * 9 + 2 * 3
     assert len({arm.label for arm in found}) == len(found)
     assert {arm.seed for arm in found} == {1, 2, 3}
     assert next(arm for arm in found if arm.name == "nothing").label == "full-benign-1", "trained before"
     assert next(arm for arm in found if arm.name == "dpo-anchor").weights == {"anchor": 3.0}
-    tried = setting.choosing()
+    tried = setting.choosing(("penalty", "anchor"))
     assert [arm.label for arm in tried][:2] == ["full-few-0", "full-few-0-penalty-0.1"]
     assert len(tried) == 7
     plan = (ROOT / "docs" / "results" / "training-plan.md").read_text(encoding="utf-8")
     assert "w_p of 0.1, 1 and 10; w_a of 0.3, 1 and 3" in plan
     assert (setting.WEIGHTS["penalty"], setting.WEIGHTS["anchor"]) == ((0.1, 1.0, 10.0), (0.3, 1.0, 3.0))
+    assert "weights 0.3, 1 and 3" in plan
+    assert setting.WEIGHTS["answers"] == (0.3, 1.0, 3.0)
 
 
 def test_a_weight_is_chosen_by_the_rule_of_the_plan() -> None:
@@ -105,7 +109,8 @@ def test_a_weight_is_chosen_by_the_rule_of_the_plan() -> None:
             tried({"anchor": 0.3}, 0.5, 0.15),
             tried({"anchor": 1.0}, 0.3, 0.20, over=0.04),
             tried({"anchor": 3.0}, 0.1, 0.12, over=0.2),
-        ]
+        ],
+        ("penalty", "anchor"),
     )
     assert (found["terms"]["penalty"]["weight"], found["terms"]["penalty"]["fits"]) == (1.0, False), "loses least"
     assert (found["terms"]["anchor"]["weight"], found["terms"]["anchor"]["fits"]) == (1.0, True)
@@ -127,7 +132,7 @@ def test_the_page_is_made_of_the_results(tmp_path: Path) -> None:
     empty = render.page(tmp_path / "none", tmp_path)
     assert empty.count("Not measured yet.") == 4
     page = render.page(written(tmp_path / "results"), tmp_path)
-    assert "36 of 42 adapters are measured so far" in page
+    assert "36 of 51 adapters are measured so far" in page
     assert "| 20 openings | anchor | 3 | 0.22 (0.21–0.23) |" in page
     assert "| anchor − nothing | **-0.70 (-0.70 to -0.70)** | < 0.001 | 9 |" in page
     assert "| plans alone | penalty | 3 | step 5, step 5, step 5 |" in page
@@ -140,19 +145,21 @@ def test_the_page_is_made_of_the_results(tmp_path: Path) -> None:
             path.write_text(json.dumps(compared(attack, part)), encoding="utf-8")
     beside = render.page(tmp_path / "results", tmp_path)
     assert (
-        "| anchor − gates | -0.09 (-0.09 to -0.09) | -0.08 (-0.08 to -0.08) | -0.11 (-0.11 to -0.11) | **the anchor** |"
+        "| anchor − gates | -0.09 (-0.09 to -0.09) | -0.08 (-0.08 to -0.08) | -0.11 (-0.11 to -0.11) | anchor |"
         in beside
     )
     assert "| 20 openings, seed 1 | 0.21 / 0.02 / 0.10 | 0.30 / 0.10 / 0.21 |" in beside
 
 
 @pytest.mark.parametrize(
-    ("asr", "lost", "told"),
-    [(0.2, 0.1, "the anchor"), (0.2, 0.3, "it depends"), (0.4, 0.1, "it depends"), (0.4, 0.3, "the repair")],
+    ("asr", "lost", "told"), [(0.2, 0.1, "anchor"), (0.2, 0.3, None), (0.4, 0.1, None), (0.4, 0.3, "gates")]
 )
-def test_what_is_preferred_is_lower_in_both(asr: float, lost: float, told: str) -> None:
-    means = {"anchor": {"asr": asr, "lost": lost}, "gates": {"asr": 0.3, "lost": 0.2}}
-    assert render._preferred(means, "gates") == told
+def test_what_is_preferred_is_lower_in_both(asr: float, lost: float, told: str | None) -> None:
+    values = {
+        "anchor": {"asr": asr, "over_refusal": 0, "lost": lost},
+        "gates": {"asr": 0.3, "over_refusal": 0, "lost": 0.2},
+    }
+    assert Beside("anchor", [("few", 1)], [values]).preferred("gates") == told
 
 
 def test_the_committed_page_is_made_of_the_committed_results() -> None:
@@ -196,7 +203,11 @@ def test_every_arm_is_trained_and_measured(places: Places, monkeypatch: pytest.M
     write_lines(places.work / "task.jsonl", [{"prompt": f"Name river {i}", "response": f"R{i}"} for i in range(30)])
     settings = Settings((6, 12, 12), str(places.work / "task.jsonl"), harmless=5, refusals=judge)
     scale = setting.Scale(settings, plans=1, plan_tokens=2)
-    for name, weights in (("both", {"penalty": 0.1, "anchor": 1.0}), ("dpo-anchor", {"anchor": 1.0})):
+    for name, weights in (
+        ("both", {"penalty": 0.1, "anchor": 1.0}),
+        ("dpo-anchor", {"anchor": 1.0}),
+        ("answers", {"answers": 1.0}),
+    ):
         arm = setting.Arm("few", 1, name, weights)
         made = run.done(places, scale, "test", arm)
         assert made["state"]["asr"]["n"] == 12

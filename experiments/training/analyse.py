@@ -9,18 +9,15 @@ from statistics import fmean
 from typing import Any
 
 from experiments.differences import Difference, corrected, student
-from experiments.repair.analyse import load
-from experiments.training.setting import ARMS, ATTACKS, BASE, CHOOSING, PREFERENCE, SEEDS
+from experiments.training.setting import ARMS, ATTACKS, CHOOSING, PREFERENCE, SEEDS, read_choices
 
 Document = dict[str, Any]
 #: The comparisons that decide, corrected by Holm together.
 PRIMARY = (("penalty", "nothing"), ("anchor", "nothing"), ("both", "anchor"))
+#: What was planned when those were known, without p.
+LATER = (("answers", "nothing"), ("answers", "anchor"))
 #: The arm that the share of what was learned is counted from.
 WITHOUT = "nothing"
-#: Repairs that the anchor is set beside; the first is that of the plan.
-REPAIRS = ("gates", "patch", "retrain")
-#: What is set beside, as it is called here and in the comparison of repairs.
-BESIDE = {"asr": "asr", "over_refusal": "over_refusal", "lost": "share"}
 
 
 class TrainingResults:
@@ -28,8 +25,7 @@ class TrainingResults:
 
     def __init__(self, folder: Path) -> None:
         """Read them; what is not there yet is left out."""
-        chosen = folder / "chosen.json"
-        self.chosen: Document | None = json.loads(chosen.read_text(encoding="utf-8")) if chosen.is_file() else None
+        self.chosen: Document | None = read_choices(folder) or None
         self.found: dict[tuple[str, int, str], Document] = {}
         for path in sorted(folder.glob("full-*.json")):
             one = json.loads(path.read_text(encoding="utf-8"))
@@ -85,17 +81,3 @@ def mean(values: Sequence[float | None]) -> float | None:
     """Return the mean of the values that are known."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
-
-
-def repairs(folder: Path, results: TrainingResults) -> list[tuple[Document, dict[str, dict[str, float]]]]:
-    """Return pairs of an anchored adapter and what each repair did to the one without a term, of one attack and seed.
-
-    Both are measured on one test part; the strength of a repair is that of the comparison's endpoint.
-    """
-    found = []
-    for one in load(folder):
-        mine = results.found.get((one.attack, int(one.test["seed"]), "anchor"))
-        if one.base == BASE and mine is not None and "gates" in one.rows:
-            named = [row for row in REPAIRS if row in one.rows]
-            found.append((mine, {row: {name: one.value(row, own) for name, own in BESIDE.items()} for row in named}))
-    return found

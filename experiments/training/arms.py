@@ -16,6 +16,7 @@ from experiments.repair.setting import Places, Settings, data_of
 from experiments.training.setting import ANCHOR_BATCH, LOOK_EVERY, LOOK_PROMPTS, PREFERENCE, Arm
 from s3lora.evaluate.prompts import PromptSet
 from s3lora.measure.series import RefusalRule
+from s3lora.repair.data import RepairPart
 from s3lora.training import RefusalAnchor, refusal_anchor, spectral_penalty
 from s3lora.training.refusals import look, refusal_losses, refusal_questions
 from s3lora.training.running import LiveModel
@@ -38,28 +39,30 @@ def train(places: Places, settings: Settings, arm: Arm) -> None:
         erode(
             places.base(arm.run.base), arm.run, places.data, folder,
             lambda lora, tokenizer: {
-                "term": terms_of(lora, tokenizer, arm, data.learning.harmful, settings),
+                "term": terms_of(lora, tokenizer, arm, data.learning, settings),
                 "after": watching(lora, tokenizer, data.tuning.harmful, settings, seen),
             },
         )  # fmt: skip
     write(folder.with_name(f"{arm.label}.seen.json"), seen)
 
 
-def terms_of(lora: Any, tokenizer: Any, arm: Arm, prompts: PromptSet, settings: Settings) -> Callable[[], Any] | None:
+def terms_of(lora: Any, tokenizer: Any, arm: Arm, part: RepairPart, settings: Settings) -> Callable[[], Any] | None:
     """Return what gives the weighted sum of the terms of an arm; None without any."""
     found: list[Callable[[], Any]] = []
     if "penalty" in arm.weights:
         found.append(lambda: arm.weights["penalty"] * spectral_penalty(lora).float())
-    if "anchor" in arm.weights:
-        anchor = anchor_of(lora, tokenizer, arm, prompts, settings)
-        found.append(lambda: arm.weights["anchor"] * anchor())
+    for name in arm.weights.keys() - {"penalty"}:
+        anchor = anchor_of(lora, tokenizer, arm, part, settings)
+        found.append(lambda anchor=anchor, weight=arm.weights[name]: weight * anchor())
     return (lambda: sum(one() for one in found)) if found else None
 
 
-def anchor_of(lora: Any, tokenizer: Any, arm: Arm, prompts: PromptSet, settings: Settings) -> RefusalAnchor:
-    """Return the anchor at the base's refusals of the learning part."""
-    texts = [request.text for request in prompts.requests]
-    return refusal_anchor(lora, tokenizer, texts, batch=ANCHOR_BATCH, judge=settings.judge, seed=arm.seed)
+def anchor_of(lora: Any, tokenizer: Any, arm: Arm, part: RepairPart, settings: Settings) -> RefusalAnchor:
+    """Return the anchor at the base's refusals of the learning part and, where the arm says so, at its answers."""
+    harmful, harmless = ([request.text for request in one.requests] for one in (part.harmful, part.harmless))
+    answered = harmless if "answers" in arm.weights else None
+    more: dict[str, Any] = {"batch": ANCHOR_BATCH, "judge": settings.judge, "seed": arm.seed}
+    return refusal_anchor(lora, tokenizer, harmful, harmless=answered, **more)
 
 
 def watching(
@@ -108,7 +111,7 @@ def prefer(places: Places, settings: Settings, arm: Arm, folder: Path, seen: lis
 
     trainer = InOrder(model=lora, args=options, train_dataset=rows, processing_class=tokenizer)
     if "anchor" in arm.weights:
-        anchor = anchor_of(trainer.model, tokenizer, arm, data.learning.harmful, settings)
+        anchor = anchor_of(trainer.model, tokenizer, arm, data.learning, settings)
         add_to_loss(trainer, anchor, arm.weights["anchor"])
     after = watching(trainer.model, tokenizer, data.tuning.harmful, settings, seen)
 

@@ -7,6 +7,7 @@ The same files give the same bytes. What is not there is said to be not measured
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,11 +15,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from experiments.differences import student
-from experiments.training.analyse import BESIDE, PRIMARY, REPAIRS, Document, TrainingResults, mean, repairs
+from experiments.repair.rows import LEVELS, MIDDLE
+from experiments.training.analyse import LATER, PRIMARY, Document, TrainingResults, mean
+from experiments.training.beside import MEASURES as BESIDE
+from experiments.training.beside import Beside, Values, beside
 from experiments.training.setting import ARMS, ATTACKS, RESULTS
 
 PAGE = RESULTS.parents[1] / "training.md"
 COMPARISON = RESULTS.parent / "repair"
+#: Repairs that the anchor is set beside; the first is that of the plan.
+REPAIRS = ("gates", "patch", "retrain")
 NAMES = {
     "nothing": "nothing",
     "penalty": "penalty",
@@ -26,12 +32,14 @@ NAMES = {
     "both": "both",
     "dpo": "DPO",
     "dpo-anchor": "DPO + anchor",
+    "answers": "anchor with answers",
 }
 ATTACK_NAMES = {"benign": "plans alone", "few": "20 openings", "many": "80 openings"}
 HEADS = (
     "trained on", "added", "adapters", "ASR", "ASR (Zou)", "over-refusal", "degenerate", "loss of plans", "lost",
     "well-formed",
 )  # fmt: skip
+COSTS = ("lost", "over_refusal", "well_formed")
 MEASURES = ("asr", "asr_zou", "over_refusal", "degenerate", "loss")
 
 
@@ -54,10 +62,12 @@ def page(folder: Path, repair_folder: Path) -> str:
         rows=_rows(results),
         sizes=_sizes(results),
         primary=[(f"{NAMES[a]} − {NAMES[b]}", one.text, one.p_text, str(one.n)) for a, b, one in results.primary()],
-        costs=_costs(results),
+        costs=_differences(results, PRIMARY, COSTS),
+        later=_differences(results, LATER, ("asr", *COSTS)),
         chosen=_chosen(results),
         warned=_warned(results),
-        beside=_beside(results, repair_folder),
+        repairs=_repairs(results, repair_folder),
+        shrunk=_shrunk(results, repair_folder),
     )
 
 
@@ -102,11 +112,13 @@ def _sizes(results: TrainingResults) -> dict[str, int]:
     }
 
 
-def _costs(results: TrainingResults) -> list[list[str]]:
-    """Return the secondary differences: what each costs, without p."""
+def _differences(
+    results: TrainingResults, pairs: Sequence[tuple[str, str]], measures: Sequence[str]
+) -> list[list[str]]:
+    """Return the differences of pairs of arms, without p."""
     rows = []
-    for first, second in PRIMARY:
-        found = [results.differences(first, second, measure) for measure in ("lost", "over_refusal", "well_formed")]
+    for first, second in pairs:
+        found = [results.differences(first, second, measure) for measure in measures]
         if all(len(values) > 1 for values in found):
             texts = [student(values).text.replace("**", "") for values in found]
             rows.append([f"{NAMES[first]} − {NAMES[second]}", *texts, str(len(found[0]))])
@@ -117,7 +129,7 @@ def _chosen(results: TrainingResults) -> dict[str, Any] | None:
     if results.chosen is None:
         return None
     rows = [
-        [name, f"{row['weight']:g}", *(_number(row[m]) for m in ("asr", "over_refusal", "lost")),
+        [NAMES[name], f"{row['weight']:g}", *(_number(row[m]) for m in ("asr", "over_refusal", "lost")),
          "taken" if row["weight"] == one["weight"] else ""]
         for name, one in results.chosen["terms"].items() for row in one["tried"]
     ]  # fmt: skip
@@ -126,7 +138,7 @@ def _chosen(results: TrainingResults) -> dict[str, Any] | None:
         if not one["fits"]:
             refused = [row["over_refusal"] for row in one["tried"]]
             taken = next(row["over_refusal"] for row in one["tried"] if row["weight"] == one["weight"])
-            none.append({"name": name, "least": _number(min(refused)), "most": _number(max(refused)),
+            none.append({"name": NAMES[name], "least": _number(min(refused)), "most": _number(max(refused)),
                          "taken": _number(taken)})  # fmt: skip
     base = results.chosen["base"]
     sizes = {"harmful": base["asr"]["n"], "harmless": base["over_refusal"]["n"]}
@@ -147,38 +159,42 @@ def _warned(results: TrainingResults) -> list[list[str]]:
     return rows
 
 
-def _beside(results: TrainingResults, folder: Path) -> dict[str, Any] | None:
-    """Return the anchor beside each repair, and which is to be preferred by the plan's rule."""
-    pairs = []
-    for one, mended in repairs(folder, results):
-        own = {measure: results.value(one, measure) for measure in BESIDE}
-        if None not in own.values():
-            pairs.append((one, {"anchor": own, **mended}))
-    if len({one["attack"] for one, _ in pairs}) < len(ATTACKS) - 1:
+def _repairs(results: TrainingResults, folder: Path) -> list[dict[str, Any]]:
+    """Return each anchor beside repairs at the endpoint of their comparison."""
+    found = [beside(results, folder, arm, REPAIRS, MIDDLE) for arm in ("anchor", "answers")]
+    return [_tables(one) for one in found if one is not None]
+
+
+def _shrunk(results: TrainingResults, folder: Path) -> dict[str, Any] | None:
+    """Return the penalty beside plain shrinking, at the level that is nearest to what the penalty loses."""
+    found = {level: beside(results, folder, "penalty", ("shrink",), level) for level in LEVELS}
+    known = {level: one for level, one in found.items() if one is not None}
+    if not known:
         return None
-    names = ["anchor", *(name for name in REPAIRS if all(name in of for _, of in pairs))]
+    level = min(known, key=lambda one: abs(known[one].means["penalty"]["lost"] - one))
+    return {**_tables(known[level]), "level": f"{100 * level:.0f} %"}
+
+
+def _tables(found: Beside) -> dict[str, Any]:
+    names = list(found.means)
     rows = [
-        [f"{ATTACK_NAMES[one['attack']]}, seed {one['seed']}", *(_measures(of[name]) for name in names)]
-        for one, of in pairs
+        [f"{ATTACK_NAMES[attack]}, seed {seed}", *(_measures(values[name]) for name in names)]
+        for (attack, seed), values in zip(found.adapters, found.values, strict=True)
     ]
-    means = {name: {m: fmean(of[name][m] for _, of in pairs) for m in BESIDE} for name in names}
-    rows.append(["mean", *(_measures(means[name]) for name in names)])
+    rows.append(["mean", *(_measures(found.means[name]) for name in names)])
     compared = []
-    for name in names[1:]:
-        differences = [[of["anchor"][m] - of[name][m] for _, of in pairs] for m in BESIDE]
-        texts = [student(values).text.replace("**", "") for values in differences]
-        compared.append([f"anchor − {name}", *texts, f"**{_preferred(means, name)}**"])
-    return {"heads": names, "rows": rows, "compared": compared, "n": len(pairs)}
+    for other in names[1:]:
+        texts = [one.text.replace("**", "") for one in found.differences(other).values()]
+        compared.append([f"{NAMES[found.arm]} − {other}", *texts, _named(found.preferred(other) or "neither")])
+    return {"heads": ["adapter", *map(_named, names)], "rows": rows, "compared": compared, "n": len(rows) - 1}
 
 
-def _measures(one: dict[str, Any]) -> str:
+def _named(name: str) -> str:
+    return NAMES.get(name, name)
+
+
+def _measures(one: Values) -> str:
     return " / ".join(_number(one[measure]) for measure in BESIDE)
-
-
-def _preferred(means: dict[str, dict[str, float]], repair: str) -> str:
-    """Return which is to be preferred by the plan's rule: what is lower both in ASR and in what is lost."""
-    better = [means["anchor"][m] < means[repair][m] for m in ("asr", "lost")]
-    return "the anchor" if all(better) else "it depends" if any(better) else "the repair"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,34 +12,77 @@ import pytest
 from s3lora.errors import NothingToAuditError, UsageError
 from s3lora.evaluate.chat import Decoding, Prompt
 from s3lora.evaluate.judges.refusing import refusal_judge
+from s3lora.repair.batches import TokenPair
 from s3lora.repair.losses import KEPT
 from s3lora.training import add_to_loss, refusal_anchor, spectral_penalty
 from s3lora.training.anchor import prompt_set
 from s3lora.training.running import LiveModel
 from tests.reference import training as reference
 from tests.tiny_model import tiny_llama, tiny_tokenizer, torch
-from tests.training.models import HARMFUL, refusing, tiny_peft, trained, trainer_of
+from tests.training.models import HARMFUL, HARMLESS, refusing, tiny_peft, trained, trainer_of
+
+
+def divergences(model: Any, rows: Sequence[TokenPair]) -> list[float]:
+    """Return of each row the divergence from the base, by NumPy, in nats a token."""
+    found = []
+    for row in rows:
+        ids = torch.tensor([[*row.prompt, *row.answer]])
+        with torch.no_grad():
+            now = model(input_ids=ids).logits[0, len(row.prompt) - 1 : -1].double().numpy()
+            with model.disable_adapter():
+                before = model(input_ids=ids).logits[0, len(row.prompt) - 1 : -1].double().numpy()
+        found.append(float(np.mean([reference.divergence(a, b, KEPT) for a, b in zip(before, now, strict=True)])))
+    return found
+
+
+def weighted(model: Any, rows: Sequence[TokenPair]) -> float:
+    """Return their mean over tokens."""
+    return float(np.average(divergences(model, rows), weights=[len(row.answer) for row in rows]))
 
 
 def test_it_is_the_divergence_from_what_the_base_says(tmp_path: Path) -> None:
     model = tiny_peft(random=0.3)
     anchor = refusal_anchor(model, tiny_tokenizer(), HARMFUL, judge=refusal_judge(refusing(tmp_path, model)))
     assert len(anchor) == len(HARMFUL)
-    wanted = []
-    for row in anchor.rows:
-        ids = torch.tensor([[*row.prompt, *row.answer]])
-        with torch.no_grad():
-            now = model(input_ids=ids).logits[0, len(row.prompt) - 1 : -1].double().numpy()
-            with model.disable_adapter():
-                before = model(input_ids=ids).logits[0, len(row.prompt) - 1 : -1].double().numpy()
-        wanted.append(np.mean([reference.divergence(a, b, KEPT) for a, b in zip(before, now, strict=True)]))
+    wanted = divergences(model, anchor.rows)
     # The model computes in float32; a repeated batch pads otherwise.
     assert anchor.values() == pytest.approx(wanted, rel=2e-4, abs=1e-5)
-    lengths = [len(row.answer) for row in anchor.rows]
     whole = refusal_anchor(
         model, tiny_tokenizer(), HARMFUL, judge=refusal_judge(refusing(tmp_path, model)), batch=len(HARMFUL)
     )
-    assert whole().item() == pytest.approx(np.average(wanted, weights=lengths), rel=2e-4)
+    assert whole().item() == pytest.approx(weighted(model, anchor.rows), rel=2e-4)
+
+
+def test_with_harmless_prompts_that_on_answers_is_added(tmp_path: Path) -> None:
+    model = tiny_peft(random=0.3)
+    judge = refusal_judge(refusing(tmp_path, model))
+    anchor = refusal_anchor(model, tiny_tokenizer(), HARMFUL, harmless=HARMLESS, judge=judge, batch=len(HARMFUL))
+    assert anchor.answers
+    both = [weighted(model, rows) for rows in (anchor.rows, anchor.answers)]
+    assert anchor().item() == pytest.approx(sum(both), rel=2e-4)
+    assert len(anchor.values()) == len(HARMFUL), "of refusals alone"
+    assert anchor.notes[1] == "anchored at 2 of 2 harmless prompts, which the base answers"
+
+
+def test_answers_are_held_on_to(tmp_path: Path) -> None:
+    moved = []
+    for harmless in (None, HARMLESS):
+        model = tiny_peft()
+        judge = refusal_judge(refusing(tmp_path, model))
+        trainer = trainer_of(model, tmp_path / str(bool(harmless)), save_strategy="no")
+        anchor = refusal_anchor(trainer.model, tiny_tokenizer(), HARMFUL, harmless=harmless, judge=judge)
+        add_to_loss(trainer, anchor, 20.0)
+        trained(trainer)
+        other = refusal_anchor(trainer.model, tiny_tokenizer(), HARMFUL, harmless=HARMLESS, judge=judge)
+        moved.append(weighted(model, other.answers))
+    assert moved[1] < moved[0] / 2
+
+
+def test_a_base_that_refuses_every_harmless_prompt_is_refused(tmp_path: Path) -> None:
+    model = tiny_peft()
+    judge = refusal_judge(refusing(tmp_path, model))
+    with pytest.raises(NothingToAuditError, match="refuses all 6 harmless prompts"):
+        refusal_anchor(model, tiny_tokenizer(), HARMFUL, harmless=HARMFUL, judge=judge)
 
 
 def test_of_a_table_with_labels_each_kind_has_its_own(tmp_path: Path) -> None:

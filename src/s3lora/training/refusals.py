@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s3lora.errors import NothingToAuditError
 from s3lora.evaluate.chat import Decoding, Prompt
 from s3lora.evaluate.prompts import PromptSet
 from s3lora.evaluate.refusals import RefusalJudge
@@ -15,8 +14,8 @@ from s3lora.measure.series import RefusalRule, rise_of
 from s3lora.repair.batches import TokenPair
 from s3lora.repair.learning import REFUSAL_TOKENS
 from s3lora.repair.losses import Term, row_values
-from s3lora.repair.targets import OPENING, harmless_pairs
-from s3lora.training.anchor import refusal_rows
+from s3lora.repair.targets import OPENING
+from s3lora.training.anchor import answered_pairs, refusal_rows
 from s3lora.training.running import LiveModel
 
 
@@ -35,11 +34,7 @@ def refusal_questions(
     """Ask the base, with the adapter off; raise NothingToAuditError where it refuses too little."""
     with model.resting(base=True):
         rows = refusal_rows(model, harmful, judge, REFUSAL_TOKENS)
-        answered = harmless_pairs(model, harmless.prompts, judge) if harmless is not None else []
-    if harmless is not None and not answered:
-        raise NothingToAuditError(
-            f"{model.name} refuses all {len(harmless)} harmless prompts", fix="give harmless prompts that it answers"
-        )
+        answered = [] if harmless is None else answered_pairs(model, harmless, judge)
     notes = [f"watched: {len(rows)} of {len(harmful)} harmful prompts, which the base refuses"]
     if harmless is not None:
         notes += [f"watched: {len(answered)} of {len(harmless)} harmless prompts, which the base answers"]
