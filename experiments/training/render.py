@@ -8,6 +8,7 @@ The same files give the same bytes. What is not there is said to be not measured
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,10 +17,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from experiments.differences import student
 from experiments.repair.rows import LEVELS, MIDDLE
-from experiments.training.analyse import LATER, PRIMARY, Document, TrainingResults, mean
+from experiments.training.analyse import LATER, PRIMARY, WITHOUT, Document, TrainingResults, mean
 from experiments.training.beside import MEASURES as BESIDE
 from experiments.training.beside import Beside, Values, beside
-from experiments.training.setting import ARMS, ATTACKS, RESULTS
+from experiments.training.setting import ARMS, ATTACKS, RESULTS, SEEDS
 
 PAGE = RESULTS.parents[1] / "training.md"
 COMPARISON = RESULTS.parent / "repair"
@@ -66,6 +67,9 @@ def page(folder: Path, repair_folder: Path) -> str:
         later=_differences(results, LATER, ("asr", *COSTS)),
         chosen=_chosen(results),
         warned=_warned(results),
+        told=_told(results),
+        complete=_complete(results),
+        mean_of=partial(_mean_of, results),
         repairs=_repairs(results, repair_folder),
         shrunk=_shrunk(results, repair_folder),
     )
@@ -173,6 +177,34 @@ def _shrunk(results: TrainingResults, folder: Path) -> dict[str, Any] | None:
         return None
     level = min(known, key=lambda one: abs(known[one].means["penalty"]["lost"] - one))
     return {**_tables(known[level]), "level": f"{100 * level:.0f} %"}
+
+
+def _told(results: TrainingResults) -> dict[str, Any] | None:
+    """Return in how many watched runs the rule would have warned, and how they ended, as least and greatest ASR."""
+    ended: dict[bool, list[float]] = {True: [], False: []}
+    for one in results.found.values():
+        asr = results.value(one, "asr")
+        if one["looks"] and asr is not None:
+            ended[one["warned_at"] is not None].append(asr)
+    if not all(ended.values()):
+        return None
+    spans = {name: {"n": len(ended[key]), "least": _number(min(ended[key])), "most": _number(max(ended[key]))}
+             for name, key in (("yes", True), ("no", False))}  # fmt: skip
+    return {"n": sum(map(len, ended.values())), **spans}
+
+
+def _complete(results: TrainingResults) -> bool:
+    """Return whether the arms of the primary comparisons are measured on all attacks and seeds."""
+    arms = {arm for pair in PRIMARY for arm in pair}
+    return all(len(results.of(attack, arm)) == len(SEEDS) for attack in ATTACKS for arm in arms)
+
+
+def _mean_of(results: TrainingResults, attack: str, arm: str, measure: str) -> str:
+    """Return a mean over the seeds; of the base where `arm` is `base`."""
+    if arm == "base":
+        found = [one["base_state"][measure]["value"] for one in results.of(attack, WITHOUT)]
+        return _number(mean(found))
+    return _number(mean([results.value(one, measure) for one in results.of(attack, arm)]))
 
 
 def _tables(found: Beside) -> dict[str, Any]:
