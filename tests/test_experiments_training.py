@@ -78,20 +78,19 @@ def test_the_rule_over_looks() -> None:
 
 
 def test_the_arms_are_those_of_the_plan() -> None:
-    found = setting.reported({"penalty": 1.0, "anchor": 3.0, "answers": 0.3})
-    assert len(found) == 5 * 9 + 2 * 3
+    found = setting.reported({"penalty": 1.0, "anchor": 3.0})
+    assert len(found) == 4 * 9 + 2 * 3 + 2 * 3
     assert len({arm.label for arm in found}) == len(found)
     assert {arm.seed for arm in found} == {1, 2, 3}
     assert next(arm for arm in found if arm.name == "nothing").label == "full-benign-1", "trained before"
     assert next(arm for arm in found if arm.name == "dpo-anchor").weights == {"anchor": 3.0}
-    tried = setting.choosing(("penalty", "anchor"))
+    tried = setting.choosing()
     assert [arm.label for arm in tried][:2] == ["full-few-0", "full-few-0-penalty-0.1"]
     assert len(tried) == 7
     plan = (ROOT / "docs" / "results" / "training-plan.md").read_text(encoding="utf-8")
     assert "w_p of 0.1, 1 and 10; w_a of 0.3, 1 and 3" in plan
     assert (setting.WEIGHTS["penalty"], setting.WEIGHTS["anchor"]) == ((0.1, 1.0, 10.0), (0.3, 1.0, 3.0))
-    assert "weights 0.3, 1 and 3" in plan
-    assert setting.WEIGHTS["answers"] == (0.3, 1.0, 3.0)
+    assert {arm.attack for arm in found if arm.name == setting.ANSWERS} == {"few", "benign"}
 
 
 def test_a_weight_is_chosen_by_the_rule_of_the_plan() -> None:
@@ -109,8 +108,7 @@ def test_a_weight_is_chosen_by_the_rule_of_the_plan() -> None:
             tried({"anchor": 0.3}, 0.5, 0.15),
             tried({"anchor": 1.0}, 0.3, 0.20, over=0.04),
             tried({"anchor": 3.0}, 0.1, 0.12, over=0.2),
-        ],
-        ("penalty", "anchor"),
+        ]
     )
     assert (found["terms"]["penalty"]["weight"], found["terms"]["penalty"]["fits"]) == (1.0, False), "loses least"
     assert (found["terms"]["anchor"]["weight"], found["terms"]["anchor"]["fits"]) == (1.0, True)
@@ -132,7 +130,7 @@ def test_the_page_is_made_of_the_results(tmp_path: Path) -> None:
     empty = render.page(tmp_path / "none", tmp_path)
     assert empty.count("Not measured yet.") == 4
     page = render.page(written(tmp_path / "results"), tmp_path)
-    assert "36 of 51 adapters are measured so far" in page
+    assert "36 of 48 adapters are measured so far" in page
     assert "| 20 openings | anchor | 3 | 0.22 (0.21–0.23) |" in page
     assert "| anchor − nothing | **-0.70 (-0.70 to -0.70)** | < 0.001 | 9 |" in page
     assert "| plans alone | penalty | 3 | step 5, step 5, step 5 |" in page
@@ -206,7 +204,7 @@ def test_every_arm_is_trained_and_measured(places: Places, monkeypatch: pytest.M
     for name, weights in (
         ("both", {"penalty": 0.1, "anchor": 1.0}),
         ("dpo-anchor", {"anchor": 1.0}),
-        ("answers", {"answers": 1.0}),
+        ("answers", {"anchor": 1.0}),
     ):
         arm = setting.Arm("few", 1, name, weights)
         made = run.done(places, scale, "test", arm)

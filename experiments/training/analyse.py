@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from experiments.differences import Difference, corrected, student
-from experiments.training.setting import ARMS, ATTACKS, CHOOSING, PREFERENCE, SEEDS, read_choices
+from experiments.training.setting import ARMS, ATTACKS, CHOOSING, ONLY, SEEDS
 
 Document = dict[str, Any]
 #: The comparisons that decide, corrected by Holm together.
@@ -25,7 +25,8 @@ class TrainingResults:
 
     def __init__(self, folder: Path) -> None:
         """Read them; what is not there yet is left out."""
-        self.chosen: Document | None = read_choices(folder) or None
+        chosen = folder / "chosen.json"
+        self.chosen: Document | None = json.loads(chosen.read_text(encoding="utf-8")) if chosen.is_file() else None
         self.found: dict[tuple[str, int, str], Document] = {}
         for path in sorted(folder.glob("full-*.json")):
             one = json.loads(path.read_text(encoding="utf-8"))
@@ -35,7 +36,7 @@ class TrainingResults:
     @property
     def expected(self) -> int:
         """Return how many adapters the plan has."""
-        return sum(len(SEEDS) * (1 if name in PREFERENCE else len(ATTACKS)) for name in ARMS)
+        return sum(len(SEEDS) * len(ONLY.get(name, ATTACKS)) for name in ARMS)
 
     def of(self, attack: str, arm: str) -> list[Document]:
         """Return the results of an arm on an attack, by seed."""

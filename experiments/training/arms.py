@@ -13,7 +13,7 @@ from experiments.reference.data import REFUSALS, Pair
 from experiments.reference.run import write
 from experiments.reference.train import ERODE_BATCH, ERODE_RATE, ERODE_STEPS, erode, examples, save_lora, with_lora
 from experiments.repair.setting import Places, Settings, data_of
-from experiments.training.setting import ANCHOR_BATCH, LOOK_EVERY, LOOK_PROMPTS, PREFERENCE, Arm
+from experiments.training.setting import ANCHOR_BATCH, ANSWERS, LOOK_EVERY, LOOK_PROMPTS, PREFERENCE, Arm
 from s3lora.evaluate.prompts import PromptSet
 from s3lora.measure.series import RefusalRule
 from s3lora.repair.data import RepairPart
@@ -51,16 +51,16 @@ def terms_of(lora: Any, tokenizer: Any, arm: Arm, part: RepairPart, settings: Se
     found: list[Callable[[], Any]] = []
     if "penalty" in arm.weights:
         found.append(lambda: arm.weights["penalty"] * spectral_penalty(lora).float())
-    for name in arm.weights.keys() - {"penalty"}:
+    if "anchor" in arm.weights:
         anchor = anchor_of(lora, tokenizer, arm, part, settings)
-        found.append(lambda anchor=anchor, weight=arm.weights[name]: weight * anchor())
+        found.append(lambda: arm.weights["anchor"] * anchor())
     return (lambda: sum(one() for one in found)) if found else None
 
 
 def anchor_of(lora: Any, tokenizer: Any, arm: Arm, part: RepairPart, settings: Settings) -> RefusalAnchor:
     """Return the anchor at the base's refusals of the learning part and, where the arm says so, at its answers."""
     harmful, harmless = ([request.text for request in one.requests] for one in (part.harmful, part.harmless))
-    answered = harmless if "answers" in arm.weights else None
+    answered = harmless if arm.name == ANSWERS else None
     more: dict[str, Any] = {"batch": ANCHOR_BATCH, "judge": settings.judge, "seed": arm.seed}
     return refusal_anchor(lora, tokenizer, harmful, harmless=answered, **more)
 

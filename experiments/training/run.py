@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,14 +23,15 @@ from typing import Any
 from experiments.reference.run import ROOT, _limit, make_bases, write
 from experiments.repair.setting import Places
 from experiments.training.setting import (
-    CHOICES,
     MORE_REFUSED,
     MOST_LOST,
     RESULTS,
+    WEIGHTS,
     Arm,
     Scale,
     choosing,
     chosen,
+    chosen_file,
     reported,
 )
 
@@ -57,10 +58,8 @@ def main() -> None:
 
 def experiment(places: Places, scale: Scale, map_: Callable[..., Iterable[dict[str, Any]]] = map) -> None:
     """Choose the weights, then train and measure every arm; `map_` may do several at a time."""
-    for file, names in CHOICES.items():
-        if not (places.output / file).is_file():
-            tried = list(map_(partial(done, places, scale, "tuning"), choosing(names)))
-            write(places.output / file, choice(tried, names))
+    if not chosen_file(places).is_file():
+        write(chosen_file(places), choice(list(map_(partial(done, places, scale, "tuning"), choosing()))))
     for _ in map_(partial(done, places, scale, "test"), reported(chosen(places))):
         pass
 
@@ -92,13 +91,13 @@ def done(places: Places, scale: Scale, part: str, arm: Arm) -> dict[str, Any]:
     return made
 
 
-def choice(tried: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+def choice(tried: list[dict[str, Any]]) -> dict[str, Any]:
     """Return of each term the weight that the plan's rule takes, and what every weight did on the tuning part."""
     nothing, terms = tried[0], {}
     before, after = nothing["base_state"], nothing["state"]
     learned = before["loss"]["value"] - after["loss"]["value"]
     most = before["over_refusal"]["value"] + MORE_REFUSED + 1e-9
-    for name in names:
+    for name in WEIGHTS:
         rows = []
         for one in tried:
             if list(one["weights"]) == [name]:

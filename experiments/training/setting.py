@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,14 @@ ARMS: dict[str, tuple[str, ...]] = {
     "both": ("penalty", "anchor"),
     "dpo": (),
     "dpo-anchor": ("anchor",),
-    "answers": ("answers",),
+    "answers": ("anchor",),
 }
-#: Arms of TRL's DPOTrainer, and the attack that they are tried on.
-PREFERENCE, PREFERENCE_ATTACK = ("dpo", "dpo-anchor"), "few"
+#: Arms of TRL's DPOTrainer, and the one whose anchor holds on to answers to harmless prompts too.
+PREFERENCE, ANSWERS = ("dpo", "dpo-anchor"), "answers"
+#: Arms that are not tried on all attacks → those that they are tried on.
+ONLY = {**dict.fromkeys(PREFERENCE, ("few",)), ANSWERS: ("few", "benign")}
 #: Weights that are tried of each term.
-WEIGHTS: dict[str, tuple[float, ...]] = {
-    "penalty": (0.1, 1.0, 10.0), "anchor": (0.3, 1.0, 3.0), "answers": (0.3, 1.0, 3.0),
-}  # fmt: skip
-#: File of a choice → the terms whose weights it has; the second was planned when the first was known.
-CHOICES = {"chosen.json": ("penalty", "anchor"), "chosen-answers.json": ("answers",)}
+WEIGHTS: dict[str, tuple[float, ...]] = {"penalty": (0.1, 1.0, 10.0), "anchor": (0.3, 1.0, 3.0)}
 #: A weight may lose this much of what was learned, and refuse this many more harmless prompts than the base.
 MOST_LOST, MORE_REFUSED = 0.1, 0.05
 #: Refusals of one step of the anchor.
@@ -85,29 +82,24 @@ def reported(weights: dict[str, float]) -> list[Arm]:
     """Return the arms whose test part is measured, those first that were trained before."""
     found = []
     for name, terms in ARMS.items():
-        for attack in (PREFERENCE_ATTACK,) if name in PREFERENCE else ATTACKS:
+        for attack in ONLY.get(name, ATTACKS):
             found += [Arm(attack, seed, name, {term: weights[term] for term in terms}) for seed in SEEDS]
     return found
 
 
-def choosing(names: Sequence[str]) -> list[Arm]:
-    """Return the arms of the choice of weights of these terms; the first has no term."""
+def choosing() -> list[Arm]:
+    """Return the arms of the choice of weights; the first has no term."""
     attack, seed = CHOOSING
-    tried = [Arm(attack, seed, name, {name: weight}) for name in names for weight in WEIGHTS[name]]
+    tried = [Arm(attack, seed, name, {name: weight}) for name, weights in WEIGHTS.items() for weight in weights]
     return [Arm(attack, seed, "nothing"), *tried]
 
 
-def read_choices(folder: Path) -> dict[str, Any]:
-    """Return what was chosen so far, all terms together; nothing before the first choice."""
-    found: dict[str, Any] = {}
-    for name in CHOICES:
-        path = folder / name
-        if path.is_file():
-            one = json.loads(path.read_text(encoding="utf-8"))
-            found = {**one, "terms": {**found.get("terms", {}), **one["terms"]}}
-    return found
+def chosen_file(places: Places) -> Path:
+    """Return the file of the weights, which is written before anything is measured on the test part."""
+    return places.output / "chosen.json"
 
 
 def chosen(places: Places) -> dict[str, float]:
     """Return the weights that were chosen."""
-    return {name: float(one["weight"]) for name, one in read_choices(places.output)["terms"].items()}
+    found: dict[str, Any] = json.loads(chosen_file(places).read_text(encoding="utf-8"))
+    return {name: float(one["weight"]) for name, one in found["terms"].items()}
