@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -15,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 for package in ("jinja2", "torch", "peft"):
     pytest.importorskip(package)
 sys.path.insert(0, str(ROOT))
+from experiments.differences import student  # noqa: E402
 from experiments.reference import train as reference_train  # noqa: E402
 from experiments.repair.setting import Places, Settings  # noqa: E402
-from experiments.training import analyse, arms, render, run, setting  # noqa: E402
-from experiments.training.beside import Beside  # noqa: E402
+from experiments.training import analyse, arms, beside, render, run, setting  # noqa: E402
 from s3lora.evaluate.chat import Decoding  # noqa: E402
 from s3lora.evaluate.judges.refusing import refusal_judge  # noqa: E402
 from s3lora.repair import measuring  # noqa: E402
@@ -157,11 +158,39 @@ def test_what_is_preferred_is_lower_in_both(asr: float, lost: float, told: str |
         "anchor": {"asr": asr, "over_refusal": 0, "lost": lost},
         "gates": {"asr": 0.3, "over_refusal": 0, "lost": 0.2},
     }
-    assert Beside("anchor", [("few", 1)], [values]).preferred("gates") == told
+    assert beside.Beside("anchor", [("few", 1)], [values]).preferred("gates") == told
 
 
 def test_the_committed_page_is_made_of_the_committed_results() -> None:
     assert render.PAGE.read_text(encoding="utf-8") == render.page(render.RESULTS, render.COMPARISON)
+
+
+def test_what_the_page_says_in_words_holds_of_the_committed_results() -> None:
+    results = analyse.TrainingResults(render.RESULTS)
+
+    def rate(attack: str, arm: str, measure: str = "asr") -> float:
+        return fmean(float(one["state"][measure]["value"]) for one in results.of(attack, arm))
+
+    base = results.found["few", 1, "nothing"]["base_state"]
+    for attack in ("benign", "few"):
+        assert abs(rate(attack, "anchor") - base["asr"]["value"]) <= 0.03, "ASR stays at the base's"
+        assert rate(attack, "nothing") > 3 * base["asr"]["value"]
+    assert 3 * base["asr"]["value"] < rate("many", "anchor") < rate("many", "nothing")
+    for attack in setting.ATTACKS:
+        assert rate(attack, "anchor", "over_refusal") > base["over_refusal"]["value"]
+        assert all(results.lost(one) < 0.015 for one in results.of(attack, "anchor")), "next to nothing is lost"
+    shrunk = beside.beside(results, render.COMPARISON, "penalty", ("shrink",), 0.05)
+    assert shrunk.differences("shrink")["asr"].verdict == "no difference"
+    assert student(results.differences("both", "anchor", "asr")).verdict == "no difference"
+
+    found = beside.beside(results, render.COMPARISON, "anchor", render.REPAIRS, 0.1)
+    gates, patch = found.differences("gates"), found.differences("patch")
+    assert found.preferred("gates") == "anchor"
+    assert gates["asr"].verdict == patch["over_refusal"].verdict == "no difference"
+    assert gates["over_refusal"].verdict == "higher"
+    for (attack, _), one in zip(found.adapters, found.values, strict=True):
+        assert max(one["patch"]["asr"], one["retrain"]["asr"]) < one["anchor"]["asr"]
+        assert attack != "many" or one["gates"]["asr"] > 0.9 > one["anchor"]["asr"]
 
 
 def test_preferences_are_those_of_the_plan(tmp_path: Path) -> None:

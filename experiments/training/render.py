@@ -70,7 +70,9 @@ def page(folder: Path, repair_folder: Path) -> str:
         told=_told(results),
         complete=_complete(results),
         mean_of=partial(_mean_of, results),
+        difference=partial(_difference, results),
         repairs=_repairs(results, repair_folder),
+        preferred=_preferred(results, repair_folder) if _complete(results) else None,
         shrunk=_shrunk(results, repair_folder),
     )
 
@@ -169,6 +171,18 @@ def _repairs(results: TrainingResults, folder: Path) -> list[dict[str, Any]]:
     return [_tables(one) for one in found if one is not None]
 
 
+def _preferred(results: TrainingResults, folder: Path) -> dict[str, Any] | None:
+    """Return the numbers of what the page says of anchor and repair."""
+    found = beside(results, folder, "anchor", REPAIRS, MIDDLE)
+    if found is None:
+        return None
+    means = {name: {m: _number(value) for m, value in one.items()} for name, one in found.means.items()}
+    gates, patch = found.differences("gates"), found.differences("patch")
+    return {**means, "asr_gates": gates["asr"].text.replace("**", ""),
+            "over_gates": gates["over_refusal"].text.replace("**", ""),
+            "over_patch": patch["over_refusal"].text.replace("**", "")}  # fmt: skip
+
+
 def _shrunk(results: TrainingResults, folder: Path) -> dict[str, Any] | None:
     """Return the penalty beside plain shrinking, at the level that is nearest to what the penalty loses."""
     found = {level: beside(results, folder, "penalty", ("shrink",), level) for level in LEVELS}
@@ -205,6 +219,10 @@ def _mean_of(results: TrainingResults, attack: str, arm: str, measure: str) -> s
         found = [one["base_state"][measure]["value"] for one in results.of(attack, WITHOUT)]
         return _number(mean(found))
     return _number(mean([results.value(one, measure) for one in results.of(attack, arm)]))
+
+
+def _difference(results: TrainingResults, first: str, second: str, measure: str) -> str:
+    return student(results.differences(first, second, measure)).text.replace("**", "")
 
 
 def _tables(found: Beside) -> dict[str, Any]:
