@@ -98,14 +98,15 @@ def refusal_anchor(
 
     Examples:
         >>> from s3lora.training import add_to_loss, refusal_anchor
-        >>> anchor = refusal_anchor(trainer.model, tokenizer)  # doctest: +SKIP
+        >>> anchor = refusal_anchor(trainer.model, tokenizer, harmless="built-in")  # doctest: +SKIP
         >>> add_to_loss(trainer, anchor, weight=1.0)  # doctest: +SKIP
 
     Parameters:
         model: a PEFT model whose base refuses, such as `trainer.model`.
         tokenizer: its tokenizer.
         prompts: harmful prompts: texts, a file as `s3lora eval` takes it, or `built-in` for 32 mild ones.
-        harmless: the same of harmless prompts, whose answers are held on to as well.
+        harmless: the same of harmless prompts, whose answers are held on to as well; without them the model comes to
+            refuse more (docs/training.md).
         batch: refusals, and answers, of one call; each takes one forward pass with gradients.
         tokens: of each refusal and answer, the first so many are held.
         judge: what tells a refusal; by default the evaluator's.
