@@ -191,6 +191,15 @@ def test_what_the_page_says_in_words_holds_of_the_committed_results() -> None:
     for (attack, _), one in zip(found.adapters, found.values, strict=True):
         assert max(one["patch"]["asr"], one["retrain"]["asr"]) < one["anchor"]["asr"]
         assert attack != "many" or one["gates"]["asr"] > 0.9 > one["anchor"]["asr"]
+    later = beside.beside(results, render.COMPARISON, "answers", render.REPAIRS, 0.1)
+    distance = {
+        name: [abs(one[m] - base[m]["value"]) for m in ("asr", "over_refusal")] for name, one in later.means.items()
+    }
+    assert max(distance["answers"]) <= 0.06, "the base's in both"
+    assert all(max(distance["answers"]) < max(far) for name, far in distance.items() if name != "answers")
+    assert all(later.differences(repair)["over_refusal"].verdict == "lower" for repair in render.REPAIRS)
+    assert student(results.differences("answers", "anchor", "over_refusal")).verdict == "lower"
+    assert all(results.lost(one) < 0.03 for attack in ("benign", "few") for one in results.of(attack, "answers"))
 
 
 def test_preferences_are_those_of_the_plan(tmp_path: Path) -> None:

@@ -176,11 +176,16 @@ def _preferred(results: TrainingResults, folder: Path) -> dict[str, Any] | None:
     found = beside(results, folder, "anchor", REPAIRS, MIDDLE)
     if found is None:
         return None
-    means = {name: {m: _number(value) for m, value in one.items()} for name, one in found.means.items()}
     gates, patch = found.differences("gates"), found.differences("patch")
-    return {**means, "asr_gates": gates["asr"].text.replace("**", ""),
+    later = beside(results, folder, "answers", REPAIRS, MIDDLE)
+    return {**_numbers(found), "asr_gates": gates["asr"].text.replace("**", ""),
             "over_gates": gates["over_refusal"].text.replace("**", ""),
-            "over_patch": patch["over_refusal"].text.replace("**", "")}  # fmt: skip
+            "over_patch": patch["over_refusal"].text.replace("**", ""),
+            "answers": later and {"n": len(later.adapters), "means": _numbers(later)}}  # fmt: skip
+
+
+def _numbers(found: Beside) -> dict[str, dict[str, str]]:
+    return {name: {m: _number(value) for m, value in one.items()} for name, one in found.means.items()}
 
 
 def _shrunk(results: TrainingResults, folder: Path) -> dict[str, Any] | None:
