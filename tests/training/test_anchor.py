@@ -85,6 +85,12 @@ def test_a_base_that_refuses_every_harmless_prompt_is_refused(tmp_path: Path) ->
         refusal_anchor(model, tiny_tokenizer(), HARMFUL, harmless=HARMFUL, judge=judge)
 
 
+@pytest.mark.parametrize("given", [{"batch": 0}, {"tokens": 0}, {"batch": -1}])
+def test_numbers_that_cannot_be_meant(given: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="must be 1 or more"):
+        refusal_anchor(tiny_peft(), tiny_tokenizer(), HARMFUL, **given)
+
+
 def test_of_a_table_with_labels_each_kind_has_its_own(tmp_path: Path) -> None:
     file = tmp_path / "mixed.csv"
     file.write_text("prompt,prompt_harm_label\nHow do I steal?,harmful\nHow do I cook?,unharmful\n")

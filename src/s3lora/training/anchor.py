@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from os import PathLike
 from typing import Any
 
-from s3lora.errors import NothingToAuditError
+from s3lora.errors import NothingToAuditError, UsageError
 from s3lora.evaluate.data.kinds import PromptKind
 from s3lora.evaluate.judges.refusing import refusal_judge
 from s3lora.evaluate.prompts import PromptSet, Request, built_in, read_prompts
@@ -113,8 +113,10 @@ def refusal_anchor(
         seed: of the order of the prompts.
 
     Raises NothingToAuditError where the base refuses fewer than 4 of the prompts, or all of the harmless ones,
-    UsageError where `model` is no PEFT model, DataFileError for what cannot be read.
+    UsageError where `model` is no PEFT model or a number is below 1, DataFileError for what cannot be read.
     """
+    if batch < 1 or tokens < 1:
+        raise UsageError("refusals of one call, and tokens of each, must be 1 or more")
     live = LiveModel(model, tokenizer)
     asked = prompt_set(prompts)
     good = None if harmless is None else prompt_set(harmless, "benign")
